@@ -1,0 +1,234 @@
+"""Between float64 and the ring: the one rounding of the project, and the layout both ends agree on.
+
+Promises: a sum of encoded values does not depend on order, worker, protocol or machine, and decodes
+to the correctly rounded exact sum of what was encoded. Refuses NaN, infinities and anything beyond a
+field's declared bound: it never clips. Refuses to know: what the fields mean.
+
+Profile ``exact``: Z_2^128, two's complement, 64 fraction bits; every float64 of magnitude 2^-11 or
+more is represented without error. Profile ``compact``: Z_2^64 with fewer fraction bits.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.primitives.keys import parts
+from protocols.secure_sum import IntegrityError, MisuseError, Vector, sha256
+
+FRACTION_BITS = 64
+HEADROOM_BITS = {1: 62, 2: 126}
+"""A full sum stays below 2^this, which leaves room for the sign and for noticing a wrong mask."""
+
+_LIMB = 64
+_MANTISSA = 53
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named array of a layout: its shape, and the largest magnitude a party may send."""
+
+    name: str
+    shape: tuple[int, ...]
+    bound: float
+    fraction_bits: int = FRACTION_BITS
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.bound > 0 or not math.isfinite(self.bound):
+            raise MisuseError(f"field {self.name!r} needs a name and a finite bound above zero")
+        if not 0 <= self.fraction_bits <= FRACTION_BITS or any(side < 0 for side in self.shape):
+            raise MisuseError(f"field {self.name!r} needs 0 to {FRACTION_BITS} fraction bits and sides >= 0")
+
+    @property
+    def values(self) -> int:
+        """How many numbers the field holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a vector's elements are, in order: public, agreed, and bound into every key by its digest.
+
+    `binding` is a digest of whatever else the parties must agree on (the query and its arrays).
+    """
+
+    fields: tuple[Field, ...]
+    limbs: int = 2
+    binding: bytes = b""
+
+    def __post_init__(self) -> None:
+        if self.limbs not in HEADROOM_BITS:
+            raise MisuseError("a layout has one limb (Z_2^64) or two (Z_2^128)")
+        if len({field.name for field in self.fields}) != len(self.fields):
+            raise MisuseError("two fields of a layout have the same name")
+
+    @cached_property
+    def values(self) -> int:
+        """Length of the vector."""
+        return sum(field.values for field in self.fields)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over ring, fields and binding."""
+        described = [
+            parts(
+                field.name.encode(),
+                struct.pack("<dQ", field.bound, field.fraction_bits),
+                struct.pack(f"<{len(field.shape)}Q", *field.shape),
+            )
+            for field in self.fields
+        ]
+        return sha256(b"secirls layout v1", struct.pack("<Q", self.limbs), self.binding, *described)
+
+    def check_headroom(self, parties: int) -> None:
+        """Raise `MisuseError` unless that many parties at their bounds still fit into the ring."""
+        for field in self.fields:
+            needed = math.log2(field.bound) + field.fraction_bits + math.log2(max(parties, 1))
+            if needed > HEADROOM_BITS[self.limbs]:
+                raise MisuseError(
+                    f"field {field.name!r}: {parties} parties within {field.bound:g} at {field.fraction_bits} "
+                    f"fraction bits need {needed:.1f} bits, the ring has {HEADROOM_BITS[self.limbs]}"
+                )
+
+    def encode(self, arrays: Mapping[str, NDArray[np.float64]]) -> Vector:
+        """Named float64 arrays to one vector ``(values, limbs)``.
+
+        Raises `MisuseError` naming field and position for a wrong shape, a NaN, or a magnitude
+        beyond the field's bound.
+        """
+        if set(arrays) != {field.name for field in self.fields}:
+            raise MisuseError(f"the layout has fields {[f.name for f in self.fields]}, not {sorted(arrays)}")
+        vector = np.empty((self.values, self.limbs), dtype=np.uint64)
+        start = 0
+        for field in self.fields:
+            array = np.ascontiguousarray(arrays[field.name], dtype=np.float64)
+            if array.shape != field.shape:
+                raise MisuseError(f"field {field.name!r} has shape {array.shape}, the layout says {field.shape}")
+            _check_bound(field, array)
+            part = vector[start : start + field.values]
+            part[:] = encode(array.reshape(-1), field.fraction_bits, self.limbs)
+            start += field.values
+        return vector
+
+    def decode(self, vector: Vector, parties: int) -> dict[str, NDArray[np.float64]]:
+        """An opened sum over that many parties back to named arrays, each correctly rounded.
+
+        Raises `IntegrityError` where a sum is larger than that many parties could have made it.
+        """
+        if vector.shape != (self.values, self.limbs):
+            raise MisuseError(f"the sum has shape {vector.shape}, the layout {(self.values, self.limbs)}")
+        arrays, start = {}, 0
+        for field in self.fields:
+            array = decode(vector[start : start + field.values], field.fraction_bits)
+            limit = field.bound * parties
+            if array.size and np.abs(array).max() > limit:
+                raise IntegrityError(
+                    f"field {field.name!r} of the opened sum exceeds what {parties} parties can send: "
+                    "a mask is missing, the cohort is wrong, or a payload was altered"
+                )
+            arrays[field.name] = array.reshape(field.shape)
+            start += field.values
+        return arrays
+
+
+def largest_bound(parties: int, fraction_bits: int = FRACTION_BITS, limbs: int = 2) -> float:
+    """The largest power of two that every one of that many parties may send."""
+    spare = HEADROOM_BITS[limbs] - fraction_bits - max(parties - 1, 0).bit_length()
+    return math.ldexp(1.0, spare)
+
+
+def _check_bound(field: Field, array: NDArray[np.float64]) -> None:
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.abs(array) <= field.bound)
+    if wrong.any():
+        where: Sequence[int] = [int(i) for i in np.argwhere(wrong)[0]]
+        raise MisuseError(
+            f"field {field.name!r} at {tuple(where)} is not a finite number within {field.bound:g}: it can't be encoded"
+        )
+
+
+def encode(values: NDArray[np.float64], fraction_bits: int, limbs: int) -> Vector:
+    """``round(x * 2^fraction_bits)`` half to even, in two's complement: ``(values,)`` to ``(values, limbs)``.
+
+    The caller has checked that the values are finite and fit.
+    """
+    fraction, exponent = np.frexp(values)
+    mantissa = np.abs(np.ldexp(fraction, _MANTISSA)).astype(np.uint64)
+    shift = exponent.astype(np.int64) + (fraction_bits - _MANTISSA)
+    low, high = _shift_left(_shift_right_to_even(mantissa, -shift), shift)
+    negative = values < 0
+    low_of_negative = ~low + np.uint64(1)
+    high = np.where(negative, ~high + (low == 0), high)
+    out = np.empty((values.size, limbs), dtype=np.uint64)
+    out[:, 0] = np.where(negative, low_of_negative, low)
+    if limbs == 2:
+        out[:, 1] = high
+    return out
+
+
+def decode(vector: Vector, fraction_bits: int) -> NDArray[np.float64]:
+    """Two's complement ring elements ``(values, limbs)`` to float64 ``(values,)``, correctly rounded."""
+    low = vector[:, 0].copy()
+    top = vector[:, -1]
+    negative = (top >> np.uint64(_LIMB - 1)).astype(bool)
+    if vector.shape[1] == 1:
+        magnitude = np.where(negative, ~low + np.uint64(1), low)
+        result = np.ldexp(magnitude.astype(np.float64), -fraction_bits)
+        return np.where(negative, -result, result)
+    high = top.copy()
+    high[negative] = ~high[negative] + (low[negative] == 0)
+    low[negative] = ~low[negative] + np.uint64(1)
+    # Bring the leading 64 bits of the magnitude into one word; a sticky last bit stands for all that
+    # fall off, so that the one conversion to float64 rounds exactly once.
+    width = _bit_length(high)
+    amount = width.astype(np.uint64)
+    wide = width > 0
+    back = np.where(wide, np.uint64(_LIMB) - amount, np.uint64(0))
+    leading = np.where(wide, _safe_left(high, back) | _safe_right(low, amount), low)
+    sticky = wide & (_safe_left(low, back) != 0)
+    rounded = (leading | sticky).astype(np.float64)
+    result = np.ldexp(rounded, width - fraction_bits)
+    return np.where(negative, -result, result)
+
+
+def _safe_left(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """``word << amount``, zero for amounts of 64 and more (where the machine's shift wraps)."""
+    return np.where(amount < _LIMB, word << np.minimum(amount, _LIMB - 1), np.uint64(0)).astype(np.uint64)
+
+
+def _safe_right(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """``word >> amount``, zero for amounts of 64 and more."""
+    return np.where(amount < _LIMB, word >> np.minimum(amount, _LIMB - 1), np.uint64(0)).astype(np.uint64)
+
+
+def _shift_right_to_even(mantissa: NDArray[np.uint64], shift: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """``mantissa / 2^shift`` rounded half to even where shift is positive; unchanged elsewhere."""
+    amount = np.clip(shift, 0, _LIMB - 1).astype(np.uint64)
+    kept = mantissa >> amount
+    rest = mantissa - (kept << amount)
+    half = np.where(amount > 0, np.uint64(1) << np.maximum(amount, 1) - np.uint64(1), np.uint64(0))
+    up = (amount > 0) & ((rest > half) | ((rest == half) & (kept & np.uint64(1)).astype(bool)))
+    return kept + up
+
+
+def _shift_left(word: NDArray[np.uint64], shift: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """``word * 2^shift`` as (low, high) limbs where shift is positive; (word, 0) elsewhere."""
+    amount = np.maximum(shift, 0).astype(np.uint64)
+    low = _safe_left(word, amount)
+    beyond = np.where(amount > _LIMB, amount - np.uint64(_LIMB), np.uint64(0))
+    crossing = _safe_right(word, np.uint64(_LIMB) - np.minimum(amount, np.uint64(_LIMB)))
+    high = np.where(amount == 0, np.uint64(0), np.where(amount <= _LIMB, crossing, _safe_left(word, beyond)))
+    return low, high
+
+
+def _bit_length(word: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many bits a word needs; float64 conversion may round up across a power of two, so look again."""
+    guess = np.frexp(word.astype(np.float64))[1].astype(np.int64)
+    too_long = (guess > 0) & (_safe_right(word, np.maximum(guess - 1, 0).astype(np.uint64)) == 0)
+    return guess - too_long

@@ -1,0 +1,206 @@
+"""The seam every secure sum fits: four verbs, the types they pass, and the ways they may fail.
+
+Promises: a `Total` is the exact ring sum over `Total.parties`, or an exception is raised.
+Refuses to know: what the numbers mean, how messages travel, and which protocol hides them.
+
+One sum, leg by leg (see `protocols.run` for the same on a page)::
+
+    hellos  = each party.hello()                  once per session and batch of rounds
+    grants  = each party.meet(hellos)             collector.meet(hellos, grants)
+    payload = each party.protect(vector, context)
+    pending = collector.combine(payloads, context)
+    reply   = asked party.assist(request, context)
+    total   = collector.open(pending, replies)    or a further Pending: one more trip
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+PartyId: TypeAlias = str
+Vector: TypeAlias = NDArray[np.uint64]
+"""Ring elements, ``(values, limbs)`` uint64, lowest limb first; two limbs are Z_2^128."""
+
+AGGREGATOR: PartyId = "aggregator"
+KEY_HOLDER: PartyId = "key-holder"
+RESERVED = frozenset({AGGREGATOR, KEY_HOLDER})
+MINIMUM_PARTIES = 3
+
+_LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+class SecureSumError(Exception):
+    """Root of everything this package raises on purpose."""
+
+
+class MisuseError(SecureSumError):
+    """You erred: this process asked for something the protocol does not allow."""
+
+
+class PeerError(SecureSumError):
+    """They erred: a message does not verify. Names the party it claims to come from."""
+
+    def __init__(self, sender: PartyId, reason: str) -> None:
+        super().__init__(f"{sender}: {reason}")
+        self.sender = sender
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[PeerError], tuple[str, str]]:
+        return type(self), (self.sender, self.reason)
+
+
+class DropoutError(SecureSumError):
+    """Too few parties answered for the sum to be opened. Nothing was learned from those who did."""
+
+    def __init__(self, silent: tuple[PartyId, ...], present: int, threshold: int) -> None:
+        names = ", ".join(silent) or "nobody"
+        super().__init__(f"silent: {names}; {present} answered, {threshold} are needed to open the sum")
+        self.silent = silent
+        self.present = present
+        self.threshold = threshold
+
+    def __reduce__(self) -> tuple[type[DropoutError], tuple[tuple[str, ...], int, int]]:
+        return type(self), (self.silent, self.present, self.threshold)
+
+
+class IntegrityError(SecureSumError):
+    """The opened sum is impossible: a mask is missing, the cohort is wrong, or a payload was altered."""
+
+
+def party_id(name: str) -> PartyId:
+    """Check a party's name: 1 to 64 letters, digits, ``_ . -``, and not a role's own name."""
+    if not _LEGAL_NAME.fullmatch(name):
+        raise MisuseError(
+            f"{name!r} can't name a party: use 1 to 64 of A-Z a-z 0-9 _ . - starting with a letter or digit"
+        )
+    if name in RESERVED:
+        raise MisuseError(f"{name!r} names a role of the protocol, choose another name for the party")
+    return name
+
+
+@dataclass(frozen=True)
+class Context:
+    """The name of one sum, used once. Each party builds it for itself, so it signs what it believes.
+
+    `session` (32 bytes) comes from every party's nonce, `layout` (32 bytes) from the query;
+    `cohort` holds the parties expected in the sum, sorted.
+    """
+
+    session: bytes
+    round: int
+    attempt: int
+    cohort: tuple[PartyId, ...]
+    layout: bytes
+    values: int
+    limbs: int = 2
+
+    def __post_init__(self) -> None:
+        if len(self.session) != 32 or len(self.layout) != 32:
+            raise MisuseError("a context needs a 32-byte session and a 32-byte layout digest")
+        if self.round < 0 or self.attempt < 0 or self.values < 0 or self.limbs not in (1, 2):
+            raise MisuseError("a context needs round, attempt, values >= 0 and one or two limbs")
+        if list(self.cohort) != sorted(set(self.cohort)):
+            raise MisuseError("a context's cohort must be sorted and without repetition")
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over every field, length-prefixed: what keys and signatures are bound to."""
+        names = [name.encode() for name in self.cohort]
+        head = struct.pack("<QQQQQ", self.round, self.attempt, self.values, self.limbs, len(names))
+        return sha256(b"secirls context v1", self.session, self.layout, head, *names)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A sum that is added up but still hidden: who is in it, and what is asked of whom."""
+
+    context: Context
+    parties: tuple[PartyId, ...]
+    requests: Mapping[PartyId, bytes]
+    hidden: object = field(repr=False, default=None)
+    """The collector's own working state; opaque to everyone else."""
+
+
+@dataclass(frozen=True)
+class Total:
+    """The opened ring sum, ``(values, limbs)``, and the parties whose vectors are in it, sorted."""
+
+    vector: Vector
+    parties: tuple[PartyId, ...]
+
+
+class Party(Protocol):
+    """One site's end of a protocol. It makes and keeps its own secrets; nothing else holds them."""
+
+    @property
+    def me(self) -> PartyId:
+        """Whose end this is."""
+        ...
+
+    @property
+    def session(self) -> bytes:
+        """The session id; raises `MisuseError` before the first `meet`."""
+        ...
+
+    def hello(self, batch: int = 0) -> bytes:
+        """Publish this party's public keys for one batch of rounds."""
+        ...
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
+        """Take everyone's hellos (its own included); answer with a grant for the collector to keep."""
+        ...
+
+    def protect(self, vector: Vector, context: Context) -> bytes:
+        """Hide this party's vector. Once per context: a second call raises `MisuseError`."""
+        ...
+
+    def assist(self, request: bytes, context: Context) -> bytes:
+        """Help to open the sum, or refuse with `PeerError(AGGREGATOR, reason)`."""
+        ...
+
+
+class Collector(Protocol):
+    """The aggregator's end. It owns no secret that could open one party's vector."""
+
+    @property
+    def session(self) -> bytes:
+        """The session id; raises `MisuseError` before the first `meet`."""
+        ...
+
+    def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Take everyone's hellos and grants for one batch of rounds."""
+        ...
+
+    def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
+        """Add what arrived. Raises `DropoutError` if it can't be opened, `PeerError` on a bad payload."""
+        ...
+
+    def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total | Pending:
+        """Open the sum with the replies, or ask for one more trip."""
+        ...
+
+
+def sha256(label: bytes, *parts: bytes | memoryview) -> bytes:
+    """Digest of a label and parts, every one length-prefixed so that no two lists collide."""
+    digest = hashlib.sha256()
+    for part in (label, *parts):
+        digest.update(struct.pack("<Q", len(part)))
+        digest.update(part)
+    return digest.digest()
+
+
+def check_vector(vector: Vector, context: Context) -> None:
+    """Raise `MisuseError` unless the vector has exactly the context's shape and type."""
+    if vector.dtype != np.uint64 or vector.shape != (context.values, context.limbs):
+        raise MisuseError(
+            f"vector is {vector.dtype} {vector.shape}, the context says uint64 {(context.values, context.limbs)}"
+        )

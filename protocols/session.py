@@ -1,0 +1,200 @@
+"""Who is at the table: rosters, signed messages, and the session id that all parties make together.
+
+Promises: every message of a session names its kind, sender, protocol and context and is signed;
+the session id holds a fresh nonce of every party, so nobody can choose or replay it.
+Refuses to know: what a protocol writes into the body of its messages.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Entropy, Identity, Secret, parts, verifies
+from protocols.secure_sum import MINIMUM_PARTIES, Context, MisuseError, PartyId, PeerError, sha256
+
+NONCE_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The public Ed25519 key of every party, agreed before a session and named by its digest."""
+
+    keys: Mapping[PartyId, bytes]
+
+    def __post_init__(self) -> None:
+        for party, key in self.keys.items():
+            if len(key) != KEY_BYTES:
+                raise MisuseError(f"the roster's key of {party} has {len(key)} bytes, not {KEY_BYTES}")
+        if len(set(self.keys.values())) != len(self.keys):
+            raise MisuseError("two names in the roster have the same key")
+
+    def __iter__(self) -> Iterator[PartyId]:
+        return iter(sorted(self.keys))
+
+    def __contains__(self, party: object) -> bool:
+        return party in self.keys
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 over the sorted names and keys."""
+        return sha256(b"secirls roster v1", *(parts(name.encode(), self.keys[name]) for name in self))
+
+    def to_json(self) -> str:
+        """The roster as people exchange it: names and hexadecimal keys."""
+        return json.dumps({name: self.keys[name].hex() for name in self}, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Roster:
+        """Read `to_json`. Raises `MisuseError` on anything else."""
+        try:
+            table = json.loads(text)
+            return cls({str(name): bytes.fromhex(key) for name, key in table.items()})
+        except (ValueError, AttributeError, TypeError):
+            raise MisuseError("a roster is a JSON object from names to hexadecimal Ed25519 keys") from None
+
+
+def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, body: bytes) -> bytes:
+    """A body with its signature: what a party sends. ``binding`` is what both ends already know."""
+    return body + identity.sign(_signed_text(kind, sender, binding, body))
+
+
+def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
+    """The body of a message, or `PeerError` naming the sender whose signature does not fit it."""
+    if sender not in roster:
+        raise PeerError(sender, "is not in the roster of this session")
+    if len(message) < SIGNATURE_BYTES:
+        raise PeerError(sender, f"{kind.decode()} is cut short")
+    view = memoryview(message)
+    body, signature = view[:-SIGNATURE_BYTES], bytes(view[-SIGNATURE_BYTES:])
+    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, body)):
+        raise PeerError(sender, f"{kind.decode()} is not signed by the roster's key for this sum")
+    return body
+
+
+def _signed_text(kind: bytes, sender: PartyId, binding: bytes, body: bytes | memoryview) -> bytes:
+    return sha256(b"secirls message v1", kind, sender.encode(), binding, body)
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What a hello says once it is verified: a nonce for the session and the protocol's own body."""
+
+    nonce: bytes
+    body: memoryview
+
+
+class Session:
+    """One end's view of a session: who it is, whom it has met, and the id they all share."""
+
+    def __init__(self, protocol: str, roster: Roster, configuration: bytes) -> None:
+        """Bind a session to a protocol's name, a roster and a digest of everyone's settings."""
+        self.protocol = protocol
+        self.roster = roster
+        self._binding = sha256(b"secirls hello v1", protocol.encode(), roster.digest, configuration)
+        self._id: bytes | None = None
+
+    @property
+    def id(self) -> bytes:
+        """The session id, 32 bytes; raises `MisuseError` before the first batch of hellos."""
+        if self._id is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._id
+
+    def greeting(self, identity: Identity, me: PartyId, nonce: bytes, batch: int, body: bytes) -> bytes:
+        """This party's signed hello for one batch."""
+        return sign_message(identity, b"hello", me, self._hello_binding(batch), nonce + body)
+
+    def greet(self, hellos: Mapping[PartyId, bytes], batch: int) -> dict[PartyId, Greeting]:
+        """Verify a batch of hellos. The first batch makes the session id; all must be of the roster.
+
+        Raises `PeerError` naming a sender, `MisuseError` where the set itself is wrong.
+        """
+        missing = [party for party in self.roster if party not in hellos]
+        if missing and batch == 0:
+            raise MisuseError(f"no hello from {', '.join(missing)}: a session starts with its whole roster")
+        greetings = {}
+        for party in sorted(hellos):
+            body = open_message(self.roster, b"hello", party, self._hello_binding(batch), hellos[party])
+            if len(body) < NONCE_BYTES:
+                raise PeerError(party, "hello is cut short")
+            greetings[party] = Greeting(bytes(body[:NONCE_BYTES]), body[NONCE_BYTES:])
+        if batch == 0:
+            if self._id is not None:
+                raise MisuseError("this session has started: its first hellos can't be replaced")
+            nonces = (parts(party.encode(), greetings[party].nonce) for party in sorted(greetings))
+            self._id = sha256(b"secirls session v1", self._binding, *nonces)
+        return greetings
+
+    def _hello_binding(self, batch: int) -> bytes:
+        later = b"" if batch == 0 else self.id
+        return sha256(b"secirls hello batch v1", self._binding, struct.pack("<Q", batch), later)
+
+
+class Seat(Secret):
+    """A party's own place in a session: its name, identity, nonce, and the contexts it has used.
+
+    Every protocol's party has one. It refuses what no protocol may allow: a foreign session, a
+    context without the party, a context protected twice, two different answers in one context.
+    """
+
+    def __init__(
+        self, me: PartyId, identity: Identity, session: Session, entropy: Entropy = secrets.token_bytes
+    ) -> None:
+        if me not in session.roster or session.roster.keys[me] != identity.public:
+            raise MisuseError(f"the roster does not hold the key of {me}")
+        self.me = me
+        self.session = session
+        self.entropy = entropy
+        self._identity = identity
+        self._nonce = entropy(NONCE_BYTES)
+        self._protected: set[tuple[int, int]] = set()
+        self._answered: dict[tuple[bytes, int], bytes] = {}
+
+    def hello(self, batch: int, body: bytes = b"") -> bytes:
+        """This party's signed hello; the same nonce in every batch."""
+        return self.session.greeting(self._identity, self.me, self._nonce, batch, body)
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> dict[PartyId, Greeting]:
+        """Verify the hellos, this party's own among them."""
+        greetings = self.session.greet(hellos, batch)
+        if self.me not in greetings or greetings[self.me].nonce != self._nonce:
+            raise MisuseError(f"the hello of {self.me} was replaced on its way")
+        return greetings
+
+    def sign(self, kind: bytes, context: Context, body: bytes) -> bytes:
+        """A signed message of this sum."""
+        return sign_message(self._identity, kind, self.me, context.digest, body)
+
+    def enter(self, context: Context) -> None:
+        """Use up a context for `protect`; raises `MisuseError` when it is foreign, too small or used."""
+        self.check(context)
+        if len(context.cohort) < MINIMUM_PARTIES and len(self.session.roster) >= MINIMUM_PARTIES:
+            raise MisuseError(f"a cohort of {len(context.cohort)} is too small for a sum to hide anyone")
+        name = (context.round, context.attempt)
+        if name in self._protected:
+            raise MisuseError(f"round {context.round} attempt {context.attempt} was answered before")
+        self._protected.add(name)
+
+    def check(self, context: Context) -> None:
+        """Raise `MisuseError` unless the context is of this session and names this party."""
+        if context.session != self.session.id:
+            raise MisuseError("this context belongs to another session")
+        if self.me not in context.cohort:
+            raise MisuseError(f"{self.me} is not in the cohort of this context")
+        strangers = [party for party in context.cohort if party not in self.session.roster]
+        if strangers:
+            raise MisuseError(f"the cohort names {', '.join(strangers)}, unknown to the roster")
+
+    def answer_once(self, context: Context, leg: int, request: bytes) -> None:
+        """Note the one request answered on this leg; a second, different one raises `MisuseError`."""
+        name, digest = (context.digest, leg), sha256(b"secirls request v1", request)
+        if self._answered.setdefault(name, digest) != digest:
+            raise MisuseError(f"a different request for round {context.round} was answered before")

@@ -1,0 +1,1 @@
+"""Federated negative-binomial regression under secure sums."""

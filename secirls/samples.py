@@ -1,0 +1,80 @@
+"""One site's arrays, validated and frozen: what its answers are computed from.
+
+Promises: shapes agree, counts are gene-major in memory, nothing is mutated.
+Refuses to know: where the arrays came from, and who asks for sums over them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int32]
+
+LARGEST_COUNT = int(np.iinfo(np.int32).max)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one site. Never leaves the site's process.
+
+    `size_factors`, `dispersions` and `nll_constants` are ``None`` until a query's ``apply`` sets them
+    (or the site's own file gave them). Repr shows shapes only.
+    """
+
+    design: Floats = field(repr=False)
+    """Design matrix X, ``(samples, params)``."""
+    counts: Counts = field(repr=False)
+    """Raw counts y, ``(samples, genes)``, stored so that one gene's counts are contiguous."""
+    size_factors: Floats | None = field(repr=False, default=None)
+    """s, ``(samples,)``, above zero."""
+    dispersions: Floats | None = field(repr=False, default=None)
+    """alpha, ``(genes,)``, above zero."""
+    nll_constants: Floats | None = field(repr=False, default=None)
+    """The part of each gene's negative log-likelihood that does not depend on beta, ``(genes,)``."""
+
+    def __post_init__(self) -> None:
+        samples, genes = self.counts.shape
+        if not self.counts.flags.f_contiguous or self.counts.dtype != np.int32:
+            object.__setattr__(self, "counts", np.asfortranarray(self.counts, dtype=np.int32))
+        if self.design.shape[0] != samples or self.design.ndim != 2:
+            raise ValueError(f"design matrix {self.design.shape} does not fit counts {self.counts.shape}")
+        if self.size_factors is not None and self.size_factors.shape != (samples,):
+            raise ValueError(f"size factors {self.size_factors.shape} do not fit {samples} samples")
+        for name in ("dispersions", "nll_constants"):
+            array = getattr(self, name)
+            if array is not None and array.shape != (genes,):
+                raise ValueError(f"{name} {array.shape} do not fit {genes} genes")
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples the site holds."""
+        return int(self.counts.shape[0])
+
+    @property
+    def n_genes(self) -> int:
+        """How many genes are described."""
+        return int(self.counts.shape[1])
+
+    @property
+    def n_params(self) -> int:
+        """Columns of the design matrix."""
+        return int(self.design.shape[1])
+
+    def take(self, genes: NDArray[np.bool_]) -> Samples:
+        """The same samples over a subset of genes, given as a mask ``(genes,)``."""
+        if genes.all():
+            return self
+
+        def chosen(array: Floats | None) -> Floats | None:
+            return None if array is None else array[genes]
+
+        return replace(
+            self,
+            counts=self.counts.T[genes].T,
+            dispersions=chosen(self.dispersions),
+            nll_constants=chosen(self.nll_constants),
+        )
