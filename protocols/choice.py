@@ -26,7 +26,7 @@ def _load(protocol: str, which: int) -> type:
     if protocol not in _CLASSES:
         raise MisuseError(f"there is no protocol {protocol!r}: choose one of {', '.join(NAMES)}")
     entry = _CLASSES[protocol]
-    return cast(type, getattr(import_module(entry[0]), entry[which]))
+    return cast("type", getattr(import_module(entry[0]), entry[which]))
 
 
 def helpers(protocol: str) -> tuple[PartyId, ...]:
@@ -48,11 +48,11 @@ def make_party(
         from protocols.paillier import KeyHolder
 
         return KeyHolder(me, identity, roster, settings, entropy)
-    return cast(Party, _load(protocol, 1)(me, identity, roster, settings, entropy))
+    return cast("Party", _load(protocol, 1)(me, identity, roster, settings, entropy))
 
 
 def make_collector(
     protocol: str, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes
 ) -> Collector:
     """The aggregator's end."""
-    return cast(Collector, _load(protocol, 2)(roster, settings, entropy))
+    return cast("Collector", _load(protocol, 2)(roster, settings, entropy))

@@ -4,6 +4,7 @@ Promises: a sum of encoded values does not depend on order, worker, protocol or 
 to the correctly rounded exact sum of what was encoded. Refuses NaN, infinities and anything beyond a
 field's declared bound: it never clips. Refuses to know: what the fields mean.
 
+Long vectors go through `compiled_codec`, whose bits are those of the plain `encode` and `decode` here.
 Profile ``exact``: Z_2^128, two's complement, 64 fraction bits; every float64 of magnitude 2^-11 or
 more is represented without error. Profile ``compact``: Z_2^64 with fewer fraction bits.
 """
@@ -112,7 +113,7 @@ class Layout:
                 raise MisuseError(f"field {field.name!r} has shape {array.shape}, the layout says {field.shape}")
             _check_bound(field, array)
             part = vector[start : start + field.values]
-            part[:] = encode(array.reshape(-1), field.fraction_bits, self.limbs)
+            _encode_into(array.reshape(-1), field.fraction_bits, part)
             start += field.values
         return vector
 
@@ -125,7 +126,7 @@ class Layout:
             raise MisuseError(f"the sum has shape {vector.shape}, the layout {(self.values, self.limbs)}")
         arrays, start = {}, 0
         for field in self.fields:
-            array = decode(vector[start : start + field.values], field.fraction_bits)
+            array = _decode(vector[start : start + field.values], field.fraction_bits)
             limit = field.bound * parties
             if array.size and np.abs(array).max() > limit:
                 raise IntegrityError(
@@ -135,6 +136,33 @@ class Layout:
             arrays[field.name] = array.reshape(field.shape)
             start += field.values
         return arrays
+
+
+COMPILED_FROM = 4096
+"""Values from which the compiled pass pays; below it nothing is compiled or loaded."""
+
+
+def _encode_into(values: NDArray[np.float64], fraction_bits: int, out: Vector) -> None:
+    if values.size < COMPILED_FROM:
+        out[:] = encode(values, fraction_bits, out.shape[1])
+        return
+    from protocols.primitives import compiled_codec
+
+    compiled_codec.encode_into(values, fraction_bits, out)
+
+
+def _decode(vector: Vector, fraction_bits: int) -> NDArray[np.float64]:
+    if vector.shape[0] < COMPILED_FROM:
+        return decode(vector, fraction_bits)
+    from protocols.primitives import compiled_codec
+
+    return compiled_codec.decode(vector, fraction_bits)
+
+
+def warm_up() -> None:
+    """Compile the long-vector passes, or load them from the cache."""
+    layout = Layout((Field("warm", (COMPILED_FROM,), 1.0),))
+    layout.decode(layout.encode({"warm": np.zeros(COMPILED_FROM)}), 1)
 
 
 def largest_bound(parties: int, fraction_bits: int = FRACTION_BITS, limbs: int = 2) -> float:
@@ -179,8 +207,7 @@ def decode(vector: Vector, fraction_bits: int) -> NDArray[np.float64]:
     negative = (top >> np.uint64(_LIMB - 1)).astype(bool)
     if vector.shape[1] == 1:
         magnitude = np.where(negative, ~low + np.uint64(1), low)
-        result = np.ldexp(magnitude.astype(np.float64), -fraction_bits)
-        return np.where(negative, -result, result)
+        return _signed(negative, np.ldexp(magnitude.astype(np.float64), -fraction_bits))
     high = top.copy()
     high[negative] = ~high[negative] + (low[negative] == 0)
     low[negative] = ~low[negative] + np.uint64(1)
@@ -193,8 +220,12 @@ def decode(vector: Vector, fraction_bits: int) -> NDArray[np.float64]:
     leading = np.where(wide, _safe_left(high, back) | _safe_right(low, amount), low)
     sticky = wide & (_safe_left(low, back) != 0)
     rounded = (leading | sticky).astype(np.float64)
-    result = np.ldexp(rounded, width - fraction_bits)
-    return np.where(negative, -result, result)
+    return _signed(negative, np.ldexp(rounded, width - fraction_bits))
+
+
+def _signed(negative: NDArray[np.bool_], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The magnitudes with their signs."""
+    return np.where(negative, -magnitude, magnitude).astype(np.float64, copy=False)
 
 
 def _safe_left(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -214,7 +245,8 @@ def _shift_right_to_even(mantissa: NDArray[np.uint64], shift: NDArray[np.int64])
     rest = mantissa - (kept << amount)
     half = np.where(amount > 0, np.uint64(1) << np.maximum(amount, 1) - np.uint64(1), np.uint64(0))
     up = (amount > 0) & ((rest > half) | ((rest == half) & (kept & np.uint64(1)).astype(bool)))
-    return kept + up
+    rounded: NDArray[np.uint64] = kept + up
+    return rounded
 
 
 def _shift_left(word: NDArray[np.uint64], shift: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
@@ -231,4 +263,5 @@ def _bit_length(word: NDArray[np.uint64]) -> NDArray[np.int64]:
     """How many bits a word needs; float64 conversion may round up across a power of two, so look again."""
     guess = np.frexp(word.astype(np.float64))[1].astype(np.int64)
     too_long = (guess > 0) & (_safe_right(word, np.maximum(guess - 1, 0).astype(np.uint64)) == 0)
-    return guess - too_long
+    bits: NDArray[np.int64] = guess - too_long
+    return bits

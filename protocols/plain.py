@@ -20,6 +20,7 @@ from protocols.secure_sum import (
     Pending,
     Total,
     Vector,
+    check_senders,
     check_vector,
 )
 from protocols.session import Roster, Seat, Session
@@ -106,11 +107,3 @@ class PlainCollector:
         if not isinstance(pending.hidden, type(ring.zeros(0, 1))):
             raise MisuseError("this pending sum is not of this protocol")
         return Total(pending.hidden, pending.parties)
-
-
-def check_senders(messages: Mapping[PartyId, bytes], context: Context) -> tuple[PartyId, ...]:
-    """The senders, sorted; raises `PeerError` for one who is not in the cohort."""
-    for sender in messages:
-        if sender not in context.cohort:
-            raise PeerError(sender, "is not in the cohort of this sum")
-    return tuple(sorted(messages))

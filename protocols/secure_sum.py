@@ -35,6 +35,7 @@ KEY_HOLDER: PartyId = "key-holder"
 RESERVED = frozenset({AGGREGATOR, KEY_HOLDER})
 MINIMUM_PARTIES = 3
 
+_MOST_ROUNDS = 1 << 32
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -106,8 +107,10 @@ class Context:
     def __post_init__(self) -> None:
         if len(self.session) != 32 or len(self.layout) != 32:
             raise MisuseError("a context needs a 32-byte session and a 32-byte layout digest")
-        if self.round < 0 or self.attempt < 0 or self.values < 0 or self.limbs not in (1, 2):
-            raise MisuseError("a context needs round, attempt, values >= 0 and one or two limbs")
+        if not 0 <= self.round < _MOST_ROUNDS or not 0 <= self.attempt < _MOST_ROUNDS:
+            raise MisuseError("a context's round and attempt lie between 0 and 2^32")
+        if self.values < 0 or self.limbs not in (1, 2):
+            raise MisuseError("a context needs values >= 0 and one or two limbs")
         if list(self.cohort) != sorted(set(self.cohort)):
             raise MisuseError("a context's cohort must be sorted and without repetition")
 
@@ -204,3 +207,11 @@ def check_vector(vector: Vector, context: Context) -> None:
         raise MisuseError(
             f"vector is {vector.dtype} {vector.shape}, the context says uint64 {(context.values, context.limbs)}"
         )
+
+
+def check_senders(messages: Mapping[PartyId, bytes], context: Context) -> tuple[PartyId, ...]:
+    """The senders, sorted; raises `PeerError` for one who is not in the cohort."""
+    for sender in messages:
+        if sender not in context.cohort:
+            raise PeerError(sender, "is not in the cohort of this sum")
+    return tuple(sorted(messages))

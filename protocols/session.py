@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Entropy, Identity, Secret, parts, verifies
-from protocols.secure_sum import MINIMUM_PARTIES, Context, MisuseError, PartyId, PeerError, sha256
+from protocols.secure_sum import (
+    AGGREGATOR,
+    MINIMUM_PARTIES,
+    RESERVED,
+    Context,
+    MisuseError,
+    PartyId,
+    PeerError,
+    sha256,
+)
 
 NONCE_BYTES = 32
 
@@ -173,10 +182,15 @@ class Seat(Secret):
         """A signed message of this sum."""
         return sign_message(self._identity, kind, self.me, context.digest, body)
 
+    def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
+        """A signed message that belongs to no one sum but to something else both ends know."""
+        return sign_message(self._identity, kind, self.me, binding, body)
+
     def enter(self, context: Context) -> None:
         """Use up a context for `protect`; raises `MisuseError` when it is foreign, too small or used."""
         self.check(context)
-        if len(context.cohort) < MINIMUM_PARTIES and len(self.session.roster) >= MINIMUM_PARTIES:
+        sites = sum(party not in RESERVED for party in self.session.roster)
+        if len(context.cohort) < min(MINIMUM_PARTIES, sites):
             raise MisuseError(f"a cohort of {len(context.cohort)} is too small for a sum to hide anyone")
         name = (context.round, context.attempt)
         if name in self._protected:
@@ -194,7 +208,7 @@ class Seat(Secret):
             raise MisuseError(f"the cohort names {', '.join(strangers)}, unknown to the roster")
 
     def answer_once(self, context: Context, leg: int, request: bytes) -> None:
-        """Note the one request answered on this leg; a second, different one raises `MisuseError`."""
+        """Note the one request answered on this leg; a second, different one is the collector's error."""
         name, digest = (context.digest, leg), sha256(b"secirls request v1", request)
         if self._answered.setdefault(name, digest) != digest:
-            raise MisuseError(f"a different request for round {context.round} was answered before")
+            raise PeerError(AGGREGATOR, f"a different request for round {context.round} was answered before")

@@ -31,6 +31,8 @@ class Settings:
     """Paillier modulus."""
     obfuscation: Obfuscation = "djn"
     """How Paillier ciphertexts are randomised."""
+    insecure_test_keys: bool = False
+    """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
     allow_two: bool = False
     """Let two parties sum: each then learns the other's vector by subtraction."""
 
@@ -42,12 +44,13 @@ class Settings:
     def threshold_for(self, parties: int) -> int:
         """The threshold among that many parties: as set, or just above two thirds of them.
 
-        Raises `MisuseError` for a threshold that can't be met or protects nobody.
+        Raises `MisuseError` for a threshold that can't be met, or that would open a sum of so few that
+        they don't hide each other.
         """
         least = 2 if self.allow_two else MINIMUM_PARTIES
         if parties < least:
             raise MisuseError(f"{parties} parties can't hide in a sum: at least {least} are needed")
         threshold = 2 * parties // 3 + 1 if self.threshold is None else self.threshold
-        if not 2 <= threshold <= parties:
-            raise MisuseError(f"threshold {threshold} is impossible: it must lie between 2 and {parties} parties")
+        if not least <= threshold <= parties:
+            raise MisuseError(f"threshold {threshold} is impossible: it must lie between {least} and {parties} parties")
         return threshold

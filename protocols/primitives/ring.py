@@ -6,20 +6,22 @@ Refuses to know: what the elements stand for and who shares which key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
 Vector: TypeAlias = NDArray[np.uint64]
 Prg: TypeAlias = Literal["aes-256-ctr", "chacha20"]
 
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 17
 """Keystream is made and used in pieces that stay in the cache."""
 
 _ZEROS = bytes(CHUNK_BYTES)
+_MOST_OWED = 100
+"""So many carries are counted in a signed byte before they are settled."""
 
 
 def zeros(values: int, limbs: int) -> Vector:
@@ -28,24 +30,15 @@ def zeros(values: int, limbs: int) -> Vector:
 
 
 def add_into(total: Vector, addend: Vector) -> None:
-    """``total += addend`` modulo 2^(64 limbs), in place."""
-    low, carry_from = total[:, 0], addend[:, 0]
-    np.add(low, carry_from, out=low)
-    if total.shape[1] == 2:
-        high = total[:, 1]
-        np.add(high, addend[:, 1], out=high)
-        np.add(high, low < carry_from, out=high)
+    """``total += addend`` modulo 2^(64 limbs), in place; the two are different arrays."""
+    for piece in _pieces(len(total), total.shape[1]):
+        _add_piece(total[piece], addend[piece])
 
 
 def subtract_into(total: Vector, subtrahend: Vector) -> None:
-    """``total -= subtrahend`` modulo 2^(64 limbs), in place."""
-    low, taken = total[:, 0], subtrahend[:, 0]
-    borrow = low < taken
-    np.subtract(low, taken, out=low)
-    if total.shape[1] == 2:
-        high = total[:, 1]
-        np.subtract(high, subtrahend[:, 1], out=high)
-        np.subtract(high, borrow, out=high)
+    """``total -= subtrahend`` modulo 2^(64 limbs), in place; the two are different arrays."""
+    for piece in _pieces(len(total), total.shape[1]):
+        _subtract_piece(total[piece], subtrahend[piece])
 
 
 def total_of(vectors: Iterable[Vector], values: int, limbs: int) -> Vector:
@@ -56,16 +49,6 @@ def total_of(vectors: Iterable[Vector], values: int, limbs: int) -> Vector:
     return total
 
 
-def _keystream(key: bytes, prg: Prg) -> Cipher[modes.CTR] | Cipher[None]:
-    if len(key) != 32:
-        raise ValueError("a keystream key is 32 bytes")
-    if prg == "aes-256-ctr":
-        return Cipher(algorithms.AES(key), modes.CTR(bytes(16)))
-    if prg == "chacha20":
-        return Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None)
-    raise ValueError(f"unknown keystream generator {prg!r}")
-
-
 def expand(key: bytes, values: int, limbs: int, prg: Prg = "aes-256-ctr") -> Vector:
     """Pseudo-random ring elements from a 32-byte key that is used for nothing else.
 
@@ -73,12 +56,27 @@ def expand(key: bytes, values: int, limbs: int, prg: Prg = "aes-256-ctr") -> Vec
     key names one (pair, round, layout). Little-endian limbs.
     """
     out = np.empty((values, limbs), dtype="<u8")
-    encryptor = _keystream(key, prg).encryptor()
-    buffer = memoryview(out.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-    for start in range(0, len(buffer), CHUNK_BYTES):
-        piece = buffer[start : start + CHUNK_BYTES]
-        encryptor.update_into(_ZEROS[: len(piece)], piece)
+    stream = _keystream(key, prg)
+    for piece in _pieces(values, limbs):
+        _fill(stream, out[piece])
     return out.astype(np.uint64, copy=False)
+
+
+def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr") -> None:
+    """``total += expand(each of plus) - expand(each of minus)``, in place.
+
+    The same as expanding, adding and subtracting one after the other, but no keystream is ever
+    whole in memory: each piece of it is made, used while it is in the cache, and written over.
+    """
+    streams = [(_keystream(key, prg), False) for key in plus] + [(_keystream(key, prg), True) for key in minus]
+    values, limbs = total.shape
+    stretch = np.empty((min(values, CHUNK_BYTES // (8 * limbs)), limbs), dtype="<u8")
+    carry, owed = np.empty(stretch.shape, dtype=np.bool_), np.empty(stretch.shape, dtype=np.int8)
+    for piece in _pieces(values, limbs):
+        part = total[piece]
+        used = slice(len(part))
+        for first in range(0, len(streams), _MOST_OWED):
+            _mask_piece(part, streams[first : first + _MOST_OWED], stretch[used], carry[used], owed[used])
 
 
 def to_bytes(vector: Vector) -> bytes:
@@ -91,3 +89,70 @@ def from_bytes(data: bytes | memoryview, values: int, limbs: int) -> Vector:
     if len(data) != 8 * values * limbs:
         raise ValueError(f"{len(data)} bytes can't be {values} ring elements of {limbs} limbs")
     return np.frombuffer(data, dtype="<u8").reshape(values, limbs).astype(np.uint64, copy=False)
+
+
+def _pieces(values: int, limbs: int) -> Iterator[slice]:
+    """Consecutive slices of values, each of at most `CHUNK_BYTES`."""
+    step = CHUNK_BYTES // (8 * limbs)
+    return (slice(start, min(start + step, values)) for start in range(0, values, step))
+
+
+def _add_piece(total: Vector, addend: Vector) -> None:
+    # One pass over both limbs at once, one comparison that finds the carries, one pass to hand them on:
+    # the first two run over contiguous memory, which is faster than treating the limbs one by one.
+    np.add(total, addend, out=total)
+    if total.shape[1] == 2:
+        carry = np.less(total, addend)
+        np.add(total[:, 1], carry[:, 0], out=total[:, 1])
+
+
+def _subtract_piece(total: Vector, subtrahend: Vector) -> None:
+    if total.shape[1] == 2:
+        borrow = np.less(total, subtrahend)
+        np.subtract(total, subtrahend, out=total)
+        np.subtract(total[:, 1], borrow[:, 0], out=total[:, 1])
+    else:
+        np.subtract(total, subtrahend, out=total)
+
+
+def _mask_piece(
+    total: Vector,
+    streams: list[tuple[CipherContext, bool]],
+    stretch: Vector,
+    carry: NDArray[np.bool_],
+    owed: NDArray[np.int8],
+) -> None:
+    """Add or subtract the next stretch of every keystream, and settle the carries once at the end.
+
+    Handing on each carry at once would walk over every second word each time; counting them in bytes
+    and adding the count to the high limbs is the same sum, and a third faster.
+    """
+    owed[:] = 0
+    for stream, subtracting in streams:
+        _fill(stream, stretch)
+        if subtracting:
+            np.less(total, stretch, out=carry)
+            np.subtract(total, stretch, out=total)
+            np.subtract(owed, carry.view(np.int8), out=owed)
+        else:
+            np.add(total, stretch, out=total)
+            np.less(total, stretch, out=carry)
+            np.add(owed, carry.view(np.int8), out=owed)
+    if total.shape[1] == 2:
+        np.add(total[:, 1], owed[:, 0].astype(np.int64).view(np.uint64), out=total[:, 1])
+
+
+def _keystream(key: bytes, prg: Prg) -> CipherContext:
+    if len(key) != 32:
+        raise ValueError("a keystream key is 32 bytes")
+    if prg == "aes-256-ctr":
+        return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+    if prg == "chacha20":
+        return Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
+    raise ValueError(f"unknown keystream generator {prg!r}")
+
+
+def _fill(stream: CipherContext, stretch: Vector) -> None:
+    """Overwrite contiguous little-endian elements with the next keystream bytes."""
+    if stretch.size:
+        stream.update_into(memoryview(_ZEROS)[: stretch.nbytes], stretch.reshape(-1).view(np.uint8).data)

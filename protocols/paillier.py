@@ -1,0 +1,391 @@
+"""Packed Paillier: the collector multiplies ciphertexts, a key-holder apart from it opens the blinded sum.
+
+Promises: an opened total is the exact ring sum over its parties; the aggregator alone learns that sum
+and who is in it; the key-holder alone learns nothing, and decrypts only what a threshold of sites
+signed after recomputing it. Key-holder and aggregator together, or key-holder and one site, can
+open every payload they have: keep them apart. `paillier_spec.md` has messages, claims and non-claims.
+Refuses to know: an aggregator that holds the private key. There is no way to construct one.
+
+One sum::
+
+    payload = each site.protect(vector, context)           packed, encrypted, signed
+    pending = collector.combine(payloads, context)         multiplied and blinded; every site in it is asked
+    consent = each site.assist(request, context)           product and blind recomputed, then signed
+    pending = collector.open(pending, consents)            enough consents: the key-holder is asked
+    opened  = key_holder.assist(request, context)          decrypts what the sites signed
+    total   = collector.open(pending, {KEY_HOLDER: opened})
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import NoReturn
+
+from protocols.packing import Packing
+from protocols.paillier_messages import (
+    SEED_BYTES,
+    Contributions,
+    Mandate,
+    Terms,
+    blinded_product,
+    blinds,
+    decision_digest,
+    read_ciphertexts,
+    read_plaintexts,
+)
+from protocols.primitives import big_numbers
+from protocols.primitives.keys import Entropy, Identity, Secret
+from protocols.primitives.obfuscators import Obfuscators
+from protocols.primitives.paillier_keys import PrivateKey, PublicKey, make_key
+from protocols.primitives.ring import Prg
+from protocols.secure_sum import (
+    AGGREGATOR,
+    KEY_HOLDER,
+    Context,
+    DropoutError,
+    MisuseError,
+    PartyId,
+    PeerError,
+    Pending,
+    Total,
+    Vector,
+    check_senders,
+    check_vector,
+    sha256,
+)
+from protocols.session import Greeting, Roster, Seat, Session, open_message
+from protocols.settings import Settings
+
+NAME = "paillier"
+
+_PAYLOAD = b"paillier payload"
+_CONSENT = b"paillier consent"
+_OPENED = b"paillier opened"
+
+
+class PaillierParty(Secret):
+    """A site: encrypts its vector, and signs a decryption only after recomputing what it opens."""
+
+    def __init__(
+        self,
+        me: PartyId,
+        identity: Identity,
+        roster: Roster,
+        settings: Settings,
+        entropy: Entropy = secrets.token_bytes,
+        *,
+        n_jobs: int = 1,
+    ) -> None:
+        self._terms = Terms(roster, settings)
+        if me not in self._terms.sites:
+            raise MisuseError(f"{me} is no site of this roster: the {KEY_HOLDER} is a role of its own")
+        self._settings = settings
+        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
+        self._public: PublicKey | None = None
+        self._obfuscators: Obfuscators | None = None
+        self._sent: dict[bytes, bytes] = {}
+        self.n_jobs = n_jobs
+
+    @property
+    def me(self) -> PartyId:
+        """Whose end this is."""
+        return self._seat.me
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._seat.session.id
+
+    def hello(self, batch: int = 0) -> bytes:
+        """A nonce, signed; a site has no key of its own here."""
+        return self._seat.hello(batch)
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
+        """Learn the session id and the key-holder's public key; there is nothing to grant."""
+        greetings = self._seat.meet(hellos, batch)
+        self._public = _public_key(greetings, self._terms, self._public)
+        if self._obfuscators is None:
+            self._obfuscators = Obfuscators(self._public, self._settings.obfuscation, self._seat.entropy)
+        return b""
+
+    def precompute(self, values: int, limbs: int = 2) -> int:
+        """Stock up obfuscators until a vector of that many values needs no more; returns how many were made.
+
+        What a later `protect` sends is the same with and without: the random bytes are drawn in one order.
+        """
+        obfuscators = self._stock()
+        missing = max(0, self._terms.packing_of(values, limbs).plaintexts - len(obfuscators))
+        obfuscators.prepare(missing, self.n_jobs)
+        return missing
+
+    def protect(self, vector: Vector, context: Context) -> bytes:
+        """The packed vector's ciphertexts, signed: only the key-holder could open them."""
+        check_vector(vector, context)
+        packing, public, obfuscators = self._terms.packing(context, self.session), self._key(), self._stock()
+        self._seat.enter(context)
+        hiding = obfuscators.take(packing.plaintexts, self.n_jobs)
+        ciphertexts = (
+            public.nude(plaintext) * obfuscator % public.n_squared
+            for plaintext, obfuscator in zip(packing.pack(vector), hiding, strict=True)
+        )
+        payload = self._seat.sign(_PAYLOAD, context, big_numbers.to_buffer(ciphertexts, public.ciphertext_bytes))
+        self._sent[context.digest] = sha256(b"secirls paillier sent v1", payload)
+        return payload
+
+    def assist(self, request: bytes, context: Context) -> bytes:
+        """Sign that the blinded ciphertexts are the product over the present set, having recomputed it.
+
+        Refuses with `PeerError(AGGREGATOR, reason)`. What holds afterwards: the key-holder opens no
+        other sum in this context, as long as fewer than the threshold of sites sign what is not true.
+        """
+        packing, public = self._terms.packing(context, self.session), self._key()
+        if context.digest not in self._sent:
+            raise MisuseError(f"{self.me} has sent nothing for round {context.round} attempt {context.attempt}")
+        try:
+            asked = Contributions.from_bytes(request)
+            decision = self._recompute(asked, packing, public, context)
+        except ValueError as error:
+            raise PeerError(AGGREGATOR, str(error)) from None
+        except PeerError as error:
+            raise PeerError(AGGREGATOR, f"passed on a payload of {error.sender} that {error.reason}") from None
+        if decision != asked.decision:
+            raise PeerError(AGGREGATOR, "what shall be opened is not the blinded product of the payloads")
+        self._seat.answer_once(context, 1, request)
+        return self._seat.sign(_CONSENT, context, decision)
+
+    def _recompute(self, asked: Contributions, packing: Packing, public: PublicKey, context: Context) -> bytes:
+        """What this site would sign. Raises `ValueError` unless enough sites are in it, this one unchanged."""
+        present = tuple(asked.payloads)
+        self._terms.refuse_set(present, context)
+        own = asked.payloads.get(self.me)
+        if own is None or sha256(b"secirls paillier sent v1", own) != self._sent[context.digest]:
+            raise ValueError(f"the payload of {self.me} is missing from the sum, or was altered")
+        roster, prg = self._seat.session.roster, self._settings.prg
+        columns = _read_payloads(roster, public, packing, asked.payloads, context)
+        return decision_digest(_blinded(public, columns, asked.seed, context, prg), present)
+
+    def _key(self) -> PublicKey:
+        if self._public is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._public
+
+    def _stock(self) -> Obfuscators:
+        if self._obfuscators is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._obfuscators
+
+
+class KeyHolder(Secret):
+    """Holds the private key, in a process of its own, and opens what enough sites have signed."""
+
+    def __init__(
+        self,
+        me: PartyId,
+        identity: Identity,
+        roster: Roster,
+        settings: Settings,
+        entropy: Entropy = secrets.token_bytes,
+        *,
+        n_jobs: int = 1,
+        private: PrivateKey | None = None,
+    ) -> None:
+        """Make a fresh key, or take one for tests. The name must be `KEY_HOLDER`: nobody else may have a key."""
+        if me != KEY_HOLDER:
+            raise MisuseError(f"{me} can't hold the private key: that is the role of the {KEY_HOLDER} alone")
+        self._terms = Terms(roster, settings)
+        self._settings = settings
+        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
+        if private is not None and private.public.bits != settings.key_bits:
+            raise MisuseError(f"the key has {private.public.bits} bits, the settings say {settings.key_bits}")
+        self._private = make_key(settings.key_bits, entropy) if private is None else private
+        self._decided: dict[tuple[int, int], bytes] = {}
+        self.n_jobs = n_jobs
+
+    @property
+    def me(self) -> PartyId:
+        """Whose end this is."""
+        return self._seat.me
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._seat.session.id
+
+    def hello(self, batch: int = 0) -> bytes:
+        """A nonce and the public key, signed; the same key for the whole session."""
+        return self._seat.hello(batch, self._private.public.to_bytes())
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
+        """Learn the session id; there is nothing to grant."""
+        self._seat.meet(hellos, batch)
+        return b""
+
+    def protect(self, vector: Vector, context: Context) -> NoReturn:
+        """Refuse: the key-holder has no data."""
+        raise MisuseError(f"the {KEY_HOLDER} sends no vector: it belongs to no cohort")
+
+    def assist(self, request: bytes, context: Context) -> bytes:
+        """Open the blinded ciphertexts that a threshold of sites signed for this context, once.
+
+        Refuses with `PeerError(AGGREGATOR, reason)`. What it sees is uniform, whatever the vectors are,
+        as long as the blind's seed stays with aggregator and sites.
+        """
+        packing, public = self._terms.packing(context, self.session), self._private.public
+        try:
+            asked = Mandate.from_bytes(request)
+            decision = self._verify(asked, context)
+            ciphertexts = read_ciphertexts(public, asked.blinded, packing.plaintexts)
+        except ValueError as error:
+            raise PeerError(AGGREGATOR, str(error)) from None
+        except PeerError as error:
+            raise PeerError(AGGREGATOR, f"passed on a consent of {error.sender} that {error.reason}") from None
+        # Not by the context's digest: one round and attempt is opened for one cohort and layout, not for two.
+        whole = sha256(b"secirls paillier mandate v1", context.digest, request)
+        if self._decided.setdefault((context.round, context.attempt), whole) != whole:
+            raise PeerError(
+                AGGREGATOR, f"a different request for round {context.round} attempt {context.attempt} was opened before"
+            )
+        plaintexts = self._private.decrypt(ciphertexts, self.n_jobs)
+        body = decision + big_numbers.to_buffer(plaintexts, public.plaintext_bytes)
+        return self._seat.sign(_OPENED, context, body)
+
+    def _verify(self, asked: Mandate, context: Context) -> bytes:
+        """What was signed. Raises `ValueError` unless enough sites, all of them in the sum, signed just this."""
+        self._terms.refuse_set(asked.present, context)
+        decision = decision_digest(asked.blinded, asked.present)
+        for signer, consent in asked.consents.items():
+            if signer not in asked.present:
+                raise ValueError(f"{signer} signed a sum that it is not in")
+            if open_message(self._seat.session.roster, _CONSENT, signer, context.digest, consent) != decision:
+                raise ValueError(f"{signer} signed to open something else")
+        if len(asked.consents) < self._terms.threshold:
+            raise ValueError(f"{len(asked.consents)} sites signed, the threshold is {self._terms.threshold}")
+        return decision
+
+
+class _Blinded(Secret):
+    """What the collector keeps between its trips: how to take the blind off again."""
+
+    def __init__(self, packing: Packing, seed: bytes, blinded: bytes, decision: bytes) -> None:
+        self.packing = packing
+        self.seed = seed
+        self.blinded = blinded
+        self.decision = decision
+
+
+class PaillierCollector:
+    """The aggregator's end: multiplies ciphertexts it can't open, and takes off a blind of its own making."""
+
+    def __init__(self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes) -> None:
+        self._terms = Terms(roster, settings)
+        self._settings = settings
+        self._session = Session(NAME, roster, settings.digest)
+        self._entropy = entropy
+        self._public: PublicKey | None = None
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._session.id
+
+    def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Learn the session id and the public key."""
+        self._public = _public_key(self._session.greet(hellos, batch), self._terms, self._public)
+
+    def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
+        """Multiply what arrived, blind it, and ask every site in it to recompute and sign."""
+        packing, public = self._terms.packing(context, self.session), self._key()
+        present = check_senders(payloads, context)
+        if len(present) < self._terms.threshold:
+            raise DropoutError(_silent(context.cohort, payloads), len(present), self._terms.threshold)
+        seed = self._entropy(SEED_BYTES)
+        columns = _read_payloads(self._session.roster, public, packing, payloads, context)
+        blinded = _blinded(public, columns, seed, context, self._settings.prg)
+        decision = decision_digest(blinded, present)
+        request = Contributions(seed, decision, payloads).to_bytes()
+        hidden = _Blinded(packing, seed, blinded, decision)
+        return Pending(context, present, dict.fromkeys(present, request), hidden)
+
+    def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total | Pending:
+        """With consents: ask the key-holder. With its answer: take off the blind and unpack."""
+        hidden = pending.hidden
+        if not isinstance(hidden, _Blinded):
+            raise MisuseError("this pending sum is not of this protocol")
+        for sender in sorted(replies):
+            if sender not in pending.requests:
+                raise PeerError(sender, "answered a request that was not made")
+        if KEY_HOLDER in pending.requests:
+            return self._unblind(pending, hidden, replies)
+        return self._mandate(pending, hidden, replies)
+
+    def _mandate(self, pending: Pending, hidden: _Blinded, replies: Mapping[PartyId, bytes]) -> Pending:
+        context, roster = pending.context, self._session.roster
+        for sender in sorted(replies):
+            if open_message(roster, _CONSENT, sender, context.digest, replies[sender]) != hidden.decision:
+                raise PeerError(sender, "signed to open something else than the blinded product")
+        if len(replies) < self._terms.threshold:
+            raise DropoutError(_silent(pending.parties, replies), len(replies), self._terms.threshold)
+        request = Mandate(hidden.blinded, pending.parties, replies).to_bytes()
+        return Pending(context, pending.parties, {KEY_HOLDER: request}, hidden)
+
+    def _unblind(self, pending: Pending, hidden: _Blinded, replies: Mapping[PartyId, bytes]) -> Total:
+        if KEY_HOLDER not in replies:
+            raise DropoutError((KEY_HOLDER,), 0, 1)
+        context, public, packing = pending.context, self._key(), hidden.packing
+        body = open_message(self._session.roster, _OPENED, KEY_HOLDER, context.digest, replies[KEY_HOLDER])
+        if body[: len(hidden.decision)] != hidden.decision:
+            raise PeerError(KEY_HOLDER, "opened something else than the blinded product")
+        try:
+            opened = read_plaintexts(public, body[len(hidden.decision) :], packing.plaintexts)
+        except ValueError as error:
+            raise PeerError(KEY_HOLDER, str(error)) from None
+        blind = blinds(public, hidden.seed, context, packing.plaintexts, self._settings.prg)
+        bare = [(value - amount) % public.n for value, amount in zip(opened, blind, strict=True)]
+        return Total(packing.unpack(bare, len(pending.parties)), pending.parties)
+
+    def _key(self) -> PublicKey:
+        if self._public is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._public
+
+
+def _read_payloads(
+    roster: Roster, public: PublicKey, packing: Packing, payloads: Mapping[PartyId, bytes], context: Context
+) -> list[list[int]]:
+    """Every site's ciphertexts, in the order of the names. Raises `PeerError` naming whose are no good."""
+    columns = []
+    for party in sorted(payloads):
+        body = open_message(roster, _PAYLOAD, party, context.digest, payloads[party])
+        try:
+            columns.append(read_ciphertexts(public, body, packing.plaintexts))
+        except ValueError as error:
+            raise PeerError(party, str(error)) from None
+    return columns
+
+
+def _blinded(public: PublicKey, columns: list[list[int]], seed: bytes, context: Context, prg: Prg) -> bytes:
+    """The ciphertexts to be opened: made by the collector, and once more by every site that signs them."""
+    blind = blinds(public, seed, context, len(columns[0]), prg)
+    return big_numbers.to_buffer(blinded_product(public, columns, blind), public.ciphertext_bytes)
+
+
+def _public_key(greetings: Mapping[PartyId, Greeting], terms: Terms, known: PublicKey | None) -> PublicKey:
+    """The session's public key; the first hellos bring it and no later one may change it."""
+    greeting = greetings.get(KEY_HOLDER)
+    if greeting is None:
+        if known is None:
+            raise MisuseError(f"no hello from the {KEY_HOLDER}: there is no public key")
+        return known
+    if known is not None:
+        if bytes(greeting.body) != known.to_bytes():
+            raise PeerError(KEY_HOLDER, "changed its public key within a session")
+        return known
+    try:
+        return PublicKey.from_bytes(greeting.body, terms.key_bits)
+    except ValueError as error:
+        raise PeerError(KEY_HOLDER, str(error)) from None
+
+
+def _silent(expected: tuple[PartyId, ...], heard: Mapping[PartyId, bytes]) -> tuple[PartyId, ...]:
+    return tuple(party for party in expected if party not in heard)

@@ -1,0 +1,163 @@
+"""The bytes of pairwise masking: what a payload, a request and a reply hold, and in which order.
+
+Promises: parsing reads every length before it trusts it and ends at the last byte, or raises
+`PeerError` naming the sender. Refuses to know: keys, shares and sums; signatures are opened before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from protocols.channels import SEAL_BYTES
+from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES
+from protocols.primitives.shamir import SHARE_BYTES
+from protocols.secure_sum import AGGREGATOR, Context, PartyId, PeerError
+
+SEED_BOX_BYTES = SHARE_BYTES + SEAL_BYTES
+
+
+class Leg(IntEnum):
+    """The two things a collector may ask for."""
+
+    AGREE = 1
+    """Sign the set of parties that are present (only with ``Settings.consistency``)."""
+    RELEASE = 2
+    """Give the shares that open the sum over that set."""
+
+
+def key_box_bytes(rounds: int) -> int:
+    """Length of a box with shares of a whole batch of mask keys."""
+    return rounds * SHARE_BYTES + SEAL_BYTES
+
+
+def pack_set(subset: Iterable[PartyId], cohort: tuple[PartyId, ...]) -> bytes:
+    """A set of parties as bits in the cohort's order, lowest bit first; unused bits are zero."""
+    present = set(subset)
+    bits = sum(1 << place for place, party in enumerate(cohort) if party in present)
+    return bits.to_bytes(_set_bytes(cohort), "little")
+
+
+def unpack_set(data: bytes, cohort: tuple[PartyId, ...], sender: PartyId) -> tuple[PartyId, ...]:
+    """The parties of `pack_set`, sorted."""
+    bits = int.from_bytes(data, "little")
+    if len(data) != _set_bytes(cohort) or bits >> len(cohort):
+        raise PeerError(sender, "names a set of parties that is not within the cohort")
+    return tuple(party for place, party in enumerate(cohort) if bits >> place & 1)
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A masked vector, the commitment to its self-mask, and that seed's shares, sealed."""
+
+    masked: memoryview
+    commitment: bytes
+    boxes: Mapping[PartyId, bytes]
+    """By recipient: everybody in the cohort but the sender."""
+
+    def pack(self) -> bytes:
+        """Vector, commitment, boxes in the recipients' order."""
+        return b"".join((self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes))))
+
+    @classmethod
+    def read(cls, body: memoryview, sender: PartyId, context: Context) -> Payload:
+        """Parse a payload whose signature was checked."""
+        reader = _Reader(body, sender, "payload")
+        masked = reader.take(8 * context.limbs * context.values)
+        commitment = bytes(reader.take(KEY_BYTES))
+        boxes = {peer: bytes(reader.take(SEED_BOX_BYTES)) for peer in context.cohort if peer != sender}
+        reader.end()
+        return cls(masked, commitment, boxes)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the collector asks of one party: to sign a set, or to release shares for it."""
+
+    leg: Leg
+    present: tuple[PartyId, ...]
+    signatures: Mapping[PartyId, bytes]
+    """Who signed this very set (empty unless ``Settings.consistency``)."""
+    boxes: Mapping[PartyId, bytes]
+    """By sender: shares for the recipient, of seeds of those present and mask keys of those absent."""
+
+    def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
+        """Leg, set; and for a release the signers, their signatures, the boxes in the senders' order."""
+        head = bytes([self.leg]) + pack_set(self.present, cohort)
+        if self.leg is Leg.AGREE:
+            return head
+        signatures = (self.signatures[party] for party in sorted(self.signatures))
+        boxes = (self.boxes[party] for party in sorted(self.boxes))
+        return b"".join((head, pack_set(self.signatures, cohort), *signatures, *boxes))
+
+    @classmethod
+    def read(cls, message: bytes, recipient: PartyId, cohort: tuple[PartyId, ...], rounds: int) -> Request:
+        """Parse the collector's request."""
+        reader = _Reader(memoryview(message), AGGREGATOR, "request")
+        leg = bytes(reader.take(1))[0]
+        if leg not in tuple(Leg):
+            raise PeerError(AGGREGATOR, f"request asks for something unknown ({leg})")
+        present = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
+        signatures, boxes = {}, {}
+        if leg == Leg.RELEASE:
+            signers = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
+            signatures = {party: bytes(reader.take(SIGNATURE_BYTES)) for party in signers}
+            for peer in cohort:
+                if peer != recipient:
+                    length = SEED_BOX_BYTES if peer in present else key_box_bytes(rounds)
+                    boxes[peer] = bytes(reader.take(length))
+        reader.end()
+        return cls(Leg(leg), present, signatures, boxes)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The set a party agreed to and one share for each of the cohort: of its seed or of its mask key."""
+
+    present: tuple[PartyId, ...]
+    shares: Mapping[PartyId, bytes]
+
+    def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
+        """Set, shares in the cohort's order."""
+        return pack_set(self.present, cohort) + b"".join(self.shares[party] for party in cohort)
+
+    @classmethod
+    def read(cls, body: memoryview, sender: PartyId, cohort: tuple[PartyId, ...]) -> Reply:
+        """Parse a reply whose signature was checked."""
+        reader = _Reader(body, sender, "reply")
+        present = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, sender)
+        shares = {party: bytes(reader.take(SHARE_BYTES)) for party in cohort}
+        reader.end()
+        return cls(present, shares)
+
+
+def grant_boxes(body: memoryview, sender: PartyId, members: tuple[PartyId, ...], rounds: int) -> dict[PartyId, bytes]:
+    """A grant's boxes by recipient: everybody in the batch but the sender, in order."""
+    reader = _Reader(body, sender, "grant")
+    boxes = {peer: bytes(reader.take(key_box_bytes(rounds))) for peer in members if peer != sender}
+    reader.end()
+    return boxes
+
+
+def _set_bytes(cohort: tuple[PartyId, ...]) -> int:
+    return (len(cohort) + 7) // 8
+
+
+class _Reader:
+    """Takes fields off the front of a message, and says who sent it when they do not fit."""
+
+    def __init__(self, message: memoryview, sender: PartyId, kind: str) -> None:
+        self._rest = message
+        self._sender = sender
+        self._kind = kind
+
+    def take(self, length: int) -> memoryview:
+        if len(self._rest) < length:
+            raise PeerError(self._sender, f"{self._kind} is cut short")
+        field, self._rest = self._rest[:length], self._rest[length:]
+        return field
+
+    def end(self) -> None:
+        if self._rest:
+            raise PeerError(self._sender, f"{self._kind} has {len(self._rest)} bytes too many")

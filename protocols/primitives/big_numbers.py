@@ -1,0 +1,89 @@
+"""Large integers: modular powers, and lists of them as buffers of fixed-width big-endian numbers.
+
+Promises: the same integers with and without gmpy2, only slower without (and one warning then).
+Refuses to know: which modulus is a secret. Nothing here runs in constant time.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from types import ModuleType
+from typing import cast
+
+
+@cache
+def _gmpy2() -> ModuleType | None:
+    """The fast arithmetic, or None: said once, because one powmod costs eight times more without it."""
+    try:
+        import gmpy2  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        warnings.warn("gmpy2 is missing: Paillier works, but several times slower", RuntimeWarning, stacklevel=2)
+        return None
+    return cast("ModuleType", gmpy2)
+
+
+def number(value: int) -> int:
+    """The value in the form that computes fastest; it behaves as an int wherever we use it."""
+    gmpy2 = _gmpy2()
+    return value if gmpy2 is None else cast("int", gmpy2.mpz(value))
+
+
+def power(base: int, exponent: int, modulus: int) -> int:
+    """``base ** exponent % modulus``."""
+    gmpy2 = _gmpy2()
+    return pow(base, exponent, modulus) if gmpy2 is None else cast("int", gmpy2.powmod(base, exponent, modulus))
+
+
+def powers(bases: Sequence[int], exponent: int, modulus: int, n_jobs: int = 1) -> list[int]:
+    """Every base to one exponent; with gmpy2 the work leaves the interpreter's lock, so threads help."""
+    gmpy2 = _gmpy2()
+    if gmpy2 is None:
+        return [pow(base, exponent, modulus) for base in bases]
+    if n_jobs <= 1 or len(bases) < 2 * n_jobs:
+        return cast("list[int]", gmpy2.powmod_base_list(list(bases), exponent, modulus))
+    size = math.ceil(len(bases) / n_jobs)
+    pieces = [list(bases[start : start + size]) for start in range(0, len(bases), size)]
+    with ThreadPoolExecutor(n_jobs) as pool:
+        done = pool.map(lambda piece: gmpy2.powmod_base_list(piece, exponent, modulus), pieces)
+        return [result for piece in done for result in piece]
+
+
+def is_prime(candidate: int, rounds: int = 40) -> bool:
+    """Whether an odd number above 3 is prime; a composite passes with a chance below 4 ** -rounds."""
+    gmpy2 = _gmpy2()
+    return _miller_rabin(candidate, rounds) if gmpy2 is None else bool(gmpy2.is_prime(candidate, rounds))
+
+
+def _miller_rabin(candidate: int, rounds: int) -> bool:
+    """M. O. Rabin, Probabilistic algorithm for testing primality, J. Number Theory 12 (1980)."""
+    if candidate % 2 == 0 or candidate < 5:
+        return candidate in (2, 3)
+    twos = ((candidate - 1) & (1 - candidate)).bit_length() - 1
+    for _ in range(rounds):
+        x = pow(2 + secrets.randbelow(candidate - 3), (candidate - 1) >> twos, candidate)
+        passes = x in (1, candidate - 1)
+        for _ in range(twos - 1):
+            if passes:
+                break
+            x = x * x % candidate
+            passes = x == candidate - 1
+        if not passes:
+            return False
+    return True
+
+
+def from_buffer(data: bytes | memoryview, width: int) -> list[int]:
+    """Numbers of ``width`` big-endian bytes each. Raises `ValueError` unless they fill the buffer."""
+    if len(data) % width:
+        raise ValueError(f"{len(data)} bytes are no whole count of {width}-byte numbers")
+    return [number(int.from_bytes(data[at : at + width], "big")) for at in range(0, len(data), width)]
+
+
+def to_buffer(numbers: Iterable[int], width: int) -> bytes:
+    """Numbers below ``256 ** width``, one after another, big-endian."""
+    return b"".join(int(value).to_bytes(width, "big") for value in numbers)

@@ -1,0 +1,216 @@
+"""One secure sum from hello to open, on a page: who acts, who sees what, leg by leg.
+
+Promises: it does what a federation does, with the real messages, in one process. That is what tutorials,
+tests and test vectors need and what nobody's data should ever go through: whoever runs this process can
+read every party in it. ``python -m protocols.run`` plays one sum and prints its messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import secrets
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from protocols.choice import NAMES, helpers, make_collector, make_party
+from protocols.primitives import ring
+from protocols.primitives.keys import Entropy, Identity
+from protocols.secure_sum import AGGREGATOR, Collector, Context, Party, PartyId, Pending, Total, Vector, sha256
+from protocols.session import Roster
+from protocols.settings import Settings
+
+Leg: TypeAlias = Literal["hello", "grant", "payload", "request", "reply"]
+"""The five kinds of message, in their order."""
+
+Silent: TypeAlias = Mapping[Leg, Collection[PartyId]]
+"""Who falls silent at which leg: from there on nothing comes from them."""
+
+Tamper: TypeAlias = Callable[[Leg, PartyId, bytes], bytes]
+"""What the wire does to a message: leg, party it comes from (for a request: goes to), bytes."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as it passed: of a party to the aggregator, or (a request) the other way."""
+
+    leg: Leg
+    party: PartyId
+    data: bytes = field(repr=False)
+
+
+@dataclass
+class Table:
+    """Everybody around the table: the parties with their secrets, the collector, what passed between them."""
+
+    protocol: str
+    roster: Roster
+    parties: dict[PartyId, Party]
+    collector: Collector
+    messages: list[Message] = field(default_factory=list)
+    tamper: Tamper | None = None
+    silent: Silent = field(default_factory=dict)
+
+    @property
+    def sites(self) -> tuple[PartyId, ...]:
+        """Those who have a vector; the others around the table are helpers."""
+        return tuple(party for party in self.roster if party not in helpers(self.protocol))
+
+    def speakers(self, leg: Leg) -> Iterator[PartyId]:
+        """Who has not fallen silent by this leg."""
+        gone: set[PartyId] = set()
+        for earlier in get_args(Leg)[: get_args(Leg).index(leg) + 1]:
+            gone.update(self.silent.get(earlier, ()))
+        return (party for party in self.roster if party not in gone)
+
+    def carry(self, leg: Leg, party: PartyId, data: bytes) -> bytes:
+        """A message on the wire: noted, and whatever the wire makes of it."""
+        self.messages.append(Message(leg, party, data))
+        return data if self.tamper is None else self.tamper(leg, party, data)
+
+
+def secure_sum(
+    protocol: str,
+    vectors: Mapping[PartyId, Vector],
+    settings: Settings | None = None,
+    *,
+    entropy: Callable[[PartyId], Entropy] = lambda _: secrets.token_bytes,
+    silent: Silent | None = None,
+    tamper: Tamper | None = None,
+) -> Total:
+    """One sum over the parties' vectors, all of one shape, by one protocol, from hello to open.
+
+    ``entropy`` gives each party its source of random bytes. ``silent`` and ``tamper`` let things go wrong.
+    """
+    table = sit_down(protocol, list(vectors), settings, entropy)
+    table.silent, table.tamper = silent or {}, tamper
+    meet(table)
+    return add_up(table, vectors)
+
+
+def sit_down(
+    protocol: str,
+    sites: Sequence[PartyId],
+    settings: Settings | None = None,
+    entropy: Callable[[PartyId], Entropy] = lambda _: secrets.token_bytes,
+) -> Table:
+    """Before a session: everyone has an identity, and the roster of their public keys is known to all.
+
+    Identities are made on the spot here; real ones are made at each site once, and rosters exchanged by people.
+    """
+    settings = settings or Settings()
+    sources = {party: entropy(party) for party in (*sites, *helpers(protocol))}
+    identities = {party: Identity.fresh(source) for party, source in sources.items()}
+    roster = Roster({party: identity.public for party, identity in identities.items()})
+    parties = {
+        party: make_party(protocol, party, identities[party], roster, settings, sources[party]) for party in roster
+    }
+    return Table(protocol, roster, parties, make_collector(protocol, roster, settings, entropy(AGGREGATOR)))
+
+
+def meet(table: Table, batch: int = 0) -> None:
+    """Get to know each other, once per session and once more for every further batch of rounds."""
+    # hello. Each party publishes a nonce and its public keys for this batch of rounds.
+    hellos = {
+        party: table.carry("hello", party, table.parties[party].hello(batch)) for party in table.speakers("hello")
+    }
+
+    # meet. Each party takes everyone's hellos, and grants what would help to do without it later on. The
+    # aggregator carries the hellos, keeps the grants, and can read neither.
+    grants = {
+        party: table.carry("grant", party, table.parties[party].meet(hellos, batch))
+        for party in table.speakers("grant")
+        if party in hellos
+    }
+    table.collector.meet(hellos, grants, batch)
+
+
+def context_of(table: Table, vector: Vector, cohort: Collection[PartyId] | None = None, round_: int = 0) -> Context:
+    """The name of one sum. Each party would build it for itself; they agree, or nothing opens."""
+    values, limbs = vector.shape
+    layout = sha256(b"protocols.run layout", values.to_bytes(8, "little"), limbs.to_bytes(8, "little"))
+    return Context(table.collector.session, round_, 0, tuple(sorted(cohort or table.sites)), layout, values, limbs)
+
+
+def add_up(table: Table, vectors: Mapping[PartyId, Vector], context: Context | None = None) -> Total:
+    """One sum among parties that have met."""
+    context = context or context_of(table, next(iter(vectors.values())))
+
+    # protect. Each site hides its vector; what it sends says nothing by itself.
+    payloads = {
+        party: table.carry("payload", party, table.parties[party].protect(vectors[party], context))
+        for party in table.speakers("payload")
+        if party in context.cohort
+    }
+
+    # combine. The aggregator adds up what arrived: the sum is there, and still hidden.
+    outcome: Pending | Total = table.collector.combine(payloads, context)
+
+    # A pending sum says what is asked of whom: nothing at all in the plain protocol, one trip in most, two
+    # where the parties first sign who is present.
+    while isinstance(outcome, Pending):
+        requests = {
+            party: table.carry("request", party, request)
+            for party, request in outcome.requests.items()
+            if party in table.speakers("request")
+        }
+
+        # assist. Each party asked checks what it is asked, and helps to open this one sum, once.
+        replies = {
+            party: table.carry("reply", party, table.parties[party].assist(request, context))
+            for party, request in requests.items()
+            if party in table.speakers("reply")
+        }
+
+        # open. The aggregator learns the sum and who is in it.
+        outcome = table.collector.open(outcome, replies)
+    return outcome
+
+
+def tape(label: str) -> Callable[[PartyId], Entropy]:
+    """Entropy that anybody can predict: for test vectors and nothing else. One tape per party and label."""
+
+    def for_party(party: PartyId) -> Entropy:
+        position = 0
+
+        def read(count: int) -> bytes:
+            nonlocal position
+            seed = sha256(b"protocols.run tape", label.encode(), party.encode(), position.to_bytes(8, "little"))
+            position += 1
+            return hashlib.shake_256(seed).digest(count)
+
+        return read
+
+    return for_party
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Play one sum and print every message's leg, party and size."""
+    parser = argparse.ArgumentParser(prog="python -m protocols.run", description=main.__doc__)
+    parser.add_argument("protocol", nargs="?", default="pairwise", choices=NAMES)
+    parser.add_argument("--parties", type=int, default=4)
+    parser.add_argument("--values", type=int, default=1000)
+    parser.add_argument("--silent", default="", help="a party that falls silent before its payload, such as site-2")
+    parser.add_argument("--consistency", action="store_true", help="sign who is present before shares are released")
+    chosen = parser.parse_args(arguments)
+
+    sites = [f"site-{number}" for number in range(1, chosen.parties + 1)]
+    vectors = {site: ring.expand(secrets.token_bytes(32), chosen.values, 2) for site in sites}
+    table = sit_down(chosen.protocol, sites, Settings(consistency=chosen.consistency))
+    table.silent = {"payload": [chosen.silent]} if chosen.silent else {}
+    meet(table)
+    total = add_up(table, vectors)
+
+    for message in table.messages:
+        arrow = "->" if message.leg != "request" else "<-"
+        print(f"{message.leg:8} {message.party:12} {arrow} {AGGREGATOR} {len(message.data):12,} bytes")  # noqa: T201
+    exact = np.array_equal(total.vector, ring.total_of((vectors[p] for p in total.parties), chosen.values, 2))
+    verdict = "equals" if exact else "DIFFERS FROM"
+    print(f"the opened sum {verdict} the ring sum over {', '.join(total.parties)}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What hiding costs: pairwise masking and opening beside the keystream and the plain sum they can't beat.
+
+``pytest tests/benchmarks/test_protocol_speed.py --benchmark-only``; read the ratios, not the milliseconds.
+"""
+
+import secrets
+
+import numpy as np
+import pytest
+
+from protocols import run
+from protocols.primitives import ring
+from protocols.settings import Settings
+
+VALUES, SITES = 120_000, [f"site-{number:02}" for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return {site: ring.expand(secrets.token_bytes(32), VALUES, 2) for site in SITES}
+
+
+@pytest.fixture
+def table(request):
+    table = run.sit_down(request.param, SITES, Settings(threshold=6))
+    run.meet(table)
+    return table
+
+
+def test_raw_keystream_of_ten_masks(benchmark):
+    buffer = np.empty((ring.CHUNK_BYTES // 16, 2), dtype="<u8")
+
+    def keystreams():
+        for number in range(10):
+            stream = ring._keystream(bytes([number]) * 32, "aes-256-ctr")
+            for piece in ring._pieces(VALUES, 2):
+                ring._fill(stream, buffer[: piece.stop - piece.start])
+
+    benchmark(keystreams)
+
+
+def test_ten_masks_added(benchmark, vectors):
+    total = vectors[SITES[0]].copy()
+    benchmark(ring.mask_into, total, [bytes([number]) * 32 for number in range(10)], [])
+
+
+@pytest.mark.parametrize("table", ["plain", "additive", "pairwise"], indirect=True)
+def test_protect(benchmark, table, vectors):
+    def fresh():
+        fresh.round += 1
+        return (vectors[SITES[0]], run.context_of(table, vectors[SITES[0]], round_=fresh.round)), {}
+
+    fresh.round = -1
+    benchmark.pedantic(table.parties[SITES[0]].protect, setup=fresh, rounds=20)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("table", ["plain", "additive", "pairwise"], indirect=True)
+def test_combine_and_open(benchmark, table, vectors, lost):
+    if lost and table.protocol == "additive":
+        pytest.skip("additive sums do not open without everybody")
+    context = run.context_of(table, vectors[SITES[0]])
+    payloads = {site: table.parties[site].protect(vectors[site], context) for site in SITES[lost:]}
+    pending = table.collector.combine(payloads, context)
+    replies = {site: table.parties[site].assist(request, context) for site, request in pending.requests.items()}
+
+    def both():
+        return table.collector.open(table.collector.combine(payloads, context), replies)
+
+    total = benchmark(both)
+    assert np.array_equal(total.vector, ring.total_of((vectors[p] for p in total.parties), VALUES, 2))

@@ -1,0 +1,69 @@
+"""Shared parts: real site files, a local Ray once per session, and where the larger data sets lie."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session")
+def airway_sites(tmp_path_factory):
+    """Airway as four h5ad files, one per cell line."""
+    from secirls.datasets import write_airway
+
+    return write_airway(tmp_path_factory.mktemp("airway"))
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """One local Ray for all tests that ask for it."""
+    from secirls.ray_environment import prepare_local
+
+    prepare_local()
+    from secirls.on_ray import running_ray
+
+    with running_ray(None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real multi-site data sets beside the checkout, or a skip that says it is missing."""
+    named = os.environ.get("SECIRLS_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the multi-site data sets are not beside this checkout (set SECIRLS_DATA to their folder)")
+    return folder
+
+
+@pytest.fixture
+def make_site(tmp_path):
+    """Write a small site file: counts (samples, genes), obs columns, and what else a test changes."""
+    import anndata
+    import numpy as np
+    import pandas as pd
+
+    def make(name="a", counts=None, obs=None, genes=None, samples=None, var=None, layers=None):
+        counts = np.arange(1, 13).reshape(4, 3) if counts is None else counts
+        n, g = counts.shape
+        samples = [f"{name}{i}" for i in range(n)] if samples is None else samples
+        genes = [f"g{i}" for i in range(g)] if genes is None else genes
+        table = {"condition": ["u", "t"] * (n // 2) + ["u"] * (n % 2)} if obs is None else obs
+        path = tmp_path / f"{name}.h5ad"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # some tests repeat names on purpose
+            adata = anndata.AnnData(
+                counts, obs=pd.DataFrame(table, index=samples), var=pd.DataFrame(var or {}, index=genes)
+            )
+        for layer, values in (layers or {}).items():
+            adata.layers[layer] = values
+        adata.write_h5ad(path)
+        return path
+
+    return make

@@ -1,0 +1,185 @@
+"""Our numbers are phe's numbers: keys, obfuscators, ciphertexts and decryption, with and without gmpy2."""
+
+import hashlib
+import math
+import sys
+
+import phe
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocols.primitives import big_numbers, obfuscators
+from protocols.primitives.obfuscators import FixedBasePowers, Obfuscators, exponent_bits, window_for
+from protocols.primitives.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key
+
+
+def tape(label):
+    """Entropy that repeats itself: the bytes of one SHAKE-256 stream, in order."""
+    position = [0]
+
+    def draw(size):
+        start = position[0]
+        position[0] += size
+        return hashlib.shake_256(label).digest(start + size)[start:]
+
+    return draw
+
+
+KEY = make_key(512, tape(b"a key for tests"))
+PUBLIC = KEY.public
+REFERENCE, REFERENCE_PRIVATE = KEY.phe_pair()
+plaintexts = st.sampled_from([0, 1, int(PUBLIC.n) // 3, int(PUBLIC.n) - 1]) | st.integers(0, int(PUBLIC.n) - 1)
+
+
+@pytest.fixture
+def without_gmpy2(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gmpy2", None)
+    big_numbers._gmpy2.cache_clear()
+    with pytest.warns(RuntimeWarning, match="gmpy2 is missing"):
+        assert big_numbers._gmpy2() is None
+    yield
+    big_numbers._gmpy2.cache_clear()
+
+
+def test_phe_supplies_the_key_objects():
+    assert isinstance(REFERENCE, phe.PaillierPublicKey)
+    assert isinstance(REFERENCE_PRIVATE, phe.PaillierPrivateKey)
+    assert PUBLIC.n == REFERENCE.n
+    assert PUBLIC.n_squared == REFERENCE.nsquare
+
+
+@given(plaintexts, st.integers(1, int(PUBLIC.n) - 1))
+def test_textbook_ciphertexts_are_those_of_phe_bit_for_bit(plaintext, randomness):
+    if math.gcd(randomness, int(PUBLIC.n)) != 1:
+        return
+    obfuscator = big_numbers.power(randomness, PUBLIC.n, PUBLIC.n_squared)
+    ours = PUBLIC.nude(plaintext) * obfuscator % PUBLIC.n_squared
+    assert ours == REFERENCE.raw_encrypt(plaintext, randomness)
+    assert REFERENCE_PRIVATE.raw_decrypt(int(ours)) == plaintext
+    assert KEY.decrypt([ours]) == [plaintext]
+
+
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+def test_every_obfuscator_is_one_that_phe_would_make(obfuscation):
+    count = 5
+    made = Obfuscators(PUBLIC, obfuscation, tape(b"drawn")).take(count)
+    if obfuscation == "textbook":
+        width = PUBLIC.plaintext_bytes + 16
+        randomness = [
+            int.from_bytes(piece, "big") % (int(PUBLIC.n) - 1) + 1
+            for piece in pieces(tape(b"drawn")(count * width), width)
+        ]
+    else:
+        width = exponent_bits(PUBLIC, obfuscation) // 8
+        assert width == {"djn": 32, "short": 28}[obfuscation]
+        exponents = [int.from_bytes(piece, "little") for piece in pieces(tape(b"drawn")(count * width), width)]
+        randomness = [pow(int(PUBLIC.djn_base), exponent, int(PUBLIC.n)) for exponent in exponents]
+    assert made == [REFERENCE.raw_encrypt(0, r) for r in randomness]
+    assert KEY.decrypt(made) == [0] * count
+
+
+def pieces(data, width):
+    return [data[at : at + width] for at in range(0, len(data), width)]
+
+
+@given(
+    st.integers(1, 13),
+    st.lists(st.binary(min_size=8, max_size=8) | st.sampled_from([bytes(8), b"\xff" * 8]), max_size=4),
+)
+def test_tables_of_any_window_give_the_plain_power(window, exponents):
+    modulus = (1 << 127) - 1
+    powers = FixedBasePowers(3, modulus, 64, min(window, 9))
+    expected = [pow(3, int.from_bytes(exponent, "little"), modulus) for exponent in exponents]
+    assert powers.raise_to(b"".join(exponents)) == expected
+
+
+@pytest.mark.parametrize(
+    ("bits", "modulus_bytes", "window"),
+    [(1024, 512, 10), (1536, 768, 8), (2048, 1024, 7), (224, 512, 12), (256, 768, 11), (1 << 20, 1 << 20, 1)],
+)
+def test_windows_are_as_wide_as_the_memory_allows(bits, modulus_bytes, window):
+    assert window_for(bits, modulus_bytes) == window
+    assert window == 1 or -(-bits // window) * 2**window * modulus_bytes <= obfuscators.TABLE_BYTES
+
+
+def test_a_stock_is_used_once_and_in_order():
+    ahead, inline = Obfuscators(PUBLIC, "djn", tape(b"one")), Obfuscators(PUBLIC, "djn", tape(b"one"))
+    ahead.prepare(4)
+    assert len(ahead) == 4
+    taken = ahead.take(3) + ahead.take(3)
+    assert taken == inline.take(6)
+    assert len(set(taken)) == 6
+    assert len(ahead) == 0
+    assert ahead.take(0) == []
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, 3, 50])
+def test_decryption_does_not_depend_on_the_number_of_threads(n_jobs):
+    hiding = Obfuscators(PUBLIC, "short", tape(b"threads")).take(9)
+    ciphertexts = [PUBLIC.nude(i) * obfuscator % PUBLIC.n_squared for i, obfuscator in enumerate(hiding)]
+    assert KEY.decrypt(ciphertexts, n_jobs) == list(range(9))
+    assert KEY.decrypt([], n_jobs) == []
+
+
+@pytest.mark.parametrize("obfuscation", ["djn", "textbook"])
+def test_without_gmpy2_the_numbers_are_the_same(obfuscation, monkeypatch, without_gmpy2):
+    monkeypatch.setattr(obfuscators, "_tables", obfuscators._tables.__wrapped__)
+    monkeypatch.setattr(obfuscators, "window_for", lambda bits, size: 4)
+    slow_key = make_key(512, tape(b"a key for tests"))
+    slow = Obfuscators(slow_key.public, obfuscation, tape(b"both")).take(3)
+    assert slow_key.public.n == PUBLIC.n
+    assert all(type(value) is int for value in slow)
+    assert slow_key.decrypt(slow, 2) == [0, 0, 0]
+    big_numbers._gmpy2.cache_clear()
+    sys.modules.pop("gmpy2")
+    assert slow == Obfuscators(PUBLIC, obfuscation, tape(b"both")).take(3)
+
+
+def test_miller_rabin_knows_primes_from_liars():
+    primes = [2, 3, 5, 7, 97, 7919, 2**61 - 1, 2**127 - 1]
+    liars = [0, 1, 4, 561, 1105, 3215031751, 3825123056546413051, 2**61 + 1, (2**61 - 1) * (2**31 - 1)]
+    assert all(big_numbers._miller_rabin(prime, 20) for prime in primes)
+    assert not any(big_numbers._miller_rabin(liar, 20) for liar in liars)
+
+
+@pytest.mark.parametrize("bits", [256, 512, 1024])
+def test_a_fresh_key_has_the_primes_that_djn_needs_and_comes_from_its_tape(bits):
+    key, again = make_key(bits, tape(b"x")), make_key(bits, tape(b"x"))
+    _, private = key.phe_pair()
+    assert key.public.n == again.public.n != make_key(bits, tape(b"y")).public.n
+    assert key.public.bits == bits
+    assert private.p % 4 == private.q % 4 == 3
+    assert math.gcd(private.p - 1, private.q - 1) == 2
+    assert private.p.bit_length() == private.q.bit_length() == bits // 2
+
+
+def test_the_public_base_has_jacobi_symbol_one_and_is_no_square():
+    for key in (KEY, make_key(512, tape(b"another"))):
+        _, private = key.phe_pair()
+        legendre = [pow(int(key.public.djn_base), (prime - 1) // 2, prime) for prime in (private.p, private.q)]
+        assert legendre == [private.p - 1, private.q - 1]
+        assert djn_generator(key.public) == pow(int(key.public.djn_base), int(key.public.n), int(key.public.n_squared))
+
+
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [(1019, 1019), (1019, 1031 * 2 + 1), (1013, 1019), (1019, 1021), (1019 * 1031, 1019 * 1039), (1019, 32003)],
+)
+def test_primes_that_would_not_hide_are_refused(p, q):
+    with pytest.raises(ValueError, match=r"primes|gcd"):
+        PrivateKey(p, q)
+
+
+def test_key_lengths_are_labelled_with_their_strength():
+    strengths = {bits: PublicKey(1 << (bits - 1)).security_bits for bits in (1024, 2048, 3072, 4096)}
+    assert strengths == {1024: 0, 2048: 112, 3072: 128, 4096: 128}
+
+
+def test_buffers_are_fixed_width_and_big_endian():
+    assert big_numbers.to_buffer([1, 258], 3) == bytes([0, 0, 1, 0, 1, 2])
+    assert big_numbers.from_buffer(bytes([0, 0, 1, 0, 1, 2]), 3) == [1, 258]
+    with pytest.raises(ValueError, match="whole count"):
+        big_numbers.from_buffer(bytes(7), 3)
+    with pytest.raises(OverflowError):
+        big_numbers.to_buffer([256], 1)

@@ -1,0 +1,112 @@
+"""Every key of a session is used for one thing, once: twenty rounds, with losses on the way, looked at from below."""
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from protocols import run
+from protocols.mask_keys import Ledger
+from protocols.primitives import keys, ring
+from protocols.primitives.keys import AgreementKey, Channel
+from protocols.secure_sum import MisuseError
+from protocols.settings import Settings
+
+SITES = ("a", "b", "c", "d")
+ROUNDS = 20
+
+
+@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+def test_no_keystream_key_serves_two_rounds_and_no_nonce_two_boxes(protocol, monkeypatch):
+    now = [0]
+    streams, boxes, publics = defaultdict(set), [], []
+    real_keystream, real_seal, real_fresh = ring._keystream, Channel.seal, AgreementKey.fresh.__func__
+
+    def keystream(key, prg):
+        streams[key].add(now[0])
+        return real_keystream(key, prg)
+
+    def seal(self, number, header, text):
+        boxes.append((id(self), number))
+        return real_seal(self, number, header, text)
+
+    def fresh(cls, entropy):
+        made = real_fresh(cls, entropy)
+        publics.append(made.public)
+        return made
+
+    monkeypatch.setattr(ring, "_keystream", keystream)
+    monkeypatch.setattr(Channel, "seal", seal)
+    monkeypatch.setattr(AgreementKey, "fresh", classmethod(fresh))
+
+    table = run.sit_down(protocol, SITES, Settings(threshold=3, rounds_per_batch=8))
+    vectors = {site: np.full((4, 2), 7, dtype=np.uint64) for site in SITES}
+    payloads = defaultdict(set)
+    for round_ in range(ROUNDS):
+        now[0] = round_
+        if round_ % 8 == 0:
+            run.meet(table, round_ // 8)
+        table.silent = {"payload": ["b"]} if protocol == "pairwise" and round_ % 5 == 4 else {}
+        run.add_up(table, vectors, run.context_of(table, vectors["a"], round_=round_))
+    for message in table.messages:
+        if message.leg == "payload":
+            payloads[message.party].add(message.data)
+
+    assert all(len(rounds) == 1 for rounds in streams.values())
+    pairs, own = (6, 4) if protocol == "pairwise" else (12, 0)
+    lost_own = ROUNDS // 5 if protocol == "pairwise" else 0
+    assert len(streams) == ROUNDS * (pairs + own) - lost_own
+    assert len(boxes) == len(set(boxes))
+    assert len(publics) == len(set(publics)) == len(SITES) * (1 + (24 if protocol == "pairwise" else 0))
+    assert sum(map(len, payloads.values())) == ROUNDS * len(SITES) - lost_own
+
+
+def test_a_channel_never_seals_two_texts_under_one_number():
+    channel = Channel(bytes(32))
+    channel.seal(1, b"", b"first")
+    with pytest.raises(ValueError, match="before"):
+        channel.seal(1, b"", b"second")
+
+
+def test_a_ledger_stops_a_second_use():
+    ledger = Ledger()
+    ledger.note("pair mask", 3, "b", b"content")
+    ledger.note("pair mask", 3, "b", b"content")
+    ledger.note("pair mask", 3, "c", b"other")
+    ledger.note("self mask", 3, "b", b"other")
+    with pytest.raises(MisuseError, match="pair mask of round 3 with b"):
+        ledger.note("pair mask", 3, "b", b"other")
+
+
+def test_the_ledger_holds_even_where_the_round_key_was_put_back():
+    """A twin whose round keys never wear out is still stopped, one guard further in."""
+    table = run.sit_down("pairwise", SITES, Settings(rounds_per_batch=2))
+    run.meet(table)
+    party = table.parties["a"]
+    vector = np.zeros((2, 2), dtype=np.uint64)
+    key = party._mask_keys._pairs[0]
+    context = run.context_of(table, vector)
+    party.protect(vector, context)
+    party._mask_keys._pairs[0] = key
+    with pytest.raises(MisuseError, match="already derived"):
+        party.protect(vector, type(context)(**{**vars_of(context), "attempt": 1}))
+
+
+def vars_of(context):
+    names = ("session", "round", "attempt", "cohort", "layout", "values", "limbs")
+    return {name: getattr(context, name) for name in names}
+
+
+def test_keys_differ_in_every_part_they_are_bound_to():
+    base = (b"label", b"one", b"two")
+    seen = {keys.derive(bytes(32), b"salt", *base)}
+    for changed in (
+        (b"labelo", b"ne", b"two"),
+        (b"label", b"onetwo"),
+        (b"label", b"two", b"one"),
+        (b"other", b"one", b"two"),
+    ):
+        seen.add(keys.derive(bytes(32), b"salt", *changed))
+    seen.add(keys.derive(bytes(32), b"pepper", *base))
+    seen.add(keys.derive(bytes(31) + b"\1", b"salt", *base))
+    assert len(seen) == 7

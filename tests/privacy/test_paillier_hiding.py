@@ -1,0 +1,263 @@
+"""What key-holder and aggregator see tells nothing; each test stands beside a broken twin that it catches."""
+
+import copy
+import hashlib
+import logging
+import pickle
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from protocols import paillier
+from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
+from protocols.paillier_messages import Mandate
+from protocols.primitives import big_numbers
+from protocols.primitives.keys import Identity
+from protocols.primitives.obfuscators import Obfuscators
+from protocols.primitives.paillier_keys import make_key
+from protocols.secure_sum import KEY_HOLDER, Context, PeerError
+from protocols.session import Roster
+from protocols.settings import Settings
+
+NAMES = ("ann", "bob", "cem")
+FALSE_ALARM = 1e-7
+VALUES = 3000
+"""Two values per plaintext of 320 bits: 1,500 plaintexts a sum."""
+
+
+def tape(label):
+    position = [0]
+
+    def draw(size):
+        start = position[0]
+        position[0] += size
+        return hashlib.shake_256(label).digest(start + size)[start:]
+
+    return draw
+
+
+KEY = make_key(320, tape(b"a small key"))
+N, SQUARE = int(KEY.public.n), int(KEY.public.n_squared)
+
+
+class Table:
+    def __init__(self, label, obfuscation="short"):
+        everyone = (*NAMES, KEY_HOLDER)
+        identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in everyone}
+        roster = Roster({name: identity.public for name, identity in identities.items()})
+        chosen = Settings(key_bits=320, insecure_test_keys=True, obfuscation=obfuscation)
+        self.parties = {n: PaillierParty(n, identities[n], roster, chosen, tape(label + n.encode())) for n in NAMES}
+        self.holder = KeyHolder(KEY_HOLDER, identities[KEY_HOLDER], roster, chosen, tape(label), private=KEY)
+        self.collector = PaillierCollector(roster, chosen, tape(label + b"collector"))
+        hellos = {name: party.hello() for name, party in {**self.parties, KEY_HOLDER: self.holder}.items()}
+        self.hellos = hellos
+        for party in (*self.parties.values(), self.holder):
+            party.meet(hellos)
+        self.collector.meet(hellos, {})
+
+    def context(self, number=0, values=VALUES):
+        return Context(self.collector.session, number, 0, NAMES, bytes(32), values)
+
+    def run(self, element, number=0, values=VALUES):
+        """One sum in which every site sends that element everywhere: payloads, mandate, opened plaintexts."""
+        context = self.context(number, values)
+        vector = np.full((values, 2), element, dtype=np.uint64)
+        payloads = {name: party.protect(vector, context) for name, party in self.parties.items()}
+        pending = self.collector.combine(payloads, context)
+        consents = {name: self.parties[name].assist(request, context) for name, request in pending.requests.items()}
+        mandated = self.collector.open(pending, consents)
+        reply = self.holder.assist(mandated.requests[KEY_HOLDER], context)
+        total = self.collector.open(mandated, {KEY_HOLDER: reply})
+        assert (total.vector[:, 0] == 3 * element).all()
+        seen = big_numbers.from_buffer(reply[32:-64], KEY.public.plaintext_bytes)
+        return payloads, mandated.requests[KEY_HOLDER], [int(value) for value in seen]
+
+
+def is_uniform(numbers, modulus):
+    """Chi-square on the leading and on the last four bits, and Kolmogorov-Smirnov on the whole."""
+    leading = np.bincount([value * 16 // modulus for value in numbers], minlength=16)
+    last = np.bincount([value % 16 for value in numbers], minlength=16)
+    fractions = [value / modulus for value in numbers]
+    tests = (stats.chisquare(leading), stats.chisquare(last), stats.kstest(fractions, "uniform"))
+    return all(test.pvalue > FALSE_ALARM / 3 for test in tests)
+
+
+def no_blind(public, seed, context, count, prg):
+    return [0] * count
+
+
+def short_blind(public, seed, context, count, prg):
+    """Statistical blinding with too few bits: enough to cover the sum, not the plaintext space."""
+    draw = tape(seed + context.digest)
+    return [int.from_bytes(draw(33), "big") for _ in range(count)]
+
+
+def one_blind_for_all(public, seed, context, count, prg):
+    return [int.from_bytes(tape(seed)(60), "big") % public.n] * count
+
+
+@pytest.mark.parametrize("element", [0, 2**62])
+def test_the_key_holder_sees_uniform_plaintexts(element):
+    _, _, seen = Table(b"honest").run(element)
+    assert len(seen) == VALUES // 2
+    assert is_uniform(seen, N)
+
+
+@pytest.mark.parametrize("broken", [no_blind, short_blind, one_blind_for_all])
+def test_a_twin_with_a_broken_blind_is_caught(broken, monkeypatch):
+    monkeypatch.setattr(paillier, "blinds", broken)
+    _, _, seen = Table(b"honest").run(0)
+    assert not is_uniform(seen, N)
+
+
+def test_what_the_key_holder_sees_does_not_tell_one_input_from_another():
+    low, high = Table(b"one").run(0)[2], Table(b"two").run(2**62)[2]
+    assert stats.ks_2samp([v / N for v in low], [v / N for v in high]).pvalue > FALSE_ALARM
+
+
+def test_two_sums_of_the_same_vectors_are_blinded_apart():
+    table = Table(b"twice")
+    first, second = table.run(7)[2], table.run(7, number=1)[2]
+    assert is_uniform([(a - b) % N for a, b in zip(first, second, strict=True)], N)
+
+
+def test_a_twin_that_blinds_every_sum_alike_is_caught(monkeypatch):
+    honest = paillier.blinds
+    fixed = Table(b"twice").context()
+    monkeypatch.setattr(
+        paillier, "blinds", lambda public, seed, context, *rest: honest(public, bytes(32), fixed, *rest)
+    )
+    table = Table(b"twice")
+    first, second = table.run(7)[2], table.run(7, number=1)[2]
+    assert is_uniform(first, N), "one sum alone does not betray this twin"
+    assert not is_uniform([(a - b) % N for a, b in zip(first, second, strict=True)], N)
+
+
+def ciphertexts_of(payload):
+    return [int(value) for value in big_numbers.from_buffer(payload[:-64], KEY.public.ciphertext_bytes)]
+
+
+def linked(first, second):
+    """Pairs whose quotient is no hidden residue: anyone can read the difference of their plaintexts."""
+    return sum(a * pow(b, -1, SQUARE) % N == 1 for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+def test_equal_plaintexts_give_unrelated_ciphertexts(obfuscation):
+    table = Table(b"related", obfuscation)
+    table.parties["ann"].precompute(50)
+    payloads = [table.run(5, number, values=60)[0] for number in range(2)]
+    of = [ciphertexts_of(payload[name]) for payload in payloads for name in NAMES]
+    assert len({value for ciphertexts in of for value in ciphertexts}) == 6 * 30
+    assert sum(linked(a, b) for i, a in enumerate(of) for b in of[:i]) == 0
+    assert linked(of[0][1:], of[0][:-1]) == 0
+
+
+def test_a_twin_that_reuses_an_obfuscator_is_caught(monkeypatch):
+    honest = Obfuscators.take
+    monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: honest(self, 1) * count)
+    payloads = Table(b"related").run(5, values=60)[0]
+    ciphertexts = ciphertexts_of(payloads["ann"])
+    assert linked(ciphertexts[1:], ciphertexts[:-1]) == 29
+
+
+def test_ciphertexts_look_alike_whatever_is_in_them():
+    views = [ciphertexts_of(Table(label).run(element)[0]["ann"]) for label, element in ((b"0", 0), (b"1", 2**62))]
+    assert all(is_uniform(view, SQUARE) for view in views)
+    assert stats.ks_2samp(*([v / SQUARE for v in view] for view in views)).pvalue > FALSE_ALARM
+
+
+def test_a_twin_without_obfuscation_is_caught(monkeypatch):
+    monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: [1] * count)
+    assert not is_uniform(ciphertexts_of(Table(b"0").run(0)[0]["ann"]), SQUARE)
+
+
+def secrets_of(table):
+    _, private = KEY.phe_pair()
+    drawn = tape(b"homeann")(2000)
+    nonce, exponents = drawn[:32], drawn[32:1980]
+    seeds = [hashlib.sha256(name.encode()).digest() for name in (*NAMES, KEY_HOLDER)]
+    primes = [int(prime).to_bytes(20, order) for prime in (private.p, private.q) for order in ("big", "little")]
+    assert nonce in table.hellos["ann"], "the tape must be the one the site drew from"
+    return [*seeds, *primes, exponents[:28], exponents[28:56]]
+
+
+def test_secrets_are_in_no_message_representation_exception_or_log(caplog):
+    caplog.set_level(logging.DEBUG)
+    table = Table(b"home")
+    context = table.context(values=40)
+    element = 0x1234_5678_9ABC_DEF1
+    vector = np.full((40, 2), element, dtype=np.uint64)
+    payloads = {name: party.protect(vector, context) for name, party in table.parties.items()}
+    pending = table.collector.combine(payloads, context)
+    consents = {name: table.parties[name].assist(request, context) for name, request in pending.requests.items()}
+    mandated = table.collector.open(pending, consents)
+    reply = table.holder.assist(mandated.requests[KEY_HOLDER], context)
+    complaints = []
+    for verb in (table.parties["ann"].assist, table.holder.assist):
+        with pytest.raises(PeerError) as refusal:
+            verb(pending.requests["bob"] + b"x", context)
+        complaints.append(str(refusal.value) + repr(refusal.value.args))
+    everything = [*table.parties.values(), table.holder, table.collector, pending, mandated, KEY, table.holder._private]
+    said = " ".join([*map(repr, everything), *map(str, everything), *complaints, caplog.text])
+    sent = b"|".join(
+        message
+        for messages in (table.hellos, payloads, pending.requests, consents, mandated.requests, {KEY_HOLDER: reply})
+        for message in messages.values()
+    )
+    for secret in secrets_of(table):
+        assert secret not in sent
+        assert secret.hex() not in said
+        assert str(int.from_bytes(secret, "big")) not in said
+    assert element.to_bytes(8, "little") not in sent
+    assert element.to_bytes(8, "big") not in sent
+    # The blind's seed goes to the sites, and never to the key-holder.
+    seed = pending.hidden.seed
+    assert seed in pending.requests["ann"]
+    assert seed not in mandated.requests[KEY_HOLDER]
+    assert seed.hex() not in said
+
+
+@pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_what_holds_a_secret_never_leaves_its_process(copying):
+    table = Table(b"home")
+    context = table.context(values=2)
+    payloads = {n: party.protect(np.zeros((2, 2), dtype=np.uint64), context) for n, party in table.parties.items()}
+    pending = table.collector.combine(payloads, context)
+    for holder in (KEY, table.holder, table.parties["ann"], table.parties["ann"]._obfuscators, pending.hidden):
+        with pytest.raises(TypeError, match="never leaves its process"):
+            copying(holder)
+
+
+def test_the_collector_holds_nothing_that_opens_a_payload():
+    table = Table(b"home")
+    table.run(1, values=4)
+
+    def reachable(thing, depth=0):
+        yield thing
+        inside = list(thing.values()) if isinstance(thing, dict) else list(getattr(thing, "__dict__", {}).values())
+        for part in inside if depth < 6 else ():
+            yield from reachable(part, depth + 1)
+
+    _, private = KEY.phe_pair()
+    kinds = {type(thing).__name__ for thing in reachable(table.collector)}
+    assert "PublicKey" in kinds
+    assert not kinds & {"PrivateKey", "PaillierPrivateKey", "Identity", "Seat", "KeyHolder"}
+    numbers = {thing for thing in reachable(table.collector) if isinstance(thing, int)}
+    assert not numbers & {private.p, private.q}
+    assert "PrivateKey" in {type(thing).__name__ for thing in reachable(table.holder)}, (
+        "the search must find what is there"
+    )
+
+
+def test_the_key_holder_is_shown_blinded_ciphertexts_and_signatures_only():
+    table = Table(b"view")
+    payloads, request, _ = table.run(9, values=4)
+    shown = Mandate.from_bytes(request)
+    assert shown.present == NAMES
+    assert {len(consent) for consent in shown.consents.values()} == {32 + 64}
+    blinded = ciphertexts_of(shown.blinded + bytes(64))
+    theirs = {value for payload in payloads.values() for value in ciphertexts_of(payload)}
+    assert not theirs & set(blinded)
+    assert linked(blinded[:-1], blinded[1:]) == 0

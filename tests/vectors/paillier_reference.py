@@ -1,0 +1,261 @@
+"""A second, slow and obvious packed Paillier in plain integers, written from the specification alone.
+
+It imports nothing of the package under test. Run it to print the frozen file again::
+
+    python tests/vectors/paillier_reference.py > tests/vectors/paillier_vectors.json
+"""
+
+import hashlib
+import hmac
+import json
+import math
+import struct
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+# Where the search for two primes of 256 bits starts: far too short to protect anything.
+P = 0xEB6D5B0B0D3E3B3C7F2B8D9C54D7D8E1A6F0C2B4E5D60718293A4B5C6D7E8F13
+Q = 0xD0E1F203142536475869FAEBDCCDBEAF90817263544536271809FAEBDCCDBE9B
+
+
+def prefixed(*fields):
+    return b"".join(struct.pack("<I", len(field)) + field for field in fields)
+
+
+def digest(label, *fields):
+    return hashlib.sha256(b"".join(struct.pack("<Q", len(field)) + field for field in (label, *fields))).digest()
+
+
+def hkdf(secret, salt, info):
+    extracted = hmac.new(salt, secret, hashlib.sha256).digest()
+    return hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()
+
+
+def keystream(key, size):
+    return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor().update(bytes(size))
+
+
+def tape(label, size):
+    return hashlib.shake_256(label).digest(size)
+
+
+def is_prime(candidate):
+    odd, twos = candidate - 1, 0
+    while odd % 2 == 0:
+        odd, twos = odd // 2, twos + 1
+    for witness in (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47):
+        if candidate % witness == 0:
+            return candidate == witness
+        x = pow(witness, odd, candidate)
+        if x not in (1, candidate - 1) and all(pow(x, 2**i, candidate) != candidate - 1 for i in range(1, twos)):
+            return False
+    return True
+
+
+def next_prime(start):
+    while not (start % 4 == 3 and is_prime(start)):
+        start += 1
+    return start
+
+
+def primes():
+    p, q = next_prime(P), next_prime(Q)
+    while math.gcd(p - 1, q - 1) != 2:
+        q = next_prime(q + 1)
+    return p, q
+
+
+def split(data, width, order):
+    return [int.from_bytes(data[at : at + width], order) for at in range(0, len(data), width)]
+
+
+def join(numbers, width):
+    return b"".join(value.to_bytes(width, "big") for value in numbers).hex()
+
+
+def pack(elements, slot_bits, slots):
+    chunks = [elements[at : at + slots] for at in range(0, len(elements), slots)]
+    return [sum(element << (slot_bits * place) for place, element in enumerate(chunk)) for chunk in chunks]
+
+
+def unpack(plaintexts, slot_bits, slots, values, digit_bits):
+    digits = [(x >> (slot_bits * place)) % (1 << digit_bits) for x in plaintexts for place in range(slots)]
+    return digits[:values]
+
+
+def one_sum(title, why, limbs, obfuscation, vectors):
+    """Three sites, their vectors given as lists of ring elements; every intermediate number in hex."""
+    p, q = primes()
+    n = p * q
+    square, bits = n * n, n.bit_length()
+    names = sorted(vectors)
+    values = len(vectors[names[0]])
+    digit_bits = 64 * limbs
+    slot_bits = digit_bits + (len(names) - 1).bit_length()
+    slots = (bits - 1) // slot_bits
+
+    session, layout = digest(b"vector session"), digest(b"vector layout")
+    head = struct.pack("<QQQQQ", 7, 1, values, limbs, len(names))
+    context = digest(b"secirls context v1", session, layout, head, *(name.encode() for name in names))
+
+    n_bytes = n.to_bytes(bits // 8, "big")
+    x = int.from_bytes(hashlib.shake_256(prefixed(b"secirls paillier base v1", n_bytes)).digest(bits // 8 + 16), "big")
+    h = -((x % n) ** 2) % n
+    exponent_bytes = {"djn": bits // 16, "short": 28, "textbook": bits // 8 + 16}[obfuscation]
+
+    sites = {}
+    columns = []
+    for name in names:
+        plaintexts = pack(vectors[name], slot_bits, slots)
+        drawn = tape(b"obfuscators of " + name.encode(), exponent_bytes * len(plaintexts))
+        if obfuscation == "textbook":
+            randomness = [value % (n - 1) + 1 for value in split(drawn, exponent_bytes, "big")]
+        else:
+            randomness = [pow(h, exponent, n) for exponent in split(drawn, exponent_bytes, "little")]
+        ciphertexts = [
+            pow(n + 1, plaintext, square) * pow(r, n, square) % square
+            for plaintext, r in zip(plaintexts, randomness, strict=True)
+        ]
+        columns.append(ciphertexts)
+        seed = digest(b"vector identity", name.encode())
+        body = bytes.fromhex(join(ciphertexts, bits // 4))
+        text = digest(b"secirls message v1", b"paillier payload", name.encode(), context, body)
+        sites[name] = {
+            "identity_seed": seed.hex(),
+            "entropy": drawn.hex(),
+            "vector": b"".join(element.to_bytes(8 * limbs, "little") for element in vectors[name]).hex(),
+            "plaintexts": join(plaintexts, bits // 8),
+            "randomness": join(randomness, bits // 8),
+            "ciphertexts": body.hex(),
+            "payload": (body + Ed25519PrivateKey.from_private_bytes(seed).sign(text)).hex(),
+        }
+
+    blind_seed = digest(b"vector blind")
+    width = bits // 8 + 16
+    key = hkdf(blind_seed, context, prefixed(b"secirls paillier blind v1"))
+    blind = [value % n for value in split(keystream(key, width * len(columns[0])), width, "big")]
+    blinded = []
+    for place, amount in enumerate(blind):
+        product = pow(n + 1, amount, square)
+        for column in columns:
+            product = product * column[place] % square
+        blinded.append(product)
+    decision = digest(
+        b"secirls paillier decision v1",
+        bytes.fromhex(join(blinded, bits // 4)),
+        *(name.encode() for name in names),
+    )
+    lam = (p - 1) * (q - 1)
+    opened = [(pow(c, lam, square) - 1) // n * pow(lam, -1, n) % n for c in blinded]
+    bare = [(value - amount) % n for value, amount in zip(opened, blind, strict=True)]
+    total = unpack(bare, slot_bits, slots, values, digit_bits)
+    expected = [sum(column) % (1 << digit_bits) for column in zip(*vectors.values(), strict=True)]
+    if total != expected:
+        raise SystemExit(f"{title}: the slow implementation is wrong")
+    return {
+        "title": title,
+        "why": why,
+        "p": f"{p:x}",
+        "q": f"{q:x}",
+        "obfuscation": obfuscation,
+        "context": {
+            "session": session.hex(),
+            "round": 7,
+            "attempt": 1,
+            "cohort": names,
+            "layout": layout.hex(),
+            "values": values,
+            "limbs": limbs,
+        },
+        "context_digest": context.hex(),
+        "base": join([h], bits // 8),
+        "slot_bits": slot_bits,
+        "slots": slots,
+        "sites": sites,
+        "blind_seed": blind_seed.hex(),
+        "blinds": join(blind, bits // 8),
+        "blinded": join(blinded, bits // 4),
+        "decision": decision.hex(),
+        "opened": join(opened, bits // 8),
+        "total": b"".join(element.to_bytes(8 * limbs, "little") for element in total).hex(),
+    }
+
+
+def negative():
+    """Inputs that must be refused, each with the verb that refuses it."""
+    p, q = primes()
+    n = p * q
+    square, width = n * n, n.bit_length() // 4
+    good = pow(2, n, square)
+    slots = 3
+    slot_bits = 130
+
+    def ciphertexts(why, *numbers, cut=0):
+        data = b"".join(value.to_bytes(width, "big") for value in numbers)
+        return {"verb": "read_ciphertexts", "why": why, "count": 2, "data": data[: len(data) - cut].hex()}
+
+    def plaintexts(why, *numbers):
+        return {"verb": "unpack", "why": why, "values": 4, "parties": 3, "data": join(numbers, width // 2)}
+
+    def public(why, value, size=width // 2):
+        return {"verb": "public_key", "why": why, "data": value.to_bytes(size, "big").hex()}
+
+    return [
+        ciphertexts("zero is no unit", good, 0),
+        ciphertexts("the modulus is no unit", n, good),
+        ciphertexts("a multiple of a prime would betray it", good, p * 12345),
+        ciphertexts("n^2 is out of range", square, good),
+        ciphertexts("all ones is out of range", (1 << (8 * width)) - 1, good),
+        ciphertexts("one byte is missing", good, good, cut=1),
+        ciphertexts("one ciphertext is missing", good),
+        ciphertexts("one ciphertext too many", good, good, good),
+        plaintexts("a bit above the slots", 1 << (slots * slot_bits), 0),
+        plaintexts("a carry that three parties can't make", 3 << 128, 0),
+        plaintexts("something in an empty slot", 0, 1 << slot_bits),
+        plaintexts("a carry in an empty slot", 0, 1 << (slot_bits + 128)),
+        public("even", n - 1),
+        public("a prime", next_prime(1 << 511)),
+        public("a square", next_prime(P) ** 2),
+        public("a small factor", 3 * ((1 << 511) // 3 | 1)),
+        public("one bit too short", n >> 1 | 1),
+        public("leading zeros", n, width // 2 + 1),
+    ]
+
+
+def vectors():
+    ones = (1 << 128) - 1
+    return {
+        "sums": [
+            one_sum(
+                "two limbs, djn",
+                "carries out of every slot, a part-filled last plaintext",
+                2,
+                "djn",
+                {
+                    "ann": [ones, 0, 1, ones, 1 << 127],
+                    "bob": [ones, 0, ones, 1, 1 << 127],
+                    "cem": [ones, 0, 5, 12345678901234567890123456789, 0],
+                },
+            ),
+            one_sum(
+                "one limb, short",
+                "the compact profile's slots, and the short exponent",
+                1,
+                "short",
+                {"ann": [2**64 - 1, 1, 0], "bob": [2**64 - 1, 2, 0], "cem": [2**64 - 1, 3, 0]},
+            ),
+            one_sum(
+                "two limbs, textbook",
+                "Paillier's own obfuscation",
+                2,
+                "textbook",
+                {"ann": [1], "bob": [2], "cem": [3]},
+            ),
+        ],
+        "refused": negative(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(vectors(), indent=1))

@@ -1,0 +1,129 @@
+"""The package gives, number for number, what the slow reference beside this file wrote down."""
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protocols import paillier_messages
+from protocols.packing import Packing
+from protocols.primitives import big_numbers
+from protocols.primitives.keys import Identity
+from protocols.primitives.obfuscators import Obfuscators
+from protocols.primitives.paillier_keys import PrivateKey, PublicKey
+from protocols.secure_sum import Context, IntegrityError
+from protocols.session import Roster, open_message, sign_message
+
+HERE = Path(__file__).parent
+VECTORS = json.loads((HERE / "paillier_vectors.json").read_text())
+SUMS = {vector["title"]: vector for vector in VECTORS["sums"]}
+
+
+@pytest.fixture(params=sorted(SUMS))
+def vector(request):
+    return SUMS[request.param]
+
+
+def private_of(vector):
+    return PrivateKey(int(vector["p"], 16), int(vector["q"], 16))
+
+
+def context_of(vector):
+    fields = dict(vector["context"])
+    fields["session"], fields["layout"] = bytes.fromhex(fields["session"]), bytes.fromhex(fields["layout"])
+    return Context(**{**fields, "cohort": tuple(fields["cohort"])})
+
+
+def packing_of(vector, bits=512):
+    context = context_of(vector)
+    return Packing(bits, context.values, context.limbs, len(context.cohort))
+
+
+def elements(vector, text):
+    return np.frombuffer(bytes.fromhex(text), dtype="<u8").reshape(-1, vector["context"]["limbs"]).astype(np.uint64)
+
+
+def test_the_frozen_file_is_what_the_slow_reference_computes():
+    assert runpy.run_path(str(HERE / "paillier_reference.py"))["vectors"]() == VECTORS
+
+
+def test_context_and_public_base_are_as_written(vector):
+    assert context_of(vector).digest.hex() == vector["context_digest"]
+    assert big_numbers.to_buffer([private_of(vector).public.djn_base], 64).hex() == vector["base"]
+
+
+def test_vectors_pack_as_written(vector):
+    packing = packing_of(vector)
+    assert (packing.slot_bits, packing.slots) == (vector["slot_bits"], vector["slots"])
+    for site in vector["sites"].values():
+        packed = packing.pack(elements(vector, site["vector"]))
+        assert big_numbers.to_buffer(packed, 64).hex() == site["plaintexts"]
+
+
+def test_ciphertexts_and_payloads_are_as_written(vector):
+    public, context, packing = private_of(vector).public, context_of(vector), packing_of(vector)
+    for name, site in vector["sites"].items():
+        drawn = bytes.fromhex(site["entropy"])
+        stock = Obfuscators(public, vector["obfuscation"], {len(drawn): drawn}.__getitem__)
+        ciphertexts = [
+            public.nude(plaintext) * obfuscator % public.n_squared
+            for plaintext, obfuscator in zip(
+                packing.pack(elements(vector, site["vector"])), stock.take(packing.plaintexts), strict=True
+            )
+        ]
+        body = big_numbers.to_buffer(ciphertexts, public.ciphertext_bytes)
+        assert body.hex() == site["ciphertexts"]
+        identity = Identity(bytes.fromhex(site["identity_seed"]))
+        signed = sign_message(identity, b"paillier payload", name, context.digest, body)
+        assert signed.hex() == site["payload"]
+        assert open_message(Roster({name: identity.public}), b"paillier payload", name, context.digest, signed) == body
+
+
+def test_ciphertexts_are_those_of_phe_with_the_same_randomness(vector):
+    reference, _ = private_of(vector).phe_pair()
+    for site in vector["sites"].values():
+        numbers = [
+            big_numbers.from_buffer(bytes.fromhex(site[what]), width)
+            for what, width in (("plaintexts", 64), ("randomness", 64), ("ciphertexts", 128))
+        ]
+        for plaintext, randomness, ciphertext in zip(*numbers, strict=True):
+            assert reference.raw_encrypt(int(plaintext), int(randomness)) == ciphertext
+
+
+def test_the_sum_is_blinded_signed_opened_and_unpacked_as_written(vector):
+    private, context, packing = private_of(vector), context_of(vector), packing_of(vector)
+    public = private.public
+    columns = [
+        paillier_messages.read_ciphertexts(public, bytes.fromhex(site["ciphertexts"]), packing.plaintexts)
+        for site in vector["sites"].values()
+    ]
+    seed = bytes.fromhex(vector["blind_seed"])
+    blind = paillier_messages.blinds(public, seed, context, packing.plaintexts, "aes-256-ctr")
+    assert big_numbers.to_buffer(blind, 64).hex() == vector["blinds"]
+    blinded = list(paillier_messages.blinded_product(public, columns, blind))
+    data = big_numbers.to_buffer(blinded, 128)
+    assert data.hex() == vector["blinded"]
+    assert paillier_messages.decision_digest(data, context.cohort).hex() == vector["decision"]
+    opened = private.decrypt(blinded)
+    assert big_numbers.to_buffer(opened, 64).hex() == vector["opened"]
+    bare = [(value - amount) % public.n for value, amount in zip(opened, blind, strict=True)]
+    assert np.array_equal(packing.unpack(bare, 3), elements(vector, vector["total"]))
+
+
+@pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: f"{case['verb']}: {case['why']}")
+def test_what_the_vectors_call_wrong_is_refused(case):
+    data = bytes.fromhex(case["data"])
+    public = private_of(VECTORS["sums"][0]).public
+    if case["verb"] == "read_ciphertexts":
+        with pytest.raises(ValueError, match="ciphertext"):
+            paillier_messages.read_ciphertexts(public, data, case["count"])
+    elif case["verb"] == "public_key":
+        with pytest.raises(ValueError, match="public key"):
+            PublicKey.from_bytes(data, 512)
+    else:
+        assert case["verb"] == "unpack"
+        packing = Packing(512, case["values"], 2, case["parties"])
+        with pytest.raises(IntegrityError):
+            packing.unpack(big_numbers.from_buffer(data, 64), case["parties"])
