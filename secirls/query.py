@@ -43,6 +43,11 @@ class Total:
         return self.arrays[name]
 
 
+def largest_summand(parties: int) -> float:
+    """The largest magnitude that each of so many parties may send, in any array of any query."""
+    return largest_bound(parties)
+
+
 T = TypeVar("T")
 Algorithm: TypeAlias = Generator["Query", Total, T]
 """A statistical method: yields queries, is resumed with totals, returns its result."""
@@ -93,7 +98,7 @@ class Query(ABC):
 
     def layout(self, parties: int) -> Layout:
         """The vector that each of so many parties sends; bound to this query's own bytes."""
-        bound = largest_bound(parties)
+        bound = largest_summand(parties)
         return Layout(
             tuple(Field(name, shape, bound) for name, shape in self.shapes().items()),
             binding=sha256(b"secirls query v1", self.to_bytes()),

@@ -1,0 +1,295 @@
+"""The compiled kernel: one pass over a gene's counts makes every sum of a round.
+
+Promises: the formulas of `kernels.summands`, one exponential and one logarithm per count, bit for bit
+the same on any number of threads and for any choice of genes; the interpreter's lock is released.
+Refuses to know: everything but arrays.
+
+The loops are shaped for vector units: exp and log are polynomials without branches, and whatever a
+loop writes lies in one array, because each further array costs an overlap check. Fast-math is off but for
+flags that cannot change a rounding; full fast-math may remove the additions of large constants that
+round to integers. Additions into a sum alone (`_plus`) may be reordered, by the compiler and once for all:
+the order depends on the number of samples and on nothing else.
+"""
+
+from __future__ import annotations
+
+from math import log, pi
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln
+
+from secirls.elementary import compiled, exp, log_and_inverse
+from secirls.kernels import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
+from secirls.samples import Counts, Floats
+
+BLOCK = 512
+"""Samples whose intermediate values are held at a time."""
+SMALLEST_EXP_ETA = -708.0
+SAMPLES_PER_LEVEL = 4
+"""Designs with at least so many samples per distinct row are summed by level."""
+
+_LARGEST_COUNT = float(LARGEST_PLAIN_COUNT)
+_S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
+_HALF_LOG_2PI = 0.5 * log(2.0 * pi)
+
+
+@compiled(inline=True)
+def _terms(y: float, mu: float, log_mu: float, alpha: float, size: float) -> tuple[float, float, float]:
+    """Weight, pull (y - mu) / (1 + alpha mu) and moving likelihood of one count."""
+    growth = alpha * mu
+    u = 1.0 + growth
+    log_u, over_u = log_and_inverse(u)
+    # What rounding took from 1 + growth; it matters for small growth alone, where this is exact.
+    softplus = log_u + (growth - (u - 1.0)) * over_u
+    return mu * over_u, (y - mu) * over_u, (y + size) * softplus - y * log_mu
+
+
+@compiled(inline=True, any_order=True)
+def _plus(total: float, term: float) -> float:
+    """An addition that may be done in any order: it makes a loop's sum a vector of sums."""
+    return total + term
+
+
+@compiled(inline=True)
+def _larger(a: float, b: float) -> float:
+    """The larger number; written out, because max() would order zeros and NaN."""
+    return a if a > b else b  # noqa: FURB136
+
+
+@compiled(inline=True)
+def _dot(a: Floats, b: Floats) -> float:
+    """Sum of products, in an order that depends on the length alone."""
+    total = 0.0
+    for i in range(a.size):
+        total = _plus(total, a[i] * b[i])
+    return total
+
+
+@compiled()
+def _general(
+    counts: Counts,
+    beta: Floats,
+    alphas: Floats,
+    columns: Floats,
+    ones: int,
+    log_s: Floats,
+    log_min_mu: float,
+    score: bool,
+    xtwx: Floats,
+    right: Floats,
+    nll: Floats,
+    extreme: Extreme,
+) -> None:
+    """Every sample has its own design row; `columns` is X', ``(params, samples)``; `ones`: its first is all 1."""
+    genes, samples = counts.shape
+    params = columns.shape[0]
+    scratch = np.empty(4 * BLOCK)
+    for gene in range(genes):
+        alpha = alphas[gene]
+        size = 1.0 / alpha
+        xtwx[gene, :] = 0.0
+        right[gene, :] = 0.0
+        total, beyond, weight_sum, moment_sum = 0.0, 0.0, 0.0, 0.0
+        for start in range(0, samples, BLOCK):
+            stop = min(start + BLOCK, samples)
+            width = stop - start
+            y, log_s_here = counts[gene][start:stop], log_s[start:stop]
+            eta, weight = scratch[:width], scratch[BLOCK : BLOCK + width]
+            moment, product = scratch[2 * BLOCK : 2 * BLOCK + width], scratch[3 * BLOCK : 3 * BLOCK + width]
+            eta[:] = beta[gene, 0] if ones else 0.0
+            for j in range(ones, params):
+                column, b = columns[j][start:stop], beta[gene, j]
+                for i in range(width):
+                    eta[i] += b * column[i]
+            for i in range(width):
+                s, count, low = log_s_here[i], float(y[i]), log_min_mu - log_s_here[i]
+                z = _larger(eta[i], low)
+                log_mu = z + s
+                mu = exp(-_larger(-log_mu, -LARGEST_LOG_MU))
+                w, pull, term = _terms(count, mu, log_mu, alpha, size)
+                free = pull if eta[i] > low else 0.0
+                beyond = _plus(beyond, 1.0 if count > _LARGEST_COUNT or abs(eta[i]) > LARGEST_PLAIN_ETA else 0.0)
+                total = _plus(total, term)
+                m = free if score else w * z + pull
+                weight_sum = _plus(weight_sum, w)
+                moment_sum = _plus(moment_sum, m)
+                weight[i] = w
+                moment[i] = m
+            if ones:
+                for k in range(1, params):
+                    xtwx[gene, k] += _dot(weight, columns[k][start:stop])
+            entry = params if ones else 0
+            for j in range(ones, params):
+                column = columns[j][start:stop]
+                right[gene, j] += _dot(moment, column)
+                for i in range(width):
+                    product[i] = weight[i] * column[i]
+                for k in range(j, params):
+                    xtwx[gene, entry] += _dot(product, columns[k][start:stop])
+                    entry += 1
+        if ones:
+            xtwx[gene, 0] = weight_sum
+            right[gene, 0] = moment_sum
+        nll[gene] = total
+        extreme[gene] = beyond > 0.0
+
+
+@compiled()
+def _by_level(
+    counts: Counts,
+    beta: Floats,
+    alphas: Floats,
+    rows: Floats,
+    starts: NDArray[np.intp],
+    order: NDArray[np.uint32],
+    s: Floats,
+    log_s: Floats,
+    min_mu: float,
+    log_min_mu: float,
+    score: bool,
+    xtwx: Floats,
+    right: Floats,
+    nll: Floats,
+    extreme: Extreme,
+) -> None:
+    """Samples share design rows: `rows` ``(levels, params)``; sample ``order[i]`` has the level whose range holds i.
+
+    `s` and `log_s` are in that order; an empty `order` says that the samples are, too. The exponential
+    is taken once per level: mu = s exp(eta).
+    """
+    genes, samples = counts.shape
+    levels, params = rows.shape
+    sorted_counts = np.empty(samples if order.size else 0, dtype=np.int32)
+    for gene in range(genes):
+        y = counts[gene]
+        if order.size:
+            for i in range(samples):
+                sorted_counts[i] = y[order[i]]
+            y = sorted_counts
+        alpha = alphas[gene]
+        size = 1.0 / alpha
+        xtwx[gene, :] = 0.0
+        right[gene, :] = 0.0
+        total, beyond = 0.0, 0.0
+        for level in range(levels):
+            first, last = starts[level], starts[level + 1]
+            eta = 0.0
+            for j in range(params):
+                eta += beta[gene, j] * rows[level, j]
+            beyond += abs(eta) > LARGEST_PLAIN_ETA
+            exp_eta = exp(min(max(eta, SMALLEST_EXP_ETA), LARGEST_LOG_MU))
+            y_here, s_here, log_s_here = y[first:last], s[first:last], log_s[first:last]
+            weight, moment = 0.0, 0.0
+            for i in range(last - first):
+                count, low = float(y_here[i]), log_min_mu - log_s_here[i]
+                z = _larger(eta, low)
+                mu = s_here[i] * exp_eta if eta > low else min_mu
+                w, pull, term = _terms(count, mu, z + log_s_here[i], alpha, size)
+                free = pull if eta > low else 0.0
+                beyond = _plus(beyond, 1.0 if count > _LARGEST_COUNT else 0.0)
+                total = _plus(total, term)
+                weight = _plus(weight, w)
+                moment = _plus(moment, free if score else w * z + pull)
+            entry = 0
+            for j in range(params):
+                right[gene, j] += moment * rows[level, j]
+                for k in range(j, params):
+                    xtwx[gene, entry] += weight * (rows[level, j] * rows[level, k])
+                    entry += 1
+        nll[gene] = total
+        extreme[gene] = beyond > 0.0
+
+
+@compiled()
+def _constants(counts: Counts, alphas: Floats, rest_of_size: Floats, log_factorials: Floats, sums: Floats) -> None:
+    """Sums of `likelihood.constants` over a gene's samples, skipping zeros, for which it is zero."""
+    genes, samples = counts.shape
+    table = log_factorials.size
+    for gene in range(genes):
+        y = counts[gene]
+        alpha = alphas[gene]
+        size = 1.0 / alpha
+        total = 0.0
+        for i in range(samples):
+            count = y[i]
+            if count < table:
+                rising = 1.0  # (1 + alpha) (1 + 2 alpha) ... (1 + (y - 1) alpha)
+                for k in range(1, count):
+                    rising *= 1.0 + k * alpha
+                total += log_factorials[count] - log_and_inverse(rising)[0]
+            else:
+                x = float(count)
+                growth = alpha * x
+                log_u, over_u = log_and_inverse(1.0 + growth)
+                softplus = log_u + (growth - ((1.0 + growth) - 1.0)) * over_u
+                rests = _stirling_series(x) + (rest_of_size[gene] - _stirling_series(x + size))
+                total += (x + 0.5) * log_and_inverse(x)[0] - (x + size - 0.5) * softplus + _HALF_LOG_2PI + rests
+        sums[gene] = total
+
+
+@compiled(inline=True)
+def _stirling_series(z: float) -> float:
+    """What Stirling's formula leaves of lgamma, for z >= 16."""
+    over = 1.0 / z
+    square = over * over
+    p = _S5
+    p = p * square + _S4
+    p = p * square + _S3
+    p = p * square + _S2
+    p = p * square + _S1
+    p = p * square + _S0
+    return p * over
+
+
+def nll_constants(counts: Counts, alpha: Floats) -> Floats:
+    """The part of the likelihood that does not depend on beta, for counts ``(genes, samples)``: ``(genes,)``."""
+    sums = np.empty(alpha.size)
+    _constants(counts, alpha, stirling_rest(1.0 / alpha), gammaln(np.arange(1.0, SERIES_FROM + 1.0)), sums)
+    return sums
+
+
+def prepare(task: Task) -> Kernel:
+    """The kernel for one site's design: by level where samples share design rows, general otherwise."""
+    samples = task.design.shape[0]
+    rows, level = np.unique(task.design, axis=0, return_inverse=True) if samples else (task.design, np.empty(0, int))
+    if samples and SAMPLES_PER_LEVEL * len(rows) <= samples:
+        order = np.argsort(level, kind="stable").astype(np.uint32)
+        starts = np.searchsorted(level[order], np.arange(len(rows) + 1))
+        s, log_s = np.exp(task.log_s[order]), task.log_s[order]
+        order = order[: 0 if (order == np.arange(samples)).all() else samples]
+        levels = (np.ascontiguousarray(rows), starts, order, s, log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+
+        def run(part: Task) -> tuple[Sums, Extreme]:
+            sums, extreme = _empty(part)
+            _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
+            return sums, extreme
+
+    else:
+        columns = np.ascontiguousarray(task.design.T)
+        ones = int((columns[0] == 1.0).all())
+
+        def run(part: Task) -> tuple[Sums, Extreme]:
+            sums, extreme = _empty(part)
+            _general(
+                part.counts,
+                part.beta,
+                part.alpha,
+                columns,
+                ones,
+                part.log_s,
+                part.log_min_mu,
+                part.score,
+                *sums,
+                extreme,
+            )
+            return sums, extreme
+
+    return run
+
+
+def _empty(task: Task) -> tuple[Sums, Extreme]:
+    genes, params = task.beta.shape
+    sums = Sums(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
+    return sums, np.zeros(genes, dtype=np.bool_)

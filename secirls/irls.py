@@ -1,0 +1,355 @@
+"""FedIRLS: one negative-binomial regression per gene by iteratively reweighted least squares over sums.
+
+Promises: a round asks for X'WX, X'Wz and the negative log-likelihood of the active genes and for nothing
+else; every gene leaves with a status; no gene harms another. Refuses to know: protocols, sites, rounds.
+Love, Huber and Anders (2014); Muzellec, Marteau-Ferey and Marchand (2024) for the federated form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls import kernels
+from secirls.query import Algorithm, Mask, Query, QueryError, Total, largest_summand
+from secirls.samples import Floats, Samples
+from secirls.solve import packed_size, solve, times
+from secirls.status import EXCLUDED, Reason, Status
+
+NOISE = 64 * np.finfo(np.float64).eps
+STANDSTILL = 1e-11
+"""When beta no longer moves: see `step`."""
+
+
+@dataclass(frozen=True)
+class IrlsConfig:
+    """When IRLS stops, and what it never goes beyond."""
+
+    min_mu: float = 0.5
+    """Means are clamped below at this."""
+    beta_tol: float = 1e-8
+    """A gene is converged when its deviance changes relatively by no more than this."""
+    max_beta: float = 30.0
+    """A gene with a larger coefficient (natural log) has diverged."""
+    ridge: float = 1e-6
+    """Added to the diagonal of X'WX at the solve."""
+    max_iter: int = 250
+    """Updates of beta; one evaluation more than that."""
+
+    def __post_init__(self) -> None:
+        if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
+            raise ValueError("min_mu, beta_tol and ridge are zero or more, max_beta is above zero")
+        if self.max_iter < 0:
+            raise ValueError(f"max_iter is zero or more, not {self.max_iter}")
+
+    @classmethod
+    def pydeseq2(cls) -> IrlsConfig:
+        """As PyDESeq2: up to 250 updates."""
+        return cls()
+
+    @classmethod
+    def fedpydeseq2(cls) -> IrlsConfig:
+        """As FedPyDESeq2: 20 updates, that is 21 evaluations; the rest is left to the catch."""
+        return cls(max_iter=20)
+
+
+@dataclass(frozen=True)
+class State:
+    """A fit in progress, over all agreed genes. Public by construction: it is made of sums and of nothing else."""
+
+    status: NDArray[np.int8]
+    """`Status` of each gene, ``(genes,)``."""
+    reason: NDArray[np.int8]
+    """`Reason` of each gene, ``(genes,)``."""
+    start: Floats
+    """beta_0, where the catch starts again, ``(genes, params)``; NaN for excluded genes."""
+    beta: Floats
+    """Coefficients, natural log, ``(genes, params)``: the next to evaluate while active, then the last evaluated."""
+    nll: Floats
+    """Negative log-likelihood at the beta last evaluated, ``(genes,)``; NaN before the first round."""
+    xtwx: Floats
+    """Upper triangle of X'WX at the beta last evaluated, ``(genes, params (params + 1) / 2)``."""
+    score: Floats
+    """X'Wz - X'WX beta at the beta last evaluated, ``(genes, params)``: how far from settled."""
+    iterations: NDArray[np.int32]
+    """Updates of beta so far, ``(genes,)``."""
+    evaluated: NDArray[np.int32]
+    """Which of `cohorts` the gene's last sums are over, ``(genes,)``; -1 before the first round."""
+    cohorts: tuple[tuple[str, ...], ...] = ()
+    """The parties in each round's sum."""
+
+    @classmethod
+    def begin(cls, status: NDArray[np.int8], start: Floats) -> State:
+        """The state before the first round; genes that are excluded keep their status."""
+        genes, params = start.shape
+        reason = np.zeros(genes, dtype=np.int8)
+        for excluded, why in EXCLUDED.items():
+            reason[status == excluded] = why
+        start = np.where((status == Status.ACTIVE)[:, None], start, np.nan)
+        return cls(
+            status=status.astype(np.int8),
+            reason=reason,
+            start=start,
+            beta=start,
+            nll=np.full(genes, np.nan),
+            xtwx=np.full((genes, packed_size(params)), np.nan),
+            score=np.full((genes, params), np.nan),
+            iterations=np.zeros(genes, dtype=np.int32),
+            evaluated=np.full(genes, -1, dtype=np.int32),
+        )
+
+    @property
+    def active(self) -> Mask:
+        """Genes still being fitted, ``(genes,)``."""
+        return np.equal(self.status, Status.ACTIVE)
+
+    @property
+    def irls_mask(self) -> Mask:
+        """The reference's name for `active`."""
+        return self.active
+
+    @property
+    def irls_diverged_mask(self) -> Mask:
+        """The reference's mask of genes that IRLS lost, ``(genes,)``."""
+        return np.equal(self.status, Status.DIVERGED)
+
+    @property
+    def fitted(self) -> Mask:
+        """Genes whose coefficients are an answer, ``(genes,)``."""
+        return np.isin(self.status, (Status.CONVERGED, Status.CAUGHT))
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """Who is in the last sum."""
+        return self.cohorts[-1] if self.cohorts else ()
+
+    def reasons(self) -> dict[int, str]:
+        """A sentence for every gene that did not simply converge, by index."""
+        return {int(gene): Reason(self.reason[gene]).sentence for gene in np.flatnonzero(self.reason)}
+
+    def counts(self) -> dict[str, int]:
+        """How many genes have which status, by its word in the results table."""
+        return {status.label: int((self.status == status).sum()) for status in Status}
+
+    def replaced(self, other: State, genes: Mask) -> State:
+        """This fit with some genes taken from another fit of the same genes (refit mode)."""
+        mine, theirs = len(self.cohorts), other.evaluated
+        shifted = replace(other, evaluated=np.where(theirs < 0, theirs, theirs + mine).astype(np.int32))
+        fields = ("status", "reason", "start", "beta", "nll", "xtwx", "score", "iterations", "evaluated")
+        chosen = {}
+        for name in fields:
+            array = getattr(self, name).copy()
+            array[genes] = getattr(shifted, name)[genes]
+            chosen[name] = array
+        return replace(self, **chosen, cohorts=self.cohorts + other.cohorts)
+
+
+@dataclass(frozen=True)
+class LeastSquaresQuery(Query):
+    """Normal equations of the regression of log(y / s + 0.1) on the design: where IRLS starts."""
+
+    params: int
+    """Columns of the design."""
+
+    kind: ClassVar[str] = "least_squares"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """X'X (upper triangle), X' log(y / s + 0.1) and the number of samples."""
+        return {"xtx": (packed_size(self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site. It needs size factors."""
+        if samples.size_factors is None:
+            raise ValueError("start values need size factors: ask for them first")
+        return {
+            "xtx": kernels.upper_products(samples.design).sum(axis=0),
+            "xty": kernels.log_moments(samples),
+            "samples": np.array([float(samples.n_samples)]),
+        }
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.params != n_params:
+            raise QueryError(f"query {self.kind!r} is about {self.params} parameters, the fit has {n_params}")
+
+
+@dataclass(frozen=True)
+class IrlsQuery(Query):
+    """X'WX, X'Wz and the negative log-likelihood at given coefficients.
+
+    The ring carries finite numbers within a bound alone, and one gene must not stop a run. So a site
+    at which any sum of a gene is not finite, or is beyond its honest share ``bound / (4 parties)``, sends zeros
+    for that gene's xtwx and xtwz and ``nll = bound``: the agreed sign for *lost*. Honest sums add up
+    to a quarter of the bound in magnitude, and with a sign among them to three quarters: `lost` tells at half.
+    """
+
+    beta: Floats
+    """Natural-log coefficients, ``(genes asked, params)``."""
+    min_mu: float
+    """Means are clamped below at this; 0 for none."""
+
+    kind: ClassVar[str] = "irls"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed, by gene."""
+        genes, params = self.beta.shape
+        return {"xtwx": (genes, packed_size(params)), "xtwz": (genes, params), "nll": (genes,)}
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site, with the sign for lost genes."""
+        xtwx, xtwz, nll = sign_lost(kernels.summands(samples, self.beta, self.min_mu), parties)
+        return {"xtwx": xtwx, "xtwz": xtwz, "nll": nll}
+
+    def apply(self, samples: Samples) -> Samples:
+        """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
+        return keep_constants(samples)
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.beta.shape != (self.n_genes, n_params):
+            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        if self.min_mu < 0:
+            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+
+
+def keep_constants(samples: Samples) -> Samples:
+    """The samples with the constants of the likelihood beside them."""
+    if samples.nll_constants is not None or samples.dispersions is None:
+        return samples
+    return replace(samples, nll_constants=kernels.nll_constants(samples))
+
+
+def sign_lost(sums: kernels.Sums, parties: int) -> kernels.Sums:
+    """The same sums with the sign for genes that can't be sent: see `IrlsQuery`."""
+    bound = largest_summand(parties)
+    honest = bound / (4 * parties)
+    with np.errstate(invalid="ignore"):
+        sent = np.abs(sums.nll) <= honest
+        sent &= (np.abs(sums.xtwx) <= honest).all(axis=-1) & (np.abs(sums.right) <= honest).all(axis=-1)
+    if sent.all():
+        return sums
+    xtwx, right = (np.where(sent[..., None], array, 0.0) for array in (sums.xtwx, sums.right))
+    return kernels.Sums(xtwx, right, np.where(sent, sums.nll, bound))
+
+
+def lost(nll: Floats, cohort: int) -> Mask:
+    """Where an opened sum over a cohort of that size holds the sign for lost genes."""
+    return nll > largest_summand(cohort) / 2
+
+
+def least_squares_start(
+    status: NDArray[np.int8], params: int, config: IrlsConfig, base_means: Floats | None = None
+) -> Algorithm[State]:
+    """Where IRLS starts, in one round: the least-squares coefficients of log(y / s + 0.1).
+
+    Parameters
+    ----------
+    status
+        `Status` of each agreed gene, ``(genes,)``: those not ``ACTIVE`` are never asked about.
+    params
+        Columns of the design.
+    base_means
+        Mean of y / s of each gene over all samples, ``(genes,)``. With them a rank-deficient design
+        is allowed, and starts from log(mean) in the first column and zeros elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If the design is rank-deficient over all samples and `base_means` are not given.
+    """
+    active = status == Status.ACTIVE
+    start = np.full((status.size, params), np.nan)
+    if not active.any():
+        return State.begin(status, start)
+    total = yield LeastSquaresQuery(active, params)
+    genes = int(active.sum())
+    repeated = np.broadcast_to(total["xtx"], (genes, packed_size(params)))
+    start[active], failed = solve(np.ascontiguousarray(repeated), total["xty"])
+    if failed.any():
+        if base_means is None:
+            raise ValueError("the design is rank-deficient over all samples: its X'X can't be inverted")
+        start[active] = 0.0
+        start[active, 0] = np.log(np.maximum(base_means[active], 0.1))
+    return State.begin(status, np.clip(start, -config.max_beta, config.max_beta))
+
+
+def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
+    """Run IRLS until no gene is active or the iterations are used up; such genes stay ``ACTIVE``, for the catch."""
+    for _ in range(config.max_iter + 1):
+        active = state.active
+        if not active.any():
+            break
+        total = yield IrlsQuery(active, state.beta[active], config.min_mu)
+        state = step(state, total, config)
+    return state
+
+
+def step(state: State, total: Total, config: IrlsConfig) -> State:
+    """One round: judge the beta that was evaluated, and update the genes that go on.
+
+    A gene is converged when its deviance and the one before, over the same parties, differ by at most
+    beta_tol relative to ``|deviance| + 0.1``; the first evaluation, or the first over other parties, has
+    nothing to compare with.
+
+    Below about 1e-12 deviances are equal to rounding and can't be compared. What can is the step itself: with
+    the update d, ``sqrt(d' X'WX d)`` is its length in standard errors (Newton's decrement), and takes no difference
+    of large numbers. A gene stands still, and is converged, when that length is at most 1e-11, or at most
+    64 roundings of ``sqrt(beta' X'WX beta)``, the length of beta itself, which is what solving for
+    beta leaves of precision. Such a step changes nll by less than its rounding.
+    """
+    asked = np.flatnonzero(state.active)
+    xtwx, xtwz, nll = total["xtwx"], total["xtwz"], total["nll"]
+    beta, cohorts = state.beta[asked], (*state.cohorts, total.parties)
+    earlier = [i for i, parties in enumerate(state.cohorts) if set(parties) == set(total.parties)]
+    comparable = np.isin(state.evaluated[asked], earlier)
+    gone = lost(nll, len(total.cohort))
+
+    with np.errstate(invalid="ignore"):
+        change = np.abs(2.0 * nll - 2.0 * state.nll[asked]) / (np.abs(2.0 * nll) + 0.1)
+        settled = comparable & (change <= config.beta_tol) & ~gone
+    moving = ~settled & ~gone
+    following, singular = beta.copy(), np.zeros_like(gone)
+    following[moving], singular[moving] = solve(xtwx[moving], xtwz[moving], config.ridge)
+    still = moving & ~singular & _stands_still(xtwx, beta, following - beta)
+    settled |= still
+    beyond = moving & ~still & ~singular & (np.abs(following) > config.max_beta).any(axis=1)
+    exhausted = moving & ~still & ~singular & ~beyond & (state.iterations[asked] >= config.max_iter)
+    goes_on = moving & ~still & ~singular & ~beyond & ~exhausted
+
+    status = np.select([settled, gone | singular | beyond], [Status.CONVERGED, Status.DIVERGED], Status.ACTIVE)
+    reasons = [Reason.LOST, Reason.SINGULAR, Reason.BEYOND_BOX, Reason.OUT_OF_ITERATIONS]
+    reason = np.select([gone, singular, beyond, exhausted], reasons, Reason.NONE)
+    return update_rows(
+        replace(state, cohorts=cohorts),
+        asked,
+        status=status,
+        reason=reason,
+        beta=np.where(goes_on[:, None], following, beta),
+        nll=np.where(gone, np.nan, nll),
+        xtwx=np.where(gone[:, None], np.nan, xtwx),
+        score=np.where(gone[:, None], np.nan, xtwz - times(xtwx, beta)),
+        iterations=state.iterations[asked] + goes_on,
+        evaluated=len(cohorts) - 1,
+    )
+
+
+def _stands_still(xtwx: Floats, beta: Floats, move: Floats) -> Mask:
+    """Whether a step is shorter than 1e-11 standard errors, or than the roundings of beta: see `step`."""
+    moved = np.sqrt(np.maximum((move * times(xtwx, move)).sum(axis=1), 0.0))
+    length = np.sqrt(np.maximum((beta * times(xtwx, beta)).sum(axis=1), 0.0))
+    still: Mask = moved <= np.maximum(STANDSTILL, NOISE * length)
+    return still
+
+
+def update_rows(state: State, rows: NDArray[np.intp], **values: Any) -> State:
+    """The state with some fields changed for some genes, given by index."""
+    changed = {}
+    for name, value in values.items():
+        changed[name] = getattr(state, name).copy()
+        changed[name][rows] = value
+    return replace(state, **changed)

@@ -1,0 +1,246 @@
+"""The catch: a projected, Fisher-scaled quasi-Newton method for the genes that IRLS did not settle.
+
+Promises: no query when no gene needs it; afterwards every gene it tried is caught, or failed with a
+reason. Refuses to know: protocols, sites, rounds.
+Kim, Sra and Dhillon (2010), "Tackling box-constrained optimization via a new projected quasi-Newton approach".
+
+Minimised is ``f(beta) = nll(beta) + ridge |beta|^2 / 2`` inside the box ``|beta| <= max_beta``, with means clamped
+at min_mu as in IRLS; the score is that of the clamped likelihood, to which clamped samples add nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls import kernels
+from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
+from secirls.query import Algorithm, Mask, Query, QueryError, Total
+from secirls.samples import Floats, Samples
+from secirls.solve import pack, packed_size, solve, unpack
+from secirls.status import Reason, Status
+
+Rows: TypeAlias = NDArray[np.intp]
+
+_LARGEST_CANDIDATES = 64
+_RIDGE_FALLS, _RIDGE_RISES = 0.1, 100.0
+
+
+@dataclass(frozen=True)
+class CatchConfig:
+    """Settings of the catch. `ridge` is also that of the objective."""
+
+    min_mu: float = 0.5
+    """Means are clamped below at this: the same as in IRLS, or another objective is minimised."""
+    max_beta: float = 30.0
+    """The box."""
+    first_ridge: float = 1.0
+    """Added to the diagonal of X'WX in the first steps; falls tenfold with every step taken ..."""
+    ridge: float = 1e-6
+    """... down to this."""
+    halvings: int = 20
+    """Step sizes 1, 1/2, 1/4 ... tried in one round."""
+    armijo: float = 1e-4
+    """A step must lower f by this share of what its slope promises."""
+    ftol: float = 1e-10
+    """Settled when f falls, or is predicted to fall, by no more than this relative to max(|f|, 1)."""
+    max_iter: int = 100
+
+    def __post_init__(self) -> None:
+        if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
+            raise ValueError("min_mu and ftol are zero or more, max_beta above zero, and 0 < ridge <= first_ridge")
+        if not (1 <= self.halvings < _LARGEST_CANDIDATES and 0 < self.armijo < 1 and self.max_iter >= 1):
+            raise ValueError("halvings is 1 to 63, armijo between 0 and 1, max_iter 1 or more")
+
+    @classmethod
+    def pydeseq2(cls) -> CatchConfig:
+        """Stricter than PyDESeq2's own fallback: ftol 1e-10, the clamp of IRLS."""
+        return cls()
+
+    @classmethod
+    def fedpydeseq2(cls) -> CatchConfig:
+        """FedPyDESeq2's: no clamp, ftol 1e-7."""
+        return cls(min_mu=0.0, ftol=1e-7)
+
+
+@dataclass(frozen=True)
+class QuasiNewtonQuery(Query):
+    """X'WX, score and negative log-likelihood of each gene at several candidates for its coefficients.
+
+    A candidate whose sums can't be sent is signed as lost, as in `IrlsQuery`.
+    """
+
+    candidates: Floats
+    """Natural-log coefficients, ``(genes asked, candidates, params)``."""
+    min_mu: float
+    """Means are clamped below at this; 0 for none."""
+
+    kind: ClassVar[str] = "quasi_newton"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed, by gene and candidate."""
+        genes, tried, params = self.candidates.shape
+        return {"xtwx": (genes, tried, packed_size(params)), "score": (genes, tried, params), "nll": (genes, tried)}
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site, candidate by candidate."""
+        shapes = self.shapes()
+        out = {name: np.empty(shape) for name, shape in shapes.items()}
+        for tried in range(self.candidates.shape[1]):
+            beta = np.ascontiguousarray(self.candidates[:, tried])
+            sums = sign_lost(kernels.summands(samples, beta, self.min_mu, right="score"), parties)
+            out["xtwx"][:, tried], out["score"][:, tried], out["nll"][:, tried] = sums
+        return out
+
+    def apply(self, samples: Samples) -> Samples:
+        """Keep the constants of the likelihood (all genes)."""
+        return keep_constants(samples)
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        shape = self.candidates.shape
+        if len(shape) != 3 or shape[::2] != (self.n_genes, n_params) or not 1 <= shape[1] <= _LARGEST_CANDIDATES:
+            raise QueryError(f"query {self.kind!r}: candidates {shape} for {self.n_genes} genes, {n_params} params")
+        if self.min_mu < 0:
+            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+
+
+def catch(state: State, config: CatchConfig) -> Algorithm[State]:
+    """Start again from beta_0 for genes that are active or diverged; others are neither touched nor asked about."""
+    genes = state.active | state.irls_diverged_mask
+    if not genes.any():
+        return state
+    start = np.clip(state.start, -config.max_beta, config.max_beta)
+    state = replace(
+        state,
+        status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8),
+        beta=np.where(genes[:, None], start, state.beta),
+    )
+    ridge = np.full(genes.size, config.first_ridge)
+    total = yield QuasiNewtonQuery(genes, state.beta[genes][:, None, :], config.min_mu)
+    state = _begin(state, total)
+    for _ in range(config.max_iter):
+        state = _settle_flat(state, config)
+        active = state.active
+        if not active.any():
+            return state
+        candidates = _candidates(state, ridge, config)
+        total = yield QuasiNewtonQuery(active, candidates, config.min_mu)
+        state, ridge = _advance(state, ridge, candidates, total, config)
+    state = _settle_flat(state, config)
+    left = np.flatnonzero(state.active)
+    return update_rows(state, left, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
+
+
+def _begin(state: State, total: Total) -> State:
+    """The values at beta_0. A gene that is lost there has nowhere to start from."""
+    asked = np.flatnonzero(state.active)
+    nll = total["nll"][:, 0]
+    gone = lost(nll, len(total.cohort))
+    return update_rows(
+        replace(state, cohorts=(*state.cohorts, total.parties)),
+        asked,
+        status=np.where(gone, Status.FAILED, Status.ACTIVE),
+        reason=np.where(gone, Reason.LOST, Reason.NONE),
+        nll=np.where(gone, np.nan, nll),
+        xtwx=np.where(gone[:, None], np.nan, total["xtwx"][:, 0]),
+        score=np.where(gone[:, None], np.nan, total["score"][:, 0]),
+        evaluated=len(state.cohorts),
+    )
+
+
+def _objective(nll: Floats, beta: Floats, config: CatchConfig) -> Floats:
+    value: Floats = nll + 0.5 * config.ridge * (beta * beta).sum(axis=-1)
+    return value
+
+
+def _descent(state: State, rows: Rows, ridge: Floats | float, config: CatchConfig) -> tuple[Floats, Floats, Mask]:
+    """Gradient of f, direction, and which coefficients are held by the box, each ``(rows, params)``.
+
+    A coefficient is held where it lies on the box and the gradient presses it outwards. The direction solves the
+    Newton system of the free ones with Fisher's information, or is the negative gradient if that fails.
+    """
+    beta = state.beta[rows]
+    gradient = config.ridge * beta - state.score[rows]
+    held = ((beta >= config.max_beta) & (gradient < 0)) | ((beta <= -config.max_beta) & (gradient > 0))
+    information = unpack(state.xtwx[rows])
+    information[held[:, :, None] | held[:, None, :]] = 0.0
+    information += held[:, :, None] * np.eye(beta.shape[1])
+    downhill = np.where(held, 0.0, -gradient)
+    direction, failed = solve(pack(information), downhill, ridge)
+    direction[failed] = downhill[failed]
+    return gradient, np.where(held, 0.0, direction), held
+
+
+def _settle_flat(state: State, config: CatchConfig) -> State:
+    """Genes from which the full step promises less than ftol are caught: no difference of likelihoods is taken."""
+    rows = np.flatnonzero(state.active)
+    gradient, direction, held = _descent(state, rows, config.ridge, config)
+    promised = -(gradient * direction).sum(axis=1)
+    flat = promised <= config.ftol * np.maximum(np.abs(state.nll[rows]), 1.0)
+    return _caught(state, rows[flat], held[flat].any(axis=1))
+
+
+def _caught(state: State, rows: Rows, held: Mask) -> State:
+    reason = np.where(held, Reason.CAUGHT_AT_BOX, Reason.CAUGHT_INSIDE)
+    return update_rows(state, rows, status=Status.CAUGHT, reason=reason)
+
+
+def _candidates(state: State, ridge: Floats, config: CatchConfig) -> Floats:
+    """Where to look: here, so that all values compared are over the same parties, and along ever shorter steps."""
+    rows = np.flatnonzero(state.active)
+    _, direction, _ = _descent(state, rows, ridge[rows], config)
+    sizes = np.concatenate([[0.0], 0.5 ** np.arange(config.halvings)])
+    steps = state.beta[rows, None, :] + sizes[:, None] * direction[:, None, :]
+    return np.clip(steps, -config.max_beta, config.max_beta)
+
+
+def _advance(
+    state: State, ridge: Floats, candidates: Floats, total: Total, config: CatchConfig
+) -> tuple[State, Floats]:
+    """Take the longest step that lowers f enough (Armijo along the projected path); without one, damp more."""
+    rows = np.flatnonzero(state.active)
+    here = np.arange(rows.size)
+    gone = lost(total["nll"], len(total.cohort))
+    gradient, _, _ = _descent(state, rows, config.ridge, config)
+    value = _objective(total["nll"], candidates, config)
+    slope = ((candidates - candidates[:, :1]) * gradient[:, None, :]).sum(axis=-1)
+    enough = ~gone & (value <= value[:, :1] + config.armijo * slope) & (slope < 0)
+    moved = enough.any(axis=1) & ~gone[:, 0]
+    chosen = np.where(moved, enough.argmax(axis=1), 0)
+
+    fell = value[:, 0] - value[here, chosen]
+    damped = ridge[rows]
+    scale = np.maximum(np.abs(value[:, 0]), 1.0)
+    settled = moved & (fell <= config.ftol * scale) & (damped <= config.ridge)
+    stuck = ~moved & ~gone[:, 0] & (damped >= config.first_ridge)
+    at_clamp = stuck & (config.min_mu > 0)
+    states = [(gone[:, 0], Status.FAILED, Reason.LOST), (settled, Status.CAUGHT, Reason.CAUGHT_INSIDE)]
+    states += [(at_clamp, Status.CAUGHT, Reason.CAUGHT_AT_CLAMP), (stuck, Status.FAILED, Reason.NO_DESCENT)]
+    conditions = [condition for condition, _, _ in states]
+    ridge = ridge.copy()
+    ridge[rows] = np.where(
+        moved,
+        np.maximum(damped * _RIDGE_FALLS, config.ridge),
+        np.minimum(damped * _RIDGE_RISES, config.first_ridge),
+    )
+    known = ~gone[:, 0]
+    return (
+        update_rows(
+            replace(state, cohorts=(*state.cohorts, total.parties)),
+            rows,
+            status=np.select(conditions, [status for _, status, _ in states], Status.ACTIVE),
+            reason=np.select(conditions, [reason for _, _, reason in states], Reason.NONE),
+            beta=candidates[here, chosen],
+            nll=np.where(known, total["nll"][here, chosen], np.nan),
+            xtwx=np.where(known[:, None], total["xtwx"][here, chosen], np.nan),
+            score=np.where(known[:, None], total["score"][here, chosen], np.nan),
+            iterations=state.iterations[rows] + moved,
+            evaluated=len(state.cohorts),
+        ),
+        ridge,
+    )

@@ -1,0 +1,80 @@
+"""What became of each gene: one status, and a reason where it is not the plain one.
+
+Promises: a gene has exactly one status; every status but ``converged`` can be explained in a sentence.
+Refuses to know: how a fit proceeds.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """Where a gene stands. After a whole fit none is ``ACTIVE`` or ``DIVERGED``."""
+
+    ACTIVE = 0
+    """Still being fitted (after IRLS: ran out of iterations)."""
+    CONVERGED = 1
+    """IRLS settled."""
+    DIVERGED = 2
+    """IRLS lost it; the catch has not tried yet."""
+    CAUGHT = 3
+    """The quasi-Newton catch settled it."""
+    FAILED = 4
+    """Neither did; its coefficients are the last ones tried."""
+    ALL_ZERO = 5
+    """No counts at any site: there is nothing to fit."""
+    TOO_FEW_SITES = 6
+    """Measured at fewer sites than the policy asks for."""
+
+    @property
+    def label(self) -> str:
+        """The word in a results table: ``converged``, ``all_zero`` ..."""
+        return self.name.lower()
+
+
+class Reason(IntEnum):
+    """Why a gene has its status. `sentence` is what a user reads."""
+
+    NONE = 0
+    OUT_OF_ITERATIONS = 1
+    BEYOND_BOX = 2
+    SINGULAR = 3
+    LOST = 4
+    NO_DESCENT = 5
+    CATCH_OUT_OF_ITERATIONS = 6
+    CAUGHT_INSIDE = 7
+    CAUGHT_AT_BOX = 8
+    ALL_ZERO = 9
+    TOO_FEW_SITES = 10
+    CAUGHT_AT_CLAMP = 11
+
+    @property
+    def sentence(self) -> str:
+        """One sentence; empty for a gene that simply converged."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Reason.NONE: "",
+    Reason.OUT_OF_ITERATIONS: "IRLS did not settle within its iterations.",
+    Reason.BEYOND_BOX: "IRLS moved a coefficient beyond the largest allowed magnitude.",
+    Reason.SINGULAR: "The information matrix could not be inverted.",
+    Reason.LOST: "A site's sums for this gene were not finite or too large to be added securely.",
+    Reason.NO_DESCENT: "The catch found no step that lowers the negative log-likelihood, and the score is not zero.",
+    Reason.CATCH_OUT_OF_ITERATIONS: "The quasi-Newton catch did not settle within its iterations.",
+    Reason.CAUGHT_INSIDE: "IRLS did not settle; the quasi-Newton catch found a minimum.",
+    Reason.CAUGHT_AT_BOX: (
+        "IRLS did not settle; the likelihood still rises where a coefficient meets its largest allowed magnitude "
+        "(groups may be separated)."
+    ),
+    Reason.CAUGHT_AT_CLAMP: (
+        "IRLS did not settle; the catch found no lower neighbour, although the score is not zero: "
+        "the minimum lies where a mean meets min_mu."
+    ),
+    Reason.ALL_ZERO: "No site counted this gene in any sample.",
+    Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
+}
+
+EXCLUDED = {Status.ALL_ZERO: Reason.ALL_ZERO, Status.TOO_FEW_SITES: Reason.TOO_FEW_SITES}
+"""Statuses a gene enters a fit with and is never asked about again."""

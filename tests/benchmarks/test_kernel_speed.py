@@ -1,0 +1,134 @@
+"""Speed of a site's sums, as ratios to the published form, measured in turns in one process on one thread.
+
+Run with ``pytest tests/benchmarks --benchmark-only``; the table of ratios is printed at the end of each test
+(``-s``) and kept in the benchmark's ``extra_info``. Seconds depend on the machine, ratios hardly do,
+and no test here fails for being slow.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.special import gammaln
+
+from secirls.kernels import Choice, nll_constants, summands, warm_up
+from secirls.samples import Samples
+from secirls.solve import pack, solve, unpack
+
+GENES = 20_000
+ROUNDS = 3
+
+
+def published_form(samples: Samples, beta: np.ndarray, min_mu: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One round of the FedIRLS formulas in batches of 100 genes, every term of the likelihood anew."""
+    X, s = samples.design, samples.size_factors
+    xtwx, xtwz, nll = [], [], []
+    for start in range(0, samples.n_genes, 100):
+        batch = slice(start, start + 100)
+        y, alpha = samples.counts[:, batch].astype(np.float64), samples.dispersions[batch]
+        mu = np.maximum(s[:, None] * np.exp(X @ beta[batch].T), min_mu)
+        w = mu / (1.0 + mu * alpha)
+        z = np.log(mu / s[:, None]) + (y - mu) / mu
+        xtwx.append(X.T @ (w.T[:, :, None] * X))
+        xtwz.append((w * z).T @ X)
+        size = 1.0 / alpha
+        log_binomial = gammaln(y + size) - gammaln(y + 1.0) - gammaln(size)
+        per_count = size * np.log(alpha) - log_binomial + (y + size) * np.log(size + mu) - y * np.log(mu)
+        nll.append(per_count.sum(axis=0))
+    return np.concatenate(xtwx), np.concatenate(xtwz), np.concatenate(nll)
+
+
+def make(n: int, p: int, *, levels: bool) -> tuple[Samples, np.ndarray]:
+    rng = np.random.default_rng(n + p)
+    X = np.ones((n, p))
+    X[:, 1:] = rng.integers(0, 2, (n, p - 1)) if levels else rng.normal(size=(n, p - 1))
+    s = np.exp(0.3 * rng.normal(size=n))
+    beta = np.column_stack([rng.uniform(0, 8, GENES), 0.3 * rng.normal(size=(GENES, p - 1))])
+    alpha = rng.uniform(0.01, 1.0, GENES)
+    counts = np.empty((GENES, n), dtype=np.int32)
+    for start in range(0, GENES, 1000):
+        rows = slice(start, start + 1000)
+        mu = np.exp(beta[rows] @ X.T) * s
+        counts[rows] = rng.poisson(np.minimum(mu * rng.gamma(1 / alpha[rows, None], alpha[rows, None], mu.shape), 1e8))
+    samples = Samples(X, counts.T, s, alpha)
+    samples = Samples(X, counts.T, s, alpha, nll_constants(samples))
+    return samples, beta + 0.01
+
+
+def in_turns(candidates: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
+    """Least CPU seconds of each, interleaved so that all see the same machine."""
+    best = dict.fromkeys(candidates, np.inf)
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            start = time.process_time()
+            run()
+            best[name] = min(best[name], time.process_time() - start)
+    return best
+
+
+def report(title: str, seconds: dict[str, float], benchmark: object) -> None:
+    baseline = next(iter(seconds))
+    ratios = {name: seconds[baseline] / value for name, value in seconds.items()}
+    print(f"\n{title}")
+    for name, ratio in ratios.items():
+        print(f"  {name:<28} {1e3 * seconds[name]:9.1f} ms CPU {ratio:7.1f}x")
+    benchmark.extra_info.update({name: round(ratio, 2) for name, ratio in ratios.items()})
+
+
+@pytest.mark.parametrize(("n", "p", "levels"), [(1000, 2, False), (1000, 2, True), (1000, 5, False), (100, 2, False)])
+def test_one_round_of_sums(n, p, levels, benchmark):
+    warm_up()
+    samples, beta = make(n, p, levels=levels)
+    fused, plain = Choice("fused"), Choice("numpy")
+    seconds = in_turns(
+        {
+            "published form": lambda: published_form(samples, beta, 0.5),
+            "numpy kernel": lambda: summands(samples, beta, 0.5, choice=plain),
+            "fused kernel": lambda: summands(samples, beta, 0.5, choice=fused),
+        }
+    )
+    design = "few distinct rows" if levels else "all rows distinct"
+    report(f"{GENES} genes, n = {n}, p = {p}, {design}", seconds, benchmark)
+    benchmark.pedantic(summands, (samples, beta, 0.5), {"choice": fused}, rounds=2)
+
+
+@pytest.mark.parametrize("p", [2, 5, 8])
+def test_solve_of_all_genes(p, benchmark):
+    rng = np.random.default_rng(p)
+    root = rng.normal(size=(GENES, p, 2 * p))
+    full = root @ root.swapaxes(1, 2)
+    right = rng.normal(size=(GENES, p))
+    upper = pack(full)
+    ridge = 1e-6 * np.eye(p)
+    seconds = in_turns(
+        {
+            "np.linalg.solve, stacked": lambda: np.linalg.solve(unpack(upper) + ridge, right[..., None])[..., 0],
+            "the same, matrices unpacked": lambda: np.linalg.solve(full + ridge, right[..., None])[..., 0],
+            "vectorised Cholesky": lambda: solve(upper, right, 1e-6),
+        },
+        rounds=15,
+    )
+    report(f"{GENES} systems of {p} unknowns", seconds, benchmark)
+    benchmark.pedantic(solve, (upper, right, 1e-6), rounds=3)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_threads(n_jobs, benchmark):
+    warm_up()
+    samples, beta = make(1000, 2, levels=False)
+    benchmark.pedantic(summands, (samples, beta, 0.5), {"choice": Choice("fused", n_jobs)}, rounds=3, warmup_rounds=1)
+
+
+def test_memory_of_one_round_at_a_large_site(benchmark):
+    samples, beta = make(2000, 2, levels=False)
+    held = samples.counts.nbytes
+    tracemalloc.start()
+    benchmark.pedantic(summands, (samples, beta, 0.5), {"choice": Choice("fused")}, rounds=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"\ncounts {held / 2**20:.0f} MiB, one round needs {peak / 2**20:.1f} MiB more")
+    benchmark.extra_info.update({"counts MiB": held / 2**20, "more MiB": peak / 2**20})
