@@ -1,0 +1,187 @@
+"""The aggregator: it leads a fit from the sites' public facts to coefficients, and opens only sums.
+
+Promises: every gene ends with a status; what it hands out is public by construction.
+Refuses to know: Ray, any site's samples, and any key that could open one site's answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.choice import helpers
+from protocols.claims import claim
+from protocols.secure_sum import PartyId
+from protocols.session import Roster
+from secirls.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.config import Config
+from secirls.design import Design, dependent_columns
+from secirls.dispersions import moments_dispersions
+from secirls.input_error import InputError, complain
+from secirls.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.ledger import Ledger, Row
+from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
+from secirls.quasi_newton import CatchConfig, catch
+from secirls.query import Mask, Query, Total
+from secirls.rounds import Federation, Finished, Progress, SecureRounds
+from secirls.samples import Floats
+from secirls.status import Status
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the algorithm ends with, over all agreed genes."""
+
+    state: State
+    base_means: Floats
+    """Mean of y / s over all samples, ``(genes,)``; zero for all-zero genes, NaN for those left out."""
+    dispersions: Floats | None = field(repr=False)
+    """Estimated alpha ``(genes,)``; ``None`` where the sites brought their own."""
+    contributors: Floats = field(repr=False)
+    """At how many sites a gene has any count, ``(genes,)``."""
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a fit hands to whoever ordered it: public results and the ledger."""
+
+    fitted: Fitted
+    genes: tuple[str, ...] = field(repr=False)
+    design: Design
+    rows: tuple[Row, ...] = field(repr=False)
+    rounds: tuple[Progress, ...] = field(repr=False)
+    """What was asked in every round, and who is in its sum."""
+    sites: tuple[PartyId, ...]
+    session: str
+    """Session id, hexadecimal."""
+    roster: Mapping[PartyId, str]
+    """Public keys of this session, hexadecimal."""
+    claims: tuple[str, ...]
+
+
+def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress | Outcome]:
+    """Lead one fit over a federation: a `Progress` per round, the `Outcome` last.
+
+    Raises `InputError` where files, design or counts can't be used.
+    """
+    sites = federation.sites
+    answered: dict[PartyId, Facts] = federation.ask("survey", dict.fromkeys(sites, ()))
+    check_present(sites, answered)
+    extra = helpers(config.protocol)
+    keys: dict[PartyId, bytes] = federation.ask("key", dict.fromkeys(extra, ()))
+    check_present(extra, keys)
+    agreement, genes = agree(list(answered.values()), config, keys)
+    joined: dict[PartyId, bytes] = federation.ask("join", dict.fromkeys(sites, (agreement,)))
+    check_present(sites, joined)
+    if config.dispersions is not None:
+        check_dispersions(joined)
+    check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
+    yield from _rounds(config, federation, run, agreement, genes)
+
+
+def _rounds(
+    config: Config, federation: Federation, run: str, agreement: Agreement, genes: tuple[str, ...]
+) -> Iterator[Progress | Outcome]:
+    ledger = Ledger(run, config.protocol)
+    roster = Roster(agreement.roster)
+    rounds = SecureRounds(config, federation, roster, ledger)
+    told: list[Progress] = []
+    for event in rounds.run(fit(config, agreement.design, len(genes))):
+        if not isinstance(event, Finished):
+            told.append(event)
+            yield event
+            continue
+        yield Outcome(
+            event.result,
+            genes,
+            agreement.design,
+            tuple(ledger.rows),
+            tuple(told),
+            federation.sites,
+            rounds.session.hex(),
+            {name: key.hex() for name, key in sorted(agreement.roster.items())},
+            claim(config.protocol, len(federation.sites), config.settings()),
+        )
+
+
+def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
+    """Raise `InputError` naming who did not answer before the session began."""
+    silent = [name for name in names if name not in answers]
+    if silent:
+        raise complain("did not answer, so the session can't begin", site=", ".join(silent))
+
+
+def fit(config: Config, design: Design, n_genes: int) -> Generator[Query, Total, Fitted]:
+    """The whole fit as one algorithm: census, normalisation, dispersions, IRLS, the catch.
+
+    Raises `InputError` for a rank-deficient design or counts that can't be normalised.
+    """
+    columns = design.columns
+    total = yield CensusQuery(np.ones(n_genes, dtype=bool), len(columns))
+    n_samples, contributors, xtx = float(total["samples"][0]), total["presence"], total["xtx"]
+    _check_design(xtx, columns, n_samples)
+    status = _eligible(contributors, config.min_contributors)
+    genes = status == Status.ACTIVE
+    if not genes.any():
+        raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
+    normalisation = yield from _normalise(genes, len(columns), n_samples, config)
+    dispersions = None
+    if config.dispersions is None:
+        if n_samples <= len(columns):
+            raise InputError(
+                f"{n_samples:.0f} samples and {len(columns)} design columns leave nothing to estimate dispersions "
+                "from: name a var column that holds them"
+            )
+        alpha = yield from moments_dispersions(genes, xtx, n_samples, normalisation)
+        dispersions = np.full(n_genes, np.nan)
+        dispersions[genes] = alpha
+    plan = irls_plan(config)
+    state = yield from least_squares_start(status, len(columns), plan)
+    state = yield from irls(state, plan)
+    state = yield from catch(state, catch_plan(config))
+    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
+    base_means[genes] = normalisation.base_means
+    return Fitted(state, base_means, dispersions, contributors, int(n_samples))
+
+
+def irls_plan(config: Config) -> IrlsConfig:
+    """How IRLS runs under this configuration."""
+    return IrlsConfig(config.min_mu, config.beta_tol, config.max_beta, config.ridge, config.max_iter)
+
+
+def catch_plan(config: Config) -> CatchConfig:
+    """How the catch runs: clamped as IRLS is, except in the ``fedpydeseq2`` preset."""
+    if config.preset == "fedpydeseq2":
+        return replace(CatchConfig.fedpydeseq2(), max_beta=config.max_beta, ridge=config.ridge)
+    return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge)
+
+
+def _eligible(contributors: Floats, least: int) -> NDArray[np.int8]:
+    """The status each gene starts with, from the number of sites that have counts for it."""
+    status: NDArray[np.int8] = np.full(contributors.shape, Status.ACTIVE, dtype=np.int8)
+    status[contributors < least] = Status.TOO_FEW_SITES
+    status[contributors == 0] = Status.ALL_ZERO
+    return status
+
+
+def _check_design(xtx: Floats, columns: tuple[str, ...], n_samples: float) -> None:
+    groups = dependent_columns(xtx, columns)
+    if groups:
+        named = "; ".join(", ".join(group) for group in groups)
+        raise InputError(
+            f"the design is rank-deficient over all {n_samples:.0f} samples: "
+            f"these columns are zero or depend on each other: {named}"
+        )
+
+
+def _normalise(genes: Mask, params: int, n_samples: float, config: Config) -> Generator[Query, Total, Normalisation]:
+    try:
+        result = yield from normalise(genes, params, n_samples, own_size_factors=config.size_factors is not None)
+    except NoCommonGeneError as error:
+        raise InputError(f"{error}: name an obs column that holds size factors") from None
+    return result

@@ -1,0 +1,296 @@
+"""The `secirls` command: reads options, shows progress, ends mistakes in one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from secirls import __version__
+from secirls.config import Config, Manifest
+from secirls.console import RoundsDisplay, say, show_result
+from secirls.fitting import fit_config
+from secirls.input_error import InputError
+from secirls.key_files import make_roster, new_key, read_roster, write_new
+from secirls.results import check_free
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+app = typer.Typer(
+    name="secirls",
+    help="Fit one negative-binomial regression per gene over several sites, opening only the sums over them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command; every foreseen failure is a sentence on standard error and an exit code."""
+    from protocols.secure_sum import MisuseError, SecureSumError
+    from secirls.rounds import PartyFaultError, SilentSitesError
+
+    try:
+        app()
+    except (InputError, MisuseError) as error:
+        code, sentence = BAD_INPUT, str(error)
+    except (SecureSumError, SilentSitesError, PartyFaultError) as error:
+        code, sentence = FAILED, str(error)
+    except KeyboardInterrupt:
+        code, sentence = INTERRUPTED, "interrupted; nothing was written"
+    else:
+        return
+    say(f"secirls: {sentence}", error=True)
+    sys.exit(code)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"secirls {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def fit(
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FEDERATION.TOML]", help="Sites and options as a file; options given here win."),
+    ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--site",
+            metavar="NAME=FILE.h5ad",
+            help="A site and its AnnData file with raw counts; repeat for every site, three or more.",
+        ),
+    ] = None,
+    design: Annotated[str | None, typer.Option(help="Formula over obs columns, such as '~ condition'.")] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="How summands are hidden: plain, additive, pairwise or paillier. Default: pairwise."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: secirls-fit.")
+    ] = None,
+    contrast: Annotated[
+        tuple[str, str, str] | None,
+        typer.Option(
+            metavar="FACTOR LEVEL REFERENCE",
+            help="The fold change to report. Default: the last term's last level against its reference.",
+        ),
+    ] = None,
+    levels: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FACTOR=REFERENCE,LEVEL,...",
+            help="Levels of a factor in order, reference first; others are agreed in sorted order.",
+        ),
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: X.")] = None,
+    size_factors: Annotated[
+        str | None,
+        typer.Option(metavar="OBS_COLUMN", help="Size factors. Default: median of ratios by secure sums."),
+    ] = None,
+    dispersions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="VAR_COLUMN", help="Dispersions, the same at every site. Default: method of moments by secure sums."
+        ),
+    ] = None,
+    genes: Annotated[
+        str | None, typer.Option(help="'identical' gene lists, or their 'intersection'. Default: identical.")
+    ] = None,
+    min_contributors: Annotated[
+        int | None, typer.Option(help="Leave out genes with counts at fewer sites. Default: 3.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Stopping plan: pydeseq2 or fedpydeseq2. Default: pydeseq2.")
+    ] = None,
+    max_iter: Annotated[
+        int | None, typer.Option(help="Updates before IRLS gives a gene up. Default: 250; 20 with fedpydeseq2.")
+    ] = None,
+    beta_tol: Annotated[
+        float | None,
+        typer.Option(help="Relative change of the deviance at which a gene has converged. Default: 1e-8."),
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="How sites compute: fused (compiled) or numpy. Default: fused.")
+    ] = None,
+    threshold: Annotated[
+        int | None, typer.Option(help="Sites that must answer for a sum to open. Default: just above two thirds.")
+    ] = None,
+    key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
+    roster: Annotated[
+        Path | None,
+        typer.Option(metavar="ROSTER.json", help="Public keys agreed beforehand. Default: made for the session."),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="ray: one actor per site; local: one process. Default: ray.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="An existing Ray cluster. Default: a local one, started and stopped."),
+    ] = None,
+    h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+) -> None:
+    """Fit one negative-binomial regression per gene over several sites.
+
+    Writes results.csv, coefficients.csv, rounds.csv (what every verb cost) and report.json.
+    """
+    told = {
+        "design": design,
+        "protocol": protocol,
+        "contrast": contrast,
+        "levels": None if levels is None else dict(map(_levels, levels)),
+        "layer": layer,
+        "size_factors": size_factors,
+        "dispersions": dispersions,
+        "genes": genes,
+        "min_contributors": min_contributors,
+        "preset": preset,
+        "max_iter": max_iter,
+        "beta_tol": beta_tol,
+        "kernel": kernel,
+        "threshold": threshold,
+        "key_bits": key_bits,
+    }
+    given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
+    if roster is not None:
+        given["roster"] = read_roster(roster)
+    given_keys = dict(_pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    run = _manifest(manifest, site, given, given_keys, engine, address)
+    folder = out or Path(run.out or "secirls-fit")
+    check_free(folder, overwrite=overwrite)
+    with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
+        result = fit_config(
+            run.fit, run.sites, engine=run.engine, address=run.address, on_round=display, on_note=display.note
+        )
+    files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
+    show_result(result, files)
+
+
+def _manifest(
+    path: Path | None,
+    site: list[str] | None,
+    given: dict[str, Any],
+    keys: dict[str, str],
+    engine: str | None,
+    address: str | None,
+) -> Manifest:
+    """The manifest that a file and the options make together; options win."""
+    start: dict[str, Any] = {}
+    if path is not None:
+        start = Manifest.table(path)
+    sites = dict(start.get("sites", {}))
+    for text in site or []:
+        name, file = _pair(text, "--site", "NAME=FILE.h5ad")
+        if name in sites and site is not None and path is None:
+            raise InputError(f"--site {text!r}: there is a site {name!r} already")
+        sites[name] = file
+    start["sites"] = sites
+    start["keys"] = {**start.get("keys", {}), **keys}
+    start["fit"] = {**start.get("fit", {}), **given}
+    if "design" not in start["fit"]:
+        raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
+    start |= {name: value for name, value in (("engine", engine), ("address", address)) if value is not None}
+    return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
+
+
+def _pair(text: str, option: str, form: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise InputError(f"{option} {text!r}: write {form}")
+    return name, value
+
+
+def _levels(text: str) -> tuple[str, tuple[str, ...]]:
+    name, value = _pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
+    return name, tuple(value.split(","))
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one h5ad file per site and truth.csv.")],
+    sites: Annotated[int, typer.Option(min=1, help="Number of sites.")] = 4,
+    samples: Annotated[int, typer.Option(min=1, help="Samples over all sites.")] = 40,
+    genes: Annotated[int, typer.Option(min=1, help="Number of genes.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same counts; nothing secret depends on it.")] = 0,
+) -> None:
+    """Write simulated sites with known truth, to try things out.
+
+    The obs column 'condition' has levels control and treated; var holds the true dispersions.
+    """
+    from secirls.datasets import write_simulated
+
+    paths = write_simulated(out, sites=sites, samples=samples, genes=genes, seed=seed)
+    words = " ".join(f"--site {name}={path}" for name, path in paths.items())
+    say(f"secirls fit {words} --design '~ condition' --out {out / 'fit'}")
+
+
+keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("new")
+def keys_new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The site's name.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where NAME.key and NAME.pub go.")] = Path(),
+) -> None:
+    """Make a site's signing key: NAME.key stays with the site, NAME.pub is for the others."""
+    private, public = new_key(name, out)
+    say(f"{private}: private, readable by you alone; it never leaves this site")
+    say(f"{public}: public, for the roster")
+
+
+@keys_app.command("roster")
+def keys_roster(
+    files: Annotated[list[Path], typer.Argument(metavar="NAME.pub...", help="The public file of every site.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the roster goes.")] = Path("roster.json"),
+) -> None:
+    """Put public keys together into the roster; compare its digest over another channel."""
+    roster = make_roster(files)
+    write_new(out, roster.to_json() + "\n")
+    say(f"{out}: {', '.join(roster)}")
+    say(f"digest {roster.digest.hex()}: every site should see the same")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for data and results.")] = Path("secirls-demo"),
+    protocol: Annotated[str, typer.Option(help="additive, pairwise or paillier.")] = "pairwise",
+    engine: Annotated[str, typer.Option(help="ray: one actor per site; local: one process.")] = "ray",
+) -> None:
+    """Four real sites fit the airway counts together (Himes et al. 2014), and show what secrecy cost.
+
+    Replaces the results of an earlier demo in the same folder.
+    """
+    from secirls.demo import run_demo
+
+    run_demo(out, Config.read("options", **_demo_options(protocol)), engine)
+
+
+def _demo_options(protocol: str) -> dict[str, Any]:
+    from secirls.datasets import AIRWAY_LEVELS
+
+    return {"design": "~ condition", "protocol": protocol, "levels": AIRWAY_LEVELS}
+
+
+if __name__ == "__main__":
+    main()

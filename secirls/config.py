@@ -1,0 +1,216 @@
+"""What the user asks for: the statistics and the protocol (`Config`), and who is at the table (`Manifest`).
+
+Promises: every value is checked when it is read, and a wrong one ends in one sentence naming it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from protocols.choice import NAMES
+from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
+from protocols.settings import Settings
+from secirls.input_error import InputError
+from secirls.key_files import read_roster
+
+Protocol = Literal["plain", "additive", "pairwise", "paillier"]
+Engine = Literal["ray", "local"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @classmethod
+    def read(cls, where: str, **values: Any) -> Self:
+        """Construct, turning pydantic's complaint into one sentence that starts with ``where``."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "configuration"
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise InputError(f"{where}: {name}: {message[0].lower()}{message[1:]}") from None
+
+
+class Config(_Frozen):
+    """One federated fit: what is computed, how it is hidden, and where sites find their columns.
+
+    Agreed by everyone; its digest is bound into the session.
+    """
+
+    design: str
+    """Right-hand side formula over obs columns, such as ``~ batch + condition``."""
+    protocol: Protocol = "pairwise"
+    contrast: tuple[str, str, str] | None = None
+    """Factor, level, reference of the reported fold change."""
+    levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Declared levels of factors, reference first; others are agreed in sorted order."""
+    layer: str | None = None
+    """AnnData layer holding raw counts; ``X`` if not given."""
+    size_factors: str | None = None
+    """obs column of size factors; median of ratios by secure sums if not given."""
+    dispersions: str | None = None
+    """var column of dispersions; method of moments by secure sums if not given."""
+    genes: Literal["identical", "intersection"] = "identical"
+    """Whether sites must have the same genes, or those that all have are used."""
+    min_contributors: int = Field(default=3, ge=1)
+    """A gene with counts at fewer sites than this is left out: its sum would be theirs alone."""
+    preset: Literal["pydeseq2", "fedpydeseq2"] = "pydeseq2"
+    min_mu: float = Field(default=0.5, gt=0)
+    beta_tol: float = Field(default=1e-8, gt=0)
+    max_beta: float = Field(default=30.0, gt=0)
+    ridge: float = Field(default=1e-6, gt=0)
+    max_iter: int = Field(default=250, ge=1)
+    """Updates of beta before IRLS gives a gene up."""
+    kernel: Literal["fused", "numpy"] = "fused"
+    """How sites compute summands: compiled, or plain NumPy. The two agree to rounding, not to the bit."""
+    threshold: int | None = None
+    """How many sites must answer for a sum to open; just above two thirds if not given."""
+    consistency: bool = False
+    """Show signatures on the set of present sites before shares are released (one more trip)."""
+    key_bits: int = 3072
+    """Paillier modulus."""
+    obfuscation: Literal["djn", "short", "textbook"] = "djn"
+    """How Paillier ciphertexts are randomised."""
+    roster: dict[str, str] | None = None
+    """Hexadecimal Ed25519 keys of all sites, agreed beforehand; made for the session if not given."""
+    rounds_per_batch: int = Field(default=32, ge=1, le=4096)
+    """Mask keys are published for this many rounds at a time."""
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _known_protocol(cls, value: object) -> object:
+        if value not in NAMES:
+            raise ValueError(f"there is no protocol {value!r}, choose one of {', '.join(NAMES)}")
+        return value
+
+    @field_validator("levels")
+    @classmethod
+    def _distinct_levels(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, levels in value.items():
+            if len(levels) < 2 or len(set(levels)) != len(levels):
+                raise ValueError(f"{name!r} needs two or more different levels, reference first")
+        return value
+
+    @classmethod
+    def pydeseq2(cls, **values: Any) -> Config:
+        """PyDESeq2's plan: up to 250 iterations on the active genes, tolerance 1e-8."""
+        return cls.read("configuration", **{"preset": "pydeseq2", **values})
+
+    @classmethod
+    def fedpydeseq2(cls, **values: Any) -> Config:
+        """FedPyDESeq2's plan: 20 updates (21 evaluations)."""
+        return cls.read("configuration", **{"preset": "fedpydeseq2", **preset_values("fedpydeseq2"), **values})
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the configuration's canonical JSON, hexadecimal."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def settings(self) -> Settings:
+        """What the protocol needs to know."""
+        return Settings(
+            configuration=self.digest,
+            threshold=self.threshold,
+            rounds_per_batch=self.rounds_per_batch,
+            consistency=self.consistency,
+            key_bits=self.key_bits,
+            obfuscation=self.obfuscation,
+        )
+
+
+class Manifest(_Frozen):
+    """Who takes part and where: what `federation.toml` says beside the `Config`."""
+
+    sites: dict[str, str]
+    """Site names to h5ad paths, opened by the sites themselves."""
+    fit: Config
+    engine: Engine = "ray"
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Site names to private key files, opened by the sites themselves; needed where there is a roster."""
+    address: str | None = None
+    """An existing Ray cluster; a local one is started and stopped if not given."""
+    out: str | None = None
+
+    @field_validator("sites")
+    @classmethod
+    def _enough_sites(cls, value: dict[str, str]) -> dict[str, str]:
+        check_sites(list(value))
+        return value
+
+    @model_validator(mode="after")
+    def _keys_of_the_roster(self) -> Self:
+        check_keys(self.fit, list(self.sites), self.keys)
+        return self
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if self.address is not None and self.engine != "ray":
+            raise ValueError("an address is of a Ray cluster, but the engine is 'local'")
+        return self
+
+    @staticmethod
+    def table(path: Path) -> dict[str, Any]:
+        """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
+        where = f"file {str(path)!r}"
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(f"{where}: is missing") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{where}: can't be read ({type(error).__name__})") from None
+        except tomllib.TOMLDecodeError as error:
+            raise InputError(f"{where}: is not TOML: {error}") from None
+        for name in ("sites", "fit"):
+            if not isinstance(table.get(name), dict):
+                raise InputError(f"{where}: needs a table [{name}]")
+        for name in ("sites", "keys"):
+            table[name] = {site: str(path.parent / str(file)) for site, file in table.get(name, {}).items()}
+        if isinstance(table["fit"].get("roster"), str):
+            table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])
+        return table
+
+    @classmethod
+    def from_table(cls, where: str, table: dict[str, Any]) -> Manifest:
+        """Check a table like federation.toml's. Raises `InputError` starting with ``where``."""
+        fit = dict(table.get("fit", {}))
+        return cls.read(where, **{**table, "fit": {**preset_values(fit.get("preset")), **fit}})
+
+
+def preset_values(preset: object) -> dict[str, Any]:
+    """The fields that a preset changes from their defaults."""
+    return {"max_iter": 20} if preset == "fedpydeseq2" else {}
+
+
+def check_keys(config: Config, sites: list[str], keys: dict[str, str]) -> None:
+    """Raise `ValueError` unless roster, sites and private key files fit each other."""
+    if config.roster is None:
+        if keys:
+            raise ValueError("there are key files but no roster: give both or neither")
+        return
+    for name in sites:
+        if name not in config.roster:
+            raise ValueError(f"the roster has no key for site {name!r}")
+        if name not in keys:
+            raise ValueError(f"site {name!r} has a key in the roster, so its private key file is needed")
+
+
+def check_sites(names: list[str]) -> None:
+    """Raise `ValueError` unless the names can be the sites of a session."""
+    for name in names:
+        try:
+            party_id(name)
+        except MisuseError as error:
+            raise ValueError(str(error)) from None
+    if len(names) < MINIMUM_PARTIES:
+        raise ValueError(
+            f"{len(names)} sites can't hide in a sum: at least {MINIMUM_PARTIES} are needed "
+            f"(sites: {', '.join(names) or 'none'})"
+        )

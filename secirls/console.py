@@ -1,0 +1,147 @@
+"""What the terminal shows: progress by round, and a fit's tables. The one door to rich."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeAlias
+
+import pandas as pd
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from secirls.ledger import by_verb
+from secirls.results import Result, status_counts
+from secirls.rounds import Progress as Round
+
+MEGABYTE = 1e6
+
+Section: TypeAlias = tuple[str, Table]
+"""A title and what stands below it."""
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print one line as it is: paths and names are never taken for markup."""
+    Console(stderr=error, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+class RoundsDisplay:
+    """A bar of settled genes that moves with every round; one plain line per round without a terminal."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._genes = 0
+
+    def __enter__(self) -> Self:
+        self._began = time.perf_counter()
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[detail]}"),
+                TimeElapsedColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task(self._title, total=None, detail="")
+            self._bar.start()
+        return self
+
+    def note(self, text: str) -> None:
+        """Show what is going on before the first round."""
+        if self._bar is None or self._task is None:
+            self._line(f"{self._title}: {text}")
+        else:
+            self._bar.update(self._task, detail=text)
+
+    def __call__(self, told: Round) -> None:
+        """Show a round."""
+        self._genes = max(self._genes, told.active_genes)
+        detail = f"round {told.round:>3}  {told.kind:<17} {told.active_genes:>6,} of {self._genes:,} genes active"
+        if self._bar is None or self._task is None:
+            self._line(f"{detail}  {told.seconds:6.2f} s")
+        else:
+            settled = self._genes - told.active_genes
+            self._bar.update(self._task, total=self._genes, completed=settled, detail=detail)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None and self._task is not None:
+            if kind is None:
+                self._bar.update(self._task, total=1, completed=1, detail="done, every gene has a status")
+            self._bar.stop()
+
+    def _line(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def show_result(result: Result, files: Sequence[Path], further: Sequence[Section] = ()) -> None:
+    """The strongest genes, the statuses, further tables, what was disclosed, and where the files are."""
+    console = Console(highlight=False)
+    for title, table in (strongest(result, 10), statuses(result), *further):
+        console.print(f"\n{title}", style="bold", markup=False)
+        console.print(table)
+    console.print("\nWhat was disclosed, and what was not", style="bold")
+    for sentence in result.report["disclosure"]:
+        console.print(Padding(Text(sentence), (0, 0, 0, 2)))
+    console.print("\nFiles", style="bold")
+    for file in files:
+        console.print(f"  {file}", soft_wrap=True, markup=False)
+
+
+def strongest(result: Result, n: int) -> Section:
+    """The genes with the smallest p-values."""
+    table = Table()
+    for column in ("gene", "base mean", "log2 fold change", "standard error", "adjusted p"):
+        table.add_column(column, justify="left" if column == "gene" else "right")
+    best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
+    for row in best.itertuples():
+        table.add_row(
+            str(row.gene), f"{row.baseMean:,.1f}", f"{row.log2FoldChange:+.3f}", f"{row.lfcSE:.3f}", f"{row.padj:.2e}"
+        )
+    return f"Strongest genes ({result.report['contrast']})", table
+
+
+def statuses(result: Result) -> Section:
+    """How many genes have which status."""
+    table = Table()
+    table.add_column("status")
+    table.add_column("genes", justify="right")
+    for name, count in status_counts(result.table).items():
+        table.add_row(name, f"{count:,}")
+    return f"Genes by status, {len(result.table):,} in all", table
+
+
+def overhead(protected: pd.DataFrame, plain: pd.DataFrame, protocol: str) -> Section:
+    """Seconds of CPU and megabytes by verb, summed over parties and rounds, beside the plain fit's."""
+    table = Table()
+    for column in ("verb", "CPU s", "plain", "MB up", "plain", "MB down", "plain"):
+        table.add_column(column, justify="left" if column == "verb" else "right")
+    mine, base = by_verb(protected).set_index("verb"), by_verb(plain).set_index("verb")
+    verbs = [verb for verb in mine.index if verb != "wait"]
+    for verb in [*verbs, "sum"]:
+        ours = mine.loc[verb] if verb != "sum" else mine.loc[verbs].sum()
+        theirs = base.loc[verb] if verb in base.index else 0 * ours
+        if verb == "sum":
+            theirs = base.loc[[name for name in base.index if name != "wait"]].sum()
+            table.add_section()
+        table.add_row(
+            verb,
+            f"{ours.cpu_seconds:.3f}",
+            f"{theirs.cpu_seconds:.3f}",
+            f"{ours.bytes_up / MEGABYTE:.2f}",
+            f"{theirs.bytes_up / MEGABYTE:.2f}",
+            f"{ours.bytes_down / MEGABYTE:.2f}",
+            f"{theirs.bytes_down / MEGABYTE:.2f}",
+        )
+    return f"Cost by verb, all parties and rounds together: {protocol} beside plain", table

@@ -1,0 +1,191 @@
+"""From a formula to design columns that are the same at every site: the one door to formulaic.
+
+Promises: columns follow from the formula and the agreed levels alone, never from one site's data or
+a hash order. Refuses expressions in formulas: a site evaluates no code from a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from secirls.input_error import InputError, complain
+from secirls.samples import Floats
+
+Levels = Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What one site says in public about one variable of the formula."""
+
+    numeric: bool
+    levels: tuple[str, ...] = ()
+    """The levels seen at the site, sorted; empty for a numeric variable."""
+
+
+def variables(formula: str) -> tuple[str, ...]:
+    """The obs columns a formula needs, in order of appearance. Raises `InputError` for what can't be used."""
+    names: dict[str, None] = {}
+    for term in _terms(formula):
+        for factor in term.factors:
+            if factor.eval_method.name == "PYTHON":
+                raise InputError(
+                    f"design {formula!r}: {factor.expr!r} is an expression; sites evaluate no code, "
+                    "so put the computed values into an obs column and name that"
+                )
+            if factor.eval_method.name == "LOOKUP":
+                names[str(factor.expr)] = None
+    return tuple(names)
+
+
+def _terms(formula: str) -> Sequence[Any]:
+    from formulaic import Formula, SimpleFormula
+    from formulaic.errors import FormulaicError
+
+    try:
+        parsed = Formula(formula)
+    except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError):
+        raise InputError(f"design {formula!r} is not a formula like '~ batch + condition'") from None
+    if not isinstance(parsed, SimpleFormula):
+        raise InputError(f"design {formula!r} must have nothing left of '~' and a single part")
+    if len(parsed) == 0:
+        raise InputError(f"design {formula!r} has no terms")
+    return list(parsed)
+
+
+@dataclass(frozen=True)
+class Design:
+    """The agreed design: formula, levels of every categorical variable (reference first), numeric variables."""
+
+    formula: str
+    levels: Levels
+    numeric: tuple[str, ...] = ()
+    names: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def agree(cls, formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]]) -> Design:
+        """Agree on levels from what every site said: as declared, else the sorted union.
+
+        Raises `InputError` where sites differ in kind or hold a level that was not declared.
+        """
+        names = variables(formula)
+        for name in declared:
+            if name not in names:
+                raise InputError(f"levels are declared for {name!r}, which the design {formula!r} does not use")
+        levels: dict[str, tuple[str, ...]] = {}
+        numeric: list[str] = []
+        for name in names:
+            kinds = {site: facts[name].numeric for site, facts in said.items()}
+            if name not in declared and len(set(kinds.values())) == 2:
+                odd = [site for site, is_numeric in kinds.items() if is_numeric]
+                raise InputError(
+                    f"obs column {name!r} is numeric at {', '.join(odd)} and categorical elsewhere: "
+                    "declare its levels or make the files agree"
+                )
+            if name not in declared and all(kinds.values()):
+                numeric.append(name)
+                continue
+            union = sorted({level for facts in said.values() for level in facts[name].levels})
+            levels[name] = tuple(declared.get(name, union))
+            for site, facts in said.items():
+                _check_levels(site, name, facts[name], levels[name])
+            if len(levels[name]) < 2:
+                raise InputError(
+                    f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare"
+                )
+        return cls(formula, levels, tuple(numeric), names)
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the design columns, in order."""
+        return tuple(str(name) for name in self._materialise(self._frame({})).columns)
+
+    def matrix(self, obs: pd.DataFrame) -> Floats:
+        """Design matrix ``(samples, params)`` of one site's obs, whose columns were checked before."""
+        if len(obs) == 0:
+            return np.zeros((0, len(self.columns)))
+        frame = {name: obs[name].astype(str).to_list() for name in self.levels}
+        numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
+        return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
+
+    def contrast(self, factor: str, level: str, reference: str) -> Floats:
+        """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
+        if factor not in self.names:
+            raise InputError(f"contrast names {factor!r}, which the design {self.formula!r} does not use")
+        for value in (level, reference):
+            if factor in self.levels and value not in self.levels[factor]:
+                raise InputError(
+                    f"contrast: {value!r} is not a level of {factor!r}, which has {', '.join(self.levels[factor])}"
+                )
+        if factor in self.numeric:
+            try:
+                values: list[object] = [float(level), float(reference)]
+            except ValueError:
+                raise InputError(f"contrast: {factor!r} is numeric, so give two numbers") from None
+        else:
+            values = [level, reference]
+        rows = np.asarray(self._materialise(self._frame({factor: values}, 2)), dtype=np.float64)
+        difference: Floats = rows[0] - rows[1]
+        if not difference.any():
+            raise InputError(f"contrast {factor} {level} {reference} compares a level with itself")
+        return difference
+
+    def default_contrast(self) -> tuple[Floats, str]:
+        """Last level against reference where the last term is one factor, else the last column; with its name."""
+        last = _terms(self.formula)[-1].factors
+        name = str(last[0].expr)
+        if len(last) == 1 and name in self.levels:
+            level, reference = self.levels[name][-1], self.levels[name][0]
+            return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
+        unit = np.zeros(len(self.columns))
+        unit[-1] = 1.0
+        return unit, f"coefficient {self.columns[-1]}"
+
+    def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
+        """A data frame of the formula's variables; those not given stand at reference level or zero."""
+        columns: dict[str, Any] = {"": np.zeros(rows)}
+        for name, levels in self.levels.items():
+            columns[name] = pd.Categorical(list(given.get(name, [levels[0]] * rows)), categories=list(levels))
+        for name in self.numeric:
+            columns[name] = np.asarray(given.get(name, np.zeros(rows)), dtype=np.float64)
+        return pd.DataFrame(columns)
+
+    def _materialise(self, frame: pd.DataFrame) -> pd.DataFrame:
+        from formulaic import Formula
+
+        return pd.DataFrame(Formula(self.formula).get_model_matrix(frame, na_action="raise"))
+
+
+def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...]) -> None:
+    unknown = [level for level in said.levels if level not in levels]
+    if unknown:
+        raise complain(
+            f"has the level {unknown[0]!r}, declared are {', '.join(levels)}", site=site, field=f"obs column {name!r}"
+        )
+
+
+def dependent_columns(xtx: Floats, columns: Sequence[str]) -> list[list[str]]:
+    """Groups of linearly dependent design columns, from the summed X'X ``(params, params)``; empty at full rank.
+
+    Eigenvectors of the correlation-scaled X'X with an eigenvalue below 1e-10 span the null space; a
+    column belongs to a group where its weight is above 1e-6.
+    """
+    scale = np.sqrt(np.diag(xtx))
+    zero = scale == 0
+    groups = [[columns[int(i)]] for i in np.flatnonzero(zero)]
+    kept = np.flatnonzero(~zero)
+    if kept.size == 0:
+        return groups
+    scaled = xtx[np.ix_(kept, kept)] / np.outer(scale[kept], scale[kept])
+    values, vectors = np.linalg.eigh(scaled)
+    null = vectors[:, values < 1e-10]
+    involved = np.flatnonzero((np.abs(null) > 1e-6).any(axis=1))
+    if involved.size:
+        groups.append([columns[int(kept[i])] for i in involved])
+    return groups

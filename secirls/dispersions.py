@@ -1,0 +1,102 @@
+"""Dispersions by the method of moments through secure sums, where the sites bring none.
+
+Promises: the smaller of two moment estimates per gene, clipped to [1e-8, max(10, samples)], as
+DESeq2 and PyDESeq2 take for their starting values: the excess of the variance over Poisson
+(Anders and Huber 2010), and the mean excess of the residuals of a linear fit of y / s on X.
+They are not shrunken towards a trend; whoever reports a fit made with them must say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from secirls.normalisation import Normalisation, normalised_counts
+from secirls.query import Mask, Query, QueryError, Total
+from secirls.samples import Floats, Samples
+
+MIN_DISPERSION = 1e-8
+MAX_DISPERSION = 10.0
+
+
+@dataclass(frozen=True)
+class ResidualsQuery(Query):
+    """Squared deviations of y / s from the gene's mean, and relative excess over a linear fit."""
+
+    means: Floats
+    """Base mean of every gene asked about, ``(genes asked,)``."""
+    coefficients: Floats
+    """Least-squares coefficients of y / s on X, ``(genes asked, params)``."""
+
+    kind: ClassVar[str] = "residuals"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"squares": (self.n_genes,), "excess": (self.n_genes,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.means.shape != (self.n_genes,) or self.coefficients.shape != (self.n_genes, n_params):
+            raise QueryError("query 'residuals': means and coefficients do not fit the genes asked about")
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        normalised, _ = normalised_counts(samples)
+        fitted = np.maximum(samples.design @ self.coefficients.T, 1.0)
+        return {
+            "squares": ((normalised - self.means) ** 2).sum(axis=0),
+            "excess": (((normalised - fitted) ** 2 - fitted) / fitted**2).sum(axis=0),
+        }
+
+
+@dataclass(frozen=True)
+class AdoptDispersionsQuery(Query):
+    """Sites keep these dispersions for the rest of the fit, and confirm by being counted."""
+
+    dispersions: Floats
+    """alpha of every gene asked about, ``(genes asked,)``."""
+
+    kind: ClassVar[str] = "adopt_dispersions"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"sites": (1,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.dispersions.shape != (self.n_genes,) or not (self.dispersions > 0).all():
+            raise QueryError("query 'adopt_dispersions': one dispersion above zero is needed per gene asked about")
+
+    def apply(self, samples: Samples) -> Samples:
+        """What the site keeps."""
+        full = np.ones(samples.n_genes)
+        full[self.genes] = self.dispersions
+        return replace(samples, dispersions=full, nll_constants=None)
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        return {"sites": np.ones(1)}
+
+
+def moments_dispersions(
+    genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisation
+) -> Generator[Query, Total, Floats]:
+    """Estimate dispersions of the masked genes, ``(genes asked,)``, and have the sites adopt them.
+
+    ``xtx`` is the summed X'X ``(params, params)`` of full rank.
+    """
+    params = xtx.shape[0]
+    coefficients = np.linalg.solve(xtx, normalisation.xt_normalised.T).T
+    total = yield ResidualsQuery(genes, normalisation.base_means, np.ascontiguousarray(coefficients))
+    mean = normalisation.base_means
+    variance = total["squares"] / (n_samples - 1)
+    moments = (variance - normalisation.mean_inverse_size_factor * mean) / mean**2
+    rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
+    dispersions: Floats = np.clip(np.minimum(rough, moments), MIN_DISPERSION, max(MAX_DISPERSION, n_samples))
+    yield AdoptDispersionsQuery(genes, dispersions)
+    return dispersions

@@ -1,0 +1,100 @@
+"""Signing keys as files: each site makes its own, and the public halves together are the roster.
+
+Promises: a private key is written for its owner's eyes alone and never printed; a roster is named by
+its digest, which people compare over another channel before the first session.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from protocols.primitives.keys import KEY_BYTES, Identity
+from protocols.secure_sum import KEY_HOLDER, MisuseError, PartyId, party_id
+from protocols.session import Roster
+from secirls.input_error import InputError, complain
+
+PRIVATE, PUBLIC = ".key", ".pub"
+
+
+def new_key(name: PartyId, folder: Path) -> tuple[Path, Path]:
+    """Make a signing key for a party: a private and a public file. Never replaces one.
+
+    Raises `InputError` where the name can't be a party's or a file is there already.
+    """
+    if name != KEY_HOLDER:
+        try:
+            party_id(name)
+        except MisuseError as error:
+            raise InputError(str(error)) from None
+    seed = secrets.token_bytes(KEY_BYTES)
+    private, public = folder / f"{name}{PRIVATE}", folder / f"{name}{PUBLIC}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_new(private, {"name": name, "ed25519_private": seed.hex()}, mode=0o600)
+    _write_new(public, {"name": name, "ed25519_public": Identity(seed).public.hex()}, mode=0o644)
+    return private, public
+
+
+def read_identity(name: PartyId, path: str | os.PathLike[str]) -> Identity:
+    """A party's signing key from its private file. Raises `InputError` without quoting the file."""
+    told = _read(Path(path), "ed25519_private")
+    if told["name"] != name:
+        raise complain(f"holds the key of {told['name']!r}", site=name, file=str(path))
+    return Identity(told["key"])
+
+
+def make_roster(public_files: Sequence[Path]) -> Roster:
+    """The roster of the parties whose public files these are. Raises `InputError` for two of one name."""
+    keys: dict[PartyId, bytes] = {}
+    for path in public_files:
+        told = _read(path, "ed25519_public")
+        if told["name"] in keys:
+            raise complain(f"holds a second key for {told['name']!r}", file=str(path))
+        keys[told["name"]] = told["key"]
+    try:
+        return Roster(keys)
+    except MisuseError as error:
+        raise InputError(str(error)) from None
+
+
+def read_roster(path: Path) -> dict[PartyId, str]:
+    """A roster file's names and hexadecimal keys. Raises `InputError`."""
+    try:
+        roster = Roster.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise complain("is missing", file=str(path)) from None
+    except (OSError, UnicodeDecodeError, MisuseError) as error:
+        raise complain(f"is not a roster: {error}", file=str(path)) from None
+    return {name: roster.keys[name].hex() for name in roster}
+
+
+def write_new(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write a file that must not exist yet, with these permissions from the start."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    except FileExistsError:
+        raise complain("is there already and is not replaced", file=str(path)) from None
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _write_new(path: Path, content: dict[str, str], *, mode: int) -> None:
+    write_new(path, json.dumps(content, indent=2) + "\n", mode=mode)
+
+
+def _read(path: Path, field: str) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        key = bytes.fromhex(told[field])
+        name = str(told["name"])
+    except FileNotFoundError:
+        raise complain("is missing", file=str(path)) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise complain(f"is not a key file with {field!r}", file=str(path)) from None
+    if len(key) != KEY_BYTES:
+        raise complain(f"has a key of {len(key)} bytes, not {KEY_BYTES}", file=str(path))
+    return {"name": name, "key": key}

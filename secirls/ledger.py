@@ -1,0 +1,129 @@
+"""What every verb cost: seconds and bytes, by round and party, in one tidy table.
+
+Promises: times come from wrapping calls and bytes from the length of messages, so no protocol and no
+algorithm is instrumented inside. Durations are taken within one process, never across two.
+Bytes are protocol bytes: what a real deployment would send, without Ray's framing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field, fields
+from typing import TypeVar
+
+import pandas as pd
+
+T = TypeVar("T")
+
+SETUP_ROUND = -1
+"""The round number under which meeting each other is booked."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one verb cost in the process that ran it."""
+
+    verb: str
+    seconds: float
+    cpu_seconds: float
+    bytes_up: int = 0
+    """Sent by a site or helper towards the aggregator."""
+    bytes_down: int = 0
+    """Received by a site or helper from the aggregator."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the ledger."""
+
+    run: str
+    protocol: str
+    round: int
+    party: str
+    role: str
+    verb: str
+    seconds: float
+    cpu_seconds: float
+    bytes_up: int
+    bytes_down: int
+    values: int
+    active_genes: int
+
+
+COLUMNS = tuple(item.name for item in fields(Row))
+
+
+class Meter:
+    """Times verbs where they run and hands out what they cost."""
+
+    def __init__(self) -> None:
+        self._costs: list[Cost] = []
+
+    def measure(self, verb: str, call: Callable[[], T], *, down: int = 0) -> T:
+        """Run a call as a verb; a ``bytes`` result counts as sent up."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = call()
+        seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
+        up = len(result) if isinstance(result, bytes) else 0
+        self._costs.append(Cost(verb, seconds, cpu_seconds, up, down))
+        return result
+
+    def take(self) -> tuple[Cost, ...]:
+        """The costs since the last call, in order."""
+        costs, self._costs = tuple(self._costs), []
+        return costs
+
+
+@dataclass
+class Ledger:
+    """The rows of one run, gathered by the aggregator."""
+
+    run: str
+    protocol: str
+    rows: list[Row] = field(default_factory=list)
+    round: int = SETUP_ROUND
+    values: int = 0
+    active_genes: int = 0
+
+    @contextmanager
+    def booking(self, round_number: int, values: int, active_genes: int) -> Iterator[None]:
+        """Book everything in this block under one round; what comes after is set-up again."""
+        before = self.round, self.values, self.active_genes
+        self.round, self.values, self.active_genes = round_number, values, active_genes
+        try:
+            yield
+        finally:
+            self.round, self.values, self.active_genes = before
+
+    def add(self, party: str, role: str, costs: tuple[Cost, ...]) -> None:
+        """Book what a party's verbs cost under the current round."""
+        for cost in costs:
+            self.rows.append(
+                Row(
+                    self.run,
+                    self.protocol,
+                    self.round,
+                    party,
+                    role,
+                    cost.verb,
+                    cost.seconds,
+                    cost.cpu_seconds,
+                    cost.bytes_up,
+                    cost.bytes_down,
+                    self.values,
+                    self.active_genes,
+                )
+            )
+
+
+def table(rows: list[Row]) -> pd.DataFrame:
+    """The ledger as a data frame with `COLUMNS`."""
+    return pd.DataFrame([astuple(row) for row in rows], columns=list(COLUMNS))
+
+
+def by_verb(ledger: pd.DataFrame) -> pd.DataFrame:
+    """Seconds and bytes summed by verb, in the order verbs first occur."""
+    sums = ledger.groupby("verb", sort=False)[["seconds", "cpu_seconds", "bytes_up", "bytes_down"]].sum()
+    return sums.reset_index()

@@ -1,0 +1,158 @@
+"""Before the regression: who expresses what, size factors by median of ratios, and base means.
+
+Promises: every step needs sums over sites and public broadcasts only; medians are per sample and stay
+home; sums are taken without BLAS, so that they are the same bits for any number of threads.
+Median of ratios as in Anders and Huber (2010, eq. 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from secirls.query import Mask, Query, QueryError, Total
+from secirls.samples import Floats, Samples
+
+
+@dataclass(frozen=True)
+class CensusQuery(Query):
+    """At how many sites a gene has any count, how many samples there are, and X'X."""
+
+    params: int
+
+    kind: ClassVar[str] = "census"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"presence": (self.n_genes,), "xtx": (self.params, self.params), "samples": (1,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        check_params(self, self.params, n_params)
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        X = samples.design
+        return {
+            "presence": (samples.counts > 0).any(axis=0).astype(np.float64),
+            "xtx": np.einsum("ni,nj->ij", X, X),
+            "samples": np.array([float(samples.n_samples)]),
+        }
+
+
+@dataclass(frozen=True)
+class LogCountsQuery(Query):
+    """Sum of log counts over samples with a count, and the number of samples without."""
+
+    kind: ClassVar[str] = "log_counts"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"log_counts": (self.n_genes,), "zeros": (self.n_genes,)}
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        zero = samples.counts == 0
+        logs = np.log(np.where(zero, 1, samples.counts))
+        return {"log_counts": logs.sum(axis=0), "zeros": zero.sum(axis=0).astype(np.float64)}
+
+
+@dataclass(frozen=True)
+class NormalisedQuery(Query):
+    """Sums of counts over size factors, by gene and by gene and design column.
+
+    With `log_means`, a site first keeps each sample's size factor: exp of the median, over the genes
+    asked about that have one, of log count - log mean. With none (empty), it uses its own.
+    """
+
+    log_means: Floats
+    """Mean log count of every gene asked about, ``(genes asked,)``, or empty."""
+    usable: Mask
+    """Which of them have no zero count anywhere, so that the mean exists."""
+    params: int
+
+    kind: ClassVar[str] = "normalised"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        g = self.n_genes
+        return {"normalised": (g,), "xt_normalised": (g, self.params), "inverse_size_factors": (1,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        check_params(self, self.params, n_params)
+        given = self.log_means.shape
+        if given not in ((self.n_genes,), (0,)) or self.usable.shape != given:
+            raise QueryError("query 'normalised': log means and usable genes do not fit the genes asked about")
+        if given != (0,) and not self.usable.any():
+            raise QueryError("query 'normalised': no gene can be used for size factors")
+
+    def apply(self, samples: Samples) -> Samples:
+        """What the site keeps."""
+        if not self.log_means.size:
+            return samples
+        counts = samples.counts[:, np.flatnonzero(self.genes)[self.usable]]
+        ratios = np.log(np.maximum(counts, 1)) - self.log_means[self.usable]
+        return replace(samples, size_factors=np.exp(np.median(ratios, axis=1)))
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        normalised, s = normalised_counts(samples)
+        return {
+            "normalised": normalised.sum(axis=0),
+            "xt_normalised": np.einsum("ng,np->gp", normalised, samples.design),
+            "inverse_size_factors": np.array([(1.0 / s).sum()]),
+        }
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the first rounds leave in public."""
+
+    base_means: Floats
+    """Mean of y / s over all samples, ``(genes asked,)``."""
+    xt_normalised: Floats
+    """X'(y / s), ``(genes asked, params)``."""
+    mean_inverse_size_factor: float
+
+
+class NoCommonGeneError(ValueError):
+    """Median of ratios needs a gene with a count in every sample, and there is none."""
+
+
+def normalise(
+    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool
+) -> Generator[Query, Total, Normalisation]:
+    """Size factors (unless the sites have their own) and base means of the masked genes.
+
+    Raises `NoCommonGeneError` where no gene has a count in every sample.
+    """
+    log_means, usable = np.zeros(0), np.zeros(0, dtype=bool)
+    if not own_size_factors:
+        total = yield LogCountsQuery(genes)
+        usable = total["zeros"] == 0
+        if not usable.any():
+            raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
+        log_means = np.where(usable, total["log_counts"] / n_samples, 0.0)
+    total = yield NormalisedQuery(genes, log_means, usable, params)
+    return Normalisation(
+        total["normalised"] / n_samples, total["xt_normalised"], float(total["inverse_size_factors"][0] / n_samples)
+    )
+
+
+def normalised_counts(samples: Samples) -> tuple[Floats, Floats]:
+    """Y / s, ``(samples, genes)``, and s. Raises `QueryError` where a site has no size factors yet."""
+    if samples.size_factors is None:
+        raise QueryError("this site has no size factors yet: the query that brings them was not asked")
+    return samples.counts / samples.size_factors[:, None], samples.size_factors
+
+
+def check_params(query: Query, params: int, n_params: int) -> None:
+    """Raise `QueryError` unless a query's number of design columns is the agreed one."""
+    if params != n_params:
+        raise QueryError(f"query {query.kind!r} is about {params} design columns, the fit has {n_params}")

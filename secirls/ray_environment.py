@@ -1,0 +1,38 @@
+"""Settings of a private local Ray, which must stand in the environment before ray is imported.
+
+Ray reads its authentication mode once, at import, and by default writes a token into the home
+directory that others may read. Here the token lies in a folder of this process, readable by its
+user alone, and the folder goes when the process ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def private_folder() -> Path:
+    """A short-named folder of this process for Ray's files (its socket paths must stay below 107 bytes)."""
+    folder = Path(tempfile.mkdtemp(prefix="secirls-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def prepare_local() -> None:
+    """Set the environment for a local cluster of our own; leaves everything alone once ray is imported."""
+    if "ray" in sys.modules:
+        return
+    token = private_folder() / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32), encoding="ascii")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)

@@ -1,0 +1,182 @@
+"""A fit's results as people use them: tables, report, files.
+
+Promises: every gene has a row and a status, numbers are written with 17 significant digits, and files
+appear whole or not at all. Everything here is public.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from secirls.aggregator import Outcome
+from secirls.config import Config
+from secirls.disclosure import statements
+from secirls.input_error import InputError
+from secirls.ledger import table as ledger_table
+from secirls.samples import Floats
+from secirls.status import Status
+from secirls.wald import benjamini_hochberg, wald
+
+FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
+_VERSIONED = (
+    "secirls",
+    "numpy",
+    "scipy",
+    "pandas",
+    "anndata",
+    "formulaic",
+    "cryptography",
+    "phe",
+    "gmpy2",
+    "numba",
+    "ray",
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a fit gives: tables over all agreed genes, the ledger of costs, and the report."""
+
+    table: pd.DataFrame
+    """gene, baseMean, log2FoldChange, lfcSE, stat, pvalue, padj, status, iterations, reason."""
+    coefficients: pd.DataFrame
+    """gene and one column per design column, natural log."""
+    ledger: pd.DataFrame
+    """One row per run, round, party and verb; see `secirls.ledger`."""
+    report: dict[str, Any]
+    """Versions, configuration, sites, parties in every sum, status counts, disclosure statements."""
+
+    @property
+    def status(self) -> pd.Series[str]:
+        """Status of every gene, indexed by gene."""
+        return pd.Series(self.table["status"].to_numpy(), index=self.table["gene"].to_numpy(), name="status")
+
+    def write(self, out: Path, *, h5ad: bool = False, overwrite: bool = False) -> list[Path]:
+        """Write all files into a folder, whole or not at all; gives their paths.
+
+        Raises `InputError` where the folder holds results already and ``overwrite`` is not set.
+        """
+        check_free(out, overwrite=overwrite)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = out.parent / f".{out.name}.{secrets.token_hex(4)}"
+        draft.mkdir()
+        try:
+            self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
+            self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
+            self.ledger.to_csv(draft / "rounds.csv", index=False)
+            report = json.dumps(self.report, indent=2)
+            (draft / "report.json").write_text(report + "\n", encoding="utf-8")
+            if h5ad:
+                from secirls.site_file import write_results
+
+                write_results(draft / "results.h5ad", self.table, self.coefficients, report)
+            out.mkdir(exist_ok=True)
+            written = [out / file.name for file in sorted(draft.iterdir())]
+            for file in written:
+                (draft / file.name).replace(file)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return written
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` if results can't be written to a folder."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"folder {str(out)!r}: is a file")
+    if not overwrite and any((out / name).exists() for name in FILES):
+        raise InputError(f"folder {str(out)!r}: holds the results of a fit already; name another or give --overwrite")
+
+
+def result(
+    config: Config, outcome: Outcome, *, run: str, engine: str, seconds: float, files: Mapping[str, str]
+) -> Result:
+    """Tables and report from a fit's outcome. ``seconds`` is the wall time of the whole fit."""
+    contrast, name = _contrast(config, outcome)
+    return Result(
+        _table(config, outcome, contrast),
+        _coefficients(outcome),
+        ledger_table(list(outcome.rows)),
+        _report(config, outcome, run=run, engine=engine, seconds=seconds, files=files, contrast=name),
+    )
+
+
+def _contrast(config: Config, outcome: Outcome) -> tuple[Floats, str]:
+    if config.contrast is None:
+        return outcome.design.default_contrast()
+    factor, level, reference = config.contrast
+    return outcome.design.contrast(factor, level, reference), f"{factor}: {level} against {reference}"
+
+
+def _table(config: Config, outcome: Outcome, contrast: Floats) -> pd.DataFrame:
+    fitted, state = outcome.fitted, outcome.fitted.state
+    beta = np.where(state.fitted[:, None], state.beta, np.nan)
+    test = wald(beta, state.xtwx, contrast, config.ridge)
+    reasons = {**test.reasons, **state.reasons()}
+    return pd.DataFrame(
+        {
+            "gene": outcome.genes,
+            "baseMean": fitted.base_means,
+            "log2FoldChange": test.log2_fold_change,
+            "lfcSE": test.lfc_se,
+            "stat": test.stat,
+            "pvalue": test.pvalue,
+            "padj": benjamini_hochberg(test.pvalue),
+            "status": [Status(code).label for code in state.status],
+            "iterations": state.iterations,
+            "reason": [reasons.get(gene, "") for gene in range(len(outcome.genes))],
+        }
+    )
+
+
+def _coefficients(outcome: Outcome) -> pd.DataFrame:
+    beta = outcome.fitted.state.beta
+    columns = {name: beta[:, i] for i, name in enumerate(outcome.design.columns)}
+    return pd.DataFrame({"gene": outcome.genes, **columns})
+
+
+def status_counts(table: pd.DataFrame) -> dict[str, int]:
+    """How many genes have which status, most first; every status that occurs."""
+    return {str(name): int(n) for name, n in table["status"].value_counts().items()}
+
+
+def _report(
+    config: Config, outcome: Outcome, *, run: str, engine: str, seconds: float, files: Mapping[str, str], contrast: str
+) -> dict[str, Any]:
+    fitted = outcome.fitted
+    names, counts = np.unique(fitted.state.status, return_counts=True)
+    return {
+        "run": run,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "configuration": config.model_dump(mode="json"),
+        "engine": engine,
+        "sites": {name: files.get(name, "") for name in outcome.sites},
+        "session": outcome.session,
+        "roster": dict(outcome.roster),
+        "samples": fitted.n_samples,
+        "genes": len(outcome.genes),
+        "design_columns": list(outcome.design.columns),
+        "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
+        "contrast": contrast,
+        "size_factors": "median of ratios by secure sums" if config.size_factors is None else "brought by the sites",
+        "dispersions": "method of moments by secure sums" if config.dispersions is None else "brought by the sites",
+        "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
+        "rounds": [
+            {"round": told.round, "query": told.kind, "active_genes": told.active_genes, "parties": list(told.parties)}
+            for told in outcome.rounds
+        ],
+        "seconds": seconds,
+        "threads": os.environ.get("OMP_NUM_THREADS", "unset") if engine == "local" else "1 per actor",
+        "disclosure": statements(config, outcome, engine),
+    }

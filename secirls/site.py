@@ -1,0 +1,208 @@
+"""One site: its samples, its end of the protocol, and what it agrees to answer.
+
+Promises: only bytes and public facts leave; every question is decoded and checked here; the context
+of a sum is built from what this site itself knows. Refuses to know: Ray, other sites, the answers.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from protocols import fixed_point
+from protocols.choice import make_party
+from protocols.fixed_point import Layout
+from protocols.primitives.keys import Identity, Secret
+from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
+from protocols.session import Roster
+from secirls import kernels
+from secirls.agreement import Agreement, Facts, genes_digest
+from secirls.config import Config
+from secirls.design import variables
+from secirls.input_error import complain
+from secirls.key_files import read_identity
+from secirls.ledger import Cost, Meter
+from secirls.query import Mask, Query, QueryError, query_from_bytes
+from secirls.samples import Floats, Samples
+from secirls.site_file import Reading, SiteTable, read_site
+
+if TYPE_CHECKING:
+    from secirls.site_file import AnnData
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What leaves a site: one message for the protocol, and what its verbs cost."""
+
+    message: bytes
+    costs: tuple[Cost, ...]
+
+
+class Site(Secret):
+    """Holds one site's data and keys; runs in a process of its own under Ray."""
+
+    def __init__(
+        self, name: PartyId, source: str | os.PathLike[str] | AnnData, config: Config, key: str | None = None
+    ) -> None:
+        """Take what the site works with; ``key`` is its private key file, where the session has a roster."""
+        self.name = name
+        self._config = config
+        self._reading = Reading(
+            variables(config.design),
+            config.layer,
+            config.size_factors,
+            config.dispersions,
+            frozenset(config.levels),
+        )
+        self._source = source
+        self._table: SiteTable | None = None
+        self._file = str(source) if isinstance(source, str | os.PathLike) else "AnnData in memory"
+        self._key = key
+        self._identity = Identity.fresh(secrets.token_bytes)
+        self._meter = Meter()
+        self._samples: Samples | None = None
+        self._party: Party | None = None
+        self._asked: tuple[Mask, Samples] | None = None
+        self._contexts: dict[tuple[int, int], Context] = {}
+        self._answered: dict[bytes, tuple[PartyId, ...]] = {}
+
+    def survey(self) -> Facts:
+        """Open the file; say in public what the session needs: gene names, levels, and the signing key.
+
+        Raises `InputError` where the file can't be used.
+        """
+        self._table = table = read_site(self.name, self._source, self._reading)
+        if self._key is not None:
+            self._identity = read_identity(self.name, self._key)
+        if self._config.kernel == "fused":
+            kernels.warm_up()
+        fixed_point.warm_up()
+        return Facts(
+            site=self.name,
+            file=self._file,
+            identity=self._identity.public,
+            genes=table.genes,
+            variables=dict(table.variables),
+        )
+
+    def join(self, agreement: Agreement) -> bytes:
+        """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.
+
+        Raises `InputError` where the site's file does not fit.
+        """
+        table = self._opened()
+        if agreement.config_digest != self._config.digest:
+            raise MisuseError(f"site {self.name} was started for another configuration")
+        self._check_roster(agreement)
+        self._samples = _prepare(table, agreement, self.name)
+        self._table = None
+        roster = Roster(agreement.roster)
+        self._party = make_party(self._config.protocol, self.name, self._identity, roster, self._config.settings())
+        alpha = self._samples.dispersions
+        return b"" if alpha is None else sha256(b"secirls dispersions v1", alpha.tobytes())
+
+    def hello(self, batch: int) -> Answer:
+        """This site's public keys for a batch of rounds."""
+        party = self._joined()
+        return self._answer("hello", lambda: party.hello(batch))
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> Answer:
+        """Take everyone's public keys."""
+        party = self._joined()
+        down = sum(len(hello) for sender, hello in hellos.items() if sender != self.name)
+        return self._answer("meet", lambda: party.meet(hellos, batch), down=down)
+
+    def contribute(self, query: bytes, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Answer:
+        """Answer a public question with one protected vector.
+
+        Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used.
+        """
+        party, samples = self._joined(), self._samples
+        if samples is None:
+            raise MisuseError(f"site {self.name} has not joined a session")
+        asked = query_from_bytes(query)
+        asked.check(samples.n_genes, samples.n_params)
+        self._admit(asked, query, cohort)
+        layout = asked.layout(len(cohort))
+        layout.check_headroom(len(cohort))
+        context = self._context(layout, round_number, attempt, cohort)
+        meter = self._meter
+        arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
+        vector = meter.measure("encode", lambda: layout.encode(arrays))
+        return self._answer("protect", lambda: party.protect(vector, context))
+
+    def assist(self, request: bytes, round_number: int, attempt: int) -> Answer:
+        """Help to open a sum this site took part in."""
+        party = self._joined()
+        context = self._contexts.get((round_number, attempt))
+        if context is None:
+            raise MisuseError(f"site {self.name} took no part in round {round_number} attempt {attempt}")
+        return self._answer("assist", lambda: party.assist(request, context), down=len(request))
+
+    def _check_roster(self, agreement: Agreement) -> None:
+        """Whoever announces the roster must announce the one this site was given, where it was given one."""
+        for party, known in (self._config.roster or {}).items():
+            told = agreement.roster.get(party)
+            if told is not None and told.hex() != known:
+                raise MisuseError(
+                    f"the session was announced to {self.name} with another key for {party} than the roster's"
+                )
+
+    def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0) -> Answer:
+        message = self._meter.measure(verb, call, down=down)
+        return Answer(message, self._meter.take())
+
+    def _opened(self) -> SiteTable:
+        if self._table is None:
+            raise MisuseError(f"site {self.name} has no open file: it was not surveyed, or has joined a session")
+        return self._table
+
+    def _joined(self) -> Party:
+        if self._party is None:
+            raise MisuseError(f"site {self.name} has not joined a session")
+        return self._party
+
+    def _admit(self, asked: Query, query: bytes, cohort: tuple[PartyId, ...]) -> None:
+        """One answer per question: the same query for another cohort would give sums that differ by one site."""
+        digest = sha256(b"secirls asked v1", query)
+        if self._answered.setdefault(digest, cohort) != cohort:
+            raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
+
+    def _context(self, layout: Layout, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Context:
+        context = Context(
+            self._joined().session, round_number, attempt, cohort, layout.digest, layout.values, layout.limbs
+        )
+        if self._contexts.setdefault((round_number, attempt), context) != context:
+            raise MisuseError(f"round {round_number} attempt {attempt} was asked differently before")
+        return context
+
+    def _compute(self, asked: Query, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The summands, after keeping what the query leaves; the gathered genes stay for the next round."""
+        kept = asked.apply(samples)
+        if kept is not samples:
+            self._samples, self._asked = kept, None
+        if self._asked is None or not np.array_equal(self._asked[0], asked.genes):
+            self._asked = (asked.genes, kept.take(asked.genes))
+        with kernels.using(self._config.kernel):
+            return asked.summands(self._asked[1], parties)
+
+
+def _prepare(table: SiteTable, agreement: Agreement, site: str) -> Samples:
+    """A site's arrays in the agreed design and gene order."""
+    samples = Samples(agreement.design.matrix(table.obs), table.counts, table.size_factors, table.dispersions)
+    if genes_digest(table.genes) == agreement.genes_digest:
+        return samples
+    if agreement.genes is None:
+        raise complain("has other genes than were agreed", site=site)
+    position = {gene: i for i, gene in enumerate(table.genes)}
+    order = np.array([position[gene] for gene in agreement.genes], dtype=np.intp)
+    return replace(
+        samples,
+        counts=samples.counts.T[order].T,
+        dispersions=None if samples.dispersions is None else samples.dispersions[order],
+    )

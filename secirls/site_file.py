@@ -1,0 +1,208 @@
+"""Reading and writing AnnData: the one door to anndata.
+
+Promises: what is read is validated whole, and a refusal is one sentence with site, file and field
+that quotes no count. Refuses to know: designs, queries and protocols.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from secirls.design import Variable
+from secirls.input_error import complain
+from secirls.samples import LARGEST_COUNT, Counts, Floats
+
+if TYPE_CHECKING:
+    from anndata import AnnData as AnnData  # noqa: PLC0414 - for those who type against it
+
+BLOCK_GENES = 2048
+"""Sparse and float counts are checked and converted this many genes at a time."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which parts of a site's AnnData a fit needs."""
+
+    variables: tuple[str, ...]
+    layer: str | None = None
+    size_factors: str | None = None
+    dispersions: str | None = None
+    categorical: frozenset[str] = frozenset()
+    """Variables whose levels are declared, read as text even where the column holds numbers."""
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """One site's validated AnnData content. Never leaves the site's process; repr shows nothing of it."""
+
+    genes: tuple[str, ...] = field(repr=False)
+    counts: Counts = field(repr=False)
+    """Raw counts ``(samples, genes)``, gene-major in memory."""
+    obs: pd.DataFrame = field(repr=False)
+    """The formula's variables, one row per sample."""
+    variables: Mapping[str, Variable]
+    size_factors: Floats | None = field(repr=False, default=None)
+    dispersions: Floats | None = field(repr=False, default=None)
+
+
+def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Reading) -> SiteTable:
+    """Open and validate one site's AnnData (an h5ad path, or an object). Raises `InputError`."""
+    if isinstance(source, str | os.PathLike):
+        where = {"site": name, "file": str(source)}
+        adata = _open(Path(source), where)
+    else:
+        where = {"site": name, "file": "AnnData in memory"}
+        adata = source
+        if not hasattr(adata, "obs_names"):
+            raise complain("is neither a path nor an AnnData", site=name)
+    genes, samples = tuple(map(str, adata.var_names)), tuple(map(str, adata.obs_names))
+    if not samples:
+        raise complain("has no samples", **where)
+    if not genes:
+        raise complain("has no genes", **where)
+    _check_unique(genes, "var_names", "gene", where)
+    _check_unique(samples, "obs_names", "sample", where, quote=False)
+    counts = _counts(_matrix(adata, reading.layer, where), genes, _layer_name(reading.layer), where)
+    variables = {column: _variable(adata.obs, column, reading, where) for column in reading.variables}
+    return SiteTable(
+        genes,
+        counts,
+        pd.DataFrame({column: adata.obs[column] for column in reading.variables}, index=adata.obs.index),
+        variables,
+        _positive(adata.obs, "obs", reading.size_factors, where),
+        _positive(adata.var, "var", reading.dispersions, where),
+    )
+
+
+def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Sequence[str], **var: Floats) -> None:
+    """Write counts ``(samples, genes)`` with their obs and optional var columns as one h5ad file."""
+    import anndata
+
+    table = pd.DataFrame(dict(var), index=pd.Index(list(genes)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    anndata.AnnData(np.ascontiguousarray(counts, dtype=np.int32), obs=obs, var=table).write_h5ad(path)
+
+
+def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, report: str) -> None:
+    """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``."""
+    import anndata
+
+    results = anndata.AnnData(
+        np.zeros((0, len(table)), dtype=np.float32), var=pd.DataFrame(index=pd.Index(table["gene"], dtype=object))
+    )
+    for column in table.columns.drop("gene"):
+        results.var[column] = table[column].to_numpy()
+    values = coefficients.drop(columns="gene")
+    results.varm["coefficients"] = values.to_numpy(dtype=np.float64)
+    results.uns["coefficient_names"] = list(values.columns)
+    results.uns["secirls_report"] = report
+    results.write_h5ad(path)
+
+
+def _open(path: Path, where: Mapping[str, str]) -> AnnData:
+    if not path.is_file():
+        raise complain("is missing", **where)
+    import anndata
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return anndata.read_h5ad(path)
+    except Exception as error:  # noqa: BLE001 - anndata and h5py raise many kinds for files that are not h5ad
+        raise complain(f"can't be read as h5ad ({type(error).__name__})", **where) from None
+
+
+def _layer_name(layer: str | None) -> str:
+    return "X" if layer is None else f"layer {layer!r}"
+
+
+def _matrix(adata: AnnData, layer: str | None, where: Mapping[str, str]) -> Any:
+    if layer is not None:
+        if layer not in adata.layers:
+            raise complain(
+                f"is missing; there are {sorted(adata.layers) or 'no layers'}", **where, field=_layer_name(layer)
+            )
+        return adata.layers[layer]
+    if adata.X is None:
+        raise complain("is empty", **where, field="X")
+    return adata.X
+
+
+def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping[str, str]) -> Counts:
+    """Dense or sparse, int or integer-valued float counts to gene-major int32, block by block."""
+    if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
+        raise complain("does not hold numbers", **where, field=field_name)
+    sparse = hasattr(matrix, "tocsc")
+    columns = matrix.tocsc() if sparse else matrix
+    out = np.empty(matrix.shape, dtype=np.int32, order="F")
+    for start in range(0, matrix.shape[1], BLOCK_GENES):
+        block = columns[:, start : start + BLOCK_GENES]
+        dense = np.asarray(block.toarray() if sparse else block)
+        for problem, wrong in _problems(dense):
+            if wrong.any():
+                gene = genes[start + int(np.flatnonzero(wrong.any(axis=0))[0])]
+                raise complain(f"{problem} (gene {gene!r})", **where, field=field_name)
+        out[:, start : start + BLOCK_GENES] = dense
+    return out
+
+
+def _problems(dense: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
+    with np.errstate(invalid="ignore"):
+        return [
+            ("has a count that is not a number", ~np.isfinite(dense)),
+            ("has a negative count", dense < 0),
+            ("has a fractional count: raw counts are needed", dense != np.floor(dense)),
+            (f"has a count above {LARGEST_COUNT}", dense > LARGEST_COUNT),
+        ]
+
+
+def _check_unique(
+    names: Sequence[str], field_name: str, what: str, where: Mapping[str, str], *, quote: bool = True
+) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            named = f" {name!r}" if quote else ""
+            raise complain(f"has the same {what}{named} twice", **where, field=field_name)
+        seen.add(name)
+
+
+def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[str, str]) -> Variable:
+    label = f"obs column {column!r}"
+    if column not in obs.columns:
+        raise complain("is missing, and the design needs it", **where, field=label)
+    values = obs[column]
+    if values.isna().any():
+        raise complain("has a missing value", **where, field=label)
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if numeric and column not in reading.categorical:
+        if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
+            raise complain("has a value that is not finite", **where, field=label)
+        return Variable(numeric=True)
+    return Variable(numeric=False, levels=tuple(sorted(set(values.astype(str)))))
+
+
+def _positive(table: pd.DataFrame, axis: str, column: str | None, where: Mapping[str, str]) -> Floats | None:
+    if column is None:
+        return None
+    label = f"{axis} column {column!r}"
+    if column not in table.columns:
+        raise complain("is missing", **where, field=label)
+    try:
+        values = table[column].to_numpy(dtype=np.float64)
+    except (TypeError, ValueError):
+        raise complain("does not hold numbers", **where, field=label) from None
+    wrong = ~(np.isfinite(values) & (values > 0))
+    if wrong.any():
+        named = f" (gene {table.index[int(np.flatnonzero(wrong)[0])]!r})" if axis == "var" else ""
+        raise complain(f"has a missing value or one that is not above zero{named}", **where, field=label)
+    return np.ascontiguousarray(values)

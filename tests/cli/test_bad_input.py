@@ -1,0 +1,252 @@
+"""Every mistake ends in one sentence that names where it is, exit code 2, and nothing written."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from secirls.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in this process: exit code, standard output, standard error."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
+        monkeypatch.chdir(tmp_path)
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
+
+
+@pytest.fixture
+def refused(run, tmp_path):
+    """Run a fit that must be refused; gives the one line it ends in."""
+
+    def call(sites, *words, design="~ condition"):
+        given = [word for name, path in sites.items() for word in ("--site", f"{name}={path}")]
+        out = tmp_path / "out"
+        code, shown, error = run("fit", *given, "--design", design, "--engine", "local", "--out", out, *words)
+        lines = [line for line in error.splitlines() if line.startswith("secirls: ")]
+        assert code == 2, error
+        assert len(lines) == 1
+        assert "Traceback" not in error + shown
+        assert not out.exists()
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture
+def trio(make_site):
+    """Three good sites, to spoil one of."""
+    return {name: make_site(name) for name in "abc"}
+
+
+def spoiled(make_site, trio, **changes):
+    return {**trio, "b": make_site("b", **changes)}
+
+
+COUNTS = np.arange(1, 13).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "field", "problem"),
+    [
+        ({"counts": -COUNTS}, (), "X", "negative count"),
+        ({"counts": COUNTS + 0.5}, (), "X", "fractional count"),
+        ({"counts": np.where(COUNTS == 5, np.nan, COUNTS)}, (), "X", "not a number"),
+        ({"counts": np.where(COUNTS == 5, 3e9, COUNTS)}, (), "X", "above 2147483647"),
+        ({"obs": {"other": [1, 2, 3, 4]}}, (), "obs column 'condition'", "is missing"),
+        ({"obs": {"condition": ["u", None, "t", "t"]}}, (), "obs column 'condition'", "missing value"),
+        ({"genes": ["g0", "g1", "g1"]}, (), "var_names", "the same gene 'g1' twice"),
+        ({"samples": ["p", "p", "q", "r"]}, (), "obs_names", "the same sample twice"),
+        ({"counts": np.zeros((0, 3))}, (), "", "has no samples"),
+        ({"counts": np.zeros((4, 0))}, (), "", "has no genes"),
+        ({}, ("--layer", "raw"), "layer 'raw'", "is missing"),
+        ({}, ("--size-factors", "sf"), "obs column 'sf'", "is missing"),
+        ({}, ("--dispersions", "alpha"), "var column 'alpha'", "is missing"),
+        ({"obs": {"condition": list("utxu")}}, ("--levels", "condition=u,t"), "obs column 'condition'", "level 'x'"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_named_with_site_and_field(make_site, trio, refused, changes, words, field, problem):
+    sites = spoiled(make_site, trio, **changes)
+    if words[:1] in (("--layer",), ("--size-factors",), ("--dispersions",)):
+        good = {"layers": {"raw": COUNTS}, "var": {"alpha": [0.1, 0.2, 0.3]}}
+        obs = {"condition": ["u", "t", "u", "t"], "sf": [1.0, 1.0, 1.0, 1.0]}
+        sites = {name: make_site(name, obs=obs, **good) for name in "ac"} | {"b": sites["b"]}
+    sentence = refused(sites, *words)
+    assert "site 'b'" in sentence
+    assert field in sentence
+    assert problem in sentence
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
+def test_size_factors_and_dispersions_are_above_zero(make_site, refused, bad):
+    obs = {"condition": ["u", "t", "u", "t"], "sf": [1.0, 1.0, 1.0, bad]}
+    sites = {name: make_site(name, obs=obs) for name in "abc"}
+    assert "above zero" in refused(sites, "--size-factors", "sf")
+    sites = {name: make_site(name, var={"alpha": [0.1, bad, 0.1]}) for name in "abc"}
+    assert "gene 'g1'" in refused(sites, "--dispersions", "alpha")
+
+
+def test_dispersions_that_differ_between_sites_are_refused(make_site, refused):
+    sites = {
+        name: make_site(name, var={"alpha": [0.1, 0.1, x]}) for name, x in zip("abc", (0.1, 0.2, 0.1), strict=True)
+    }
+    assert "site 'b': dispersions differ" in refused(sites, "--dispersions", "alpha")
+
+
+def test_a_missing_file_and_a_file_that_is_not_h5ad(trio, refused, tmp_path):
+    assert "is missing" in refused({**trio, "b": tmp_path / "nowhere.h5ad"})
+    (tmp_path / "text.h5ad").write_text("not h5ad")
+    assert "can't be read as h5ad" in refused({**trio, "b": tmp_path / "text.h5ad"})
+
+
+def test_fewer_than_three_sites(trio, refused):
+    assert "at least 3 are needed" in refused({name: trio[name] for name in "ab"})
+
+
+def test_names_that_no_party_can_have(trio, refused):
+    assert "can't name a party" in refused({"a b": trio["a"], "b": trio["b"], "c": trio["c"]})
+    assert "names a role" in refused({"aggregator": trio["a"], "b": trio["b"], "c": trio["c"]})
+
+
+def test_an_unknown_protocol_lists_the_known(trio, refused):
+    sentence = refused(trio, "--protocol", "magic")
+    assert "there is no protocol 'magic'" in sentence
+    assert "pairwise" in sentence
+
+
+def test_gene_lists_that_differ_show_the_first_differences(make_site, trio, refused):
+    sentence = refused(spoiled(make_site, trio, genes=["g0", "g9", "g2"]))
+    assert "site 'b'" in sentence
+    assert "lacks g1" in sentence
+    assert "has g9" in sentence
+    assert "another order" in refused(spoiled(make_site, trio, genes=["g1", "g0", "g2"]))
+
+
+def test_a_rank_deficient_design_names_the_columns(make_site, refused):
+    obs = {"condition": ["u", "t", "u", "t"], "batch": ["x", "y", "x", "y"], "age": [1.0, 2.0, 3.0, 5.0]}
+    sites = {name: make_site(name, obs=obs) for name in "abc"}
+    sentence = refused(sites, design="~ age + batch + condition")
+    assert "rank-deficient" in sentence
+    assert "batch[T.y], condition[T.u]" in sentence
+    assert "age" not in sentence.split(":")[-1]
+
+
+def test_a_declared_level_that_nobody_has_is_a_zero_column(trio, refused):
+    assert "condition[T.never]" in refused(trio, "--levels", "condition=u,t,never")
+
+
+@pytest.mark.parametrize(
+    ("design", "problem"),
+    [
+        ("~ np.log(condition)", "expression"),
+        ("~ C(condition)", "expression"),
+        ("~ {__import__('os').getcwd()}", "expression"),
+        ("y ~ condition", "nothing left of"),
+        ("~ condition +", "not a formula"),
+        ("~ condition | site", "a single part"),
+        ("~ 0", "no terms"),
+    ],
+)
+def test_designs_that_are_no_formula_or_code(trio, refused, design, problem):
+    assert problem in refused(trio, design=design)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--contrast", "nothing", "t", "u"), "does not use"),
+        (("--contrast", "condition", "x", "u"), "not a level"),
+        (("--contrast", "condition", "u", "u"), "with itself"),
+        (("--levels", "condition"), "write FACTOR="),
+        (("--levels", "condition=u"), "two or more"),
+        (("--levels", "batch=x,y"), "does not use"),
+        (("--threshold", "9"), "threshold 9 is impossible"),
+        (("--beta-tol", "0"), "beta_tol"),
+        (("--preset", "deseq3"), "preset"),
+        (("--engine", "spark"), "engine"),
+        (("--address", "127.0.0.1:1"), "engine is 'local'"),
+        (("--min-contributors", "4"), "no gene"),
+    ],
+)
+def test_options_that_cannot_be(trio, refused, words, problem):
+    assert problem in refused(trio, *words)
+
+
+def test_no_replicates_and_no_dispersions(make_site, refused):
+    sites = {
+        name: make_site(name, counts=COUNTS[:1], obs={"condition": [level]})
+        for name, level in zip("abc", "utv", strict=True)
+    }
+    assert "leave nothing to estimate dispersions" in refused(sites)
+
+
+def test_no_gene_without_zeros_needs_size_factors(make_site, refused):
+    counts = COUNTS * (1 - np.eye(4, 3, dtype=int))
+    assert "median of ratios" in refused({name: make_site(name, counts=counts) for name in "abc"})
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("sites = 3", "needs a table [sites]"),
+        ("[sites]\na = 'a.h5ad'\n", "needs a table [fit]"),
+        ("[sites\n", "is not TOML"),
+        ("[sites]\na='a'\nb='b'\nc='c'\n[fit]\ndesign='~ condition'\ncolour='red'\n", "colour"),
+        ("[sites]\na='a'\nb='b'\nc='c'\n[fit]\nprotocol='plain'\n", "no design"),
+    ],
+)
+def test_a_federation_file_that_is_wrong_is_named(run, tmp_path, text, problem):
+    (tmp_path / "federation.toml").write_text(text)
+    code, _, error = run("fit", "federation.toml")
+    assert code == 2
+    assert problem in error
+    assert "Traceback" not in error
+    assert run("fit", "nowhere.toml")[0] == 2
+
+
+def test_a_folder_with_results_is_not_overwritten(run, trio, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.csv").write_text("precious")
+    given = [word for name, path in trio.items() for word in ("--site", f"{name}={path}")]
+    code, _, error = run("fit", *given, "--design", "~ condition", "--engine", "local", "--out", tmp_path / "out")
+    assert code == 2
+    assert "holds the results of a fit already" in error
+    assert (tmp_path / "out" / "results.csv").read_text() == "precious"
+
+
+def test_unknown_options_end_with_two(run):
+    assert run("fit", "--colour", "red")[0] == 2
+    assert run("paint")[0] == 2
+
+
+def test_help_and_version(run):
+    code, shown, _ = run("--version")
+    assert code == 0
+    assert shown.startswith("secirls 0.")
+    for words in (("--help",), ("fit", "--help"), ("demo", "--help")):
+        code, shown, _ = run(*words)
+        assert code == 0
+        assert "Usage" in shown
+
+
+def test_a_good_fit_from_options_and_from_a_file_agree(run, trio, tmp_path):
+    given = [word for name, path in trio.items() for word in ("--site", f"{name}={path}")]
+    words = ("--design", "~ condition", "--protocol", "plain", "--engine", "local", "--levels", "condition=u,t")
+    assert run("fit", *given, *words, "--out", "one")[0] == 0
+    (tmp_path / "federation.toml").write_text(
+        "engine = 'local'\nout = 'two'\n[sites]\na = 'a.h5ad'\nb = 'b.h5ad'\nc = 'c.h5ad'\n"
+        "[fit]\ndesign = '~ condition'\nprotocol = 'plain'\nlevels = { condition = ['u', 't'] }\n"
+    )
+    assert run("fit", "federation.toml")[0] == 0
+    assert (tmp_path / "one" / "results.csv").read_bytes() == (tmp_path / "two" / "results.csv").read_bytes()

@@ -1,0 +1,87 @@
+"""Keys in files: made once, never replaced or shown, and a session holds to the roster."""
+
+import json
+import stat
+import sys
+
+import pytest
+
+import secirls
+from protocols.secure_sum import MisuseError
+from protocols.session import Roster
+from secirls.cli import main
+from secirls.key_files import make_roster, new_key, read_identity, read_roster
+
+
+@pytest.fixture
+def keys(tmp_path):
+    """Key files of three sites and their roster."""
+    files = {name: new_key(name, tmp_path / "keys") for name in "abc"}
+    roster = make_roster([public for _, public in files.values()])
+    (tmp_path / "roster.json").write_text(roster.to_json())
+    return {name: private for name, (private, _) in files.items()}, read_roster(tmp_path / "roster.json")
+
+
+def call(monkeypatch, capsys, *words):
+    monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    shown = capsys.readouterr()
+    return code, shown.out + shown.err
+
+
+def test_private_files_are_for_their_owner_and_are_not_shown(tmp_path, monkeypatch, capsys):
+    code, shown = call(monkeypatch, capsys, "keys", "new", "berlin", "--out", tmp_path)
+    assert code == 0
+    private = tmp_path / "berlin.key"
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+    assert json.loads(private.read_text())["ed25519_private"] not in shown
+    before = private.read_bytes()
+    code, shown = call(monkeypatch, capsys, "keys", "new", "berlin", "--out", tmp_path)
+    assert code == 2
+    assert "not replaced" in shown
+    assert private.read_bytes() == before
+
+
+def test_roster_command_prints_the_digest(tmp_path, keys, monkeypatch, capsys):
+    files = sorted((tmp_path / "keys").glob("*.pub"))
+    code, shown = call(monkeypatch, capsys, "keys", "roster", *files, "--out", tmp_path / "other.json")
+    assert code == 0
+    assert Roster.from_json((tmp_path / "other.json").read_text()).digest.hex() in shown
+    assert call(monkeypatch, capsys, "keys", "roster", *files, files[0], "--out", tmp_path / "x.json")[0] == 2
+
+
+@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise"])
+def test_a_fit_with_a_roster_gives_the_same_table(make_site, keys, protocol):
+    sites, (private, roster) = {name: make_site(name) for name in "abc"}, keys
+    with_roster = secirls.fit(
+        sites, design="~ condition", protocol=protocol, engine="local", roster=roster, keys=private
+    )
+    without = secirls.fit(sites, design="~ condition", protocol=protocol, engine="local")
+    assert with_roster.table.equals(without.table)
+    assert with_roster.report["roster"] == roster
+    assert any("roster agreed beforehand" in sentence for sentence in with_roster.report["disclosure"])
+
+
+def test_a_site_with_another_key_than_the_roster_is_refused(tmp_path, make_site, keys):
+    sites, (private, roster) = {name: make_site(name) for name in "abc"}, keys
+    impostor, _ = new_key("b", tmp_path / "elsewhere")
+    with pytest.raises(MisuseError, match="another key for b than the roster's"):
+        secirls.fit(sites, design="~ condition", engine="local", roster=roster, keys={**private, "b": impostor})
+
+
+def test_key_files_that_are_wrong_are_named(tmp_path, make_site, keys):
+    sites, (private, roster) = {name: make_site(name) for name in "abc"}, keys
+    fit = {"design": "~ condition", "engine": "local", "roster": roster}
+    with pytest.raises(secirls.InputError, match=r"site 'b', file '.*a\.key': holds the key of 'a'"):
+        secirls.fit(sites, keys={**private, "b": private["a"]}, **fit)
+    with pytest.raises(secirls.InputError, match="private key file is needed"):
+        secirls.fit(sites, keys={"a": private["a"]}, **fit)
+    with pytest.raises(secirls.InputError, match="no roster"):
+        secirls.fit(sites, design="~ condition", engine="local", keys=private)
+    (tmp_path / "bad.key").write_text("{}")
+    with pytest.raises(secirls.InputError, match="is not a key file"):
+        read_identity("b", tmp_path / "bad.key")

@@ -1,0 +1,91 @@
+"""What Ray is trusted with: processes of their own, no retries, and no text of unforeseen errors."""
+
+import os
+
+import pytest
+
+from secirls.config import Config
+from secirls.datasets import AIRWAY_LEVELS
+from secirls.input_error import InputError
+
+CONFIG = Config(design="~ condition", levels=AIRWAY_LEVELS, protocol="plain")
+
+
+@pytest.fixture
+def actors(local_ray, airway_sites):
+    import ray
+
+    from secirls.on_ray import _ACTOR, PartyActor
+    from secirls.site import Site
+
+    kind = ray.remote(PartyActor).options(**_ACTOR)
+    made = {name: kind.remote(Site, (name, str(path), CONFIG)) for name, path in airway_sites.items()}
+    yield made
+    for handle in made.values():
+        ray.kill(handle)
+
+
+def test_actors_are_never_restarted_or_retried():
+    from secirls.on_ray import _ACTOR
+
+    assert _ACTOR["max_restarts"] == 0
+    assert _ACTOR["max_task_retries"] == 0
+
+
+def test_every_site_has_a_process_of_its_own(actors):
+    import ray
+
+    pids = ray.get([handle.__ray_call__.remote(lambda self: os.getpid()) for handle in actors.values()])
+    assert len({*pids, os.getpid()}) == len(actors) + 1
+
+
+def test_a_dead_site_is_silent_and_the_others_answer(actors):
+    import ray
+
+    from secirls.on_ray import RayFederation
+
+    federation = RayFederation(actors, ())
+    gone = federation.sites[0]
+    ray.kill(actors[gone])
+    answers = federation.ask("survey", dict.fromkeys(federation.sites, ()))
+    assert set(answers) == set(federation.sites) - {gone}
+
+
+def test_an_unforeseen_error_leaves_without_its_text(actors):
+    import ray
+
+    from secirls.on_ray import RayFederation
+    from secirls.rounds import PartyFaultError
+
+    name = next(iter(actors))
+    ray.get(actors[name].__ray_call__.remote(_break))
+    with pytest.raises(PartyFaultError, match="unexpected KeyError") as caught:
+        RayFederation(actors, ()).ask("survey", {name: ()})
+    assert "12345" not in str(caught.value)
+
+
+def _break(actor):
+    def survey():
+        raise KeyError("patient 12345")
+
+    actor._party.survey = survey
+
+
+def test_a_sentence_for_the_user_crosses_ray_unchanged(local_ray, make_site):
+    import secirls
+
+    sites = {name: make_site(name) for name in "ab"} | {"c": make_site("c", obs={"other": [1, 2, 3, 4]})}
+    with pytest.raises(InputError, match=r"^site 'c', file '.*c\.h5ad', obs column 'condition': is missing"):
+        secirls.fit(sites, design="~ condition", protocol="plain")
+
+
+def test_nothing_is_left_running_after_a_fit(local_ray, airway_sites):
+    import ray
+    from ray._private.state import actors as known_actors
+
+    import secirls
+
+    secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, protocol="plain")
+    assert ray.is_initialized()
+    states = {entry["State"] for entry in known_actors().values()}
+    assert states <= {"DEAD"}

@@ -1,0 +1,142 @@
+"""One fit from files to tables: the same bytes for every protocol, on Ray and in one process."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import secirls
+from protocols.choice import NAMES
+from secirls.datasets import AIRWAY_LEVELS
+from secirls.ledger import COLUMNS
+
+TEST_KEYS = {"paillier": {"key_bits": 2048}}
+
+
+@pytest.fixture(scope="session")
+def few_genes(tmp_path_factory, airway_sites):
+    """Airway with every 64th gene: quick enough for Paillier."""
+    import anndata
+
+    folder = tmp_path_factory.mktemp("few")
+    paths = {}
+    for name, path in airway_sites.items():
+        paths[name] = folder / path.name
+        anndata.read_h5ad(path)[:, ::64].copy().write_h5ad(paths[name])
+    return paths
+
+
+def written(folder, sites, protocol, engine):
+    result = secirls.fit(
+        sites,
+        design="~ condition",
+        levels=AIRWAY_LEVELS,
+        protocol=protocol,
+        engine=engine,
+        **TEST_KEYS.get(protocol, {}),
+    )
+    result.write(folder / f"{protocol}-{engine}")
+    return (folder / f"{protocol}-{engine}" / "results.csv").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def plain_bytes(tmp_path_factory, few_genes):
+    return written(tmp_path_factory.mktemp("plain"), few_genes, "plain", "local")
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("protocol", NAMES)
+def test_every_protocol_and_engine_writes_the_same_bytes(tmp_path, few_genes, plain_bytes, local_ray, protocol, engine):
+    assert written(tmp_path, few_genes, protocol, engine) == plain_bytes
+
+
+def test_other_data_do_not_write_the_same_bytes(tmp_path, few_genes, plain_bytes):
+    import anndata
+
+    name, path = next(iter(few_genes.items()))
+    changed = anndata.read_h5ad(path)
+    changed.X[0, int(np.argmax(changed.X[0]))] += 1
+    changed.write_h5ad(tmp_path / path.name)
+    assert written(tmp_path, {**few_genes, name: tmp_path / path.name}, "plain", "local") != plain_bytes
+
+
+@pytest.fixture(scope="session")
+def airway_fit(airway_sites):
+    return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local")
+
+
+def test_every_gene_is_accounted_for(airway_fit):
+    counts = airway_fit.table["status"].value_counts()
+    assert counts.sum() == 33469
+    assert set(counts.index) <= {"converged", "caught", "diverged", "failed", "all_zero", "too_few_sites"}
+    explained = airway_fit.table["reason"] != ""
+    unusual = airway_fit.table["status"] != "converged"
+    assert (explained == (unusual | airway_fit.table["pvalue"].isna())).all()
+    assert airway_fit.report["status_counts"] == counts.to_dict()
+
+
+def test_the_genes_that_were_published_come_out(airway_fit):
+    # DUSP1, KLF15, PER1 and CRISPLD2: up with dexamethasone in Himes et al. (2014).
+    published = ["ENSG00000120129", "ENSG00000163884", "ENSG00000179094", "ENSG00000103196"]
+    rows = airway_fit.table.set_index("gene").loc[published]
+    assert (rows["padj"] < 0.01).all()
+    assert (rows["log2FoldChange"] > 1).all()
+
+
+def test_ledger_is_tidy_and_bytes_are_message_lengths(airway_fit):
+    ledger = airway_fit.ledger
+    assert tuple(ledger.columns) == COLUMNS
+    protect = ledger[(ledger.verb == "protect") & (ledger.party != "aggregator")]
+    assert (protect.groupby("round").size() == 4).all()
+    # A payload holds at least the masked vector: 16 bytes per value.
+    assert (protect.bytes_up >= 16 * protect["values"]).all()
+    assert (protect.bytes_up <= 16 * protect["values"] + 2048).all()
+    assert (ledger[["seconds", "cpu_seconds", "bytes_up", "bytes_down"]] >= 0).all().all()
+    late, early = ledger[ledger["round"] == ledger["round"].max()], ledger[ledger["round"] == 6]
+    assert late.bytes_up.sum() < early.bytes_up.sum() / 100
+
+
+def test_report_says_who_what_and_how(airway_fit):
+    report = airway_fit.report
+    assert set(report["sites"]) == {"N052611", "N061011", "N080611", "N61311"}
+    assert all(entry["parties"] == sorted(report["sites"]) for entry in report["rounds"])
+    assert report["levels"] == {"condition": ["untrt", "trt"]}
+    assert report["contrast"] == "condition: trt against untrt"
+    assert report["samples"] == 8
+    text = " ".join(report["disclosure"])
+    for words in ("method of moments", "median of ratios", "not audited", "one process"):
+        assert words in text
+    json.dumps(report)
+
+
+def test_files_are_whole_numbers_survive_and_nothing_is_overwritten(tmp_path, airway_fit):
+    out = tmp_path / "out"
+    files = airway_fit.write(out, h5ad=True)
+    assert sorted(file.name for file in files) == [
+        "coefficients.csv", "report.json", "results.csv", "results.h5ad", "rounds.csv",
+    ]  # fmt: skip
+    assert sorted(out.parent.iterdir()) == [out]
+    table = pd.read_csv(out / "results.csv", keep_default_na=False, na_values=[""], float_precision="round_trip")
+    for column in ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"):
+        assert np.array_equal(table[column], airway_fit.table[column], equal_nan=True)
+    with pytest.raises(secirls.InputError, match="holds the results of a fit already"):
+        airway_fit.write(out)
+    airway_fit.write(out, overwrite=True)
+
+
+def test_h5ad_reopens_without_counts(tmp_path, airway_fit):
+    import anndata
+
+    airway_fit.write(tmp_path / "out", h5ad=True)
+    saved = anndata.read_h5ad(tmp_path / "out" / "results.h5ad")
+    assert saved.shape == (0, 33469)
+    assert np.array_equal(saved.varm["coefficients"][:, 1], airway_fit.coefficients["condition[T.trt]"], equal_nan=True)
+    assert "disclosure" in saved.uns["secirls_report"]
+
+
+def test_counts_and_samples_do_not_leave_in_results(tmp_path, airway_fit, airway_sites):
+    airway_fit.write(tmp_path / "out", h5ad=True)
+    for file in (tmp_path / "out").iterdir():
+        assert b"SRR1039508" not in file.read_bytes(), file.name
+    assert any(b"SRR1039508" in path.read_bytes() for path in airway_sites.values())

@@ -1,0 +1,115 @@
+"""Size factors, base means and moments dispersions by sums over sites equal the pooled estimates."""
+
+import numpy as np
+import pytest
+from pydeseq2.preprocessing import deseq2_norm
+from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
+
+from secirls.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, moments_dispersions
+from secirls.normalisation import CensusQuery, LogCountsQuery, NoCommonGeneError, NormalisedQuery, normalise
+from secirls.query import QueryError, Total
+from secirls.samples import Samples
+
+
+@pytest.fixture(scope="module")
+def airway():
+    from secirls.datasets import airway_counts, airway_obs
+
+    counts = airway_counts().to_numpy()
+    counts = counts[:, (counts > 0).sum(axis=0) >= 5]
+    design = np.column_stack([np.ones(8), (airway_obs()["condition"] == "trt").to_numpy(float)])
+    return counts, design
+
+
+def split(counts, design, cuts=(2, 4, 6)):
+    return [
+        Samples(X, y) for X, y in zip(np.split(design, cuts), np.split(counts, cuts), strict=True)
+    ]  # one per cell line
+
+
+def drive(algorithm, sites):
+    """Run an algorithm on plain float sums; gives its result and what the sites keep."""
+    total = None
+    while True:
+        try:
+            query = next(algorithm) if total is None else algorithm.send(total)
+        except StopIteration as stop:
+            return stop.value, sites
+        query.check(sites[0].n_genes, sites[0].n_params)
+        sites = [query.apply(site) for site in sites]
+        answers = [query.summands(site.take(query.genes), len(sites)) for site in sites]
+        assert {name: array.shape for name, array in answers[0].items()} == query.shapes()
+        names = tuple(map(str, range(len(sites))))
+        total = Total({name: sum(answer[name] for answer in answers) for name in answers[0]}, names, names)
+
+
+def test_size_factors_are_the_pooled_median_of_ratios(airway):
+    counts, design = airway
+    genes = np.ones(counts.shape[1], dtype=bool)
+    _, sites = drive(normalise(genes, 2, 8.0, own_size_factors=False), split(counts, design))
+    federated = np.concatenate([site.size_factors for site in sites])
+    assert np.allclose(federated, deseq2_norm(counts)[1], rtol=1e-13, atol=0)
+
+
+def test_base_means_and_given_size_factors(airway):
+    counts, design = airway
+    s = np.linspace(0.5, 2.0, 8)
+    sites = [
+        Samples(X, y, size_factors=f)
+        for X, y, f in zip(*(np.split(a, (2, 4, 6)) for a in (design, counts, s)), strict=True)
+    ]
+    genes = np.arange(counts.shape[1]) % 3 == 0
+    found, kept = drive(normalise(genes, 2, 8.0, own_size_factors=True), sites)
+    assert np.allclose(found.base_means, (counts / s[:, None]).mean(axis=0)[genes], rtol=1e-13, atol=0)
+    assert found.mean_inverse_size_factor == pytest.approx((1 / s).mean(), rel=1e-14)
+    assert all(after.size_factors is before.size_factors for after, before in zip(kept, sites, strict=True))
+
+
+def test_dispersions_are_the_smaller_of_pydeseq2s_two_moment_estimates(airway):
+    counts, design = airway
+    import pandas as pd
+
+    genes = np.ones(counts.shape[1], dtype=bool)
+    normalisation, sites = drive(normalise(genes, 2, 8.0, own_size_factors=False), split(counts, design))
+    federated, sites = drive(moments_dispersions(genes, design.T @ design, 8.0, normalisation), sites)
+    normed, s = deseq2_norm(counts)
+    pooled = np.minimum(fit_rough_dispersions(normed, pd.DataFrame(design)), fit_moments_dispersions(normed, s))
+    pooled = np.clip(pooled, MIN_DISPERSION, max(MAX_DISPERSION, 8))
+    assert np.allclose(federated, pooled, rtol=1e-9, atol=1e-14)
+    for site in sites:
+        assert np.array_equal(site.dispersions, federated)
+
+
+def test_census_counts_sites_not_samples(airway):
+    counts, design = airway
+    counts = counts.copy()
+    counts[0:2, 0] = 0  # absent at the first site
+    counts[2, 1] = 0  # absent in one of two samples of the second
+    answers = [CensusQuery(np.ones(counts.shape[1], bool), 2).summands(site, 4) for site in split(counts, design)]
+    presence = sum(answer["presence"] for answer in answers)
+    assert presence[0] == (counts[:, 0].reshape(4, 2) > 0).any(axis=1).sum() <= 3
+    assert presence[1] == (counts[:, 1].reshape(4, 2) > 0).any(axis=1).sum()
+    assert np.array_equal(sum(answer["xtx"] for answer in answers), design.T @ design)
+
+
+def test_no_gene_in_every_sample_is_said():
+    counts = np.array([[0, 1], [1, 0], [2, 3]])
+    with pytest.raises(NoCommonGeneError):
+        drive(normalise(np.ones(2, bool), 1, 3.0, own_size_factors=False), split(counts, np.ones((3, 1)), (1, 2)))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        CensusQuery(np.ones(3, bool), 2),
+        CensusQuery(np.ones(4, bool), 3),
+        LogCountsQuery(np.ones(5, bool)),
+        NormalisedQuery(np.ones(4, bool), np.zeros(3), np.ones(3, bool), 2),
+        NormalisedQuery(np.ones(4, bool), np.zeros(4), np.zeros(4, bool), 2),
+        AdoptDispersionsQuery(np.ones(4, bool), np.array([1.0, 1.0, 1.0, 0.0])),
+        AdoptDispersionsQuery(np.ones(4, bool), np.ones(3)),
+    ],
+)
+def test_a_query_that_does_not_fit_is_refused(query):
+    with pytest.raises(QueryError):
+        query.check(4, 2)
