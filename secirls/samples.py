@@ -36,8 +36,13 @@ class Samples:
     nll_constants: Floats | None = field(repr=False, default=None)
     """The part of each gene's negative log-likelihood that does not depend on beta, ``(genes,)``."""
 
+    replacement: Counts | None = field(repr=False, default=None)
+    """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
+
     def __post_init__(self) -> None:
         samples, genes = self.counts.shape
+        if self.replacement is not None and self.replacement.shape != self.counts.shape:
+            raise ValueError(f"replaced counts {self.replacement.shape} do not fit counts {self.counts.shape}")
         if not self.counts.flags.f_contiguous or self.counts.dtype != np.int32:
             object.__setattr__(self, "counts", np.asfortranarray(self.counts, dtype=np.int32))
         if self.design.shape[0] != samples or self.design.ndim != 2:
@@ -75,6 +80,7 @@ class Samples:
         return replace(
             self,
             counts=self.counts.T[genes].T,
+            replacement=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
         )
