@@ -6,6 +6,7 @@ Refuses to know: where the arrays came from, and who asks for sums over them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +16,10 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]
 
 LARGEST_COUNT = int(np.iinfo(np.int32).max)
+
+
+BLOCK_VALUES = 1 << 18
+"""Counts that are turned into float64 at a time, so that no site holds a second matrix: 2 MiB a copy."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,12 @@ class Samples:
     def n_params(self) -> int:
         """Columns of the design matrix."""
         return int(self.design.shape[1])
+
+    def gene_blocks(self) -> Iterator[slice]:
+        """Slices over genes of about `BLOCK_VALUES` counts each. A gene's sums don't depend on the block it is in."""
+        size = max(1, BLOCK_VALUES // max(self.n_samples, 1))
+        for start in range(0, self.n_genes, size):
+            yield slice(start, min(start + size, self.n_genes))
 
     def take(self, genes: NDArray[np.bool_]) -> Samples:
         """The same samples over a subset of genes, given as a mask ``(genes,)``."""

@@ -33,7 +33,8 @@ NEAR = 1e-6
 DESIGNS = {"condition": "~ condition", "site": "~ site + condition"}
 NAMES = ["airway", "pasilla", "bottomly", "geuvadis_tsi", "tcga_brca", "hapmap_lcl"]
 
-STOPPED = "both are IRLS to the same tolerance; PyDESeq2 stopped elsewhere because its deviance cancels (alpha 1e-8)"
+STOPPED = "both at IRLS's fixed point to its tolerance; PyDESeq2 stopped elsewhere: its deviance cancels (small alpha)"
+EDGE = "both at IRLS's fixed point to its tolerance, one iterate apart; equal negative log-likelihoods"
 LOWER = "ours has the lower negative log-likelihood"
 EQUAL = "equal negative log-likelihoods: flat to PyDESeq2's own tolerance"
 HIGHER = "PyDESeq2's fallback ended lower: another valley of the clamped likelihood, where both stop"
@@ -141,7 +142,9 @@ def reason_for(samples, gene, mine, other, by_irls):
         # a mean is clamped the fixed point of IRLS, which both look for, is not the maximum.
         both = max(newton_length(samples, gene, mine), newton_length(samples, gene, other))
         small = samples.dispersions[gene] < 1e-6
-        return STOPPED if both <= 2e-3 and small else UNEXPLAINED
+        if both > 2e-3 or not (small or tied):
+            return UNEXPLAINED
+        return STOPPED if small else EDGE
     if tied:
         return EQUAL
     return LOWER if ours_f < theirs_f else HIGHER
