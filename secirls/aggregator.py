@@ -22,11 +22,12 @@ from secirls.config import Config
 from secirls.design import Design, dependent_columns
 from secirls.dispersions import moments_dispersions
 from secirls.input_error import InputError, complain
-from secirls.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
 from secirls.ledger import Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig, catch
-from secirls.query import Mask, Query, Total
+from secirls.query import Algorithm, Mask, Query, Total
+from secirls.refit import refit
 from secirls.rounds import Federation, Finished, Progress, SecureRounds
 from secirls.samples import Floats
 from secirls.status import Status
@@ -41,6 +42,8 @@ class Fitted:
     """Mean of y / s over all samples, ``(genes,)``; zero for all-zero genes, NaN for those left out."""
     dispersions: Floats | None = field(repr=False)
     """Estimated alpha ``(genes,)``; ``None`` where the sites brought their own."""
+    information: Floats = field(repr=False)
+    """Upper triangles of X'WX for standard errors, ``(genes, params (params + 1) / 2)``."""
     contributors: Floats = field(repr=False)
     """At how many sites a gene has any count, ``(genes,)``."""
     n_samples: int
@@ -91,7 +94,7 @@ def _rounds(
     roster = Roster(agreement.roster)
     rounds = SecureRounds(config, federation, roster, ledger)
     told: list[Progress] = []
-    for event in rounds.run(fit(config, agreement.design, len(genes))):
+    for event in rounds.run(fit(config, agreement.design, len(genes), _refit_genes(config, genes))):
         if not isinstance(event, Finished):
             told.append(event)
             yield event
@@ -116,9 +119,23 @@ def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) ->
         raise complain("did not answer, so the session can't begin", site=", ".join(silent))
 
 
-def fit(config: Config, design: Design, n_genes: int) -> Generator[Query, Total, Fitted]:
-    """The whole fit as one algorithm: census, normalisation, dispersions, IRLS, the catch.
+def _refit_genes(config: Config, genes: tuple[str, ...]) -> Mask | None:
+    """Which of the agreed genes are fitted again, ``(genes,)``. Raises `InputError` for one that is not there."""
+    if not config.refit_genes:
+        return None
+    position = {gene: i for i, gene in enumerate(genes)}
+    for gene in config.refit_genes:
+        if gene not in position:
+            raise InputError(f"refit_genes names {gene!r}, which is not among the {len(genes)} agreed genes")
+    mask = np.zeros(len(genes), dtype=bool)
+    mask[[position[gene] for gene in config.refit_genes]] = True
+    return mask
 
+
+def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None) -> Generator[Query, Total, Fitted]:
+    """The whole fit as one algorithm: census, normalisation, dispersions, IRLS, the catch, the refit.
+
+    ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``.
     Raises `InputError` for a rank-deficient design or counts that can't be normalised.
     """
     columns = design.columns
@@ -144,9 +161,27 @@ def fit(config: Config, design: Design, n_genes: int) -> Generator[Query, Total,
     state = yield from least_squares_start(status, len(columns), plan)
     state = yield from irls(state, plan)
     state = yield from catch(state, catch_plan(config))
+    if again is not None:
+        state = yield from refit(
+            state, again, lambda sites: _eligible(sites, config.min_contributors), plan, catch_plan(config)
+        )
+    information = state.xtwx
+    if config.se == "unclamped":
+        information = yield from unclamped_information(state)
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     base_means[genes] = normalisation.base_means
-    return Fitted(state, base_means, dispersions, contributors, int(n_samples))
+    return Fitted(state, base_means, dispersions, information, contributors, int(n_samples))
+
+
+def unclamped_information(state: State) -> Algorithm[Floats]:
+    """X'WX at the final beta without the clamp, as PyDESeq2 takes it for standard errors; NaN for genes not fitted."""
+    information = np.full_like(state.xtwx, np.nan)
+    genes = state.fitted
+    if genes.any():
+        total = yield IrlsQuery(genes, state.beta[genes], 0.0)
+        gone = lost(total["nll"], len(total.cohort))
+        information[genes] = np.where(gone[:, None], np.nan, total["xtwx"])
+    return information
 
 
 def irls_plan(config: Config) -> IrlsConfig:

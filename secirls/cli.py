@@ -125,6 +125,28 @@ def fit(
         float | None,
         typer.Option(help="Relative change of the deviance at which a gene has converged. Default: 1e-8."),
     ] = None,
+    ridge: Annotated[
+        float | None,
+        typer.Option(help="Added to the diagonal of X'WX. Default: 1e-6, as PyDESeq2; 2.0814e-6 is R DESeq2's."),
+    ] = None,
+    se: Annotated[
+        str | None,
+        typer.Option(help="Means in standard errors: clamped as in the fit, or unclamped. Default: clamped."),
+    ] = None,
+    independent_filtering: Annotated[
+        bool,
+        typer.Option("--independent-filtering", help="Leave genes with a low base mean out of the adjusted p-values."),
+    ] = False,
+    alpha: Annotated[
+        float | None, typer.Option(help="False discovery rate that independent filtering aims at. Default: 0.05.")
+    ] = None,
+    refit_layer: Annotated[
+        str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
+    ] = None,
+    refit_genes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Genes to fit again on --refit-layer, one name per line; the rest is kept."),
+    ] = None,
     kernel: Annotated[
         str | None, typer.Option(help="How sites compute: fused (compiled) or numpy. Default: fused.")
     ] = None,
@@ -167,6 +189,12 @@ def fit(
         "preset": preset,
         "max_iter": max_iter,
         "beta_tol": beta_tol,
+        "ridge": ridge,
+        "se": se,
+        "independent_filtering": independent_filtering or None,
+        "alpha": alpha,
+        "refit_layer": refit_layer,
+        "refit_genes": None if refit_genes is None else _names(refit_genes),
         "kernel": kernel,
         "threshold": threshold,
         "key_bits": key_bits,
@@ -218,6 +246,17 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
     if not (name and sign and value):
         raise InputError(f"{option} {text!r}: write {form}")
     return name, value
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--refit-genes {str(path)!r}: can't be read ({type(error).__name__})") from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise InputError(f"--refit-genes {str(path)!r}: names no gene")
+    return names
 
 
 def _levels(text: str) -> tuple[str, tuple[str, ...]]:

@@ -68,6 +68,16 @@ class Config(_Frozen):
     ridge: float = Field(default=1e-6, gt=0)
     max_iter: int = Field(default=250, ge=1)
     """Updates of beta before IRLS gives a gene up."""
+    se: Literal["clamped", "unclamped"] = "clamped"
+    """Whether means in standard errors are clamped as in the fit (R's DESeq2) or not (PyDESeq2; one round more)."""
+    independent_filtering: bool = False
+    """Leave genes with a low base mean out of the adjusted p-values, as DESeq2 does by default."""
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """The false discovery rate that independent filtering optimises for."""
+    refit_layer: str | None = None
+    """AnnData layer with replaced counts, on which ``refit_genes`` are fitted again at the end."""
+    refit_genes: tuple[str, ...] = ()
+    """Genes fitted again on ``refit_layer``; the rest of the results is kept."""
     kernel: Literal["fused", "numpy"] = "fused"
     """How sites compute summands: compiled, or plain NumPy. The two agree to rounding, not to the bit."""
     threshold: int | None = None
@@ -97,6 +107,14 @@ class Config(_Frozen):
             if len(levels) < 2 or len(set(levels)) != len(levels):
                 raise ValueError(f"{name!r} needs two or more different levels, reference first")
         return value
+
+    @model_validator(mode="after")
+    def _both_of_refit(self) -> Self:
+        if (self.refit_layer is None) != (not self.refit_genes):
+            raise ValueError("a refit needs both: a layer (refit_layer) and genes (refit_genes)")
+        if len(set(self.refit_genes)) != len(self.refit_genes):
+            raise ValueError("refit_genes names a gene twice")
+        return self
 
     @classmethod
     def pydeseq2(cls, **values: Any) -> Config:

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.normalisation import Normalisation, normalised_counts
+from secirls.normalisation import Normalisation, known_size_factors, sum_by_gene
 from secirls.query import Mask, Query, QueryError, Total
 from secirls.samples import Floats, Samples
 
@@ -45,12 +45,17 @@ class ResidualsQuery(Query):
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        normalised, _ = normalised_counts(samples)
-        fitted = np.maximum(samples.design @ self.coefficients.T, 1.0)
-        return {
-            "squares": ((normalised - self.means) ** 2).sum(axis=0),
-            "excess": (((normalised - fitted) ** 2 - fitted) / fitted**2).sum(axis=0),
-        }
+        s = known_size_factors(samples)
+        sums = {name: np.empty(samples.n_genes) for name in ("squares", "excess")}
+        for block in samples.gene_blocks():
+            normalised = samples.counts.T[block] / s
+            linear = np.zeros_like(normalised)  # without BLAS, whose bits depend on how many genes are asked about
+            for column in range(samples.n_params):
+                linear += self.coefficients[block, column, None] * samples.design[:, column]
+            fitted = np.maximum(linear, 1.0)
+            sums["squares"][block] = sum_by_gene((normalised - self.means[block, None]) ** 2)
+            sums["excess"][block] = sum_by_gene(((normalised - fitted) ** 2 - fitted) / fitted**2)
+        return sums
 
 
 @dataclass(frozen=True)

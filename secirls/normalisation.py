@@ -37,8 +37,11 @@ class CensusQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         X = samples.design
+        presence = np.empty(samples.n_genes)
+        for block in samples.gene_blocks():
+            presence[block] = (samples.counts[:, block] > 0).any(axis=0)
         return {
-            "presence": (samples.counts > 0).any(axis=0).astype(np.float64),
+            "presence": presence,
             "xtx": np.einsum("ni,nj->ij", X, X),
             "samples": np.array([float(samples.n_samples)]),
         }
@@ -56,9 +59,13 @@ class LogCountsQuery(Query):
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        zero = samples.counts == 0
-        logs = np.log(np.where(zero, 1, samples.counts))
-        return {"log_counts": logs.sum(axis=0), "zeros": zero.sum(axis=0).astype(np.float64)}
+        sums = {name: np.empty(samples.n_genes) for name in ("log_counts", "zeros")}
+        for block in samples.gene_blocks():
+            counts = samples.counts.T[block]
+            zero = counts == 0
+            sums["log_counts"][block] = sum_by_gene(np.log(np.where(zero, 1, counts)))
+            sums["zeros"][block] = zero.sum(axis=1)
+        return sums
 
 
 @dataclass(frozen=True)
@@ -96,16 +103,25 @@ class NormalisedQuery(Query):
         """What the site keeps."""
         if not self.log_means.size:
             return samples
-        counts = samples.counts[:, np.flatnonzero(self.genes)[self.usable]]
-        ratios = np.log(np.maximum(counts, 1)) - self.log_means[self.usable]
-        return replace(samples, size_factors=np.exp(np.median(ratios, axis=1)))
+        chosen, means = np.flatnonzero(self.genes)[self.usable], self.log_means[self.usable]
+        size_factors = np.empty(samples.n_samples)
+        for sample in range(samples.n_samples):
+            ratios = np.log(np.maximum(samples.counts[sample, chosen], 1)) - means
+            size_factors[sample] = np.exp(np.median(ratios))
+        return replace(samples, size_factors=size_factors)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        normalised, s = normalised_counts(samples)
+        s = known_size_factors(samples)
+        normalised, products = np.empty(samples.n_genes), np.empty((samples.n_genes, samples.n_params))
+        for block in samples.gene_blocks():
+            values = samples.counts.T[block] / s
+            normalised[block] = sum_by_gene(values)
+            for column in range(samples.n_params):
+                products[block, column] = sum_by_gene(values * samples.design[:, column])
         return {
-            "normalised": normalised.sum(axis=0),
-            "xt_normalised": np.einsum("ng,np->gp", normalised, samples.design),
+            "normalised": normalised,
+            "xt_normalised": products,
             "inverse_size_factors": np.array([(1.0 / s).sum()]),
         }
 
@@ -145,11 +161,17 @@ def normalise(
     )
 
 
-def normalised_counts(samples: Samples) -> tuple[Floats, Floats]:
-    """Y / s, ``(samples, genes)``, and s. Raises `QueryError` where a site has no size factors yet."""
+def known_size_factors(samples: Samples) -> Floats:
+    """A site's size factors, ``(samples,)``. Raises `QueryError` where it has none yet."""
     if samples.size_factors is None:
         raise QueryError("this site has no size factors yet: the query that brings them was not asked")
-    return samples.counts / samples.size_factors[:, None], samples.size_factors
+    return samples.size_factors
+
+
+def sum_by_gene(values: Floats) -> Floats:
+    """Sums over samples of ``(genes, samples)``: each gene's own pairwise sum, the same bits in any block."""
+    total: Floats = np.ascontiguousarray(values).sum(axis=1)
+    return total
 
 
 def check_params(query: Query, params: int, n_params: int) -> None:

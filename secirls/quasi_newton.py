@@ -6,6 +6,11 @@ Kim, Sra and Dhillon (2010), "Tackling box-constrained optimization via a new pr
 
 Minimised is ``f(beta) = nll(beta) + ridge |beta|^2 / 2`` inside the box ``|beta| <= max_beta``, with means clamped
 at min_mu as in IRLS; the score is that of the clamped likelihood, to which clamped samples add nothing.
+
+Fisher's information alone is a poor stand-in for the curvature where a dispersion does not fit its counts: the observed
+weight of a count is ``mu (1 + alpha y) / (1 + alpha mu)^2``, and its ratio to the expected one, mu / (1 + alpha mu),
+runs from 1 / (1 + alpha mu) at y = 0 to any size. So the differences of scores along the last steps correct the
+information at the newest coefficients by BFGS (Nocedal and Wright 2006, equation 6.19): all from sums opened anyway.
 """
 
 from __future__ import annotations
@@ -27,6 +32,8 @@ Rows: TypeAlias = NDArray[np.intp]
 
 _LARGEST_CANDIDATES = 64
 _RIDGE_FALLS, _RIDGE_RISES = 0.1, 100.0
+_LEAST_CURVATURE = 1e-10
+"""A step along which the score turned by less than this share of what is expected corrects nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,18 @@ class CatchConfig:
     ftol: float = 1e-10
     """Settled when f falls, or is predicted to fall, by no more than this relative to max(|f|, 1)."""
     max_iter: int = 100
+    memory: int = 10
+    """How many of the last steps correct the information; 0 for Fisher's alone."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
             raise ValueError("min_mu and ftol are zero or more, max_beta above zero, and 0 < ridge <= first_ridge")
-        if not (1 <= self.halvings < _LARGEST_CANDIDATES and 0 < self.armijo < 1 and self.max_iter >= 1):
-            raise ValueError("halvings is 1 to 63, armijo between 0 and 1, max_iter 1 or more")
+        if not (
+            1 <= self.halvings < _LARGEST_CANDIDATES
+            and 0 < self.armijo < 1
+            and min(self.max_iter - 1, self.memory) >= 0
+        ):
+            raise ValueError("max_iter is 1 or more, memory 0 or more")
 
     @classmethod
     def pydeseq2(cls) -> CatchConfig:
@@ -62,8 +75,22 @@ class CatchConfig:
 
     @classmethod
     def fedpydeseq2(cls) -> CatchConfig:
-        """FedPyDESeq2's: no clamp, ftol 1e-7."""
-        return cls(min_mu=0.0, ftol=1e-7)
+        """FedPyDESeq2's: no clamp, ftol 1e-7, Fisher's information alone."""
+        return cls(min_mu=0.0, ftol=1e-7, memory=0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of every gene, for the correction of the information: arrays over all agreed genes."""
+
+    move: Floats
+    """Change of beta, ``(genes, params)``; zero for genes that did not move."""
+    turn: Floats
+    """Change of the gradient of f, ``(genes, params)``."""
+
+
+Steps: TypeAlias = tuple[Step, ...]
+"""The last steps, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -110,45 +137,65 @@ class QuasiNewtonQuery(Query):
 
 
 def catch(state: State, config: CatchConfig) -> Algorithm[State]:
-    """Start again from beta_0 for genes that are active or diverged; others are neither touched nor asked about."""
+    """Settle the genes that are active or diverged; others are neither touched nor asked about.
+
+    Where no mean is clamped f is convex, and one descent from beta_0 finds the minimum. Clamped, it has plateaus and
+    kinks: a sample whose mean lies below min_mu has no slope, and at beta_0 a gene with many zeros lies there
+    altogether. So with a clamp the convex f without it is minimised first; the descent of the clamped f
+    then begins at the best of that minimum, beta_0 and where IRLS left the gene.
+    """
     genes = state.active | state.irls_diverged_mask
     if not genes.any():
         return state
-    start = np.clip(state.start, -config.max_beta, config.max_beta)
-    state = replace(
-        state,
-        status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8),
-        beta=np.where(genes[:, None], start, state.beta),
-    )
+    box = config.max_beta
+    begin = np.clip(state.start[genes], -box, box)[:, None, :]
+    left = np.clip(state.beta[genes], -box, box)[:, None, :]
+    if config.min_mu == 0:
+        return (yield from _descend(state, genes, begin, config))
+    free = yield from _descend(state, genes, begin, replace(config, min_mu=0.0))
+    starts = np.concatenate([begin, free.beta[genes][:, None, :], left], axis=1)
+    state = replace(state, cohorts=free.cohorts, iterations=free.iterations)
+    return (yield from _descend(state, genes, starts, config))
+
+
+def _descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> Algorithm[State]:
+    """Minimise f for some genes from the best of their starts ``(genes asked, starts, params)``."""
+    state = replace(state, status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8))
+    total = yield QuasiNewtonQuery(genes, starts, config.min_mu)
+    state = _begin(state, starts, total, config)
     ridge = np.full(genes.size, config.first_ridge)
-    total = yield QuasiNewtonQuery(genes, state.beta[genes][:, None, :], config.min_mu)
-    state = _begin(state, total)
+    steps: Steps = ()
     for _ in range(config.max_iter):
-        state = _settle_flat(state, config)
+        state = _settle_flat(state, steps, config)
         active = state.active
         if not active.any():
             return state
-        candidates = _candidates(state, ridge, config)
+        candidates = _candidates(state, ridge, steps, config)
         total = yield QuasiNewtonQuery(active, candidates, config.min_mu)
+        before = state
         state, ridge = _advance(state, ridge, candidates, total, config)
-    state = _settle_flat(state, config)
+        steps = _remember(steps, before, state, config)
+    state = _settle_flat(state, steps, config)
     left = np.flatnonzero(state.active)
     return update_rows(state, left, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
 
 
-def _begin(state: State, total: Total) -> State:
-    """The values at beta_0. A gene that is lost there has nowhere to start from."""
+def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> State:
+    """The values at the best start. A gene that is lost at all of them has nowhere to begin."""
     asked = np.flatnonzero(state.active)
-    nll = total["nll"][:, 0]
-    gone = lost(nll, len(total.cohort))
+    here = np.arange(asked.size)
+    away = lost(total["nll"], len(total.cohort))
+    best = np.where(away, np.inf, _objective(total["nll"], starts, config)).argmin(axis=1)
+    gone: Mask = np.asarray(away.all(axis=1))
     return update_rows(
         replace(state, cohorts=(*state.cohorts, total.parties)),
         asked,
         status=np.where(gone, Status.FAILED, Status.ACTIVE),
         reason=np.where(gone, Reason.LOST, Reason.NONE),
-        nll=np.where(gone, np.nan, nll),
-        xtwx=np.where(gone[:, None], np.nan, total["xtwx"][:, 0]),
-        score=np.where(gone[:, None], np.nan, total["score"][:, 0]),
+        beta=starts[here, best],
+        nll=np.where(gone, np.nan, total["nll"][here, best]),
+        xtwx=np.where(gone[:, None], np.nan, total["xtwx"][here, best]),
+        score=np.where(gone[:, None], np.nan, total["score"][here, best]),
         evaluated=len(state.cohorts),
     )
 
@@ -158,16 +205,18 @@ def _objective(nll: Floats, beta: Floats, config: CatchConfig) -> Floats:
     return value
 
 
-def _descent(state: State, rows: Rows, ridge: Floats | float, config: CatchConfig) -> tuple[Floats, Floats, Mask]:
+def _descent(
+    state: State, rows: Rows, ridge: Floats | float, steps: Steps, config: CatchConfig
+) -> tuple[Floats, Floats, Mask]:
     """Gradient of f, direction, and which coefficients are held by the box, each ``(rows, params)``.
 
     A coefficient is held where it lies on the box and the gradient presses it outwards. The direction solves the
-    Newton system of the free ones with Fisher's information, or is the negative gradient if that fails.
+    Newton system of the free ones with the corrected information, or is the negative gradient if that fails.
     """
     beta = state.beta[rows]
     gradient = config.ridge * beta - state.score[rows]
     held = ((beta >= config.max_beta) & (gradient < 0)) | ((beta <= -config.max_beta) & (gradient > 0))
-    information = unpack(state.xtwx[rows])
+    information = _corrected(unpack(state.xtwx[rows]), rows, steps)
     information[held[:, :, None] | held[:, None, :]] = 0.0
     information += held[:, :, None] * np.eye(beta.shape[1])
     downhill = np.where(held, 0.0, -gradient)
@@ -176,13 +225,46 @@ def _descent(state: State, rows: Rows, ridge: Floats | float, config: CatchConfi
     return gradient, np.where(held, 0.0, direction), held
 
 
-def _settle_flat(state: State, config: CatchConfig) -> State:
-    """Genes from which the full step promises less than ftol are caught: no difference of likelihoods is taken."""
+def _corrected(information: Floats, rows: Rows, steps: Steps) -> Floats:
+    """Fisher's information ``(rows, params, params)``, made to agree with what the score did along the last steps."""
+    for step in steps:
+        move, turn = step.move[rows], step.turn[rows]
+        along = np.einsum("gij,gj->gi", information, move)
+        expected, observed = (move * along).sum(axis=1), (move * turn).sum(axis=1)
+        use = np.flatnonzero((observed > _LEAST_CURVATURE * expected) & (expected > 0))
+        along, turn = along[use], turn[use]
+        information[use] += np.einsum("gi,gj->gij", turn, turn) / observed[use, None, None]
+        information[use] -= np.einsum("gi,gj->gij", along, along) / expected[use, None, None]
+    return information
+
+
+def _remember(steps: Steps, before: State, after: State, config: CatchConfig) -> Steps:
+    """The last steps with the newest; a gene that did not move forgets its own, for they led nowhere."""
+    if config.memory == 0:
+        return ()
+    asked = before.active[:, None]
+    move = np.where(asked, after.beta - before.beta, 0.0)
+    turn = np.where(asked, config.ridge * move - (after.score - before.score), 0.0)
+    stays = np.asarray(np.isfinite(turn).all(axis=1) & move.any(axis=1))[:, None]
+    kept = [Step(np.where(stays, step.move, 0.0), np.where(stays, step.turn, 0.0)) for step in steps]
+    newest = Step(np.where(stays, move, 0.0), np.where(stays, turn, 0.0))
+    return (*kept, newest)[-config.memory :]
+
+
+def _settle_flat(state: State, steps: Steps, config: CatchConfig) -> State:
+    """Genes from which the full step promises less than ftol are caught: no difference of likelihoods is taken.
+
+    Both by Fisher's information and by the corrected one, so that neither's mistake ends a fit.
+    """
     rows = np.flatnonzero(state.active)
-    gradient, direction, held = _descent(state, rows, config.ridge, config)
-    promised = -(gradient * direction).sum(axis=1)
-    flat = promised <= config.ftol * np.maximum(np.abs(state.nll[rows]), 1.0)
-    return _caught(state, rows[flat], held[flat].any(axis=1))
+    flat: Mask = np.ones(rows.size, dtype=bool)
+    at_box: Mask = np.zeros(rows.size, dtype=bool)
+    for known in ((), steps) if steps else ((),):
+        gradient, direction, held = _descent(state, rows, config.ridge, known, config)
+        at_box = np.asarray(held.any(axis=1))
+        promised = -(gradient * direction).sum(axis=1)
+        flat = np.asarray(flat & (promised <= config.ftol * np.maximum(np.abs(state.nll[rows]), 1.0)))
+    return _caught(state, rows[flat], at_box[flat])
 
 
 def _caught(state: State, rows: Rows, held: Mask) -> State:
@@ -190,13 +272,13 @@ def _caught(state: State, rows: Rows, held: Mask) -> State:
     return update_rows(state, rows, status=Status.CAUGHT, reason=reason)
 
 
-def _candidates(state: State, ridge: Floats, config: CatchConfig) -> Floats:
+def _candidates(state: State, ridge: Floats, steps: Steps, config: CatchConfig) -> Floats:
     """Where to look: here, so that all values compared are over the same parties, and along ever shorter steps."""
     rows = np.flatnonzero(state.active)
-    _, direction, _ = _descent(state, rows, ridge[rows], config)
+    _, direction, _ = _descent(state, rows, ridge[rows], steps, config)
     sizes = np.concatenate([[0.0], 0.5 ** np.arange(config.halvings)])
-    steps = state.beta[rows, None, :] + sizes[:, None] * direction[:, None, :]
-    return np.clip(steps, -config.max_beta, config.max_beta)
+    path = state.beta[rows, None, :] + sizes[:, None] * direction[:, None, :]
+    return np.clip(path, -config.max_beta, config.max_beta)
 
 
 def _advance(
@@ -206,7 +288,7 @@ def _advance(
     rows = np.flatnonzero(state.active)
     here = np.arange(rows.size)
     gone = lost(total["nll"], len(total.cohort))
-    gradient, _, _ = _descent(state, rows, config.ridge, config)
+    gradient = config.ridge * state.beta[rows] - state.score[rows]
     value = _objective(total["nll"], candidates, config)
     slope = ((candidates - candidates[:, :1]) * gradient[:, None, :]).sum(axis=-1)
     enough = ~gone & (value <= value[:, :1] + config.armijo * slope) & (slope < 0)

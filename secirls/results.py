@@ -27,8 +27,9 @@ from secirls.input_error import InputError
 from secirls.ledger import table as ledger_table
 from secirls.samples import Floats
 from secirls.status import Status
-from secirls.wald import benjamini_hochberg, wald
+from secirls.wald import benjamini_hochberg, independent_filtering, standard_score, wald
 
+FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 _VERSIONED = (
     "secirls",
@@ -122,8 +123,13 @@ def _contrast(config: Config, outcome: Outcome) -> tuple[Floats, str]:
 def _table(config: Config, outcome: Outcome, contrast: Floats) -> pd.DataFrame:
     fitted, state = outcome.fitted, outcome.fitted.state
     beta = np.where(state.fitted[:, None], state.beta, np.nan)
-    test = wald(beta, state.xtwx, contrast, config.ridge)
+    test = wald(beta, fitted.information, contrast, config.ridge)
     reasons = {**test.reasons, **state.reasons()}
+    padj = benjamini_hochberg(test.pvalue)
+    if config.independent_filtering:
+        padj, cutoff = _filtered(test.pvalue, fitted.base_means, config.alpha)
+        for gene in np.flatnonzero(np.isnan(padj) & ~np.isnan(test.pvalue)):
+            reasons[int(gene)] = f"{reasons.get(int(gene), '')} {FILTERED.format(cutoff)}".strip()
     return pd.DataFrame(
         {
             "gene": outcome.genes,
@@ -132,12 +138,31 @@ def _table(config: Config, outcome: Outcome, contrast: Floats) -> pd.DataFrame:
             "lfcSE": test.lfc_se,
             "stat": test.stat,
             "pvalue": test.pvalue,
-            "padj": benjamini_hochberg(test.pvalue),
+            "padj": padj,
             "status": [Status(code).label for code in state.status],
             "iterations": state.iterations,
             "reason": [reasons.get(gene, "") for gene in range(len(outcome.genes))],
         }
     )
+
+
+def _filtered(pvalue: Floats, base_means: Floats, alpha: float) -> tuple[Floats, float]:
+    """Adjusted p-values after independent filtering over the genes that have a base mean, and its cutoff."""
+    known = ~np.isnan(base_means)
+    padj = np.full_like(pvalue, np.nan)
+    padj[known], cutoff = independent_filtering(pvalue[known], base_means[known], alpha)
+    return padj, cutoff
+
+
+def _final_score(config: Config, outcome: Outcome) -> dict[str, Any]:
+    """How far from settled the fitted genes are: the score at the final beta, in standard errors."""
+    state = outcome.fitted.state
+    genes = state.fitted
+    size = standard_score(state.beta[genes], state.score[genes], state.xtwx[genes], config.ridge)
+    size = size[np.isfinite(size)]
+    levels = {"median": 0.5, "99 %": 0.99, "largest": 1.0}
+    sizes = {name: float(np.quantile(size, q)) for name, q in levels.items()} if size.size else {}
+    return {"unit": "length of the next step, in standard errors of beta", "genes": int(size.size), **sizes}
 
 
 def _coefficients(outcome: Outcome) -> pd.DataFrame:
@@ -172,6 +197,9 @@ def _report(
         "size_factors": "median of ratios by secure sums" if config.size_factors is None else "brought by the sites",
         "dispersions": "method of moments by secure sums" if config.dispersions is None else "brought by the sites",
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
+        "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
+        "final_score": _final_score(config, outcome),
+        "refit": {"layer": config.refit_layer, "genes": len(config.refit_genes)} if config.refit_genes else None,
         "rounds": [
             {"round": told.round, "query": told.kind, "active_genes": told.active_genes, "parties": list(told.parties)}
             for told in outcome.rounds

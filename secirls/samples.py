@@ -6,6 +6,7 @@ Refuses to know: where the arrays came from, and who asks for sums over them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +16,10 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]
 
 LARGEST_COUNT = int(np.iinfo(np.int32).max)
+
+
+BLOCK_VALUES = 1 << 18
+"""Counts that are turned into float64 at a time, so that no site holds a second matrix: 2 MiB a copy."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,13 @@ class Samples:
     nll_constants: Floats | None = field(repr=False, default=None)
     """The part of each gene's negative log-likelihood that does not depend on beta, ``(genes,)``."""
 
+    replacement: Counts | None = field(repr=False, default=None)
+    """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
+
     def __post_init__(self) -> None:
         samples, genes = self.counts.shape
+        if self.replacement is not None and self.replacement.shape != self.counts.shape:
+            raise ValueError(f"replaced counts {self.replacement.shape} do not fit counts {self.counts.shape}")
         if not self.counts.flags.f_contiguous or self.counts.dtype != np.int32:
             object.__setattr__(self, "counts", np.asfortranarray(self.counts, dtype=np.int32))
         if self.design.shape[0] != samples or self.design.ndim != 2:
@@ -64,6 +74,12 @@ class Samples:
         """Columns of the design matrix."""
         return int(self.design.shape[1])
 
+    def gene_blocks(self) -> Iterator[slice]:
+        """Slices over genes of about `BLOCK_VALUES` counts each. A gene's sums don't depend on the block it is in."""
+        size = max(1, BLOCK_VALUES // max(self.n_samples, 1))
+        for start in range(0, self.n_genes, size):
+            yield slice(start, min(start + size, self.n_genes))
+
     def take(self, genes: NDArray[np.bool_]) -> Samples:
         """The same samples over a subset of genes, given as a mask ``(genes,)``."""
         if genes.all():
@@ -75,6 +91,7 @@ class Samples:
         return replace(
             self,
             counts=self.counts.T[genes].T,
+            replacement=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
         )

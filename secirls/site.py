@@ -57,6 +57,7 @@ class Site(Secret):
             config.layer,
             config.size_factors,
             config.dispersions,
+            config.refit_layer,
             frozenset(config.levels),
         )
         self._source = source
@@ -195,6 +196,7 @@ class Site(Secret):
 def _prepare(table: SiteTable, agreement: Agreement, site: str) -> Samples:
     """A site's arrays in the agreed design and gene order."""
     samples = Samples(agreement.design.matrix(table.obs), table.counts, table.size_factors, table.dispersions)
+    samples = replace(samples, replacement=table.replacement)
     if genes_digest(table.genes) == agreement.genes_digest:
         return samples
     if agreement.genes is None:
@@ -204,5 +206,6 @@ def _prepare(table: SiteTable, agreement: Agreement, site: str) -> Samples:
     return replace(
         samples,
         counts=samples.counts.T[order].T,
+        replacement=None if samples.replacement is None else samples.replacement.T[order].T,
         dispersions=None if samples.dispersions is None else samples.dispersions[order],
     )

@@ -36,6 +36,7 @@ class Reading:
     layer: str | None = None
     size_factors: str | None = None
     dispersions: str | None = None
+    refit_layer: str | None = None
     categorical: frozenset[str] = frozenset()
     """Variables whose levels are declared, read as text even where the column holds numbers."""
 
@@ -52,6 +53,8 @@ class SiteTable:
     variables: Mapping[str, Variable]
     size_factors: Floats | None = field(repr=False, default=None)
     dispersions: Floats | None = field(repr=False, default=None)
+    replacement: Counts | None = field(repr=False, default=None)
+    """Counts of the refit layer, as `counts`."""
 
 
 def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Reading) -> SiteTable:
@@ -72,6 +75,10 @@ def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Read
     _check_unique(genes, "var_names", "gene", where)
     _check_unique(samples, "obs_names", "sample", where, quote=False)
     counts = _counts(_matrix(adata, reading.layer, where), genes, _layer_name(reading.layer), where)
+    replacement = None
+    if reading.refit_layer is not None:
+        again = _matrix(adata, reading.refit_layer, where)
+        replacement = _counts(again, genes, _layer_name(reading.refit_layer), where)
     variables = {column: _variable(adata.obs, column, reading, where) for column in reading.variables}
     return SiteTable(
         genes,
@@ -80,6 +87,7 @@ def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Read
         variables,
         _positive(adata.obs, "obs", reading.size_factors, where),
         _positive(adata.var, "var", reading.dispersions, where),
+        replacement,
     )
 
 

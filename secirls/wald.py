@@ -80,6 +80,18 @@ def wald(beta: Floats, xtwx: Floats, contrast: Floats, ridge: float = 1e-6) -> W
     return WaldTest(estimate / LN2, error / LN2, stat, 2.0 * ndtr(-np.abs(stat)), reasons)
 
 
+def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-6) -> Floats:
+    """Length of the next step in standard errors, ``sqrt(g' inv(X'WX + ridge) g)`` with g = score - ridge beta.
+
+    ``(genes,)``; zero where beta is settled, NaN where there is no beta.
+    """
+    inverse, _ = inverses(xtwx, ridge)
+    with np.errstate(invalid="ignore", over="ignore"):
+        rest = score - ridge * beta
+        size: Floats = np.sqrt(np.maximum(np.einsum("gi,gij,gj->g", rest, inverse, rest), 0.0))
+    return size
+
+
 def benjamini_hochberg(pvalue: Floats) -> Floats:
     """Adjusted p-values (Benjamini and Hochberg 1995); NaN stays NaN and is not counted."""
     known = np.flatnonzero(~np.isnan(pvalue))

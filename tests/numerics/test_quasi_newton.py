@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from secirls import likelihood
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.kernels import clamped_log_mu
+from secirls.kernels import clamped_log_mu, summands
 from secirls.quasi_newton import CatchConfig, QuasiNewtonQuery, catch
 from secirls.query import QueryError
 from secirls.samples import Samples
@@ -187,3 +187,40 @@ def test_state_knows_its_masks(fit):
     np.testing.assert_array_equal(state.irls_mask, state.status == Status.ACTIVE)
     np.testing.assert_array_equal(state.irls_diverged_mask, state.status == Status.DIVERGED)
     assert sum(state.counts().values()) == 30
+
+
+def deserted():
+    """A gene with counts in 4 of 60 samples and a large dispersion: beta_0 lies where every mean is clamped."""
+    rng = np.random.default_rng(5)
+    n = 60
+    counts = np.zeros((n, 1), dtype=np.int32)
+    counts[[3, 20, 41, 54], 0] = 250, 900, 3000, 700
+    X = np.column_stack([np.ones(n), np.arange(n) % 2])
+    return Samples(X, counts, np.exp(0.1 * rng.normal(size=n)), np.array([40.0]))
+
+
+def caught_from_start(drive, samples, config):
+    status = np.zeros(1, dtype=np.int8)
+    asking = drive(samples)
+    state = asking(least_squares_start(status, samples.n_params, IrlsConfig()))
+    return state.start[0], asking(catch(state, config))
+
+
+def test_a_plateau_at_the_start_is_left_behind(drive):
+    samples = deserted()
+    start, state = caught_from_start(drive, samples, CatchConfig())
+    there = summands(samples, start[None, :], 0.5, right="score")
+    assert (there.right == 0).all()  # no slope at all: a descent from here alone goes nowhere
+    assert state.fitted.all()
+    assert state.nll[0] < there.nll[0] - 10
+    free = minimize(lambda beta: summands(samples, beta[None, :], 0.0).nll[0], start, method="Nelder-Mead")
+    assert state.nll[0] <= summands(samples, free.x[None, :], 0.5).nll[0] + 1e-6
+
+
+def test_correcting_the_information_settles_what_fisher_s_alone_does_not_soon(drive):
+    samples = deserted()
+    settings = {"min_mu": 0.0, "max_iter": 30}
+    _, corrected = caught_from_start(drive, samples, CatchConfig(**settings))
+    _, fisher = caught_from_start(drive, samples, CatchConfig(**settings, memory=0))
+    assert corrected.fitted.all()
+    assert not fisher.fitted.all() or fisher.iterations[0] > corrected.iterations[0]

@@ -1,0 +1,70 @@
+"""Refit mode: some genes fitted again on replaced counts, the rest of the fit kept.
+
+Promises: size factors, dispersions and base means stay as they were; a gene whose replaced counts are at too few
+sites is never asked about. Refuses to know: how the counts were replaced, protocols, sites.
+Love, Huber and Anders (2014), methods, automatic treatment of outliers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.normalisation import CensusQuery
+from secirls.quasi_newton import CatchConfig, catch
+from secirls.query import Algorithm, Mask, Query, QueryError
+from secirls.samples import Floats, Samples
+from secirls.status import Status
+
+
+@dataclass(frozen=True)
+class ReplaceCountsQuery(Query):
+    """Sites take the replaced counts of these genes for the rest of the fit, and confirm by being counted."""
+
+    kind: ClassVar[str] = "replace_counts"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"sites": (1,)}
+
+    def apply(self, samples: Samples) -> Samples:
+        """What the site keeps."""
+        if samples.replacement is None:
+            raise QueryError("this site has no replaced counts: its configuration names no refit layer")
+        counts = samples.counts.copy(order="F")
+        counts[:, self.genes] = samples.replacement[:, self.genes]
+        return replace(samples, counts=counts, nll_constants=None)
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        return {"sites": np.ones(1)}
+
+
+def refit(
+    state: State,
+    genes: Mask,
+    eligible: Callable[[Floats], NDArray[np.int8]],
+    plan: IrlsConfig,
+    catch_plan: CatchConfig,
+) -> Algorithm[State]:
+    """The state with some genes, ``(genes,)``, fitted again; genes that were never fitted stay as they are.
+
+    ``eligible`` gives the statuses genes begin with, from the number of sites that have counts for them.
+    """
+    genes = genes & ~np.isin(state.status, (Status.ALL_ZERO, Status.TOO_FEW_SITES))
+    if not genes.any():
+        return state
+    params = state.beta.shape[1]
+    yield ReplaceCountsQuery(genes)
+    census = yield CensusQuery(genes, params)
+    status = np.full(genes.size, Status.TOO_FEW_SITES, dtype=np.int8)
+    status[genes] = eligible(census["presence"])
+    again = yield from least_squares_start(status, params, plan)
+    again = yield from irls(again, plan)
+    again = yield from catch(again, catch_plan)
+    return state.replaced(again, genes)

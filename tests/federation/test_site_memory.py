@@ -1,0 +1,143 @@
+"""How much memory a whole fit needs where the data lie, and that blocks change no bit of any sum."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from secirls import samples as samples_module
+from secirls import site_file
+from secirls.dispersions import ResidualsQuery
+from secirls.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
+from secirls.simulate import simulate
+from secirls.site_file import Reading, read_site
+
+ROOT = Path(__file__).parents[2]
+GIB = 1 << 30
+
+MAKE = """
+import sys
+from pathlib import Path
+import anndata, numpy as np, pandas as pd
+folder, genes = Path(sys.argv[1]), int(sys.argv[2])
+rng = np.random.default_rng(0)
+mean = np.exp(rng.uniform(0, 7, genes))
+for name, samples in (("large", int(sys.argv[3])), ("small", 4), ("tiny", 4)):
+    counts = np.empty((samples, genes), dtype=np.int32)
+    for row in counts:
+        row[:] = rng.poisson(mean * rng.gamma(5, 0.2, genes))
+    obs = pd.DataFrame({"condition": ["c", "t"] * (samples // 2)}, index=[f"{name}{i}" for i in range(samples)])
+    anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(genes)])).write_h5ad(
+        folder / f"{name}.h5ad"
+    )
+"""
+
+FIT = """
+import json, resource, sys
+from pathlib import Path
+import secirls
+folder = Path(sys.argv[1])
+result = secirls.fit(
+    {name: folder / f"{name}.h5ad" for name in ("large", "small", "tiny")},
+    design="~ condition", protocol="pairwise", engine="local",
+)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"peak": peak, "status": result.report["status_counts"]}))
+"""
+
+
+def alone(code, *arguments):
+    """Run a program in a process of its own; gives its standard output."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
+    return subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT, env=env).stdout
+
+
+@pytest.mark.slow
+def test_a_large_site_stays_below_one_gibibyte_over_the_whole_fit(tmp_path):
+    alone(MAKE, tmp_path, 20_000, 2_000)
+    told = json.loads(alone(FIT, tmp_path).splitlines()[-1])
+    # The process holds the large site, two small ones and the aggregator, so it is an upper bound.
+    print(f"\n20,000 genes x 2,000 samples: {told['peak'] / GIB:.2f} GiB at the peak, {told['status']}")
+    assert sum(told["status"].values()) == 20_000
+    assert told["peak"] < GIB
+
+
+def queries(samples, genes):
+    """Every query of the rounds before IRLS, about some genes."""
+    rng = np.random.default_rng(1)
+    g, p = int(genes.sum()), samples.n_params
+    means, slopes = rng.uniform(1, 50, samples.n_genes), rng.normal(size=(samples.n_genes, p))
+    none = np.zeros(0)
+    return [
+        CensusQuery(genes, p),
+        LogCountsQuery(genes),
+        NormalisedQuery(genes, none, none.astype(bool), p),
+        ResidualsQuery(genes, means[genes], np.ascontiguousarray(slopes[genes])),
+    ], g
+
+
+def sums(samples, genes):
+    asked, _ = queries(samples, genes)
+    return {f"{q.kind} {name}": array for q in asked for name, array in q.summands(samples.take(genes), 3).items()}
+
+
+def test_a_block_and_the_genes_beside_a_gene_change_no_bit(monkeypatch):
+    made = simulate(700, 37, seed=2).samples
+    everything = np.ones(700, dtype=bool)
+    whole = sums(made, everything)
+    for block in (1, 37 * 5, 1 << 30):
+        monkeypatch.setattr(samples_module, "BLOCK_VALUES", block)
+        for name, array in sums(made, everything).items():
+            assert np.array_equal(array, whole[name]), name
+    some = np.random.default_rng(3).random(700) < 0.3
+    for name, array in sums(made, some).items():
+        same = whole[name][some] if array.shape[0] == some.sum() else whole[name]
+        assert np.array_equal(array, same), name
+
+
+def test_threads_change_no_bit(tmp_path):
+    code = """
+import hashlib, sys
+sys.path.insert(0, sys.argv[1])
+import numpy as np
+from test_site_memory import sums
+from secirls.simulate import simulate
+made = simulate(3000, 150, seed=2).samples
+digest = hashlib.sha256()
+for name, array in sorted(sums(made, np.ones(3000, dtype=bool)).items()):
+    digest.update(np.ascontiguousarray(array).tobytes())
+print(digest.hexdigest())
+"""
+    found = set()
+    for threads in ("1", "2"):
+        os.environ["OPENBLAS_NUM_THREADS"] = threads
+        try:
+            found.add(alone(code, Path(__file__).parent))
+        finally:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32, np.float64])
+def test_dense_and_sparse_counts_read_the_same(make, dtype, monkeypatch, tmp_path):
+    import anndata
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(1.0, size=(9, 50)).astype(dtype)
+    obs = pd.DataFrame({"condition": ["c", "t", "c"] * 3}, index=[f"s{i}" for i in range(9)])
+    data = anndata.AnnData(make(counts), obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(50)]))
+    data.write_h5ad(tmp_path / "a.h5ad")
+    monkeypatch.setattr(site_file, "BLOCK_GENES", 7)
+    for source in (data, tmp_path / "a.h5ad"):
+        table = read_site("a", source, Reading(("condition",)))
+        assert table.counts.dtype == np.int32
+        assert table.counts.flags.f_contiguous
+        assert np.array_equal(table.counts, counts)
