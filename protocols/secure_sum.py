@@ -60,17 +60,21 @@ class PeerError(SecureSumError):
 
 
 class DropoutError(SecureSumError):
-    """Too few parties answered for the sum to be opened. Nothing was learned from those who did."""
+    """Too few parties answered for the sum to be opened. Nothing was learned from those who did.
 
-    def __init__(self, silent: tuple[PartyId, ...], present: int, threshold: int) -> None:
+    ``where`` says among whom, if not among all.
+    """
+
+    def __init__(self, silent: tuple[PartyId, ...], present: int, threshold: int, where: str = "") -> None:
         names = ", ".join(silent) or "nobody"
-        super().__init__(f"silent: {names}; {present} answered, {threshold} are needed to open the sum")
+        super().__init__(f"silent: {names}; {present} answered, {threshold} are needed{where} to open the sum")
         self.silent = silent
         self.present = present
         self.threshold = threshold
+        self.where = where
 
-    def __reduce__(self) -> tuple[type[DropoutError], tuple[tuple[str, ...], int, int]]:
-        return type(self), (self.silent, self.present, self.threshold)
+    def __reduce__(self) -> tuple[type[DropoutError], tuple[tuple[str, ...], int, int, str]]:
+        return type(self), (self.silent, self.present, self.threshold, self.where)
 
 
 class IntegrityError(SecureSumError):
