@@ -128,8 +128,8 @@ class PairwiseParty(Secret):
         place = (context.round, context.attempt)
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
         self._waiting[context.digest] = _Waiting(shares[self.me])
-        payload = Payload(memoryview(ring.to_bytes(masked)), commit(seed, self.me, context), boxes)
-        return self._seat.sign(b"payload", context, payload.pack())
+        payload = Payload(ring.view(masked), commit(seed, self.me, context), boxes)
+        return self._seat.sign(b"payload", context, *payload.pieces())
 
     def assist(self, request: bytes, context: Context) -> bytes:
         """Sign the set of those present, or release the shares that open the sum over that set.

@@ -56,9 +56,9 @@ class Payload:
     boxes: Mapping[PartyId, bytes]
     """By recipient: the sender's neighbours in the cohort."""
 
-    def pack(self) -> bytes:
-        """Vector, commitment, boxes in the recipients' order."""
-        return b"".join((self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes))))
+    def pieces(self) -> tuple[bytes | memoryview, ...]:
+        """Vector, commitment, boxes in the recipients' order: the body, not yet put together."""
+        return (self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes)))
 
     @classmethod
     def read(cls, body: memoryview, sender: PartyId, context: Context, near: tuple[PartyId, ...]) -> Payload:

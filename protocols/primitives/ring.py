@@ -100,7 +100,12 @@ def warm_up() -> None:
 
 def to_bytes(vector: Vector) -> bytes:
     """Little-endian limbs, lowest first: 8 * values * limbs bytes."""
-    return np.ascontiguousarray(vector, dtype="<u8").tobytes()
+    return view(vector).tobytes()
+
+
+def view(vector: Vector) -> memoryview:
+    """What `to_bytes` gives, without the copy: it changes with the vector."""
+    return np.ascontiguousarray(vector, dtype="<u8").reshape(-1).view(np.uint8).data
 
 
 def from_bytes(data: bytes | memoryview, values: int, limbs: int) -> Vector:

@@ -85,10 +85,10 @@ def lying_signer(monkeypatch, kinds, change):
     """The liar's own messages of these kinds are changed before they are signed: past the signature, to the parser."""
     real = session.sign_message
 
-    def sign(identity, kind, sender, binding, body):
+    def sign(identity, kind, sender, binding, *body):
         if sender == LIAR and kind in kinds:
-            body = changed(bytes(body), change)
-        return real(identity, kind, sender, binding, body)
+            body = (changed(b"".join(body), change),)
+        return real(identity, kind, sender, binding, *body)
 
     monkeypatch.setattr(session, "sign_message", sign)
 
