@@ -142,13 +142,39 @@ def test_the_bound_on_colluders_is_that_of_the_paper():
             assert not 2 * threshold > parties + allowed + 1
 
 
-@pytest.mark.parametrize("arguments", [["plain"], ["additive"], ["pairwise", "--silent", "site-2", "--consistency"]])
+@pytest.mark.parametrize(
+    "arguments", [["plain"], ["additive"], ["pairwise"], ["pairwise", "--silent", "site-2", "--consistency"]]
+)
 def test_the_page_plays_a_sum_and_prints_its_messages(arguments, capsys):
     run.main([*arguments, "--values", "10"])
     printed = capsys.readouterr().out
-    assert "hello    site-1" in printed
-    assert "the opened sum equals the ring sum over site-1," in printed
+    assert "hello: each party publishes a nonce" in printed
+    assert "site-1 -> aggregator" in printed
+    assert "Opened: the sum equals the ring sum over site-1," in printed
     assert "DIFFERS" not in printed
+    assert ("asks everyone to sign that" in printed) == ("--consistency" in arguments)
+    assert "The aggregator: " in printed
+    for sentence in claims.claim(arguments[0], 4, Settings(consistency="--consistency" in arguments)):
+        assert sentence in printed
+    if "--consistency" in arguments:
+        assert "request, a second trip" in printed
+        assert "silent: site-2" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["additive", "--silent", "site-2"], "silent: site-2"),
+        (["--parties", "2"], "at least 3"),
+        (["--silent", "site-9"], "the parties are site-1"),
+        (["--parties", "9", "--neighbours", "5"], "even number"),
+    ],
+)
+def test_the_page_says_why_a_sum_does_not_open(arguments, reason, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.main([*arguments, "--values", "3"])
+    assert stop.value.code == 2
+    assert reason in capsys.readouterr().err
 
 
 def test_an_unknown_protocol_is_refused_by_name():
