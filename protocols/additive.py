@@ -111,7 +111,7 @@ class AdditiveParty(Secret):
                 raise PeerError(AGGREGATOR, f"the request's box from {peer}: {error}") from None
         self._own_shares[context.digest] = None
         ring.mask_into(share, plus=seeds, minus=(), prg=self._settings.prg)
-        return self._seat.sign(b"reply", context, ring.to_bytes(share))
+        return self._seat.sign(b"reply", context, ring.view(share))
 
 
 @dataclass(frozen=True)

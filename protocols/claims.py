@@ -6,8 +6,11 @@ can't keep is refused with the reason. Refuses to know: policy; who may ask, and
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from protocols.choice import NAMES
-from protocols.secure_sum import MisuseError
+from protocols.neighbours import degree_for, share_threshold
+from protocols.secure_sum import MINIMUM_PARTIES, MisuseError
 from protocols.settings import Settings
 
 ALWAYS = (
@@ -40,11 +43,83 @@ def claim(protocol: str, parties: int, settings: Settings) -> tuple[str, ...]:
     if protocol == "additive":
         sentences = _additive(parties)
     elif protocol == "pairwise":
-        sentences = _pairwise(parties, threshold, settings.consistency)
+        sentences = _pairwise(parties, threshold, settings)
     else:
         sentences = _paillier(parties, threshold, settings)
     two = ("With two sites, each learns the other's numbers by subtracting its own.",) if parties == 2 else ()
     return (*sentences, *two, *ALWAYS)
+
+
+def plan(
+    protocol: str, parties: int, settings: Settings, colluders: int = 0, dropouts: int = 0
+) -> tuple[Settings, tuple[str, ...]]:
+    """Settings under which so many may collude with the aggregator and so many fall silent, and their claim.
+
+    Where the settings name no threshold, the smallest that does is taken. With ``consistency`` the aggregator may
+    break the protocol. Raises `MisuseError` with the reason where it can't be.
+    """
+    if colluders < 0 or dropouts < 0:
+        raise MisuseError("a number of colluding or silent sites can't be below zero")
+    claim(protocol, parties, replace(settings, threshold=parties))
+    if protocol == "plain":
+        if colluders:
+            raise MisuseError("plain hides nothing: the aggregator needs nobody to collude with")
+        return settings, claim(protocol, parties, settings)
+    if parties - colluders - dropouts < 2:
+        raise MisuseError(
+            f"with {colluders} of {parties} sites colluding and {dropouts} silent, fewer than two are left to hide "
+            "each other: the sum minus what the colluders know would be one site's numbers"
+        )
+    if protocol == "additive":
+        if dropouts:
+            raise MisuseError("an additive sum opens only if every site answers: take pairwise if some may be silent")
+        return settings, claim(protocol, parties, settings)
+    if settings.threshold is not None:
+        settings.threshold_for(parties)
+        candidates = [settings.threshold]
+    else:
+        candidates = list(range(2 if settings.allow_two else MINIMUM_PARTIES, parties + 1))
+    reasons = [
+        _obstacle(protocol, parties, replace(settings, threshold=each), colluders, dropouts) for each in candidates
+    ]
+    if "" in reasons:
+        settings = replace(settings, threshold=candidates[reasons.index("")])
+        return settings, claim(protocol, parties, settings)
+    if len(reasons) == 1:
+        raise MisuseError(reasons[0])
+    steps = [f"{each}: {why}" for each, why in zip(candidates, reasons, strict=True)]
+    turn = next((i for i in range(1, len(reasons)) if _kind(reasons[i]) != _kind(reasons[0])), len(reasons) - 1)
+    raise MisuseError(f"no threshold serves {parties} sites. {steps[turn - 1]}. {steps[turn]}")
+
+
+def most_silent(parties: int, settings: Settings) -> int:
+    """How many sites may be silent, no matter which, for a pairwise sum to open still."""
+    threshold, degree = settings.threshold_for(parties), degree_for(settings, parties)
+    if degree == parties - 1:
+        return parties - threshold
+    return max(min(parties - threshold, degree - share_threshold(threshold, parties, degree)), 0)
+
+
+def _obstacle(protocol: str, parties: int, settings: Settings, colluders: int, dropouts: int) -> str:
+    """Why these settings do not bear so many colluding and so many silent; empty if they do."""
+    threshold = settings.threshold_for(parties)
+    pairwise = protocol == "pairwise"
+    alone = share_threshold(threshold, parties, degree_for(settings, parties)) if pairwise else threshold
+    if colluders >= alone:
+        return f"{colluders} colluding sites reach the {alone} whose shares or signatures open a sum: too low"
+    if pairwise and settings.consistency and colluders > active_colluders(parties, threshold):
+        return (
+            f"against an aggregator that breaks the protocol 2 * threshold > sites + colluders is needed, and "
+            f"{2 * threshold} > {parties} + {colluders} does not hold: too low"
+        )
+    silent = most_silent(parties, settings) if pairwise else parties - threshold
+    if dropouts > silent:
+        return f"with {dropouts} sites silent a sum need not open, only with up to {silent}: too high"
+    return ""
+
+
+def _kind(reason: str) -> str:
+    return reason.rpartition(": ")[2]
 
 
 def active_colluders(parties: int, threshold: int) -> int:
@@ -60,18 +135,20 @@ def _additive(parties: int) -> tuple[str, ...]:
     )
 
 
-def _pairwise(parties: int, threshold: int, consistency: bool) -> tuple[str, ...]:
-    colluders = active_colluders(parties, threshold)
-    if consistency and colluders < 0:
+def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
+    degree = degree_for(settings, parties)
+    alone = share_threshold(threshold, parties, degree)
+    colluders = min(active_colluders(parties, threshold), alone - 1)
+    if settings.consistency and colluders < 0:
         raise MisuseError(
             f"threshold {threshold} of {parties} sites protects nobody from an active aggregator: consistency needs "
             f"2 * threshold > sites, that is at least {parties // 2 + 1}"
         )
     passive = (
         "An aggregator that follows the protocol learns the sum over the sites that answered, which sites those "
-        f"are, and nothing else, as long as fewer than {threshold} of {parties} sites collude with it."
+        f"are, and nothing else, as long as fewer than {alone} of {parties} sites collude with it."
     )
-    if consistency:
+    if settings.consistency:
         active = (
             "The same holds against an aggregator that breaks the protocol in any way, if at most "
             f"{colluders} of the sites collude with it."
@@ -81,7 +158,19 @@ def _pairwise(parties: int, threshold: int, consistency: bool) -> tuple[str, ...
             "Sites do not compare notes on who answered: an aggregator that breaks the protocol may open a sum over "
             "fewer sites than the threshold."
         )
-    return (passive, active, f"If fewer than {threshold} of {parties} sites answer, the sum does not open.")
+    opens = f"If fewer than {threshold} of {parties} sites answer, the sum does not open."
+    if degree == parties - 1:
+        return (passive, active, opens)
+    few = (
+        f"Each site shares masks with {degree} others, drawn from the session and the roster: {alone} of these and "
+        "itself open its secrets. No site helps to open a sum over sites that fewer than that many colluding ones "
+        "could split into parts."
+    )
+    where = (
+        f"With up to {most_silent(parties, settings)} sites silent the sum opens, no matter which; with more it "
+        "depends on whose neighbours they are."
+    )
+    return (passive, active, opens, few, where)
 
 
 def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:

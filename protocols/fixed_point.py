@@ -20,6 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.primitives import ring
 from protocols.primitives.keys import parts
 from protocols.secure_sum import IntegrityError, MisuseError, Vector, sha256
 
@@ -163,6 +164,7 @@ def warm_up() -> None:
     """Compile the long-vector passes, or load them from the cache."""
     layout = Layout((Field("warm", (COMPILED_FROM,), 1.0),))
     layout.decode(layout.encode({"warm": np.zeros(COMPILED_FROM)}), 1)
+    ring.warm_up()
 
 
 def largest_bound(parties: int, fraction_bits: int = FRACTION_BITS, limbs: int = 2) -> float:

@@ -54,19 +54,19 @@ class Payload:
     masked: memoryview
     commitment: bytes
     boxes: Mapping[PartyId, bytes]
-    """By recipient: everybody in the cohort but the sender."""
+    """By recipient: the sender's neighbours in the cohort."""
 
-    def pack(self) -> bytes:
-        """Vector, commitment, boxes in the recipients' order."""
-        return b"".join((self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes))))
+    def pieces(self) -> tuple[bytes | memoryview, ...]:
+        """Vector, commitment, boxes in the recipients' order: the body, not yet put together."""
+        return (self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes)))
 
     @classmethod
-    def read(cls, body: memoryview, sender: PartyId, context: Context) -> Payload:
-        """Parse a payload whose signature was checked."""
+    def read(cls, body: memoryview, sender: PartyId, context: Context, near: tuple[PartyId, ...]) -> Payload:
+        """Parse a payload whose signature was checked; ``near`` are the sender's neighbours in the cohort."""
         reader = _Reader(body, sender, "payload")
         masked = reader.take(8 * context.limbs * context.values)
         commitment = bytes(reader.take(KEY_BYTES))
-        boxes = {peer: bytes(reader.take(SEED_BOX_BYTES)) for peer in context.cohort if peer != sender}
+        boxes = {peer: bytes(reader.take(SEED_BOX_BYTES)) for peer in near}
         reader.end()
         return cls(masked, commitment, boxes)
 
@@ -92,8 +92,8 @@ class Request:
         return b"".join((head, pack_set(self.signatures, cohort), *signatures, *boxes))
 
     @classmethod
-    def read(cls, message: bytes, recipient: PartyId, cohort: tuple[PartyId, ...], rounds: int) -> Request:
-        """Parse the collector's request."""
+    def read(cls, message: bytes, near: tuple[PartyId, ...], cohort: tuple[PartyId, ...], rounds: int) -> Request:
+        """Parse the collector's request; ``near`` are the recipient's neighbours in the cohort."""
         reader = _Reader(memoryview(message), AGGREGATOR, "request")
         leg = bytes(reader.take(1))[0]
         if leg not in tuple(Leg):
@@ -103,39 +103,38 @@ class Request:
         if leg == Leg.RELEASE:
             signers = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
             signatures = {party: bytes(reader.take(SIGNATURE_BYTES)) for party in signers}
-            for peer in cohort:
-                if peer != recipient:
-                    length = SEED_BOX_BYTES if peer in present else key_box_bytes(rounds)
-                    boxes[peer] = bytes(reader.take(length))
+            for peer in near:
+                length = SEED_BOX_BYTES if peer in present else key_box_bytes(rounds)
+                boxes[peer] = bytes(reader.take(length))
         reader.end()
         return cls(Leg(leg), present, signatures, boxes)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """The set a party agreed to and one share for each of the cohort: of its seed or of its mask key."""
+    """The set a party agreed to, and one share for itself and each neighbour: of a seed or of a mask key."""
 
     present: tuple[PartyId, ...]
     shares: Mapping[PartyId, bytes]
 
     def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
         """Set, shares in the cohort's order."""
-        return pack_set(self.present, cohort) + b"".join(self.shares[party] for party in cohort)
+        return pack_set(self.present, cohort) + b"".join(self.shares[party] for party in sorted(self.shares))
 
     @classmethod
-    def read(cls, body: memoryview, sender: PartyId, cohort: tuple[PartyId, ...]) -> Reply:
-        """Parse a reply whose signature was checked."""
+    def read(cls, body: memoryview, sender: PartyId, cohort: tuple[PartyId, ...], owners: tuple[PartyId, ...]) -> Reply:
+        """Parse a reply whose signature was checked; ``owners`` are the sender and its neighbours, sorted."""
         reader = _Reader(body, sender, "reply")
         present = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, sender)
-        shares = {party: bytes(reader.take(SHARE_BYTES)) for party in cohort}
+        shares = {party: bytes(reader.take(SHARE_BYTES)) for party in owners}
         reader.end()
         return cls(present, shares)
 
 
-def grant_boxes(body: memoryview, sender: PartyId, members: tuple[PartyId, ...], rounds: int) -> dict[PartyId, bytes]:
-    """A grant's boxes by recipient: everybody in the batch but the sender, in order."""
+def grant_boxes(body: memoryview, sender: PartyId, near: tuple[PartyId, ...], rounds: int) -> dict[PartyId, bytes]:
+    """A grant's boxes by recipient: the sender's neighbours in the batch, in order."""
     reader = _Reader(body, sender, "grant")
-    boxes = {peer: bytes(reader.take(key_box_bytes(rounds))) for peer in members if peer != sender}
+    boxes = {peer: bytes(reader.take(key_box_bytes(rounds))) for peer in near}
     reader.end()
     return boxes
 

@@ -14,12 +14,23 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-import numpy as np
-
 from protocols.choice import NAMES, helpers, make_collector, make_party
+from protocols.claims import claim
 from protocols.primitives import ring
 from protocols.primitives.keys import Entropy, Identity
-from protocols.secure_sum import AGGREGATOR, Collector, Context, Party, PartyId, Pending, Total, Vector, sha256
+from protocols.secure_sum import (
+    AGGREGATOR,
+    Collector,
+    Context,
+    DropoutError,
+    MisuseError,
+    Party,
+    PartyId,
+    Pending,
+    Total,
+    Vector,
+    sha256,
+)
 from protocols.session import Roster
 from protocols.settings import Settings
 
@@ -188,28 +199,37 @@ def tape(label: str) -> Callable[[PartyId], Entropy]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Play one sum and print every message's leg, party and size."""
+    """Play one sum on a page: every leg with its messages, and what each role knows afterwards."""
     parser = argparse.ArgumentParser(prog="python -m protocols.run", description=main.__doc__)
     parser.add_argument("protocol", nargs="?", default="pairwise", choices=NAMES)
     parser.add_argument("--parties", type=int, default=4)
     parser.add_argument("--values", type=int, default=1000)
     parser.add_argument("--silent", default="", help="a party that falls silent before its payload, such as site-2")
     parser.add_argument("--consistency", action="store_true", help="sign who is present before shares are released")
+    parser.add_argument("--neighbours", type=int, help="with how many others each party shares masks")
     chosen = parser.parse_args(arguments)
+    from protocols.lesson import lesson
 
     sites = [f"site-{number}" for number in range(1, chosen.parties + 1)]
+    if chosen.silent and chosen.silent not in sites:
+        parser.error(f"--silent {chosen.silent}: the parties are {', '.join(sites)}")
     vectors = {site: ring.expand(secrets.token_bytes(32), chosen.values, 2) for site in sites}
-    table = sit_down(chosen.protocol, sites, Settings(consistency=chosen.consistency))
-    table.silent = {"payload": [chosen.silent]} if chosen.silent else {}
-    meet(table)
-    total = add_up(table, vectors)
-
-    for message in table.messages:
-        arrow = "->" if message.leg != "request" else "<-"
-        print(f"{message.leg:8} {message.party:12} {arrow} {AGGREGATOR} {len(message.data):12,} bytes")  # noqa: T201
-    exact = np.array_equal(total.vector, ring.total_of((vectors[p] for p in total.parties), chosen.values, 2))
-    verdict = "equals" if exact else "DIFFERS FROM"
-    print(f"the opened sum {verdict} the ring sum over {', '.join(total.parties)}")  # noqa: T201
+    settings = Settings(consistency=chosen.consistency, neighbours=chosen.neighbours)
+    try:
+        told = claim(chosen.protocol, chosen.parties, settings)
+        table = sit_down(chosen.protocol, sites, settings)
+        table.silent = {"payload": [chosen.silent]} if chosen.silent else {}
+        meet(table)
+        total = add_up(table, vectors)
+    except (MisuseError, DropoutError) as refusal:
+        parser.exit(2, f"{parser.prog}: {refusal}\n")
+    for line in (
+        *lesson(table, vectors, total),
+        "",
+        "What is promised, and what is not:",
+        *(f"    {sentence}" for sentence in told),
+    ):
+        print(line)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, TypeAlias
@@ -60,17 +60,21 @@ class PeerError(SecureSumError):
 
 
 class DropoutError(SecureSumError):
-    """Too few parties answered for the sum to be opened. Nothing was learned from those who did."""
+    """Too few parties answered for the sum to be opened. Nothing was learned from those who did.
 
-    def __init__(self, silent: tuple[PartyId, ...], present: int, threshold: int) -> None:
+    ``where`` says among whom, if not among all.
+    """
+
+    def __init__(self, silent: tuple[PartyId, ...], present: int, threshold: int, where: str = "") -> None:
         names = ", ".join(silent) or "nobody"
-        super().__init__(f"silent: {names}; {present} answered, {threshold} are needed to open the sum")
+        super().__init__(f"silent: {names}; {present} answered, {threshold} are needed{where} to open the sum")
         self.silent = silent
         self.present = present
         self.threshold = threshold
+        self.where = where
 
-    def __reduce__(self) -> tuple[type[DropoutError], tuple[tuple[str, ...], int, int]]:
-        return type(self), (self.silent, self.present, self.threshold)
+    def __reduce__(self) -> tuple[type[DropoutError], tuple[tuple[str, ...], int, int, str]]:
+        return type(self), (self.silent, self.present, self.threshold, self.where)
 
 
 class IntegrityError(SecureSumError):
@@ -192,12 +196,19 @@ class Collector(Protocol):
         ...
 
 
-def sha256(label: bytes, *parts: bytes | memoryview) -> bytes:
-    """Digest of a label and parts, every one length-prefixed so that no two lists collide."""
+def sha256(label: bytes, *parts: bytes | memoryview, last: Sequence[bytes | memoryview] | None = None) -> bytes:
+    """Digest of a label and parts, every one length-prefixed so that no two lists collide.
+
+    ``last`` is one further part in pieces, so that a long one need not be put together first.
+    """
     digest = hashlib.sha256()
     for part in (label, *parts):
         digest.update(struct.pack("<Q", len(part)))
         digest.update(part)
+    if last is not None:
+        digest.update(struct.pack("<Q", sum(map(len, last))))
+        for piece in last:
+            digest.update(piece)
     return digest.digest()
 
 

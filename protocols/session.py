@@ -70,9 +70,9 @@ class Roster:
             raise MisuseError("a roster is a JSON object from names to hexadecimal Ed25519 keys") from None
 
 
-def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, body: bytes) -> bytes:
-    """A body with its signature: what a party sends. ``binding`` is what both ends already know."""
-    return body + identity.sign(_signed_text(kind, sender, binding, body))
+def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
+    """A body, given in pieces, with its signature: what a party sends. ``binding`` is what both ends already know."""
+    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, *body))))
 
 
 def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
@@ -88,8 +88,8 @@ def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, m
     return body
 
 
-def _signed_text(kind: bytes, sender: PartyId, binding: bytes, body: bytes | memoryview) -> bytes:
-    return sha256(b"secirls message v1", kind, sender.encode(), binding, body)
+def _signed_text(kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
+    return sha256(b"secirls message v1", kind, sender.encode(), binding, last=body)
 
 
 @dataclass(frozen=True)
@@ -178,9 +178,9 @@ class Seat(Secret):
             raise MisuseError(f"the hello of {self.me} was replaced on its way")
         return greetings
 
-    def sign(self, kind: bytes, context: Context, body: bytes) -> bytes:
-        """A signed message of this sum."""
-        return sign_message(self._identity, kind, self.me, context.digest, body)
+    def sign(self, kind: bytes, context: Context, *body: bytes | memoryview) -> bytes:
+        """A signed message of this sum; the body may come in pieces."""
+        return sign_message(self._identity, kind, self.me, context.digest, *body)
 
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""

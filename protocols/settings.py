@@ -33,13 +33,21 @@ class Settings:
     """How Paillier ciphertexts are randomised."""
     insecure_test_keys: bool = False
     """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
+    neighbours: int | None = None
+    """With how many others a party shares pairwise masks; ``None`` means all of up to 50 parties, and beyond as
+    many as `protocols.neighbours.default_degree` says."""
     allow_two: bool = False
     """Let two parties sum: each then learns the other's vector by subtraction."""
 
+    @property
+    def agreed(self) -> dict[str, object]:
+        """What the parties' agreement names: every setting, and `neighbours` only where it is set."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("neighbours", None)}
+
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over every setting."""
-        return sha256(b"secirls settings v1", json.dumps(asdict(self), sort_keys=True).encode())
+        """SHA-256 over what is agreed."""
+        return sha256(b"secirls settings v1", json.dumps(self.agreed, sort_keys=True).encode())
 
     def threshold_for(self, parties: int) -> int:
         """The threshold among that many parties: as set, or just above two thirds of them.

@@ -153,6 +153,23 @@ def fit(
     threshold: Annotated[
         int | None, typer.Option(help="Sites that must answer for a sum to open. Default: just above two thirds.")
     ] = None,
+    consistency: Annotated[
+        bool | None,
+        typer.Option(
+            "--consistency/--no-consistency",
+            help="Show all sites who signed the set of present ones before a sum is opened. Default: no.",
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int | None,
+        typer.Option(help="Sites that each site shares masks with. Default: all of up to 50, then a part of them."),
+    ] = None,
+    prg: Annotated[
+        str | None, typer.Option(help="Keystream of masks: aes-256-ctr or chacha20. Default: aes-256-ctr.")
+    ] = None,
+    rounds_per_batch: Annotated[
+        int | None, typer.Option(help="Rounds that mask keys are published for at a time. Default: 32.")
+    ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
     roster: Annotated[
         Path | None,
@@ -197,6 +214,10 @@ def fit(
         "refit_genes": None if refit_genes is None else _names(refit_genes),
         "kernel": kernel,
         "threshold": threshold,
+        "consistency": consistency,
+        "neighbours": neighbours,
+        "prg": prg,
+        "rounds_per_batch": rounds_per_batch,
         "key_bits": key_bits,
     }
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
@@ -281,6 +302,30 @@ def simulate(
     paths = write_simulated(out, sites=sites, samples=samples, genes=genes, seed=seed)
     words = " ".join(f"--site {name}={path}" for name, path in paths.items())
     say(f"secirls fit {words} --design '~ condition' --out {out / 'fit'}")
+
+
+@app.command()
+def claim(
+    sites: Annotated[int, typer.Option(help="Number of sites.")],
+    protocol: Annotated[str, typer.Option(help="plain, additive, pairwise or paillier.")] = "pairwise",
+    threshold: Annotated[
+        int | None, typer.Option(help="Sites that must answer. Default: the smallest that bears what is asked.")
+    ] = None,
+    colluders: Annotated[int, typer.Option(help="Sites that may pool what they know with the aggregator.")] = 0,
+    dropouts: Annotated[int, typer.Option(help="Sites that may fall silent.")] = 0,
+    consistency: Annotated[bool, typer.Option("--consistency", help="The aggregator may break the protocol.")] = False,
+    neighbours: Annotated[int | None, typer.Option(help="Sites that each site shares masks with.")] = None,
+) -> None:
+    """Say exactly what a protocol promises so many sites, or why it can't."""
+    from protocols.claims import plan
+    from protocols.settings import Settings
+
+    asked = Settings(threshold=threshold, consistency=consistency, neighbours=neighbours)
+    settings, sentences = plan(protocol, sites, asked, colluders, dropouts)
+    if settings.threshold is not None:
+        say(f"--threshold {settings.threshold}" + (" --consistency" if consistency else ""))
+    for sentence in sentences:
+        say(f"* {sentence}")
 
 
 keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)

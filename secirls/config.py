@@ -84,6 +84,10 @@ class Config(_Frozen):
     """How many sites must answer for a sum to open; just above two thirds if not given."""
     consistency: bool = False
     """Show signatures on the set of present sites before shares are released (one more trip)."""
+    neighbours: int | None = Field(default=None, ge=4)
+    """With how many others a site shares pairwise masks; all of up to 50 sites, then some, if not given."""
+    prg: Literal["aes-256-ctr", "chacha20"] = "aes-256-ctr"
+    """Keystream of masks and shares."""
     key_bits: int = 3072
     """Paillier modulus."""
     obfuscation: Literal["djn", "short", "textbook"] = "djn"
@@ -139,6 +143,8 @@ class Config(_Frozen):
             threshold=self.threshold,
             rounds_per_batch=self.rounds_per_batch,
             consistency=self.consistency,
+            neighbours=self.neighbours,
+            prg=self.prg,
             key_bits=self.key_bits,
             obfuscation=self.obfuscation,
         )

@@ -19,6 +19,9 @@ Prg: TypeAlias = Literal["aes-256-ctr", "chacha20"]
 CHUNK_BYTES = 1 << 17
 """Keystream is made and used in pieces that stay in the cache."""
 
+COMPILED_FROM = 4096
+"""Values of two limbs from which a compiled pass pays; below it nothing is compiled or loaded."""
+
 _ZEROS = bytes(CHUNK_BYTES)
 _MOST_OWED = 100
 """So many carries are counted in a signed byte before they are settled."""
@@ -31,6 +34,11 @@ def zeros(values: int, limbs: int) -> Vector:
 
 def add_into(total: Vector, addend: Vector) -> None:
     """``total += addend`` modulo 2^(64 limbs), in place; the two are different arrays."""
+    if _compiles(total) and addend.flags.c_contiguous:
+        from protocols.primitives import compiled_masks
+
+        compiled_masks.add_into(total.reshape(-1), addend.reshape(-1))
+        return
     for piece in _pieces(len(total), total.shape[1]):
         _add_piece(total[piece], addend[piece])
 
@@ -70,6 +78,9 @@ def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg:
     """
     streams = [(_keystream(key, prg), False) for key in plus] + [(_keystream(key, prg), True) for key in minus]
     values, limbs = total.shape
+    if _compiles(total):
+        _mask_compiled(total, streams)
+        return
     stretch = np.empty((min(values, CHUNK_BYTES // (8 * limbs)), limbs), dtype="<u8")
     carry, owed = np.empty(stretch.shape, dtype=np.bool_), np.empty(stretch.shape, dtype=np.int8)
     for piece in _pieces(values, limbs):
@@ -79,9 +90,22 @@ def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg:
             _mask_piece(part, streams[first : first + _MOST_OWED], stretch[used], carry[used], owed[used])
 
 
+def warm_up() -> None:
+    """Compile the passes over long vectors, or load them from the cache."""
+    total = zeros(COMPILED_FROM, 2)
+    add_into(total, from_bytes(to_bytes(total), COMPILED_FROM, 2))
+    add_into(total, total.copy())
+    mask_into(total, [bytes(32)], [bytes(32)])
+
+
 def to_bytes(vector: Vector) -> bytes:
     """Little-endian limbs, lowest first: 8 * values * limbs bytes."""
-    return np.ascontiguousarray(vector, dtype="<u8").tobytes()
+    return view(vector).tobytes()
+
+
+def view(vector: Vector) -> memoryview:
+    """What `to_bytes` gives, without the copy: it changes with the vector."""
+    return np.ascontiguousarray(vector, dtype="<u8").reshape(-1).view(np.uint8).data
 
 
 def from_bytes(data: bytes | memoryview, values: int, limbs: int) -> Vector:
@@ -89,6 +113,11 @@ def from_bytes(data: bytes | memoryview, values: int, limbs: int) -> Vector:
     if len(data) != 8 * values * limbs:
         raise ValueError(f"{len(data)} bytes can't be {values} ring elements of {limbs} limbs")
     return np.frombuffer(data, dtype="<u8").reshape(values, limbs).astype(np.uint64, copy=False)
+
+
+def _compiles(total: Vector) -> bool:
+    """Whether a vector is long enough, and laid out, for the compiled passes."""
+    return total.shape[1] == 2 and len(total) >= COMPILED_FROM and total.flags.c_contiguous
 
 
 def _pieces(values: int, limbs: int) -> Iterator[slice]:
@@ -140,6 +169,23 @@ def _mask_piece(
             np.add(owed, carry.view(np.int8), out=owed)
     if total.shape[1] == 2:
         np.add(total[:, 1], owed[:, 0].astype(np.int64).view(np.uint64), out=total[:, 1])
+
+
+def _mask_compiled(total: Vector, streams: list[tuple[CipherContext, bool]]) -> None:
+    """The same for a long vector: each stretch of keystream is added with its carries in one pass."""
+    from protocols.primitives import compiled_masks
+
+    flat, stretch = total.reshape(-1), np.empty(CHUNK_BYTES // 8, dtype="<u8")
+    for start in range(0, flat.size, stretch.size):
+        part = flat[start : start + stretch.size]
+        used = stretch[: part.size]
+        keystream, nothing = used.view(np.uint8).data, memoryview(_ZEROS)[: part.nbytes]
+        for stream, subtracting in streams:
+            stream.update_into(nothing, keystream)
+            if subtracting:
+                compiled_masks.subtract_into(part, used)
+            else:
+                compiled_masks.add_into(part, used)
 
 
 def _keystream(key: bytes, prg: Prg) -> CipherContext:

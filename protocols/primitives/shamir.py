@@ -10,7 +10,7 @@ is the secret.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations, islice
 from math import comb, prod
@@ -43,13 +43,18 @@ def split(secret: bytes, threshold: int, count: int, entropy: Entropy) -> tuple[
 
     Draws 48 bytes of entropy for each of the ``threshold - 1`` coefficients, highest power last.
     """
+    return tuple(split_at(secret, threshold, range(1, count + 1), entropy).values())
+
+
+def split_at(secret: bytes, threshold: int, indices: Collection[int], entropy: Entropy) -> dict[int, bytes]:
+    """The shares of `split` at the given indices only: for few holders among many parties."""
     if len(secret) != SECRET_BYTES:
         raise ValueError(f"a shared secret has {SECRET_BYTES} bytes, not {len(secret)}")
-    if not 1 <= threshold <= count:
-        raise ValueError(f"threshold {threshold} can't be met by {count} shares")
+    if not 1 <= threshold <= len(indices) or min(indices) < 1:
+        raise ValueError(f"threshold {threshold} can't be met by {len(indices)} shares")
     draws = [int.from_bytes(entropy(_DRAW_BYTES), "little") % PRIME for _ in range(threshold - 1)]
-    values = evaluate([int.from_bytes(secret, "little"), *draws], count)
-    return tuple(value.to_bytes(SHARE_BYTES, "little") for value in values)
+    coefficients = [int.from_bytes(secret, "little"), *draws]
+    return {index: value_at(coefficients, index).to_bytes(SHARE_BYTES, "little") for index in indices}
 
 
 def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None = None) -> bytes:
@@ -78,13 +83,15 @@ def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None
 
 def evaluate(coefficients: Sequence[int], count: int, prime: int = PRIME) -> list[int]:
     """The polynomial's values at 1 to ``count``; its constant coefficient, the secret, comes first."""
-    values = []
-    for x in range(1, count + 1):
-        value = 0
-        for coefficient in reversed(coefficients):
-            value = (value * x + coefficient) % prime
-        values.append(value)
-    return values
+    return [value_at(coefficients, x, prime) for x in range(1, count + 1)]
+
+
+def value_at(coefficients: Sequence[int], x: int, prime: int = PRIME) -> int:
+    """The polynomial's value at one index."""
+    value = 0
+    for coefficient in reversed(coefficients):
+        value = (value * x + coefficient) % prime
+    return value
 
 
 def interpolate(points: Mapping[int, int], prime: int = PRIME) -> int:

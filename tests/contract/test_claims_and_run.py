@@ -48,6 +48,88 @@ def test_what_cannot_be_claimed_is_refused_with_the_reason(parties, settings, re
         claims.claim("pairwise", parties, settings)
 
 
+@pytest.mark.parametrize(
+    ("parties", "settings", "colluders", "dropouts", "threshold"),
+    [
+        (10, Settings(), 2, 3, 3),
+        (10, Settings(), 6, 2, 7),
+        (10, Settings(consistency=True), 2, 3, 7),
+        (10, Settings(threshold=7), 2, 3, 7),
+        (4, Settings(consistency=True), 1, 1, 3),
+        (3, Settings(), 0, 0, 3),
+    ],
+)
+def test_a_plan_takes_the_smallest_threshold_that_bears_what_is_asked(
+    parties, settings, colluders, dropouts, threshold
+):
+    planned, sentences = claims.plan("pairwise", parties, settings, colluders, dropouts)
+    assert planned.threshold == threshold
+    assert sentences == claims.claim("pairwise", parties, planned)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "parties", "settings", "colluders", "dropouts", "reason"),
+    [
+        ("pairwise", 10, Settings(threshold=3), 3, 0, "3 colluding sites reach the 3"),
+        ("pairwise", 10, Settings(threshold=7), 0, 4, "only with up to 3"),
+        ("pairwise", 10, Settings(threshold=6, consistency=True), 2, 0, "12 > 10 \\+ 2 does not hold"),
+        ("pairwise", 10, Settings(consistency=True), 2, 4, "no threshold serves 10 sites. 6: .*12 > .*7: .*up to 3"),
+        ("pairwise", 10, Settings(), 7, 2, "fewer than two are left"),
+        ("pairwise", 10, Settings(threshold=2), 0, 0, "between 3 and 10"),
+        ("pairwise", 2, Settings(), 0, 0, "at least 3"),
+        ("pairwise", 10, Settings(), -1, 0, "below zero"),
+        ("pairwise", 100, Settings(threshold=67), 0, 9, "only with up to 8"),
+        ("pairwise", 100, Settings(threshold=67), 20, 0, "20 colluding sites reach the 20"),
+        ("additive", 5, Settings(), 3, 0, None),
+        ("additive", 5, Settings(), 4, 0, "fewer than two"),
+        ("additive", 5, Settings(), 0, 1, "every site answers"),
+        ("plain", 5, Settings(), 1, 0, "hides nothing"),
+        ("plain", 5, Settings(), 0, 2, None),
+        ("paillier", 6, Settings(threshold=4), 4, 0, "4 colluding sites"),
+        ("paillier", 6, Settings(threshold=4), 0, 3, "only with up to 2"),
+    ],
+)
+def test_an_impossible_plan_is_refused_with_the_reason(protocol, parties, settings, colluders, dropouts, reason):
+    if reason is None:
+        assert claims.plan(protocol, parties, settings, colluders, dropouts)[1]
+        return
+    with pytest.raises(MisuseError, match=reason):
+        claims.plan(protocol, parties, settings, colluders, dropouts)
+
+
+def test_a_plan_agrees_with_what_sums_do():
+    """Every number of colluders and silent sites among six, against the two bounds of the paper, tried one by one."""
+    for consistency in (False, True):
+        for colluders in range(6):
+            for dropouts in range(6):
+                bears = (
+                    any(
+                        colluders < t <= 6 - dropouts and (not consistency or 2 * t > 6 + colluders)
+                        for t in range(3, 7)
+                    )
+                    and 6 - colluders - dropouts >= 2
+                )
+                try:
+                    claims.plan("pairwise", 6, Settings(consistency=consistency), colluders, dropouts)
+                except MisuseError:
+                    assert not bears, (consistency, colluders, dropouts)
+                else:
+                    assert bears, (consistency, colluders, dropouts)
+
+
+def test_a_large_room_claims_what_its_graph_bears():
+    told = " ".join(claims.claim("pairwise", 100, Settings(consistency=True)))
+    for said in (
+        "fewer than 20 of 100",
+        "at most 19 of the sites",
+        "with 28 others",
+        "fewer than 67 of 100",
+        "up to 8",
+    ):
+        assert said in told
+    assert claims.active_colluders(100, 67) == 33
+
+
 def test_two_sites_are_told_what_they_learn():
     assert "by subtracting" in " ".join(claims.claim("additive", 2, Settings(allow_two=True)))
 
@@ -60,13 +142,39 @@ def test_the_bound_on_colluders_is_that_of_the_paper():
             assert not 2 * threshold > parties + allowed + 1
 
 
-@pytest.mark.parametrize("arguments", [["plain"], ["additive"], ["pairwise", "--silent", "site-2", "--consistency"]])
+@pytest.mark.parametrize(
+    "arguments", [["plain"], ["additive"], ["pairwise"], ["pairwise", "--silent", "site-2", "--consistency"]]
+)
 def test_the_page_plays_a_sum_and_prints_its_messages(arguments, capsys):
     run.main([*arguments, "--values", "10"])
     printed = capsys.readouterr().out
-    assert "hello    site-1" in printed
-    assert "the opened sum equals the ring sum over site-1," in printed
+    assert "hello: each party publishes a nonce" in printed
+    assert "site-1 -> aggregator" in printed
+    assert "Opened: the sum equals the ring sum over site-1," in printed
     assert "DIFFERS" not in printed
+    assert ("asks everyone to sign that" in printed) == ("--consistency" in arguments)
+    assert "The aggregator: " in printed
+    for sentence in claims.claim(arguments[0], 4, Settings(consistency="--consistency" in arguments)):
+        assert sentence in printed
+    if "--consistency" in arguments:
+        assert "request, a second trip" in printed
+        assert "silent: site-2" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["additive", "--silent", "site-2"], "silent: site-2"),
+        (["--parties", "2"], "at least 3"),
+        (["--silent", "site-9"], "the parties are site-1"),
+        (["--parties", "9", "--neighbours", "5"], "even number"),
+    ],
+)
+def test_the_page_says_why_a_sum_does_not_open(arguments, reason, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run.main([*arguments, "--values", "3"])
+    assert stop.value.code == 2
+    assert reason in capsys.readouterr().err
 
 
 def test_an_unknown_protocol_is_refused_by_name():

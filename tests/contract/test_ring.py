@@ -49,6 +49,32 @@ def test_masking_in_pieces_is_masking_at_once(values, limbs):
     assert np.array_equal(in_pieces, ring.expand(b"v" * 32, values, limbs))
 
 
+@pytest.mark.parametrize("fill", ["random", "ones", "zeros"])
+def test_the_compiled_passes_give_the_plain_forms_bits(fill, monkeypatch):
+    values = ring.COMPILED_FROM + 3
+    start = {
+        "random": ring.expand(b"c" * 32, values, 2),
+        "ones": np.full((values, 2), 2**64 - 1, dtype=np.uint64),
+        "zeros": ring.zeros(values, 2),
+    }[fill]
+    addend = ring.expand(b"d" * 32, values, 2)
+    addend[::3] = 2**64 - 1
+    addend[1::5, 0] = 0
+    addend.flags.writeable = False
+    made = []
+    for least in (0, 10**9):
+        monkeypatch.setattr(ring, "COMPILED_FROM", least)
+        total = start.copy()
+        ring.add_into(total, addend)
+        added = total.copy()
+        ring.subtract_into(total, addend)
+        assert np.array_equal(total, start)
+        ring.mask_into(total, [b"p" * 32, b"q" * 32], [b"m" * 32, b"n" * 32, b"o" * 32])
+        made.append((added, total))
+    for compiled, plain in zip(*made, strict=True):
+        assert np.array_equal(compiled, plain)
+
+
 def test_more_masks_than_a_byte_can_count_carries_of():
     vector = ring.expand(b"v" * 32, 50, 2)
     many = [bytes([number % 256, number // 256]) * 16 for number in range(330)]

@@ -36,7 +36,8 @@ class Stage:
 
     def request(self, party="a", pending=None):
         message = (pending or self.pending).requests[party]
-        return Request.read(message, party, self.context.cohort, self.settings.rounds_per_batch)
+        near = tuple(peer for peer in self.context.cohort if peer != party)
+        return Request.read(message, near, self.context.cohort, self.settings.rounds_per_batch)
 
     def ask(self, request, party="a", context=None):
         message = request if isinstance(request, bytes) else request.pack(self.context.cohort)

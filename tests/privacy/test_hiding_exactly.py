@@ -42,11 +42,12 @@ def signs(monkeypatch):
         taken[speaker].subtract(origins[key] for key in minus)
         real_mask_into(total, plus, minus, prg)
 
-    from protocols import pairwise
+    from protocols import pairwise, pairwise_collector
 
-    monkeypatch.setattr(pairwise, "pair_mask_key", pair)
-    monkeypatch.setattr(pairwise, "self_mask_key", self_mask)
-    monkeypatch.setattr(pairwise.ring, "mask_into", mask_into)
+    for end in (pairwise, pairwise_collector):
+        monkeypatch.setattr(end, "pair_mask_key", pair)
+        monkeypatch.setattr(end, "self_mask_key", self_mask)
+    monkeypatch.setattr(ring, "mask_into", mask_into)
     run.secure_sum("pairwise", {site: np.zeros((1, 2), np.uint64) for site in SITES}, Settings(rounds_per_batch=1))
     return {party: dict(counts) for party, counts in taken.items()}
 

@@ -163,7 +163,7 @@ def test_a_late_payload_still_looks_uniform_thanks_to_the_self_mask(self_masked,
     vector = counts_like(3)
     late = twin.masked(vector, 0)
     context = run.context_of(twin.table, vector, round_=0)
-    keys = [pair_mask_key(recovered, "a", peer, party._books[0], context) for peer in ("b", "c")]
+    keys = [pair_mask_key(recovered, "a", peer, party._room.batch(0), context) for peer in ("b", "c")]
     real_mask_into(late, plus=[], minus=keys)
     assert looks_uniform(late) is self_masked
     assert np.array_equal(late, vector) is not self_masked

