@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from protocols.choice import NAMES, helpers, make_collector, make_party
+from protocols.choice import NAMES, helpers, leave_after_meeting, make_collector, make_party
 from protocols.primitives import ring
 from protocols.primitives.keys import Entropy, Identity
 from protocols.secure_sum import AGGREGATOR, Collector, Context, Party, PartyId, Pending, Total, Vector, sha256
@@ -114,8 +114,12 @@ def sit_down(
 def meet(table: Table, batch: int = 0) -> None:
     """Get to know each other, once per session and once more for every further batch of rounds."""
     # hello. Each party publishes a nonce and its public keys for this batch of rounds.
+    # Who only dealt keys is gone after the first batch.
+    gone = leave_after_meeting(table.protocol) if batch > 0 else ()
     hellos = {
-        party: table.carry("hello", party, table.parties[party].hello(batch)) for party in table.speakers("hello")
+        party: table.carry("hello", party, table.parties[party].hello(batch))
+        for party in table.speakers("hello")
+        if party not in gone
     }
 
     # meet. Each party takes everyone's hellos, and grants what would help to do without it later on. The
