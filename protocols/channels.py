@@ -24,6 +24,7 @@ class Box(IntEnum):
     MASK_KEY_SHARES = 1
     SEED_SHARE = 2
     ADDITIVE_SEED = 3
+    KEY_SHARE = 4
 
 
 class Channels(Secret):

@@ -7,11 +7,11 @@ from importlib import import_module
 from typing import Final, cast
 
 from protocols.primitives.keys import Entropy, Identity
-from protocols.secure_sum import KEY_HOLDER, Collector, MisuseError, Party, PartyId
+from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, Collector, MisuseError, Party, PartyId
 from protocols.session import Roster
 from protocols.settings import Settings
 
-NAMES: Final = ("plain", "additive", "pairwise", "paillier")
+NAMES: Final = ("plain", "additive", "pairwise", "paillier", "paillier-threshold")
 """Every protocol, cheapest first."""
 
 _CLASSES: Final = {
@@ -19,6 +19,12 @@ _CLASSES: Final = {
     "additive": ("protocols.additive", "AdditiveParty", "AdditiveCollector"),
     "pairwise": ("protocols.pairwise", "PairwiseParty", "PairwiseCollector"),
     "paillier": ("protocols.paillier", "PaillierParty", "PaillierCollector"),
+    "paillier-threshold": ("protocols.paillier_threshold", "ThresholdParty", "ThresholdCollector"),
+}
+
+_HELPERS: Final = {
+    "paillier": (KEY_HOLDER, "protocols.paillier", "KeyHolder"),
+    "paillier-threshold": (KEY_DEALER, "protocols.paillier_threshold", "KeyDealer"),
 }
 
 
@@ -32,7 +38,12 @@ def _load(protocol: str, which: int) -> type:
 def helpers(protocol: str) -> tuple[PartyId, ...]:
     """The roles beside sites and aggregator that a protocol needs, each in a process of its own."""
     _load(protocol, 1)
-    return (KEY_HOLDER,) if protocol == "paillier" else ()
+    return (_HELPERS[protocol][0],) if protocol in _HELPERS else ()
+
+
+def leave_after_meeting(protocol: str) -> tuple[PartyId, ...]:
+    """Those of the helpers who are gone once all have met: nobody hears or asks them again."""
+    return tuple(name for name in helpers(protocol) if name == KEY_DEALER)
 
 
 def make_party(
@@ -42,17 +53,23 @@ def make_party(
     roster: Roster,
     settings: Settings,
     entropy: Entropy = secrets.token_bytes,
+    *,
+    n_jobs: int = 1,
 ) -> Party:
-    """One site's end; or, for a name in `helpers`, that helper's end."""
-    if me in helpers(protocol):
-        from protocols.paillier import KeyHolder
-
-        return KeyHolder(me, identity, roster, settings, entropy)
-    return cast("Party", _load(protocol, 1)(me, identity, roster, settings, entropy))
+    """One site's end; or, for a name in `helpers`, that helper's end. ``n_jobs`` threads for large powers."""
+    kind = _helper(protocol) if me in helpers(protocol) else _load(protocol, 1)
+    threads = {"n_jobs": n_jobs} if protocol in _HELPERS and me != KEY_DEALER else {}
+    return cast("Party", kind(me, identity, roster, settings, entropy, **threads))
 
 
 def make_collector(
-    protocol: str, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes
+    protocol: str, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes, *, n_jobs: int = 1
 ) -> Collector:
-    """The aggregator's end."""
-    return cast("Collector", _load(protocol, 2)(roster, settings, entropy))
+    """The aggregator's end. ``n_jobs`` threads where it raises large powers itself."""
+    threads = {"n_jobs": n_jobs} if protocol == "paillier-threshold" else {}
+    return cast("Collector", _load(protocol, 2)(roster, settings, entropy, **threads))
+
+
+def _helper(protocol: str) -> type:
+    _, module, name = _HELPERS[protocol]
+    return cast("type", getattr(import_module(module), name))

@@ -3,7 +3,7 @@
 Promises: an opened total is the exact ring sum over its parties; the aggregator alone learns that sum
 and who is in it; the key-holder alone learns nothing, and decrypts only what a threshold of sites
 signed after recomputing it. Key-holder and aggregator together, or key-holder and one site, can
-open every payload they have: keep them apart. `paillier_spec.md` has messages, claims and non-claims.
+open every payload they have: keep them apart. `README.md` has messages, claims and non-claims.
 Refuses to know: an aggregator that holds the private key. There is no way to construct one.
 
 One sum::
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 from protocols.packing import Packing
 from protocols.paillier_messages import (
@@ -67,6 +67,10 @@ _OPENED = b"paillier opened"
 class PaillierParty(Secret):
     """A site: encrypts its vector, and signs a decryption only after recomputing what it opens."""
 
+    protocol: ClassVar[str] = NAME
+    helper: ClassVar[PartyId] = KEY_HOLDER
+    """Who makes the key."""
+
     def __init__(
         self,
         me: PartyId,
@@ -77,11 +81,11 @@ class PaillierParty(Secret):
         *,
         n_jobs: int = 1,
     ) -> None:
-        self._terms = Terms(roster, settings)
+        self._terms = Terms(roster, settings, self.helper)
         if me not in self._terms.sites:
-            raise MisuseError(f"{me} is no site of this roster: the {KEY_HOLDER} is a role of its own")
+            raise MisuseError(f"{me} is no site of this roster: the {self.helper} is a role of its own")
         self._settings = settings
-        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
+        self._seat = Seat(me, identity, Session(self.protocol, roster, settings.digest), entropy)
         self._public: PublicKey | None = None
         self._obfuscators: Obfuscators | None = None
         self._sent: dict[bytes, bytes] = {}
@@ -104,20 +108,26 @@ class PaillierParty(Secret):
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
         """Learn the session id and the key-holder's public key; there is nothing to grant."""
         greetings = self._seat.meet(hellos, batch)
-        self._public = _public_key(greetings, self._terms, self._public)
-        if self._obfuscators is None:
-            self._obfuscators = Obfuscators(self._public, self._settings.obfuscation, self._seat.entropy)
+        self._use(_public_key(greetings, self._terms, self._public))
         return b""
 
-    def precompute(self, values: int, limbs: int = 2) -> int:
+    def _use(self, public: PublicKey) -> None:
+        """Encrypt under this key from now on."""
+        self._public = public
+        if self._obfuscators is None:
+            self._obfuscators = Obfuscators(public, self._settings.obfuscation, self._seat.entropy)
+
+    def precompute(self, values: int, limbs: int = 2, most: int | None = None) -> int:
         """Stock up obfuscators until a vector of that many values needs no more; returns how many were made.
 
-        What a later `protect` sends is the same with and without: the random bytes are drawn in one order.
+        At most ``most`` of them now. What a later `protect` sends is the same with and without: the random bytes
+        are drawn in one order.
         """
         obfuscators = self._stock()
         missing = max(0, self._terms.packing_of(values, limbs).plaintexts - len(obfuscators))
-        obfuscators.prepare(missing, self.n_jobs)
-        return missing
+        made = missing if most is None else min(missing, most)
+        obfuscators.prepare(made, self.n_jobs)
+        return made
 
     def protect(self, vector: Vector, context: Context) -> bytes:
         """The packed vector's ciphertexts, signed: only the key-holder could open them."""
@@ -156,14 +166,18 @@ class PaillierParty(Secret):
 
     def _recompute(self, asked: Contributions, packing: Packing, public: PublicKey, context: Context) -> bytes:
         """What this site would sign. Raises `ValueError` unless enough sites are in it, this one unchanged."""
+        self._refuse_sum(asked.payloads, context)
         present = tuple(asked.payloads)
-        self._terms.refuse_set(present, context)
-        own = asked.payloads.get(self.me)
+        roster, prg = self._seat.session.roster, self._settings.prg
+        columns = read_payloads(roster, public, packing, asked.payloads, context)
+        return decision_digest(_blinded(public, columns, asked.seed, context, prg), present)
+
+    def _refuse_sum(self, payloads: Mapping[PartyId, bytes], context: Context) -> None:
+        """Raise `ValueError` unless enough sites are in the sum, and this one with the very payload it sent."""
+        self._terms.refuse_set(tuple(payloads), context)
+        own = payloads.get(self.me)
         if own is None or sha256(b"secirls paillier sent v1", own) != self._sent[context.digest]:
             raise ValueError(f"the payload of {self.me} is missing from the sum, or was altered")
-        roster, prg = self._seat.session.roster, self._settings.prg
-        columns = _read_payloads(roster, public, packing, asked.payloads, context)
-        return decision_digest(_blinded(public, columns, asked.seed, context, prg), present)
 
     def _key(self) -> PublicKey:
         if self._public is None:
@@ -298,9 +312,9 @@ class PaillierCollector:
         packing, public = self._terms.packing(context, self.session), self._key()
         present = check_senders(payloads, context)
         if len(present) < self._terms.threshold:
-            raise DropoutError(_silent(context.cohort, payloads), len(present), self._terms.threshold)
+            raise DropoutError(silent(context.cohort, payloads), len(present), self._terms.threshold)
         seed = self._entropy(SEED_BYTES)
-        columns = _read_payloads(self._session.roster, public, packing, payloads, context)
+        columns = read_payloads(self._session.roster, public, packing, payloads, context)
         blinded = _blinded(public, columns, seed, context, self._settings.prg)
         decision = decision_digest(blinded, present)
         request = Contributions(seed, decision, payloads).to_bytes()
@@ -325,7 +339,7 @@ class PaillierCollector:
             if open_message(roster, _CONSENT, sender, context.digest, replies[sender]) != hidden.decision:
                 raise PeerError(sender, "signed to open something else than the blinded product")
         if len(replies) < self._terms.threshold:
-            raise DropoutError(_silent(pending.parties, replies), len(replies), self._terms.threshold)
+            raise DropoutError(silent(pending.parties, replies), len(replies), self._terms.threshold)
         request = Mandate(hidden.blinded, pending.parties, replies).to_bytes()
         return Pending(context, pending.parties, {KEY_HOLDER: request}, hidden)
 
@@ -350,7 +364,7 @@ class PaillierCollector:
         return self._public
 
 
-def _read_payloads(
+def read_payloads(
     roster: Roster, public: PublicKey, packing: Packing, payloads: Mapping[PartyId, bytes], context: Context
 ) -> list[list[int]]:
     """Every site's ciphertexts, in the order of the names. Raises `PeerError` naming whose are no good."""
@@ -387,5 +401,6 @@ def _public_key(greetings: Mapping[PartyId, Greeting], terms: Terms, known: Publ
         raise PeerError(KEY_HOLDER, str(error)) from None
 
 
-def _silent(expected: tuple[PartyId, ...], heard: Mapping[PartyId, bytes]) -> tuple[PartyId, ...]:
+def silent(expected: tuple[PartyId, ...], heard: Mapping[PartyId, bytes]) -> tuple[PartyId, ...]:
+    """Who was expected and not heard."""
     return tuple(party for party in expected if party not in heard)

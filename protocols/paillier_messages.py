@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from protocols.packing import Packing
 from protocols.primitives import big_numbers, ring
+from protocols.primitives.big_numbers import number
 from protocols.primitives.keys import derive, parts
 from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey
 from protocols.primitives.ring import Prg
@@ -28,16 +29,16 @@ _LENGTH = struct.Struct("<I")
 class Terms:
     """The sites, the threshold among them, and the key's length: from roster and settings alone."""
 
-    def __init__(self, roster: Roster, settings: Settings) -> None:
+    def __init__(self, roster: Roster, settings: Settings, helper: PartyId = KEY_HOLDER) -> None:
         """Raises `MisuseError` for a roster or key length under which the protocol hides nothing."""
-        if KEY_HOLDER not in roster:
-            raise MisuseError(f"the roster has no {KEY_HOLDER}: paillier needs one, apart from every site")
+        if helper not in roster:
+            raise MisuseError(f"the roster has no {helper}: this protocol needs one, apart from every site")
         if AGGREGATOR in roster:
             raise MisuseError(f"the {AGGREGATOR} can't be a party: it would add up what it can see")
         least = _LEAST_TEST_KEY_BITS if settings.insecure_test_keys else _LEAST_KEY_BITS
         if settings.key_bits < least or settings.key_bits % 64:
             raise MisuseError(f"a Paillier key of {settings.key_bits} bits: choose a multiple of 64, {least} or more")
-        self.sites = tuple(party for party in roster if party != KEY_HOLDER)
+        self.sites = tuple(party for party in roster if party != helper)
         self.threshold = settings.threshold_for(len(self.sites))
         self.key_bits = settings.key_bits
 
@@ -133,6 +134,36 @@ def blinded_product(public: PublicKey, contributions: Sequence[Sequence[int]], b
         for ciphertext in column:
             product = product * ciphertext % square
         yield product
+
+
+def product(contributions: Sequence[Sequence[int]], modulus: int) -> list[int]:
+    """Products of the sites' ciphertexts, position by position."""
+    products = []
+    for column in zip(*contributions, strict=True):
+        result = number(1)
+        for ciphertext in column:
+            result = result * ciphertext % modulus
+        products.append(result)
+    return products
+
+
+def boxes_to_bytes(boxes: Sequence[bytes]) -> bytes:
+    """The dealer's boxes, one for each site in their order, each length-prefixed."""
+    return parts(*boxes)
+
+
+def boxes_from_bytes(data: bytes | memoryview, count: int) -> list[bytes]:
+    """Read `boxes_to_bytes`. Raises `ValueError` unless there are exactly that many."""
+    boxes = [bytes(field) for field in _fields(bytes(data), least=count)]
+    if len(boxes) != count:
+        raise ValueError(f"{len(boxes)} boxes were dealt to {count} sites")
+    return boxes
+
+
+def table_from_bytes(data: bytes) -> tuple[bytes, dict[PartyId, bytes]]:
+    """A box, then name and payload of every present site in the order they came in, each length-prefixed."""
+    box, *pairs = _fields(data, least=1)
+    return bytes(box), _table(pairs)
 
 
 def read_ciphertexts(public: PublicKey, data: bytes | memoryview, count: int) -> list[int]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from protocols.choice import NAMES, helpers, make_collector, make_party
+from protocols.choice import NAMES, helpers, leave_after_meeting, make_collector, make_party
 from protocols.claims import claim
 from protocols.primitives import ring
 from protocols.primitives.keys import Entropy, Identity
@@ -125,8 +125,12 @@ def sit_down(
 def meet(table: Table, batch: int = 0) -> None:
     """Get to know each other, once per session and once more for every further batch of rounds."""
     # hello. Each party publishes a nonce and its public keys for this batch of rounds.
+    # Who only dealt keys is gone after the first batch.
+    gone = leave_after_meeting(table.protocol) if batch > 0 else ()
     hellos = {
-        party: table.carry("hello", party, table.parties[party].hello(batch)) for party in table.speakers("hello")
+        party: table.carry("hello", party, table.parties[party].hello(batch))
+        for party in table.speakers("hello")
+        if party not in gone
     }
 
     # meet. Each party takes everyone's hellos, and grants what would help to do without it later on. The

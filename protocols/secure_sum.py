@@ -21,7 +21,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ Vector: TypeAlias = NDArray[np.uint64]
 
 AGGREGATOR: PartyId = "aggregator"
 KEY_HOLDER: PartyId = "key-holder"
-RESERVED = frozenset({AGGREGATOR, KEY_HOLDER})
+KEY_DEALER: PartyId = "key-dealer"
+RESERVED = frozenset({AGGREGATOR, KEY_HOLDER, KEY_DEALER})
 MINIMUM_PARTIES = 3
 
 _MOST_ROUNDS = 1 << 32
@@ -172,6 +173,15 @@ class Party(Protocol):
 
     def assist(self, request: bytes, context: Context) -> bytes:
         """Help to open the sum, or refuse with `PeerError(AGGREGATOR, reason)`."""
+        ...
+
+
+@runtime_checkable
+class Foresighted(Protocol):
+    """A party that can do part of a coming `protect` before it knows the vector."""
+
+    def precompute(self, values: int, limbs: int = 2, most: int | None = None) -> int:
+        """Do up to ``most`` pieces of that work for a vector of that shape; how many were done, 0 if none is left."""
         ...
 
 

@@ -23,14 +23,17 @@ from secirls.design import Design, dependent_columns
 from secirls.dispersions import moments_dispersions
 from secirls.input_error import InputError, complain
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
-from secirls.ledger import Ledger, Row
+from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig, catch
 from secirls.query import Algorithm, Mask, Query, Total
 from secirls.refit import refit
-from secirls.rounds import Federation, Finished, Progress, SecureRounds
+from secirls.rounds import Federation, Finished, Progress, SecureRounds, Stage
 from secirls.samples import Floats
 from secirls.status import Status
+
+ANNOUNCED_KEY_BITS = 2048
+"""Keys of this length take seconds to make, up to a minute where they are to be shared."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ class Outcome:
     claims: tuple[str, ...]
 
 
-def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress | Outcome]:
-    """Lead one fit over a federation: a `Progress` per round, the `Outcome` last.
+def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress | Stage | Outcome]:
+    """Lead one fit over a federation: a `Progress` per round, `Stage`s within long ones, the `Outcome` last.
 
     Raises `InputError` where files, design or counts can't be used.
     """
@@ -83,18 +86,23 @@ def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress 
     check_present(sites, joined)
     if config.dispersions is not None:
         check_dispersions(joined)
+    if extra and config.key_bits >= ANNOUNCED_KEY_BITS:
+        yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
     yield from _rounds(config, federation, run, agreement, genes)
 
 
 def _rounds(
     config: Config, federation: Federation, run: str, agreement: Agreement, genes: tuple[str, ...]
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Progress | Stage | Outcome]:
     ledger = Ledger(run, config.protocol)
     roster = Roster(agreement.roster)
     rounds = SecureRounds(config, federation, roster, ledger)
     told: list[Progress] = []
     for event in rounds.run(fit(config, agreement.design, len(genes), _refit_genes(config, genes))):
+        if isinstance(event, Stage):
+            yield event
+            continue
         if not isinstance(event, Finished):
             told.append(event)
             yield event

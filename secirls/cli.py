@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from protocols.choice import NAMES
 from secirls import __version__
 from secirls.config import Config, Manifest
 from secirls.console import RoundsDisplay, say, show_result
@@ -79,7 +80,7 @@ def fit(
     design: Annotated[str | None, typer.Option(help="Formula over obs columns, such as '~ condition'.")] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(help="How summands are hidden: plain, additive, pairwise or paillier. Default: pairwise."),
+        typer.Option(help=f"How summands are hidden: {', '.join(NAMES)}. Default: pairwise."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: secirls-fit.")
@@ -358,7 +359,7 @@ def keys_roster(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for data and results.")] = Path("secirls-demo"),
-    protocol: Annotated[str, typer.Option(help="additive, pairwise or paillier.")] = "pairwise",
+    protocol: Annotated[str, typer.Option(help=f"{', '.join(NAMES[1:])}.")] = "pairwise",
     engine: Annotated[str, typer.Option(help="ray: one actor per site; local: one process.")] = "ray",
 ) -> None:
     """Four real sites fit the airway counts together (Himes et al. 2014), and show what secrecy cost.

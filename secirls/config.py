@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,7 +20,7 @@ from protocols.settings import Settings
 from secirls.input_error import InputError
 from secirls.key_files import read_roster
 
-Protocol = Literal["plain", "additive", "pairwise", "paillier"]
+Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
 Engine = Literal["ray", "local"]
 
 
@@ -92,6 +93,12 @@ class Config(_Frozen):
     """Paillier modulus."""
     obfuscation: Literal["djn", "short", "textbook"] = "djn"
     """How Paillier ciphertexts are randomised."""
+    insecure_test_keys: bool = False
+    """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
+    precompute: bool = True
+    """Whether sites make obfuscators ahead while they wait (Paillier)."""
+    n_jobs: int | None = Field(default=None, ge=1)
+    """Threads for large powers at each party; as many as the machine has cores if not given."""
     roster: dict[str, str] | None = None
     """Hexadecimal Ed25519 keys of all sites, agreed beforehand; made for the session if not given."""
     rounds_per_batch: int = Field(default=32, ge=1, le=4096)
@@ -147,7 +154,13 @@ class Config(_Frozen):
             prg=self.prg,
             key_bits=self.key_bits,
             obfuscation=self.obfuscation,
+            insecure_test_keys=self.insecure_test_keys,
         )
+
+    @property
+    def threads(self) -> int:
+        """Threads for large powers in this process."""
+        return self.n_jobs or os.cpu_count() or 1
 
 
 class Manifest(_Frozen):

@@ -18,7 +18,7 @@ from secirls.design import variables
 from secirls.input_error import InputError, complain
 from secirls.ray_environment import prepare_local
 from secirls.results import Result, result
-from secirls.rounds import Helper, LocalFederation, Progress
+from secirls.rounds import Helper, LocalFederation, Progress, Stage
 from secirls.site import Site
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def fit(
     on_round
         Called after every round with what may be shown.
     on_note
-        Called with a few words before long steps that are not rounds.
+        Called with a few words before long steps: before the first round, and within rounds of large powers.
     options
         Any other field of `Config`: protocol, contrast, levels, layer, size_factors, dispersions, ...
 
@@ -104,7 +104,9 @@ def fit_config(
         if isinstance(event, Outcome):
             seconds = time.perf_counter() - began
             return result(config, event, run=run, engine=engine, seconds=seconds, files=files)
-        if on_round is not None:
+        if isinstance(event, Stage):
+            note(event.text)
+        elif on_round is not None:
             on_round(event)
     raise RuntimeError("the fit ended without a result")
 
@@ -120,7 +122,7 @@ def _events(
     engine: str,
     run: str,
     address: str | None,
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Progress | Stage | Outcome]:
     if engine == "ray":
         if address is None:
             prepare_local()
@@ -128,7 +130,7 @@ def _events(
 
         return run_on_ray(config, sites, keys, run, address)
     parties: dict[str, Site | Helper] = {
-        name: Site(name, source, config, keys.get(name)) for name, source in sites.items()
+        name: Site(name, source, config, keys.get(name), own_process=False) for name, source in sites.items()
     }
     parties |= {name: Helper(name, config) for name in helpers(config.protocol)}
     return lead(config, LocalFederation(parties), run)

@@ -70,6 +70,10 @@ class Meter:
         self._costs.append(Cost(verb, seconds, cpu_seconds, up, down))
         return result
 
+    def book(self, costs: tuple[Cost, ...]) -> None:
+        """Add what was measured elsewhere."""
+        self._costs += costs
+
     def take(self) -> tuple[Cost, ...]:
         """The costs since the last call, in order."""
         costs, self._costs = tuple(self._costs), []

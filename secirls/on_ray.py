@@ -25,7 +25,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.query import QueryError
 from secirls.ray_environment import private_folder
-from secirls.rounds import Helper, PartyFaultError, Progress, SilentSitesError
+from secirls.rounds import Helper, PartyFaultError, Progress, SilentSitesError, Stage
 from secirls.site import Site
 
 Handle: TypeAlias = Any
@@ -68,7 +68,7 @@ _VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "ass
 class AggregatorActor:
     """Leads a fit from a process of its own and streams what the driver may see."""
 
-    def lead(self, config: Config, parties: dict[PartyId, Handle], run: str) -> Iterator[Progress | Outcome]:
+    def lead(self, config: Config, parties: dict[PartyId, Handle], run: str) -> Iterator[Progress | Stage | Outcome]:
         """See `secirls.aggregator.lead`."""
         yield from lead(config, RayFederation(parties, helpers(config.protocol)), run)
 
@@ -107,6 +107,11 @@ class RayFederation:
                 continue
         return answers
 
+    def dismiss(self, names: tuple[PartyId, ...]) -> None:
+        """End their processes."""
+        for name in names:
+            ray.kill(self._parties.pop(name))
+
 
 def _share(value: Any, shared: dict[int, Any]) -> Any:
     if not isinstance(value, bytes) or len(value) < SHARED_BYTES:
@@ -118,7 +123,7 @@ def _share(value: Any, shared: dict[int, Any]) -> Any:
 
 def run_on_ray(
     config: Config, sources: Mapping[PartyId, Any], keys: Mapping[PartyId, str], run: str, address: str | None
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Progress | Stage | Outcome]:
     """Fit over Ray actors: a `Progress` per round, the `Outcome` last. Starts and stops a local Ray if needed."""
     with running_ray(address):
         party: Any = ray.remote(PartyActor).options(**_ACTOR)

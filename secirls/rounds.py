@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from protocols.choice import helpers, make_collector, make_party
+from protocols.choice import helpers, leave_after_meeting, make_collector, make_party
 from protocols.primitives.keys import Identity, Secret
 from protocols.secure_sum import Collector, Context, Party, PartyId, Pending
 from protocols.secure_sum import Total as Opened
@@ -26,7 +26,10 @@ from secirls.site import Answer, Site
 
 T = TypeVar("T")
 
-AGGREGATOR_ROLE, SITE_ROLE, HELPER_ROLE = "aggregator", "site", "key-holder"
+AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
+
+ANNOUNCED_VALUES = 2_000
+"""Legs of sums with helpers (large powers) are announced from this many values on."""
 
 
 class Federation(Protocol):
@@ -44,9 +47,13 @@ class Federation(Protocol):
         """Run ``verb`` at every named party with its arguments."""
         ...
 
+    def dismiss(self, names: tuple[PartyId, ...]) -> None:
+        """End parties whose part is over, and what they knew with them."""
+        ...
+
 
 class Helper(Secret):
-    """A role beside sites and aggregator (the Paillier key-holder), with an identity of its own."""
+    """A role beside sites and aggregator (Paillier's key-holder or key-dealer), with an identity of its own."""
 
     def __init__(self, name: PartyId, config: Config) -> None:
         self.name = name
@@ -61,8 +68,9 @@ class Helper(Secret):
 
     def join(self, roster: Mapping[PartyId, bytes]) -> None:
         """Take the roster and make its keys."""
+        config = self._config
         self._party = make_party(
-            self._config.protocol, self.name, self._identity, Roster(roster), self._config.settings()
+            config.protocol, self.name, self._identity, Roster(roster), config.settings(), n_jobs=config.threads
         )
 
     def hello(self, batch: int) -> Answer:
@@ -100,6 +108,11 @@ class LocalFederation:
         """Call them one after the other."""
         return {name: getattr(self._parties[name], verb)(*given) for name, given in arguments.items()}
 
+    def dismiss(self, names: tuple[PartyId, ...]) -> None:
+        """Forget them."""
+        for name in names:
+            del self._parties[name]
+
 
 @dataclass(frozen=True)
 class Finished(Generic[T]):
@@ -118,6 +131,14 @@ class Progress:
     active_genes: int
     parties: tuple[PartyId, ...]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is going on within a long round."""
+
+    round: int
+    text: str
 
 
 class SilentSitesError(Exception):
@@ -151,7 +172,7 @@ class SecureRounds:
         self._config = config
         self._ledger = ledger
         self._helpers = helpers(config.protocol)
-        self._collector: Collector = make_collector(config.protocol, roster, config.settings())
+        self._collector: Collector = make_collector(config.protocol, roster, config.settings(), n_jobs=config.threads)
         self._meter = Meter()
         self._cohort = tuple(federation.sites)
         self._round = 0
@@ -162,8 +183,8 @@ class SecureRounds:
         """The session id."""
         return self._collector.session
 
-    def run(self, algorithm: Algorithm[T]) -> Iterator[Progress | Finished[T]]:
-        """Drive an algorithm to its end: a `Progress` per round, then its result as the last item."""
+    def run(self, algorithm: Algorithm[T]) -> Iterator[Progress | Stage | Finished[T]]:
+        """Drive an algorithm to its end: a `Progress` per round, a `Stage` per leg of long ones, its result last."""
         query = self._step(algorithm, None)
         while isinstance(query, Query):
             began = time.perf_counter()
@@ -172,7 +193,7 @@ class SecureRounds:
             layout.check_headroom(len(self._cohort))
             context = Context(self.session, self._round, 0, self._cohort, layout.digest, layout.values, layout.limbs)
             with self._ledger.booking(self._round, layout.values, query.n_genes):
-                opened = self._sum(query.to_bytes(), context)
+                opened = yield from self._sum(query.to_bytes(), context)
                 arrays = self._own("decode", lambda: layout.decode(opened.vector, len(opened.parties)))  # noqa: B023
                 asked, query = query, self._step(algorithm, Total(arrays, opened.parties, self._cohort))
             seconds = time.perf_counter() - began
@@ -196,20 +217,31 @@ class SecureRounds:
         if batch <= self._met:
             return
         with self._ledger.booking(SETUP_ROUND, 0, 0):
-            everyone = (*self._cohort, *self._helpers)
+            leaving = leave_after_meeting(self._config.protocol)
+            staying = tuple(name for name in self._helpers if batch == 0 or name not in leaving)
+            everyone = (*self._cohort, *staying)
             hellos = self._answers("hello", dict.fromkeys(everyone, (batch,)))
             grants = self._answers("meet", dict.fromkeys(everyone, (hellos, batch)))
             self._own("meet", lambda: self._collector.meet(hellos, grants, batch))
+            if batch == 0:
+                self._federation.dismiss(leaving)
         self._met = batch
 
-    def _sum(self, query: bytes, context: Context) -> Opened:
+    def _sum(self, query: bytes, context: Context) -> Generator[Stage, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""
         asked = dict.fromkeys(self._cohort, (query, context.round, context.attempt, context.cohort))
+        yield from self._announce(context, self._cohort, "compute and encrypt")
         payloads = self._answers("contribute", asked)
         outcome: Pending | Opened = self._own("combine", lambda: self._collector.combine(payloads, context))
         while isinstance(outcome, Pending):
+            yield from self._announce(context, tuple(outcome.requests), "help to open the sum")
             outcome = self._open(outcome, self._assist(outcome))
         return outcome
+
+    def _announce(self, context: Context, parties: tuple[PartyId, ...], doing: str) -> Iterator[Stage]:
+        if self._helpers and context.values >= ANNOUNCED_VALUES:
+            text = f"round {context.round:>3}  {', '.join(parties)} {doing}: {context.values:,} values"
+            yield Stage(context.round, text)
 
     def _open(self, pending: Pending, replies: dict[PartyId, bytes]) -> Pending | Opened:
         return self._own("open", lambda: self._collector.open(pending, replies))
@@ -228,7 +260,7 @@ class SecureRounds:
         """Ask, book what it cost, and stop if anybody stays silent: a smaller sum would give them away."""
         answers: dict[PartyId, Answer] = self._own("wait", lambda: self._federation.ask(verb, arguments))
         for name in sorted(answers):
-            role = HELPER_ROLE if name in self._helpers else SITE_ROLE
+            role = name if name in self._helpers else SITE_ROLE
             self._ledger.add(name, role, answers[name].costs)
         silent = tuple(sorted(set(arguments) - set(answers)))
         if silent:

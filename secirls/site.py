@@ -22,6 +22,7 @@ from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
 from secirls import kernels
 from secirls.agreement import Agreement, Facts, genes_digest
+from secirls.ahead import WorkAhead
 from secirls.config import Config
 from secirls.design import variables
 from secirls.input_error import complain
@@ -47,9 +48,19 @@ class Site(Secret):
     """Holds one site's data and keys; runs in a process of its own under Ray."""
 
     def __init__(
-        self, name: PartyId, source: str | os.PathLike[str] | AnnData, config: Config, key: str | None = None
+        self,
+        name: PartyId,
+        source: str | os.PathLike[str] | AnnData,
+        config: Config,
+        key: str | None = None,
+        *,
+        own_process: bool = True,
     ) -> None:
-        """Take what the site works with; ``key`` is its private key file, where the session has a roster."""
+        """Take what the site works with; ``key`` is its private key file, where the session has a roster.
+
+        In its ``own_process`` a site works ahead while it waits; among others in one, it does so at once.
+        """
+        self._own_process = own_process
         self.name = name
         self._config = config
         self._reading = Reading(
@@ -68,6 +79,7 @@ class Site(Secret):
         self._meter = Meter()
         self._samples: Samples | None = None
         self._party: Party | None = None
+        self._ahead: WorkAhead | None = None
         self._asked: tuple[Mask, Samples] | None = None
         self._contexts: dict[tuple[int, int], Context] = {}
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
@@ -103,18 +115,22 @@ class Site(Secret):
         self._samples = _prepare(table, agreement, self.name)
         self._table = None
         roster = Roster(agreement.roster)
-        self._party = make_party(self._config.protocol, self.name, self._identity, roster, self._config.settings())
+        config = self._config
+        self._party = make_party(
+            config.protocol, self.name, self._identity, roster, config.settings(), n_jobs=config.threads
+        )
+        self._ahead = WorkAhead(self._party, background=self._own_process) if config.precompute else None
         alpha = self._samples.dispersions
         return b"" if alpha is None else sha256(b"secirls dispersions v1", alpha.tobytes())
 
     def hello(self, batch: int) -> Answer:
         """This site's public keys for a batch of rounds."""
-        party = self._joined()
+        party = self._begin()
         return self._answer("hello", lambda: party.hello(batch))
 
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> Answer:
         """Take everyone's public keys."""
-        party = self._joined()
+        party = self._begin()
         down = sum(len(hello) for sender, hello in hellos.items() if sender != self.name)
         return self._answer("meet", lambda: party.meet(hellos, batch), down=down)
 
@@ -123,7 +139,7 @@ class Site(Secret):
 
         Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used.
         """
-        party, samples = self._joined(), self._samples
+        party, samples = self._begin(), self._samples
         if samples is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         asked = query_from_bytes(query)
@@ -135,15 +151,15 @@ class Site(Secret):
         meter = self._meter
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
         vector = meter.measure("encode", lambda: layout.encode(arrays))
-        return self._answer("protect", lambda: party.protect(vector, context))
+        return self._answer("protect", lambda: party.protect(vector, context), then=context)
 
     def assist(self, request: bytes, round_number: int, attempt: int) -> Answer:
         """Help to open a sum this site took part in."""
-        party = self._joined()
+        party = self._begin()
         context = self._contexts.get((round_number, attempt))
         if context is None:
             raise MisuseError(f"site {self.name} took no part in round {round_number} attempt {attempt}")
-        return self._answer("assist", lambda: party.assist(request, context), down=len(request))
+        return self._answer("assist", lambda: party.assist(request, context), down=len(request), then=context)
 
     def _check_roster(self, agreement: Agreement) -> None:
         """Whoever announces the roster must announce the one this site was given, where it was given one."""
@@ -154,9 +170,19 @@ class Site(Secret):
                     f"the session was announced to {self.name} with another key for {party} than the roster's"
                 )
 
-    def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0) -> Answer:
+    def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0, then: Context | None = None) -> Answer:
+        """Answer, and prepare what a sum like ``then`` would need next time."""
         message = self._meter.measure(verb, call, down=down)
-        return Answer(message, self._meter.take())
+        costs = self._meter.take()
+        if then is not None and self._ahead is not None:
+            self._ahead.start(then.values, then.limbs)
+        return Answer(message, costs)
+
+    def _begin(self) -> Party:
+        """Before any verb: end the work ahead, so that nothing runs beside the verb, and book what it cost."""
+        if self._ahead is not None:
+            self._meter.book(self._ahead.stop())
+        return self._joined()
 
     def _opened(self) -> SiteTable:
         if self._table is None:

@@ -15,6 +15,9 @@ from functools import cache
 from types import ModuleType
 from typing import cast
 
+_WORTH_THREADS = 100_000_000
+"""Nanoseconds of work below which threads cost more than they save, above all on a busy machine."""
+
 
 @cache
 def _gmpy2() -> ModuleType | None:
@@ -44,7 +47,9 @@ def powers(bases: Sequence[int], exponent: int, modulus: int, n_jobs: int = 1) -
     gmpy2 = _gmpy2()
     if gmpy2 is None:
         return [pow(base, exponent, modulus) for base in bases]
-    if n_jobs <= 1 or len(bases) < 2 * n_jobs:
+    # One step per bit of the exponent, about a nanosecond per pair of limbs.
+    nanoseconds = len(bases) * abs(exponent).bit_length() * (int(modulus).bit_length() // 64) ** 2
+    if n_jobs <= 1 or len(bases) < 2 * n_jobs or nanoseconds < _WORTH_THREADS:
         return cast("list[int]", gmpy2.powmod_base_list(list(bases), exponent, modulus))
     size = math.ceil(len(bases) / n_jobs)
     pieces = [list(bases[start : start + size]) for start in range(0, len(bases), size)]

@@ -134,6 +134,13 @@ class PrivateKey(Secret):
             low + (high - low) * self._p_inverse % q * p for low, high in zip(residues[0], residues[1], strict=True)
         ]
 
+    def safe_order(self) -> int:
+        """``p' q'``, how many squares there are modulo n. Raises `ValueError` unless both primes are safe."""
+        halves = [(int(half[0]) - 1) // 2 for half in self._halves]
+        if not all(map(big_numbers.is_prime, halves)):
+            raise ValueError("a key to be shared needs safe primes")
+        return math.prod(halves)
+
     def phe_pair(self) -> tuple[Any, Any]:
         """The public and private key objects of phe: the reference that tests compare with."""
         return self._phe.public_key, self._phe

@@ -14,7 +14,7 @@ from protocols.secure_sum import Context
 
 BOUND = largest_bound(6)
 ONE = 2**64
-EXAMPLES = {"plain": 60, "additive": 60, "pairwise": 60, "paillier": 8}
+EXAMPLES = {"plain": 60, "additive": 60, "pairwise": 60, "paillier": 20, "paillier-threshold": 20}
 
 doubles = st.one_of(
     st.floats(-BOUND, BOUND),

@@ -1,0 +1,314 @@
+"""Threshold Paillier: the private key is shared among the sites, and enough of them open the sum together.
+
+Promises: an opened total is the exact ring sum over its parties; fewer than the threshold of sites, together
+with the aggregator, learn that sum and who is in it, and no more; a false partial decryption is refused and its
+sender named. The key-dealer makes the key, hands every site its share in a sealed box when all meet, and
+forgets; it is asked nothing ever after. Refuses to know: a party that holds the whole key.
+
+One sum::
+
+    payload = each site.protect(vector, context)           packed, encrypted, signed: as in `protocols.paillier`
+    pending = collector.combine(payloads, context)         multiplied; every site in it is asked
+    partial = each site.assist(request, context)           product recomputed, then raised to the site's share
+    total   = collector.open(pending, partials)            proofs checked, combined, unpacked
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import ClassVar, NoReturn
+
+from protocols.channels import PUBLIC_BYTES, Box, Channels
+from protocols.packing import Packing
+from protocols.paillier import PaillierParty, read_payloads, silent
+from protocols.paillier_messages import Terms, boxes_from_bytes, boxes_to_bytes, product, table_from_bytes
+from protocols.primitives import big_numbers
+from protocols.primitives.keys import Entropy, Identity, Secret, parts
+from protocols.primitives.paillier_keys import PrivateKey
+from protocols.primitives.safe_primes import OnTrial
+from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal, make_safe_key
+from protocols.secure_sum import (
+    AGGREGATOR,
+    KEY_DEALER,
+    Context,
+    DropoutError,
+    MisuseError,
+    PartyId,
+    PeerError,
+    Pending,
+    Total,
+    Vector,
+    check_senders,
+    sha256,
+)
+from protocols.session import Greeting, Roster, Seat, Session, open_message
+from protocols.settings import Settings
+
+NAME = "paillier-threshold"
+
+_DEALT = b"paillier dealt"
+_PARTIAL = b"paillier partial"
+_AT_MEETING = (0, 0)
+
+
+class KeyDealer(Secret):
+    """Makes the key and hands out its shares, once; afterwards it holds nothing and answers nothing."""
+
+    def __init__(
+        self,
+        me: PartyId,
+        identity: Identity,
+        roster: Roster,
+        settings: Settings,
+        entropy: Entropy = secrets.token_bytes,
+        *,
+        private: PrivateKey | None = None,
+        on_trial: OnTrial | None = None,
+    ) -> None:
+        """Make a fresh key from safe primes, or take one for tests. The name must be `KEY_DEALER`."""
+        if me != KEY_DEALER:
+            raise MisuseError(f"{me} can't deal the key: that is the role of the {KEY_DEALER} alone")
+        self._terms = Terms(roster, settings, KEY_DEALER)
+        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
+        if private is not None and private.public.bits != settings.key_bits:
+            raise MisuseError(f"the key has {private.public.bits} bits, the settings say {settings.key_bits}")
+        self._channels: Channels | None = Channels(me, entropy)
+        made = make_safe_key(settings.key_bits, entropy, on_trial) if private is None else private
+        key, shares = deal(made, self._terms.threshold, len(self._terms.sites), entropy)
+        # The private key ends with this function; the shares end with the meeting.
+        self._shares: tuple[int, ...] | None = shares
+        self._body = self._channels.public + key.to_bytes()
+        self._share_bytes = key.public.plaintext_bytes
+
+    @property
+    def me(self) -> PartyId:
+        """Whose end this is."""
+        return self._seat.me
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._seat.session.id
+
+    def hello(self, batch: int = 0) -> bytes:
+        """A nonce, a channel key and the public half of the shared key, signed. For the first batch alone."""
+        if self._shares is None or batch != 0:
+            raise MisuseError(f"the {KEY_DEALER} has dealt and is gone: no batch but the first is met with it")
+        return self._seat.hello(batch, self._body)
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
+        """Seal each site's share for that site, and forget them all."""
+        channels, shares = self._channels, self._shares
+        if channels is None or shares is None:
+            raise MisuseError(f"the {KEY_DEALER} has dealt already")
+        greetings = self._seat.meet(hellos, batch)
+        sites = self._terms.sites
+        channels.meet(self.session, {site: _channel_key(site, greetings[site]) for site in sites})
+        binding = _binding(self.session, self._body)
+        boxes = [
+            channels.seal(site, Box.KEY_SHARE, _AT_MEETING, binding, int(share).to_bytes(self._share_bytes, "big"))
+            for site, share in zip(sites, shares, strict=True)
+        ]
+        self._channels, self._shares = None, None
+        return self._seat.sign_bound(_DEALT, binding, boxes_to_bytes(boxes))
+
+    def protect(self, vector: Vector, context: Context) -> NoReturn:
+        """Refuse: the dealer has no data."""
+        raise MisuseError(f"the {KEY_DEALER} sends no vector: it belongs to no cohort")
+
+    def assist(self, request: bytes, context: Context) -> NoReturn:
+        """Refuse: the dealer holds nothing that could open anything."""
+        raise PeerError(AGGREGATOR, f"the {KEY_DEALER} is asked nothing after the meeting")
+
+
+class ThresholdParty(PaillierParty):
+    """A site: encrypts its vector, and decrypts its part of a sum only after recomputing that sum."""
+
+    protocol: ClassVar[str] = NAME
+    helper: ClassVar[PartyId] = KEY_DEALER
+
+    def __init__(
+        self,
+        me: PartyId,
+        identity: Identity,
+        roster: Roster,
+        settings: Settings,
+        entropy: Entropy = secrets.token_bytes,
+        *,
+        n_jobs: int = 1,
+    ) -> None:
+        super().__init__(me, identity, roster, settings, entropy, n_jobs=n_jobs)
+        self._channels = Channels(me, entropy)
+        self._shared: ThresholdKey | None = None
+        self._dealt_binding = b""
+        self._share: KeyShare | None = None
+
+    def hello(self, batch: int = 0) -> bytes:
+        """A nonce and a channel key, signed; in later batches the nonce alone."""
+        return self._seat.hello(batch, self._channels.public if batch == 0 else b"")
+
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
+        """Learn the session id and the shared key's public half; the share comes with the first request."""
+        greetings = self._seat.meet(hellos, batch)
+        if batch == 0:
+            channel, body, self._shared = _dealers_greeting(greetings, self._terms)
+            self._channels.meet(self.session, {KEY_DEALER: channel})
+            self._dealt_binding = _binding(self.session, body)
+            self._use(self._shared.public)
+        return b""
+
+    def assist(self, request: bytes, context: Context) -> bytes:
+        """This site's partial decryptions of the sum over the present set, and the proof that they are right.
+
+        Refuses with `PeerError(AGGREGATOR, reason)`. What holds afterwards: this site helps to open no other sum
+        in this round and attempt.
+        """
+        packing, shared = self._terms.packing(context, self.session), self._met()
+        if context.digest not in self._sent:
+            raise MisuseError(f"{self.me} has sent nothing for round {context.round} attempt {context.attempt}")
+        try:
+            box, payloads = table_from_bytes(request)
+            self._refuse_sum(payloads, context)
+            columns = read_payloads(self._seat.session.roster, shared.public, packing, payloads, context)
+            share = self._share or self._open_share(box, shared)
+        except ValueError as error:
+            raise PeerError(AGGREGATOR, str(error)) from None
+        except PeerError as error:
+            raise PeerError(AGGREGATOR, f"passed on a message of {error.sender} that {error.reason}") from None
+        self._share = share
+        self._seat.answer_once(context, 1, request)
+        partials, proof = share.open(product(columns, shared.public.n), context.digest, self.n_jobs)
+        return self._seat.sign(
+            _PARTIAL, context, proof + big_numbers.to_buffer(partials, shared.public.plaintext_bytes)
+        )
+
+    def _open_share(self, box: bytes, shared: ThresholdKey) -> KeyShare:
+        """This site's share out of the dealer's box. Raises `ValueError` for any other box."""
+        dealt = self._channels.open(KEY_DEALER, Box.KEY_SHARE, _AT_MEETING, self._dealt_binding, box)
+        return KeyShare(shared, self._terms.sites.index(self.me) + 1, int.from_bytes(dealt, "big"))
+
+    def _met(self) -> ThresholdKey:
+        if self._shared is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._shared
+
+
+class _Multiplied(Secret):
+    """What the collector keeps while it waits: the product, and how it is packed."""
+
+    def __init__(self, packing: Packing, ciphertexts: list[int]) -> None:
+        self.packing = packing
+        self.ciphertexts = ciphertexts
+
+
+class ThresholdCollector:
+    """The aggregator's end: multiplies ciphertexts it can't open, and combines partial decryptions it has checked."""
+
+    def __init__(
+        self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes, *, n_jobs: int = 1
+    ) -> None:
+        self._terms = Terms(roster, settings, KEY_DEALER)
+        self._session = Session(NAME, roster, settings.digest)
+        self._shared: ThresholdKey | None = None
+        self._boxes: dict[PartyId, bytes] = {}
+        self.n_jobs = n_jobs
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._session.id
+
+    def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Learn the session id and the public half of the key; keep the dealer's boxes, one for each site."""
+        greetings = self._session.greet(hellos, batch)
+        if batch != 0:
+            return
+        _, body, shared = _dealers_greeting(greetings, self._terms)
+        if KEY_DEALER not in grants:
+            raise DropoutError((KEY_DEALER,), 0, 1)
+        dealt = open_message(self._session.roster, _DEALT, KEY_DEALER, _binding(self.session, body), grants[KEY_DEALER])
+        try:
+            boxes = boxes_from_bytes(dealt, len(self._terms.sites))
+        except ValueError as error:
+            raise PeerError(KEY_DEALER, str(error)) from None
+        self._boxes = dict(zip(self._terms.sites, boxes, strict=True))
+        self._shared = shared
+
+    def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
+        """Multiply what arrived, and ask every site in it to decrypt its part."""
+        packing, shared = self._terms.packing(context, self.session), self._met()
+        present = check_senders(payloads, context)
+        if len(present) < self._terms.threshold:
+            raise DropoutError(silent(context.cohort, payloads), len(present), self._terms.threshold)
+        columns = read_payloads(self._session.roster, shared.public, packing, payloads, context)
+        shown = [field for party in present for field in (party.encode(), payloads[party])]
+        requests = {party: parts(self._boxes[party], *shown) for party in present}
+        hidden = _Multiplied(packing, product(columns, shared.public.n_squared))
+        return Pending(context, present, requests, hidden)
+
+    def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:
+        """Check every partial decryption, combine a threshold of them, unpack.
+
+        Raises `PeerError` naming who sent a false one; the sum can then be opened without that reply.
+        """
+        hidden, shared = pending.hidden, self._met()
+        if not isinstance(hidden, _Multiplied):
+            raise MisuseError("this pending sum is not of this protocol")
+        for sender in sorted(replies):
+            if sender not in pending.requests:
+                raise PeerError(sender, "answered a request that was not made")
+        partials = {}
+        for sender in sorted(replies):
+            holder = self._terms.sites.index(sender) + 1
+            partials[holder] = self._partials(sender, holder, replies[sender], pending.context, hidden.ciphertexts)
+        threshold = self._terms.threshold
+        if len(partials) < threshold:
+            raise DropoutError(silent(pending.parties, replies), len(partials), threshold)
+        enough = {holder: partials[holder] for holder in sorted(partials)[:threshold]}
+        plaintexts = shared.combine(hidden.ciphertexts, enough, self.n_jobs)
+        return Total(hidden.packing.unpack(plaintexts, len(pending.parties)), pending.parties)
+
+    def _partials(
+        self, sender: PartyId, holder: int, reply: bytes, context: Context, ciphertexts: list[int]
+    ) -> list[int]:
+        """One site's partial decryptions, proved. Raises `PeerError` naming it otherwise."""
+        shared = self._met()
+        body = open_message(self._session.roster, _PARTIAL, sender, context.digest, reply)
+        proof, data, width = body[: shared.proof_bytes], body[shared.proof_bytes :], shared.public.plaintext_bytes
+        if len(body) != shared.proof_bytes + len(ciphertexts) * width:
+            raise PeerError(sender, f"{len(body)} bytes can't be {len(ciphertexts)} partial decryptions and a proof")
+        partials = big_numbers.from_buffer(data, width)
+        try:
+            shared.verify(holder, context.digest, ciphertexts, partials, bytes(proof))
+        except FalsePartialError as error:
+            raise PeerError(sender, str(error)) from None
+        return partials
+
+    def _met(self) -> ThresholdKey:
+        if self._shared is None:
+            raise MisuseError("the parties have not met yet: hello and meet come first")
+        return self._shared
+
+
+def _channel_key(party: PartyId, greeting: Greeting) -> bytes:
+    if len(greeting.body) != PUBLIC_BYTES:
+        raise PeerError(party, "its hello does not hold a channel key and nothing else")
+    return bytes(greeting.body)
+
+
+def _dealers_greeting(greetings: Mapping[PartyId, Greeting], terms: Terms) -> tuple[bytes, bytes, ThresholdKey]:
+    """The dealer's channel key, the whole body of its hello, and the shared key in it."""
+    body = bytes(greetings[KEY_DEALER].body)
+    for site in terms.sites:
+        _channel_key(site, greetings[site])
+    try:
+        shared = ThresholdKey.from_bytes(body[PUBLIC_BYTES:], terms.key_bits, len(terms.sites))
+    except ValueError as error:
+        raise PeerError(KEY_DEALER, str(error)) from None
+    return body[:PUBLIC_BYTES], body, shared
+
+
+def _binding(session: bytes, body: bytes) -> bytes:
+    """What the dealer's boxes belong to: this session and this very key."""
+    return sha256(b"secirls paillier dealt v1", session, body)
