@@ -38,7 +38,7 @@ _KNOWS: Mapping[str, tuple[str, ...]] = {
         "A site: its own vector, and a seed from every other, each independent of every vector.",
     ),
     "pairwise": (
-        "The aggregator: the sum, who is in it, the own masks of those present and all masks of the silent in this round.",
+        "The aggregator: the sum, who is in it, the own masks of those present, the silent ones' masks of this round.",
         "A site: its own vector, the masks it shares, and shares of the others' secrets, each worth nothing by itself.",
     ),
     "paillier": (
