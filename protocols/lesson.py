@@ -38,8 +38,12 @@ _KNOWS: Mapping[str, tuple[str, ...]] = {
         "A site: its own vector, and a seed from every other, each independent of every vector.",
     ),
     "pairwise": (
-        "The aggregator: the sum, who is in it, the own masks of those present, all masks of the silent in this round.",
+        "The aggregator: the sum, who is in it, the own masks of those present, the silent ones' masks of this round.",
         "A site: its own vector, the masks it shares, and shares of the others' secrets, each worth nothing by itself.",
+    ),
+    "paillier-threshold": (
+        "The aggregator: the sum, who is in it, and ciphertexts it has no key for.",
+        "A site: its own vector, what it signed, and a share of the key that opens nothing by itself.",
     ),
     "paillier": (
         "The aggregator: the sum, who is in it, and ciphertexts it has no key for.",
@@ -53,6 +57,7 @@ _WHAT_IS_HIDDEN: Mapping[str, str] = {
     "additive": "as seeds for everybody else and a rest that nobody sends",
     "pairwise": "under masks that cancel between parties and one of its own",
     "paillier": "as ciphertexts under the key-holder's key",
+    "paillier-threshold": "as ciphertexts under a key that the parties share",
 }
 
 

@@ -124,6 +124,7 @@ class Sum:
         self.session = digest(
             b"secirls session v1", binding, *(joined(s.encode(), self.actors[s].nonce) for s in self.sites)
         )
+        self.seat(roster)
         self.make_channels()
         self.layout = digest(
             b"protocols.run layout", self.values.to_bytes(8, "little"), self.limbs.to_bytes(8, "little")
@@ -151,11 +152,22 @@ class Sum:
             self.note("hello", site, hellos[site])
         return hellos
 
+    def seat(self, roster):
+        """Who shares with whom: all with all, or in a circle with the next few on both sides."""
+        count, degree = len(self.sites), self.settings.get("neighbours", len(self.sites) - 1)
+        self.near = {u: [v for v in self.sites if v != u] for u in self.sites}
+        if degree < count - 1:
+            circle = sorted(self.sites, key=lambda s: digest(b"secirls seat v1", self.session, roster, s.encode()))
+            for place, u in enumerate(circle):
+                steps = [step for step in range(-degree // 2, degree // 2 + 1) if step]
+                self.near[u] = sorted(circle[(place + step) % count] for step in steps)
+        self.opens = -(-self.threshold * (len(self.near[self.sites[0]]) + 1) // count)
+
     def make_channels(self):
         self.channels = {}
         for u in self.sites:
             for v in self.sites:
-                if u != v:
+                if v in self.near[u]:
                     one, two = self.actors[u], self.actors[v]
                     shared = one.channel.exchange(self.public(two.channel_public))
                     names = (u.encode(), one.channel_public, v.encode(), two.channel_public)
@@ -205,12 +217,12 @@ class Sum:
         key_boxes, key_shares = {}, {}
         for u in self.sites:
             actor = self.actors[u]
-            split = [shares_of(k.private_bytes_raw(), self.threshold, count, actor.read) for k in actor.masks]
+            split = [shares_of(k.private_bytes_raw(), self.opens, count, actor.read) for k in actor.masks]
             for number, v in enumerate(self.sites):
                 key_shares[u, v] = split[self.round][number]
-                if v != u:
+                if v in self.near[u]:
                     key_boxes[u, v] = self.box(u, v, 1, (0, 0), book, b"".join(s[number] for s in split))
-            self.note("meet", u, actor.signed(b"grant", book, b"".join(key_boxes[u, v] for v in self.sites if v != u)))
+            self.note("meet", u, actor.signed(b"grant", book, b"".join(key_boxes[u, v] for v in self.near[u])))
 
         masks = self.pair_masks()
         seed_boxes, seed_shares, own_masks, masked_sum = {}, {}, {}, [0] * self.values
@@ -222,19 +234,18 @@ class Sum:
             self.keys[f"seed {u}"], self.keys[f"self mask {u}"] = seed.hex(), key.hex()
             own_masks[u] = keystream(key, self.values, self.limbs, self.prg)
             masked = [x + m for x, m in zip(self.vectors[u], own_masks[u], strict=True)]
-            for v in self.sites:
-                if v != u:
-                    sign = 1 if u < v else -1
-                    masked = [x + sign * m for x, m in zip(masked, masks[frozenset((u, v))], strict=True)]
+            for v in self.near[u]:
+                sign = 1 if u < v else -1
+                masked = [x + sign * m for x, m in zip(masked, masks[frozenset((u, v))], strict=True)]
             masked = [x % self.modulus for x in masked]
             masked_sum = [(x + y) % self.modulus for x, y in zip(masked_sum, masked, strict=True)]
-            shares = shares_of(seed, self.threshold, count, actor.read)
+            shares = shares_of(seed, self.opens, count, actor.read)
             for number, v in enumerate(self.sites):
                 seed_shares[u, v] = shares[number]
-                if v != u:
+                if v in self.near[u]:
                     seed_boxes[u, v] = self.box(u, v, 2, (self.round, 0), self.context, shares[number])
             commitment = digest(b"secirls seed commitment v1", self.context, u.encode(), seed)
-            boxes = b"".join(seed_boxes[u, v] for v in self.sites if v != u)
+            boxes = b"".join(seed_boxes[u, v] for v in self.near[u])
             self.note(
                 "protect", u, actor.signed(b"payload", self.context, to_bytes(masked, self.limbs) + commitment + boxes)
             )
@@ -250,17 +261,19 @@ class Sum:
                 self.note("assist", u, agreements[u])
             signers, signatures = present, b"".join(agreements[u][-64:] for u in self.present)
         for u in self.present:
-            boxes = (seed_boxes if v in self.present else key_boxes for v in self.sites if v != u)
-            peers = [v for v in self.sites if v != u]
+            peers = self.near[u]
+            boxes = (seed_boxes if v in self.present else key_boxes for v in peers)
             addressed = b"".join(source[v, u] for source, v in zip(boxes, peers, strict=True))
             self.note("combine", u, b"\2" + present + signers + signatures + addressed)
         for u in self.present:
-            shares = b"".join((seed_shares if v in self.present else key_shares)[v, u] for v in self.sites)
+            shares = b"".join(
+                (seed_shares if v in self.present else key_shares)[v, u] for v in sorted([u, *self.near[u]])
+            )
             self.note("assist", u, self.actors[u].signed(b"reply", self.context, present + shares))
 
         for u in self.present:
             masked_sum = [x - m for x, m in zip(masked_sum, own_masks[u], strict=True)]
-            for gone in self.silent:
+            for gone in (v for v in self.silent if v in self.near[u]):
                 sign = 1 if u < gone else -1
                 masked_sum = [x - sign * m for x, m in zip(masked_sum, masks[frozenset((u, gone))], strict=True)]
         self.total = [x % self.modulus for x in masked_sum]
@@ -268,7 +281,7 @@ class Sum:
     def pair_masks(self):
         masks, place = {}, struct.pack("<QQ", self.round, 0)
         for i, u in enumerate(self.sites):
-            for v in self.sites[i + 1 :]:
+            for v in (v for v in self.sites[i + 1 :] if v in self.near[u]):
                 low, high = self.actors[u].masks[self.round], self.actors[v].masks[self.round]
                 publics = low.public_key().public_bytes_raw(), high.public_key().public_bytes_raw()
                 shared = low.exchange(high.public_key())
@@ -316,6 +329,16 @@ SUMS = (
         0,
     ),
     ("pairwise, three sites, ChaCha20", "pairwise", "abc", 3, 2, {"prg": "chacha20"}, (), 1),
+    (
+        "pairwise among neighbours, with a dropout and consistency",
+        "pairwise",
+        "abcdefg",
+        2,
+        2,
+        {"threshold": 4, "neighbours": 4, "consistency": True},
+        ("c",),
+        1,
+    ),
 )
 
 
@@ -473,9 +496,7 @@ def everything(defaults):
 
 
 if __name__ == "__main__":
-    from dataclasses import asdict
-
     from protocols.settings import Settings
 
-    written = json.dumps(everything(asdict(Settings())), indent=1) + "\n"
+    written = json.dumps(everything(Settings().agreed), indent=1) + "\n"
     (Path(__file__).parent / "secure_sum_vectors.json").write_text(written)
