@@ -271,7 +271,9 @@ def _numpy_block(task: Task) -> tuple[Sums, Extreme]:
     w = mu / growth
     pull = (y - mu) / growth
     right = np.where(eta > low, pull, 0.0) if task.score else w * z + pull
-    nll = (y + 1.0 / alpha) * np.log1p(alpha_mu) - y * log_mu
+    # log1p(alpha mu) from np.log, which is vectorised as np.log1p is not, and what 1 + alpha mu rounded away
+    log_growth = np.log(growth) + (alpha_mu - (growth - 1.0)) / growth
+    nll = (y + 1.0 / alpha) * log_growth - y * log_mu
     extreme = (task.counts.max(axis=1, initial=0) > LARGEST_PLAIN_COUNT) | (
         np.abs(eta).max(axis=1, initial=0.0) > LARGEST_PLAIN_ETA
     )

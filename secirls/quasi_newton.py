@@ -273,9 +273,15 @@ def _caught(state: State, rows: Rows, held: Mask) -> State:
 
 
 def _candidates(state: State, ridge: Floats, steps: Steps, config: CatchConfig) -> Floats:
-    """Where to look: here, so that all values compared are over the same parties, and along ever shorter steps."""
+    """Where to look: here, so that all values compared are over the same parties, and along ever shorter steps.
+
+    A step longer than the box is shortened to it first, or the halvings of a step from a mean of 1 towards a count
+    of a billion, which is a billion long, would all end outside.
+    """
     rows = np.flatnonzero(state.active)
     _, direction, _ = _descent(state, rows, ridge[rows], steps, config)
+    longest = np.abs(direction).max(axis=1, keepdims=True, initial=0.0)
+    direction *= np.minimum(1.0, 2.0 * config.max_beta / np.maximum(longest, config.max_beta))
     sizes = np.concatenate([[0.0], 0.5 ** np.arange(config.halvings)])
     path = state.beta[rows, None, :] + sizes[:, None] * direction[:, None, :]
     return np.clip(path, -config.max_beta, config.max_beta)
