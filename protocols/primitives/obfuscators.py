@@ -21,7 +21,7 @@ from protocols.primitives.big_numbers import number
 from protocols.primitives.keys import Entropy, Secret
 from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey, djn_generator, textbook_obfuscators
 
-TABLE_BYTES = 64 << 20
+TABLE_BYTES = 128 << 20
 """Fixed-base tables stay below this; they are public, and one process holds one per key."""
 
 _WIDEST_WINDOW = 12

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocols import run
 from protocols.fixed_point import Field, Layout, largest_bound
-from protocols.secure_sum import Context
+from protocols.secure_sum import Context, SecureSumError
 
 BOUND = largest_bound(6)
 ONE = 2**64
@@ -83,3 +83,18 @@ def test_all_protocols_open_the_same_integers(tables):
         table, round_ = tables.seated(name, 3)
         opened.append(summed(table, round_, rows))
     assert all(np.array_equal(opened[0], other) for other in opened[1:])
+
+
+@pytest.mark.parametrize(("limbs", "fraction_bits"), [(1, 40), (2, 64)])
+def test_bounds_are_hit_exactly_and_one_over_is_refused(tables, protocol, limbs, fraction_bits):
+    bound = 1024.0
+    layout = Layout((Field("x", (6,), bound, fraction_bits),), limbs)
+    row = np.array([bound, -bound, 0.0, -0.0, -1.5, 2.0**-40])
+    table, round_ = tables.seated(protocol, 4)
+    vectors = {site: layout.encode({"x": row}) for site in table.sites}
+    context = Context(table.collector.session, round_, 0, table.sites, layout.digest, layout.values, limbs)
+    opened = layout.decode(run.add_up(table, vectors, context).vector, 4)["x"]
+    assert opened.tolist() == [4 * bound, -4 * bound, 0.0, 0.0, -6.0, 2.0**-38]
+    for over in (np.nextafter(bound, np.inf), -np.nextafter(bound, np.inf), np.inf, np.nan):
+        with pytest.raises(SecureSumError, match="'x'"):
+            layout.encode({"x": np.array([*row[:5], over])})

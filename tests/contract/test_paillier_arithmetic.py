@@ -96,7 +96,7 @@ def test_tables_of_any_window_give_the_plain_power(window, exponents):
 
 @pytest.mark.parametrize(
     ("bits", "modulus_bytes", "window"),
-    [(1024, 512, 10), (1536, 768, 8), (2048, 1024, 7), (224, 512, 12), (256, 768, 11), (1 << 20, 1 << 20, 1)],
+    [(1024, 512, 11), (1536, 768, 10), (2048, 1024, 9), (224, 512, 12), (256, 768, 12), (1 << 20, 1 << 20, 1)],
 )
 def test_windows_are_as_wide_as_the_memory_allows(bits, modulus_bytes, window):
     assert window_for(bits, modulus_bytes) == window

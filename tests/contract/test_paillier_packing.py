@@ -65,6 +65,15 @@ def test_a_plaintext_holds_as_many_values_as_the_specification_says(bits, limbs,
     assert Packing(bits, 1, limbs, parties).slots == slots
 
 
+@pytest.mark.parametrize(("limbs", "most"), [(2, 40), (1, 20)])
+@pytest.mark.parametrize("bits", [2048, 3072])
+def test_a_float64_takes_at_most_so_many_bytes_up_to_a_thousand_sites(bits, limbs, most):
+    for parties in (3, 4, 6, 16, 50, 100, 1000):
+        packing = Packing(bits, 120_000, limbs, parties)
+        assert packing.plaintexts * bits / 4 / packing.values <= most, parties
+    assert Packing(bits, 120_000, 2, 3).plaintexts * bits / 4 / 120_000 > 20, "only the narrow profile is narrow"
+
+
 def test_a_plaintext_that_is_no_sum_is_refused():
     packing = Packing(512, 4, 2, 5)
     fine = [packing.slots * [0], [0]]

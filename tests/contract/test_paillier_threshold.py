@@ -7,7 +7,7 @@ import pytest
 
 from protocols import run
 from protocols.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
-from protocols.primitives import ring, threshold_keys
+from protocols.primitives import big_numbers, ring, threshold_keys
 from protocols.primitives.keys import Identity, parts
 from protocols.primitives.paillier_keys import PrivateKey, make_key
 from protocols.primitives.safe_primes import draw_safe_prime
@@ -359,3 +359,15 @@ def test_obfuscators_made_ahead_change_no_message():
         run.add_up(table, vectors())
         transcripts.append(table.messages)
     assert transcripts[0] == transcripts[1]
+
+
+def test_without_gmpy2_the_shares_open_the_same(monkeypatch):
+    ciphertexts = encrypted([7, 2**400])
+    fast = {number: holder.open(ciphertexts, b"c") for number, holder in enumerate(HOLDERS, 1)}
+    monkeypatch.setattr(big_numbers, "_gmpy2", lambda: None)
+    key, shares = deal(PrivateKey(P, Q), 3, 4, run.tape("shares")("dealer"))
+    slow = {number: KeyShare(key, number, share).open(ciphertexts, b"c") for number, share in enumerate(shares, 1)}
+    assert slow == fast
+    for number, (partials, proof) in slow.items():
+        key.verify(number, b"c", ciphertexts, partials, proof)
+    assert key.combine(ciphertexts, {number: slow[number][0] for number in (1, 2, 4)}) == [7, 2**400]
