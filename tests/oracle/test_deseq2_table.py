@@ -18,6 +18,8 @@ from secirls.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 
 FROZEN = Path(__file__).parent / "deseq2"
 R_RIDGE = 1e-6 / np.log(2) ** 2
+R_ITERATIONS = 1000
+"""What the script allows nbinomWaldTest; a gene that used them all was handed to optim."""
 DESIGNS = {"condition": "~ condition", "site": "~ site + condition"}
 
 
@@ -90,8 +92,13 @@ def test_what_is_left_without_the_ridge_of_r_is_the_ridge():
     ours, theirs = fitted("condition", ridge=1e-6)
     gap = relative(ours["log2FoldChange"], theirs["log2FoldChange"])
     assert 0.9 < (gap <= 1e-5).mean() < 0.98
-    # Nothing that anybody would report: the fold changes themselves stay within 1e-4.
-    assert (ours["log2FoldChange"] - theirs["log2FoldChange"]).abs().max() <= 1e-4
+    # Nothing that anybody would report: where IRLS settled in R, the fold changes stay within 1e-4 ...
+    apart = (ours["log2FoldChange"] - theirs["log2FoldChange"]).abs()
+    settled = theirs["betaIter"] < R_ITERATIONS
+    assert apart[settled].max() <= 1e-4
+    # ... and the few genes that R handed to optim, which stops earlier, within a thousandth of their standard error.
+    assert 0 < (~settled).sum() < 10
+    assert (apart < 1e-3 * ours["lfcSE"]).all()
 
 
 def test_deseq2_s_default_tolerance_would_not_do():
