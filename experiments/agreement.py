@@ -1,10 +1,10 @@
 """The federated fit beside pooled PyDESeq2 and beside per-site meta-analysis, gene by gene.
 
 Pooled is PyDESeq2 on all samples together, which is what nobody can do when counts may not leave. Federated takes the
-pooled run's size factors and dispersions, so that the regression alone is compared; *federated alone* estimates both by
-secure sums over all genes of the set, as a user without them does. Meta-analysis is PyDESeq2 at every site by itself, its log2 fold changes
-weighted by the inverse of their variances (fixed effect): what people do when they can't pool. The sites keep the
-pooled size factors, which is kind to it.
+pooled run's size factors and dispersions, so that the regression alone is compared; *federated alone* estimates both
+by secure sums over all genes of the set, as a user without them does. Meta-analysis is PyDESeq2 at every site by
+itself, its log2 fold changes weighted by the inverse of their variances (fixed effect): what people do when they can't
+pool. The sites keep the pooled size factors, which is kind to it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Every experiment runs, is interrupted and goes on, and its kept answers are those of its kept rows."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +14,7 @@ from experiments.record import Experiment, Measurement, SkippedError
 from secirls.input_error import InputError
 
 KEPT = Path(record.__file__).parent / "results"
+INDEX = Path(record.__file__).parent / "README.md"
 PNG = b"\x89PNG\r\n"
 
 
@@ -35,6 +38,57 @@ def test_an_experiment_runs_quickly_and_redraws_from_its_rows_alone(name, tmp_pa
     sentence = capsys.readouterr().out.splitlines()[-2]
     assert sentence.endswith(".")
     assert "nan" not in sentence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_index_says_what_the_kept_rows_say(name):
+    rows = record.read(KEPT / name / "rows.csv")
+    index = re.sub(r"\s+", " ", INDEX.read_text(encoding="utf-8"))
+    assert experiment(name).answer(rows) in index
+    assert experiment(name).question in index
+    told = json.loads((KEPT / name / "run.json").read_text(encoding="utf-8"))
+    assert told["configuration"] == json.loads(json.dumps(experiment(name).configuration))
+    keys = [step.key for step in experiment(name).plan(experiment(name).configuration)]
+    assert sorted(record.done(KEPT / name / "rows.csv")) == sorted(keys)
+    for figure in (KEPT / name).glob("*.png"):
+        assert f"results/{name}/{figure.name}" in index
+
+
+@pytest.fixture(scope="module")
+def quick_leakage(tmp_path_factory):
+    root = tmp_path_factory.mktemp("leakage")
+    return record.read(record.run(experiment("leakage"), quick=True, root=root) / "rows.csv")
+
+
+def test_the_attack_reads_every_count_in_the_clear_and_none_under_masks(quick_leakage):
+    rows = quick_leakage[(quick_leakage["attack"] == "summand") & (quick_leakage["x"] == 1)].set_index("rule")
+    assert rows.loc["none", "exact"] == 1.0
+    assert rows.loc["none", "guesses"] > 100
+    assert rows.loc["pairwise", "exact"] < 0.05
+
+
+def test_payload_bytes_look_uniform_under_every_layer_and_not_without_one(quick_leakage):
+    rows = quick_leakage[quick_leakage["attack"] == "layers"]
+    hidden = rows["rule"] != "none"
+    assert (rows.loc[hidden, "departure"].abs() < 6).all()
+    assert (rows.loc[~hidden, "departure"] > 1000).all()
+
+
+def test_a_fit_stops_rather_than_open_a_sum_without_a_site(quick_leakage):
+    rows = quick_leakage[(quick_leakage["attack"] == "difference") & (quick_leakage["rule"] == "abort")]
+    assert len(rows)
+    assert rows["outcome"].str.contains("fell silent, so the fit stops").all()
+
+
+def test_only_the_exact_ways_of_adding_are_exact():
+    from experiments.fidelity import exact_sum, in_floats, in_ring, quantised
+
+    parts = [np.array([1.0, 1e10, 0.1]), np.array([2.0**-52, 1.0, 0.2]), np.array([2.0**-53, -1e10, 0.3])]
+    truth = exact_sum(parts)
+    assert np.array_equal(in_ring(parts, 64, 2)[0], truth)
+    assert not np.array_equal(in_floats(parts)[0], truth)
+    assert not np.array_equal(quantised(parts, 32)[0], truth)
+    assert in_ring(parts, 32, 1)[1].any()  # beyond the compact ring's bound: refused, not clipped
 
 
 def toy(measured, *, interrupt_at=None):
