@@ -329,6 +329,19 @@ def claim(
         say(f"* {sentence}")
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+) -> None:
+    """Write report.html into a fit's output folder: figures, costs, disclosure and configuration on one page.
+
+    The page stands alone: it fetches nothing and can be sent as it is.
+    """
+    from secirls.report_page import write_page
+
+    say(str(write_page(folder)))
+
+
 keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 

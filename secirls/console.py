@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypeVar
 
 import pandas as pd
 from rich.console import Console
@@ -19,6 +19,8 @@ from rich.text import Text
 from secirls.ledger import by_verb
 from secirls.results import Result, status_counts
 from secirls.rounds import Progress as Round
+
+T = TypeVar("T")
 
 MEGABYTE = 1e6
 
@@ -83,6 +85,28 @@ class RoundsDisplay:
     def _line(self, text: str) -> None:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+def steps(title: str, named: Sequence[tuple[str, Callable[[], T]]]) -> Iterator[T]:
+    """Run named steps in turn under a progress bar; one plain line per step without a terminal. Yields results."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[detail]}", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(title, total=len(named), detail="")
+        for number, (name, call) in enumerate(named):
+            bar.update(task, completed=number, detail=name)
+            if not console.is_terminal:
+                say(f"{title} {number + 1}/{len(named)}: {name}", error=True)
+            yield call()
+        bar.update(task, completed=len(named), detail="done")
 
 
 def show_result(result: Result, files: Sequence[Path], further: Sequence[Section] = ()) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from secirls.ledger import table as ledger_table
 from secirls.samples import Floats
 from secirls.status import Status
 from secirls.wald import benjamini_hochberg, independent_filtering, standard_score, wald
+
+if TYPE_CHECKING:
+    from secirls.plots import Figure
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
@@ -63,6 +66,24 @@ class Result:
     def status(self) -> pd.Series[str]:
         """Status of every gene, indexed by gene."""
         return pd.Series(self.table["status"].to_numpy(), index=self.table["gene"].to_numpy(), name="status")
+
+    def plot_volcano(self) -> Figure:
+        """P-value over log2 fold change, as a matplotlib figure."""
+        from secirls import plots
+
+        return plots.volcano(self.table, self.report["contrast"])
+
+    def plot_convergence(self) -> Figure:
+        """Genes asked about by round, as a matplotlib figure."""
+        from secirls import plots
+
+        return plots.convergence(self.report["rounds"])
+
+    def plot_overhead(self) -> Figure:
+        """CPU time by round and verb, and bytes, as a matplotlib figure."""
+        from secirls import plots
+
+        return plots.overhead(self.ledger)
 
     def write(self, out: Path, *, h5ad: bool = False, overwrite: bool = False) -> list[Path]:
         """Write all files into a folder, whole or not at all; gives their paths.

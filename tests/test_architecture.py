@@ -17,6 +17,7 @@ DOORS = {
     "formulaic": {"secirls/design.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
     "rich": {"secirls/console.py"},
+    "matplotlib": {"secirls/plots.py"},
 }
 STATISTICS = {"irls", "quasi_newton", "likelihood", "kernels", "fused_kernel", "elementary", "wald", "solve", "status"}
 THEY_MAY_USE = STATISTICS | {"query", "samples"}

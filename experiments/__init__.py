@@ -1,0 +1,1 @@
+"""One scientific question per module, run from the checkout with ``python -m experiments``; never installed."""
