@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.design import Design, dependent_columns
 from secirls.dispersions import moments_dispersions
@@ -27,7 +28,7 @@ from secirls.ledger import Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig, catch
 from secirls.query import Mask, Query, Total
-from secirls.rounds import Federation, Finished, Progress, SecureRounds
+from secirls.rounds import Federation, Finished, Progress, Record, SecureRounds
 from secirls.samples import Floats
 from secirls.status import Status
 
@@ -64,8 +65,12 @@ class Outcome:
     claims: tuple[str, ...]
 
 
-def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress | Outcome]:
-    """Lead one fit over a federation: a `Progress` per round, the `Outcome` last.
+Event: TypeAlias = Begun | Record | Outcome
+"""What a fit tells whoever ordered it, in this order: one, one per round, one."""
+
+
+def lead(config: Config, federation: Federation, run: str, past: Past | None = None) -> Iterator[Event]:
+    """Lead one fit over a federation, from its beginning or on from its ``past``.
 
     Raises `InputError` where files, design or counts can't be used.
     """
@@ -81,36 +86,43 @@ def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress 
     if config.dispersions is not None:
         check_dispersions(joined)
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
-    yield from _rounds(config, federation, run, agreement, genes)
+    if past is not None:
+        past.check(agreement)
+    yield from _rounds(config, federation, run, agreement, genes, past or Past(Begun.of(agreement), ()))
 
 
 def _rounds(
-    config: Config, federation: Federation, run: str, agreement: Agreement, genes: tuple[str, ...]
-) -> Iterator[Progress | Outcome]:
+    config: Config, federation: Federation, run: str, agreement: Agreement, genes: tuple[str, ...], past: Past
+) -> Iterator[Event]:
+    yield past.begun
     ledger = Ledger(run, config.protocol)
     roster = Roster(agreement.roster)
     rounds = SecureRounds(config, federation, roster, ledger)
-    told: list[Progress] = []
-    for event in rounds.run(fit(config, agreement.design, len(genes))):
+    told = [record.told for record in past.records]
+    booked = [row for record in past.records for row in record.rows]
+    for event in rounds.run(fit(config, agreement.design, len(genes)), past.records):
         if not isinstance(event, Finished):
-            told.append(event)
+            told.append(event.told)
             yield event
             continue
         yield Outcome(
             event.result,
             genes,
             agreement.design,
-            tuple(ledger.rows),
+            (*booked, *ledger.rows),
             tuple(told),
-            federation.sites,
+            past.begun.sites,
             rounds.session.hex(),
             {name: key.hex() for name, key in sorted(agreement.roster.items())},
-            claim(config.protocol, len(federation.sites), config.settings()),
+            claim(config.protocol, len(past.begun.sites), config.settings()),
         )
 
 
 def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
-    """Raise `InputError` naming who did not answer before the session began."""
+    """Raise what a party raised before the session began, or `InputError` naming who did not answer."""
+    for name in names:
+        if isinstance(answers.get(name), Exception):
+            raise answers[name]
     silent = [name for name in names if name not in answers]
     if silent:
         raise complain("did not answer, so the session can't begin", site=", ".join(silent))

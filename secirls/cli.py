@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from secirls import __version__
+from secirls.checkpoint import discard, holds_a_fit
 from secirls.config import Config, Manifest
 from secirls.console import RoundsDisplay, say, show_result
-from secirls.fitting import fit_config
+from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.key_files import make_roster, new_key, read_roster, write_new
-from secirls.results import check_free
+from secirls.results import Result, check_free
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+class InterruptedFitError(Exception):
+    """Ctrl-C during a fit; typer would end the process at a plain `KeyboardInterrupt` without a word from us."""
+
+
+_unfinished: list[Path] = []
+"""Folders of fits that ended early in this process and can go on."""
 
 app = typer.Typer(
     name="secirls",
@@ -33,17 +44,20 @@ def main() -> None:
     from protocols.secure_sum import MisuseError, SecureSumError
     from secirls.rounds import PartyFaultError, SilentSitesError
 
+    _unfinished.clear()
     try:
         app()
     except (InputError, MisuseError) as error:
         code, sentence = BAD_INPUT, str(error)
     except (SecureSumError, SilentSitesError, PartyFaultError) as error:
         code, sentence = FAILED, str(error)
-    except KeyboardInterrupt:
-        code, sentence = INTERRUPTED, "interrupted; nothing was written"
+    except (KeyboardInterrupt, InterruptedFitError):
+        code, sentence = INTERRUPTED, "interrupted; no results were written"
     else:
         return
     say(f"secirls: {sentence}", error=True)
+    if _unfinished:
+        say(f"Finished rounds are kept: 'secirls resume {_unfinished[-1]}' goes on after the last of them.", error=True)
     sys.exit(code)
 
 
@@ -178,11 +192,47 @@ def fit(
     run = _manifest(manifest, site, given, given_keys, engine, address)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
-    with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
-        result = fit_config(
-            run.fit, run.sites, engine=run.engine, address=run.address, on_round=display, on_note=display.note
+    if holds_a_fit(folder) and not overwrite:
+        raise InputError(
+            f"folder {str(folder)!r}: holds an unfinished fit; 'secirls resume' goes on with it, --overwrite drops it"
         )
+    with _resumable(folder), RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
+        result = fit_manifest(run, folder, on_round=display, on_note=display.note)
+    _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+
+
+@app.command("resume")
+def resume_fit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fit that ended early.")],
+    h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+) -> None:
+    """Go on with a fit after its last finished round; the results are the same to the last bit.
+
+    Sites are opened anew, where the fit opened them, and meet with fresh keys.
+    """
+    check_free(folder, overwrite=overwrite)
+    with _resumable(folder), RoundsDisplay("resumed") as display:
+        result = resume(folder, on_round=display, on_note=display.note)
+    _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Note that a fit can go on, where it ends early."""
+    try:
+        yield
+    except BaseException as error:
+        if holds_a_fit(folder):
+            _unfinished.append(folder)
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedFitError from None
+        raise
+
+
+def _finish(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> None:
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
+    discard(folder)
     show_result(result, files)
 
 

@@ -1,8 +1,9 @@
 """The one loop: an algorithm's queries become secure sums, leg by leg, over whatever carries messages.
 
 Promises: the same rounds, bit for bit, in one process or over Ray; a context is never used twice;
-
 every verb is booked, and ``wait`` is the aggregator's wall time from asking to the last answer.
+A site that dies, is late, breaks or sends nonsense is *silent*: it is fenced, and then the fit stops
+(``on_dropout="abort"``) or goes on for good without it (``"continue"``). Who *refuses*, in words, stops it always.
 Refuses to know: what the queries mean, and which protocol hides the answers.
 """
 
@@ -10,18 +11,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
 from protocols.choice import helpers, make_collector, make_party
 from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Collector, Context, Party, PartyId, Pending
+from protocols.secure_sum import Collector, Context, Party, PartyId, PeerError, Pending, SecureSumError, sha256
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
 from secirls.config import Config
-from secirls.ledger import SETUP_ROUND, Ledger, Meter
-from secirls.query import Algorithm, Query, Total
+from secirls.input_error import InputError
+from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
+from secirls.query import Algorithm, Query, QueryError, Total
+from secirls.samples import Floats
 from secirls.site import Answer, Site
 
 T = TypeVar("T")
@@ -32,7 +35,8 @@ AGGREGATOR_ROLE, SITE_ROLE, HELPER_ROLE = "aggregator", "site", "key-holder"
 class Federation(Protocol):
     """The seam between the rounds and what carries them: ask some parties to run one verb each.
 
-    The answer lacks whoever fell silent. An exception that a party raised is raised here.
+    The answer lacks whoever fell silent, and holds, in place of a result, the exception a party raised:
+    one of `SPOKEN`, or a `PartyFaultError` for any other.
     """
 
     @property
@@ -42,6 +46,10 @@ class Federation(Protocol):
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
         """Run ``verb`` at every named party with its arguments."""
+        ...
+
+    def fence(self, party: PartyId) -> None:
+        """Have nothing more to do with a party: whatever it still sends is never read."""
         ...
 
 
@@ -98,7 +106,22 @@ class LocalFederation:
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
         """Call them one after the other."""
-        return {name: getattr(self._parties[name], verb)(*given) for name, given in arguments.items()}
+        answers: dict[PartyId, Any] = {}
+        for name, given in arguments.items():
+            if name not in self._parties:
+                continue
+            try:
+                answers[name] = getattr(self._parties[name], verb)(*given)
+            except SPOKEN as error:
+                answers[name] = error
+            except Exception as error:  # noqa: BLE001 - whatever breaks a site, the rounds decide what follows
+                answers[name] = PartyFaultError(name, verb, type(error).__name__)
+                answers[name].__cause__ = error
+        return answers
+
+    def fence(self, party: PartyId) -> None:
+        """Forget a party."""
+        self._parties.pop(party, None)
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,32 @@ class Progress:
     active_genes: int
     parties: tuple[PartyId, ...]
     seconds: float
+    lost: tuple[tuple[PartyId, str], ...] = ()
+    """Who fell silent in this round and how; they are not asked again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished round as a checkpoint keeps it. Public: a question's digest and the sum that was opened."""
+
+    told: Progress
+    query: bytes
+    """`query_digest` of what was asked."""
+    arrays: Mapping[str, Floats] = field(repr=False)
+    cohort: tuple[PartyId, ...]
+    rows: tuple[Row, ...] = field(repr=False)
+    """What the round cost, and meeting each other before it."""
+
+    @property
+    def survivors(self) -> tuple[PartyId, ...]:
+        """Who is asked in the next round."""
+        gone = {party for party, _ in self.told.lost}
+        return tuple(party for party in self.cohort if party not in gone)
+
+
+def query_digest(query: Query) -> bytes:
+    """What names a question in a record."""
+    return sha256(b"secirls asked v1", query.to_bytes())
 
 
 class SilentSitesError(Exception):
@@ -143,6 +192,10 @@ class PartyFaultError(Exception):
         return type(self), self.given
 
 
+SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)
+"""Exceptions whose text was written for others to read: a party that raises one refuses, and is not silent."""
+
+
 class SecureRounds:
     """The aggregator's side of a session: runs an algorithm's queries as secure sums."""
 
@@ -155,30 +208,60 @@ class SecureRounds:
         self._meter = Meter()
         self._cohort = tuple(federation.sites)
         self._round = 0
+        self._first = 0
         self._met = -1
+        self._booked = 0
+        self._lost: list[tuple[PartyId, str]] = []
+        self._may_shrink = False
 
     @property
     def session(self) -> bytes:
         """The session id."""
         return self._collector.session
 
-    def run(self, algorithm: Algorithm[T]) -> Iterator[Progress | Finished[T]]:
-        """Drive an algorithm to its end: a `Progress` per round, then its result as the last item."""
+    def run(self, algorithm: Algorithm[T], past: Sequence[Record] = ()) -> Iterator[Record | Finished[T]]:
+        """Drive an algorithm to its end: a `Record` per round, then its result as the last item.
+
+        Rounds that are ``past`` are not asked again: the algorithm is told their totals, and the sites
+        what those left with them. Raises `InputError` where they are another fit's.
+        """
         query = self._step(algorithm, None)
+        for record in past:
+            query = self._replay(algorithm, query, record)
+        self._first = self._round
         while isinstance(query, Query):
             began = time.perf_counter()
-            self._meet(self._round // self._config.rounds_per_batch)
-            layout = query.layout(len(self._cohort))
-            layout.check_headroom(len(self._cohort))
-            context = Context(self.session, self._round, 0, self._cohort, layout.digest, layout.values, layout.limbs)
+            self._lost, self._may_shrink = [], self._config.on_dropout == "continue" and query.may_shrink
+            self._meet((self._round - self._first) // self._config.rounds_per_batch)
+            cohort = self._cohort
+            layout = query.layout(len(cohort))
+            layout.check_headroom(len(cohort))
+            number = self._round - self._first
+            context = Context(self.session, number, 0, cohort, layout.digest, layout.values, layout.limbs)
             with self._ledger.booking(self._round, layout.values, query.n_genes):
                 opened = self._sum(query.to_bytes(), context)
                 arrays = self._own("decode", lambda: layout.decode(opened.vector, len(opened.parties)))  # noqa: B023
-                asked, query = query, self._step(algorithm, Total(arrays, opened.parties, self._cohort))
+                asked, query = query, self._step(algorithm, Total(arrays, opened.parties, cohort))
             seconds = time.perf_counter() - began
-            yield Progress(self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds)
+            lost = tuple(sorted(self._lost))
+            told = Progress(self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds, lost)
+            rows = tuple(self._ledger.rows[self._booked :])
+            self._booked += len(rows)
+            yield Record(told, query_digest(asked), arrays, cohort, rows)
             self._round += 1
         yield query
+
+    def _replay(self, algorithm: Algorithm[T], query: Query | Finished[T], record: Record) -> Query | Finished[T]:
+        """Take one round from its record; the sites keep what it left with them, and answer nothing."""
+        if isinstance(query, Finished) or record.told.round != self._round or record.query != query_digest(query):
+            raise InputError(
+                f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
+            )
+        with self._ledger.booking(self._round, 0, query.n_genes):
+            self._answers("recall", dict.fromkeys(self._cohort, (query.to_bytes(),)))
+            following = self._step(algorithm, Total(record.arrays, record.told.parties, record.cohort))
+        self._round += 1
+        return following
 
     def _step(self, algorithm: Algorithm[T], total: Total | None) -> Query | Finished[T]:
         """Resume the algorithm with a total: its next query, or its result."""
@@ -192,27 +275,30 @@ class SecureRounds:
         return self._own("step", advance)
 
     def _meet(self, batch: int) -> None:
-        """Exchange the public keys of a batch of rounds, once."""
+        """Exchange the public keys of a batch of rounds, once. Everyone must be there for the first."""
         if batch <= self._met:
             return
+        if batch == 0:
+            self._may_shrink = False
         with self._ledger.booking(SETUP_ROUND, 0, 0):
-            everyone = (*self._cohort, *self._helpers)
-            hellos = self._answers("hello", dict.fromkeys(everyone, (batch,)))
-            grants = self._answers("meet", dict.fromkeys(everyone, (hellos, batch)))
-            self._own("meet", lambda: self._collector.meet(hellos, grants, batch))
+            hellos = self._answers("hello", dict.fromkeys((*self._cohort, *self._helpers), (batch,)))
+            grants = self._answers("meet", dict.fromkeys((*self._cohort, *self._helpers), (hellos, batch)))
+            self._without_nonsense("meet", lambda kept: self._collector.meet(hellos, kept, batch), grants)
         self._met = batch
 
     def _sum(self, query: bytes, context: Context) -> Opened:
         """One secure sum; see `protocols.secure_sum` for the legs."""
         asked = dict.fromkeys(self._cohort, (query, context.round, context.attempt, context.cohort))
         payloads = self._answers("contribute", asked)
-        outcome: Pending | Opened = self._own("combine", lambda: self._collector.combine(payloads, context))
+        outcome: Pending | Opened = self._without_nonsense(
+            "combine", lambda kept: self._collector.combine(kept, context), payloads
+        )
         while isinstance(outcome, Pending):
             outcome = self._open(outcome, self._assist(outcome))
         return outcome
 
     def _open(self, pending: Pending, replies: dict[PartyId, bytes]) -> Pending | Opened:
-        return self._own("open", lambda: self._collector.open(pending, replies))
+        return self._without_nonsense("open", lambda kept: self._collector.open(pending, kept), replies)
 
     def _assist(self, pending: Pending) -> dict[PartyId, bytes]:
         context = pending.context
@@ -221,21 +307,71 @@ class SecureRounds:
             {
                 name: (request, context) if name in self._helpers else (request, context.round, context.attempt)
                 for name, request in pending.requests.items()
+                if name in self._cohort or name in self._helpers
             },
         )
 
+    def _without_nonsense(
+        self, verb: str, call: Callable[[dict[PartyId, bytes]], T], messages: dict[PartyId, bytes]
+    ) -> T:
+        """Run a verb of the collector's; without the message of a site that sent nonsense, where that may be."""
+        kept = dict(messages)
+        while True:
+            try:
+                return self._own(verb, lambda: call(dict(kept)))
+            except PeerError as error:
+                if error.sender not in kept or error.sender not in self._cohort or not self._may_shrink:
+                    raise
+                del kept[error.sender]
+                self._lose(error.sender, f"sent nonsense: {error.reason}")
+
     def _answers(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, bytes]:
-        """Ask, book what it cost, and stop if anybody stays silent: a smaller sum would give them away."""
-        answers: dict[PartyId, Answer] = self._own("wait", lambda: self._federation.ask(verb, arguments))
-        for name in sorted(answers):
-            role = HELPER_ROLE if name in self._helpers else SITE_ROLE
-            self._ledger.add(name, role, answers[name].costs)
-        silent = tuple(sorted(set(arguments) - set(answers)))
+        """Ask, book what it cost, and deal with those who stay silent: see `_settle`."""
+        answers: dict[PartyId, Any] = self._own("wait", lambda: self._federation.ask(verb, arguments))
+        messages: dict[PartyId, bytes] = {}
+        silent: dict[PartyId, PartyFaultError | None] = {}
+        for name in sorted(arguments):
+            answer = answers.get(name)
+            if well_formed(answer):
+                role = HELPER_ROLE if name in self._helpers else SITE_ROLE
+                self._ledger.add(name, role, answer.costs)
+                messages[name] = answer.message
+            elif isinstance(answer, SPOKEN):
+                raise answer
+            elif answer is None or isinstance(answer, PartyFaultError):
+                silent[name] = answer
+            else:
+                silent[name] = PartyFaultError(name, verb, type(answer).__name__)
         if silent:
-            raise SilentSitesError(self._round, silent)
-        return {name: answers[name].message for name in sorted(answers)}
+            self._settle(verb, silent)
+        return messages
+
+    def _settle(self, verb: str, silent: dict[PartyId, PartyFaultError | None]) -> None:
+        """Stop where somebody is silent, for a smaller sum may give them away; or go on without them for good."""
+        for name in silent:
+            self._federation.fence(name)
+        if not self._may_shrink or not set(silent) <= set(self._cohort):
+            faults = [fault for fault in silent.values() if fault is not None]
+            raise faults[0] if faults else SilentSitesError(self._round, tuple(silent))
+        for name, fault in silent.items():
+            self._lose(name, f"gave no answer to {verb!r} in time" if fault is None else f"broke in {verb!r}")
+
+    def _lose(self, party: PartyId, how: str) -> None:
+        self._federation.fence(party)
+        self._cohort = tuple(name for name in self._cohort if name != party)
+        self._lost.append((party, how))
 
     def _own(self, verb: str, call: Callable[[], T]) -> T:
         result = self._meter.measure(verb, call)
         self._ledger.add("aggregator", AGGREGATOR_ROLE, self._meter.take())
         return result
+
+
+def well_formed(answer: object) -> TypeGuard[Answer]:
+    """Whether a site sent what a verb gives: bytes, and what they cost in numbers."""
+    return (
+        isinstance(answer, Answer)
+        and isinstance(answer.message, bytes)
+        and isinstance(answer.costs, tuple)
+        and all(isinstance(cost, Cost) and isinstance(cost.verb, str) for cost in answer.costs)
+    )
