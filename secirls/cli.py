@@ -12,6 +12,7 @@ import typer
 
 from secirls import __version__
 from secirls.checkpoint import discard, holds_a_fit
+from secirls.cluster import template
 from secirls.config import Config, Manifest
 from secirls.console import RoundsDisplay, say, show_result
 from secirls.fitting import fit_manifest, resume
@@ -319,6 +320,43 @@ def keys_roster(
     write_new(out, roster.to_json() + "\n")
     say(f"{out}: {', '.join(roster)}")
     say(f"digest {roster.digest.hex()}: every site should see the same")
+
+
+cluster_app = typer.Typer(help="Prepare several machines for one federation.", no_args_is_help=True)
+app.add_typer(cluster_app, name="cluster")
+
+
+@cluster_app.command("template")
+def cluster_template(
+    manifest: Annotated[Path, typer.Argument(metavar="FEDERATION.TOML", help="Sites and options as a file.")],
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The aggregator's machine. Default: the manifest's address.")
+    ] = None,
+) -> None:
+    """Print the 'ray start' line of every machine that the federation needs."""
+    told = Manifest.from_table(f"file {str(manifest)!r}", Manifest.table(manifest))
+    head = address or told.address
+    if head is None:
+        raise InputError("no address: give --address HOST:PORT of the aggregator's machine")
+    say(template(told.fit, tuple(told.sites), told.nodes, head))
+
+
+@cluster_app.command("certs")
+def cluster_certs(
+    machine: Annotated[
+        list[str], typer.Argument(metavar="MACHINE=ADDRESS[,ADDRESS]...", help="Every machine's name and addresses.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("certs"),
+) -> None:
+    """Make TLS certificates, so that only these machines connect to each other, and nobody else reads along.
+
+    Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
+    """
+    from secirls.certificates import certificates
+
+    machines = {name: value.split(",") for name, value in (_pair(text, "machine", "NAME=ADDRESS") for text in machine)}
+    for path in certificates(out, machines):
+        say(str(path))
 
 
 @app.command()

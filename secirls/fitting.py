@@ -14,6 +14,7 @@ from protocols.choice import helpers
 from secirls import kernels
 from secirls.aggregator import Event, Outcome, lead
 from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
+from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
 from secirls.design import variables
 from secirls.input_error import InputError, complain
@@ -129,7 +130,7 @@ def fit_config(
             os.fspath(source) if isinstance(source, os.PathLike) else source,
             key_files.get(name),
             rules.get(name),
-            None if address is None else (nodes or {}).get(name, f"site:{name}"),
+            None if address is None else resource_of(name, nodes or {}),
         )
         for name, source in sites.items()
     }
