@@ -28,7 +28,7 @@ from secirls.ledger import Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig, catch
 from secirls.query import Mask, Query, Total
-from secirls.rounds import Federation, Finished, Progress, Record, SecureRounds
+from secirls.rounds import Federation, Finished, Progress, Record, SecureRounds, Witness
 from secirls.samples import Floats
 from secirls.status import Status
 
@@ -69,8 +69,10 @@ Event: TypeAlias = Begun | Record | Outcome
 """What a fit tells whoever ordered it, in this order: one, one per round, one."""
 
 
-def lead(config: Config, federation: Federation, run: str, past: Past | None = None) -> Iterator[Event]:
-    """Lead one fit over a federation, from its beginning or on from its ``past``.
+def lead(
+    config: Config, federation: Federation, run: str, past: Past | None = None, witness: Witness | None = None
+) -> Iterator[Event]:
+    """Lead one fit over a federation, from its beginning or on from its ``past``, under a witness where there is one.
 
     Raises `InputError` where files, design or counts can't be used.
     """
@@ -88,16 +90,22 @@ def lead(config: Config, federation: Federation, run: str, past: Past | None = N
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
     if past is not None:
         past.check(agreement)
-    yield from _rounds(config, federation, run, agreement, genes, past or Past(Begun.of(agreement), ()))
+    yield from _rounds(config, federation, run, agreement, genes, past or Past(Begun.of(agreement), ()), witness)
 
 
 def _rounds(
-    config: Config, federation: Federation, run: str, agreement: Agreement, genes: tuple[str, ...], past: Past
+    config: Config,
+    federation: Federation,
+    run: str,
+    agreement: Agreement,
+    genes: tuple[str, ...],
+    past: Past,
+    witness: Witness | None,
 ) -> Iterator[Event]:
     yield past.begun
     ledger = Ledger(run, config.protocol)
     roster = Roster(agreement.roster)
-    rounds = SecureRounds(config, federation, roster, ledger)
+    rounds = SecureRounds(config, federation, roster, ledger, witness)
     told = [record.told for record in past.records]
     booked = [row for record in past.records for row in record.rows]
     for event in rounds.run(fit(config, agreement.design, len(genes)), past.records):

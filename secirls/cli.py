@@ -162,6 +162,10 @@ def fit(
         str | None,
         typer.Option(metavar="HOST:PORT", help="An existing Ray cluster. Default: a local one, started and stopped."),
     ] = None,
+    transcript: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
+    ] = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
 ) -> None:
@@ -198,7 +202,7 @@ def fit(
             f"folder {str(folder)!r}: holds an unfinished fit; 'secirls resume' goes on with it, --overwrite drops it"
         )
     with _resumable(folder), RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
-        result = fit_manifest(run, folder, on_round=display, on_note=display.note)
+        result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
     _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
 
 
@@ -216,6 +220,31 @@ def resume_fit(
     with _resumable(folder), RoundsDisplay("resumed") as display:
         result = resume(folder, on_round=display, on_note=display.note)
     _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+
+
+@app.command("audit")
+def audit_transcript(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The transcript of a fit.")],
+    site: Annotated[
+        list[str] | None,
+        typer.Option("--site", metavar="NAME=FILE.h5ad", help="Also look for this site's samples and counts; repeat."),
+    ] = None,
+) -> None:
+    """Verify a transcript, do the aggregator's part again from it, and look for what should not be there.
+
+    Exit code 1 if anything is found.
+    """
+    from secirls.audit import audit
+
+    done = audit(folder, dict(_pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
+    say(f"{done.entries} entries, {done.messages} messages: the chain holds")
+    say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit")
+    say(f"the fit ended {done.ended}")
+    for finding in done.findings:
+        say(f"found: {finding}", error=True)
+    if done.findings:
+        raise typer.Exit(FAILED)
+    say("nothing was found that should not be there")
 
 
 @contextmanager

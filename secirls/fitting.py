@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from protocols import fixed_point
 from protocols.choice import helpers
 from secirls import kernels
-from secirls.aggregator import Event, Outcome, lead
+from secirls.aggregator import Event, Outcome
 from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
@@ -23,6 +23,7 @@ from secirls.ray_environment import prepare_local
 from secirls.results import Result, result
 from secirls.rounds import Helper, LocalFederation, Progress
 from secirls.site import Place, Site
+from secirls.transcript import witnessed
 
 if TYPE_CHECKING:
     from secirls.site_file import AnnData
@@ -92,6 +93,7 @@ def fit_config(
     nodes: Mapping[str, str] | None = None,
     checkpoint: Checkpoint | None = None,
     past: Past | None = None,
+    transcript: Path | None = None,
     run: str = "",
     on_round: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -99,7 +101,8 @@ def fit_config(
     """As `fit`, from a `Config`.
 
     ``nodes`` are resources of a cluster by site, ``site:NAME`` where not given. Finished rounds go to the
-    ``checkpoint``; those of the ``past`` are not asked again.
+    ``checkpoint``; those of the ``past`` are not asked again. What the aggregator receives and sends is written to
+    the folder ``transcript`` on its own machine.
     """
     key_files = {name: os.fspath(file) for name, file in (keys or {}).items()}
     rules = {name: os.fspath(file) for name, file in (policies or {}).items()}
@@ -125,6 +128,7 @@ def fit_config(
     if config.kernel == "fused":
         kernels.warm_up()
     note("starting the sites, opening their files")
+    written = None if transcript is None else str(transcript.absolute())
     places = {
         name: Place(
             os.fspath(source) if isinstance(source, os.PathLike) else source,
@@ -134,7 +138,7 @@ def fit_config(
         )
         for name, source in sites.items()
     }
-    for event in _events(config, places, engine, run, address, past):
+    for event in _events(config, places, engine, run, address, past, written):
         if isinstance(event, Outcome):
             seconds = time.perf_counter() - began
             return result(config, event, run=run, engine=engine, seconds=seconds, files=files)
@@ -158,6 +162,7 @@ def fit_manifest(
     manifest: Manifest,
     out: Path,
     *,
+    transcript: Path | None = None,
     on_round: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Result:
@@ -167,7 +172,7 @@ def fit_manifest(
     run = new_run(manifest.fit)
     checkpoint = Checkpoint(out / FOLDER, {"run": run, "manifest": manifest.model_dump(mode="json")})
     try:
-        return _fit(manifest, manifest.fit, checkpoint, None, run, on_round, on_note)
+        return _fit(manifest, manifest.fit, checkpoint, None, run, on_round, on_note, transcript)
     except RefusalError:
         raise
     except InputError:
@@ -202,6 +207,7 @@ def _fit(
     run: str,
     on_round: Callable[[Progress], None] | None,
     on_note: Callable[[str], None] | None,
+    transcript: Path | None = None,
 ) -> Result:
     return fit_config(
         config,
@@ -213,6 +219,7 @@ def _fit(
         nodes=manifest.nodes,
         checkpoint=checkpoint,
         past=past,
+        transcript=transcript,
         run=run,
         on_round=on_round,
         on_note=on_note,
@@ -230,15 +237,16 @@ def _events(
     run: str,
     address: str | None,
     past: Past | None,
+    written: str | None,
 ) -> Iterator[Event]:
     if engine == "ray":
         if address is None:
             prepare_local()
         from secirls.on_ray import run_on_ray
 
-        return run_on_ray(config, places, run, address, past)
+        return run_on_ray(config, places, run, address, past, written)
     parties: dict[str, Site | Helper] = {
         name: Site(name, place.source, config, place.key, place.policy) for name, place in places.items()
     }
     parties |= {name: Helper(name, config) for name in helpers(config.protocol)}
-    return lead(config, LocalFederation(parties), run, past)
+    return witnessed(config, LocalFederation(parties), run, past, written)

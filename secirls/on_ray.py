@@ -21,13 +21,14 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
-from secirls.aggregator import Event, lead
+from secirls.aggregator import Event
 from secirls.checkpoint import Past
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.ray_environment import private_folder
 from secirls.rounds import SPOKEN, Helper, PartyFaultError
 from secirls.site import Place, Site
+from secirls.transcript import witnessed
 
 Handle: TypeAlias = Any
 """A Ray actor handle: its methods are made at run time."""
@@ -78,9 +79,12 @@ _VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "rec
 class AggregatorActor:
     """Leads a fit from a process of its own and streams what the driver may see."""
 
-    def lead(self, config: Config, parties: dict[PartyId, Handle], run: str, past: Past | None) -> Iterator[Event]:
+    def lead(
+        self, config: Config, parties: dict[PartyId, Handle], run: str, past: Past | None, transcript: str | None
+    ) -> Iterator[Event]:
         """See `secirls.aggregator.lead`."""
-        yield from lead(config, RayFederation(parties, helpers(config.protocol), config.deadline), run, past)
+        federation = RayFederation(parties, helpers(config.protocol), config.deadline)
+        yield from witnessed(config, federation, run, past, transcript)
 
 
 class RayFederation:
@@ -154,7 +158,12 @@ def _share(value: Any, shared: dict[int, Any]) -> Any:
 
 
 def run_on_ray(
-    config: Config, places: Mapping[PartyId, Place], run: str, address: str | None, past: Past | None = None
+    config: Config,
+    places: Mapping[PartyId, Place],
+    run: str,
+    address: str | None,
+    past: Past | None = None,
+    transcript: str | None = None,
 ) -> Iterator[Event]:
     """Fit over Ray actors, the `Outcome` last. Starts and stops a local Ray if needed; leaves no actor behind."""
     with running_ray(address):
@@ -171,7 +180,8 @@ def run_on_ray(
                 parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
-            for event in started[-1].lead.options(num_returns="streaming").remote(config, parties, run, past):
+            leading = started[-1].lead.options(num_returns="streaming")
+            for event in leading.remote(config, parties, run, past, transcript):
                 try:
                     yield ray.get(event)
                 except RayTaskError as error:

@@ -53,6 +53,18 @@ class Federation(Protocol):
         ...
 
 
+class Witness(Protocol):
+    """Who looks on: gives the collector its random bytes, and is told every opened sum."""
+
+    def entropy(self, count: int) -> bytes:
+        """That many fresh random bytes."""
+        ...
+
+    def opened(self, total: Opened) -> None:
+        """Note an opened sum."""
+        ...
+
+
 class Helper(Secret):
     """A role beside sites and aggregator (the Paillier key-holder), with an identity of its own."""
 
@@ -199,12 +211,17 @@ SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)
 class SecureRounds:
     """The aggregator's side of a session: runs an algorithm's queries as secure sums."""
 
-    def __init__(self, config: Config, federation: Federation, roster: Roster, ledger: Ledger) -> None:
+    def __init__(
+        self, config: Config, federation: Federation, roster: Roster, ledger: Ledger, witness: Witness | None = None
+    ) -> None:
         self._federation = federation
         self._config = config
         self._ledger = ledger
         self._helpers = helpers(config.protocol)
-        self._collector: Collector = make_collector(config.protocol, roster, config.settings())
+        self._collector: Collector = make_collector(
+            config.protocol, roster, config.settings(), secrets.token_bytes if witness is None else witness.entropy
+        )
+        self._witness = witness
         self._meter = Meter()
         self._cohort = tuple(federation.sites)
         self._round = 0
@@ -295,6 +312,8 @@ class SecureRounds:
         )
         while isinstance(outcome, Pending):
             outcome = self._open(outcome, self._assist(outcome))
+        if self._witness is not None:
+            self._witness.opened(outcome)
         return outcome
 
     def _open(self, pending: Pending, replies: dict[PartyId, bytes]) -> Pending | Opened:

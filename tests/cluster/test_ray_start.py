@@ -42,7 +42,9 @@ def bed(request, tmp_path, folder, files, ray_environment):
     if "tls" in request.param:
         from ray.util import get_node_ip_address
 
-        certificates(place, {"here": [get_node_ip_address(), "127.0.0.1"]})
+        certificates(
+            place, {"here": [get_node_ip_address(), *(f"127.0.0.{number + 1}" for number in range(len(files) + 1))]}
+        )
         env |= {
             "RAY_USE_TLS": "1",
             "RAY_TLS_CA_CERT": str(place / "ca.crt"),
@@ -59,9 +61,11 @@ def bed(request, tmp_path, folder, files, ray_environment):
     try:
         for number, words in enumerate(starts):
             more = ["--num-cpus=1", "--object-store-memory=90000000"]
-            more += ["--temp-dir", str(place / "r")] if number == 0 else []
+            more += ["--temp-dir", str(place / str(number))]
+            # Several nodes on one machine get in each other's way unless each has an address of its own.
+            more += ["--node-ip-address", f"127.0.0.{number + 1}"] if number else []
             ray = [sys.executable, "-m", "ray.scripts.scripts", *words[1:], *more]
-            log = (place / f"{number}.log").open("w")
+            log = (tmp_path / f"{number}.log").open("w")
             running.append(subprocess.Popen(ray, env=env, stdout=log, stderr=subprocess.STDOUT))
             log.close()
             if number == 0:
@@ -94,7 +98,7 @@ def test_the_command_fits_over_the_cluster_that_the_template_starts(bed, undistu
         if "no node of the cluster declares" not in done.stderr:
             break
         time.sleep(1)  # nodes are still joining
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr + "".join(log.read_text()[-500:] for log in folder.glob("*.log"))
     written = (folder / "out" / "results.csv").read_text()
     assert written == undisturbed.table.to_csv(index=False, float_format="%.17g")
 
