@@ -173,7 +173,13 @@ def _report(
         "dispersions": "method of moments by secure sums" if config.dispersions is None else "brought by the sites",
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "rounds": [
-            {"round": told.round, "query": told.kind, "active_genes": told.active_genes, "parties": list(told.parties)}
+            {
+                "round": told.round,
+                "query": told.kind,
+                "active_genes": told.active_genes,
+                "parties": list(told.parties),
+                **({"lost": dict(told.lost)} if told.lost else {}),
+            }
             for told in outcome.rounds
         ],
         "seconds": seconds,
