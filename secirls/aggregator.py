@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.design import Design, dependent_columns
 from secirls.dispersions import moments_dispersions
@@ -28,7 +29,7 @@ from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation,
 from secirls.quasi_newton import CatchConfig, catch
 from secirls.query import Algorithm, Mask, Query, Total
 from secirls.refit import refit
-from secirls.rounds import Federation, Finished, Progress, SecureRounds, Stage
+from secirls.rounds import Federation, Finished, Progress, Record, SecureRounds, Stage, Witness
 from secirls.samples import Floats
 from secirls.status import Status
 
@@ -70,8 +71,14 @@ class Outcome:
     claims: tuple[str, ...]
 
 
-def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress | Stage | Outcome]:
-    """Lead one fit over a federation: a `Progress` per round, `Stage`s within long ones, the `Outcome` last.
+Event: TypeAlias = Begun | Stage | Record | Outcome
+"""What a fit tells whoever ordered it, in this order: one, one per round and stages of long rounds, one."""
+
+
+def lead(
+    config: Config, federation: Federation, run: str, past: Past | None = None, witness: Witness | None = None
+) -> Iterator[Event]:
+    """Lead one fit over a federation, from its beginning or on from its ``past``, under a witness where there is one.
 
     Raises `InputError` where files, design or counts can't be used.
     """
@@ -89,39 +96,53 @@ def lead(config: Config, federation: Federation, run: str) -> Iterator[Progress 
     if extra and config.key_bits >= ANNOUNCED_KEY_BITS:
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
-    yield from _rounds(config, federation, run, agreement, genes)
+    if past is not None:
+        past.check(agreement)
+    yield from _rounds(config, federation, run, agreement, genes, past or Past(Begun.of(agreement), ()), witness)
 
 
 def _rounds(
-    config: Config, federation: Federation, run: str, agreement: Agreement, genes: tuple[str, ...]
-) -> Iterator[Progress | Stage | Outcome]:
+    config: Config,
+    federation: Federation,
+    run: str,
+    agreement: Agreement,
+    genes: tuple[str, ...],
+    past: Past,
+    witness: Witness | None,
+) -> Iterator[Event]:
+    yield past.begun
     ledger = Ledger(run, config.protocol)
     roster = Roster(agreement.roster)
-    rounds = SecureRounds(config, federation, roster, ledger)
-    told: list[Progress] = []
-    for event in rounds.run(fit(config, agreement.design, len(genes), _refit_genes(config, genes))):
+    rounds = SecureRounds(config, federation, roster, ledger, witness)
+    told = [record.told for record in past.records]
+    booked = [row for record in past.records for row in record.rows]
+    algorithm = fit(config, agreement.design, len(genes), _refit_genes(config, genes))
+    for event in rounds.run(algorithm, past.records):
         if isinstance(event, Stage):
             yield event
             continue
         if not isinstance(event, Finished):
-            told.append(event)
+            told.append(event.told)
             yield event
             continue
         yield Outcome(
             event.result,
             genes,
             agreement.design,
-            tuple(ledger.rows),
+            (*booked, *ledger.rows),
             tuple(told),
-            federation.sites,
+            past.begun.sites,
             rounds.session.hex(),
             {name: key.hex() for name, key in sorted(agreement.roster.items())},
-            claim(config.protocol, len(federation.sites), config.settings()),
+            claim(config.protocol, len(past.begun.sites), config.settings()),
         )
 
 
 def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
-    """Raise `InputError` naming who did not answer before the session began."""
+    """Raise what a party raised before the session began, or `InputError` naming who did not answer."""
+    for name in names:
+        if isinstance(answers.get(name), Exception):
+            raise answers[name]
     silent = [name for name in names if name not in answers]
     if silent:
         raise complain("did not answer, so the session can't begin", site=", ".join(silent))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,14 +12,24 @@ import typer
 
 from protocols.choice import NAMES
 from secirls import __version__
+from secirls.checkpoint import discard, holds_a_fit
+from secirls.cluster import template
 from secirls.config import Config, Manifest
 from secirls.console import RoundsDisplay, say, show_result
-from secirls.fitting import fit_config
+from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.key_files import make_roster, new_key, read_roster, write_new
-from secirls.results import check_free
+from secirls.results import Result, check_free
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+class InterruptedFitError(Exception):
+    """Ctrl-C during a fit; typer would end the process at a plain `KeyboardInterrupt` without a word from us."""
+
+
+_unfinished: list[Path] = []
+"""Folders of fits that ended early in this process and can go on."""
 
 app = typer.Typer(
     name="secirls",
@@ -34,17 +46,20 @@ def main() -> None:
     from protocols.secure_sum import MisuseError, SecureSumError
     from secirls.rounds import PartyFaultError, SilentSitesError
 
+    _unfinished.clear()
     try:
         app()
     except (InputError, MisuseError) as error:
         code, sentence = BAD_INPUT, str(error)
     except (SecureSumError, SilentSitesError, PartyFaultError) as error:
         code, sentence = FAILED, str(error)
-    except KeyboardInterrupt:
-        code, sentence = INTERRUPTED, "interrupted; nothing was written"
+    except (KeyboardInterrupt, InterruptedFitError):
+        code, sentence = INTERRUPTED, "interrupted; no results were written"
     else:
         return
     say(f"secirls: {sentence}", error=True)
+    if _unfinished:
+        say(f"Finished rounds are kept: 'secirls resume {_unfinished[-1]}' goes on after the last of them.", error=True)
     sys.exit(code)
 
 
@@ -187,6 +202,10 @@ def fit(
         str | None,
         typer.Option(metavar="HOST:PORT", help="An existing Ray cluster. Default: a local one, started and stopped."),
     ] = None,
+    transcript: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
+    ] = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
 ) -> None:
@@ -228,11 +247,72 @@ def fit(
     run = _manifest(manifest, site, given, given_keys, engine, address)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
-    with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
-        result = fit_config(
-            run.fit, run.sites, engine=run.engine, address=run.address, on_round=display, on_note=display.note
+    if holds_a_fit(folder) and not overwrite:
+        raise InputError(
+            f"folder {str(folder)!r}: holds an unfinished fit; 'secirls resume' goes on with it, --overwrite drops it"
         )
+    with _resumable(folder), RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
+        result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
+    _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+
+
+@app.command("resume")
+def resume_fit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fit that ended early.")],
+    h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+) -> None:
+    """Go on with a fit after its last finished round; the results are the same to the last bit.
+
+    Sites are opened anew, where the fit opened them, and meet with fresh keys.
+    """
+    check_free(folder, overwrite=overwrite)
+    with _resumable(folder), RoundsDisplay("resumed") as display:
+        result = resume(folder, on_round=display, on_note=display.note)
+    _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+
+
+@app.command("audit")
+def audit_transcript(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The transcript of a fit.")],
+    site: Annotated[
+        list[str] | None,
+        typer.Option("--site", metavar="NAME=FILE.h5ad", help="Also look for this site's samples and counts; repeat."),
+    ] = None,
+) -> None:
+    """Verify a transcript, do the aggregator's part again from it, and look for what should not be there.
+
+    Exit code 1 if anything is found.
+    """
+    from secirls.audit import audit
+
+    done = audit(folder, dict(_pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
+    say(f"{done.entries} entries, {done.messages} messages: the chain holds")
+    say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit")
+    say(f"the fit ended {done.ended}")
+    for finding in done.findings:
+        say(f"found: {finding}", error=True)
+    if done.findings:
+        raise typer.Exit(FAILED)
+    say("nothing was found that should not be there")
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Note that a fit can go on, where it ends early."""
+    try:
+        yield
+    except BaseException as error:
+        if holds_a_fit(folder):
+            _unfinished.append(folder)
+        if isinstance(error, KeyboardInterrupt):
+            raise InterruptedFitError from None
+        raise
+
+
+def _finish(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> None:
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
+    discard(folder)
     show_result(result, files)
 
 
@@ -367,6 +447,43 @@ def keys_roster(
     write_new(out, roster.to_json() + "\n")
     say(f"{out}: {', '.join(roster)}")
     say(f"digest {roster.digest.hex()}: every site should see the same")
+
+
+cluster_app = typer.Typer(help="Prepare several machines for one federation.", no_args_is_help=True)
+app.add_typer(cluster_app, name="cluster")
+
+
+@cluster_app.command("template")
+def cluster_template(
+    manifest: Annotated[Path, typer.Argument(metavar="FEDERATION.TOML", help="Sites and options as a file.")],
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="The aggregator's machine. Default: the manifest's address.")
+    ] = None,
+) -> None:
+    """Print the 'ray start' line of every machine that the federation needs."""
+    told = Manifest.from_table(f"file {str(manifest)!r}", Manifest.table(manifest))
+    head = address or told.address
+    if head is None:
+        raise InputError("no address: give --address HOST:PORT of the aggregator's machine")
+    say(template(told.fit, tuple(told.sites), told.nodes, head))
+
+
+@cluster_app.command("certs")
+def cluster_certs(
+    machine: Annotated[
+        list[str], typer.Argument(metavar="MACHINE=ADDRESS[,ADDRESS]...", help="Every machine's name and addresses.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("certs"),
+) -> None:
+    """Make TLS certificates, so that only these machines connect to each other, and nobody else reads along.
+
+    Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
+    """
+    from secirls.certificates import certificates
+
+    machines = {name: value.split(",") for name, value in (_pair(text, "machine", "NAME=ADDRESS") for text in machine)}
+    for path in certificates(out, machines):
+        say(str(path))
 
 
 @app.command()

@@ -24,7 +24,9 @@ Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-thresh
 Engine = Literal["ray", "local"]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Values that are checked when they are read and don't change afterwards."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     @classmethod
@@ -39,7 +41,7 @@ class _Frozen(BaseModel):
             raise InputError(f"{where}: {name}: {message[0].lower()}{message[1:]}") from None
 
 
-class Config(_Frozen):
+class Config(Frozen):
     """One federated fit: what is computed, how it is hidden, and where sites find their columns.
 
     Agreed by everyone; its digest is bound into the session.
@@ -103,6 +105,10 @@ class Config(_Frozen):
     """Hexadecimal Ed25519 keys of all sites, agreed beforehand; made for the session if not given."""
     rounds_per_batch: int = Field(default=32, ge=1, le=4096)
     """Mask keys are published for this many rounds at a time."""
+    deadline: float = Field(default=600.0, gt=0)
+    """Seconds a party has to answer one verb; whoever is later is silent from then on."""
+    on_dropout: Literal["abort", "continue"] = "abort"
+    """When a site falls silent: stop, keeping the checkpoint; or go on without it for good, which the report says."""
 
     @field_validator("protocol", mode="before")
     @classmethod
@@ -163,7 +169,7 @@ class Config(_Frozen):
         return self.n_jobs or os.cpu_count() or 1
 
 
-class Manifest(_Frozen):
+class Manifest(Frozen):
     """Who takes part and where: what `federation.toml` says beside the `Config`."""
 
     sites: dict[str, str]
@@ -172,6 +178,10 @@ class Manifest(_Frozen):
     engine: Engine = "ray"
     keys: dict[str, str] = Field(default_factory=dict)
     """Site names to private key files, opened by the sites themselves; needed where there is a roster."""
+    policies: dict[str, str] = Field(default_factory=dict)
+    """Site names to policy files, opened by the sites themselves; see `secirls.policy`."""
+    nodes: dict[str, str] = Field(default_factory=dict)
+    """On a cluster, site names to the resource that the site's node declares; ``site:NAME`` if not given."""
     address: str | None = None
     """An existing Ray cluster; a local one is started and stopped if not given."""
     out: str | None = None
@@ -188,10 +198,26 @@ class Manifest(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _known_sites(self) -> Self:
+        for table, named in (("policies", self.policies), ("nodes", self.nodes)):
+            for name in named:
+                if name not in self.sites:
+                    raise ValueError(f"[{table}] names {name!r}, which is not a site")
+        return self
+
+    @model_validator(mode="after")
     def _one_engine(self) -> Self:
         if self.address is not None and self.engine != "ray":
             raise ValueError("an address is of a Ray cluster, but the engine is 'local'")
         return self
+
+    def absolute(self) -> Manifest:
+        """The same with paths that hold wherever the process stands."""
+        tables = {
+            table: {name: str(Path(file).absolute()) for name, file in getattr(self, table).items()}
+            for table in ("sites", "keys", "policies")
+        }
+        return self.model_copy(update=tables)
 
     @staticmethod
     def table(path: Path) -> dict[str, Any]:
@@ -208,7 +234,7 @@ class Manifest(_Frozen):
         for name in ("sites", "fit"):
             if not isinstance(table.get(name), dict):
                 raise InputError(f"{where}: needs a table [{name}]")
-        for name in ("sites", "keys"):
+        for name in ("sites", "keys", "policies"):
             table[name] = {site: str(path.parent / str(file)) for site, file in table.get(name, {}).items()}
         if isinstance(table["fit"].get("roster"), str):
             table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])

@@ -39,7 +39,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Every sentence that must stand beside the results of this fit."""
     kinds = sum_kinds(outcome)
     told = [
-        f"Sites: {', '.join(outcome.sites)}. Every sum is over all {len(outcome.sites)} of them.",
+        *_who(outcome),
         *outcome.claims,
         PUBLIC_FACTS,
         f"Sums opened: {', '.join(kinds)}.",
@@ -54,6 +54,25 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         )
     if config.size_factors is None:
         told.append("Size factors were estimated by median of ratios through secure sums; each stays at its site.")
+    return told
+
+
+def _who(outcome: Outcome) -> list[str]:
+    """Who is in the sums; and for everyone who fell silent, since when they are not."""
+    lost = [(told, party, how) for told in outcome.rounds for party, how in told.lost]
+    if not lost:
+        return [f"Sites: {', '.join(outcome.sites)}. Every sum is over all {len(outcome.sites)} of them."]
+    told = [f"Sites: {', '.join(outcome.sites)}. Not every sum is over all of them:"]
+    for entry, party, how in lost:
+        last = "with it for the last time" if party in entry.parties else "without it from then on"
+        told.append(
+            f"Disclosure: in round {entry.round} site {party} {how}; as was agreed, the fit went on, {last}. Sums "
+            f"before and after differ by {party}'s summand and by what all sites' sums changed in a round: the closer "
+            "to convergence, the more of that summand can be told from them."
+        )
+    told.append(
+        "Size factors, dispersions and start values are from all sites; genes settled later are from those left."
+    )
     return told
 
 

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 from protocols import fixed_point
 from protocols.choice import helpers
 from secirls import kernels
-from secirls.aggregator import Outcome, lead
-from secirls.config import Config, check_keys, check_sites, preset_values
+from secirls.aggregator import Event, Outcome
+from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
+from secirls.cluster import resource_of
+from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
 from secirls.design import variables
 from secirls.input_error import InputError, complain
+from secirls.policy import RefusalError
 from secirls.ray_environment import prepare_local
 from secirls.results import Result, result
 from secirls.rounds import Helper, LocalFederation, Progress, Stage
-from secirls.site import Site
+from secirls.site import Place, Site
+from secirls.transcript import witnessed
 
 if TYPE_CHECKING:
     from secirls.site_file import AnnData
@@ -32,6 +36,7 @@ def fit(
     engine: str = "ray",
     address: str | None = None,
     keys: Mapping[str, str | os.PathLike[str]] | None = None,
+    policies: Mapping[str, str | os.PathLike[str]] | None = None,
     on_round: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     **options: Any,
@@ -50,6 +55,8 @@ def fit(
         An existing Ray cluster; by default a local one is started and stopped.
     keys
         Private key files of the sites, where the option ``roster`` gives their public keys.
+    policies
+        Policy files of the sites that have one, opened by them.
     on_round
         Called after every round with what may be shown.
     on_note
@@ -63,7 +70,16 @@ def fit(
         Where a file, a column or an option can't be used; one sentence that names it.
     """
     config = Config.read("configuration", **{**preset_values(options.get("preset")), **options, "design": design})
-    return fit_config(config, sites, engine=engine, address=address, keys=keys, on_round=on_round, on_note=on_note)
+    return fit_config(
+        config,
+        sites,
+        engine=engine,
+        address=address,
+        keys=keys,
+        policies=policies,
+        on_round=on_round,
+        on_note=on_note,
+    )
 
 
 def fit_config(
@@ -73,11 +89,23 @@ def fit_config(
     engine: str = "ray",
     address: str | None = None,
     keys: Mapping[str, str | os.PathLike[str]] | None = None,
+    policies: Mapping[str, str | os.PathLike[str]] | None = None,
+    nodes: Mapping[str, str] | None = None,
+    checkpoint: Checkpoint | None = None,
+    past: Past | None = None,
+    transcript: Path | None = None,
+    run: str = "",
     on_round: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> Result:
-    """As `fit`, from a `Config`."""
+    """As `fit`, from a `Config`.
+
+    ``nodes`` are resources of a cluster by site, ``site:NAME`` where not given. Finished rounds go to the
+    ``checkpoint``; those of the ``past`` are not asked again. What the aggregator receives and sends is written to
+    the folder ``transcript`` on its own machine.
+    """
     key_files = {name: os.fspath(file) for name, file in (keys or {}).items()}
+    rules = {name: os.fspath(file) for name, file in (policies or {}).items()}
     try:
         check_sites(list(sites))
         check_keys(config, list(sites), key_files)
@@ -92,7 +120,7 @@ def fit_config(
         for name, file in files.items():
             if not Path(file).is_file():
                 raise complain("is missing", site=name, file=file)
-    run = f"{config.protocol}-{secrets.token_hex(4)}"
+    run = run or new_run(config)
     began = time.perf_counter()
     note = on_note or _silently
     note("compiling kernels (kept for the next time)")
@@ -100,15 +128,105 @@ def fit_config(
     if config.kernel == "fused":
         kernels.warm_up()
     note("starting the sites, opening their files")
-    for event in _events(config, sites, key_files, engine, run, address):
+    written = None if transcript is None else str(transcript.absolute())
+    places = {
+        name: Place(
+            os.fspath(source) if isinstance(source, os.PathLike) else source,
+            key_files.get(name),
+            rules.get(name),
+            None if address is None else resource_of(name, nodes or {}),
+        )
+        for name, source in sites.items()
+    }
+    for event in _events(config, places, engine, run, address, past, written):
         if isinstance(event, Outcome):
             seconds = time.perf_counter() - began
             return result(config, event, run=run, engine=engine, seconds=seconds, files=files)
+        if isinstance(event, Begun):
+            if checkpoint is not None:
+                checkpoint.begin(event)
+            continue
         if isinstance(event, Stage):
             note(event.text)
-        elif on_round is not None:
-            on_round(event)
+            continue
+        if checkpoint is not None:
+            checkpoint.keep(event)
+        if on_round is not None:
+            on_round(event.told)
     raise RuntimeError("the fit ended without a result")
+
+
+def new_run(config: Config) -> str:
+    """A name for a run in ledgers and reports."""
+    return f"{config.protocol}-{secrets.token_hex(4)}"
+
+
+def fit_manifest(
+    manifest: Manifest,
+    out: Path,
+    *,
+    transcript: Path | None = None,
+    on_round: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Result:
+    """Fit what a manifest says; finished rounds are kept below ``out`` until the caller discards them."""
+    if manifest.address is None:
+        manifest = manifest.absolute()
+    run = new_run(manifest.fit)
+    checkpoint = Checkpoint(out / FOLDER, {"run": run, "manifest": manifest.model_dump(mode="json")})
+    try:
+        return _fit(manifest, manifest.fit, checkpoint, None, run, on_round, on_note, transcript)
+    except RefusalError:
+        raise
+    except InputError:
+        discard(out)  # going on would end in the same mistake
+        raise
+
+
+def resume(
+    out: Path,
+    *,
+    on_round: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> Result:
+    """Go on with the fit whose finished rounds are kept below ``out``. Raises `InputError` where there is none.
+
+    Whoever fell silent stays out. The threshold stays what it was, and so do the levels.
+    """
+    checkpoint, order, past = Checkpoint.open(out / FOLDER)
+    manifest = Manifest.read(f"folder {str(out / FOLDER)!r}", **order["manifest"])
+    config = manifest.fit
+    if past.cohort != past.begun.sites:
+        threshold = config.settings().threshold_for(len(past.begun.sites))
+        config = config.model_copy(update={"threshold": threshold, "levels": dict(past.begun.levels)})
+    return _fit(manifest, config, checkpoint, past, order["run"], on_round, on_note)
+
+
+def _fit(
+    manifest: Manifest,
+    config: Config,
+    checkpoint: Checkpoint,
+    past: Past | None,
+    run: str,
+    on_round: Callable[[Progress], None] | None,
+    on_note: Callable[[str], None] | None,
+    transcript: Path | None = None,
+) -> Result:
+    return fit_config(
+        config,
+        manifest.sites if past is None else {name: manifest.sites[name] for name in past.cohort},
+        engine=manifest.engine,
+        address=manifest.address,
+        keys=manifest.keys,
+        policies=manifest.policies,
+        nodes=manifest.nodes,
+        checkpoint=checkpoint,
+        past=past,
+        transcript=transcript,
+        run=run,
+        on_round=on_round,
+        on_note=on_note,
+    )
 
 
 def _silently(_: str) -> None:
@@ -117,20 +235,22 @@ def _silently(_: str) -> None:
 
 def _events(
     config: Config,
-    sites: Mapping[str, Any],
-    keys: Mapping[str, str],
+    places: Mapping[str, Place],
     engine: str,
     run: str,
     address: str | None,
-) -> Iterator[Progress | Stage | Outcome]:
+    past: Past | None,
+    written: str | None,
+) -> Iterator[Event]:
     if engine == "ray":
         if address is None:
             prepare_local()
         from secirls.on_ray import run_on_ray
 
-        return run_on_ray(config, sites, keys, run, address)
+        return run_on_ray(config, places, run, address, past, written)
     parties: dict[str, Site | Helper] = {
-        name: Site(name, source, config, keys.get(name), own_process=False) for name, source in sites.items()
+        name: Site(name, place.source, config, place.key, place.policy, own_process=False)
+        for name, place in places.items()
     }
     parties |= {name: Helper(name, config) for name in helpers(config.protocol)}
-    return lead(config, LocalFederation(parties), run)
+    return witnessed(config, LocalFederation(parties), run, past, written)

@@ -193,6 +193,7 @@ class IrlsQuery(Query):
     """Means are clamped below at this; 0 for none."""
 
     kind: ClassVar[str] = "irls"
+    may_shrink: ClassVar[bool] = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""

@@ -2,7 +2,7 @@
 
 Promises: every site opens its data and makes its keys in its own process; the aggregator leads from
 its own; the driver sees public progress and results only. No call is ever retried or cancelled,
-because a second `protect` for one context would give a site's answer away.
+because a second `protect` for one context would give a site's answer away: who is late is killed.
 Ray is one trust domain: whoever runs the cluster can read every actor.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,20 +20,29 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from protocols.choice import helpers
-from protocols.secure_sum import PartyId, SecureSumError
-from secirls.aggregator import Outcome, lead
+from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
+from secirls.aggregator import Event
+from secirls.checkpoint import Past
 from secirls.config import Config
-from secirls.input_error import InputError
-from secirls.query import QueryError
+from secirls.input_error import InputError, complain
 from secirls.ray_environment import private_folder
-from secirls.rounds import Helper, PartyFaultError, Progress, SilentSitesError, Stage
-from secirls.site import Site
+from secirls.rounds import SPOKEN, Helper, PartyFaultError
+from secirls.site import Place, Site
+from secirls.transcript import witnessed
 
 Handle: TypeAlias = Any
 """A Ray actor handle: its methods are made at run time."""
 
-DEADLINE_SECONDS = 3600.0
-"""How long the aggregator waits for the answers to one verb before it counts a party as silent."""
+START_SECONDS = 600.0
+"""How long actors have to start: before any other clock runs."""
+
+PREPARE_SECONDS = 3600.0
+"""How long a site has, at least, to open its file and to prepare it."""
+
+_PREPARING = frozenset({"survey", "key", "join"})
+
+REACH_SECONDS = 5.0
+"""How long a cluster has to accept a connection."""
 
 SHARED_BYTES = 100 * 1024
 """Messages above this size that go to several parties are put into the object store once."""
@@ -40,8 +50,6 @@ SHARED_BYTES = 100 * 1024
 OBJECT_STORE_BYTES = 400_000_000
 
 _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
-_SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)
-"""Exceptions whose text was written for others to read."""
 
 
 class PartyActor:
@@ -50,35 +58,44 @@ class PartyActor:
     def __init__(self, kind: type[Site | Helper], arguments: tuple[Any, ...]) -> None:
         self._party = kind(*arguments)
 
+    def ready(self) -> None:
+        """The process stands."""
+
     def ask(self, verb: str, *given: Any) -> Any:
         """Run one verb. Text of unforeseen exceptions stays here: it might quote data."""
         if verb not in _VERBS:
             raise SecureSumError(f"there is no verb {verb!r}")
         try:
             return getattr(self._party, verb)(*given)
-        except _SPOKEN:
+        except SPOKEN:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote data
             raise PartyFaultError(self._party.name, verb, type(error).__name__) from None
 
 
-_VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "assist"})
+_VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "recall", "assist"})
 
 
 class AggregatorActor:
     """Leads a fit from a process of its own and streams what the driver may see."""
 
-    def lead(self, config: Config, parties: dict[PartyId, Handle], run: str) -> Iterator[Progress | Stage | Outcome]:
+    def lead(
+        self, config: Config, parties: dict[PartyId, Handle], run: str, past: Past | None, transcript: str | None
+    ) -> Iterator[Event]:
         """See `secirls.aggregator.lead`."""
-        yield from lead(config, RayFederation(parties, helpers(config.protocol)), run)
+        federation = RayFederation(parties, helpers(config.protocol), config.deadline)
+        yield from witnessed(config, federation, run, past, transcript)
 
 
 class RayFederation:
-    """Carries verbs to actors; whoever dies or misses the deadline is silent."""
+    """Carries verbs to actors; whoever dies or misses the deadline is silent, and killed."""
 
-    def __init__(self, parties: Mapping[PartyId, Handle], helper_names: tuple[PartyId, ...]) -> None:
+    def __init__(self, parties: Mapping[PartyId, Handle], helper_names: tuple[PartyId, ...], deadline: float) -> None:
+        """Take the actors by name, and how many seconds they have for one verb."""
         self._parties = dict(parties)
         self._sites = tuple(sorted(set(parties) - set(helper_names)))
+        self._deadline = deadline
+        wait_until_ready(self._parties)
 
     @property
     def sites(self) -> tuple[PartyId, ...]:
@@ -86,14 +103,16 @@ class RayFederation:
         return self._sites
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
-        """Call all, then take answers as they come."""
+        """Call all, then take answers as they come. Who has not answered by the deadline never will."""
         shared: dict[int, Any] = {}
+        seconds = max(self._deadline, PREPARE_SECONDS) if verb in _PREPARING else self._deadline
+        deadline = time.monotonic() + seconds
         waiting: dict[Any, PartyId] = {
             self._parties[name].ask.remote(verb, *(_share(value, shared) for value in given)): name
             for name, given in arguments.items()
+            if name in self._parties
         }
         answers: dict[PartyId, Any] = {}
-        deadline = time.monotonic() + DEADLINE_SECONDS
         while waiting:
             done, _ = ray.wait(list(waiting), num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
             if not done:
@@ -101,16 +120,33 @@ class RayFederation:
             name = waiting.pop(done[0])
             try:
                 answers[name] = ray.get(done[0])
-            except RayTaskError as error:
-                raise error.cause from None
             except RayActorError:
-                continue
+                self.fence(name)
+            except RayTaskError as error:
+                answers[name] = _fault(name, verb, error.cause)
+            except Exception as error:  # noqa: BLE001 - an answer that can't be read is nonsense, whatever it is
+                answers[name] = _fault(name, verb, error)
+        for name in waiting.values():
+            self.fence(name)
         return answers
 
-    def dismiss(self, names: tuple[PartyId, ...]) -> None:
-        """End their processes."""
-        for name in names:
-            ray.kill(self._parties.pop(name))
+    def fence(self, party: PartyId) -> None:
+        """Kill its process."""
+        handle = self._parties.pop(party, None)
+        if handle is not None:
+            ray.kill(handle)
+
+
+def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:
+    if isinstance(error, (*SPOKEN, PartyFaultError)):
+        return error
+    return PartyFaultError(party, verb, type(error).__name__)
+
+
+def wait_until_ready(parties: Mapping[PartyId, Handle]) -> None:
+    """Let every process start before a deadline runs; one that can't will be silent when it is asked."""
+    starting = [handle.ready.remote() for handle in parties.values()]
+    ray.wait(starting, num_returns=len(starting), timeout=START_SECONDS, fetch_local=False)
 
 
 def _share(value: Any, shared: dict[int, Any]) -> Any:
@@ -122,31 +158,73 @@ def _share(value: Any, shared: dict[int, Any]) -> Any:
 
 
 def run_on_ray(
-    config: Config, sources: Mapping[PartyId, Any], keys: Mapping[PartyId, str], run: str, address: str | None
-) -> Iterator[Progress | Stage | Outcome]:
-    """Fit over Ray actors: a `Progress` per round, the `Outcome` last. Starts and stops a local Ray if needed."""
+    config: Config,
+    places: Mapping[PartyId, Place],
+    run: str,
+    address: str | None,
+    past: Past | None = None,
+    transcript: str | None = None,
+) -> Iterator[Event]:
+    """Fit over Ray actors, the `Outcome` last. Starts and stops a local Ray if needed; leaves no actor behind."""
     with running_ray(address):
-        party: Any = ray.remote(PartyActor).options(**_ACTOR)
-        aggregator: Any = ray.remote(AggregatorActor).options(**_ACTOR)
+        check_resources(places)
+        party: Any = ray.remote(PartyActor)
         started: list[Handle] = []
         parties: dict[PartyId, Handle] = {}
         try:
-            for name, source in sources.items():
-                given = os.fspath(source) if isinstance(source, os.PathLike) else source
-                parties[name] = party.remote(Site, (name, given, config, keys.get(name)))
+            for name, place in places.items():
+                arguments = (name, place.source, config, place.key, place.policy)
+                parties[name] = party.options(**_ACTOR, **_pinned(place.resource)).remote(Site, arguments)
                 started.append(parties[name])
             for name in helpers(config.protocol):
-                parties[name] = party.remote(Helper, (name, config))
+                parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
                 started.append(parties[name])
-            started.append(aggregator.remote())
-            for event in started[-1].lead.options(num_returns="streaming").remote(config, parties, run):
+            started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
+            leading = started[-1].lead.options(num_returns="streaming")
+            for event in leading.remote(config, parties, run, past, transcript):
                 try:
                     yield ray.get(event)
                 except RayTaskError as error:
                     raise error.cause from None
+                except RayActorError:
+                    raise PartyFaultError(AGGREGATOR, "lead", "death of its process") from None
         finally:
             for handle in started:
                 ray.kill(handle)
+
+
+def _pinned(resource: str | None) -> dict[str, Any]:
+    return {} if resource is None else {"resources": {resource: 1}}
+
+
+def _role(name: PartyId) -> dict[str, Any]:
+    """Where a role beside the sites runs: on the node that declares its name, if one does. Several fits may."""
+    return {"resources": {name: 0.001}} if name in _resources() else {}
+
+
+def _resources(*, free: bool = False) -> dict[str, float]:
+    state: Any = ray
+    told: dict[str, float] = state.available_resources() if free else state.cluster_resources()
+    return told
+
+
+def check_resources(places: Mapping[PartyId, Place]) -> None:
+    """Raise `InputError` naming the sites whose node is not in the cluster, or is another fit's."""
+    wanted = {name: place.resource for name, place in places.items() if place.resource is not None}
+    if not wanted:
+        return
+    declared = _resources()
+    missing = {name: resource for name, resource in wanted.items() if declared.get(resource, 0) < 1}
+    if missing:
+        named = ", ".join(f"{name} ({resource!r})" for name, resource in sorted(missing.items()))
+        raise InputError(
+            f"no node of the cluster declares the resource of: {named}; "
+            "'secirls cluster template' prints how to start one"
+        )
+    free = _resources(free=True)
+    taken = [name for name, resource in sorted(wanted.items()) if free.get(resource, 0) < 1]
+    if taken:
+        raise complain("the node is taken by another fit", site=", ".join(taken))
 
 
 @contextmanager
@@ -156,6 +234,7 @@ def running_ray(address: str | None) -> Iterator[None]:
         yield
         return
     if address is not None:
+        _reach(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -178,3 +257,14 @@ def running_ray(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise `InputError` unless something listens there: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError):
+        raise InputError(f"no Ray cluster answers at {address!r}") from None

@@ -106,6 +106,7 @@ class QuasiNewtonQuery(Query):
     """Means are clamped below at this; 0 for none."""
 
     kind: ClassVar[str] = "quasi_newton"
+    may_shrink: ClassVar[bool] = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""

@@ -65,6 +65,8 @@ class Query(ABC):
     """Which of the agreed genes are asked about, ``(all genes,)``."""
 
     kind: ClassVar[str]
+    may_shrink: ClassVar[bool] = False
+    """Whether its algorithm is right when a round's sum is over fewer sites than the one before."""
     known: ClassVar[dict[str, type[Query]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -222,7 +222,13 @@ def _report(
         "final_score": _final_score(config, outcome),
         "refit": {"layer": config.refit_layer, "genes": len(config.refit_genes)} if config.refit_genes else None,
         "rounds": [
-            {"round": told.round, "query": told.kind, "active_genes": told.active_genes, "parties": list(told.parties)}
+            {
+                "round": told.round,
+                "query": told.kind,
+                "active_genes": told.active_genes,
+                "parties": list(told.parties),
+                **({"lost": dict(told.lost)} if told.lost else {}),
+            }
             for told in outcome.rounds
         ],
         "seconds": seconds,

@@ -1,8 +1,9 @@
 """The one loop: an algorithm's queries become secure sums, leg by leg, over whatever carries messages.
 
 Promises: the same rounds, bit for bit, in one process or over Ray; a context is never used twice;
-
 every verb is booked, and ``wait`` is the aggregator's wall time from asking to the last answer.
+A site that dies, is late, breaks or sends nonsense is *silent*: it is fenced, and then the fit stops
+(``on_dropout="abort"``) or goes on for good without it (``"continue"``). Who *refuses*, in words, stops it always.
 Refuses to know: what the queries mean, and which protocol hides the answers.
 """
 
@@ -10,18 +11,20 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector, make_party
 from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Collector, Context, Party, PartyId, Pending
+from protocols.secure_sum import Collector, Context, Party, PartyId, PeerError, Pending, SecureSumError, sha256
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
 from secirls.config import Config
-from secirls.ledger import SETUP_ROUND, Ledger, Meter
-from secirls.query import Algorithm, Query, Total
+from secirls.input_error import InputError
+from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
+from secirls.query import Algorithm, Query, QueryError, Total
+from secirls.samples import Floats
 from secirls.site import Answer, Site
 
 T = TypeVar("T")
@@ -35,7 +38,8 @@ ANNOUNCED_VALUES = 2_000
 class Federation(Protocol):
     """The seam between the rounds and what carries them: ask some parties to run one verb each.
 
-    The answer lacks whoever fell silent. An exception that a party raised is raised here.
+    The answer lacks whoever fell silent, and holds, in place of a result, the exception a party raised:
+    one of `SPOKEN`, or a `PartyFaultError` for any other.
     """
 
     @property
@@ -47,8 +51,20 @@ class Federation(Protocol):
         """Run ``verb`` at every named party with its arguments."""
         ...
 
-    def dismiss(self, names: tuple[PartyId, ...]) -> None:
-        """End parties whose part is over, and what they knew with them."""
+    def fence(self, party: PartyId) -> None:
+        """Have nothing more to do with a party: whatever it still sends is never read."""
+        ...
+
+
+class Witness(Protocol):
+    """Who looks on: gives the collector its random bytes, and is told every opened sum."""
+
+    def entropy(self, count: int) -> bytes:
+        """That many fresh random bytes."""
+        ...
+
+    def opened(self, total: Opened) -> None:
+        """Note an opened sum."""
         ...
 
 
@@ -106,12 +122,22 @@ class LocalFederation:
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
         """Call them one after the other."""
-        return {name: getattr(self._parties[name], verb)(*given) for name, given in arguments.items()}
+        answers: dict[PartyId, Any] = {}
+        for name, given in arguments.items():
+            if name not in self._parties:
+                continue
+            try:
+                answers[name] = getattr(self._parties[name], verb)(*given)
+            except SPOKEN as error:
+                answers[name] = error
+            except Exception as error:  # noqa: BLE001 - whatever breaks a site, the rounds decide what follows
+                answers[name] = PartyFaultError(name, verb, type(error).__name__)
+                answers[name].__cause__ = error
+        return answers
 
-    def dismiss(self, names: tuple[PartyId, ...]) -> None:
-        """Forget them."""
-        for name in names:
-            del self._parties[name]
+    def fence(self, party: PartyId) -> None:
+        """Forget a party."""
+        self._parties.pop(party, None)
 
 
 @dataclass(frozen=True)
@@ -131,6 +157,32 @@ class Progress:
     active_genes: int
     parties: tuple[PartyId, ...]
     seconds: float
+    lost: tuple[tuple[PartyId, str], ...] = ()
+    """Who fell silent in this round and how; they are not asked again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished round as a checkpoint keeps it. Public: a question's digest and the sum that was opened."""
+
+    told: Progress
+    query: bytes
+    """`query_digest` of what was asked."""
+    arrays: Mapping[str, Floats] = field(repr=False)
+    cohort: tuple[PartyId, ...]
+    rows: tuple[Row, ...] = field(repr=False)
+    """What the round cost, and meeting each other before it."""
+
+    @property
+    def survivors(self) -> tuple[PartyId, ...]:
+        """Who is asked in the next round."""
+        gone = {party for party, _ in self.told.lost}
+        return tuple(party for party in self.cohort if party not in gone)
+
+
+def query_digest(query: Query) -> bytes:
+    """What names a question in a record."""
+    return sha256(b"secirls asked v1", query.to_bytes())
 
 
 @dataclass(frozen=True)
@@ -164,42 +216,85 @@ class PartyFaultError(Exception):
         return type(self), self.given
 
 
+SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)
+"""Exceptions whose text was written for others to read: a party that raises one refuses, and is not silent."""
+
+
 class SecureRounds:
     """The aggregator's side of a session: runs an algorithm's queries as secure sums."""
 
-    def __init__(self, config: Config, federation: Federation, roster: Roster, ledger: Ledger) -> None:
+    def __init__(
+        self, config: Config, federation: Federation, roster: Roster, ledger: Ledger, witness: Witness | None = None
+    ) -> None:
         self._federation = federation
         self._config = config
         self._ledger = ledger
         self._helpers = helpers(config.protocol)
-        self._collector: Collector = make_collector(config.protocol, roster, config.settings(), n_jobs=config.threads)
+        self._collector: Collector = make_collector(
+            config.protocol,
+            roster,
+            config.settings(),
+            secrets.token_bytes if witness is None else witness.entropy,
+            n_jobs=config.threads,
+        )
+        self._witness = witness
         self._meter = Meter()
         self._cohort = tuple(federation.sites)
         self._round = 0
+        self._first = 0
         self._met = -1
+        self._booked = 0
+        self._lost: list[tuple[PartyId, str]] = []
+        self._may_shrink = False
 
     @property
     def session(self) -> bytes:
         """The session id."""
         return self._collector.session
 
-    def run(self, algorithm: Algorithm[T]) -> Iterator[Progress | Stage | Finished[T]]:
-        """Drive an algorithm to its end: a `Progress` per round, a `Stage` per leg of long ones, its result last."""
+    def run(self, algorithm: Algorithm[T], past: Sequence[Record] = ()) -> Iterator[Record | Stage | Finished[T]]:
+        """Drive an algorithm to its end: a `Record` per round, a `Stage` per leg of long ones, its result last.
+
+        Rounds that are ``past`` are not asked again: the algorithm is told their totals, and the sites
+        what those left with them. Raises `InputError` where they are another fit's.
+        """
         query = self._step(algorithm, None)
+        for record in past:
+            query = self._replay(algorithm, query, record)
+        self._first = self._round
         while isinstance(query, Query):
             began = time.perf_counter()
-            self._meet(self._round // self._config.rounds_per_batch)
-            layout = query.layout(len(self._cohort))
-            layout.check_headroom(len(self._cohort))
-            context = Context(self.session, self._round, 0, self._cohort, layout.digest, layout.values, layout.limbs)
+            self._lost, self._may_shrink = [], self._config.on_dropout == "continue" and query.may_shrink
+            self._meet((self._round - self._first) // self._config.rounds_per_batch)
+            cohort = self._cohort
+            layout = query.layout(len(cohort))
+            layout.check_headroom(len(cohort))
+            number = self._round - self._first
+            context = Context(self.session, number, 0, cohort, layout.digest, layout.values, layout.limbs)
             with self._ledger.booking(self._round, layout.values, query.n_genes):
                 opened = yield from self._sum(query.to_bytes(), context)
                 arrays = self._own("decode", lambda: layout.decode(opened.vector, len(opened.parties)))  # noqa: B023
-                asked, query = query, self._step(algorithm, Total(arrays, opened.parties, self._cohort))
+                asked, query = query, self._step(algorithm, Total(arrays, opened.parties, cohort))
             seconds = time.perf_counter() - began
-            yield Progress(self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds)
+            lost = tuple(sorted(self._lost))
+            told = Progress(self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds, lost)
+            rows = tuple(self._ledger.rows[self._booked :])
+            self._booked += len(rows)
+            yield Record(told, query_digest(asked), arrays, cohort, rows)
             self._round += 1
         yield query
+
+    def _replay(self, algorithm: Algorithm[T], query: Query | Finished[T], record: Record) -> Query | Finished[T]:
+        """Take one round from its record; the sites keep what it left with them, and answer nothing."""
+        if isinstance(query, Finished) or record.told.round != self._round or record.query != query_digest(query):
+            raise InputError(
+                f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
+            )
+        with self._ledger.booking(self._round, 0, query.n_genes):
+            self._answers("recall", dict.fromkeys(self._cohort, (query.to_bytes(),)))
+            following = self._step(algorithm, Total(record.arrays, record.told.parties, record.cohort))
+        self._round += 1
+        return following
 
     def _step(self, algorithm: Algorithm[T], total: Total | None) -> Query | Finished[T]:
         """Resume the algorithm with a total: its next query, or its result."""
@@ -213,38 +308,43 @@ class SecureRounds:
         return self._own("step", advance)
 
     def _meet(self, batch: int) -> None:
-        """Exchange the public keys of a batch of rounds, once."""
+        """Exchange the public keys of a batch of rounds, once. Everyone must be there for the first."""
         if batch <= self._met:
             return
+        if batch == 0:
+            self._may_shrink = False
         with self._ledger.booking(SETUP_ROUND, 0, 0):
             leaving = leave_after_meeting(self._config.protocol)
             staying = tuple(name for name in self._helpers if batch == 0 or name not in leaving)
-            everyone = (*self._cohort, *staying)
-            hellos = self._answers("hello", dict.fromkeys(everyone, (batch,)))
-            grants = self._answers("meet", dict.fromkeys(everyone, (hellos, batch)))
-            self._own("meet", lambda: self._collector.meet(hellos, grants, batch))
-            if batch == 0:
-                self._federation.dismiss(leaving)
+            hellos = self._answers("hello", dict.fromkeys((*self._cohort, *staying), (batch,)))
+            grants = self._answers("meet", dict.fromkeys((*self._cohort, *staying), (hellos, batch)))
+            self._without_nonsense("meet", lambda kept: self._collector.meet(hellos, kept, batch), grants)
+            for name in leaving if batch == 0 else ():
+                self._federation.fence(name)
         self._met = batch
 
     def _sum(self, query: bytes, context: Context) -> Generator[Stage, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""
         asked = dict.fromkeys(self._cohort, (query, context.round, context.attempt, context.cohort))
-        yield from self._announce(context, self._cohort, "compute and encrypt")
+        yield from self._announce(context, self._cohort, "encrypting")
         payloads = self._answers("contribute", asked)
-        outcome: Pending | Opened = self._own("combine", lambda: self._collector.combine(payloads, context))
+        outcome: Pending | Opened = self._without_nonsense(
+            "combine", lambda kept: self._collector.combine(kept, context), payloads
+        )
         while isinstance(outcome, Pending):
-            yield from self._announce(context, tuple(outcome.requests), "help to open the sum")
+            yield from self._announce(context, tuple(outcome.requests), "opening the sum of")
             outcome = self._open(outcome, self._assist(outcome))
+        if self._witness is not None:
+            self._witness.opened(outcome)
         return outcome
 
     def _announce(self, context: Context, parties: tuple[PartyId, ...], doing: str) -> Iterator[Stage]:
         if self._helpers and context.values >= ANNOUNCED_VALUES:
-            text = f"round {context.round:>3}  {', '.join(parties)} {doing}: {context.values:,} values"
+            text = f"round {context.round:>3}  {doing} {context.values:,} values: {', '.join(parties)}"
             yield Stage(context.round, text)
 
     def _open(self, pending: Pending, replies: dict[PartyId, bytes]) -> Pending | Opened:
-        return self._own("open", lambda: self._collector.open(pending, replies))
+        return self._without_nonsense("open", lambda kept: self._collector.open(pending, kept), replies)
 
     def _assist(self, pending: Pending) -> dict[PartyId, bytes]:
         context = pending.context
@@ -253,21 +353,71 @@ class SecureRounds:
             {
                 name: (request, context) if name in self._helpers else (request, context.round, context.attempt)
                 for name, request in pending.requests.items()
+                if name in self._cohort or name in self._helpers
             },
         )
 
+    def _without_nonsense(
+        self, verb: str, call: Callable[[dict[PartyId, bytes]], T], messages: dict[PartyId, bytes]
+    ) -> T:
+        """Run a verb of the collector's; without the message of a site that sent nonsense, where that may be."""
+        kept = dict(messages)
+        while True:
+            try:
+                return self._own(verb, lambda: call(dict(kept)))
+            except PeerError as error:
+                if error.sender not in kept or error.sender not in self._cohort or not self._may_shrink:
+                    raise
+                del kept[error.sender]
+                self._lose(error.sender, f"sent nonsense: {error.reason}")
+
     def _answers(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, bytes]:
-        """Ask, book what it cost, and stop if anybody stays silent: a smaller sum would give them away."""
-        answers: dict[PartyId, Answer] = self._own("wait", lambda: self._federation.ask(verb, arguments))
-        for name in sorted(answers):
-            role = name if name in self._helpers else SITE_ROLE
-            self._ledger.add(name, role, answers[name].costs)
-        silent = tuple(sorted(set(arguments) - set(answers)))
+        """Ask, book what it cost, and deal with those who stay silent: see `_settle`."""
+        answers: dict[PartyId, Any] = self._own("wait", lambda: self._federation.ask(verb, arguments))
+        messages: dict[PartyId, bytes] = {}
+        silent: dict[PartyId, PartyFaultError | None] = {}
+        for name in sorted(arguments):
+            answer = answers.get(name)
+            if well_formed(answer):
+                role = name if name in self._helpers else SITE_ROLE
+                self._ledger.add(name, role, answer.costs)
+                messages[name] = answer.message
+            elif isinstance(answer, SPOKEN):
+                raise answer
+            elif answer is None or isinstance(answer, PartyFaultError):
+                silent[name] = answer
+            else:
+                silent[name] = PartyFaultError(name, verb, type(answer).__name__)
         if silent:
-            raise SilentSitesError(self._round, silent)
-        return {name: answers[name].message for name in sorted(answers)}
+            self._settle(verb, silent)
+        return messages
+
+    def _settle(self, verb: str, silent: dict[PartyId, PartyFaultError | None]) -> None:
+        """Stop where somebody is silent, for a smaller sum may give them away; or go on without them for good."""
+        for name in silent:
+            self._federation.fence(name)
+        if not self._may_shrink or not set(silent) <= set(self._cohort):
+            faults = [fault for fault in silent.values() if fault is not None]
+            raise faults[0] if faults else SilentSitesError(self._round, tuple(silent))
+        for name, fault in silent.items():
+            self._lose(name, f"gave no answer to {verb!r} in time" if fault is None else f"broke in {verb!r}")
+
+    def _lose(self, party: PartyId, how: str) -> None:
+        self._federation.fence(party)
+        self._cohort = tuple(name for name in self._cohort if name != party)
+        self._lost.append((party, how))
 
     def _own(self, verb: str, call: Callable[[], T]) -> T:
         result = self._meter.measure(verb, call)
         self._ledger.add("aggregator", AGGREGATOR_ROLE, self._meter.take())
         return result
+
+
+def well_formed(answer: object) -> TypeGuard[Answer]:
+    """Whether a site sent what a verb gives: bytes, and what they cost in numbers."""
+    return (
+        isinstance(answer, Answer)
+        and isinstance(answer.message, bytes)
+        and isinstance(answer.costs, tuple)
+        and all(isinstance(cost, Cost) and isinstance(cost.verb, str) for cost in answer.costs)
+    )

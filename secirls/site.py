@@ -1,7 +1,8 @@
 """One site: its samples, its end of the protocol, and what it agrees to answer.
 
-Promises: only bytes and public facts leave; every question is decoded and checked here; the context
-of a sum is built from what this site itself knows. Refuses to know: Ray, other sites, the answers.
+Promises: only bytes and public facts leave; every question is decoded and checked here, also against the
+site's own policy; the context of a sum is built from what this site itself knows.
+Refuses to know: Ray, other sites, the answers.
 """
 
 from __future__ import annotations
@@ -28,12 +29,24 @@ from secirls.design import variables
 from secirls.input_error import complain
 from secirls.key_files import read_identity
 from secirls.ledger import Cost, Meter
+from secirls.policy import Policy, read_policy
 from secirls.query import Mask, Query, QueryError, query_from_bytes
 from secirls.samples import Floats, Samples
 from secirls.site_file import Reading, SiteTable, read_site
 
 if TYPE_CHECKING:
     from secirls.site_file import AnnData
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a site is started with, on whichever machine: names of its files, or data the caller owns."""
+
+    source: str | os.PathLike[str] | AnnData
+    key: str | None = None
+    policy: str | None = None
+    resource: str | None = None
+    """On a cluster, what only the site's own node declares."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +66,13 @@ class Site(Secret):
         source: str | os.PathLike[str] | AnnData,
         config: Config,
         key: str | None = None,
+        policy: str | None = None,
         *,
         own_process: bool = True,
     ) -> None:
-        """Take what the site works with; ``key`` is its private key file, where the session has a roster.
+        """Take what the site works with.
 
+        ``key`` is its private key file, where the session has a roster; ``policy`` the file of its own rules.
         In its ``own_process`` a site works ahead while it waits; among others in one, it does so at once.
         """
         self._own_process = own_process
@@ -75,6 +90,9 @@ class Site(Secret):
         self._table: SiteTable | None = None
         self._file = str(source) if isinstance(source, str | os.PathLike) else "AnnData in memory"
         self._key = key
+        self._policy_file = policy
+        self._policy = Policy()
+        self._sites: tuple[PartyId, ...] = ()
         self._identity = Identity.fresh(secrets.token_bytes)
         self._meter = Meter()
         self._samples: Samples | None = None
@@ -83,13 +101,18 @@ class Site(Secret):
         self._asked: tuple[Mask, Samples] | None = None
         self._contexts: dict[tuple[int, int], Context] = {}
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
+        self._rounds = 0
 
     def survey(self) -> Facts:
         """Open the file; say in public what the session needs: gene names, levels, and the signing key.
 
-        Raises `InputError` where the file can't be used.
+        Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
         """
+        if self._policy_file is not None:
+            self._policy = read_policy(self.name, self._policy_file)
+        self._policy.check_config(self.name, self._config)
         self._table = table = read_site(self.name, self._source, self._reading)
+        self._policy.check_samples(self.name, table.counts.shape[0])
         if self._key is not None:
             self._identity = read_identity(self.name, self._key)
         if self._config.kernel == "fused":
@@ -106,14 +129,16 @@ class Site(Secret):
     def join(self, agreement: Agreement) -> bytes:
         """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.
 
-        Raises `InputError` where the site's file does not fit.
+        Raises `InputError` where the site's file does not fit, `RefusalError` where the policy does not allow it.
         """
         table = self._opened()
         if agreement.config_digest != self._config.digest:
             raise MisuseError(f"site {self.name} was started for another configuration")
         self._check_roster(agreement)
-        self._samples = _prepare(table, agreement, self.name)
-        self._table = None
+        self._policy.check_cohort(self.name, len(agreement.sites))
+        samples = _prepare(table, agreement, self.name)
+        self._policy.check_design(self.name, samples.design)
+        self._samples, self._table, self._sites = samples, None, agreement.sites
         roster = Roster(agreement.roster)
         config = self._config
         self._party = make_party(
@@ -137,13 +162,11 @@ class Site(Secret):
     def contribute(self, query: bytes, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Answer:
         """Answer a public question with one protected vector.
 
-        Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used.
+        Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used,
+        `RefusalError` for what the policy does not allow.
         """
-        party, samples = self._begin(), self._samples
-        if samples is None:
-            raise MisuseError(f"site {self.name} has not joined a session")
-        asked = query_from_bytes(query)
-        asked.check(samples.n_genes, samples.n_params)
+        party = self._begin()
+        asked, samples = self._read(query)
         self._admit(asked, query, cohort)
         layout = asked.layout(len(cohort))
         layout.check_headroom(len(cohort))
@@ -152,6 +175,17 @@ class Site(Secret):
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
         vector = meter.measure("encode", lambda: layout.encode(arrays))
         return self._answer("protect", lambda: party.protect(vector, context), then=context)
+
+    def recall(self, query: bytes) -> Answer:
+        """Keep what a question of an earlier session left with the sites; nothing is answered.
+
+        Raises `QueryError` for a question that does not fit, `RefusalError` for what the policy does not allow.
+        """
+        self._joined()
+        asked, samples = self._read(query)
+        self._rounds += 1
+        self._meter.measure("recall", lambda: self._keep(asked, samples), down=len(query))
+        return Answer(b"", self._meter.take())
 
     def assist(self, request: bytes, round_number: int, attempt: int) -> Answer:
         """Help to open a sum this site took part in."""
@@ -194,11 +228,29 @@ class Site(Secret):
             raise MisuseError(f"site {self.name} has not joined a session")
         return self._party
 
+    def _read(self, query: bytes) -> tuple[Query, Samples]:
+        """A question that fits the fit and the policy, and the samples it is about."""
+        if self._samples is None:
+            raise MisuseError(f"site {self.name} has not joined a session")
+        asked = query_from_bytes(query)
+        asked.check(self._samples.n_genes, self._samples.n_params)
+        self._policy.check_question(self.name, asked.kind, self._rounds)
+        return asked, self._samples
+
     def _admit(self, asked: Query, query: bytes, cohort: tuple[PartyId, ...]) -> None:
-        """One answer per question: the same query for another cohort would give sums that differ by one site."""
+        """One answer per question: the same query for another cohort would give sums that differ by one site.
+
+        A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
+        """
+        self._policy.check_cohort(self.name, len(cohort))
         digest = sha256(b"secirls asked v1", query)
-        if self._answered.setdefault(digest, cohort) != cohort:
+        if self._answered.get(digest, cohort) != cohort:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
+        before = self._sites
+        if not set(cohort) <= set(before) or (cohort != before and self._config.on_dropout == "abort"):
+            raise MisuseError(f"{self.name} was asked for a sum over other sites than were agreed")
+        self._answered[digest] = self._sites = cohort
+        self._rounds += 1
 
     def _context(self, layout: Layout, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Context:
         context = Context(
@@ -210,13 +262,18 @@ class Site(Secret):
 
     def _compute(self, asked: Query, samples: Samples, parties: int) -> dict[str, Floats]:
         """The summands, after keeping what the query leaves; the gathered genes stay for the next round."""
-        kept = asked.apply(samples)
-        if kept is not samples:
-            self._samples, self._asked = kept, None
+        kept = self._keep(asked, samples)
         if self._asked is None or not np.array_equal(self._asked[0], asked.genes):
             self._asked = (asked.genes, kept.take(asked.genes))
         with kernels.using(self._config.kernel):
             return asked.summands(self._asked[1], parties)
+
+    def _keep(self, asked: Query, samples: Samples) -> Samples:
+        """The samples with what the query leaves; what was gathered from the old ones is let go."""
+        kept = asked.apply(samples)
+        if kept is not samples:
+            self._samples, self._asked = kept, None
+        return kept
 
 
 def _prepare(table: SiteTable, agreement: Agreement, site: str) -> Samples:

@@ -1,0 +1,173 @@
+"""What a fit leaves on disk so that no finished round is lost: public questions and opened sums.
+
+Promises: a file is there whole or not at all, whenever the process ends; nothing here is secret, so a
+checkpoint needs no more protection than the results. Refuses to know: keys, payloads, sessions. A fit
+that goes on meets anew, with fresh keys, and ends with the same bits because sums are exact.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from protocols.secure_sum import PartyId
+from secirls.agreement import Agreement
+from secirls.input_error import complain
+from secirls.ledger import Row
+from secirls.rounds import Progress, Record
+
+FOLDER = "checkpoint"
+HEAD = "fit.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the sites agreed on before the first round; a fit that goes on must agree on the same."""
+
+    sites: tuple[PartyId, ...]
+    genes: str
+    """Digest of the gene names in order, hexadecimal."""
+    levels: Mapping[str, tuple[str, ...]]
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, agreement: Agreement) -> Begun:
+        """What an agreement says."""
+        design = agreement.design
+        return cls(agreement.sites, agreement.genes_digest.hex(), dict(design.levels), design.columns)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A fit's finished rounds."""
+
+    begun: Begun
+    records: tuple[Record, ...]
+
+    @property
+    def cohort(self) -> tuple[PartyId, ...]:
+        """Whom the next round asks."""
+        return self.records[-1].survivors if self.records else self.begun.sites
+
+    def check(self, agreement: Agreement) -> None:
+        """Raise `InputError` unless the sites agree on what they agreed on then."""
+        now = Begun.of(agreement)
+        for name, then, today in (
+            ("the genes", self.begun.genes, now.genes),
+            ("the levels", self.begun.levels, now.levels),
+            ("the design's columns", self.begun.columns, now.columns),
+        ):
+            if then != today:
+                raise complain(f"{name} of the sites' files are not those of the checkpoint, so the fit can't go on")
+
+
+class Checkpoint:
+    """A folder with one file for the fit and one for every finished round."""
+
+    def __init__(self, folder: Path, order: Mapping[str, Any]) -> None:
+        """Take where it lies and what was ordered: the JSON from which the fit can be started again."""
+        self.folder = folder
+        self._order = dict(order)
+
+    def begin(self, begun: Begun) -> None:
+        """Start afresh, unless the folder holds this very fit already."""
+        text = json.dumps({"format": FORMAT, "order": self._order, "begun": asdict(begun)}, indent=2)
+        head = self.folder / HEAD
+        if head.exists() and head.read_text(encoding="utf-8") == text:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True)
+        _write(head, text.encode())
+
+    def keep(self, record: Record) -> None:
+        """Keep a finished round."""
+        told = {
+            "told": asdict(record.told),
+            "query": record.query.hex(),
+            "cohort": record.cohort,
+            "rows": [asdict(row) for row in record.rows],
+            "arrays": list(record.arrays),
+        }
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {f"array{i}": array for i, array in enumerate(record.arrays.values())}
+        np.savez(buffer, told=np.frombuffer(json.dumps(told).encode(), dtype=np.uint8), **arrays)
+        _write(self._round(record.told.round), buffer.getvalue())
+
+    def _round(self, number: int) -> Path:
+        return self.folder / f"round-{number:05d}.npz"
+
+    @classmethod
+    def open(cls, folder: Path) -> tuple[Checkpoint, dict[str, Any], Past]:
+        """A checkpoint, what was ordered, and the finished rounds. Raises `InputError` where there is none."""
+        try:
+            head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
+            if head["format"] != FORMAT:
+                raise complain(f"has format {head['format']}, this release reads {FORMAT}", file=str(folder / HEAD))
+            told = head["begun"]
+            begun = Begun(
+                tuple(told["sites"]),
+                told["genes"],
+                {name: tuple(levels) for name, levels in told["levels"].items()},
+                tuple(told["columns"]),
+            )
+            checkpoint = cls(folder, head["order"])
+        except FileNotFoundError:
+            raise complain("holds no unfinished fit", file=str(folder)) from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise complain(f"is not a checkpoint ({type(error).__name__})", file=str(folder / HEAD)) from None
+        records: list[Record] = []
+        while checkpoint._round(len(records)).exists():
+            records.append(_read(checkpoint._round(len(records))))
+        return checkpoint, dict(head["order"]), Past(begun, tuple(records))
+
+
+def holds_a_fit(out: Path) -> bool:
+    """Whether a folder for results holds a fit that can go on."""
+    return (out / FOLDER / HEAD).is_file()
+
+
+def discard(out: Path) -> None:
+    """The fit is finished, or was a mistake: take its rounds away, and the folder if nothing else is in it."""
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    with suppress(OSError):
+        out.rmdir()
+
+
+def _read(path: Path) -> Record:
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            told = json.loads(file["told"].tobytes())
+            arrays = {name: file[f"array{i}"] for i, name in enumerate(told["arrays"])}
+        progress = dict(told["told"])
+        progress["parties"] = tuple(progress["parties"])
+        progress["lost"] = tuple((party, how) for party, how in progress["lost"])
+        return Record(
+            Progress(**progress),
+            bytes.fromhex(told["query"]),
+            arrays,
+            tuple(told["cohort"]),
+            tuple(Row(**row) for row in told["rows"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise complain(f"is not a finished round ({type(error).__name__})", file=str(path)) from None
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, even if the machine stops."""
+    draft = path.with_name(f".{path.name}.draft")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,58 @@
+"""Several machines: what each declares, and the lines that start Ray on them.
+
+Promises: every site is pinned to the one node that declares it. Refuses to know: Ray itself, and
+whether the machines can be reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from shlex import quote
+
+from protocols.choice import helpers
+from protocols.secure_sum import AGGREGATOR, PartyId
+from secirls.config import Config
+from secirls.input_error import InputError
+
+_START = "ray start --block --disable-usage-stats"
+
+_BEFORE = """\
+# On every machine, and where 'secirls fit' is started: the same Python and Ray, secirls installed, and
+#   export RAY_USAGE_STATS_ENABLED=0
+#   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/federation/token    (mode 0600, the same token everywhere;
+#       python -c "import secrets; print(secrets.token_hex(32), end='')" makes one)
+#   export RAY_USE_TLS=1 RAY_TLS_CA_CERT=$HOME/federation/ca.crt \\
+#       RAY_TLS_SERVER_CERT=$HOME/federation/MACHINE.crt RAY_TLS_SERVER_KEY=$HOME/federation/MACHINE.key
+#       ('secirls cluster certs' makes them; MACHINE is the machine's own name)
+# Each line keeps running; end it with Ctrl-C. A Ray cluster is one trust domain: it separates machines,
+# and does not protect a site from whoever runs the cluster."""
+
+
+def resource_of(site: PartyId, nodes: Mapping[PartyId, str]) -> str:
+    """What the node of a site declares, once: ``site:NAME`` unless the manifest says otherwise."""
+    return nodes.get(site, f"site:{site}")
+
+
+def template(config: Config, sites: Sequence[PartyId], nodes: Mapping[PartyId, str], head: str) -> str:
+    """Shell lines that start a Ray cluster for a federation, with ``head`` as HOST:PORT of its first machine."""
+    host, _, port = head.rpartition(":")
+    if not host or not port.isdecimal():
+        raise InputError(f"--address {head!r}: write HOST:PORT")
+    head_start = f"{_START} --head --include-dashboard=false --node-ip-address={quote(host)} --port={port}"
+    lines = [
+        _BEFORE,
+        "",
+        "# The aggregator's machine: first",
+        f"{head_start} {_declares(AGGREGATOR)}",
+    ]
+    join = f"{_START} --address={quote(head)}"
+    for name in helpers(config.protocol):
+        lines += ["", f"# The {name}'s machine: run by somebody else than the aggregator", f"{join} {_declares(name)}"]
+    for name in sites:
+        lines += ["", f"# The machine of site {name}", f"{join} {_declares(resource_of(name, nodes))}"]
+    lines += ["", "# Then, on the aggregator's machine", f"secirls fit federation.toml --address {quote(head)}"]
+    return "\n".join(lines)
+
+
+def _declares(resource: str) -> str:
+    return "--resources=" + quote(f'{{"{resource}": 1}}')

@@ -1,0 +1,169 @@
+"""Everything the aggregator received and sent, in order, on its own disk: each line bound to all before it.
+
+Promises: an entry holds the SHA-256 of the one before, and every message of bytes lies in a file named by
+its own digest, so that nothing can be changed, left out or put in without `read` noticing; only an end that was
+cut off needs another copy to tell. Refuses to know: what the messages mean.
+What is kept is what an honest-but-curious aggregator has: keep it as the aggregator is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from protocols.primitives import ring
+from protocols.secure_sum import PartyId
+from protocols.secure_sum import Total as Opened
+from secirls.aggregator import Event, lead
+from secirls.checkpoint import Past
+from secirls.config import Config
+from secirls.input_error import InputError, complain
+from secirls.rounds import Federation
+
+LINES, MESSAGES = "transcript.jsonl", "messages"
+FIRST = "0" * 64
+"""What the first entry names as the one before."""
+
+
+class Transcript:
+    """Writes a transcript into a folder of its own."""
+
+    def __init__(self, folder: Path, config: Config, sites: tuple[PartyId, ...]) -> None:
+        """Begin. Raises `InputError` where the folder holds anything."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise complain("is not empty, and a transcript is never continued or replaced", file=str(folder))
+        (folder / MESSAGES).mkdir(parents=True)
+        self._folder = folder
+        self._before = FIRST
+        self.write("begun", {"config": config.model_dump(mode="json"), "sites": list(sites)})
+
+    def write(self, what: str, content: Any) -> None:
+        """Add an entry; bytes go to files of their own."""
+        text = canonical({"what": what, "content": self._plain(content), "before": self._before})
+        self._before = hashlib.sha256(text.encode()).hexdigest()
+        with (self._folder / LINES).open("a", encoding="utf-8") as file:
+            file.write(text + "\n")
+
+    def entropy(self, count: int) -> bytes:
+        """Random bytes for the collector, which the audit needs to do the same again."""
+        drawn = secrets.token_bytes(count)
+        self.write("drawn", drawn)
+        return drawn
+
+    def opened(self, total: Opened) -> None:
+        """Note an opened sum: the ring elements, before they are decoded."""
+        self.write("opened", {"vector": ring.to_bytes(total.vector), "parties": list(total.parties)})
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, bytes):
+            name = hashlib.sha256(value).hexdigest()
+            path = self._folder / MESSAGES / name
+            if not path.exists():
+                path.write_bytes(value)
+            return {"bytes": name}
+        return plain(value, self._plain)
+
+
+class Witnessed:
+    """A federation whose messages are written down as they pass."""
+
+    def __init__(self, federation: Federation, transcript: Transcript) -> None:
+        self._federation = federation
+        self._transcript = transcript
+
+    @property
+    def sites(self) -> tuple[PartyId, ...]:
+        """Names of the sites, sorted."""
+        return self._federation.sites
+
+    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
+        """Write down what is sent, ask, and write down what is received."""
+        self._transcript.write("sent", {"verb": verb, "to": dict(arguments)})
+        answers = self._federation.ask(verb, arguments)
+        self._transcript.write("received", {"verb": verb, "from": answers})
+        return answers
+
+    def fence(self, party: PartyId) -> None:
+        """Have nothing more to do with a party."""
+        self._transcript.write("fenced", party)
+        self._federation.fence(party)
+
+
+def witnessed(
+    config: Config, federation: Federation, run: str, past: Past | None, folder: str | None
+) -> Iterator[Event]:
+    """Lead a fit and, where a folder is named, write down every message. Raises `InputError` for a resumed fit.
+
+    A fit that goes on opens nothing twice, so its transcript would begin in the middle.
+    """
+    if folder is None:
+        return lead(config, federation, run, past)
+    if past is not None:
+        raise InputError("a transcript is of a whole fit: a resumed one has none")
+    transcript = Transcript(Path(folder), config, federation.sites)
+    return lead(config, Witnessed(federation, transcript), run, witness=transcript)
+
+
+def plain(value: Any, inner: Any) -> Any:
+    """A value as JSON, parts of it by ``inner``: the same for equal values, whatever wrote them."""
+    if isinstance(value, Exception):
+        return {"error": type(value).__name__, "says": str(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        told = {item.name: inner(getattr(value, item.name)) for item in fields(value)}
+        return {"type": type(value).__name__, "fields": told}
+    if isinstance(value, Mapping):
+        return {"map": {str(name): inner(value[name]) for name in sorted(value)}}
+    if isinstance(value, tuple | list):
+        return [inner(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return {"type": type(value).__name__}
+
+
+def canonical(entry: Mapping[str, Any]) -> str:
+    """The one JSON text of an entry."""
+    return json.dumps(entry, sort_keys=True, separators=(",", ":"))
+
+
+def digests(value: Any) -> Any:
+    """As `plain`, with bytes by digest alone: to compare with what was written down."""
+    if isinstance(value, bytes):
+        return {"bytes": hashlib.sha256(value).hexdigest()}
+    return plain(value, digests)
+
+
+def read(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Every entry, each checked against the one before. Raises `InputError` at the first that does not hold."""
+    before, number = FIRST, 0
+    try:
+        with (folder / LINES).open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.removesuffix("\n")
+                entry = json.loads(text)
+                if entry["before"] != before or canonical(entry) != text:
+                    raise complain(f"entry {number} does not follow the one before it", file=str(folder / LINES))
+                before = hashlib.sha256(text.encode()).hexdigest()
+                yield entry["what"], entry["content"]
+    except FileNotFoundError:
+        raise complain("holds no transcript", file=str(folder)) from None
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise complain(f"entry {number} can't be read ({type(error).__name__})", file=str(folder / LINES)) from None
+
+
+def message(folder: Path, name: str) -> bytes:
+    """A message by its digest. Raises `InputError` where it is missing or is another."""
+    path = folder / MESSAGES / name
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise complain("is missing", file=str(path)) from None
+    if hashlib.sha256(data).hexdigest() != name:
+        raise complain("was changed", file=str(path))
+    return data

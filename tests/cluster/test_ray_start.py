@@ -1,0 +1,154 @@
+"""The printed lines, run: several `ray start` on this machine, with a token, with TLS, and the command over them."""
+
+import secrets
+import shlex
+import socket
+import ssl
+import subprocess
+import sys
+import time
+
+import pytest
+
+from secirls.certificates import certificates
+from secirls.input_error import InputError
+
+pytestmark = pytest.mark.cluster
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def manifest(folder, files):
+    lines = ["[sites]", *(f'{name} = "{path}"' for name, path in files.items())]
+    lines += ["[fit]", 'design = "~ condition"', 'kernel = "numpy"', "[nodes]", f'{min(files)} = "rack 7"']
+    path = folder / "federation.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(params=["token", "token and tls"])
+def bed(request, tmp_path, folder, files, ray_environment):
+    """A cluster started by the lines of the template, each in a process of ours; its address and environment."""
+    place = folder / secrets.token_hex(2)
+    place.mkdir()
+    token = place / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    env = ray_environment(place, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+    if "tls" in request.param:
+        from ray.util import get_node_ip_address
+
+        certificates(
+            place, {"here": [get_node_ip_address(), *(f"127.0.0.{number + 1}" for number in range(len(files) + 1))]}
+        )
+        env |= {
+            "RAY_USE_TLS": "1",
+            "RAY_TLS_CA_CERT": str(place / "ca.crt"),
+            "RAY_TLS_SERVER_CERT": str(place / "here.crt"),
+            "RAY_TLS_SERVER_KEY": str(place / "here.key"),
+        }
+    port = free_port()
+    command = [sys.executable, "-m", "secirls.cli"]
+    told = [*command, "cluster", "template", str(manifest(tmp_path, files)), "--address", f"127.0.0.1:{port}"]
+    lines = subprocess.run(told, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+    starts = [shlex.split(line) for line in lines if line.startswith("ray start")]
+    assert len(starts) == len(files) + 1
+    running = []
+    try:
+        for number, words in enumerate(starts):
+            more = ["--num-cpus=1", "--object-store-memory=90000000"]
+            more += ["--temp-dir", str(place / str(number))]
+            # Several nodes on one machine get in each other's way unless each has an address of its own.
+            more += ["--node-ip-address", f"127.0.0.{number + 1}"] if number else []
+            ray = [sys.executable, "-m", "ray.scripts.scripts", *words[1:], *more]
+            log = (tmp_path / f"{number}.log").open("w")
+            running.append(subprocess.Popen(ray, env=env, stdout=log, stderr=subprocess.STDOUT))
+            log.close()
+            if number == 0:
+                wait_for(port)
+        yield env, f"127.0.0.1:{port}", tmp_path
+    finally:
+        for process in reversed(running):
+            process.terminate()
+        for process in running:
+            process.wait(60)
+
+
+def wait_for(port):
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.2)
+        else:
+            return
+    pytest.fail("the head did not start within a minute")
+
+
+def test_the_command_fits_over_the_cluster_that_the_template_starts(bed, undisturbed):
+    env, address, folder = bed
+    command = [sys.executable, "-m", "secirls.cli", "fit", str(folder / "federation.toml"), "--address", address]
+    for _ in range(30):
+        words = [*command, "--out", str(folder / "out")]
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        if "no node of the cluster declares" not in done.stderr:
+            break
+        time.sleep(1)  # nodes are still joining
+    assert done.returncode == 0, done.stderr + "".join(log.read_text()[-500:] for log in folder.glob("*.log"))
+    written = (folder / "out" / "results.csv").read_text()
+    assert written == undisturbed.table.to_csv(index=False, float_format="%.17g")
+
+
+@pytest.fixture(scope="module")
+def certs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("certs")
+    certificates(folder, {"here": ["127.0.0.1", "here.example"]})
+    other = tmp_path_factory.mktemp("other")
+    certificates(other, {"here": ["127.0.0.1"]})
+    return folder, other
+
+
+def shake_hands(mine, theirs):
+    """Both ends of a TLS connection in memory; raises `ssl.SSLError` where either refuses the other."""
+    contexts = []
+    for role, folder in ((ssl.PROTOCOL_TLS_SERVER, mine), (ssl.PROTOCOL_TLS_CLIENT, theirs)):
+        context = ssl.SSLContext(role)
+        context.load_cert_chain(folder / "here.crt", folder / "here.key")
+        context.load_verify_locations(folder / "ca.crt")
+        context.verify_mode = ssl.CERT_REQUIRED
+        contexts.append(context)
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        contexts[0].wrap_bio(up, down, server_side=True),
+        contexts[1].wrap_bio(down, up, server_hostname="127.0.0.1"),
+    ]
+    open_ends = list(ends)
+    while open_ends:
+        for end in list(open_ends):
+            try:
+                end.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            open_ends.remove(end)
+    return ends[1].getpeercert()
+
+
+def test_machines_of_one_authority_trust_each_other_and_no_others(certs):
+    mine, other = certs
+    assert ("DNS", "here.example") in shake_hands(mine, mine)["subjectAltName"]
+    with pytest.raises(ssl.SSLError):
+        shake_hands(mine, other)
+
+
+def test_private_keys_are_private_and_never_replaced(certs):
+    mine, _ = certs
+    for path in mine.iterdir():
+        private = b"PRIVATE" in path.read_bytes()
+        assert private == (path.suffix == ".key")
+        assert path.stat().st_mode & 0o777 == (0o600 if private else 0o644)
+    with pytest.raises(InputError, match="is there already"):
+        certificates(mine, {"here": ["127.0.0.1"]})

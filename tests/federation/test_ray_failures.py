@@ -1,0 +1,241 @@
+"""On Ray: processes that die, hang, break or send nonsense are silent and killed, and no finished round is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from secirls import fitting
+from secirls.aggregator import Outcome, lead
+from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.config import Config, Manifest
+from secirls.datasets import write_simulated
+from secirls.rounds import PartyFaultError, SilentSitesError
+
+LATE = 8
+DEADLINE = 4.0
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Four files of six simulated samples over 30 genes."""
+    paths = write_simulated(tmp_path_factory.mktemp("files"), sites=4, samples=24, genes=30, seed=3)
+    return {name: str(path) for name, path in paths.items()}
+
+
+def config(**changes):
+    return Config(**{"design": "~ condition", "kernel": "numpy", "deadline": DEADLINE, "threshold": 3, **changes})
+
+
+def spoil(actor, verb, call, way):
+    """Runs in the site's process: from now on, the n-th call of a verb goes wrong."""
+    honest = getattr(actor._party, verb)
+    calls = {"n": 0}
+
+    def spoiled(*given):
+        calls["n"] += 1
+        answer = honest(*given)
+        if calls["n"] != call:
+            return answer
+        if way == "die":
+            os._exit(1)
+        if way == "hang":
+            time.sleep(600)
+        if way == "break":
+            raise RuntimeError("patient 12345")
+        if way == "nonsense":
+            return {"answer": answer.message}
+        if way == "unreadable":
+            return Unreadable()
+        return type(answer)(answer.message[:-1] + b"\0", answer.costs)
+
+    setattr(actor._party, verb, spoiled)
+
+
+class Unreadable:
+    def __reduce__(self):
+        return int, ("patient 12345",)
+
+
+def pids(handles):
+    import ray
+
+    return ray.get([handle.__ray_call__.remote(lambda _: os.getpid()) for handle in handles])
+
+
+def gone(pid, seconds=10.0):
+    """Whether a process ends within some seconds."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.fixture
+def table(local_ray, files):
+    """Start four sites; gives a function that leads a fit in which the second goes wrong."""
+    import ray
+
+    from secirls.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.site import Site
+
+    started = []
+
+    def run(settings, verb, way):
+        kind = ray.remote(PartyActor).options(**_ACTOR)
+        handles = {name: kind.remote(Site, (name, path, settings)) for name, path in files.items()}
+        started.extend(handles.values())
+        pid = dict(zip(handles, pids(handles.values()), strict=True))
+        ray.get(handles["site2"].__ray_call__.remote(spoil, verb, LATE, way))
+        federation = RayFederation(handles, (), settings.deadline)
+        events, error = [], None
+        began = time.monotonic()
+        try:
+            events.extend(lead(settings, federation, "test"))
+        except Exception as raised:  # noqa: BLE001 - whatever ended the fit is looked at
+            error = raised
+        assert time.monotonic() - began < 60
+        assert gone(pid["site2"])
+        assert not any(gone(pid[name], 0.2) for name in set(pid) - {"site2"})
+        return events, error
+
+    yield run
+    for handle in started:
+        ray.kill(handle)
+
+
+def check_went_on(events, error, verb):
+    assert error is None
+    assert isinstance(events[-1], Outcome)
+    lost = [(told.round, told.lost[0][0]) for told in events[-1].rounds if told.lost]
+    assert lost == [(LATE - 1, "site2")]
+    assert ("site2" in events[-1].rounds[LATE - 1].parties) == (verb == "assist")
+    assert events[-1].rounds[-1].parties == ("site1", "site3", "site4")
+    assert "12345" not in str(events[-1].rounds)
+
+
+def test_the_fit_goes_on_without_a_site_where_agreed(table):
+    check_went_on(*table(config(on_dropout="continue"), "contribute", "hang"), "contribute")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["die", "hang", "break", "nonsense", "unreadable", "altered"])
+@pytest.mark.parametrize("verb", ["contribute", "assist"])
+def test_every_way_to_fail_at_every_leg(table, verb, way):
+    check_went_on(*table(config(on_dropout="continue"), verb, way), verb)
+
+
+@pytest.mark.slow
+def test_the_default_is_to_stop(table):
+    events, error = table(config(), "contribute", "hang")
+    assert isinstance(error, SilentSitesError)
+    assert error.silent == ("site2",)
+    assert len(events) == LATE  # what was begun, and the finished rounds
+
+
+def manifest(files):
+    return Manifest.read("test", sites=files, fit={"design": "~ condition", "kernel": "numpy"})
+
+
+@pytest.fixture(scope="session")
+def undisturbed(files, tmp_path_factory):
+    local = manifest(files).model_copy(update={"engine": "local"})
+    return fitting.fit_manifest(local, tmp_path_factory.mktemp("undisturbed"))
+
+
+def living(kind):
+    from ray._private.state import actors
+
+    return [entry for entry in actors().values() if entry["State"] == "ALIVE" and entry["ActorClassName"] == kind]
+
+
+def test_a_killed_aggregator_loses_no_finished_round(tmp_path, files, undisturbed, local_ray):
+    def kill(told):
+        if told.round == LATE:
+            (aggregator,) = living("AggregatorActor")
+            os.kill(aggregator["Pid"], signal.SIGKILL)
+
+    with pytest.raises(PartyFaultError, match="aggregator"):
+        fitting.fit_manifest(manifest(files), tmp_path, on_round=kill)
+    kept = len(Checkpoint.open(tmp_path / FOLDER)[2].records)
+    assert kept > LATE
+    asked = []
+    result = fitting.resume(tmp_path, on_round=lambda told: asked.append(told.round))
+    assert asked[0] == kept
+    assert result.table.equals(undisturbed.table)
+    assert result.coefficients.equals(undisturbed.coefficients)
+    assert not living("AggregatorActor")
+    assert not living("PartyActor")
+
+
+def children_of(pid):
+    """Processes below a process, by their parents."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parents.setdefault(int(Path(entry, "stat").read_text().rpartition(")")[2].split()[1]), []).append(entry)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    found, todo = [], [pid]
+    while todo:
+        below = parents.get(todo.pop(), [])
+        below = [int(entry.name) for entry in below]
+        found += below
+        todo += below
+    return found
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path, files, undisturbed):
+    """A command of its own, interrupted in the middle of its rounds, and the same fit resumed."""
+    sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
+    command = [sys.executable, "-m", "secirls.cli"]
+    words = [*sites, "--design", "~ condition", "--kernel", "numpy", "--out", "out"]
+    with subprocess.Popen([*command, "fit", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as fit:
+        shown = []
+        for line in fit.stderr:
+            shown.append(line)
+            if line.startswith(f"round {LATE:>3}"):
+                break
+        below = children_of(fit.pid)
+        assert len(below) > 5
+        fit.send_signal(signal.SIGINT)
+        rest, code = fit.stderr.read(), fit.wait(60)
+    assert code == 130
+    assert "secirls resume out" in rest
+    assert "Traceback" not in "".join(shown) + rest
+    assert all(gone(pid, 20) for pid in below)
+    result = fitting.resume(tmp_path / "out")
+    assert result.table.equals(undisturbed.table)
+
+
+@pytest.mark.slow
+def test_many_fits_in_one_process_leave_nothing_behind(tmp_path, files, local_ray):
+    """Memory, files, threads and actors after fifty fits are those after ten, give or take little."""
+    import gc
+    import threading
+
+    def held():
+        gc.collect()
+        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return resident, len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
+
+    for number in range(50):
+        fitting.fit_manifest(manifest(files), tmp_path / str(number))
+        if number == 9:
+            early = held()
+        assert not living("PartyActor")
+        assert not living("AggregatorActor")
+    late = held()
+    assert late[0] - early[0] < 40, "megabytes"
+    assert late[1] - early[1] <= 5, "open files"
+    assert late[2] - early[2] <= 2, "threads"

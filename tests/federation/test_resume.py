@@ -1,0 +1,245 @@
+"""A fit that ended early goes on after its last finished round, and ends with the same bits."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from secirls import fitting
+from secirls.checkpoint import FOLDER, Checkpoint, Past
+from secirls.cli import main
+from secirls.config import Manifest
+from secirls.datasets import write_simulated
+from secirls.input_error import InputError
+from secirls.rounds import LocalFederation, PartyFaultError, SilentSitesError
+
+SITES = 5
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Five files of six simulated samples over 40 genes."""
+    paths = write_simulated(tmp_path_factory.mktemp("files"), sites=SITES, samples=30, genes=40, seed=3)
+    return {name: str(path) for name, path in paths.items()}
+
+
+def manifest(files, **fit):
+    options = {"design": "~ condition", "kernel": "numpy", "min_contributors": 1}
+    return Manifest.read("test", sites=files, engine="local", fit={**options, **fit})
+
+
+def tables(result):
+    return result.table.to_csv(float_format="%.17g"), result.coefficients.to_csv(float_format="%.17g")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(files, tmp_path_factory):
+    return fitting.fit_manifest(manifest(files), tmp_path_factory.mktemp("undisturbed"))
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(number):
+    def on_round(told):
+        if told.round == number:
+            raise StopError
+
+    return on_round
+
+
+@pytest.mark.parametrize("protocol", ["pairwise", "plain", "additive"])
+@pytest.mark.parametrize("number", [0, 2, 4, 5, 7, 9])
+def test_the_driver_ends_after_any_round(tmp_path, files, undisturbed, number, protocol):
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files, protocol=protocol), tmp_path, on_round=stop_after(number))
+    asked = []
+    result = fitting.resume(tmp_path, on_round=lambda told: asked.append(told.round))
+    assert tables(result) == tables(undisturbed)
+    assert asked == list(range(number + 1, len(undisturbed.report["rounds"])))
+    assert result.report["rounds"] == undisturbed.report["rounds"]
+    # What earlier rounds cost is still told, once.
+    protect = result.ledger[result.ledger.verb == "protect"]
+    assert (protect.groupby("round").size() == SITES).all()
+    assert len(set(protect["round"])) == len(undisturbed.report["rounds"])
+
+
+def test_it_can_end_again_and_again(tmp_path, files, undisturbed):
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files, rounds_per_batch=3), tmp_path, on_round=stop_after(1))
+    for number in (4, 6, 9):
+        with pytest.raises(StopError):
+            fitting.resume(tmp_path, on_round=stop_after(number))
+    assert tables(fitting.resume(tmp_path)) == tables(undisturbed)
+
+
+@pytest.mark.parametrize("point", ["draft written", "half a draft"])
+def test_a_round_that_is_half_written_is_not_there(tmp_path, files, undisturbed, point):
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(6))
+    last = tmp_path / FOLDER / "round-00006.npz"
+    data = last.read_bytes()
+    last.unlink()
+    (tmp_path / FOLDER / ".round-00006.npz.draft").write_bytes(data if point == "draft written" else data[:100])
+    asked = []
+    assert tables(fitting.resume(tmp_path, on_round=lambda told: asked.append(told.round))) == tables(undisturbed)
+    assert asked[0] == 6
+
+
+def test_a_damaged_round_is_refused_in_words(tmp_path, files):
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(6))
+    damaged = tmp_path / FOLDER / "round-00003.npz"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"round-00003\.npz': is not a finished round"):
+        fitting.resume(tmp_path)
+
+
+def test_a_changed_total_asks_another_question_and_is_refused(tmp_path, files):
+    """The broken twin of the same bits: one total off by one unit in the last place."""
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(7))
+    checkpoint, _, past = Checkpoint.open(tmp_path / FOLDER)
+    record = past.records[5]
+    record.arrays["xty"][0, 0] = np.nextafter(record.arrays["xty"][0, 0], np.inf)
+    checkpoint.keep(record)
+    with pytest.raises(InputError, match="in round 6 another question was asked"):
+        fitting.resume(tmp_path)
+
+
+def test_without_what_sites_kept_the_bits_would_differ(tmp_path, files, undisturbed, monkeypatch):
+    """Recalling is not idle: sites that forget their dispersions can't answer, or answer otherwise."""
+    from secirls.site import Answer, Site
+
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(7))
+    monkeypatch.setattr(Site, "recall", lambda self, query: Answer(b"", ()))
+    with pytest.raises((PartyFaultError, ValueError)):
+        assert tables(fitting.resume(tmp_path)) == tables(undisturbed)
+
+
+def test_other_files_do_not_go_on(tmp_path, files):
+    import anndata
+
+    copies = {name: str(shutil.copy(path, tmp_path)) for name, path in files.items()}
+    out = tmp_path / "out"
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(copies), out, on_round=stop_after(6))
+    for path in copies.values():
+        anndata.read_h5ad(path)[:, 1:].copy().write_h5ad(path)
+    with pytest.raises(InputError, match="the genes of the sites' files are not those of the checkpoint"):
+        fitting.resume(out)
+
+
+def silence(monkeypatch, name, verb, call):
+    """Let a site fall silent at the n-th call of a verb, whatever federation is made next."""
+    calls = {"n": 0}
+    ask = LocalFederation.ask
+
+    def asking(self, asked, arguments):
+        answers = ask(self, asked, arguments)
+        if asked == verb:
+            calls["n"] += 1
+            if calls["n"] == call:
+                answers.pop(name)
+        return answers
+
+    monkeypatch.setattr(LocalFederation, "ask", asking)
+
+
+def test_after_an_abort_the_fit_goes_on_when_the_site_is_back(tmp_path, files, undisturbed, monkeypatch):
+    silence(monkeypatch, "site3", "assist", 8)
+    with pytest.raises(SilentSitesError, match=r"round 7: site3"):
+        fitting.fit_manifest(manifest(files), tmp_path)
+    assert tables(fitting.resume(tmp_path)) == tables(undisturbed)
+
+
+def test_who_fell_silent_stays_out_after_going_on(tmp_path, files, monkeypatch):
+    going_on = manifest(files, on_dropout="continue")
+    silence(monkeypatch, "site3", "contribute", 8)
+    whole = fitting.fit_manifest(going_on, tmp_path / "whole")
+    monkeypatch.undo()
+    silence(monkeypatch, "site3", "contribute", 8)
+    with pytest.raises(StopError):
+        fitting.fit_manifest(going_on, tmp_path / "parts", on_round=stop_after(9))
+    monkeypatch.undo()
+    past = Checkpoint.open(tmp_path / "parts" / FOLDER)[2]
+    assert isinstance(past, Past)
+    assert past.cohort == ("site1", "site2", "site4", "site5")
+    parts = fitting.resume(tmp_path / "parts")
+    assert tables(parts) == tables(whole)
+    assert parts.report["rounds"] == whole.report["rounds"]
+    assert "site3" in parts.report["sites"]
+    assert any("Disclosure: in round 7 site site3" in text for text in parts.report["disclosure"])
+    assert parts.report["configuration"]["threshold"] == 4
+
+
+def test_a_checkpoint_holds_public_things_only(tmp_path, files):
+    """No sample name, no count vector, no private key: what is in it, the aggregator may say aloud."""
+    import anndata
+
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(9))
+    kept = b"".join(path.read_bytes() for path in sorted((tmp_path / FOLDER).iterdir()))
+    for path in files.values():
+        adata = anndata.read_h5ad(path)
+        for sample, row in zip(adata.obs_names, np.asarray(adata.X), strict=True):
+            assert sample.encode() not in kept
+            assert row.astype("<f8").tobytes() not in kept
+    total = Checkpoint.open(tmp_path / FOLDER)[2].records[2].arrays["normalised"]
+    assert total.astype("<f8").tobytes() in kept  # the scan finds what is there
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
+        monkeypatch.chdir(tmp_path)
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, capsys.readouterr()
+
+    return call
+
+
+def test_the_command_says_how_to_go_on_and_does(tmp_path, files, command, monkeypatch):
+    sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
+    words = ["fit", *sites, "--design", "~ condition", "--engine", "local", "--min-contributors", "1"]
+    assert command(*words, "--out", "whole")[0] == 0
+    assert not (tmp_path / "whole" / FOLDER).exists()
+
+    keep = Checkpoint.keep
+
+    def interrupted(self, record):
+        keep(self, record)
+        if record.told.round == 6:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "keep", interrupted)
+    code, shown = command(*words, "--out", "parts")
+    monkeypatch.setattr(Checkpoint, "keep", keep)
+    assert code == 130
+    assert "secirls resume parts" in shown.err
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [FOLDER]
+    assert "holds an unfinished fit" in command(*words, "--out", "parts")[1].err
+    assert command("resume", "parts")[0] == 0
+    for name in ("results.csv", "coefficients.csv"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "parts" / FOLDER).exists()
+    code, shown = command("resume", "whole", "--overwrite")
+    assert code == 2
+    assert "holds no unfinished fit" in shown.err
+
+
+@pytest.mark.parametrize("head", ["", "{}", "[1]", json.dumps({"format": 1, "order": {}, "begun": {"sites": 3}})])
+def test_a_head_that_is_none_is_refused_in_words(tmp_path, head):
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / "fit.json").write_text(head)
+    with pytest.raises(InputError):
+        fitting.resume(tmp_path)

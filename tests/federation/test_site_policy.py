@@ -1,0 +1,154 @@
+"""A site's own rules: checked in its process, refused in a sentence with rule and value, and nothing more said."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import secirls
+from secirls import fitting
+from secirls.config import Manifest
+from secirls.datasets import write_simulated
+from secirls.input_error import InputError
+from secirls.policy import Policy, RefusalError, read_policy
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Four files of seven simulated samples over 20 genes."""
+    paths = write_simulated(tmp_path_factory.mktemp("files"), sites=4, samples=28, genes=20, seed=5)
+    return {name: str(path) for name, path in paths.items()}
+
+
+OPTIONS = {"design": "~ condition", "kernel": "numpy", "min_contributors": 2, "engine": "local"}
+
+BROKEN = [
+    ("min_sites = 5", "min_sites is 5"),
+    ("min_samples = 8", "min_samples is 8"),
+    ("min_samples_per_cell = 4", "min_samples_per_cell is 4"),
+    ("min_contributors = 3", "min_contributors is 3"),
+    ("max_params_per_sample = 0.25", "max_params_per_sample is 0.25"),
+    ("max_rounds = 9", "max_rounds is 9"),
+    ('protocols = ["paillier", "additive"]', "protocols is paillier, additive"),
+    ('queries = ["census", "log_counts"]', "queries is census, log_counts"),
+]
+KEPT = [
+    "min_sites = 4",
+    "min_samples = 7",
+    "min_samples_per_cell = 3",
+    "min_contributors = 2",
+    "max_params_per_sample = 0.3",
+    "max_rounds = 500",
+    'protocols = ["pairwise"]',
+    'on_dropout = "abort"',
+]
+
+
+def with_policy(tmp_path, files, text, **changes):
+    policy = tmp_path / "site2.toml"
+    policy.write_text(text)
+    return secirls.fit(files, policies={"site2": policy}, **{**OPTIONS, **changes})
+
+
+@pytest.mark.parametrize(("text", "sentence"), BROKEN)
+def test_a_broken_rule_is_named_with_its_value(tmp_path, files, text, sentence):
+    with pytest.raises(RefusalError) as refused:
+        with_policy(tmp_path, files, text)
+    assert str(refused.value) == f"site 'site2': its policy refuses: {sentence}"
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_a_rule_that_holds_is_silent(tmp_path, files, text):
+    result = with_policy(tmp_path, files, text)
+    assert result.report["samples"] == 28
+
+
+def test_going_on_without_a_site_can_be_refused(tmp_path, files):
+    with pytest.raises(RefusalError, match="on_dropout is abort"):
+        with_policy(tmp_path, files, 'on_dropout = "abort"', on_dropout="continue")
+
+
+@pytest.mark.parametrize("samples", [1, 3, 6])
+def test_a_refusal_says_the_rule_and_not_what_the_site_holds(samples):
+    """The same sentence whatever the number below the rule is."""
+    with pytest.raises(RefusalError) as few:
+        Policy(min_samples=7).check_samples("a", samples)
+    with pytest.raises(RefusalError) as fewer:
+        Policy(min_samples=7).check_samples("a", 0)
+    assert str(few.value) == str(fewer.value)
+    design = np.repeat([[1.0, 0.0], [1.0, 1.0]], [samples, 7], axis=0)
+    with pytest.raises(RefusalError) as cell:
+        Policy(min_samples_per_cell=7).check_design("a", design)
+    assert str(cell.value).endswith("min_samples_per_cell is 7")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("min_sites = 2", "min_sites: input should be greater than or equal to 3"),
+        ("min_sampels = 3", "min_sampels: extra inputs are not permitted"),
+        ('protocols = ["rot13"]', "protocols: there is no protocol 'rot13'"),
+        ('on_dropout = "retry"', "on_dropout: input should be 'abort' or 'continue'"),
+        ("min_sites =", "is not TOML"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused_before_anything_is_said(tmp_path, files, text, sentence):
+    with pytest.raises(InputError, match="site2") as wrong:
+        with_policy(tmp_path, files, text)
+    assert sentence in str(wrong.value)
+
+
+def test_a_missing_policy_is_no_permission(tmp_path):
+    with pytest.raises(InputError, match="is missing"):
+        read_policy("a", str(tmp_path / "none.toml"))
+
+
+def test_the_manifest_names_policies_and_each_is_for_a_site(tmp_path, files):
+    (tmp_path / "rules.toml").write_text("max_rounds = 1")
+    lines = ["[sites]", *(f'{name} = "{path}"' for name, path in files.items())]
+    lines += ["[fit]", 'design = "~ condition"', "[policies]", 'site2 = "rules.toml"']
+    (tmp_path / "federation.toml").write_text("\n".join(lines))
+    table = Manifest.table(tmp_path / "federation.toml")
+    manifest = Manifest.from_table("test", {**table, "engine": "local"})
+    assert manifest.policies == {"site2": str(tmp_path / "rules.toml")}
+    with pytest.raises(RefusalError, match="max_rounds is 1"):
+        fitting.fit_manifest(manifest, tmp_path / "out")
+    with pytest.raises(InputError, match=r"\[policies\] names 'berlin', which is not a site"):
+        Manifest.from_table("test", {**table, "policies": {"berlin": "rules.toml"}})
+
+
+def test_a_refusal_ends_the_fit_even_where_silence_would_not(tmp_path, files):
+    with pytest.raises(RefusalError, match="max_rounds is 9"):
+        with_policy(tmp_path, files, "max_rounds = 9", on_dropout="continue")
+
+
+def test_recalled_rounds_count(tmp_path, files):
+    """A fit that ends and goes on asks no more of a site than one that does not."""
+    (tmp_path / "rules.toml").write_text("max_rounds = 9")
+    manifest = Manifest.read(
+        "test",
+        sites=files,
+        policies={"site2": str(tmp_path / "rules.toml")},
+        engine="local",
+        fit={key: value for key, value in OPTIONS.items() if key != "engine"},
+    )
+    for attempt in (fitting.fit_manifest, lambda _, out: fitting.resume(out)):
+        with pytest.raises(RefusalError, match="max_rounds is 9"):
+            attempt(manifest, tmp_path / "out")
+
+
+def test_a_refusal_is_a_sentence_and_exit_code_two(tmp_path, files, monkeypatch, capsys):
+    from secirls.cli import main
+
+    (tmp_path / "rules.toml").write_text("min_samples = 100")
+    lines = ["engine = 'local'", "[sites]", *(f'{name} = "{path}"' for name, path in files.items())]
+    lines += ["[fit]", 'design = "~ condition"', "[policies]", 'site2 = "rules.toml"']
+    (tmp_path / "federation.toml").write_text("\n".join(lines))
+    monkeypatch.setattr(
+        sys, "argv", ["secirls", "fit", str(tmp_path / "federation.toml"), "--out", str(tmp_path / "o")]
+    )
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "secirls: site 'site2': its policy refuses: min_samples is 100" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,231 @@
+"""What the aggregator received and sent is kept, does not bear a change, and gives the same sums again."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from protocols.choice import NAMES
+from secirls import transcript as room
+from secirls.audit import audit, unlike_noise
+from secirls.config import Config
+from secirls.datasets import write_simulated
+from secirls.fitting import fit_config
+from secirls.input_error import InputError
+from secirls.rounds import LocalFederation, SilentSitesError
+from secirls.site import Site
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory):
+    """Four files of six simulated samples over 30 genes."""
+    paths = write_simulated(tmp_path_factory.mktemp("files"), sites=4, samples=24, genes=30, seed=3)
+    return {name: str(path) for name, path in paths.items()}
+
+
+def config(protocol="pairwise", **changes):
+    bits = {"key_bits": 512, "insecure_test_keys": True} if protocol.startswith("paillier") else {}
+    return Config(design="~ condition", kernel="numpy", protocol=protocol, **{**bits, **changes})
+
+
+def keep(folder, files, settings=None, engine="local"):
+    return fit_config(settings or config(), files, engine=engine, transcript=folder)
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory, files):
+    folder = tmp_path_factory.mktemp("kept") / "t"
+    return folder, keep(folder, files)
+
+
+def check_clean(folder, files, rounds):
+    done = audit(folder, files)
+    assert done.findings == []
+    assert done.ended == "with a result"
+    assert done.rounds == rounds
+    return done
+
+
+def test_every_sum_comes_out_again(kept, files):
+    folder, result = kept
+    done = check_clean(folder, files, len(result.report["rounds"]))
+    assert done.messages > 4 * done.rounds
+
+
+@pytest.mark.parametrize("protocol", [name for name in NAMES if name != "pairwise"])
+def test_for_every_protocol(tmp_path, files, protocol):
+    import anndata
+
+    few = {name: anndata.read_h5ad(path)[:, :4].copy() for name, path in files.items()}
+    result = keep(tmp_path / "t", few, config(protocol))
+    check_clean(tmp_path / "t", {}, len(result.report["rounds"]))
+
+
+def test_on_ray_the_aggregator_writes_it(tmp_path, files, local_ray):
+    result = keep(tmp_path / "t", files, engine="ray")
+    check_clean(tmp_path / "t", files, len(result.report["rounds"]))
+
+
+@pytest.fixture
+def copy(kept, tmp_path):
+    return shutil.copytree(kept[0], tmp_path / "copy")
+
+
+def entries(folder):
+    return (folder / room.LINES).read_text().splitlines()
+
+
+@pytest.mark.parametrize("change", ["altered", "left out", "swapped", "put in"])
+def test_the_chain_does_not_bear_a_change(copy, change):
+    lines = entries(copy)
+    if change == "altered":
+        lines[9] = lines[9].replace('"round"', '"Round"') if '"round"' in lines[9] else lines[9].replace("a", "b", 1)
+    elif change == "left out":
+        del lines[9]
+    elif change == "swapped":
+        lines[9], lines[10] = lines[10], lines[9]
+    else:
+        lines.insert(9, lines[8])
+    (copy / room.LINES).write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"does not follow|can't be read"):
+        audit(copy)
+
+
+def test_a_message_does_not_bear_a_change(copy):
+    message = max((copy / room.MESSAGES).iterdir(), key=lambda path: path.stat().st_size)
+    data = bytearray(message.read_bytes())
+    data[100] ^= 1
+    message.write_bytes(data)
+    with pytest.raises(InputError, match="was changed"):
+        audit(copy)
+
+
+def rewrite(folder, change):
+    """What somebody does who knows how the chain is made: change entries and chain them anew."""
+    before, lines = room.FIRST, []
+    for line in entries(folder):
+        entry = json.loads(line)
+        change(entry)
+        entry["before"] = before
+        lines.append(room.canonical(entry))
+        before = room.hashlib.sha256(lines[-1].encode()).hexdigest()
+    (folder / room.LINES).write_text("\n".join(lines) + "\n")
+
+
+def put(folder, data):
+    name = room.hashlib.sha256(data).hexdigest()
+    (folder / room.MESSAGES / name).write_bytes(data)
+    return name
+
+
+def test_a_forged_payload_fails_its_signature(copy):
+    seen = []
+
+    def change(entry):
+        if entry["what"] == "received" and entry["content"]["map"]["verb"] == "contribute" and not seen:
+            seen.append(1)
+            answer = entry["content"]["map"]["from"]["map"]["site2"]["fields"]["message"]
+            data = bytearray(room.message(copy, answer["bytes"]))
+            data[10] ^= 1
+            answer["bytes"] = put(copy, bytes(data))
+
+    rewrite(copy, change)
+    done = audit(copy)
+    assert "site2" in done.ended
+    assert "not signed" in done.ended
+    assert done.findings or done.ended.startswith("early")
+
+
+def test_a_forged_sum_is_found(copy):
+    seen = []
+
+    def change(entry):
+        if entry["what"] == "opened" and not seen:
+            seen.append(1)
+            vector = entry["content"]["map"]["vector"]
+            data = bytearray(room.message(copy, vector["bytes"]))
+            data[0] ^= 1
+            vector["bytes"] = put(copy, bytes(data))
+
+    rewrite(copy, change)
+    assert any("the sum of round 0 is another" in finding for finding in audit(copy).findings)
+
+
+def test_another_question_than_the_algorithm_s_is_found(copy):
+    """A curious aggregator that asked something of its own in between."""
+    lines = [json.loads(line) for line in entries(copy)]
+    asked = next(i for i, e in enumerate(lines) if e["what"] == "sent" and e["content"]["map"]["verb"] == "contribute")
+    lines[asked + 1 : asked + 1] = lines[asked : asked + 2]
+    (copy / room.LINES).write_text("\n".join(map(json.dumps, lines)) + "\n")
+    rewrite(copy, lambda entry: None)
+    assert audit(copy).findings
+
+
+def test_a_site_that_adds_its_counts_to_a_message_is_found(tmp_path, files, monkeypatch):
+    hello = Site.survey
+
+    def leaky(self):
+        facts = hello(self)
+        if self.name == "site3":
+            object.__setattr__(facts, "file", f"{facts.file} {self._table.obs.index[0]}")
+        return facts
+
+    monkeypatch.setattr(Site, "survey", leaky)
+    keep(tmp_path / "t", files)
+    assert audit(tmp_path / "t", files).findings == ["a sample name of site site3 stands in a message"]
+
+
+def test_counts_in_a_message_are_found(copy, files):
+    import anndata
+
+    counts = np.asarray(anndata.read_h5ad(files["site1"]).X)
+    put(copy, b"head" + counts[0].astype("<i8").tobytes())
+    assert audit(copy, files).findings == ["the counts of a sample of site site1 stands in a message"]
+
+
+def test_a_payload_without_a_mask_does_not_look_like_noise(tmp_path, files, monkeypatch):
+    from protocols.primitives import ring
+
+    monkeypatch.setattr(ring, "mask_into", lambda total, plus, minus, prg: None)
+    wide = write_simulated(tmp_path / "wide", sites=4, samples=24, genes=150, seed=4)
+    keep(tmp_path / "t", {name: str(path) for name, path in wide.items()})
+    found = audit(tmp_path / "t").findings
+    assert any("does not look like noise" in finding for finding in found)
+
+
+def test_noise_looks_like_noise():
+    import secrets
+
+    assert not any(unlike_noise(secrets.token_bytes(50_000)) for _ in range(50))
+    assert unlike_noise(bytes(50_000))
+
+
+def test_a_fit_that_ended_early_is_audited_to_its_end(tmp_path, files, monkeypatch):
+    ask = LocalFederation.ask
+    calls = []
+
+    def asking(self, verb, arguments):
+        answers = ask(self, verb, arguments)
+        calls.append(verb)
+        if calls.count("contribute") == 7:
+            answers.pop("site2", None)
+        return answers
+
+    monkeypatch.setattr(LocalFederation, "ask", asking)
+    with pytest.raises(SilentSitesError):
+        keep(tmp_path / "t", files)
+    done = audit(tmp_path / "t", files)
+    assert done.findings == []
+    assert done.rounds == 6
+    assert "site2 fell silent" in done.ended
+
+
+def test_a_transcript_is_never_written_over(kept, files):
+    with pytest.raises(InputError, match="is not empty"):
+        keep(kept[0], files)
+
+
+def test_there_is_none(tmp_path):
+    with pytest.raises(InputError, match="holds no transcript"):
+        audit(tmp_path)
