@@ -49,6 +49,7 @@ def resident():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_two_hundred_sites_fit_below_two_gibibytes(tmp_path, local_ray):
     paths = write_simulated(tmp_path, sites=200, samples=4000, genes=200, seed=3)
     files = {name: str(path) for name, path in paths.items()}
