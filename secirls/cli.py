@@ -202,6 +202,9 @@ def fit(
         str | None,
         typer.Option(metavar="HOST:PORT", help="An existing Ray cluster. Default: a local one, started and stopped."),
     ] = None,
+    hosts: Annotated[
+        int | None, typer.Option(help="Simulate many sites in so many processes. Default: one process per site.")
+    ] = None,
     transcript: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
@@ -244,7 +247,7 @@ def fit(
     if roster is not None:
         given["roster"] = read_roster(roster)
     given_keys = dict(_pair(text, "--key", "NAME=FILE.key") for text in key or [])
-    run = _manifest(manifest, site, given, given_keys, engine, address)
+    run = _manifest(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
     if holds_a_fit(folder) and not overwrite:
@@ -323,6 +326,7 @@ def _manifest(
     keys: dict[str, str],
     engine: str | None,
     address: str | None,
+    hosts: int | None,
 ) -> Manifest:
     """The manifest that a file and the options make together; options win."""
     start: dict[str, Any] = {}
@@ -339,7 +343,8 @@ def _manifest(
     start["fit"] = {**start.get("fit", {}), **given}
     if "design" not in start["fit"]:
         raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
-    start |= {name: value for name, value in (("engine", engine), ("address", address)) if value is not None}
+    chosen = {"engine": engine, "address": address, "hosts": hosts}
+    start |= {name: value for name, value in chosen.items() if value is not None}
     return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
 
 

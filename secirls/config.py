@@ -182,6 +182,8 @@ class Manifest(Frozen):
     """Site names to policy files, opened by the sites themselves; see `secirls.policy`."""
     nodes: dict[str, str] = Field(default_factory=dict)
     """On a cluster, site names to the resource that the site's node declares; ``site:NAME`` if not given."""
+    hosts: int | None = Field(default=None, ge=1)
+    """Let the sites share so many processes, to simulate many sites on few cores; one process each if not given."""
     address: str | None = None
     """An existing Ray cluster; a local one is started and stopped if not given."""
     out: str | None = None
@@ -209,6 +211,8 @@ class Manifest(Frozen):
     def _one_engine(self) -> Self:
         if self.address is not None and self.engine != "ray":
             raise ValueError("an address is of a Ray cluster, but the engine is 'local'")
+        if self.address is not None and self.hosts is not None:
+            raise ValueError("hosts share the processes of one machine, but the address is of a cluster")
         return self
 
     def absolute(self) -> Manifest:

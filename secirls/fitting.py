@@ -91,6 +91,7 @@ def fit_config(
     keys: Mapping[str, str | os.PathLike[str]] | None = None,
     policies: Mapping[str, str | os.PathLike[str]] | None = None,
     nodes: Mapping[str, str] | None = None,
+    hosts: int | None = None,
     checkpoint: Checkpoint | None = None,
     past: Past | None = None,
     transcript: Path | None = None,
@@ -100,9 +101,9 @@ def fit_config(
 ) -> Result:
     """As `fit`, from a `Config`.
 
-    ``nodes`` are resources of a cluster by site, ``site:NAME`` where not given. Finished rounds go to the
-    ``checkpoint``; those of the ``past`` are not asked again. What the aggregator receives and sends is written to
-    the folder ``transcript`` on its own machine.
+    With ``hosts`` the sites share so many processes. ``nodes`` are resources of a cluster by site, ``site:NAME`` where
+    not given. Finished rounds go to the ``checkpoint``; those of the ``past`` are not asked again. What the
+    aggregator receives and sends is written to the folder ``transcript`` on its own machine.
     """
     key_files = {name: os.fspath(file) for name, file in (keys or {}).items()}
     rules = {name: os.fspath(file) for name, file in (policies or {}).items()}
@@ -138,7 +139,7 @@ def fit_config(
         )
         for name, source in sites.items()
     }
-    for event in _events(config, places, engine, run, address, past, written):
+    for event in _events(config, places, engine, run, address, past, written, hosts):
         if isinstance(event, Outcome):
             seconds = time.perf_counter() - began
             return result(config, event, run=run, engine=engine, seconds=seconds, files=files)
@@ -220,6 +221,7 @@ def _fit(
         keys=manifest.keys,
         policies=manifest.policies,
         nodes=manifest.nodes,
+        hosts=manifest.hosts,
         checkpoint=checkpoint,
         past=past,
         transcript=transcript,
@@ -241,13 +243,14 @@ def _events(
     address: str | None,
     past: Past | None,
     written: str | None,
+    hosts: int | None,
 ) -> Iterator[Event]:
     if engine == "ray":
         if address is None:
             prepare_local()
         from secirls.on_ray import run_on_ray
 
-        return run_on_ray(config, places, run, address, past, written)
+        return run_on_ray(config, places, run, address, past, written, hosts)
     parties: dict[str, Site | Helper] = {
         name: Site(name, place.source, config, place.key, place.policy, own_process=False)
         for name, place in places.items()

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import ray
@@ -76,6 +77,28 @@ class PartyActor:
 _VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "recall", "assist"})
 
 
+class HostActor:
+    """Many simulated sites in one process, where one process each would not fit; they answer one after the other."""
+
+    def __init__(self, sites: list[tuple[Any, ...]]) -> None:
+        self._sites = {arguments[0]: PartyActor(Site, arguments) for arguments in sites}
+
+    def ready(self) -> None:
+        """The process stands."""
+
+    def ask(self, name: PartyId, verb: str, *given: Any) -> Any:
+        """Run one verb at one site."""
+        return self._sites[name].ask(verb, *given)
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """One site of a `HostActor`."""
+
+    host: Handle
+    name: PartyId
+
+
 class AggregatorActor:
     """Leads a fit from a process of its own and streams what the driver may see."""
 
@@ -108,7 +131,7 @@ class RayFederation:
         seconds = max(self._deadline, PREPARE_SECONDS) if verb in _PREPARING else self._deadline
         deadline = time.monotonic() + seconds
         waiting: dict[Any, PartyId] = {
-            self._parties[name].ask.remote(verb, *(_share(value, shared) for value in given)): name
+            _call(self._parties[name], verb, [_share(value, shared) for value in given]): name
             for name, given in arguments.items()
             if name in self._parties
         }
@@ -131,10 +154,16 @@ class RayFederation:
         return answers
 
     def fence(self, party: PartyId) -> None:
-        """Kill its process."""
+        """Kill its process; a hosted site is only forgotten, for its host has others."""
         handle = self._parties.pop(party, None)
-        if handle is not None:
+        if handle is not None and not isinstance(handle, Hosted):
             ray.kill(handle)
+
+
+def _call(party: Handle | Hosted, verb: str, given: list[Any]) -> Any:
+    if isinstance(party, Hosted):
+        return party.host.ask.remote(party.name, verb, *given)
+    return party.ask.remote(verb, *given)
 
 
 def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:
@@ -145,7 +174,8 @@ def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:
 
 def wait_until_ready(parties: Mapping[PartyId, Handle]) -> None:
     """Let every process start before a deadline runs; one that can't will be silent when it is asked."""
-    starting = [handle.ready.remote() for handle in parties.values()]
+    processes = {party.host if isinstance(party, Hosted) else party for party in parties.values()}
+    starting = [handle.ready.remote() for handle in processes]
     ray.wait(starting, num_returns=len(starting), timeout=START_SECONDS, fetch_local=False)
 
 
@@ -164,18 +194,26 @@ def run_on_ray(
     address: str | None,
     past: Past | None = None,
     transcript: str | None = None,
+    hosts: int | None = None,
 ) -> Iterator[Event]:
-    """Fit over Ray actors, the `Outcome` last. Starts and stops a local Ray if needed; leaves no actor behind."""
+    """Fit over Ray actors, the `Outcome` last. Starts and stops a local Ray if needed; leaves no actor behind.
+
+    With ``hosts`` the sites share so many processes: a simulation within the simulation.
+    """
     with running_ray(address):
         check_resources(places)
         party: Any = ray.remote(PartyActor)
         started: list[Handle] = []
         parties: dict[PartyId, Handle] = {}
         try:
-            for name, place in places.items():
-                arguments = (name, place.source, config, place.key, place.policy)
-                parties[name] = party.options(**_ACTOR, **_pinned(place.resource)).remote(Site, arguments)
+            seats = {name: (name, place.source, config, place.key, place.policy) for name, place in places.items()}
+            for name in seats if hosts is None else ():
+                parties[name] = party.options(**_ACTOR, **_pinned(places[name].resource)).remote(Site, seats[name])
                 started.append(parties[name])
+            for first in range(min(hosts or 0, len(seats))):
+                dealt = list(seats)[first::hosts]
+                started.append(ray.remote(HostActor).options(**_ACTOR).remote([seats[name] for name in dealt]))
+                parties |= {name: Hosted(started[-1], name) for name in dealt}
             for name in helpers(config.protocol):
                 parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
                 started.append(parties[name])

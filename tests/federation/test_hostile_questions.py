@@ -1,0 +1,177 @@
+"""A site faces an aggregator that may send anything: it refuses in words, keeps standing, and answers once."""
+
+import dataclasses
+import json
+import pickle
+import struct
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from protocols.secure_sum import MisuseError, PeerError, SecureSumError
+from secirls.agreement import agree
+from secirls.config import Config
+from secirls.datasets import write_simulated
+from secirls.irls import IrlsQuery, LeastSquaresQuery
+from secirls.normalisation import CensusQuery
+from secirls.query import QueryError
+from secirls.site import Site
+
+GENES, PARAMS = 30, 2
+ALL = np.ones(GENES, dtype=bool)
+SPOKEN = (QueryError, SecureSumError)
+
+
+@pytest.fixture
+def session(tmp_path):
+    """Four sites that have met."""
+    files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
+    config = Config(design="~ condition", kernel="numpy")
+    sites = {name: Site(name, str(path), config) for name, path in files.items()}
+    agreement, _ = agree([site.survey() for site in sites.values()], config, {})
+    for site in sites.values():
+        site.join(agreement)
+    hellos = {name: site.hello(0).message for name, site in sites.items()}
+    for site in sites.values():
+        site.meet(hellos, 0)
+    return sites
+
+
+@pytest.fixture
+def site(session):
+    return session["site1"]
+
+
+COHORT = ("site1", "site2", "site3", "site4")
+CENSUS = CensusQuery(ALL, PARAMS).to_bytes()
+
+
+def header(kind, arrays, **told):
+    described = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
+    head = json.dumps({"kind": kind, **described, **told}).encode()
+    packed = [np.packbits(a).tobytes() if a.dtype == bool else a.tobytes() for a in arrays.values()]
+    return struct.pack("<I", len(head)) + head + b"".join(packed)
+
+
+BETA = np.zeros((GENES, PARAMS))
+HOSTILE = {
+    "nothing": b"",
+    "pickle": pickle.dumps({"kind": "census"}),
+    "pickled call": b"cos\nsystem\n(S'true'\ntR.",
+    "unknown kind": header("eval", {"genes": ALL}, params=2),
+    "code for a kind": header("__import__('os').system('true')", {"genes": ALL}, params=2),
+    "a class of ours": header("Query", {"genes": ALL}),
+    "too few genes": CensusQuery(ALL[:7], PARAMS).to_bytes(),
+    "too many genes": CensusQuery(np.ones(GENES + 1, bool), PARAMS).to_bytes(),
+    "other parameters": CensusQuery(ALL, 3).to_bytes(),
+    "no parameters": CensusQuery(ALL, 0).to_bytes(),
+    "negative parameters": CensusQuery(ALL, -1).to_bytes(),
+    "huge parameters": LeastSquaresQuery(ALL, 1 << 40).to_bytes(),
+    "beta of another shape": IrlsQuery(ALL, BETA[:, :1], 0.5).to_bytes(),
+    "beta of fewer genes": IrlsQuery(ALL, BETA[:3], 0.5).to_bytes(),
+    "beta not a number": IrlsQuery(ALL, BETA * np.nan, 0.5).to_bytes(),
+    "beta infinite": IrlsQuery(ALL, BETA + np.inf, 0.5).to_bytes(),
+    "min_mu negative": IrlsQuery(ALL, BETA, -0.5).to_bytes(),
+    "huge array announced": header("census", {"genes": ALL}, params=2).replace(b"[30]", b"[1073741824]"),
+    "mask as numbers": header("census", {"genes": ALL.astype(float)}, params=2),
+    "cut short": CENSUS[:-1],
+    "a byte more": CENSUS + b"\0",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_question_is_refused_in_words_and_nothing_is_used_up(site, name):
+    with pytest.raises(SPOKEN) as refused:
+        site.contribute(HOSTILE[name], 0, 0, COHORT)
+    assert len(str(refused.value)) < 200
+    with pytest.raises(SPOKEN):
+        site.recall(HOSTILE[name])
+    assert site.contribute(CENSUS, 0, 0, COHORT).message
+
+
+def test_numbers_no_fit_would_send_do_not_break_a_site(session):
+    """Finite, and far beyond sense: answered with the sign for lost genes, or refused in words."""
+    from secirls.dispersions import AdoptDispersionsQuery
+    from secirls.normalisation import NormalisedQuery
+
+    asked = [
+        NormalisedQuery(ALL, np.full(GENES, 700.0), ALL, PARAMS),
+        AdoptDispersionsQuery(ALL, np.full(GENES, 1e300)),
+        IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5),
+        IrlsQuery(ALL, np.full((GENES, PARAMS), -1e300), 0.0),
+    ]
+    with np.errstate(all="ignore"):
+        for number, query in enumerate(asked):
+            with suppress(*SPOKEN, ValueError):
+                session["site1"].contribute(query.to_bytes(), number, 0, COHORT)
+    assert session["site1"].contribute(CENSUS, 9, 0, COHORT).message
+
+
+def test_a_context_is_used_once(site):
+    site.contribute(CENSUS, 0, 0, COHORT)
+    with pytest.raises(MisuseError, match="answered before"):
+        site.contribute(CENSUS, 0, 0, COHORT)
+    other = CensusQuery(np.arange(GENES) > 3, PARAMS).to_bytes()
+    with pytest.raises(MisuseError, match="asked differently before"):
+        site.contribute(other, 0, 0, COHORT)
+
+
+@pytest.mark.parametrize(
+    "cohort",
+    [
+        (),
+        ("site1",),
+        ("site1", "site2"),
+        ("site1", "site2", "site3"),
+        ("site2", "site3", "site4"),
+        ("site1", "site1", "site2", "site3"),
+        (*COHORT, "site5"),
+        tuple(reversed(COHORT)),
+    ],
+    ids=str,
+)
+def test_another_cohort_than_was_agreed_is_refused(site, cohort):
+    with pytest.raises((*SPOKEN, ValueError)):
+        site.contribute(CENSUS, 0, 0, cohort)
+
+
+def test_the_same_question_over_fewer_sites_is_never_answered(session):
+    """Where shrinking was agreed, the question that was answered is still not answered again."""
+    site = session["site1"]
+    site._config = site._config.model_copy(update={"on_dropout": "continue"})
+    site.contribute(CENSUS, 0, 0, COHORT)
+    with pytest.raises(QueryError, match="answered for another cohort before"):
+        site.contribute(CENSUS, 1, 0, COHORT[:3])
+    other = CensusQuery(np.arange(GENES) > 3, PARAMS).to_bytes()
+    assert site.contribute(other, 1, 0, COHORT[:3]).message
+    with pytest.raises(MisuseError, match="other sites than were agreed"):
+        site.contribute(CensusQuery(np.arange(GENES) > 4, PARAMS).to_bytes(), 2, 0, COHORT)
+
+
+def test_help_is_for_what_was_answered(site):
+    with pytest.raises(MisuseError, match="took no part"):
+        site.assist(b"", 0, 0)
+    site.contribute(CENSUS, 0, 0, COHORT)
+    for request in (b"", b"\0" * 5000, CENSUS):
+        with pytest.raises(PeerError, match="aggregator"):
+            site.assist(request, 0, 0)
+
+
+def test_an_agreement_of_another_configuration_is_refused(tmp_path):
+    files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
+    config = Config(design="~ condition", kernel="numpy")
+    sites = {name: Site(name, str(path), config) for name, path in files.items()}
+    agreement, _ = agree([site.survey() for site in sites.values()], config, {})
+    weaker = config.model_copy(update={"protocol": "plain"})
+    with pytest.raises(MisuseError, match="another configuration"):
+        sites["site1"].join(dataclasses.replace(agreement, config_digest=weaker.digest))
+
+
+@pytest.mark.parametrize("verb", ["__init__", "_keep", "_samples", "__class__", "__reduce__", "eval"])
+def test_an_actor_runs_the_verbs_of_the_protocol_and_no_others(verb, tmp_path):
+    from secirls.on_ray import PartyActor
+
+    actor = PartyActor(Site, ("a", str(tmp_path / "a.h5ad"), Config(design="~ condition")))
+    with pytest.raises(SecureSumError, match="there is no verb"):
+        actor.ask(verb)
