@@ -24,6 +24,7 @@ from protocols import fixed_point
 from protocols.primitives import ring
 from protocols.secure_sum import MisuseError
 from secirls.dispersions import AdoptDispersionsQuery
+from secirls.input_error import InputError
 from secirls.irls import IrlsQuery
 from secirls.normalisation import LogCountsQuery
 from secirls.plots import BLUE, GREY, VERMILION, Figure, legend, panels
@@ -217,7 +218,7 @@ def second_cohort(configuration: Configuration) -> Iterator[Row]:
         number = session.heard[-1].round + 1
         try:
             site.contribute(query.to_bytes(), number, 0, rest)  # type: ignore[union-attr]
-        except (QueryError, MisuseError) as reason:
+        except (QueryError, MisuseError, InputError) as reason:
             outcome = f"refused: {reason}"
         else:
             outcome = "answered"

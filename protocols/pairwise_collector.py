@@ -55,18 +55,27 @@ class PairwiseCollector:
         return self._session.id
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
-        """Read everyone's public keys, and keep the boxes until they are needed for a recovery."""
+        """Read everyone's public keys, and keep the boxes until they are needed for a recovery.
+
+        After a `PeerError` nothing of the batch was kept, and it can be met again without that message.
+        """
         if self._room.met(batch):
             raise MisuseError(f"the parties have met for batch {batch} already")
         greetings = self._session.greet(hellos, batch)
         self._room.meet(self.session, batch, hellos, greetings)
+        try:
+            boxes = {party: self._read_grant(party, grants[party], batch) for party in sorted(grants)}
+        except PeerError:
+            self._room.forget(batch)
+            raise
+        self._grants.update({(batch, party): kept for party, kept in boxes.items()})
+
+    def _read_grant(self, party: PartyId, grant: bytes, batch: int) -> dict[PartyId, bytes]:
         book = self._room.batch(batch)
-        for party in sorted(grants):
-            if party not in book.keys:
-                raise PeerError(party, f"sent a grant but no hello for batch {batch}")
-            body = open_message(self._room.roster, b"grant", party, book.binding, grants[party])
-            near = self._room.graph.among(party, book.members)
-            self._grants[batch, party] = grant_boxes(body, party, near, book.rounds)
+        if party not in book.keys:
+            raise PeerError(party, f"sent a grant but no hello for batch {batch}")
+        body = open_message(self._room.roster, b"grant", party, book.binding, grant)
+        return grant_boxes(body, party, self._room.graph.among(party, book.members), book.rounds)
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Add the masked vectors; whoever sent one is in the sum from here on."""

@@ -68,6 +68,10 @@ class Room:
         """The key book of a batch that was met."""
         return self._books[number]
 
+    def forget(self, number: int) -> None:
+        """Undo the meeting of a batch, so that it can be met again."""
+        del self._books[number]
+
     def holders(self, party: PartyId, those: tuple[PartyId, ...]) -> tuple[PartyId, ...]:
         """A party and its neighbours among those given (sorted): who has, or had, a share of its secrets."""
         return tuple(sorted((party, *self.graph.among(party, those))))

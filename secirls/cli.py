@@ -13,12 +13,12 @@ import typer
 from protocols.choice import NAMES
 from secirls import __version__
 from secirls.checkpoint import discard, holds_a_fit
-from secirls.cluster import template
+from secirls.cli_preparation import claim, cluster_app, keys_app, pair, simulate
 from secirls.config import Config, Manifest
 from secirls.console import RoundsDisplay, say, show_result
 from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
-from secirls.key_files import make_roster, new_key, read_roster, write_new
+from secirls.key_files import read_roster
 from secirls.results import Result, check_free
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -246,7 +246,7 @@ def fit(
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     if roster is not None:
         given["roster"] = read_roster(roster)
-    given_keys = dict(_pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
     run = _manifest(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
@@ -289,7 +289,7 @@ def audit_transcript(
     """
     from secirls.audit import audit
 
-    done = audit(folder, dict(_pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
+    done = audit(folder, dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")
     say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit")
     say(f"the fit ended {done.ended}")
@@ -334,7 +334,7 @@ def _manifest(
         start = Manifest.table(path)
     sites = dict(start.get("sites", {}))
     for text in site or []:
-        name, file = _pair(text, "--site", "NAME=FILE.h5ad")
+        name, file = pair(text, "--site", "NAME=FILE.h5ad")
         if name in sites and site is not None and path is None:
             raise InputError(f"--site {text!r}: there is a site {name!r} already")
         sites[name] = file
@@ -346,13 +346,6 @@ def _manifest(
     chosen = {"engine": engine, "address": address, "hosts": hosts}
     start |= {name: value for name, value in chosen.items() if value is not None}
     return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
-
-
-def _pair(text: str, option: str, form: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise InputError(f"{option} {text!r}: write {form}")
-    return name, value
 
 
 def _names(path: Path) -> tuple[str, ...]:
@@ -367,51 +360,8 @@ def _names(path: Path) -> tuple[str, ...]:
 
 
 def _levels(text: str) -> tuple[str, tuple[str, ...]]:
-    name, value = _pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
+    name, value = pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
     return name, tuple(value.split(","))
-
-
-@app.command()
-def simulate(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one h5ad file per site and truth.csv.")],
-    sites: Annotated[int, typer.Option(min=1, help="Number of sites.")] = 4,
-    samples: Annotated[int, typer.Option(min=1, help="Samples over all sites.")] = 40,
-    genes: Annotated[int, typer.Option(min=1, help="Number of genes.")] = 2000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same counts; nothing secret depends on it.")] = 0,
-) -> None:
-    """Write simulated sites with known truth, to try things out.
-
-    The obs column 'condition' has levels control and treated; var holds the true dispersions.
-    """
-    from secirls.datasets import write_simulated
-
-    paths = write_simulated(out, sites=sites, samples=samples, genes=genes, seed=seed)
-    words = " ".join(f"--site {name}={path}" for name, path in paths.items())
-    say(f"secirls fit {words} --design '~ condition' --out {out / 'fit'}")
-
-
-@app.command()
-def claim(
-    sites: Annotated[int, typer.Option(help="Number of sites.")],
-    protocol: Annotated[str, typer.Option(help="plain, additive, pairwise or paillier.")] = "pairwise",
-    threshold: Annotated[
-        int | None, typer.Option(help="Sites that must answer. Default: the smallest that bears what is asked.")
-    ] = None,
-    colluders: Annotated[int, typer.Option(help="Sites that may pool what they know with the aggregator.")] = 0,
-    dropouts: Annotated[int, typer.Option(help="Sites that may fall silent.")] = 0,
-    consistency: Annotated[bool, typer.Option("--consistency", help="The aggregator may break the protocol.")] = False,
-    neighbours: Annotated[int | None, typer.Option(help="Sites that each site shares masks with.")] = None,
-) -> None:
-    """Say exactly what a protocol promises so many sites, or why it can't."""
-    from protocols.claims import plan
-    from protocols.settings import Settings
-
-    asked = Settings(threshold=threshold, consistency=consistency, neighbours=neighbours)
-    settings, sentences = plan(protocol, sites, asked, colluders, dropouts)
-    if settings.threshold is not None:
-        say(f"--threshold {settings.threshold}" + (" --consistency" if consistency else ""))
-    for sentence in sentences:
-        say(f"* {sentence}")
 
 
 @app.command()
@@ -427,68 +377,10 @@ def report(
     say(str(write_page(folder)))
 
 
-keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
+app.command()(simulate)
+app.command()(claim)
 app.add_typer(keys_app, name="keys")
-
-
-@keys_app.command("new")
-def keys_new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The site's name.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where NAME.key and NAME.pub go.")] = Path(),
-) -> None:
-    """Make a site's signing key: NAME.key stays with the site, NAME.pub is for the others."""
-    private, public = new_key(name, out)
-    say(f"{private}: private, readable by you alone; it never leaves this site")
-    say(f"{public}: public, for the roster")
-
-
-@keys_app.command("roster")
-def keys_roster(
-    files: Annotated[list[Path], typer.Argument(metavar="NAME.pub...", help="The public file of every site.")],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the roster goes.")] = Path("roster.json"),
-) -> None:
-    """Put public keys together into the roster; compare its digest over another channel."""
-    roster = make_roster(files)
-    write_new(out, roster.to_json() + "\n")
-    say(f"{out}: {', '.join(roster)}")
-    say(f"digest {roster.digest.hex()}: every site should see the same")
-
-
-cluster_app = typer.Typer(help="Prepare several machines for one federation.", no_args_is_help=True)
 app.add_typer(cluster_app, name="cluster")
-
-
-@cluster_app.command("template")
-def cluster_template(
-    manifest: Annotated[Path, typer.Argument(metavar="FEDERATION.TOML", help="Sites and options as a file.")],
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="The aggregator's machine. Default: the manifest's address.")
-    ] = None,
-) -> None:
-    """Print the 'ray start' line of every machine that the federation needs."""
-    told = Manifest.from_table(f"file {str(manifest)!r}", Manifest.table(manifest))
-    head = address or told.address
-    if head is None:
-        raise InputError("no address: give --address HOST:PORT of the aggregator's machine")
-    say(template(told.fit, tuple(told.sites), told.nodes, head))
-
-
-@cluster_app.command("certs")
-def cluster_certs(
-    machine: Annotated[
-        list[str], typer.Argument(metavar="MACHINE=ADDRESS[,ADDRESS]...", help="Every machine's name and addresses.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("certs"),
-) -> None:
-    """Make TLS certificates, so that only these machines connect to each other, and nobody else reads along.
-
-    Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
-    """
-    from secirls.certificates import certificates
-
-    machines = {name: value.split(",") for name, value in (_pair(text, "machine", "NAME=ADDRESS") for text in machine)}
-    for path in certificates(out, machines):
-        say(str(path))
 
 
 @app.command()

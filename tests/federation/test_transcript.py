@@ -187,7 +187,7 @@ def test_counts_in_a_message_are_found(copy, files):
 def test_a_payload_without_a_mask_does_not_look_like_noise(tmp_path, files, monkeypatch):
     from protocols.primitives import ring
 
-    monkeypatch.setattr(ring, "mask_into", lambda total, plus, minus, prg: None)
+    monkeypatch.setattr(ring, "mask_into", lambda *given, **options: None)
     wide = write_simulated(tmp_path / "wide", sites=4, samples=24, genes=150, seed=4)
     keep(tmp_path / "t", {name: str(path) for name, path in wide.items()})
     found = audit(tmp_path / "t").findings
