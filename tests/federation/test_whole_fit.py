@@ -11,7 +11,11 @@ from protocols.choice import NAMES
 from secirls.datasets import AIRWAY_LEVELS
 from secirls.ledger import COLUMNS
 
-TEST_KEYS = {"paillier": {"key_bits": 2048}}
+TEST_KEYS = {
+    "paillier": {"key_bits": 2048},
+    "paillier-threshold": {"key_bits": 512, "insecure_test_keys": True},
+}
+"""Keys that are made and used quickly; the bits of the results do not depend on them."""
 
 
 @pytest.fixture(scope="session")
