@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import PartyId
@@ -82,6 +83,7 @@ def lead(
 
     Raises `InputError` where files, design or counts can't be used.
     """
+    fixed_point.warm_up()  # loading what is compiled is no round's cost
     sites = federation.sites
     answered: dict[PartyId, Facts] = federation.ask("survey", dict.fromkeys(sites, ()))
     check_present(sites, answered)
