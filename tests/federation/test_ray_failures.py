@@ -51,7 +51,8 @@ def spoil(actor, verb, call, way):
             return {"answer": answer.message}
         if way == "unreadable":
             return Unreadable()
-        return type(answer)(answer.message[:-1] + b"\0", answer.costs)
+        last = bytes([answer.message[-1] ^ 1])
+        return type(answer)(answer.message[:-1] + last, answer.costs)
 
     setattr(actor._party, verb, spoiled)
 
