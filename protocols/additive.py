@@ -29,14 +29,14 @@ from protocols.secure_sum import (
     check_senders,
     check_vector,
 )
-from protocols.session import Greeting, Roster, Seat, Session, open_message
+from protocols.session import Greeting, Roster, Seat, Seated, Session, open_message
 from protocols.settings import Settings
 
 NAME = "additive"
 BOX_BYTES = KEY_BYTES + SEAL_BYTES
 
 
-class AdditiveParty(Secret):
+class AdditiveParty(Seated, Secret):
     """Deals shares of its vector, and adds up the shares dealt to it."""
 
     def __init__(
@@ -52,16 +52,6 @@ class AdditiveParty(Secret):
         self._settings = settings
         self._channels = Channels(me, entropy)
         self._own_shares: dict[bytes, Vector | None] = {}
-
-    @property
-    def me(self) -> PartyId:
-        """Whose end this is."""
-        return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce and, in the first batch, this session's channel key."""

@@ -54,7 +54,7 @@ from protocols.secure_sum import (
     check_vector,
     sha256,
 )
-from protocols.session import Greeting, Roster, Seat, Session, open_message
+from protocols.session import Greeting, Roster, Seat, Seated, Session, open_message
 from protocols.settings import Settings
 
 NAME = "paillier"
@@ -64,7 +64,7 @@ _CONSENT = b"paillier consent"
 _OPENED = b"paillier opened"
 
 
-class PaillierParty(Secret):
+class PaillierParty(Seated, Secret):
     """A site: encrypts its vector, and signs a decryption only after recomputing what it opens."""
 
     protocol: ClassVar[str] = NAME
@@ -90,16 +90,6 @@ class PaillierParty(Secret):
         self._obfuscators: Obfuscators | None = None
         self._sent: dict[bytes, bytes] = {}
         self.n_jobs = n_jobs
-
-    @property
-    def me(self) -> PartyId:
-        """Whose end this is."""
-        return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, signed; a site has no key of its own here."""
@@ -190,7 +180,7 @@ class PaillierParty(Secret):
         return self._obfuscators
 
 
-class KeyHolder(Secret):
+class KeyHolder(Seated, Secret):
     """Holds the private key, in a process of its own, and opens what enough sites have signed."""
 
     def __init__(
@@ -215,16 +205,6 @@ class KeyHolder(Secret):
         self._private = make_key(settings.key_bits, entropy) if private is None else private
         self._decided: dict[tuple[int, int], bytes] = {}
         self.n_jobs = n_jobs
-
-    @property
-    def me(self) -> PartyId:
-        """Whose end this is."""
-        return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce and the public key, signed; the same key for the whole session."""

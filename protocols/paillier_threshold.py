@@ -42,7 +42,7 @@ from protocols.secure_sum import (
     check_senders,
     sha256,
 )
-from protocols.session import Greeting, Roster, Seat, Session, open_message
+from protocols.session import Greeting, Roster, Seat, Seated, Session, open_message
 from protocols.settings import Settings
 
 NAME = "paillier-threshold"
@@ -52,7 +52,7 @@ _PARTIAL = b"paillier partial"
 _AT_MEETING = (0, 0)
 
 
-class KeyDealer(Secret):
+class KeyDealer(Seated, Secret):
     """Makes the key and hands out its shares, once; afterwards it holds nothing and answers nothing."""
 
     def __init__(
@@ -80,16 +80,6 @@ class KeyDealer(Secret):
         self._shares: tuple[int, ...] | None = shares
         self._body = self._channels.public + key.to_bytes()
         self._share_bytes = key.public.plaintext_bytes
-
-    @property
-    def me(self) -> PartyId:
-        """Whose end this is."""
-        return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, a channel key and the public half of the shared key, signed. For the first batch alone."""

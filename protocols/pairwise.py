@@ -34,7 +34,7 @@ from protocols.secure_sum import (
     Vector,
     check_vector,
 )
-from protocols.session import Roster, Seat, Session, open_message
+from protocols.session import Roster, Seat, Seated, Session, open_message
 from protocols.settings import Settings
 
 __all__ = ["PairwiseCollector", "PairwiseParty"]
@@ -48,7 +48,7 @@ class _Waiting(Secret):
     agreed: tuple[PartyId, ...] | None = None
 
 
-class PairwiseParty(Secret):
+class PairwiseParty(Seated, Secret):
     """Masks its vector, and helps to remove the masks of those present or absent: one of the two."""
 
     def __init__(
@@ -66,16 +66,6 @@ class PairwiseParty(Secret):
         self._mask_keys = MaskKeys(settings.rounds_per_batch, entropy)
         self._ledger = Ledger()
         self._waiting: dict[bytes, _Waiting | None] = {}
-
-    @property
-    def me(self) -> PartyId:
-        """Whose end this is."""
-        return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, the channel key (first batch), and a mask public key for each round of the batch."""

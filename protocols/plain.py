@@ -23,13 +23,13 @@ from protocols.secure_sum import (
     check_senders,
     check_vector,
 )
-from protocols.session import Roster, Seat, Session
+from protocols.session import Roster, Seat, Seated, Session
 from protocols.settings import Settings
 
 NAME = "plain"
 
 
-class PlainParty:
+class PlainParty(Seated):
     """Sends its vector as it is."""
 
     def __init__(
@@ -41,16 +41,6 @@ class PlainParty:
         entropy: Entropy = secrets.token_bytes,
     ) -> None:
         self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
-
-    @property
-    def me(self) -> PartyId:
-        """Whose end this is."""
-        return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, signed; there are no other keys."""

@@ -212,3 +212,19 @@ class Seat(Secret):
         name, digest = (context.digest, leg), sha256(b"secirls request v1", request)
         if self._answered.setdefault(name, digest) != digest:
             raise PeerError(AGGREGATOR, f"a different request for round {context.round} was answered before")
+
+
+class Seated:
+    """A party with a seat: its name and its session are the seat's."""
+
+    _seat: Seat
+
+    @property
+    def me(self) -> PartyId:
+        """Whose end this is."""
+        return self._seat.me
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._seat.session.id
