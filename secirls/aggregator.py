@@ -29,8 +29,9 @@ from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig, catch
 from secirls.query import Algorithm, Mask, Query, Total
+from secirls.record import Finished, Progress, Record, Stage
 from secirls.refit import refit
-from secirls.rounds import Federation, Finished, Progress, Record, SecureRounds, Stage, Witness
+from secirls.rounds import Federation, SecureRounds, Witness
 from secirls.samples import Floats
 from secirls.status import Status
 

@@ -24,7 +24,7 @@ from protocols.secure_sum import PartyId
 from secirls.agreement import Agreement
 from secirls.input_error import complain
 from secirls.ledger import Row
-from secirls.rounds import Progress, Record
+from secirls.record import Progress, Record
 
 FOLDER = "checkpoint"
 HEAD = "fit.json"

@@ -13,8 +13,9 @@ import typer
 from protocols.choice import NAMES
 from secirls import __version__
 from secirls.checkpoint import discard, holds_a_fit
+from secirls.cli_manifest import combined, gene_names, levels_of
 from secirls.cli_preparation import claim, cluster_app, keys_app, pair, simulate
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.console import RoundsDisplay, say, show_result
 from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
@@ -220,7 +221,7 @@ def fit(
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
-        "levels": None if levels is None else dict(map(_levels, levels)),
+        "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
         "size_factors": size_factors,
         "dispersions": dispersions,
@@ -234,7 +235,7 @@ def fit(
         "independent_filtering": independent_filtering or None,
         "alpha": alpha,
         "refit_layer": refit_layer,
-        "refit_genes": None if refit_genes is None else _names(refit_genes),
+        "refit_genes": None if refit_genes is None else gene_names(refit_genes),
         "kernel": kernel,
         "threshold": threshold,
         "consistency": consistency,
@@ -247,7 +248,7 @@ def fit(
     if roster is not None:
         given["roster"] = read_roster(roster)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
-    run = _manifest(manifest, site, given, given_keys, engine, address, hosts)
+    run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
     if holds_a_fit(folder) and not overwrite:
@@ -317,51 +318,6 @@ def _finish(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> Non
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
     discard(folder)
     show_result(result, files)
-
-
-def _manifest(
-    path: Path | None,
-    site: list[str] | None,
-    given: dict[str, Any],
-    keys: dict[str, str],
-    engine: str | None,
-    address: str | None,
-    hosts: int | None,
-) -> Manifest:
-    """The manifest that a file and the options make together; options win."""
-    start: dict[str, Any] = {}
-    if path is not None:
-        start = Manifest.table(path)
-    sites = dict(start.get("sites", {}))
-    for text in site or []:
-        name, file = pair(text, "--site", "NAME=FILE.h5ad")
-        if name in sites and site is not None and path is None:
-            raise InputError(f"--site {text!r}: there is a site {name!r} already")
-        sites[name] = file
-    start["sites"] = sites
-    start["keys"] = {**start.get("keys", {}), **keys}
-    start["fit"] = {**start.get("fit", {}), **given}
-    if "design" not in start["fit"]:
-        raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
-    chosen = {"engine": engine, "address": address, "hosts": hosts}
-    start |= {name: value for name, value in chosen.items() if value is not None}
-    return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--refit-genes {str(path)!r}: can't be read ({type(error).__name__})") from None
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not names:
-        raise InputError(f"--refit-genes {str(path)!r}: names no gene")
-    return names
-
-
-def _levels(text: str) -> tuple[str, tuple[str, ...]]:
-    name, value = pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
-    return name, tuple(value.split(","))
 
 
 @app.command()

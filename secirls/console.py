@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from secirls.ledger import by_verb
+from secirls.record import Progress as Round
 from secirls.results import Result, status_counts
-from secirls.rounds import Progress as Round
 
 T = TypeVar("T")
 

@@ -12,20 +12,19 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeGuard, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector, make_party
 from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Collector, Context, Party, PartyId, PeerError, Pending, SecureSumError, sha256
+from protocols.secure_sum import Collector, Context, Party, PartyId, PeerError, Pending, SecureSumError
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
+from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter
 from secirls.query import Algorithm, Query, QueryError, Total
-from secirls.samples import Floats
-from secirls.site import Answer, Site
+from secirls.record import Finished, Progress, Record, Stage, query_digest
+from secirls.site import Answer
 
 T = TypeVar("T")
 
@@ -107,90 +106,6 @@ class Helper(Secret):
             raise RuntimeError(f"{self.name} has not joined a session")
         message = self._meter.measure(verb, lambda: call(party), down=down)
         return Answer(message, self._meter.take())
-
-
-class LocalFederation:
-    """Everyone in this process: for tests, small data, and the same bits as on Ray."""
-
-    def __init__(self, parties: Mapping[PartyId, Site | Helper]) -> None:
-        self._parties = dict(parties)
-
-    @property
-    def sites(self) -> tuple[PartyId, ...]:
-        """Names of the sites, sorted."""
-        return tuple(sorted(name for name, party in self._parties.items() if isinstance(party, Site)))
-
-    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
-        """Call them one after the other."""
-        answers: dict[PartyId, Any] = {}
-        for name, given in arguments.items():
-            if name not in self._parties:
-                continue
-            try:
-                answers[name] = getattr(self._parties[name], verb)(*given)
-            except SPOKEN as error:
-                answers[name] = error
-            except Exception as error:  # noqa: BLE001 - whatever breaks a site, the rounds decide what follows
-                answers[name] = PartyFaultError(name, verb, type(error).__name__)
-                answers[name].__cause__ = error
-        return answers
-
-    def fence(self, party: PartyId) -> None:
-        """Forget a party."""
-        self._parties.pop(party, None)
-
-
-@dataclass(frozen=True)
-class Finished(Generic[T]):
-    """An algorithm's result, once it has asked its last question."""
-
-    result: T
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the outside may know after a round."""
-
-    round: int
-    kind: str
-    values: int
-    active_genes: int
-    parties: tuple[PartyId, ...]
-    seconds: float
-    lost: tuple[tuple[PartyId, str], ...] = ()
-    """Who fell silent in this round and how; they are not asked again."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """A finished round as a checkpoint keeps it. Public: a question's digest and the sum that was opened."""
-
-    told: Progress
-    query: bytes
-    """`query_digest` of what was asked."""
-    arrays: Mapping[str, Floats] = field(repr=False)
-    cohort: tuple[PartyId, ...]
-    rows: tuple[Row, ...] = field(repr=False)
-    """What the round cost, and meeting each other before it."""
-
-    @property
-    def survivors(self) -> tuple[PartyId, ...]:
-        """Who is asked in the next round."""
-        gone = {party for party, _ in self.told.lost}
-        return tuple(party for party in self.cohort if party not in gone)
-
-
-def query_digest(query: Query) -> bytes:
-    """What names a question in a record."""
-    return sha256(b"secirls asked v1", query.to_bytes())
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is going on within a long round."""
-
-    round: int
-    text: str
 
 
 class SilentSitesError(Exception):

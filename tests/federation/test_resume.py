@@ -13,7 +13,8 @@ from secirls.cli import main
 from secirls.config import Manifest
 from secirls.datasets import write_simulated
 from secirls.input_error import InputError
-from secirls.rounds import LocalFederation, PartyFaultError, SilentSitesError
+from secirls.local import LocalFederation
+from secirls.rounds import PartyFaultError, SilentSitesError
 
 SITES = 5
 

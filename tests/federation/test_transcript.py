@@ -13,7 +13,8 @@ from secirls.config import Config
 from secirls.datasets import write_simulated
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
-from secirls.rounds import LocalFederation, SilentSitesError
+from secirls.local import LocalFederation
+from secirls.rounds import SilentSitesError
 from secirls.site import Site
 
 

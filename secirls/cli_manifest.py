@@ -1,0 +1,57 @@
+"""What options of the command and a federation file say together; options win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from secirls.cli_preparation import pair
+from secirls.config import Manifest
+from secirls.input_error import InputError
+
+
+def combined(
+    path: Path | None,
+    site: list[str] | None,
+    given: dict[str, Any],
+    keys: dict[str, str],
+    engine: str | None,
+    address: str | None,
+    hosts: int | None,
+) -> Manifest:
+    """The manifest that a file and the options make together; options win."""
+    start: dict[str, Any] = {}
+    if path is not None:
+        start = Manifest.table(path)
+    sites = dict(start.get("sites", {}))
+    for text in site or []:
+        name, file = pair(text, "--site", "NAME=FILE.h5ad")
+        if name in sites and site is not None and path is None:
+            raise InputError(f"--site {text!r}: there is a site {name!r} already")
+        sites[name] = file
+    start["sites"] = sites
+    start["keys"] = {**start.get("keys", {}), **keys}
+    start["fit"] = {**start.get("fit", {}), **given}
+    if "design" not in start["fit"]:
+        raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
+    chosen = {"engine": engine, "address": address, "hosts": hosts}
+    start |= {name: value for name, value in chosen.items() if value is not None}
+    return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
+
+
+def gene_names(path: Path) -> tuple[str, ...]:
+    """Names in a file, one per line. Raises `InputError`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--refit-genes {str(path)!r}: can't be read ({type(error).__name__})") from None
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise InputError(f"--refit-genes {str(path)!r}: names no gene")
+    return names
+
+
+def levels_of(text: str) -> tuple[str, tuple[str, ...]]:
+    """A factor and its levels, as ``--levels`` gives them. Raises `InputError`."""
+    name, value = pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
+    return name, tuple(value.split(","))

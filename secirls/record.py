@@ -1,0 +1,70 @@
+"""What a round leaves: what may be shown of it, and what is kept of it.
+
+Promises: all of it is public. Refuses to know: how the sum was opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from protocols.secure_sum import PartyId, sha256
+from secirls.ledger import Row
+from secirls.query import Query
+from secirls.samples import Floats
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Finished(Generic[T]):
+    """An algorithm's result, once it has asked its last question."""
+
+    result: T
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the outside may know after a round."""
+
+    round: int
+    kind: str
+    values: int
+    active_genes: int
+    parties: tuple[PartyId, ...]
+    seconds: float
+    lost: tuple[tuple[PartyId, str], ...] = ()
+    """Who fell silent in this round and how; they are not asked again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished round as a checkpoint keeps it. Public: a question's digest and the sum that was opened."""
+
+    told: Progress
+    query: bytes
+    """`query_digest` of what was asked."""
+    arrays: Mapping[str, Floats] = field(repr=False)
+    cohort: tuple[PartyId, ...]
+    rows: tuple[Row, ...] = field(repr=False)
+    """What the round cost, and meeting each other before it."""
+
+    @property
+    def survivors(self) -> tuple[PartyId, ...]:
+        """Who is asked in the next round."""
+        gone = {party for party, _ in self.told.lost}
+        return tuple(party for party in self.cohort if party not in gone)
+
+
+def query_digest(query: Query) -> bytes:
+    """What names a question in a record."""
+    return sha256(b"secirls asked v1", query.to_bytes())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is going on within a long round."""
+
+    round: int
+    text: str
