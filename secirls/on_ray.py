@@ -218,7 +218,7 @@ def run_on_ray(
                 parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
-            leading = started[-1].lead.options(num_returns="streaming")
+            leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=1)
             for event in leading.remote(config, parties, run, past, transcript):
                 try:
                     yield ray.get(event)

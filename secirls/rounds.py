@@ -231,12 +231,33 @@ class SecureRounds:
         with self._ledger.booking(SETUP_ROUND, 0, 0):
             leaving = leave_after_meeting(self._config.protocol)
             staying = tuple(name for name in self._helpers if batch == 0 or name not in leaving)
-            hellos = self._answers("hello", dict.fromkeys((*self._cohort, *staying), (batch,)))
-            grants = self._answers("meet", dict.fromkeys((*self._cohort, *staying), (hellos, batch)))
+            hellos, grants = self._greet(staying, batch)
             self._without_nonsense("meet", lambda kept: self._collector.meet(hellos, kept, batch), grants)
             for name in leaving if batch == 0 else ():
                 self._federation.fence(name)
         self._met = batch
+
+    def _greet(self, staying: tuple[PartyId, ...], batch: int) -> tuple[dict[PartyId, bytes], dict[PartyId, bytes]]:
+        """Everyone's hellos and grants for a batch; without the hello of a site that sent nonsense, where that may be.
+
+        Sites say whose hello is bad, and the aggregator looks for itself: an accusation alone puts nobody out.
+        """
+        hellos = self._answers("hello", dict.fromkeys((*self._cohort, *staying), (batch,)))
+        while True:
+            try:
+                return hellos, self._answers("meet", dict.fromkeys((*self._cohort, *staying), (hellos, batch)))
+            except PeerError as accusation:
+                if batch == 0 or not self._may_shrink:
+                    raise
+                try:
+                    self._own("meet", lambda: self._collector.meet(hellos, {}, batch))  # noqa: B023
+                except PeerError as seen:
+                    if seen.sender not in self._cohort:
+                        raise
+                    hellos = {name: hello for name, hello in hellos.items() if name != seen.sender}
+                    self._lose(seen.sender, f"sent nonsense: {seen.reason}")
+                else:
+                    raise accusation from None
 
     def _sum(self, query: bytes, context: Context) -> Generator[Stage, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""

@@ -196,15 +196,48 @@ def test_before_irls_every_sum_is_over_the_same_sites(five_sites, call):
     assert len(records(events)) == call - 1
 
 
+@pytest.mark.parametrize("protocol", ["plain", "pairwise", "additive"])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("verb", ["hello", "meet"])
-def test_a_site_may_fall_silent_between_two_batches_of_keys(five_sites, verb):
-    settings = config(on_dropout="continue", rounds_per_batch=LATE)
-    events, error, _ = run(five_sites, settings, verb=verb, call=2, way=die if verb == "hello" else flip)
+def test_a_site_may_fall_silent_between_two_batches_of_keys(five_sites, verb, way, protocol):
+    if (protocol, verb) in (("plain", "meet"), ("additive", "meet")) and way in (flip, cut):
+        pytest.skip("a message of no bytes has none to change")
+    settings = config(protocol, on_dropout="continue", rounds_per_batch=LATE)
+    events, error, _ = run(five_sites, settings, verb=verb, call=2, way=way)
     assert error is None
     rounds = outcome_of(events).rounds
     assert all("c" in told.parties for told in rounds[:LATE])
     assert all("c" not in told.parties for told in rounds[LATE:])
+    assert [told.lost[0][0] for told in rounds if told.lost] == ["c"]
     assert len(rounds) > LATE
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_a_bad_hello_stops_a_fit_that_may_not_shrink(five_sites, way):
+    events, error, _ = run(five_sites, config(rounds_per_batch=LATE), verb="hello", call=2, way=way)
+    assert error is not None
+    assert "c" in str(error)
+    assert len(records(events)) == LATE
+
+
+def test_an_accusation_alone_puts_nobody_out(five_sites):
+    """The broken twin of a bad hello: a site that says another's good one is bad."""
+
+    class Accused(Spoiled):
+        def ask(self, verb, arguments):
+            answers = super().ask(verb, arguments)
+            if verb == "meet" and self.calls[verb] == 2:
+                answers["a"] = PeerError("c", "hello is not signed by the roster's key for this sum")
+            return answers
+
+    settings = config(on_dropout="continue", rounds_per_batch=LATE)
+    federation = Accused(
+        {name: Site(name, source, settings) for name, source in five_sites.items()}, "c", "none", 0, die
+    )
+    with pytest.raises(PeerError, match=r"^c: hello is not signed"):
+        for _ in lead(settings, federation, "test"):
+            pass
+    assert "c" in federation.sites
 
 
 def test_below_the_threshold_nothing_opens(five_sites):
