@@ -29,7 +29,7 @@ from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig, catch
 from secirls.query import Algorithm, Mask, Query, Total
-from secirls.record import Finished, Progress, Record, Stage
+from secirls.record import Finished, Opening, Progress, Record, Stage
 from secirls.refit import refit
 from secirls.rounds import Federation, SecureRounds, Witness
 from secirls.samples import Floats
@@ -73,8 +73,8 @@ class Outcome:
     claims: tuple[str, ...]
 
 
-Event: TypeAlias = Begun | Stage | Record | Outcome
-"""What a fit tells whoever ordered it, in this order: one, one per round and stages of long rounds, one."""
+Event: TypeAlias = Begun | Stage | Opening | Record | Outcome
+"""What a fit tells whoever ordered it: one at first, one record per round and what precedes it, one at last."""
 
 
 def lead(
@@ -91,7 +91,7 @@ def lead(
     extra = helpers(config.protocol)
     keys: dict[PartyId, bytes] = federation.ask("key", dict.fromkeys(extra, ()))
     check_present(extra, keys)
-    agreement, genes = agree(list(answered.values()), config, keys)
+    agreement, genes = agree(list(answered.values()), config, keys, run)
     joined: dict[PartyId, bytes] = federation.ask("join", dict.fromkeys(sites, (agreement,)))
     check_present(sites, joined)
     if config.dispersions is not None:
@@ -121,7 +121,7 @@ def _rounds(
     booked = [row for record in past.records for row in record.rows]
     algorithm = fit(config, agreement.design, len(genes), _refit_genes(config, genes))
     for event in rounds.run(algorithm, past.records):
-        if isinstance(event, Stage):
+        if isinstance(event, Stage | Opening):
             yield event
             continue
         if not isinstance(event, Finished):

@@ -37,6 +37,8 @@ class Agreement:
     genes_digest: bytes
     genes: tuple[str, ...] | None = field(repr=False)
     """The agreed genes in order, where sites must rearrange theirs; ``None`` where all have the same."""
+    run: str = ""
+    """What names the fit, also when it goes on in a later session."""
 
 
 def genes_digest(genes: Sequence[str]) -> bytes:
@@ -45,7 +47,7 @@ def genes_digest(genes: Sequence[str]) -> bytes:
 
 
 def agree(
-    facts: Sequence[Facts], config: Config, helpers: Mapping[PartyId, bytes]
+    facts: Sequence[Facts], config: Config, helpers: Mapping[PartyId, bytes], run: str = ""
 ) -> tuple[Agreement, tuple[str, ...]]:
     """The agreement that these facts allow, and the genes in order. Raises `InputError` where they don't.
 
@@ -60,6 +62,7 @@ def agree(
         Design.agree(config.design, config.levels, {fact.site: fact.variables for fact in said}),
         genes_digest(genes),
         genes if rearranged else None,
+        run,
     )
     return agreement, genes
 

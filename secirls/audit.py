@@ -21,9 +21,11 @@ from protocols.secure_sum import Total as Opened
 from secirls import transcript
 from secirls.aggregator import lead
 from secirls.agreement import Facts
+from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.design import Variable, variables
 from secirls.input_error import InputError
+from secirls.record import Record, sum_digest
 from secirls.rounds import SPOKEN, PartyFaultError
 from secirls.site import Answer
 from secirls.site_file import Reading, read_site
@@ -43,6 +45,8 @@ class Audit:
     messages: int = 0
     rounds: int = 0
     ended: str = "with a result"
+    breaks: list[str] = field(default_factory=list)
+    """Where the fit ended early and was resumed, and what a crash cut off there."""
     findings: list[str] = field(default_factory=list)
 
 
@@ -58,40 +62,98 @@ def audit(folder: Path, files: Mapping[PartyId, str] | None = None) -> Audit:
     for path in sorted((folder / transcript.MESSAGES).iterdir()):
         transcript.message(folder, path.name)
         done.messages += 1
+    _again(folder, entries, done)
     config = Config.read("transcript", **_options(entries[0][1]))
-    again = _Again(folder, config, entries)
-    try:
-        for _ in lead(config, again, "audit", witness=again):
-            pass
-    except SPOKEN as error:
-        done.ended = f"early: {error}"
-    except PartyFaultError as error:
-        done.ended = f"early: {error}"
-    except MismatchError as error:
-        done.ended = "unknown"
-        done.findings.append(str(error))
-    else:
-        if again.left():
-            done.findings.append(f"{again.left()} entries follow the end of the fit")
-    done.rounds = again.sums
     done.findings += _lengths(folder, config, entries) + _shows(folder, files or {}, config)
     return done
+
+
+def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> None:
+    """Do every part again: up to the first break, and from each break on with the sums recomputed until then."""
+    run = entries[0][1]["map"]["run"]
+    starts = [place for place, (what, _) in enumerate(entries) if place == 0 or what == "resumed"]
+    begun: Begun | None = None
+    records: list[Record] = []
+    opened: dict[bytes, tuple[PartyId, ...]] = {}
+    for start, end in zip(starts, [*starts[1:], len(entries)], strict=True):
+        told = entries[start][1]
+        past = None
+        if start:
+            done.breaks.append(_break(start, told["map"]))
+            kept = told["map"]["rounds"]
+            mine = [{"map": {"query": record.query.hex(), "sum": sum_digest(record).hex()}} for record in records]
+            wrong = [number for number, entry in enumerate(kept) if mine[number : number + 1] != [entry]]
+            if wrong or begun is None:
+                number = wrong[0] if wrong else 0
+                done.findings.append(f"entry {start + 1}: the sum of round {number} is not that of the earlier part")
+                return
+            del records[len(kept) :]
+            past = Past(begun, tuple(records))
+        config = Config.read("transcript", **_options(told))
+        again = _Again(folder, config, entries, start, end, len(records))
+        last = end == len(entries)
+        done.ended = "with a result"
+        try:
+            for event in lead(config, again, run, past, again):
+                if isinstance(event, Begun):
+                    begun = event
+                elif isinstance(event, Record):
+                    records.append(event)
+                    done.findings += _other_sites(opened, event)
+        except (*SPOKEN, PartyFaultError) as error:
+            done.ended = f"early: {error}"
+        except EndError as error:
+            # Where nothing follows, an end that was cut off looks as an interruption does.
+            done.ended = "unknown"
+            done.findings += [str(error)] if last else []
+        except MismatchError as error:
+            done.ended = "unknown"
+            done.findings.append(str(error))
+            return
+        finally:
+            done.rounds += again.opened_again
+        if done.ended != "unknown" and again.left():
+            done.findings.append(f"{again.left()} entries follow the end of the fit")
+        if done.ended == "with a result" and not last:
+            done.findings.append(f"entry {end + 1}: a fit that ended with a result was resumed")
+
+
+def _other_sites(opened: dict[bytes, tuple[PartyId, ...]], record: Record) -> list[str]:
+    """Whether a question was opened over other sites before, which gives the difference away."""
+    parties = record.told.parties
+    before = opened.setdefault(record.query, parties)
+    if before == parties:
+        return []
+    return [f"round {record.told.round}: opened over {', '.join(before)} and again over {', '.join(parties)}"]
+
+
+def _break(place: int, told: Mapping[str, Any]) -> str:
+    cut = f"; an unfinished entry of {told['cut']} bytes before it was cut off" if told["cut"] else ""
+    return f"resumed at entry {place + 1} after {len(told['rounds'])} rounds{cut}"
 
 
 class MismatchError(Exception):
     """The transcript says something else than the protocol would."""
 
 
+class EndError(MismatchError):
+    """The transcript, or a part of it, ends before the fit does."""
+
+
 class _Again:
     """A federation that answers from a transcript, and compares what it is asked with what was asked then."""
 
-    def __init__(self, folder: Path, config: Config, entries: list[tuple[str, Any]]) -> None:
+    def __init__(
+        self, folder: Path, config: Config, entries: list[tuple[str, Any]], start: int, end: int, first: int
+    ) -> None:
+        """Take one part: the entries after ``start`` up to ``end``, and the number of its ``first`` round."""
         self._folder = folder
         self._extra = helpers(config.protocol)
-        self._entries = entries[1:]
-        self._next = 0
-        self.sites: tuple[PartyId, ...] = tuple(entries[0][1]["map"]["sites"])
-        self.sums = 0
+        self._entries = entries[:end]
+        self._next = start + 1
+        self.sites: tuple[PartyId, ...] = tuple(entries[start][1]["map"]["sites"])
+        self.sums = first
+        self.opened_again = 0
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
         """Compare the questions; give the answers of then."""
@@ -116,6 +178,7 @@ class _Again:
         mine = transcript.digests({"vector": ring.to_bytes(total.vector), "parties": list(total.parties)})
         self._expect("opened", mine, f"the sum of round {self.sums} is another")
         self.sums += 1
+        self.opened_again += 1
 
     def left(self) -> int:
         """How many entries were not needed."""
@@ -123,16 +186,16 @@ class _Again:
 
     def _take(self, what: str) -> Any:
         if self._next >= len(self._entries):
-            raise MismatchError(f"the transcript ends where {what!r} should follow")
+            raise EndError(f"the transcript ends where {what!r} should follow")
         said, content = self._entries[self._next]
         if said != what:
-            raise MismatchError(f"entry {self._next + 2} says {said!r} where {what!r} should follow")
+            raise MismatchError(f"entry {self._next + 1} says {said!r} where {what!r} should follow")
         self._next += 1
         return content
 
     def _expect(self, what: str, content: Any, otherwise: str) -> None:
         if self._take(what) != content:
-            raise MismatchError(f"entry {self._next + 1}: {otherwise}")
+            raise MismatchError(f"entry {self._next}: {otherwise}")
 
     def _value(self, verb: str, name: PartyId, told: Any) -> Any:
         """An answer as it was received, of the few kinds there are; anything else is nonsense then and now."""
@@ -174,6 +237,8 @@ def _lengths(folder: Path, config: Config, entries: list[tuple[str, Any]]) -> li
     found = []
     number = -1
     for what, content in entries:
+        if what == "resumed":
+            number = len(content["map"]["rounds"]) - 1
         if what != "received" or content["map"]["verb"] != "contribute":
             continue
         number += 1

@@ -22,12 +22,12 @@ import numpy as np
 
 from protocols.secure_sum import PartyId
 from secirls.agreement import Agreement
-from secirls.input_error import complain
+from secirls.input_error import InputError, complain
 from secirls.ledger import Row
-from secirls.record import Progress, Record
+from secirls.record import Opening, Progress, Record
 
 FOLDER = "checkpoint"
-HEAD = "fit.json"
+HEAD, OPENING = "fit.json", "opening.json"
 FORMAT = 1
 
 
@@ -54,6 +54,8 @@ class Past:
 
     begun: Begun
     records: tuple[Record, ...]
+    opening: Opening | None = None
+    """The round after them, where its sum may have been opened already."""
 
     @property
     def cohort(self) -> tuple[PartyId, ...]:
@@ -70,6 +72,12 @@ class Past:
         ):
             if then != today:
                 raise complain(f"{name} of the sites' files are not those of the checkpoint, so the fit can't go on")
+        missing = sorted(set(self.cohort) - set(self.cohort if self.opening is None else self.opening.parties))
+        if missing:
+            raise InputError(
+                f"round {len(self.records)} may have been opened without {', '.join(missing)} when the fit ended, and "
+                "opened again with it the two sums would differ by its summand: this fit can't go on"
+            )
 
 
 class Checkpoint:
@@ -89,6 +97,10 @@ class Checkpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         _write(head, text.encode())
+
+    def note(self, opening: Opening) -> None:
+        """Keep that a sum is about to be opened, before it is."""
+        _write(self.folder / OPENING, json.dumps(asdict(opening) | {"query": opening.query.hex()}).encode())
 
     def keep(self, record: Record) -> None:
         """Keep a finished round."""
@@ -129,7 +141,10 @@ class Checkpoint:
         records: list[Record] = []
         while checkpoint._round(len(records)).exists():
             records.append(_read(checkpoint._round(len(records))))
-        return checkpoint, dict(head["order"]), Past(begun, tuple(records))
+        opening = _read_opening(folder / OPENING)
+        if opening is not None and opening.round < len(records):
+            opening = None  # it is over
+        return checkpoint, dict(head["order"]), Past(begun, tuple(records), opening)
 
 
 def holds_a_fit(out: Path) -> bool:
@@ -142,6 +157,16 @@ def discard(out: Path) -> None:
     shutil.rmtree(out / FOLDER, ignore_errors=True)
     with suppress(OSError):
         out.rmdir()
+
+
+def _read_opening(path: Path) -> Opening | None:
+    if not path.exists():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Opening(told["round"], bytes.fromhex(told["query"]), tuple(told["parties"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise complain(f"is not a note of a round ({type(error).__name__})", file=str(path)) from None
 
 
 def _read(path: Path) -> Record:

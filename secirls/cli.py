@@ -293,6 +293,8 @@ def audit_transcript(
     done = audit(folder, dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")
     say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit")
+    for told in done.breaks:
+        say(told)
     say(f"the fit ended {done.ended}")
     for finding in done.findings:
         say(f"found: {finding}", error=True)

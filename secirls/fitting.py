@@ -21,7 +21,7 @@ from secirls.input_error import InputError, complain
 from secirls.local import LocalFederation
 from secirls.policy import RefusalError
 from secirls.ray_environment import prepare_local
-from secirls.record import Progress, Stage
+from secirls.record import Opening, Progress, Stage
 from secirls.results import Result, result
 from secirls.rounds import Helper
 from secirls.site import Place, Site
@@ -149,6 +149,10 @@ def fit_config(
             if checkpoint is not None:
                 checkpoint.begin(event)
             continue
+        if isinstance(event, Opening):
+            if checkpoint is not None:
+                checkpoint.note(event)
+            continue
         if isinstance(event, Stage):
             note(event.text)
             continue
@@ -176,7 +180,9 @@ def fit_manifest(
     if manifest.address is None:
         manifest = manifest.absolute()
     run = new_run(manifest.fit)
-    checkpoint = Checkpoint(out / FOLDER, {"run": run, "manifest": manifest.model_dump(mode="json")})
+    written = None if transcript is None else transcript.absolute()
+    order = {"run": run, "manifest": manifest.model_dump(mode="json"), "transcript": written and str(written)}
+    checkpoint = Checkpoint(out / FOLDER, order)
     try:
         return _fit(manifest, manifest.fit, checkpoint, None, run, on_round, on_note, transcript)
     except RefusalError:
@@ -194,7 +200,7 @@ def resume(
 ) -> Result:
     """Go on with the fit whose finished rounds are kept below ``out``. Raises `InputError` where there is none.
 
-    Whoever fell silent stays out. The threshold stays what it was, and so do the levels.
+    Whoever fell silent stays out. The threshold stays what it was, and so do the levels. A transcript is continued.
     """
     checkpoint, order, past = Checkpoint.open(out / FOLDER)
     manifest = Manifest.read(f"folder {str(out / FOLDER)!r}", **order["manifest"])
@@ -202,7 +208,9 @@ def resume(
     if past.cohort != past.begun.sites:
         threshold = config.settings().threshold_for(len(past.begun.sites))
         config = config.model_copy(update={"threshold": threshold, "levels": dict(past.begun.levels)})
-    return _fit(manifest, config, checkpoint, past, order["run"], on_round, on_note)
+    kept = order.get("transcript")
+    transcript = None if kept is None else Path(kept)
+    return _fit(manifest, config, checkpoint, past, order["run"], on_round, on_note, transcript)
 
 
 def _fit(

@@ -48,6 +48,8 @@ class Policy(Frozen):
     """Permitted kinds of question; all that this release has if not given."""
     on_dropout: Literal["abort", "continue"] = "continue"
     """``"abort"``: no part in fits that go on when a site falls silent."""
+    memory: str | None = None
+    """Folder, from this file's, for what was answered in which fit; see `secirls.memory`."""
 
     @field_validator("protocols")
     @classmethod

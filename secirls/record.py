@@ -57,9 +57,25 @@ class Record:
         return tuple(party for party in self.cohort if party not in gone)
 
 
+@dataclass(frozen=True)
+class Opening:
+    """A sum is about to be opened: kept before it is, so that its round is never opened over other sites as well."""
+
+    round: int
+    query: bytes
+    parties: tuple[PartyId, ...]
+
+
 def query_digest(query: Query) -> bytes:
     """What names a question in a record."""
     return sha256(b"secirls asked v1", query.to_bytes())
+
+
+def sum_digest(record: Record) -> bytes:
+    """What names an opened sum, who was asked for it and who is in it."""
+    names = [name.encode() for party in (record.cohort, record.told.parties) for name in (*party, "")]
+    arrays = [part for name, array in record.arrays.items() for part in (name.encode(), array.astype("<f8").tobytes())]
+    return sha256(b"secirls sum v1", record.query, *names, *arrays)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter
 from secirls.query import Algorithm, Query, QueryError, Total
-from secirls.record import Finished, Progress, Record, Stage, query_digest
+from secirls.record import Finished, Opening, Progress, Record, Stage, query_digest
 from secirls.site import Answer
 
 T = TypeVar("T")
@@ -167,8 +167,12 @@ class SecureRounds:
         """The session id."""
         return self._collector.session
 
-    def run(self, algorithm: Algorithm[T], past: Sequence[Record] = ()) -> Iterator[Record | Stage | Finished[T]]:
+    def run(
+        self, algorithm: Algorithm[T], past: Sequence[Record] = ()
+    ) -> Iterator[Record | Stage | Opening | Finished[T]]:
         """Drive an algorithm to its end: a `Record` per round, a `Stage` per leg of long ones, its result last.
+
+        Where a round may lose a site, an `Opening` comes before its sum is opened.
 
         Rounds that are ``past`` are not asked again: the algorithm is told their totals, and the sites
         what those left with them. Raises `InputError` where they are another fit's.
@@ -187,7 +191,7 @@ class SecureRounds:
             number = self._round - self._first
             context = Context(self.session, number, 0, cohort, layout.digest, layout.values, layout.limbs)
             with self._ledger.booking(self._round, layout.values, query.n_genes):
-                opened = yield from self._sum(query.to_bytes(), context)
+                opened = yield from self._sum(query, context)
                 arrays = self._own("decode", lambda: layout.decode(opened.vector, len(opened.parties)))  # noqa: B023
                 asked, query = query, self._step(algorithm, Total(arrays, opened.parties, cohort))
             seconds = time.perf_counter() - began
@@ -259,14 +263,18 @@ class SecureRounds:
                 else:
                     raise accusation from None
 
-    def _sum(self, query: bytes, context: Context) -> Generator[Stage, None, Opened]:
+    def _sum(self, query: Query, context: Context) -> Generator[Stage | Opening, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""
-        asked = dict.fromkeys(self._cohort, (query, context.round, context.attempt, context.cohort))
+        asked = dict.fromkeys(self._cohort, (query.to_bytes(), context.round, context.attempt, context.cohort))
         yield from self._announce(context, self._cohort, "encrypting")
         payloads = self._answers("contribute", asked)
         outcome: Pending | Opened = self._without_nonsense(
             "combine", lambda kept: self._collector.combine(kept, context), payloads
         )
+        if self._may_shrink and isinstance(outcome, Pending):
+            opening = Opening(self._round, query_digest(query), outcome.parties)
+            yield opening
+            yield opening  # who takes the second has kept the first
         while isinstance(outcome, Pending):
             yield from self._announce(context, tuple(outcome.requests), "opening the sum of")
             outcome = self._open(outcome, self._assist(outcome))

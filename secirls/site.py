@@ -29,6 +29,7 @@ from secirls.design import variables
 from secirls.input_error import complain
 from secirls.key_files import read_identity
 from secirls.ledger import Cost, Meter
+from secirls.memory import Memory, folder_of
 from secirls.policy import Policy, read_policy
 from secirls.query import Mask, Query, QueryError, query_from_bytes
 from secirls.samples import Floats, Samples
@@ -101,6 +102,7 @@ class Site(Secret):
         self._asked: tuple[Mask, Samples] | None = None
         self._contexts: dict[tuple[int, int], Context] = {}
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
+        self._memory: Memory | None = None
         self._rounds = 0
 
     def survey(self) -> Facts:
@@ -139,6 +141,7 @@ class Site(Secret):
         samples = _prepare(table, agreement, self.name)
         self._policy.check_design(self.name, samples.design)
         self._samples, self._table, self._sites = samples, None, agreement.sites
+        self._memory = self._remembering(agreement.run)
         roster = Roster(agreement.roster)
         config = self._config
         self._party = make_party(
@@ -249,8 +252,18 @@ class Site(Secret):
         before = self._sites
         if not set(cohort) <= set(before) or (cohort != before and self._config.on_dropout == "abort"):
             raise MisuseError(f"{self.name} was asked for a sum over other sites than were agreed")
+        if self._memory is not None:
+            self._memory.admit(digest, cohort)
         self._answered[digest] = self._sites = cohort
         self._rounds += 1
+
+    def _remembering(self, run: str) -> Memory | None:
+        """What outlives this process: needed where a fit may go on without a site, kept where the policy says so."""
+        if self._config.on_dropout == "abort" and self._policy.memory is None:
+            return None
+        source = os.fspath(self._source) if isinstance(self._source, str | os.PathLike) else None
+        folder = folder_of(source, self._policy_file, self._policy.memory)
+        return None if folder is None else Memory(self.name, folder, run)
 
     def _context(self, layout: Layout, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Context:
         context = Context(

@@ -2,7 +2,7 @@
 
 Promises: an entry holds the SHA-256 of the one before, and every message of bytes lies in a file named by
 its own digest, so that nothing can be changed, left out or put in without `read` noticing; only an end that was
-cut off needs another copy to tell. Refuses to know: what the messages mean.
+cut off needs another copy to tell. A resumed fit goes on in the same chain. Refuses to know: what the messages mean.
 What is kept is what an honest-but-curious aggregator has: keep it as the aggregator is kept.
 """
 
@@ -23,24 +23,50 @@ from secirls.aggregator import Event, lead
 from secirls.checkpoint import Past
 from secirls.config import Config
 from secirls.input_error import InputError, complain
+from secirls.record import sum_digest
 from secirls.rounds import Federation
 
-LINES, MESSAGES = "transcript.jsonl", "messages"
+LINES, MESSAGES, DRAFT = "transcript.jsonl", "messages", ".draft"
 FIRST = "0" * 64
 """What the first entry names as the one before."""
 
 
 class Transcript:
-    """Writes a transcript into a folder of its own."""
+    """Writes a transcript into a folder of its own; a fit that goes on continues what it left there."""
 
-    def __init__(self, folder: Path, config: Config, sites: tuple[PartyId, ...]) -> None:
+    def __init__(self, folder: Path, before: str) -> None:
+        """Take the folder and the digest of the last entry in it; `begun` and `resumed` know both."""
+        self._folder = folder
+        self._before = before
+
+    @classmethod
+    def begun(cls, folder: Path, config: Config, sites: tuple[PartyId, ...], run: str) -> Transcript:
         """Begin. Raises `InputError` where the folder holds anything."""
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise complain("is not empty, and a transcript is never continued or replaced", file=str(folder))
+            raise complain("is not empty, and only a resumed fit continues its own transcript", file=str(folder))
         (folder / MESSAGES).mkdir(parents=True)
-        self._folder = folder
-        self._before = FIRST
-        self.write("begun", {"config": config.model_dump(mode="json"), "sites": list(sites)})
+        transcript = cls(folder, FIRST)
+        transcript.write("begun", {"config": config.model_dump(mode="json"), "sites": list(sites), "run": run})
+        return transcript
+
+    @classmethod
+    def resumed(cls, folder: Path, config: Config, sites: tuple[PartyId, ...], run: str, past: Past) -> Transcript:
+        """Go on after the last whole entry, and say which rounds are not asked again and what a crash left cut off.
+
+        Raises `InputError` where the folder holds no transcript of this fit.
+        """
+        cut = _cut_torn_end(folder / LINES)
+        before, whose = FIRST, None
+        for digest, what, content in _chain(folder):
+            before = digest
+            whose = content["map"]["run"] if what == "begun" else whose
+        if whose != run:
+            raise complain("holds no transcript of this fit to continue", file=str(folder))
+        transcript = cls(folder, before)
+        rounds = [{"query": record.query.hex(), "sum": sum_digest(record).hex()} for record in past.records]
+        told = {"config": config.model_dump(mode="json"), "sites": list(sites), "rounds": rounds, "cut": cut}
+        transcript.write("resumed", told)
+        return transcript
 
     def write(self, what: str, content: Any) -> None:
         """Add an entry; bytes go to files of their own."""
@@ -64,7 +90,9 @@ class Transcript:
             name = hashlib.sha256(value).hexdigest()
             path = self._folder / MESSAGES / name
             if not path.exists():
-                path.write_bytes(value)
+                draft = self._folder / DRAFT
+                draft.write_bytes(value)
+                draft.replace(path)
             return {"bytes": name}
         return plain(value, self._plain)
 
@@ -97,16 +125,16 @@ class Witnessed:
 def witnessed(
     config: Config, federation: Federation, run: str, past: Past | None, folder: str | None
 ) -> Iterator[Event]:
-    """Lead a fit and, where a folder is named, write down every message. Raises `InputError` for a resumed fit.
-
-    A fit that goes on opens nothing twice, so its transcript would begin in the middle.
-    """
+    """Lead a fit and, where a folder is named, write down every message; a resumed fit's after those it left."""
     if folder is None:
         return lead(config, federation, run, past)
-    if past is not None:
-        raise InputError("a transcript is of a whole fit: a resumed one has none")
-    transcript = Transcript(Path(folder), config, federation.sites)
-    return lead(config, Witnessed(federation, transcript), run, witness=transcript)
+    place, sites = Path(folder), federation.sites
+    transcript = (
+        Transcript.begun(place, config, sites, run)
+        if past is None
+        else Transcript.resumed(place, config, sites, run, past)
+    )
+    return lead(config, Witnessed(federation, transcript), run, past, transcript)
 
 
 def plain(value: Any, inner: Any) -> Any:
@@ -139,6 +167,12 @@ def digests(value: Any) -> Any:
 
 def read(folder: Path) -> Iterator[tuple[str, Any]]:
     """Every entry, each checked against the one before. Raises `InputError` at the first that does not hold."""
+    for _, what, content in _chain(folder):
+        yield what, content
+
+
+def _chain(folder: Path) -> Iterator[tuple[str, str, Any]]:
+    """As `read`, with the digest of every entry."""
     before, number = FIRST, 0
     try:
         with (folder / LINES).open(encoding="utf-8") as file:
@@ -148,13 +182,25 @@ def read(folder: Path) -> Iterator[tuple[str, Any]]:
                 if entry["before"] != before or canonical(entry) != text:
                     raise complain(f"entry {number} does not follow the one before it", file=str(folder / LINES))
                 before = hashlib.sha256(text.encode()).hexdigest()
-                yield entry["what"], entry["content"]
+                yield before, entry["what"], entry["content"]
     except FileNotFoundError:
         raise complain("holds no transcript", file=str(folder)) from None
     except InputError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise complain(f"entry {number} can't be read ({type(error).__name__})", file=str(folder / LINES)) from None
+
+
+def _cut_torn_end(lines: Path) -> int:
+    """Cut off an entry that a crash left unfinished; how many bytes that was."""
+    try:
+        with lines.open("r+b") as file:
+            data = file.read()
+            kept = data.rfind(b"\n") + 1
+            file.truncate(kept)
+    except OSError:
+        raise complain("holds no transcript of this fit to continue", file=str(lines.parent)) from None
+    return len(data) - kept
 
 
 def message(folder: Path, name: str) -> bytes:

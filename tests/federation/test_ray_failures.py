@@ -101,7 +101,7 @@ def table(local_ray, files):
         events, error = [], None
         began = time.monotonic()
         try:
-            events.extend(lead(settings, federation, "test"))
+            events.extend(lead(settings, federation, fitting.new_run(settings)))
         except Exception as raised:  # noqa: BLE001 - whatever ended the fit is looked at
             error = raised
         assert time.monotonic() - began < 60

@@ -9,9 +9,10 @@ import pytest
 from protocols.choice import NAMES
 from secirls import transcript as room
 from secirls.audit import audit, unlike_noise
-from secirls.config import Config
+from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.config import Config, Manifest
 from secirls.datasets import write_simulated
-from secirls.fitting import fit_config
+from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.local import LocalFederation
 from secirls.rounds import SilentSitesError
@@ -230,3 +231,138 @@ def test_a_transcript_is_never_written_over(kept, files):
 def test_there_is_none(tmp_path):
     with pytest.raises(InputError, match="holds no transcript"):
         audit(tmp_path)
+
+
+class StopError(Exception):
+    pass
+
+
+def stop_after(number):
+    def on_round(told):
+        if told.round == number:
+            raise StopError
+
+    return on_round
+
+
+def in_parts(folder, files, stops, protocol="pairwise", engine="local", between=lambda folder: None):
+    """A fit whose driver ends after some rounds, resumed after each: its result and the folder of its transcript."""
+    settings = config(protocol).model_dump(exclude_unset=True)
+    manifest = Manifest.read("test", sites=files, engine=engine, fit=settings)
+    out, kept = folder / "out", folder / "t"
+    with pytest.raises(StopError):
+        fit_manifest(manifest, out, transcript=kept, on_round=stop_after(stops[0]))
+    for number in stops[1:]:
+        between(kept)
+        with pytest.raises(StopError):
+            resume(out, on_round=stop_after(number))
+    between(kept)
+    return resume(out), kept
+
+
+@pytest.fixture(scope="session")
+def broken(tmp_path_factory, files):
+    return in_parts(tmp_path_factory.mktemp("broken"), files, (4, 7))
+
+
+def test_a_resumed_fit_goes_on_in_the_same_transcript(broken, files):
+    result, folder = broken
+    done = check_clean(folder, files, len(result.report["rounds"]))
+    assert [text.partition(" after ")[2] for text in done.breaks] == ["5 rounds", "8 rounds"]
+
+
+@pytest.mark.parametrize("protocol", ["plain", "additive", "paillier", "paillier-threshold"])
+def test_a_resumed_fit_of_every_protocol(tmp_path, files, protocol):
+    import anndata
+
+    few = {}
+    for name, path in files.items():
+        few[name] = str(tmp_path / f"{name}.h5ad")
+        anndata.read_h5ad(path)[:, :4].copy().write_h5ad(few[name])
+    result, folder = in_parts(tmp_path, few, (5,), protocol)
+    check_clean(folder, {}, len(result.report["rounds"]))
+
+
+def test_on_ray_the_next_aggregator_goes_on_with_it(tmp_path, files, local_ray):
+    """The aggregator may have finished a round that the driver never took: then that one is asked twice."""
+    result, folder = in_parts(tmp_path, files, (5,), engine="ray")
+    done = audit(folder, files)
+    assert done.findings == []
+    assert done.ended == "with a result"
+    assert done.breaks == [text for text in done.breaks if "after 6 rounds" in text] != []
+    assert 0 <= done.rounds - len(result.report["rounds"]) <= 1
+
+
+@pytest.mark.parametrize("torn", ["half a line", "a whole line without its end"])
+def test_an_entry_that_a_crash_tore_is_cut_off_and_told(tmp_path, files, torn):
+    half = b'{"before":"12' if torn == "half a line" else b'{"before":"12","content":1,"what":"sent"}'
+
+    def crash(folder):
+        with (folder / room.LINES).open("ab") as file:
+            file.write(half)
+        (folder / room.DRAFT).write_bytes(b"half a mess")
+
+    result, folder = in_parts(tmp_path, files, (6,), between=crash)
+    done = check_clean(folder, files, len(result.report["rounds"]))
+    assert done.breaks[0].endswith(f"an unfinished entry of {len(half)} bytes before it was cut off")
+
+
+def test_entries_that_the_machine_lost(tmp_path, files):
+    """The last entries of a round are lost with the machine; the round stands in the checkpoint or is asked again."""
+    for lost in (1, 3, 5):
+
+        def crash(folder, lost=lost):
+            (folder / room.LINES).write_text("\n".join(entries(folder)[:-lost]) + "\n")
+
+        def forget(folder, lost=lost):
+            crash(folder, lost)
+            (folder.parent / "out" / FOLDER / "round-00006.npz").unlink()
+
+        result, folder = in_parts(tmp_path / str(lost), files, (6,), between=forget)
+        done = audit(folder, files)
+        assert done.findings == []
+        assert done.ended == "with a result"
+        assert done.rounds == len(result.report["rounds"])
+        # The broken twin: the checkpoint says that the round was opened, and the transcript does not bear it out.
+        _, folder = in_parts(tmp_path / f"{lost} kept", files, (6,), between=crash)
+        assert any("the sum of round 6 is not that of the earlier part" in text for text in audit(folder).findings)
+
+
+def test_a_changed_sum_at_a_resume_is_found(broken, tmp_path):
+    """What a curious aggregator would do: go on from another sum than was opened."""
+    folder = shutil.copytree(broken[1], tmp_path / "copy")
+
+    def change(entry):
+        if entry["what"] == "resumed":
+            told = entry["content"]["map"]["rounds"][2]["map"]
+            told["sum"] = told["sum"][::-1]
+
+    rewrite(folder, change)
+    assert any("the sum of round 2 is not that of the earlier part" in text for text in audit(folder).findings)
+
+
+def test_a_checkpoint_that_was_changed_is_found(tmp_path, files):
+    """The last sum before the break is replaced: nothing asked so far depends on it, so only the audit can tell."""
+
+    def forge(folder):
+        checkpoint, _, past = Checkpoint.open(folder.parent / "out" / FOLDER)
+        record = past.records[-1]
+        name = next(iter(record.arrays))
+        record.arrays[name].ravel()[0] = np.nextafter(record.arrays[name].ravel()[0], np.inf)
+        checkpoint.keep(record)
+
+    _, folder = in_parts(tmp_path, files, (6,), between=forge)
+    assert any("the sum of round 6 is not that of the earlier part" in text for text in audit(folder).findings)
+
+
+@pytest.mark.parametrize("what", ["another fit's", "none", "empty"])
+def test_only_its_own_transcript_is_continued(tmp_path, files, kept, what):
+    def replace(folder):
+        shutil.rmtree(folder)
+        if what == "another fit's":
+            shutil.copytree(kept[0], folder)
+        elif what == "empty":
+            folder.mkdir()
+
+    with pytest.raises(InputError, match="holds no transcript of this fit to continue"):
+        in_parts(tmp_path, files, (5,), between=replace)
