@@ -27,7 +27,7 @@ from secirls.checkpoint import Past
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.ray_environment import private_folder
-from secirls.rounds import SPOKEN, Helper, PartyFaultError
+from secirls.rounds import SPOKEN, BlockedPartyError, Helper, PartyFaultError
 from secirls.site import Place, Site
 from secirls.transcript import witnessed
 
@@ -47,6 +47,10 @@ REACH_SECONDS = 5.0
 
 SHARED_BYTES = 100 * 1024
 """Messages above this size that go to several parties are put into the object store once."""
+
+AHEAD = 1
+"""So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
+what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
 
 OBJECT_STORE_BYTES = 400_000_000
 
@@ -78,7 +82,10 @@ _VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "rec
 
 
 class HostActor:
-    """Many simulated sites in one process, where one process each would not fit; they answer one after the other."""
+    """Many simulated sites in one process, where one process each would not fit; they answer one after the other.
+
+    One that hangs past the deadline therefore silences all, for good: they are told apart, but not saved.
+    """
 
     def __init__(self, sites: list[tuple[Any, ...]]) -> None:
         self._sites = {arguments[0]: PartyActor(Site, arguments) for arguments in sites}
@@ -118,6 +125,7 @@ class RayFederation:
         self._parties = dict(parties)
         self._sites = tuple(sorted(set(parties) - set(helper_names)))
         self._deadline = deadline
+        self._stuck: dict[Handle, PartyId] = {}
         wait_until_ready(self._parties)
 
     @property
@@ -133,7 +141,7 @@ class RayFederation:
         waiting: dict[Any, PartyId] = {
             _call(self._parties[name], verb, [_share(value, shared) for value in given]): name
             for name, given in arguments.items()
-            if name in self._parties
+            if name in self._parties and not self._behind(name)
         }
         answers: dict[PartyId, Any] = {}
         while waiting:
@@ -150,8 +158,21 @@ class RayFederation:
             except Exception as error:  # noqa: BLE001 - an answer that can't be read is nonsense, whatever it is
                 answers[name] = _fault(name, verb, error)
         for name in waiting.values():
+            party = self._parties[name]
+            # A host works through its sites in the order of the calls: the first that is late holds up the others.
+            if isinstance(party, Hosted) and self._stuck.setdefault(party.host, name) == name:
+                ray.kill(party.host)
+        late = (*waiting.values(), *(name for name in arguments if name not in answers and self._behind(name)))
+        answers |= {name: BlockedPartyError(name, verb, other) for name in late if (other := self._behind(name))}
+        for name in waiting.values():
             self.fence(name)
         return answers
+
+    def _behind(self, name: PartyId) -> PartyId | None:
+        """Who holds a hosted site up for good, if anybody does."""
+        party = self._parties.get(name)
+        first = self._stuck.get(party.host) if isinstance(party, Hosted) else None
+        return None if first == name else first
 
     def fence(self, party: PartyId) -> None:
         """Kill its process; a hosted site is only forgotten, for its host has others."""
@@ -218,7 +239,7 @@ def run_on_ray(
                 parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
-            leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=1)
+            leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
             for event in leading.remote(config, parties, run, past, transcript):
                 try:
                     yield ray.get(event)

@@ -131,6 +131,14 @@ class PartyFaultError(Exception):
         return type(self), self.given
 
 
+class BlockedPartyError(PartyFaultError):
+    """A party did not come to answer, because it waits in one process with another that gives no answer."""
+
+    def __init__(self, party: PartyId, verb: str, other: PartyId) -> None:
+        super().__init__(party, verb, other)
+        self.args = (f"{party} waited in vain for {other}, in the same process, to answer {verb!r}",)
+
+
 SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)
 """Exceptions whose text was written for others to read: a party that raises one refuses, and is not silent."""
 
@@ -341,10 +349,11 @@ class SecureRounds:
         for name in silent:
             self._federation.fence(name)
         if not self._may_shrink or not set(silent) <= set(self._cohort):
-            faults = [fault for fault in silent.values() if fault is not None]
-            raise faults[0] if faults else SilentSitesError(self._round, tuple(silent))
+            blocked = {name for name, fault in silent.items() if isinstance(fault, BlockedPartyError)}
+            faults = [fault for name, fault in silent.items() if fault is not None and name not in blocked]
+            raise faults[0] if faults else SilentSitesError(self._round, tuple(n for n in silent if n not in blocked))
         for name, fault in silent.items():
-            self._lose(name, f"gave no answer to {verb!r} in time" if fault is None else f"broke in {verb!r}")
+            self._lose(name, _how(verb, fault))
 
     def _lose(self, party: PartyId, how: str) -> None:
         self._federation.fence(party)
@@ -355,6 +364,15 @@ class SecureRounds:
         result = self._meter.measure(verb, call)
         self._ledger.add("aggregator", AGGREGATOR_ROLE, self._meter.take())
         return result
+
+
+def _how(verb: str, fault: PartyFaultError | None) -> str:
+    """What befell who is silent, as a disclosure tells it."""
+    if fault is None:
+        return f"gave no answer to {verb!r} in time"
+    if isinstance(fault, BlockedPartyError):
+        return f"waited in vain for {fault.given[2]}, in the same process, to answer {verb!r}"
+    return f"broke in {verb!r}"
 
 
 def well_formed(answer: object) -> TypeGuard[Answer]:

@@ -1,14 +1,17 @@
 """Many simulated sites in few processes: the same bits, and memory that fits a small machine."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from secirls.aggregator import lead
 from secirls.config import Config, Manifest
 from secirls.datasets import write_simulated
-from secirls.fitting import fit_config
+from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
+from secirls.rounds import SilentSitesError
 
 
 def simulated(folder, sites, genes):
@@ -16,6 +19,7 @@ def simulated(folder, sites, genes):
     return {name: str(path) for name, path in paths.items()}
 
 
+LATE = 8
 SETTINGS = {"design": "~ condition", "kernel": "numpy"}
 
 
@@ -30,6 +34,57 @@ def test_hosted_sites_give_the_same_tables(tmp_path, local_ray):
 def test_a_cluster_has_no_hosts():
     with pytest.raises(InputError, match="hosts share the processes of one machine"):
         Manifest.read("test", sites=dict.fromkeys("abc", "x"), fit={"design": "~ a"}, hosts=2, address="127.0.0.1:6379")
+
+
+@pytest.mark.parametrize("rule", ["abort", "continue"])
+def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_ray, rule):
+    """Seven sites in three processes, of which the first holds site1, site4 and site7; site4 hangs in IRLS."""
+    import ray
+
+    from secirls.on_ray import _ACTOR, HostActor, Hosted, RayFederation
+
+    files = simulated(tmp_path, 7, 30)
+    config = Config(**SETTINGS, on_dropout=rule, threshold=4, deadline=10.0)
+    dealt = [list(files)[first::3] for first in range(3)]
+    kind = ray.remote(HostActor).options(**_ACTOR)
+    hosts = [kind.remote([(name, files[name], config) for name in names]) for names in dealt]
+    parties = {name: Hosted(host, name) for host, names in zip(hosts, dealt, strict=True) for name in names}
+    ray.get(hosts[0].__ray_call__.remote(hang, "site4", LATE))
+    events, error = [], None
+    try:
+        events.extend(lead(config, RayFederation(parties, (), config.deadline), new_run(config)))
+    except SilentSitesError as raised:
+        error = raised
+    finally:
+        for host in hosts:
+            ray.kill(host)
+    if rule == "abort":
+        assert error.silent == ("site4",)
+        return
+    assert error is None
+    rounds = events[-1].rounds
+    assert [dict(told.lost) for told in rounds if told.lost] == [
+        {
+            "site1": "waited in vain for site4, in the same process, to answer 'assist'",
+            "site4": "gave no answer to 'contribute' in time",
+            "site7": "waited in vain for site4, in the same process, to answer 'contribute'",
+        }
+    ]
+    assert rounds[-1].parties == ("site2", "site3", "site5", "site6")
+
+
+def hang(host, name, call):
+    """Let a hosted site hang at a call of contribute."""
+    site = host._sites[name]._party
+    honest, calls = site.contribute, []
+
+    def hanging(*given):
+        calls.append(1)
+        if len(calls) == call:
+            threading.Event().wait(600)
+        return honest(*given)
+
+    site.contribute = hanging
 
 
 def resident():
