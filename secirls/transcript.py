@@ -8,10 +8,13 @@ What is kept is what an honest-but-curious aggregator has: keep it as the aggreg
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +29,13 @@ from secirls.input_error import InputError, complain
 from secirls.record import sum_digest
 from secirls.rounds import Federation
 
-LINES, MESSAGES, DRAFT = "transcript.jsonl", "messages", ".draft"
+LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
 FIRST = "0" * 64
 """What the first entry names as the one before."""
+
+
+HOLD_SECONDS = 60.0
+"""How long a resumed fit waits for the process that wrote the transcript before."""
 
 
 class Transcript:
@@ -41,10 +48,7 @@ class Transcript:
 
     @classmethod
     def begun(cls, folder: Path, config: Config, sites: tuple[PartyId, ...], run: str) -> Transcript:
-        """Begin. Raises `InputError` where the folder holds anything."""
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise complain("is not empty, and only a resumed fit continues its own transcript", file=str(folder))
-        (folder / MESSAGES).mkdir(parents=True)
+        """Begin in a folder that `make` made."""
         transcript = cls(folder, FIRST)
         transcript.write("begun", {"config": config.model_dump(mode="json"), "sites": list(sites), "run": run})
         return transcript
@@ -127,14 +131,17 @@ def witnessed(
 ) -> Iterator[Event]:
     """Lead a fit and, where a folder is named, write down every message; a resumed fit's after those it left."""
     if folder is None:
-        return lead(config, federation, run, past)
+        yield from lead(config, federation, run, past)
+        return
     place, sites = Path(folder), federation.sites
-    transcript = (
-        Transcript.begun(place, config, sites, run)
-        if past is None
-        else Transcript.resumed(place, config, sites, run, past)
-    )
-    return lead(config, Witnessed(federation, transcript), run, past, transcript)
+    if past is None:
+        make(place)
+    with held(place):
+        if past is None:
+            transcript = Transcript.begun(place, config, sites, run)
+        else:
+            transcript = Transcript.resumed(place, config, sites, run, past)
+        yield from lead(config, Witnessed(federation, transcript), run, past, transcript)
 
 
 def plain(value: Any, inner: Any) -> Any:
@@ -189,6 +196,33 @@ def _chain(folder: Path) -> Iterator[tuple[str, str, Any]]:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise complain(f"entry {number} can't be read ({type(error).__name__})", file=str(folder / LINES)) from None
+
+
+def make(folder: Path) -> None:
+    """A folder for a transcript. Raises `InputError` where it is there and holds anything."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise complain("is not empty, and only a resumed fit continues its own transcript", file=str(folder))
+    (folder / MESSAGES).mkdir(parents=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Let no other process write here meanwhile. Raises `InputError` where one does and does not end soon."""
+    try:
+        file = (folder / LOCK).open("wb")
+    except OSError:
+        raise complain("holds no transcript of this fit to continue", file=str(folder)) from None
+    until = time.monotonic() + HOLD_SECONDS
+    with file:
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    raise complain("is still written by another process", file=str(folder)) from None
+                time.sleep(0.1)
+        yield
 
 
 def _cut_torn_end(lines: Path) -> int:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -353,6 +356,46 @@ def test_a_checkpoint_that_was_changed_is_found(tmp_path, files):
 
     _, folder = in_parts(tmp_path, files, (6,), between=forge)
     assert any("the sum of round 6 is not that of the earlier part" in text for text in audit(folder).findings)
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from secirls import transcript
+with transcript.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_no_two_processes_write_one_transcript(tmp_path, files, monkeypatch, ends):
+    """An aggregator that outlives its driver for a moment is waited for; one that does not end is not written over."""
+    monkeypatch.setattr(room, "HOLD_SECONDS", 60.0 if ends else 0.3)
+    holders = []
+
+    def other(folder):
+        holder = subprocess.Popen(
+            [sys.executable, "-c", HOLDING, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        holders.append(holder)
+        assert holder.stdout.readline() == "held\n"
+        if ends:
+            threading.Timer(0.5, holder.stdin.close).start()
+
+    try:
+        # What this process held ends with the part before, as it does with the process of an aggregator.
+        if ends:
+            result, folder = in_parts(tmp_path, files, (5,), between=other)
+            check_clean(folder, files, len(result.report["rounds"]))
+        else:
+            with pytest.raises(InputError, match="is still written by another process"):
+                in_parts(tmp_path, files, (5,), between=other)
+    finally:
+        for holder in holders:
+            holder.stdin.close()
+            holder.wait(30)
+            holder.stdout.close()
 
 
 @pytest.mark.parametrize("what", ["another fit's", "none", "empty"])
