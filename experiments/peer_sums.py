@@ -13,8 +13,10 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias, TypeVar
@@ -32,6 +34,10 @@ T = TypeVar("T")
 FLOWER_LEVELS, FLOWER_MODULUS = 1 << 22, 1 << 32
 """Its defaults."""
 PHE_BITS: Final = 2048
+
+
+_DOORS: Final = {"flwr": "flwr.common.secure_aggregation.secaggplus_utils", "declearn": "declearn.secagg.masking"}
+"""What of a package has to be imported for its warnings to be over."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,12 @@ class Clock:
 
 
 def need(package: str) -> None:
-    """Raise `SkippedError` where a package is missing."""
+    """Import a package, whatever that warns of; raise `SkippedError` where it is missing."""
     if find_spec(package) is None:
         raise SkippedError(f"{package} is not installed: pip install -e '.[peers]'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import_module(_DOORS.get(package, package))
 
 
 def installed(package: str) -> str:
