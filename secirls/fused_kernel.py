@@ -7,7 +7,7 @@ Refuses to know: everything but arrays.
 The loops are shaped for vector units: exp and log are polynomials without branches, and whatever a
 loop writes lies in one array, because each further array costs an overlap check. Fast-math is off but for
 flags that cannot change a rounding; full fast-math may remove the additions of large constants that
-round to integers. Additions into a sum alone (`_plus`) may be reordered, by the compiler and once for all:
+round to integers. Additions into a sum alone (`plus`) may be reordered, by the compiler and once for all:
 the order depends on the number of samples and on nothing else.
 """
 
@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from secirls.design_products import add_products, plus
 from secirls.elementary import compiled, exp, log_and_inverse
 from secirls.kernels import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 from secirls.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
 from secirls.samples import Counts, Floats
 
-BLOCK = 512
+BLOCK = 1024
 """Samples whose intermediate values are held at a time."""
 SMALLEST_EXP_ETA = -708.0
 SAMPLES_PER_LEVEL = 4
 """Designs with at least so many samples per distinct row are summed by level."""
 
-_LARGEST_COUNT = float(LARGEST_PLAIN_COUNT)
 _S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
 _HALF_LOG_2PI = 0.5 * log(2.0 * pi)
 
@@ -46,25 +46,10 @@ def _terms(y: float, mu: float, log_mu: float, alpha: float, size: float) -> tup
     return mu * over_u, (y - mu) * over_u, (y + size) * softplus - y * log_mu
 
 
-@compiled(inline=True, any_order=True)
-def _plus(total: float, term: float) -> float:
-    """An addition that may be done in any order: it makes a loop's sum a vector of sums."""
-    return total + term
-
-
 @compiled(inline=True)
 def _larger(a: float, b: float) -> float:
     """The larger number; written out, because max() would order zeros and NaN."""
     return a if a > b else b  # noqa: FURB136
-
-
-@compiled(inline=True)
-def _dot(a: Floats, b: Floats) -> float:
-    """Sum of products, in an order that depends on the length alone."""
-    total = 0.0
-    for i in range(a.size):
-        total = _plus(total, a[i] * b[i])
-    return total
 
 
 @compiled()
@@ -85,7 +70,7 @@ def _general(
     """Every sample has its own design row; `columns` is X', ``(params, samples)``; `ones`: its first is all 1."""
     genes, samples = counts.shape
     params = columns.shape[0]
-    scratch = np.empty(4 * BLOCK)
+    scratch = np.empty(3 * BLOCK)
     for gene in range(genes):
         alpha = alphas[gene]
         size = 1.0 / alpha
@@ -96,39 +81,41 @@ def _general(
             stop = min(start + BLOCK, samples)
             width = stop - start
             y, log_s_here = counts[gene][start:stop], log_s[start:stop]
-            eta, weight = scratch[:width], scratch[BLOCK : BLOCK + width]
-            moment, product = scratch[2 * BLOCK : 2 * BLOCK + width], scratch[3 * BLOCK : 3 * BLOCK + width]
-            eta[:] = beta[gene, 0] if ones else 0.0
-            for j in range(ones, params):
-                column, b = columns[j][start:stop], beta[gene, j]
-                for i in range(width):
-                    eta[i] += b * column[i]
+            z, weight, moment = scratch[:width], scratch[BLOCK:][:width], scratch[2 * BLOCK :][:width]
+            z[:] = beta[gene, 0] if ones else 0.0
+            for j in range(ones, params, 2):
+                a, to_a = columns[j][start:stop], beta[gene, j]
+                if j + 1 == params:
+                    for i in range(width):
+                        z[i] += to_a * a[i]
+                else:
+                    b, to_b = columns[j + 1][start:stop], beta[gene, j + 1]
+                    for i in range(width):
+                        z[i] += to_a * a[i] + to_b * b[i]
             for i in range(width):
-                s, count, low = log_s_here[i], float(y[i]), log_min_mu - log_s_here[i]
-                z = _larger(eta[i], low)
-                log_mu = z + s
-                mu = exp(-_larger(-log_mu, -LARGEST_LOG_MU))
-                w, pull, term = _terms(count, mu, log_mu, alpha, size)
-                free = pull if eta[i] > low else 0.0
-                beyond = _plus(beyond, 1.0 if count > _LARGEST_COUNT or abs(eta[i]) > LARGEST_PLAIN_ETA else 0.0)
-                total = _plus(total, term)
-                m = free if score else w * z + pull
-                weight_sum = _plus(weight_sum, w)
-                moment_sum = _plus(moment_sum, m)
+                beyond = plus(beyond, 1.0 if y[i] > LARGEST_PLAIN_COUNT else 0.0)
+            for i in range(width):
+                eta, s = z[i], log_s_here[i]
+                beyond = plus(beyond, 1.0 if abs(eta) > LARGEST_PLAIN_ETA else 0.0)
+                z[i] = _larger(eta, log_min_mu - s)
+                weight[i] = exp(-_larger(-(z[i] + s), -LARGEST_LOG_MU))  # mu, until the weight takes its place
+            for i in range(width):
+                w, pull, term = _terms(float(y[i]), weight[i], z[i] + log_s_here[i], alpha, size)
+                total = plus(total, term)
+                weight_sum = plus(weight_sum, w)
                 weight[i] = w
-                moment[i] = m
-            if ones:
-                for k in range(1, params):
-                    xtwx[gene, k] += _dot(weight, columns[k][start:stop])
-            entry = params if ones else 0
-            for j in range(ones, params):
-                column = columns[j][start:stop]
-                right[gene, j] += _dot(moment, column)
+                moment[i] = pull
+            if score:
                 for i in range(width):
-                    product[i] = weight[i] * column[i]
-                for k in range(j, params):
-                    xtwx[gene, entry] += _dot(product, columns[k][start:stop])
-                    entry += 1
+                    free = moment[i] if z[i] > log_min_mu - log_s_here[i] else 0.0
+                    moment_sum = plus(moment_sum, free)
+                    moment[i] = free
+            else:
+                for i in range(width):
+                    m = weight[i] * z[i] + moment[i]
+                    moment_sum = plus(moment_sum, m)
+                    moment[i] = m
+            add_products(weight, moment, columns, ones, start, xtwx[gene], right[gene])
         if ones:
             xtwx[gene, 0] = weight_sum
             right[gene, 0] = moment_sum
@@ -188,10 +175,10 @@ def _by_level(
                 mu = s_here[i] * exp_eta if eta > low else min_mu
                 w, pull, term = _terms(count, mu, z + log_s_here[i], alpha, size)
                 free = pull if eta > low else 0.0
-                beyond = _plus(beyond, 1.0 if count > _LARGEST_COUNT else 0.0)
-                total = _plus(total, term)
-                weight = _plus(weight, w)
-                moment = _plus(moment, free if score else w * z + pull)
+                beyond = plus(beyond, 1.0 if count > LARGEST_PLAIN_COUNT else 0.0)
+                total = plus(total, term)
+                weight = plus(weight, w)
+                moment = plus(moment, free if score else w * z + pull)
             entry = 0
             for j in range(params):
                 right[gene, j] += moment * rows[level, j]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secirls import elementary, kernels, likelihood
+from secirls.fused_kernel import BLOCK
 from secirls.kernels import Choice, summands
 from secirls.samples import Samples
 from secirls.simulate import rows, simulate
@@ -147,6 +148,28 @@ def test_threads_and_blocks_do_not_change_a_bit(simulation, choice, jobs, monkey
     monkeypatch.setattr(kernels, "_CALL_VALUES", 37 * 7)
     assert same(summands(samples, beta, 0.5, choice=choice), whole)
     assert same(summands(samples, beta, 0.5, choice=replace(choice, n_jobs=jobs)), whole)
+
+
+@pytest.mark.parametrize("ones", [True, False])
+@pytest.mark.parametrize("p", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("n", [3, 67, BLOCK + 5])
+def test_every_pair_of_columns_is_summed(n, p, ones):
+    rng = np.random.default_rng(p)
+    X = rng.normal(size=(n, p))
+    if ones:
+        X[:, 0] = 1.0
+    samples = Samples(X, rng.poisson(9.0, (n, 4)).astype(np.int32), np.exp(0.3 * rng.normal(size=n)), np.full(4, 0.2))
+    beta = 0.3 * rng.normal(size=(4, p))
+    mu = np.maximum(samples.size_factors[:, None] * np.exp(X @ beta.T), 0.5)
+    w = mu / (1.0 + 0.2 * mu)
+    z = np.log(mu / samples.size_factors[:, None]) + (samples.counts - mu) / mu
+    for choice in (FUSED, PLAIN):
+        sums = summands(samples, beta, 0.5, choice=choice)
+        for gene in range(4):
+            scale_xx, scale_xz = scales(samples, beta, gene, 0.5)
+            xtwx = (X.T * w[:, gene]) @ X
+            assert np.max(np.abs(sums.xtwx[gene] - xtwx[np.triu_indices(p)]) / scale_xx) < 1e-14
+            assert np.max(np.abs(sums.right[gene] - X.T @ (w[:, gene] * z[:, gene])) / scale_xz) < 1e-14
 
 
 def test_one_product_over_the_whole_block_would_be_caught():
