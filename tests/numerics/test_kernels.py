@@ -172,8 +172,20 @@ def test_every_pair_of_columns_is_summed(n, p, ones):
             assert np.max(np.abs(sums.right[gene] - X.T @ (w[:, gene] * z[:, gene])) / scale_xz) < 1e-14
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_product_of_tiles_gives_each_row_its_own_bits(alike, monkeypatch):
+    """Whether tiles are used, or rows by themselves as where a library treats a tile's rows differently."""
+    monkeypatch.setattr(kernels, "_rows_are_alike", lambda _inner, _outer: alike)
+    rng = np.random.default_rng(0)
+    W, X = rng.normal(size=(50, 301)), rng.normal(size=(301, 15))
+    whole = kernels._per_gene_product(W, X)
+    np.testing.assert_allclose(whole, W @ X, rtol=1e-12, atol=1e-12)
+    for genes in (slice(0, 1), slice(3, 20), slice(7, 50), np.arange(50)[::-1]):
+        np.testing.assert_array_equal(kernels._per_gene_product(W[genes], X), whole[genes])
+
+
 def test_one_product_over_the_whole_block_would_be_caught():
-    """Why the reference kernel multiplies gene by gene: a product's bits may depend on its shape."""
+    """Why the reference kernel multiplies tiles of one shape: a product's bits may depend on its shape."""
     rng = np.random.default_rng(0)
     W, X = rng.normal(size=(257, 301)), rng.normal(size=(301, 5))
     whole = W @ X
