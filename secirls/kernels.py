@@ -9,13 +9,13 @@ Refuses to know: queries, rounds, who asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from joblib import Parallel, delayed
 
 from secirls import likelihood
 from secirls.likelihood import LARGEST_LOG_MU, SMALLEST_LOG_MU
@@ -257,7 +257,9 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for block in blocks:
             run(block)
     else:
-        Parallel(n_jobs=n_jobs, backend="threading")(delayed(run)(block) for block in blocks)
+        with ThreadPoolExecutor(n_jobs) as pool:  # joblib looks for results every 10 ms, a quarter of a round
+            for _ in pool.map(run, blocks):
+                pass
     return sums, extreme
 
 
