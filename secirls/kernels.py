@@ -94,12 +94,12 @@ def using(kernel: KernelName = "fused", n_jobs: int = 1) -> Iterator[None]:
 def warm_up() -> None:
     """Compile the fused kernels, or load them from the cache: seconds the first time on a machine, then instant."""
     samples = Samples(
-        design=np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 0.5]]),
+        design=np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0], [1.0, 3.0]]),
         counts=np.array([[1], [2], [3], [4]], dtype=np.int32),
         size_factors=np.ones(4),
         dispersions=np.ones(1),
     )
-    for rows in (samples, replace(samples, design=samples.design.round())):
+    for rows in (samples, replace(samples, design=np.ones((4, 2)))):  # all rows distinct, and one for all
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
 

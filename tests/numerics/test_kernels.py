@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -271,6 +273,27 @@ def test_coefficients_of_the_polynomials_are_chebyshev():
     for fitted, name in ((e, "_E"), (c, "_L")):
         used = [getattr(elementary, f"{name}{n}") for n in range(len(fitted))]
         np.testing.assert_allclose(used, [float(v) for v in fitted[::-1]], rtol=1e-15)
+
+
+def test_warming_up_leaves_nothing_to_compile():
+    """In a process of its own, because a kernel that any test before has used is compiled."""
+    program = """
+from secirls import fused_kernel, kernels
+from secirls.simulate import simulate
+
+def compiled():
+    every = (fused_kernel._general, fused_kernel._by_level, fused_kernel._constants)
+    return [len(kernel.signatures) for kernel in every]
+
+assert compiled() == [0, 0, 0]
+kernels.warm_up()
+assert compiled() == [1, 1, 1], compiled()
+for made in (simulate(5, 40), simulate(5, 40, effects=3, continuous=True)):
+    kernels.summands(made.samples, made.beta, 0.5)
+    kernels.summands(made.samples, made.beta, 0.5, right="score")
+assert compiled() == [1, 1, 1], compiled()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_choice_is_explicit():
