@@ -52,6 +52,61 @@ def _larger(a: float, b: float) -> float:
     return a if a > b else b  # noqa: FURB136
 
 
+@compiled(inline=True)
+def _weigh(
+    y: Counts,
+    log_s: Floats,
+    z: Floats,
+    weight: Floats,
+    moment: Floats,
+    alpha: float,
+    size: float,
+    log_min_mu: float,
+    score: bool,
+) -> tuple[float, float, float]:
+    """Turn means, given in `weight`, into weights, and fill `moment`, what the right-hand side sums.
+
+    Returns the sums of moving likelihoods, of weights and of moments.
+    """
+    total, weights, moments = 0.0, 0.0, 0.0
+    for i in range(z.size):
+        w, pull, term = _terms(float(y[i]), weight[i], z[i] + log_s[i], alpha, size)
+        total = plus(total, term)
+        weights = plus(weights, w)
+        weight[i] = w
+        moment[i] = pull
+    if score:
+        for i in range(z.size):
+            m = moment[i] if z[i] > log_min_mu - log_s[i] else 0.0
+            moments = plus(moments, m)
+            moment[i] = m
+    else:
+        for i in range(z.size):
+            m = weight[i] * z[i] + moment[i]
+            moments = plus(moments, m)
+            moment[i] = m
+    return total, weights, moments
+
+
+@compiled(inline=True)
+def _too_large(y: Counts) -> float:
+    """How many counts are too large for the plain likelihood."""
+    found = 0.0
+    for i in range(y.size):
+        found = plus(found, 1.0 if y[i] > LARGEST_PLAIN_COUNT else 0.0)
+    return found
+
+
+@compiled(inline=True)
+def _both_sums(a: Floats, b: Floats) -> tuple[float, float]:
+    """The sums of two arrays of one length, in an order that depends on that length alone."""
+    of_a, of_b = 0.0, 0.0
+    for i in range(a.size):
+        of_a = plus(of_a, a[i])
+        of_b = plus(of_b, b[i])
+    return of_a, of_b
+
+
 @compiled()
 def _general(
     counts: Counts,
@@ -92,29 +147,16 @@ def _general(
                     b, to_b = columns[j + 1][start:stop], beta[gene, j + 1]
                     for i in range(width):
                         z[i] += to_a * a[i] + to_b * b[i]
-            for i in range(width):
-                beyond = plus(beyond, 1.0 if y[i] > LARGEST_PLAIN_COUNT else 0.0)
+            beyond += _too_large(y)
             for i in range(width):
                 eta, s = z[i], log_s_here[i]
                 beyond = plus(beyond, 1.0 if abs(eta) > LARGEST_PLAIN_ETA else 0.0)
                 z[i] = _larger(eta, log_min_mu - s)
                 weight[i] = exp(-_larger(-(z[i] + s), -LARGEST_LOG_MU))  # mu, until the weight takes its place
-            for i in range(width):
-                w, pull, term = _terms(float(y[i]), weight[i], z[i] + log_s_here[i], alpha, size)
-                total = plus(total, term)
-                weight_sum = plus(weight_sum, w)
-                weight[i] = w
-                moment[i] = pull
-            if score:
-                for i in range(width):
-                    free = moment[i] if z[i] > log_min_mu - log_s_here[i] else 0.0
-                    moment_sum = plus(moment_sum, free)
-                    moment[i] = free
-            else:
-                for i in range(width):
-                    m = weight[i] * z[i] + moment[i]
-                    moment_sum = plus(moment_sum, m)
-                    moment[i] = m
+            part, weights, moments = _weigh(y, log_s_here, z, weight, moment, alpha, size, log_min_mu, score)
+            total += part
+            weight_sum += weights
+            moment_sum += moments
             add_products(weight, moment, columns, ones, start, xtwx[gene], right[gene])
         if ones:
             xtwx[gene, 0] = weight_sum
@@ -148,6 +190,8 @@ def _by_level(
     """
     genes, samples = counts.shape
     levels, params = rows.shape
+    scratch = np.empty(3 * samples)
+    z, weight, moment = scratch[:samples], scratch[samples:][:samples], scratch[2 * samples :]
     sorted_counts = np.empty(samples if order.size else 0, dtype=np.int32)
     for gene in range(genes):
         y = counts[gene]
@@ -159,7 +203,7 @@ def _by_level(
         size = 1.0 / alpha
         xtwx[gene, :] = 0.0
         right[gene, :] = 0.0
-        total, beyond = 0.0, 0.0
+        beyond = _too_large(y)
         for level in range(levels):
             first, last = starts[level], starts[level + 1]
             eta = 0.0
@@ -167,25 +211,20 @@ def _by_level(
                 eta += beta[gene, j] * rows[level, j]
             beyond += abs(eta) > LARGEST_PLAIN_ETA
             exp_eta = exp(min(max(eta, SMALLEST_EXP_ETA), LARGEST_LOG_MU))
-            y_here, s_here, log_s_here = y[first:last], s[first:last], log_s[first:last]
-            weight, moment = 0.0, 0.0
+            z_here, mu, s_here, log_s_here = z[first:last], weight[first:last], s[first:last], log_s[first:last]
             for i in range(last - first):
-                count, low = float(y_here[i]), log_min_mu - log_s_here[i]
-                z = _larger(eta, low)
-                mu = s_here[i] * exp_eta if eta > low else min_mu
-                w, pull, term = _terms(count, mu, z + log_s_here[i], alpha, size)
-                free = pull if eta > low else 0.0
-                beyond = plus(beyond, 1.0 if count > LARGEST_PLAIN_COUNT else 0.0)
-                total = plus(total, term)
-                weight = plus(weight, w)
-                moment = plus(moment, free if score else w * z + pull)
+                z_here[i] = _larger(eta, log_min_mu - log_s_here[i])
+                mu[i] = s_here[i] * exp_eta if eta > log_min_mu - log_s_here[i] else min_mu
+        nll[gene] = _weigh(y, log_s, z, weight, moment, alpha, size, log_min_mu, score)[0]
+        for level in range(levels):
+            here = slice(starts[level], starts[level + 1])
+            w, m = _both_sums(weight[here], moment[here])
             entry = 0
             for j in range(params):
-                right[gene, j] += moment * rows[level, j]
+                right[gene, j] += m * rows[level, j]
                 for k in range(j, params):
-                    xtwx[gene, entry] += weight * (rows[level, j] * rows[level, k])
+                    xtwx[gene, entry] += w * (rows[level, j] * rows[level, k])
                     entry += 1
-        nll[gene] = total
         extreme[gene] = beyond > 0.0
 
 
