@@ -19,7 +19,15 @@ DOORS = {
     "rich": {"secirls/console.py"},
     "matplotlib": {"secirls/plots.py"},
 }
-STATISTICS = {"irls", "quasi_newton", "likelihood", "kernels", "fused_kernel", "design_products", "elementary"} | {
+STATISTICS = {
+    "irls",
+    "catch",
+    "quasi_newton",
+    "likelihood",
+    "kernels",
+    "fused_kernel",
+    "design_products",
+    "elementary",
     "wald",
     "solve",
     "status",
