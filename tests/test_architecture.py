@@ -26,6 +26,7 @@ STATISTICS = {
     "likelihood",
     "kernels",
     "fused_kernel",
+    "design_products",
     "elementary",
     "wald",
     "solve",
