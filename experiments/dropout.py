@@ -27,9 +27,11 @@ from protocols.settings import Settings
 from secirls.aggregator import Outcome, lead
 from secirls.config import Config
 from secirls.irls import State
+from secirls.local import LocalFederation
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 from secirls.query import query_from_bytes
-from secirls.rounds import Helper, LocalFederation, Progress, Record, SilentSitesError
+from secirls.record import Progress, Record
+from secirls.rounds import Helper, SilentSitesError
 from secirls.site import Site
 from secirls.status import Status
 from secirls.wald import covariance
