@@ -74,7 +74,7 @@ class PartyActor:
             raise PartyFaultError(self._party.name, verb, type(error).__name__) from None
 
 
-_VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "recall", "assist"})
+_VERBS = frozenset({"survey", "key", "join", "prepare", "hello", "meet", "contribute", "recall", "assist"})
 
 
 class HostActor:

@@ -17,7 +17,17 @@ from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector, make_party
 from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Collector, Context, Party, PartyId, PeerError, Pending, SecureSumError, sha256
+from protocols.secure_sum import (
+    Collector,
+    Context,
+    Party,
+    PartyId,
+    PeerError,
+    Pending,
+    Searching,
+    SecureSumError,
+    sha256,
+)
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
 from secirls.config import Config
@@ -30,6 +40,10 @@ from secirls.site import Answer, Site
 T = TypeVar("T")
 
 AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
+
+SEARCHED_SECONDS = 1.0
+"""So long a helper searches for a key before it says how far it is."""
+TRIES_AT_ONCE = 50
 
 ANNOUNCED_VALUES = 2_000
 """Legs of sums with helpers (large powers) are announced from this many values on."""
@@ -77,17 +91,29 @@ class Helper(Secret):
         self._identity = Identity.fresh(secrets.token_bytes)
         self._meter = Meter()
         self._party: Party | None = None
+        self._tried = 0
 
     def key(self) -> bytes:
         """Its public signing key."""
         return self._identity.public
 
     def join(self, roster: Mapping[PartyId, bytes]) -> None:
-        """Take the roster and make its keys."""
+        """Take the roster and make a key, where that takes no search."""
         config = self._config
         self._party = make_party(
             config.protocol, self.name, self._identity, Roster(roster), config.settings(), n_jobs=config.threads
         )
+
+    def prepare(self) -> tuple[int, int] | None:
+        """Search for a key for about a second: tries so far and how many are usual, or None once there is one."""
+        party, until = self._joined(), time.monotonic() + SEARCHED_SECONDS
+        if not isinstance(party, Searching):
+            return None
+        while tried := party.search(TRIES_AT_ONCE):
+            self._tried += tried
+            if time.monotonic() >= until:
+                return self._tried, party.usual_tries
+        return None
 
     def hello(self, batch: int) -> Answer:
         """Its public keys."""
@@ -102,11 +128,14 @@ class Helper(Secret):
         return self._answer("assist", lambda party: party.assist(request, context), len(request))
 
     def _answer(self, verb: str, call: Callable[[Party], bytes], down: int) -> Answer:
-        party = self._party
-        if party is None:
-            raise RuntimeError(f"{self.name} has not joined a session")
+        party = self._joined()
         message = self._meter.measure(verb, lambda: call(party), down=down)
         return Answer(message, self._meter.take())
+
+    def _joined(self) -> Party:
+        if self._party is None:
+            raise RuntimeError(f"{self.name} has not joined a session")
+        return self._party
 
 
 class LocalFederation:

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from protocols.primitives.big_numbers import from_buffer, number, power, powers, to_buffer
 from protocols.primitives.keys import Entropy, Secret, parts
 from protocols.primitives.paillier_keys import SPARE_BYTES, PrivateKey, PublicKey
-from protocols.primitives.safe_primes import OnTrial, draw_safe_prime
+from protocols.primitives.safe_primes import search_safe_prime
 
 CHALLENGE_BYTES = 16
 """A false proof passes with a chance of 2^-128."""
@@ -167,12 +167,24 @@ class KeyShare(Secret):
         return partials, proof
 
 
-def make_safe_key(bits: int, entropy: Entropy, on_trial: OnTrial | None = None) -> PrivateKey:
+def make_safe_key(bits: int, entropy: Entropy) -> PrivateKey:
     """A fresh key from two safe primes: seconds at 2048 bits, up to a minute at 3072."""
+    return next(found for found in search_safe_key(bits, entropy) if found is not None)
+
+
+def search_safe_key(bits: int, entropy: Entropy) -> Iterator[PrivateKey | None]:
+    """The same in steps: None for every candidate that was tested, the key last."""
     while True:
-        p, q = (draw_safe_prime(bits // 2, entropy, on_trial) for _ in "pq")
+        primes: list[int] = []
+        while len(primes) < 2:
+            for found in search_safe_prime(bits // 2, entropy):
+                if found is not None:
+                    primes.append(found)
+                yield None
+        p, q = primes
         if abs(p - q) >> (bits // 2 - 100 if bits >= 2048 else bits // 4):
-            return PrivateKey(p, q)
+            yield PrivateKey(p, q)
+            return
 
 
 def deal(private: PrivateKey, threshold: int, holders: int, entropy: Entropy) -> tuple[ThresholdKey, tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """Threshold Paillier: any enough sites open, fewer refuse, and a false partial decryption is its sender's."""
 
+import gc
 import itertools
 
 import numpy as np
@@ -10,9 +11,17 @@ from protocols.paillier_threshold import KeyDealer, ThresholdCollector, Threshol
 from protocols.primitives import big_numbers, ring, threshold_keys
 from protocols.primitives.keys import Identity, parts
 from protocols.primitives.paillier_keys import PrivateKey, make_key
-from protocols.primitives.safe_primes import draw_safe_prime
+from protocols.primitives.safe_primes import draw_safe_prime, search_safe_prime, usual_tries
 from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal
-from protocols.secure_sum import AGGREGATOR, KEY_DEALER, DropoutError, MisuseError, PeerError, SecureSumError
+from protocols.secure_sum import (
+    AGGREGATOR,
+    KEY_DEALER,
+    DropoutError,
+    MisuseError,
+    PeerError,
+    Searching,
+    SecureSumError,
+)
 from protocols.session import Roster
 from protocols.settings import Settings
 
@@ -68,11 +77,45 @@ def test_a_safe_prime_is_one():
         assert all(pow(base, p - 1, p) == 1 == pow(base, (p - 1) // 2 - 1, (p - 1) // 2) for base in (2, 3, 5, 7))
 
 
-def test_making_a_key_tells_how_far_it_is():
-    told = []
-    draw_safe_prime(512, run.tape("progress")("p"), told.append)
-    assert told == [100 * number for number in range(1, len(told) + 1)]
-    assert told
+def dealer(**options):
+    identities = {name: Identity(bytes([at]) * 32) for at, name in enumerate((*SITES, KEY_DEALER), 1)}
+    roster = Roster({name: identity.public for name, identity in identities.items()})
+    return KeyDealer(KEY_DEALER, identities[KEY_DEALER], roster, SETTINGS, run.tape("dealer")("x"), **options)
+
+
+def test_the_search_for_a_key_goes_in_steps_that_change_nothing():
+    at_once, in_steps = dealer(), dealer()
+    assert isinstance(in_steps, Searching)
+    expected = at_once.hello()
+    tried = []
+    while more := in_steps.search(7):
+        assert more <= 7
+        tried.append(more)
+    assert set(tried[:-1]) == {7}
+    assert len(tried) > 1
+    assert in_steps.search(7) == 0
+    assert in_steps.hello() == expected
+    given = dealer(private=PRIVATE)
+    assert given.search(100) == 1
+    assert given.search(100) == 0
+
+
+def test_the_usual_number_of_tries_is_about_what_it_takes():
+    entropy = run.tape("usual")("p")
+    taken = [sum(1 for _ in search_safe_prime(256, entropy)) for _ in range(40)]
+    # The number is geometric, so forty of them average within half of the mean but for one case in a thousand;
+    # the tape is always the same.
+    assert 0.5 * usual_tries(256) < np.mean(taken) < 1.5 * usual_tries(256)
+    assert max(taken) > 2 * usual_tries(256), "a lottery"
+    assert dealer().usual_tries == 2 * usual_tries(256)
+
+
+def test_the_dealer_forgets_the_key_as_soon_as_it_is_in_shares():
+    party = dealer(private=PRIVATE)
+    assert PRIVATE in gc.get_referents(*gc.get_referents(party._tries))
+    party.search(1)
+    assert party._shares is not None
+    assert not any(PRIVATE in gc.get_referents(held) for held in (vars(party), *vars(party).values()))
 
 
 def test_any_three_of_four_open_what_phe_encrypted_and_two_do_not():
@@ -274,6 +317,8 @@ def test_a_box_for_another_site_or_altered_does_not_open(test_settings):
 def test_the_dealer_is_gone_after_the_meeting_and_holds_nothing():
     table = run.sit_down("paillier-threshold", SITES, SETTINGS)
     dealer = table.parties[KEY_DEALER]
+    while dealer.search(100):
+        pass
     kept = set(dealer._shares)
     run.meet(table)
     assert dealer._shares is None
