@@ -265,7 +265,8 @@ class ThresholdCollector:
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:
         """Check every partial decryption, combine a threshold of them, unpack.
 
-        Raises `PeerError` naming who sent a false one; the sum can then be opened without that reply.
+        Raises `PeerError` naming who sent a false one; the sum can then be opened without that reply. Where all
+        are true and open nothing, it names the key-dealer.
         """
         hidden, shared = pending.hidden, self._met()
         if not isinstance(hidden, _Multiplied):
@@ -281,7 +282,11 @@ class ThresholdCollector:
         if len(partials) < threshold:
             raise DropoutError(silent(pending.parties, replies), len(partials), threshold)
         enough = {holder: partials[holder] for holder in sorted(partials)[:threshold]}
-        plaintexts = shared.combine(hidden.ciphertexts, enough, self.n_jobs)
+        try:
+            plaintexts = shared.combine(hidden.ciphertexts, enough, self.n_jobs)
+        except FalsePartialError:
+            # Every one of them was proved to be what its sender's share gives: so the shares themselves are wrong.
+            raise PeerError(KEY_DEALER, "dealt shares that do not open the sum together") from None
         return Total(hidden.packing.unpack(plaintexts, len(pending.parties)), pending.parties)
 
     def _partials(

@@ -7,8 +7,10 @@ Paillier's own inversion (1999, section 5) finds the randomness r of ``c = (1 + 
 ``(c mod n)^(1/n) mod n``, which is an RSA power with public exponent n. It is shared here as V. Shoup does in
 Practical threshold signatures (EUROCRYPT 2000): over safe primes ``p = 2 p' + 1``, ``q = 2 q' + 1``, the
 exponent ``d = 1/n mod p' q'`` is the constant of a random polynomial modulo ``p' q'``, and holder i raises
-to ``2 D f(i)``, with ``D = (number of holders)!`` so that Lagrange's weights become whole numbers. The
-combination is ``w = r^(4 D^2)``, and ``c^(4 D^2) w^-n = (1 + n)^(4 D^2 m)``.
+to ``2 D f(i)``, with ``D = (number of holders)!`` so that any holder's partial follows in whole powers from those of
+any others: what somebody with fewer shares sees can then be made without the rest. With E the least number that makes
+Lagrange's weights of the combined holders whole, the combination is ``w = r^(4 D E)``, and
+``c^(4 D E) w^-n = (1 + n)^(4 D E m)``.
 
 Against I. Damgard and M. Jurik (PKC 2001, section 4.1), who share an exponent modulo ``n p' q'`` and work modulo
 ``n^2``, exponents and modulus have half the length: a holder's power costs an eighth. Whoever
@@ -21,6 +23,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from protocols.primitives.big_numbers import from_buffer, number, power, powers, to_buffer
@@ -53,7 +56,7 @@ class ThresholdKey:
 
     @cached_property
     def factorial(self) -> int:
-        """D: makes Lagrange's weights whole numbers."""
+        """D: makes Lagrange's weights of any holders, at any other, whole numbers."""
         return math.factorial(len(self.checks))
 
     @property
@@ -106,9 +109,10 @@ class ThresholdKey:
         powers by n have one root only.
         """
         n, square = self.public.n, self.public.n_squared
-        scale = 4 * self.factorial**2
+        weights, denominator = _weights(tuple(partials))
+        scale = 4 * self.factorial * denominator
         shared = [number(1)] * len(ciphertexts)
-        for holder, weight in _weights(tuple(partials), self.factorial).items():
+        for holder, weight in weights.items():
             lifted = powers(partials[holder], 2 * weight, n, n_jobs)
             shared = [value * other % n for value, other in zip(shared, lifted, strict=True)]
         nude = [
@@ -223,13 +227,17 @@ def _refuse_strange(public: PublicKey, residues: Sequence[int]) -> None:
         raise ValueError("a number shares a factor with the modulus")
 
 
-def _weights(holders: tuple[int, ...], factorial: int) -> dict[int, int]:
-    """``D`` times Lagrange's weight at 0 of every holder: whole numbers."""
-    weights = {}
-    for holder in holders:
-        others = [other for other in holders if other != holder]
-        weights[holder] = factorial * math.prod(others) // math.prod(other - holder for other in others)
-    return weights
+def _weights(holders: tuple[int, ...]) -> tuple[dict[int, int], int]:
+    """Lagrange's weight at 0 of every holder over their least common denominator, and that denominator.
+
+    Of holders 1 .. t the weights are binomial coefficients, and the denominator is 1.
+    """
+    exact = {
+        holder: math.prod((Fraction(other, other - holder) for other in holders if other != holder), start=Fraction(1))
+        for holder in holders
+    }
+    denominator = math.lcm(*(weight.denominator for weight in exact.values()))
+    return {holder: int(weight * denominator) for holder, weight in exact.items()}, denominator
 
 
 def _product_of_powers(bases: Sequence[int], exponents: bytes, modulus: int) -> int:

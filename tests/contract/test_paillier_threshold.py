@@ -2,11 +2,13 @@
 
 import gc
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from protocols import run
+from protocols import paillier_threshold, run
+from protocols.paillier_messages import MOST_SHARES
 from protocols.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
 from protocols.primitives import big_numbers, ring, threshold_keys
 from protocols.primitives.keys import Identity, parts
@@ -206,6 +208,58 @@ def test_products_of_powers_are_what_they_say(count):
     for at, base in enumerate(bases):
         expected = expected * pow(base, int.from_bytes(exponents[16 * at : 16 * at + 16], "big"), P) % P
     assert threshold_keys._product_of_powers(bases, exponents, P) == expected
+
+
+@pytest.mark.parametrize("holders", [1, 3, 4, 9, 100])
+def test_weights_are_lagranges_over_their_least_common_denominator(holders):
+    for threshold in range(1, min(holders, 5) + 1):
+        for chosen in itertools.islice(itertools.combinations(range(1, holders + 1), threshold), 0, 200, 3):
+            weights, denominator = threshold_keys._weights(chosen)
+            secret, *rest = [7 + 3 * k for k in range(threshold)]
+            values = {x: secret + sum(c * x**k for k, c in enumerate(rest, 1)) for x in chosen}
+            assert sum(weights[x] * values[x] for x in chosen) == denominator * secret
+            assert math.gcd(denominator, *weights.values()) == 1
+    assert threshold_keys._weights(tuple(range(1, holders + 1))) == (
+        {x: (-1) ** (x - 1) * math.comb(holders, x) for x in range(1, holders + 1)},
+        1,
+    )
+
+
+def test_a_hundred_holders_open_and_any_of_them_can():
+    """The factorial and the denominators at their largest."""
+    key, shares = deal(PRIVATE, 67, MOST_SHARES, run.tape("many")("dealer"))
+    ciphertexts = encrypted([3, 2**400])
+    for chosen in (range(1, 68), range(34, 101), [*range(1, 100, 2), *range(68, 101, 2)]):
+        partials = {at: KeyShare(key, at, shares[at - 1]).open(ciphertexts, b"")[0] for at in list(chosen)[:67]}
+        assert len(partials) == 67
+        assert key.combine(ciphertexts, partials) == [3, 2**400]
+        del partials[next(iter(partials))]
+        with pytest.raises(FalsePartialError):
+            key.combine(ciphertexts, partials)
+
+
+def test_more_than_a_hundred_sites_are_refused_with_the_reason():
+    names = [f"site-{number}" for number in range(MOST_SHARES + 1)]
+    roster = Roster({name: bytes([at, 0] * 16) for at, name in enumerate([*names, KEY_DEALER])})
+    with pytest.raises(MisuseError, match="at most 100 sites, and here are 101"):
+        ThresholdCollector(roster, SETTINGS)
+    fewer = Roster({name: key for name, key in roster.keys.items() if name != names[0]})
+    assert ThresholdCollector(fewer, SETTINGS)
+
+
+def test_shares_that_fit_their_checks_and_not_each_other_are_the_dealers(monkeypatch):
+    """A dealer that deals points of no common polynomial: every partial is proved, and the sum opens to nobody."""
+
+    def crooked(private, threshold, holders, entropy):
+        key, shares = deal(private, threshold, holders, entropy)
+        wrong = (shares[0] + 2, *shares[1:])
+        checks = tuple(pow(int(key.base), int(share), int(key.public.n)) for share in wrong)
+        return ThresholdKey(key.public, key.base, checks), wrong
+
+    monkeypatch.setattr(paillier_threshold, "deal", crooked)
+    with pytest.raises(PeerError, match="shares that do not open") as caught:
+        run.secure_sum("paillier-threshold", vectors(), SETTINGS)
+    assert caught.value.sender == KEY_DEALER
 
 
 def test_a_key_that_needs_no_safe_primes_can_not_be_shared():
