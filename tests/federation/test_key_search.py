@@ -5,9 +5,10 @@ import re
 import pytest
 
 import secirls
-from secirls import rounds
+from secirls import helper
 from secirls.datasets import write_simulated
-from secirls.rounds import Helper, PartyFaultError
+from secirls.helper import Helper
+from secirls.rounds import PartyFaultError
 
 TOLD = re.compile(r"the key-dealer makes a key of 512 bits: ([\d,]+) candidates tried, ([\d,]+) are usual")
 
@@ -15,8 +16,8 @@ TOLD = re.compile(r"the key-dealer makes a key of 512 bits: ([\d,]+) candidates 
 @pytest.fixture
 def patient(monkeypatch):
     """A helper that says after every single candidate how far it is."""
-    monkeypatch.setattr(rounds, "SEARCHED_SECONDS", 0.0)
-    monkeypatch.setattr(rounds, "TRIES_AT_ONCE", 1)
+    monkeypatch.setattr(helper, "SEARCHED_SECONDS", 0.0)
+    monkeypatch.setattr(helper, "TRIES_AT_ONCE", 1)
 
 
 @pytest.fixture(scope="module")
