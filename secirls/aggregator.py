@@ -19,6 +19,7 @@ from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.catch import catch
 from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.design import Design, dependent_columns
@@ -27,7 +28,7 @@ from secirls.input_error import InputError, complain
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
 from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
-from secirls.quasi_newton import CatchConfig, catch
+from secirls.quasi_newton import CatchConfig
 from secirls.query import Algorithm, Mask, Query, Total
 from secirls.refit import refit
 from secirls.rounds import Federation, Finished, PartyFaultError, Progress, Record, SecureRounds, Stage, Witness
