@@ -18,9 +18,10 @@ from protocols.choice import helpers
 from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator import lead
 from secirls.config import Config
+from secirls.helper import Helper
 from secirls.local import LocalFederation
 from secirls.query import Query, query_from_bytes
-from secirls.rounds import Helper, SilentSitesError
+from secirls.rounds import SilentSitesError
 from secirls.samples import Floats
 from secirls.site import Site
 

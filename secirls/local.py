@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocols.secure_sum import PartyId
-from secirls.rounds import SPOKEN, Helper, PartyFaultError
+from secirls.helper import Helper
+from secirls.rounds import SPOKEN, PartyFaultError
 from secirls.site import Site
 
 

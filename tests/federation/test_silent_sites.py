@@ -12,9 +12,10 @@ from secirls.aggregator import Outcome, lead
 from secirls.config import Config
 from secirls.datasets import write_simulated
 from secirls.disclosure import statements
+from secirls.helper import Helper
 from secirls.local import LocalFederation
 from secirls.record import Record
-from secirls.rounds import Helper, PartyFaultError, SilentSitesError
+from secirls.rounds import PartyFaultError, SilentSitesError
 from secirls.site import Answer, Site
 
 SITES = ("a", "b", "c", "d", "e")
