@@ -48,13 +48,12 @@ def test_the_aggregator_is_one_round_ahead_at_most(tmp_path, files, local_ray, m
 
     def pause(told):
         if told.round == PAUSED:
-            # The rounds from 0, and one that is ready to be taken.
-            assert until(lambda: opened(tmp_path / "t") >= PAUSED + 2)
+            # The rounds from 0, and at most one that is ready to be taken.
             until(lambda: opened(tmp_path / "t") > PAUSED + 2, 3.0 if ahead == 1 else 60.0)
             seen.append(opened(tmp_path / "t"))
 
     fitting.fit_manifest(manifest(files), tmp_path / "out", transcript=tmp_path / "t", on_round=pause)
-    assert (seen == [PAUSED + 2]) == (ahead == 1)
+    assert (seen[0] <= PAUSED + 2) == (ahead == 1)
 
 
 @pytest.mark.slow
