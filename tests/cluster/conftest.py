@@ -1,7 +1,11 @@
 """Site files, and settings that must stand in the environment before Ray is imported."""
 
 import os
+import secrets
+import shlex
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -44,7 +48,82 @@ def environment(folder, **more):
     return given | more
 
 
+COMMAND = (sys.executable, "-m", "secirls.cli")
+
+
+class Nodes:
+    """`ray start` processes of ours by the printed lines; none outlives the block."""
+
+    def __init__(self, place, env, logs):
+        self.place, self.env, self.logs = place, env, logs
+        self.running = []
+
+    def lines(self, manifest, address):
+        """The words of every `ray start` that the template prints: the aggregator's first, then the sites'."""
+        told = [*COMMAND, "cluster", "template", str(manifest), "--address", address]
+        shown = subprocess.run(told, env=self.env, capture_output=True, text=True, check=True).stdout.splitlines()
+        return [shlex.split(line) for line in shown if line.startswith("ray start")]
+
+    def start(self, words, *more, within=(), **env):
+        """Run one line, with what is particular to many nodes on one machine."""
+        number = len(self.running)
+        ray = [*within, sys.executable, "-m", "ray.scripts.scripts", *words[1:], *more]
+        ray += ["--num-cpus=1", "--object-store-memory=90000000", "--temp-dir", str(self.place / str(number))]
+        with (self.logs / f"{number}.log").open("w") as log:
+            process = subprocess.Popen(ray, env=self.env | env, stdout=log, stderr=subprocess.STDOUT)
+        self.running.append(process)
+        return process
+
+    def said(self):
+        """The last words of every process, for a test that fails."""
+        return "".join(log.read_text()[-500:] for log in sorted(self.logs.glob("*.log")))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.running):
+            process.terminate()
+        for process in self.running:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
 @pytest.fixture(scope="session")
-def ray_environment():
-    """`environment`, for tests."""
-    return environment
+def ray_nodes():
+    """`Nodes`, for tests."""
+    return Nodes
+
+
+@pytest.fixture(scope="session")
+def command():
+    """The words that `secirls` stands for."""
+    return COMMAND
+
+
+@pytest.fixture(scope="session")
+def new_place(folder):
+    """Makes a short-named folder for one bed."""
+
+    def make():
+        made = folder / secrets.token_hex(2)
+        made.mkdir()
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def with_token():
+    """Makes an environment in which Ray asks for a token that lies in a folder, for its owner's eyes alone."""
+
+    def make(place):
+        token = place / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32))
+        return environment(place, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+
+    return make
