@@ -122,19 +122,12 @@ def undisturbed(files):
     return result.table.to_csv(index=False, float_format="%.17g")
 
 
-def manifest(place, sites, **fit):
-    path = place / f"{secrets.token_hex(4)}.toml"
-    options = SETTINGS | fit
-    lines = ["[sites]", *(f'{name} = "{file}"' for name, file in sites.items())]
-    path.write_text("\n".join([*lines, "[fit]", *(f"{name} = {json.dumps(value)}" for name, value in options.items())]))
-    return path
-
-
 class Bed:
     """A node in every namespace by the lines of the template, and the command in the head's."""
 
-    def __init__(self, links, nodes, starts, command):
-        self.links, self.nodes, self.command = links, nodes, command
+    def __init__(self, links, nodes, command, write_manifest, first):
+        self.links, self.nodes, self.command, self.manifest = links, nodes, command, write_manifest
+        starts = nodes.lines(first, ADDRESS)
         self.starts = dict(zip(("head", *SITES), starts, strict=True))
         self.process = {}
 
@@ -160,15 +153,16 @@ class Bed:
 
 
 @pytest.fixture(scope="module")
-def bed(links, files, new_place, tmp_path_factory, with_token, ray_nodes, command):
+def bed(links, files, new_place, tmp_path_factory, with_token, ray_nodes, command, write_manifest):
     logs, place = tmp_path_factory.mktemp("links"), new_place()
     with ray_nodes(place, with_token(place), logs) as nodes:
-        made = Bed(links, nodes, nodes.lines(manifest(logs, files[FEW]), ADDRESS), command)
+        first = write_manifest(logs, files[FEW])
+        made = Bed(links, nodes, command, write_manifest, first)
         made.start("head")
         subprocess.run([*within(links["head"]), sys.executable, "-c", LISTENING], check=True, timeout=60)
         for name in SITES:
             made.start(name)
-        made.run("fit", manifest(logs, files[FEW]), "--address", ADDRESS, "--out", logs / "first")
+        made.run("fit", first, "--address", ADDRESS, "--out", logs / "first")
         yield made
 
 
@@ -186,7 +180,7 @@ while True:
 def measured(bed, genes, files, tmp_path):
     """One fit: by site and direction, bytes on the wire and in the ledger, and what else explains those on the wire."""
     out = tmp_path / "out"
-    words = ["fit", manifest(tmp_path, files[genes]), "--address", ADDRESS, "--out", out, "--overwrite"]
+    words = ["fit", bed.manifest(tmp_path, files[genes]), "--address", ADDRESS, "--out", out, "--overwrite"]
     before, began = wire(bed.links), time.monotonic()
     bed.run(*words)
     crossed, seconds = wire(bed.links) - before, time.monotonic() - began
@@ -275,7 +269,7 @@ def actors(links):
 def cut_off(bed, sites, tmp_path, **fit):
     """A fit in which lyon's link goes down in mid-message: it stops there, says so, and keeps what was finished."""
     out = tmp_path / "out"
-    words = bed.words("fit", manifest(tmp_path, sites, **fit), "--address", ADDRESS, "--out", out)
+    words = bed.words("fit", bed.manifest(tmp_path, sites, **fit), "--address", ADDRESS, "--out", out)
     with (
         slow(bed, "lyon"),
         subprocess.Popen(

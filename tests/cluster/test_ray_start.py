@@ -1,6 +1,5 @@
 """The printed lines, run: several `ray start` on this machine, with a token, with TLS, and the command over them."""
 
-import socket
 import ssl
 import subprocess
 import time
@@ -13,22 +12,8 @@ from secirls.input_error import InputError
 pytestmark = pytest.mark.cluster
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def manifest(folder, files):
-    lines = ["[sites]", *(f'{name} = "{path}"' for name, path in files.items())]
-    lines += ["[fit]", 'design = "~ condition"', 'kernel = "numpy"', "[nodes]", f'{min(files)} = "rack 7"']
-    path = folder / "federation.toml"
-    path.write_text("\n".join(lines))
-    return path
-
-
 @pytest.fixture(params=["token", "token and tls"])
-def bed(request, tmp_path, new_place, files, with_token, ray_nodes):
+def bed(request, tmp_path, new_place, files, with_token, ray_nodes, write_manifest):
     """A cluster started by the lines of the template, each in a process of ours; its nodes and address."""
     place = new_place()
     env = with_token(place)
@@ -44,33 +29,14 @@ def bed(request, tmp_path, new_place, files, with_token, ray_nodes):
             "RAY_TLS_SERVER_CERT": str(place / "here.crt"),
             "RAY_TLS_SERVER_KEY": str(place / "here.key"),
         }
-    address = f"127.0.0.1:{free_port()}"
     with ray_nodes(place, env, tmp_path) as nodes:
-        starts = nodes.lines(manifest(tmp_path, files), address)
-        assert len(starts) == len(files) + 1
-        nodes.start(starts[0])
-        wait_for(address)
-        for number, words in enumerate(starts[1:], 2):
-            # Several nodes on one machine get in each other's way unless each has an address of its own.
-            nodes.start(words, f"--node-ip-address=127.0.0.{number}")
-        yield nodes, address
-
-
-def wait_for(address):
-    host, _, port = address.rpartition(":")
-    for _ in range(300):
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail("the head did not start within a minute")
+        manifest = write_manifest(tmp_path, files, nodes={min(files): "rack 7"})
+        yield nodes, manifest, nodes.start_on_loopback(manifest)
 
 
 def test_the_command_fits_over_the_cluster_that_the_template_starts(bed, tmp_path, command, undisturbed):
-    nodes, address = bed
-    words = [*command, "fit", str(tmp_path / "federation.toml"), "--address", address, "--out", str(tmp_path / "out")]
+    nodes, manifest, address = bed
+    words = [*command, "fit", str(manifest), "--address", address, "--out", str(tmp_path / "out")]
     for _ in range(30):
         done = subprocess.run(words, env=nodes.env, capture_output=True, text=True, check=False)
         if "no node of the cluster declares" not in done.stderr:
