@@ -1,33 +1,37 @@
 """What happens when sites vanish: at every leg of one sum, and in the middle of a fit.
 
 One sum: what it costs to open without the silent ones, who is in it, and whether it is their exact sum; everything
-else is a refusal. A fit: at some IRLS round a site leaves for good. ``abort`` keeps what has settled, ``continue`` (not
-offered by `secirls.fit`; here to see what it would do) goes on without the site, and the genes still moving end as a
-fit over fewer samples.
+else is a refusal. A fit: from some IRLS round on a site is silent for good, under the product's own two rules, over
+the real messages of ``pairwise``. ``abort`` stops, and what had settled by then is what a resumed fit finds;
+``continue`` goes on without the site, and the genes still moving end as a fit over fewer samples.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from experiments.data_sets import open_set
-from experiments.fidelity import EXACT, way_of
+from experiments.data_sets import DataSet, open_set
 from experiments.record import Configuration, Experiment, Measurement, Row
 from experiments.scaling import timed
 from protocols import run
 from protocols.primitives import ring
-from protocols.secure_sum import SecureSumError
+from protocols.secure_sum import PartyId, SecureSumError
 from protocols.settings import Settings
-from secirls.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.aggregator import Outcome, lead
+from secirls.config import Config
+from secirls.helper import Helper
+from secirls.irls import State
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
-from secirls.query import Query, Total
-from secirls.samples import Samples
+from secirls.query import query_from_bytes
+from secirls.rounds import LocalFederation, Progress, Record, SilentSitesError
+from secirls.site import Site
 from secirls.status import Status
 from secirls.wald import covariance
 
@@ -105,66 +109,77 @@ def one_sum(protocol: str, leg: str, silent: int, repeat: int, configuration: Co
     )
 
 
-def fit_with_leaver(sites: Mapping[str, Samples], leaves: int | None) -> tuple[State, State | None]:
-    """IRLS over the sites; the first leaves at a round. Gives the end, and the state when it left."""
-    names, config = tuple(sites), IrlsConfig()
-    adding, kept = way_of(EXACT, 64), dict(sites)
+@dataclass(frozen=True)
+class Ended:
+    """A fit that a site left, or that all stayed in."""
 
-    def ask(query: Query, present: tuple[str, ...]) -> Total:
-        parts: dict[str, list[Any]] = {name: [] for name in query.shapes()}
-        for name in present:
-            kept[name] = query.apply(kept[name])
-            for array, values in query.summands(kept[name].take(query.genes), len(names)).items():
-                parts[array].append(values)
-        return Total({name: adding(given)[0] for name, given in parts.items()}, present, names)
-
-    counts = np.sum([(part.counts > 0).any(axis=0) for part in sites.values()], axis=0)
-    status = np.where(counts >= 3, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
-    start = least_squares_start(status, sites[names[0]].n_params, config)
-    state = _finish(start, lambda query, _: ask(query, names))
-    left: list[State] = []
-
-    def answer_round(query: Query, number: int) -> Total:
-        return ask(query, names if leaves is None or number < leaves else names[1:])
-
-    if leaves is not None:
-        early = IrlsConfig(max_iter=max(leaves - 1, 0))
-        left.append(_finish(irls(state, early), lambda query, _: ask(query, names)) if leaves else state)
-    return _finish(irls(state, config), answer_round), left[0] if left else None
+    state: State | None
+    """`None` where the fit stopped."""
+    irls_rounds: tuple[Progress, ...]
+    stopped: str = ""
+    """The sentence it stopped with."""
 
 
-def _finish(algorithm: Any, answering: Any) -> State:
-    """Drive an algorithm to its end, answering with the number of the question."""
-    number = 0
+class Leaving(LocalFederation):
+    """A federation in which one site answers nothing from some round of IRLS on."""
+
+    def __init__(self, parties: Mapping[PartyId, Site | Helper], leaves: PartyId, at: int | None) -> None:
+        super().__init__(parties)
+        self._leaves, self._at, self._seen = leaves, at, 0
+
+    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
+        """As a federation does, without the one who left."""
+        if verb == "contribute":
+            self._seen += query_from_bytes(next(iter(arguments.values()))[0]).kind == "irls"
+        gone = self._at is not None and self._seen > self._at
+        return super().ask(verb, {name: given for name, given in arguments.items() if not gone or name != self._leaves})
+
+
+def fit_with_leaver(data: DataSet, leaves: int | None, policy: str) -> Ended:
+    """One fit as `secirls.fit` makes it; the first site is silent from a round of IRLS on."""
+    config = Config.read("experiment", **data.options(), protocol="pairwise", on_dropout=policy)
+    parties = {name: Site(name, adata, config) for name, adata in data.sites().items()}
+    told: list[Progress] = []
     try:
-        query = next(algorithm)
-        while True:
-            query = algorithm.send(answering(query, number))
-            number += 1
-    except StopIteration as stop:
-        state: State = stop.value
-        return state
+        for event in lead(config, Leaving(parties, min(parties), leaves), "experiment"):
+            if isinstance(event, Outcome):
+                return Ended(event.fitted.state, tuple(told))
+            if isinstance(event, Record) and event.told.kind == "irls":
+                told.append(event.told)
+    except SilentSitesError as reason:
+        return Ended(None, tuple(told), str(reason))
+    raise RuntimeError("the fit ended without a result")
 
 
 def one_fit(number: int, configuration: Configuration) -> Iterator[Row]:
     """A site leaves at a round: what abort keeps, and how far continue moves coefficients, in standard errors."""
-    sites = open_set(configuration["set"], configuration["seed"]).samples()
-    whole, _ = fit_with_leaver(sites, None)
-    after, left = fit_with_leaver(sites, number)
-    if left is None:
-        raise RuntimeError("nobody left")
-    known = whole.status == Status.CONVERGED
-    error = np.sqrt(np.diagonal(covariance(whole.xtwx[known], 1e-6)[0], axis1=1, axis2=2))
-    shift = (np.abs(after.beta[known] - whole.beta[known]) / error)[:, -1]
+    data = open_set(configuration["set"], configuration["seed"])
+    n_sites = len(data.sites())
+    whole, stopped, after = (
+        fit_with_leaver(data, leaves, policy)
+        for leaves, policy in ((None, "abort"), (number, "abort"), (number, "continue"))
+    )
+    if whole.state is None or after.state is None or not stopped.stopped:
+        raise RuntimeError("abort must stop the fit, and continue must go on")
+    if number >= len(whole.irls_rounds):
+        raise RuntimeError(f"there is no round {number} to leave at")
+    in_sum = {len(told.parties) for told in after.irls_rounds[number:]}
+    if in_sum != {n_sites - 1}:
+        raise RuntimeError("the smaller sums are not those of all sites but one")
+    known = (whole.state.status == Status.CONVERGED) & (after.state.status == Status.CONVERGED)
+    genes = int((whole.state.status == Status.CONVERGED).sum())
+    error = np.sqrt(np.diagonal(covariance(whole.state.xtwx[known], 1e-6)[0], axis1=1, axis2=2))
+    shift = (np.abs(after.state.beta[known] - whole.state.beta[known]) / error)[:, -1]
     moved = np.isfinite(shift)
-    settled = (left.status[known] == Status.CONVERGED) if number else np.zeros(int(known.sum()), dtype=bool)
-    shared = {"part": "fit", "sites": len(sites), "round": number, "genes": int(known.sum())}
-    yield _row(**shared, policy="abort", answered=int(settled.sum()), in_sum=len(sites), outcome="stopped")
+    # the question of the round that was never opened names the genes that had not settled
+    settled = genes - min(genes, whole.irls_rounds[number].active_genes)
+    shared = {"part": "fit", "sites": n_sites, "round": number, "genes": genes}
+    yield _row(**shared, policy="abort", answered=settled, in_sum=n_sites, outcome=stopped.stopped)
     yield _row(
         **shared,
         policy="continue",
-        answered=int((after.status[known] == Status.CONVERGED).sum()),
-        in_sum=len(sites) - 1,
+        answered=int(known.sum()),
+        in_sum=n_sites - 1,
         outcome="went on",
         shift_median=float(np.median(shift[moved])),
         shift_99=float(np.quantile(shift[moved], 0.99)),
@@ -233,7 +248,7 @@ def _draw_recovery(axes: Any, rows: pd.DataFrame) -> None:
     labels = ["nobody" if row.leg == "nobody" else f"{row.silent} from\n{row.leg}" for row in table.itertuples()]
     colours = [GREY if leg == "nobody" else GREEN for leg in table["leg"]]
     bars = axes.bar(range(len(table)), 1e3 * table["recovery_cpu_seconds"], color=colours)
-    axes.bar_label(bars, fmt="%.0f", fontsize=9)
+    axes.bar_label(bars, fmt="%.1f", fontsize=9)
     axes.set_xticks(range(len(table)), labels, fontsize=8.5)
     axes.set_ylabel("CPU ms, assist and open, all parties")
     axes.set_title("B  pairwise: opening", loc="left")
@@ -253,7 +268,7 @@ def answer(rows: pd.DataFrame) -> str:
         f"pairwise with more than {0 if pd.isna(most) else most} of {rows['sites'].iloc[0]} silent after the keys were "
         f"exchanged; opening took up to {worst:.1f} times the CPU of opening with all; when a site leaves at one of "
         f"rounds {fits['round'].min()} to {fits['round'].max()} of IRLS, {share.min():.0f}% to {share.max():.0f}% of "
-        f"genes have their answer under abort, while continue would move fold changes by up to "
+        f"genes have their answer under abort, while continue moves fold changes by up to "
         f"{fits['shift_median'].max():.2f} standard errors in the median gene."
     )
 

@@ -18,8 +18,9 @@ from protocols.choice import helpers
 from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator import lead
 from secirls.config import Config
+from secirls.helper import Helper
 from secirls.query import Query, query_from_bytes
-from secirls.rounds import Helper, LocalFederation, SilentSitesError
+from secirls.rounds import LocalFederation, SilentSitesError
 from secirls.samples import Floats
 from secirls.site import Site
 

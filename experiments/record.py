@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,9 +92,15 @@ def run(experiment: Experiment, *, quick: bool, fresh: bool = False, root: Path 
     rows = folder / "rows.csv"
     plan = list(experiment.plan(configuration))
     wanted = [step for step in plan if step.key not in done(rows)]
-    _write(folder / "run.json", json.dumps(_described(experiment, configuration, []), indent=2) + "\n")
-    skipped = list(_measured(experiment.name, wanted, rows))
-    _write(folder / "run.json", json.dumps(_described(experiment, configuration, skipped), indent=2) + "\n")
+    if not wanted:
+        return folder  # what run.json says of the rows that are there stays true
+    commits = _commits(folder)
+    told = _described(experiment, configuration, commits, [])
+    _write(folder / "run.json", json.dumps(told, indent=2) + "\n")
+    told["skipped"] = list(_measured(experiment.name, wanted, rows))
+    for sentence in told["skipped"]:
+        print(f"skipped {sentence}", file=sys.stderr)
+    _write(folder / "run.json", json.dumps(told, indent=2) + "\n")
     return folder
 
 
@@ -158,14 +165,16 @@ def _check_same(folder: Path, configuration: Configuration) -> None:
         )
 
 
-def _described(experiment: Experiment, configuration: Configuration, skipped: Sequence[str]) -> dict[str, Any]:
+def _described(
+    experiment: Experiment, configuration: Configuration, commits: str, skipped: Sequence[str]
+) -> dict[str, Any]:
     return {
         "experiment": experiment.name,
         "question": experiment.question,
         "configuration": configuration,
         "seed": configuration["seed"],
         "engine": configuration.get("engine", "local"),
-        "commit": _commit(),
+        "commit": commits,
         "versions": {"python": platform.python_version(), **_versions()},
         "cores": os.cpu_count(),
         "machine": MACHINE,
@@ -184,19 +193,27 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
-    """The checkout's commit, marked where code differs from it."""
+def _commits(folder: Path) -> str:
+    """The commit of this run; before it, that of the rows it goes on from, where it is another."""
+    now, path = commit(), folder / "run.json"
+    if not path.is_file() or not (folder / "rows.csv").is_file():
+        return now
+    before = str(json.loads(path.read_text(encoding="utf-8")).get("commit", "unknown"))
+    return before if before.endswith(now) else f"{before}, then {now}"
+
+
+def commit(here: Path = Path(__file__).parent) -> str:
+    """The checkout's commit, marked where code differs from it; pages and kept results are no code."""
     git = shutil.which("git")
     if git is None:
         return "unknown"
-    here = Path(__file__).parent
 
     def told(*arguments: str) -> str:
         return subprocess.run(  # noqa: S603 - fixed arguments, the program found on the path
             [git, "-C", str(here), *arguments], capture_output=True, text=True, check=False
         ).stdout.strip()
 
-    changed = told("status", "--porcelain", "--", "../protocols", "../secirls", ".", ":!results")
+    changed = told("status", "--porcelain", "--", "../protocols", "../secirls", ".", ":!results", ":!*.md")
     return (told("rev-parse", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 

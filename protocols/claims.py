@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from protocols.choice import NAMES
 from protocols.neighbours import degree_for, share_threshold
+from protocols.paillier_messages import MOST_SHARES
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError
 from protocols.settings import Settings
 
@@ -21,6 +22,21 @@ ALWAYS = (
     "This is research software: not audited, and not safe against measuring its timing or memory.",
 )
 """True of every protocol here."""
+
+_MALLEABLE = (
+    "A site that breaks the protocol can add to its own numbers what another site sent in an earlier round, and learn "
+    "of it from what the sum leads to; if the aggregator breaks the protocol with it, the two can open any other "
+    "site's numbers: ciphertexts do not prove that their sender knows what is in them."
+)
+
+_PASSIVE = (
+    "An aggregator that follows the protocol learns the sum over the sites that answered, which sites those are, and "
+    "nothing else, as long as fewer than"
+)
+_DEALER = (
+    "The key-dealer makes the key, hands every site a share and forgets it: that it does is trusted, for together "
+    "with the aggregator it would learn every site's numbers."
+)
 
 _STRENGTH = {3072: "about 128 bits of security", 2048: "about 112 bits of security"}
 
@@ -44,8 +60,10 @@ def claim(protocol: str, parties: int, settings: Settings) -> tuple[str, ...]:
         sentences = _additive(parties)
     elif protocol == "pairwise":
         sentences = _pairwise(parties, threshold, settings)
-    else:
+    elif protocol == "paillier":
         sentences = _paillier(parties, threshold, settings)
+    else:
+        sentences = _paillier_threshold(parties, threshold, settings)
     two = ("With two sites, each learns the other's numbers by subtracting its own.",) if parties == 2 else ()
     return (*sentences, *two, *ALWAYS)
 
@@ -74,6 +92,10 @@ def plan(
         if dropouts:
             raise MisuseError("an additive sum opens only if every site answers: take pairwise if some may be silent")
         return settings, claim(protocol, parties, settings)
+    if protocol != "pairwise" and settings.consistency and colluders:
+        raise MisuseError(
+            "against an aggregator that breaks the protocol, Paillier sums bear no colluding site: take pairwise"
+        )
     if settings.threshold is not None:
         settings.threshold_for(parties)
         candidates = [settings.threshold]
@@ -144,10 +166,7 @@ def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
             f"threshold {threshold} of {parties} sites protects nobody from an active aggregator: consistency needs "
             f"2 * threshold > sites, that is at least {parties // 2 + 1}"
         )
-    passive = (
-        "An aggregator that follows the protocol learns the sum over the sites that answered, which sites those "
-        f"are, and nothing else, as long as fewer than {alone} of {parties} sites collude with it."
-    )
+    passive = f"{_PASSIVE} {alone} of {parties} sites collude with it."
     if settings.consistency:
         active = (
             "The same holds against an aggregator that breaks the protocol in any way, if at most "
@@ -174,6 +193,29 @@ def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
 
 
 def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
+    return (
+        "The aggregator alone learns the sum over the sites that answered, which sites those are, and nothing else.",
+        "The key-holder alone learns nothing: what it decrypts is blinded by uniform numbers.",
+        "The key-holder together with the aggregator, or with any one site learns every site's numbers: keep it apart.",
+        f"The key-holder decrypts only what {threshold} of {parties} sites signed; if fewer answer, no sum opens.",
+        _MALLEABLE,
+        _key(settings),
+    )
+
+
+def _paillier_threshold(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
+    if parties > MOST_SHARES:
+        raise MisuseError(f"a Paillier key is shared among at most {MOST_SHARES} sites, and here are {parties}")
+    return (
+        f"{_PASSIVE} {threshold} of {parties} sites collude with it.",
+        f"If fewer than {threshold} of {parties} sites answer, no sum opens.",
+        _DEALER,
+        _MALLEABLE,
+        _key(settings),
+    )
+
+
+def _key(settings: Settings) -> str:
     strength = _STRENGTH.get(settings.key_bits, "for tests only" if settings.key_bits < 2048 else "more than needed")
     short = " and, further, that exponents of twice the security level are as good as long ones"
     assumption = {
@@ -181,10 +223,4 @@ def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
         "short": "decisional composite residuosity with half-length exponents" + short,
         "textbook": "decisional composite residuosity",
     }[settings.obfuscation]
-    return (
-        "The aggregator alone learns the sum over the sites that answered, which sites those are, and nothing else.",
-        "The key-holder alone learns nothing: what it decrypts is blinded by uniform numbers.",
-        "The key-holder together with the aggregator, or with any one site learns every site's numbers: keep it apart.",
-        f"The key-holder decrypts only what {threshold} of {parties} sites signed; if fewer answer, no sum opens.",
-        f"The key has {settings.key_bits} bits ({strength}); hiding rests on {assumption}.",
-    )
+    return f"The key has {settings.key_bits} bits ({strength}); hiding rests on {assumption}."

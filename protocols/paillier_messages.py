@@ -16,11 +16,13 @@ from protocols.primitives.big_numbers import number
 from protocols.primitives.keys import derive, parts
 from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey
 from protocols.primitives.ring import Prg
-from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, Context, MisuseError, PartyId, sha256
+from protocols.secure_sum import AGGREGATOR, KEY_DEALER, KEY_HOLDER, Context, MisuseError, PartyId, sha256
 from protocols.session import Roster
 from protocols.settings import Settings
 
 SEED_BYTES = 32
+MOST_SHARES = 100
+"""Among so many sites a partial decryption costs a quarter more than among few; among a thousand, five times."""
 _LEAST_KEY_BITS = 2048
 _LEAST_TEST_KEY_BITS = 256
 _LENGTH = struct.Struct("<I")
@@ -39,6 +41,11 @@ class Terms:
         if settings.key_bits < least or settings.key_bits % 64:
             raise MisuseError(f"a Paillier key of {settings.key_bits} bits: choose a multiple of 64, {least} or more")
         self.sites = tuple(party for party in roster if party != helper)
+        if helper == KEY_DEALER and len(self.sites) > MOST_SHARES:
+            raise MisuseError(
+                f"a Paillier key is shared among at most {MOST_SHARES} sites, and here are {len(self.sites)}: "
+                "exponents grow with the factorial of their number"
+            )
         self.threshold = settings.threshold_for(len(self.sites))
         self.key_bits = settings.key_bits
 

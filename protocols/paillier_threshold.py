@@ -16,7 +16,8 @@ One sum::
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import ClassVar, NoReturn
 
 from protocols.channels import PUBLIC_BYTES, Box, Channels
@@ -26,8 +27,8 @@ from protocols.paillier_messages import Terms, boxes_from_bytes, boxes_to_bytes,
 from protocols.primitives import big_numbers
 from protocols.primitives.keys import Entropy, Identity, Secret, parts
 from protocols.primitives.paillier_keys import PrivateKey
-from protocols.primitives.safe_primes import OnTrial
-from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal, make_safe_key
+from protocols.primitives.safe_primes import usual_tries
+from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal, search_safe_key
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_DEALER,
@@ -50,6 +51,7 @@ NAME = "paillier-threshold"
 _DEALT = b"paillier dealt"
 _PARTIAL = b"paillier partial"
 _AT_MEETING = (0, 0)
+_AT_ONCE = 1000
 
 
 class KeyDealer(Seated, Secret):
@@ -64,9 +66,8 @@ class KeyDealer(Seated, Secret):
         entropy: Entropy = secrets.token_bytes,
         *,
         private: PrivateKey | None = None,
-        on_trial: OnTrial | None = None,
     ) -> None:
-        """Make a fresh key from safe primes, or take one for tests. The name must be `KEY_DEALER`."""
+        """Take a key for tests, or else search for one from safe primes later. The name must be `KEY_DEALER`."""
         if me != KEY_DEALER:
             raise MisuseError(f"{me} can't deal the key: that is the role of the {KEY_DEALER} alone")
         self._terms = Terms(roster, settings, KEY_DEALER)
@@ -74,34 +75,58 @@ class KeyDealer(Seated, Secret):
         if private is not None and private.public.bits != settings.key_bits:
             raise MisuseError(f"the key has {private.public.bits} bits, the settings say {settings.key_bits}")
         self._channels: Channels | None = Channels(me, entropy)
-        made = make_safe_key(settings.key_bits, entropy, on_trial) if private is None else private
-        key, shares = deal(made, self._terms.threshold, len(self._terms.sites), entropy)
-        # The private key ends with this function; the shares end with the meeting.
-        self._shares: tuple[int, ...] | None = shares
-        self._body = self._channels.public + key.to_bytes()
-        self._share_bytes = key.public.plaintext_bytes
+        self._tries: Iterator[PrivateKey | None] = (
+            search_safe_key(settings.key_bits, entropy) if private is None else iter((private,))
+        )
+        self._shares: tuple[int, ...] | None = None
+        self._body = b""
+
+    @property
+    def usual_tries(self) -> int:
+        """How many candidates are tested on average until there are two safe primes."""
+        return 2 * usual_tries(self._terms.key_bits // 2)
+
+    def search(self, most: int) -> int:
+        """Test up to ``most`` candidates for the key's primes; how many were tested, 0 once the key is dealt."""
+        tried = 0
+        for found in islice(self._tries, most):
+            tried += 1
+            if found is not None:
+                # The private key and its primes end with this function; the shares end with the meeting.
+                self._tries = iter(())
+                key, self._shares = deal(found, self._terms.threshold, len(self._terms.sites), self._seat.entropy)
+                self._body = self._agreeing().public + key.to_bytes()
+        return tried
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, a channel key and the public half of the shared key, signed. For the first batch alone."""
-        if self._shares is None or batch != 0:
-            raise MisuseError(f"the {KEY_DEALER} has dealt and is gone: no batch but the first is met with it")
+        if batch != 0:
+            raise MisuseError(f"the {KEY_DEALER} is met in the first batch alone")
+        self._agreeing()
+        while self.search(_AT_ONCE):
+            pass
         return self._seat.hello(batch, self._body)
 
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
         """Seal each site's share for that site, and forget them all."""
-        channels, shares = self._channels, self._shares
-        if channels is None or shares is None:
-            raise MisuseError(f"the {KEY_DEALER} has dealt already")
+        channels, shares = self._agreeing(), self._shares
+        if shares is None:
+            raise MisuseError(f"the {KEY_DEALER} has no key yet: hello comes first")
         greetings = self._seat.meet(hellos, batch)
-        sites = self._terms.sites
+        sites, width = self._terms.sites, self._terms.key_bits // 8
         channels.meet(self.session, {site: _channel_key(site, greetings[site]) for site in sites})
         binding = _binding(self.session, self._body)
         boxes = [
-            channels.seal(site, Box.KEY_SHARE, _AT_MEETING, binding, int(share).to_bytes(self._share_bytes, "big"))
+            channels.seal(site, Box.KEY_SHARE, _AT_MEETING, binding, int(share).to_bytes(width, "big"))
             for site, share in zip(sites, shares, strict=True)
         ]
         self._channels, self._shares = None, None
         return self._seat.sign_bound(_DEALT, binding, boxes_to_bytes(boxes))
+
+    def _agreeing(self) -> Channels:
+        if self._channels is None:
+            raise MisuseError(f"the {KEY_DEALER} has dealt, and is gone")
+        return self._channels
 
     def protect(self, vector: Vector, context: Context) -> NoReturn:
         """Refuse: the dealer has no data."""
@@ -240,7 +265,8 @@ class ThresholdCollector:
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:
         """Check every partial decryption, combine a threshold of them, unpack.
 
-        Raises `PeerError` naming who sent a false one; the sum can then be opened without that reply.
+        Raises `PeerError` naming who sent a false one; the sum can then be opened without that reply. Where all
+        are true and open nothing, it names the key-dealer.
         """
         hidden, shared = pending.hidden, self._met()
         if not isinstance(hidden, _Multiplied):
@@ -256,7 +282,11 @@ class ThresholdCollector:
         if len(partials) < threshold:
             raise DropoutError(silent(pending.parties, replies), len(partials), threshold)
         enough = {holder: partials[holder] for holder in sorted(partials)[:threshold]}
-        plaintexts = shared.combine(hidden.ciphertexts, enough, self.n_jobs)
+        try:
+            plaintexts = shared.combine(hidden.ciphertexts, enough, self.n_jobs)
+        except FalsePartialError:
+            # Every one of them was proved to be what its sender's share gives: so the shares themselves are wrong.
+            raise PeerError(KEY_DEALER, "dealt shares that do not open the sum together") from None
         return Total(hidden.packing.unpack(plaintexts, len(pending.parties)), pending.parties)
 
     def _partials(

@@ -185,6 +185,20 @@ class Foresighted(Protocol):
         ...
 
 
+@runtime_checkable
+class Searching(Protocol):
+    """A party whose key is found by trying, which takes a while: it can search in steps, so that others see it work."""
+
+    @property
+    def usual_tries(self) -> int:
+        """How many tries it takes on average."""
+        ...
+
+    def search(self, most: int) -> int:
+        """Try up to ``most`` times; how many times it tried, 0 once there is a key. `hello` does what is left."""
+        ...
+
+
 class Collector(Protocol):
     """The aggregator's end. It owns no secret that could open one party's vector."""
 

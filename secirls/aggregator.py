@@ -19,6 +19,7 @@ from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.catch import catch
 from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.design import Design, dependent_columns
@@ -27,10 +28,10 @@ from secirls.input_error import InputError, complain
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
 from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
-from secirls.quasi_newton import CatchConfig, catch
+from secirls.quasi_newton import CatchConfig
 from secirls.query import Algorithm, Mask, Query, Total
 from secirls.refit import refit
-from secirls.rounds import Federation, Finished, Progress, Record, SecureRounds, Stage, Witness
+from secirls.rounds import Federation, Finished, PartyFaultError, Progress, Record, SecureRounds, Stage, Witness
 from secirls.samples import Floats
 from secirls.status import Status
 
@@ -98,6 +99,7 @@ def lead(
     if extra and config.key_bits >= ANNOUNCED_KEY_BITS:
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
+    yield from _searches(federation, extra, config.key_bits)
     if past is not None:
         past.check(agreement)
     yield from _rounds(config, federation, run, agreement, genes, past or Past(Begun.of(agreement), ()), witness)
@@ -138,6 +140,22 @@ def _rounds(
             {name: key.hex() for name, key in sorted(agreement.roster.items())},
             claim(config.protocol, len(past.begun.sites), config.settings()),
         )
+
+
+def _searches(federation: Federation, helper_names: tuple[PartyId, ...], bits: int) -> Iterator[Stage]:
+    """Have keys that are found by trying searched for in steps of about a second, and tell how far that is."""
+    searching = helper_names
+    while searching:
+        told: dict[PartyId, Any] = federation.ask("prepare", dict.fromkeys(searching, ()))
+        check_present(searching, told)
+        searching = tuple(name for name in searching if told[name] is not None)
+        for name in searching:
+            match told[name]:
+                case [int(tried), int(usual)]:
+                    text = f"the {name} makes a key of {bits} bits: {tried:,} candidates tried, {usual:,} are usual"
+                    yield Stage(SETUP_ROUND, text)
+                case nonsense:
+                    raise PartyFaultError(name, "prepare", type(nonsense).__name__)
 
 
 def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:

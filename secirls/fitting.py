@@ -17,11 +17,12 @@ from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
 from secirls.design import variables
+from secirls.helper import Helper
 from secirls.input_error import InputError, complain
 from secirls.policy import RefusalError
 from secirls.ray_environment import prepare_local
 from secirls.results import Result, result
-from secirls.rounds import Helper, LocalFederation, Progress, Stage
+from secirls.rounds import LocalFederation, Progress, Stage
 from secirls.site import Place, Site
 from secirls.transcript import witnessed
 

@@ -7,7 +7,7 @@ Refuses to know: everything but arrays.
 The loops are shaped for vector units: exp and log are polynomials without branches, and whatever a
 loop writes lies in one array, because each further array costs an overlap check. Fast-math is off but for
 flags that cannot change a rounding; full fast-math may remove the additions of large constants that
-round to integers. Additions into a sum alone (`_plus`) may be reordered, by the compiler and once for all:
+round to integers. Additions into a sum alone (`plus`) may be reordered, by the compiler and once for all:
 the order depends on the number of samples and on nothing else.
 """
 
@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+from secirls.design_products import add_products, plus
 from secirls.elementary import compiled, exp, log_and_inverse
 from secirls.kernels import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 from secirls.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
 from secirls.samples import Counts, Floats
 
-BLOCK = 512
+BLOCK = 1024
 """Samples whose intermediate values are held at a time."""
 SMALLEST_EXP_ETA = -708.0
 SAMPLES_PER_LEVEL = 4
 """Designs with at least so many samples per distinct row are summed by level."""
 
-_LARGEST_COUNT = float(LARGEST_PLAIN_COUNT)
 _S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
 _HALF_LOG_2PI = 0.5 * log(2.0 * pi)
 
@@ -46,12 +46,6 @@ def _terms(y: float, mu: float, log_mu: float, alpha: float, size: float) -> tup
     return mu * over_u, (y - mu) * over_u, (y + size) * softplus - y * log_mu
 
 
-@compiled(inline=True, any_order=True)
-def _plus(total: float, term: float) -> float:
-    """An addition that may be done in any order: it makes a loop's sum a vector of sums."""
-    return total + term
-
-
 @compiled(inline=True)
 def _larger(a: float, b: float) -> float:
     """The larger number; written out, because max() would order zeros and NaN."""
@@ -59,12 +53,58 @@ def _larger(a: float, b: float) -> float:
 
 
 @compiled(inline=True)
-def _dot(a: Floats, b: Floats) -> float:
-    """Sum of products, in an order that depends on the length alone."""
-    total = 0.0
+def _weigh(
+    y: Counts,
+    log_s: Floats,
+    z: Floats,
+    weight: Floats,
+    moment: Floats,
+    alpha: float,
+    size: float,
+    log_min_mu: float,
+    score: bool,
+) -> tuple[float, float, float]:
+    """Turn means, given in `weight`, into weights, and fill `moment`, what the right-hand side sums.
+
+    Returns the sums of moving likelihoods, of weights and of moments.
+    """
+    total, weights, moments = 0.0, 0.0, 0.0
+    for i in range(z.size):
+        w, pull, term = _terms(float(y[i]), weight[i], z[i] + log_s[i], alpha, size)
+        total = plus(total, term)
+        weights = plus(weights, w)
+        weight[i] = w
+        moment[i] = pull
+    if score:
+        for i in range(z.size):
+            m = moment[i] if z[i] > log_min_mu - log_s[i] else 0.0
+            moments = plus(moments, m)
+            moment[i] = m
+    else:
+        for i in range(z.size):
+            m = weight[i] * z[i] + moment[i]
+            moments = plus(moments, m)
+            moment[i] = m
+    return total, weights, moments
+
+
+@compiled(inline=True)
+def _too_large(y: Counts) -> float:
+    """How many counts are too large for the plain likelihood."""
+    found = 0.0
+    for i in range(y.size):
+        found = plus(found, 1.0 if y[i] > LARGEST_PLAIN_COUNT else 0.0)
+    return found
+
+
+@compiled(inline=True)
+def _both_sums(a: Floats, b: Floats) -> tuple[float, float]:
+    """The sums of two arrays of one length, in an order that depends on that length alone."""
+    of_a, of_b = 0.0, 0.0
     for i in range(a.size):
-        total = _plus(total, a[i] * b[i])
-    return total
+        of_a = plus(of_a, a[i])
+        of_b = plus(of_b, b[i])
+    return of_a, of_b
 
 
 @compiled()
@@ -85,7 +125,7 @@ def _general(
     """Every sample has its own design row; `columns` is X', ``(params, samples)``; `ones`: its first is all 1."""
     genes, samples = counts.shape
     params = columns.shape[0]
-    scratch = np.empty(4 * BLOCK)
+    scratch = np.empty(3 * BLOCK)
     for gene in range(genes):
         alpha = alphas[gene]
         size = 1.0 / alpha
@@ -96,39 +136,28 @@ def _general(
             stop = min(start + BLOCK, samples)
             width = stop - start
             y, log_s_here = counts[gene][start:stop], log_s[start:stop]
-            eta, weight = scratch[:width], scratch[BLOCK : BLOCK + width]
-            moment, product = scratch[2 * BLOCK : 2 * BLOCK + width], scratch[3 * BLOCK : 3 * BLOCK + width]
-            eta[:] = beta[gene, 0] if ones else 0.0
-            for j in range(ones, params):
-                column, b = columns[j][start:stop], beta[gene, j]
-                for i in range(width):
-                    eta[i] += b * column[i]
+            z, weight, moment = scratch[:width], scratch[BLOCK:][:width], scratch[2 * BLOCK :][:width]
+            z[:] = beta[gene, 0] if ones else 0.0
+            for j in range(ones, params, 2):
+                a, to_a = columns[j][start:stop], beta[gene, j]
+                if j + 1 == params:
+                    for i in range(width):
+                        z[i] += to_a * a[i]
+                else:
+                    b, to_b = columns[j + 1][start:stop], beta[gene, j + 1]
+                    for i in range(width):
+                        z[i] += to_a * a[i] + to_b * b[i]
+            beyond += _too_large(y)
             for i in range(width):
-                s, count, low = log_s_here[i], float(y[i]), log_min_mu - log_s_here[i]
-                z = _larger(eta[i], low)
-                log_mu = z + s
-                mu = exp(-_larger(-log_mu, -LARGEST_LOG_MU))
-                w, pull, term = _terms(count, mu, log_mu, alpha, size)
-                free = pull if eta[i] > low else 0.0
-                beyond = _plus(beyond, 1.0 if count > _LARGEST_COUNT or abs(eta[i]) > LARGEST_PLAIN_ETA else 0.0)
-                total = _plus(total, term)
-                m = free if score else w * z + pull
-                weight_sum = _plus(weight_sum, w)
-                moment_sum = _plus(moment_sum, m)
-                weight[i] = w
-                moment[i] = m
-            if ones:
-                for k in range(1, params):
-                    xtwx[gene, k] += _dot(weight, columns[k][start:stop])
-            entry = params if ones else 0
-            for j in range(ones, params):
-                column = columns[j][start:stop]
-                right[gene, j] += _dot(moment, column)
-                for i in range(width):
-                    product[i] = weight[i] * column[i]
-                for k in range(j, params):
-                    xtwx[gene, entry] += _dot(product, columns[k][start:stop])
-                    entry += 1
+                eta, s = z[i], log_s_here[i]
+                beyond = plus(beyond, 1.0 if abs(eta) > LARGEST_PLAIN_ETA else 0.0)
+                z[i] = _larger(eta, log_min_mu - s)
+                weight[i] = exp(-_larger(-(z[i] + s), -LARGEST_LOG_MU))  # mu, until the weight takes its place
+            part, weights, moments = _weigh(y, log_s_here, z, weight, moment, alpha, size, log_min_mu, score)
+            total += part
+            weight_sum += weights
+            moment_sum += moments
+            add_products(weight, moment, columns, ones, start, xtwx[gene], right[gene])
         if ones:
             xtwx[gene, 0] = weight_sum
             right[gene, 0] = moment_sum
@@ -161,6 +190,8 @@ def _by_level(
     """
     genes, samples = counts.shape
     levels, params = rows.shape
+    scratch = np.empty(3 * samples)
+    z, weight, moment = scratch[:samples], scratch[samples:][:samples], scratch[2 * samples :]
     sorted_counts = np.empty(samples if order.size else 0, dtype=np.int32)
     for gene in range(genes):
         y = counts[gene]
@@ -172,7 +203,7 @@ def _by_level(
         size = 1.0 / alpha
         xtwx[gene, :] = 0.0
         right[gene, :] = 0.0
-        total, beyond = 0.0, 0.0
+        beyond = _too_large(y)
         for level in range(levels):
             first, last = starts[level], starts[level + 1]
             eta = 0.0
@@ -180,25 +211,20 @@ def _by_level(
                 eta += beta[gene, j] * rows[level, j]
             beyond += abs(eta) > LARGEST_PLAIN_ETA
             exp_eta = exp(min(max(eta, SMALLEST_EXP_ETA), LARGEST_LOG_MU))
-            y_here, s_here, log_s_here = y[first:last], s[first:last], log_s[first:last]
-            weight, moment = 0.0, 0.0
+            z_here, mu, s_here, log_s_here = z[first:last], weight[first:last], s[first:last], log_s[first:last]
             for i in range(last - first):
-                count, low = float(y_here[i]), log_min_mu - log_s_here[i]
-                z = _larger(eta, low)
-                mu = s_here[i] * exp_eta if eta > low else min_mu
-                w, pull, term = _terms(count, mu, z + log_s_here[i], alpha, size)
-                free = pull if eta > low else 0.0
-                beyond = _plus(beyond, 1.0 if count > _LARGEST_COUNT else 0.0)
-                total = _plus(total, term)
-                weight = _plus(weight, w)
-                moment = _plus(moment, free if score else w * z + pull)
+                z_here[i] = _larger(eta, log_min_mu - log_s_here[i])
+                mu[i] = s_here[i] * exp_eta if eta > log_min_mu - log_s_here[i] else min_mu
+        nll[gene] = _weigh(y, log_s, z, weight, moment, alpha, size, log_min_mu, score)[0]
+        for level in range(levels):
+            here = slice(starts[level], starts[level + 1])
+            w, m = _both_sums(weight[here], moment[here])
             entry = 0
             for j in range(params):
-                right[gene, j] += moment * rows[level, j]
+                right[gene, j] += m * rows[level, j]
                 for k in range(j, params):
-                    xtwx[gene, entry] += weight * (rows[level, j] * rows[level, k])
+                    xtwx[gene, entry] += w * (rows[level, j] * rows[level, k])
                     entry += 1
-        nll[gene] = total
         extreme[gene] = beyond > 0.0
 
 

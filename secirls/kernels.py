@@ -9,12 +9,13 @@ Refuses to know: queries, rounds, who asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
-from joblib import Parallel, delayed
 
 from secirls import likelihood
 from secirls.likelihood import LARGEST_LOG_MU, SMALLEST_LOG_MU
@@ -27,9 +28,15 @@ LARGEST_PLAIN_COUNT = 1 << 17
 """Genes with a larger count have their likelihood summed by `likelihood.nll`, which does not cancel."""
 LARGEST_PLAIN_ETA = 40.0
 """The same for genes with a linear predictor of larger magnitude."""
+_SMALLEST_PLAIN_GROWTH = 1 / 16
+"""Genes whose alpha mu is smaller at some sample have their log(1 + alpha mu) corrected for its rounding."""
 
-_BLOCK_VALUES = 1 << 15
+_BLOCK_VALUES = 1 << 16
 """Counts whose intermediate arrays fit into the processor's cache: a block of the plain kernel."""
+_TILE = 16
+"""Genes of one matrix product of the plain kernel."""
+_LONGEST_TILE = 1 << 12
+"""Samples beyond which filling up a tile would cost more than it gains."""
 _CALL_VALUES = 1 << 20
 """Counts of one call of the fused kernel, which has no intermediate arrays: enough to forget the call."""
 
@@ -87,12 +94,12 @@ def using(kernel: KernelName = "fused", n_jobs: int = 1) -> Iterator[None]:
 def warm_up() -> None:
     """Compile the fused kernels, or load them from the cache: seconds the first time on a machine, then instant."""
     samples = Samples(
-        design=np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 0.5]]),
+        design=np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0], [1.0, 3.0]]),
         counts=np.array([[1], [2], [3], [4]], dtype=np.int32),
         size_factors=np.ones(4),
         dispersions=np.ones(1),
     )
-    for rows in (samples, replace(samples, design=samples.design.round())):
+    for rows in (samples, replace(samples, design=np.ones((4, 2)))):  # all rows distinct, and one for all
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
 
@@ -130,7 +137,7 @@ def summands(
 
         sums, extreme = _in_blocks(fused_kernel.prepare(task), task, choice.n_jobs, _CALL_VALUES)
     else:
-        sums, extreme = _in_blocks(_numpy_block, task, choice.n_jobs, _BLOCK_VALUES)
+        sums, extreme = _in_blocks(_plain(task), task, choice.n_jobs, _BLOCK_VALUES)
     nll = sums.nll + constants
     if extreme.any():
         nll[extreme] = _careful_nll(task.take(extreme))
@@ -228,6 +235,7 @@ Kernel: TypeAlias = Callable[[Task], tuple[Sums, Extreme]]
 def _blocks(genes: int, samples: int, values: int = _BLOCK_VALUES) -> Iterator[slice]:
     """Slices over genes, each of about so many counts."""
     size = max(1, values // max(samples, 1))
+    size -= size % _TILE if size > _TILE else 0
     for start in range(0, genes, size):
         yield slice(start, min(start + size, genes))
 
@@ -249,42 +257,81 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for block in blocks:
             run(block)
     else:
-        Parallel(n_jobs=n_jobs, backend="threading")(delayed(run)(block) for block in blocks)
+        with ThreadPoolExecutor(n_jobs) as pool:  # joblib looks for results every 10 ms, a quarter of a round
+            for _ in pool.map(run, blocks):
+                pass
     return sums, extreme
 
 
-def _numpy_block(task: Task) -> tuple[Sums, Extreme]:
+def _plain(whole: Task) -> Kernel:
+    """The reference kernel for one site's design."""
+    columns, products = np.ascontiguousarray(whole.design.T), upper_products(whole.design)
+    return partial(_plain_sums, columns=columns, products=products)
+
+
+def _plain_sums(task: Task, columns: Floats, products: Floats) -> tuple[Sums, Extreme]:
     """The reference kernel: the formulas of `summands`, line by line.
 
-    The products with the design are one matrix product per gene, so that a gene's bits do not
-    depend on how many others are in its block.
+    An array that is not needed any more takes the next value, so that a block stays in the cache.
     """
     y = task.counts.astype(np.float64)
     alpha = task.alpha[:, None]
-    eta = _per_gene_product(task.beta, np.ascontiguousarray(task.design.T))
-    low = task.log_min_mu - task.log_s
-    z = np.maximum(eta, low)  # log(mu / s): eta itself, unless clamped
-    log_mu = z + task.log_s
-    mu = np.exp(np.minimum(log_mu, LARGEST_LOG_MU))
-    alpha_mu = alpha * mu
-    growth = 1.0 + alpha_mu
-    w = mu / growth
-    pull = (y - mu) / growth
-    right = np.where(eta > low, pull, 0.0) if task.score else w * z + pull
-    # log1p(alpha mu) from np.log, which is vectorised as np.log1p is not, and what 1 + alpha mu rounded away
-    log_growth = np.log(growth) + (alpha_mu - (growth - 1.0)) / growth
-    nll = (y + 1.0 / alpha) * log_growth - y * log_mu
+    eta = _per_gene_product(task.beta, columns)
     extreme = (task.counts.max(axis=1, initial=0) > LARGEST_PLAIN_COUNT) | (
-        np.abs(eta).max(axis=1, initial=0.0) > LARGEST_PLAIN_ETA
+        np.maximum(eta.max(axis=1, initial=0.0), -eta.min(axis=1, initial=0.0)) > LARGEST_PLAIN_ETA
     )
-    xtwx = _per_gene_product(w, upper_products(task.design))
-    return Sums(xtwx, _per_gene_product(right, task.design), nll.sum(axis=1)), extreme
+    low = task.log_min_mu - task.log_s
+    clamped = eta <= low if task.score else None
+    z = np.maximum(eta, low, out=eta)  # log(mu / s): eta itself, unless clamped
+    log_mu = z + task.log_s
+    mu = np.minimum(log_mu, LARGEST_LOG_MU)
+    np.exp(mu, out=mu)
+    alpha_mu = alpha * mu
+    small = np.flatnonzero(alpha_mu.min(axis=1, initial=1.0) < _SMALLEST_PLAIN_GROWTH)
+    rounded = alpha_mu[small]
+    growth = np.add(alpha_mu, 1.0, out=alpha_mu)
+    over = 1.0 / growth
+    # log1p(alpha mu) from np.log, which is vectorised as np.log1p is not, and what 1 + alpha mu rounded away
+    rounded -= growth[small] - 1.0
+    log_growth = np.log(growth, out=growth)
+    log_growth[small] += rounded * over[small]
+    nll = log_growth.sum(axis=1) / task.alpha + np.vecdot(y, np.subtract(log_growth, log_mu, out=log_mu))
+    y -= mu
+    pull = np.multiply(y, over, out=y)
+    w = np.multiply(mu, over, out=mu)
+    if clamped is None:
+        z *= w
+        pull += z
+    else:
+        pull[clamped] = 0.0
+    return Sums(_per_gene_product(w, products), _per_gene_product(pull, task.design), nll), extreme
 
 
 def _per_gene_product(rows: Floats, matrix: Floats) -> Floats:
-    """``rows @ matrix``, each row by itself."""
-    product: Floats = np.matmul(rows[:, None, :], matrix)[:, 0, :]
-    return product
+    """``rows @ matrix``, with bits of a row that do not depend on how many others there are.
+
+    A matrix product of another shape may add in another order. So all have one shape, tiles of `_TILE` rows, the last
+    of them filled up; and where a library treats the rows of a tile differently, each row goes by itself.
+    """
+    genes, inner = rows.shape
+    outer = matrix.shape[1]
+    if inner > _LONGEST_TILE or not _rows_are_alike(inner, outer):
+        alone: Floats = np.matmul(rows[:, None, :], matrix)[:, 0, :]
+        return alone
+    tiles = -(-genes // _TILE)
+    if tiles * _TILE != genes:
+        rows = np.concatenate([rows, np.zeros((tiles * _TILE - genes, inner))])
+    product: Floats = np.matmul(rows.reshape(tiles, _TILE, inner), matrix).reshape(tiles * _TILE, outer)
+    return product[:genes]
+
+
+@cache
+def _rows_are_alike(inner: int, outer: int) -> bool:
+    """Whether this machine's matrix product of a tile gives the same row the same bits wherever it stands."""
+    random = np.random.default_rng(0)
+    tile, matrix = np.tile(random.normal(size=inner), (_TILE, 1)), random.normal(size=(inner, outer))
+    product = tile @ matrix
+    return bool((product == product[0]).all())
 
 
 def _careful_nll(task: Task) -> Floats:

@@ -25,9 +25,10 @@ from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
 from secirls.aggregator import Event
 from secirls.checkpoint import Past
 from secirls.config import Config
+from secirls.helper import Helper
 from secirls.input_error import InputError, complain
 from secirls.ray_environment import private_folder
-from secirls.rounds import SPOKEN, Helper, PartyFaultError
+from secirls.rounds import SPOKEN, PartyFaultError
 from secirls.site import Place, Site
 from secirls.transcript import witnessed
 
@@ -78,7 +79,7 @@ class PartyActor:
             raise PartyFaultError(self._party.name, verb, type(error).__name__) from None
 
 
-_VERBS = frozenset({"survey", "key", "join", "hello", "meet", "contribute", "recall", "assist"})
+_VERBS = frozenset({"survey", "key", "join", "prepare", "hello", "meet", "contribute", "recall", "assist"})
 
 
 class HostActor:

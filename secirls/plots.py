@@ -29,6 +29,7 @@ COLOURS: Final = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, YELLOW)
 VERB_COLOURS: Final = {
     "hello": "#DDDDDD",
     "meet": GREY,
+    "precompute": "#B8D4E8",
     "compute": SKY,
     "encode": YELLOW,
     "protect": BLUE,
@@ -39,6 +40,9 @@ VERB_COLOURS: Final = {
     "step": BLACK,
 }
 """The verbs that cost, in the order of a round; waiting is nobody's cost."""
+
+OFFLINE_VERBS: Final = ("hello", "meet", "precompute")
+"""What needs no data and can be done while nobody waits; hatched where verbs are stacked."""
 
 SIGNIFICANT: Final = 0.05
 MEGABYTE: Final = 1e6
@@ -156,7 +160,8 @@ def stack_by_verb(axes: Axes, costs: pd.DataFrame, last_round: int, *, first_rou
     for verb, colour in VERB_COLOURS.items():
         if verb in sums:
             height = 1e3 * sums[verb].reindex(index, fill_value=0.0).to_numpy()
-            axes.bar(index, height, bottom=bottom, color=colour, label=verb, width=0.85)
+            hatch: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if verb in OFFLINE_VERBS else {}
+            axes.bar(index, height, bottom=bottom, color=colour, label=verb, width=0.85, linewidth=0, **hatch)
             bottom += height
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 

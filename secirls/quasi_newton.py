@@ -1,7 +1,7 @@
-"""The catch: a projected, Fisher-scaled quasi-Newton method for the genes that IRLS did not settle.
+"""One descent of the catch: a projected, Fisher-scaled quasi-Newton method over sums.
 
-Promises: no query when no gene needs it; afterwards every gene it tried is caught, or failed with a
-reason. Refuses to know: protocols, sites, rounds.
+Promises: afterwards every gene it tried is caught, or failed with a reason, and none ends above where it began.
+Refuses to know: protocols, sites, rounds, and where a descent should begin (see `catch`).
 Kim, Sra and Dhillon (2010), "Tackling box-constrained optimization via a new projected quasi-Newton approach".
 
 Minimised is ``f(beta) = nll(beta) + ridge |beta|^2 / 2`` inside the box ``|beta| <= max_beta``, with means clamped
@@ -32,6 +32,8 @@ Rows: TypeAlias = NDArray[np.intp]
 
 _LARGEST_CANDIDATES = 64
 _RIDGE_FALLS, _RIDGE_RISES = 0.1, 100.0
+_CREEPING = 1e-6
+"""A step that lowers f by no more than this, relative to max(|f|, 1), leads nowhere worth the round."""
 _LEAST_CURVATURE = 1e-10
 """A step along which the score turned by less than this share of what is expected corrects nothing."""
 
@@ -52,11 +54,13 @@ class CatchConfig:
     """Step sizes 1, 1/2, 1/4 ... tried in one round."""
     armijo: float = 1e-4
     """A step must lower f by this share of what its slope promises."""
-    ftol: float = 1e-10
+    ftol: float = 1e-12
     """Settled when f falls, or is predicted to fall, by no more than this relative to max(|f|, 1)."""
     max_iter: int = 100
     memory: int = 10
     """How many of the last steps correct the information; 0 for Fisher's alone."""
+    polls: int = 8
+    """How often, at most, a gene is asked whether another valley of the clamped f is deeper; see `catch`."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
@@ -64,13 +68,13 @@ class CatchConfig:
         if not (
             1 <= self.halvings < _LARGEST_CANDIDATES
             and 0 < self.armijo < 1
-            and min(self.max_iter - 1, self.memory) >= 0
+            and min(self.max_iter - 1, self.memory, self.polls) >= 0
         ):
-            raise ValueError("max_iter is 1 or more, memory 0 or more")
+            raise ValueError("max_iter is 1 or more, memory and polls 0 or more")
 
     @classmethod
     def pydeseq2(cls) -> CatchConfig:
-        """Stricter than PyDESeq2's own fallback: ftol 1e-10, the clamp of IRLS."""
+        """Stricter than PyDESeq2's own fallback: ftol 1e-12, the clamp of IRLS."""
         return cls()
 
     @classmethod
@@ -137,36 +141,14 @@ class QuasiNewtonQuery(Query):
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
 
 
-def catch(state: State, config: CatchConfig) -> Algorithm[State]:
-    """Settle the genes that are active or diverged; others are neither touched nor asked about.
-
-    Where no mean is clamped f is convex, and one descent from beta_0 finds the minimum. Clamped, it has plateaus and
-    kinks: a sample whose mean lies below min_mu has no slope, and at beta_0 a gene with many zeros lies there
-    altogether. So with a clamp the convex f without it is minimised first; the descent of the clamped f
-    then begins at the best of that minimum, beta_0 and where IRLS left the gene.
-    """
-    genes = state.active | state.irls_diverged_mask
-    if not genes.any():
-        return state
-    box = config.max_beta
-    begin = np.clip(state.start[genes], -box, box)[:, None, :]
-    left = np.clip(state.beta[genes], -box, box)[:, None, :]
-    if config.min_mu == 0:
-        return (yield from _descend(state, genes, begin, config))
-    free = yield from _descend(state, genes, begin, replace(config, min_mu=0.0))
-    starts = np.concatenate([begin, free.beta[genes][:, None, :], left], axis=1)
-    state = replace(state, cohorts=free.cohorts, iterations=free.iterations)
-    return (yield from _descend(state, genes, starts, config))
-
-
-def _descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> Algorithm[State]:
+def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> Algorithm[State]:
     """Minimise f for some genes from the best of their starts ``(genes asked, starts, params)``."""
     state = replace(state, status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8))
     total = yield QuasiNewtonQuery(genes, starts, config.min_mu)
     state = _begin(state, starts, total, config)
     ridge = np.full(genes.size, config.first_ridge)
     steps: Steps = ()
-    for _ in range(config.max_iter):
+    for left in reversed(range(config.max_iter)):
         state = _settle_flat(state, steps, config)
         active = state.active
         if not active.any():
@@ -174,11 +156,11 @@ def _descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> 
         candidates = _candidates(state, ridge, steps, config)
         total = yield QuasiNewtonQuery(active, candidates, config.min_mu)
         before = state
-        state, ridge = _advance(state, ridge, candidates, total, config)
+        state, ridge = _advance(state, ridge, candidates, total, config, last=left == 0)
         steps = _remember(steps, before, state, config)
     state = _settle_flat(state, steps, config)
-    left = np.flatnonzero(state.active)
-    return update_rows(state, left, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
+    unsettled = np.flatnonzero(state.active)
+    return update_rows(state, unsettled, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
 
 
 def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> State:
@@ -186,7 +168,7 @@ def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> S
     asked = np.flatnonzero(state.active)
     here = np.arange(asked.size)
     away = lost(total["nll"], len(total.cohort))
-    best = np.where(away, np.inf, _objective(total["nll"], starts, config)).argmin(axis=1)
+    best = np.where(away, np.inf, objective(total["nll"], starts, config)).argmin(axis=1)
     gone: Mask = np.asarray(away.all(axis=1))
     return update_rows(
         replace(state, cohorts=(*state.cohorts, total.parties)),
@@ -201,7 +183,8 @@ def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> S
     )
 
 
-def _objective(nll: Floats, beta: Floats, config: CatchConfig) -> Floats:
+def objective(nll: Floats, beta: Floats, config: CatchConfig) -> Floats:
+    """f, from the likelihoods ``(...)`` at coefficients ``(..., params)``."""
     value: Floats = nll + 0.5 * config.ridge * (beta * beta).sum(axis=-1)
     return value
 
@@ -289,14 +272,17 @@ def _candidates(state: State, ridge: Floats, steps: Steps, config: CatchConfig) 
 
 
 def _advance(
-    state: State, ridge: Floats, candidates: Floats, total: Total, config: CatchConfig
+    state: State, ridge: Floats, candidates: Floats, total: Total, config: CatchConfig, *, last: bool
 ) -> tuple[State, Floats]:
-    """Take the longest step that lowers f enough (Armijo along the projected path); without one, damp more."""
+    """Take the longest step that lowers f enough (Armijo along the projected path); without one, damp more.
+
+    Along a kink of the clamped f steps lower it less and less: who creeps or stands in the last one has arrived.
+    """
     rows = np.flatnonzero(state.active)
     here = np.arange(rows.size)
     gone = lost(total["nll"], len(total.cohort))
     gradient = config.ridge * state.beta[rows] - state.score[rows]
-    value = _objective(total["nll"], candidates, config)
+    value = objective(total["nll"], candidates, config)
     slope = ((candidates - candidates[:, :1]) * gradient[:, None, :]).sum(axis=-1)
     enough = ~gone & (value <= value[:, :1] + config.armijo * slope) & (slope < 0)
     moved = enough.any(axis=1) & ~gone[:, 0]
@@ -307,7 +293,8 @@ def _advance(
     scale = np.maximum(np.abs(value[:, 0]), 1.0)
     settled = moved & (fell <= config.ftol * scale) & (damped <= config.ridge)
     stuck = ~moved & ~gone[:, 0] & (damped >= config.first_ridge)
-    at_clamp = stuck & (config.min_mu > 0)
+    creeps = ~gone[:, 0] & ~(fell > _CREEPING * scale) & last
+    at_clamp = (stuck | creeps) & (config.min_mu > 0)
     states = [(gone[:, 0], Status.FAILED, Reason.LOST), (settled, Status.CAUGHT, Reason.CAUGHT_INSIDE)]
     states += [(at_clamp, Status.CAUGHT, Reason.CAUGHT_AT_CLAMP), (stuck, Status.FAILED, Reason.NO_DESCENT)]
     conditions = [condition for condition, _, _ in states]

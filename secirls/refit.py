@@ -14,9 +14,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.catch import catch
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.normalisation import CensusQuery
-from secirls.quasi_newton import CatchConfig, catch
+from secirls.quasi_newton import CatchConfig
 from secirls.query import Algorithm, Mask, Query, QueryError
 from secirls.samples import Floats, Samples
 from secirls.status import Status

@@ -144,8 +144,10 @@ def _strongest(table: pd.DataFrame) -> str:
 
 
 def _costs(ledger: pd.DataFrame) -> str:
-    """Sums by verb; waiting is wall time of the aggregator and nobody's cost."""
+    """Sums by verb, in the order of a round; waiting is wall time of the aggregator and nobody's cost."""
     verbs = by_verb(ledger).set_index("verb")
+    order = [*plots.VERB_COLOURS, *verbs.index]
+    verbs = verbs.loc[sorted(verbs.index, key=order.index)]
     shown = {
         "wall s": verbs["seconds"],
         "CPU s": verbs["cpu_seconds"].where(verbs.index != "wait"),

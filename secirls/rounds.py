@@ -15,12 +15,20 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeGuard, TypeVar
 
-from protocols.choice import helpers, leave_after_meeting, make_collector, make_party
-from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Collector, Context, Party, PartyId, PeerError, Pending, SecureSumError, sha256
+from protocols.choice import helpers, leave_after_meeting, make_collector
+from protocols.secure_sum import (
+    Collector,
+    Context,
+    PartyId,
+    PeerError,
+    Pending,
+    SecureSumError,
+    sha256,
+)
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
 from secirls.config import Config
+from secirls.helper import Helper
 from secirls.input_error import InputError
 from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
 from secirls.query import Algorithm, Query, QueryError, Total
@@ -66,47 +74,6 @@ class Witness(Protocol):
     def opened(self, total: Opened) -> None:
         """Note an opened sum."""
         ...
-
-
-class Helper(Secret):
-    """A role beside sites and aggregator (Paillier's key-holder or key-dealer), with an identity of its own."""
-
-    def __init__(self, name: PartyId, config: Config) -> None:
-        self.name = name
-        self._config = config
-        self._identity = Identity.fresh(secrets.token_bytes)
-        self._meter = Meter()
-        self._party: Party | None = None
-
-    def key(self) -> bytes:
-        """Its public signing key."""
-        return self._identity.public
-
-    def join(self, roster: Mapping[PartyId, bytes]) -> None:
-        """Take the roster and make its keys."""
-        config = self._config
-        self._party = make_party(
-            config.protocol, self.name, self._identity, Roster(roster), config.settings(), n_jobs=config.threads
-        )
-
-    def hello(self, batch: int) -> Answer:
-        """Its public keys."""
-        return self._answer("hello", lambda party: party.hello(batch), 0)
-
-    def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> Answer:
-        """Take everyone's public keys."""
-        return self._answer("meet", lambda party: party.meet(hellos, batch), sum(map(len, hellos.values())))
-
-    def assist(self, request: bytes, context: Context) -> Answer:
-        """Do its part in opening a sum."""
-        return self._answer("assist", lambda party: party.assist(request, context), len(request))
-
-    def _answer(self, verb: str, call: Callable[[Party], bytes], down: int) -> Answer:
-        party = self._party
-        if party is None:
-            raise RuntimeError(f"{self.name} has not joined a session")
-        message = self._meter.measure(verb, lambda: call(party), down=down)
-        return Answer(message, self._meter.take())
 
 
 class LocalFederation:

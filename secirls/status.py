@@ -69,7 +69,7 @@ _SENTENCES = {
         "(groups may be separated)."
     ),
     Reason.CAUGHT_AT_CLAMP: (
-        "IRLS did not settle; the catch found no lower neighbour, although the score is not zero: "
+        "IRLS did not settle; the catch found no clearly lower neighbour, although the score is not zero: "
         "the minimum lies where a mean meets min_mu."
     ),
     Reason.ALL_ZERO: "No site counted this gene in any sample.",

@@ -19,7 +19,19 @@ DOORS = {
     "rich": {"secirls/console.py"},
     "matplotlib": {"secirls/plots.py"},
 }
-STATISTICS = {"irls", "quasi_newton", "likelihood", "kernels", "fused_kernel", "elementary", "wald", "solve", "status"}
+STATISTICS = {
+    "irls",
+    "catch",
+    "quasi_newton",
+    "likelihood",
+    "kernels",
+    "fused_kernel",
+    "design_products",
+    "elementary",
+    "wald",
+    "solve",
+    "status",
+}
 THEY_MAY_USE = STATISTICS | {"query", "samples"}
 MAY_OPEN_RAY = {"secirls/fitting.py", "secirls/cli.py"}
 BANNED_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "misc"}

@@ -10,12 +10,13 @@ import math
 import secrets
 import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
 from typing import cast
 
-_WORTH_THREADS = 100_000_000
-"""Nanoseconds of work below which threads cost more than they save, above all on a busy machine."""
+_WORTH_THREADS = 10_000_000
+"""Nanoseconds of work below which starting threads costs more than they save."""
 
 
 @cache
@@ -52,11 +53,11 @@ def powers(bases: Sequence[int], exponent: int, modulus: int, n_jobs: int = 1) -
         return cast("list[int]", gmpy2.powmod_base_list(list(bases), exponent, modulus))
     size = math.ceil(len(bases) / n_jobs)
     pieces = [list(bases[start : start + size]) for start in range(0, len(bases), size)]
-    from joblib import Parallel, delayed
-
     # Threads, not processes: as fast (`tests/benchmarks/test_paillier_speed.py`), and a secret exponent stays here.
-    work = (delayed(gmpy2.powmod_base_list)(piece, exponent, modulus) for piece in pieces)
-    return [result for piece in Parallel(n_jobs, backend="threading")(work) for result in piece]
+    # And the standard library's: joblib's take some ten milliseconds to start and stop, a whole small sum.
+    with ThreadPoolExecutor(n_jobs) as pool:
+        lifted = pool.map(lambda piece: gmpy2.powmod_base_list(piece, exponent, modulus), pieces)
+        return [result for piece in lifted for result in piece]
 
 
 def is_prime(candidate: int, rounds: int = 40) -> bool:

@@ -3,13 +3,15 @@
 Promises: primes of exactly the asked length with two leading ones, from the caller's random bytes alone.
 Refuses to know: what they are for.
 
-One random number in some hundred thousand of 1024 bits is a safe prime. A sieve by small primes leaves a
-thirtieth of the odd numbers of either kind to be tested, so that a prime takes seconds, not minutes.
+One random number in some hundred thousand of 1024 bits is a safe prime. A sieve by small primes leaves only the
+likely ones to be tested, so that a prime takes seconds, not minutes. It is a lottery all the same, and goes in
+steps, so that it can be seen to go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -19,13 +21,9 @@ from protocols.primitives import big_numbers
 from protocols.primitives.big_numbers import number, power
 from protocols.primitives.keys import Entropy
 
-OnTrial = Callable[[int], None]
-"""Called with the number of candidates tested so far: generation is a lottery, and may take a while."""
-
 _SIEVED_BELOW = 1 << 16
 _SPAN = 1 << 17
 """So many candidates after one random start are sieved together."""
-_TRIALS_PER_CALL = 100
 
 
 @cache
@@ -38,14 +36,27 @@ def _small_primes() -> NDArray[np.int64]:
     return np.flatnonzero(sieve)[1:]
 
 
-def draw_safe_prime(bits: int, entropy: Entropy, on_trial: OnTrial | None = None) -> int:
-    """A safe prime of that many bits, a multiple of 8, with two leading ones.
+def usual_tries(bits: int) -> int:
+    """How many candidates are tested on average until one is a safe prime.
 
-    The first safe prime after a random start: primes after long gaps are likelier than others, which costs
-    next to nothing in entropy (J. Brandt, I. Damgard, On generation of probable primes by incremental
-    search, CRYPTO '92).
+    Of numbers without a factor below B, one in ``ln(2 ** bits) / (e ** gamma ln B)`` is prime (F. Mertens 1874),
+    and so is its half.
     """
-    trials = 0
+    return round((bits * math.log(2) / (math.exp(np.euler_gamma) * math.log(_SIEVED_BELOW))) ** 2)
+
+
+def draw_safe_prime(bits: int, entropy: Entropy) -> int:
+    """A safe prime of that many bits: see `search_safe_prime`."""
+    return next(found for found in search_safe_prime(bits, entropy) if found is not None)
+
+
+def search_safe_prime(bits: int, entropy: Entropy) -> Iterator[int | None]:
+    """Test one candidate a step, giving None, until one is a safe prime, which is given last.
+
+    It has that many bits, a multiple of 8, with two leading ones. The first safe prime after a random start:
+    primes after long gaps are likelier than others, which costs next to nothing in entropy (J. Brandt, I. Damgard,
+    On generation of probable primes by incremental search, CRYPTO '92).
+    """
     while True:
         start = int.from_bytes(entropy(bits // 8), "big") | (3 << (bits - 2)) | 3
         span = min(_SPAN, 1 << (bits // 4))
@@ -53,11 +64,10 @@ def draw_safe_prime(bits: int, entropy: Entropy, on_trial: OnTrial | None = None
             candidate = start + 4 * offset
             if candidate.bit_length() > bits:
                 break
-            trials += 1
-            if on_trial is not None and trials % _TRIALS_PER_CALL == 0:
-                on_trial(trials)
             if _is_safe_prime(candidate):
-                return candidate
+                yield candidate
+                return
+            yield None
 
 
 def _is_safe_prime(candidate: int) -> bool:

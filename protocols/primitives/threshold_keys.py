@@ -7,8 +7,10 @@ Paillier's own inversion (1999, section 5) finds the randomness r of ``c = (1 + 
 ``(c mod n)^(1/n) mod n``, which is an RSA power with public exponent n. It is shared here as V. Shoup does in
 Practical threshold signatures (EUROCRYPT 2000): over safe primes ``p = 2 p' + 1``, ``q = 2 q' + 1``, the
 exponent ``d = 1/n mod p' q'`` is the constant of a random polynomial modulo ``p' q'``, and holder i raises
-to ``2 D f(i)``, with ``D = (number of holders)!`` so that Lagrange's weights become whole numbers. The
-combination is ``w = r^(4 D^2)``, and ``c^(4 D^2) w^-n = (1 + n)^(4 D^2 m)``.
+to ``2 D f(i)``, with ``D = (number of holders)!`` so that any holder's partial follows in whole powers from those of
+any others: what somebody with fewer shares sees can then be made without the rest. With E the least number that makes
+Lagrange's weights of the combined holders whole, the combination is ``w = r^(4 D E)``, and
+``c^(4 D E) w^-n = (1 + n)^(4 D E m)``.
 
 Against I. Damgard and M. Jurik (PKC 2001, section 4.1), who share an exponent modulo ``n p' q'`` and work modulo
 ``n^2``, exponents and modulus have half the length: a holder's power costs an eighth. Whoever
@@ -19,14 +21,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from protocols.primitives.big_numbers import from_buffer, number, power, powers, to_buffer
 from protocols.primitives.keys import Entropy, Secret, parts
 from protocols.primitives.paillier_keys import SPARE_BYTES, PrivateKey, PublicKey
-from protocols.primitives.safe_primes import OnTrial, draw_safe_prime
+from protocols.primitives.safe_primes import search_safe_prime
 
 CHALLENGE_BYTES = 16
 """A false proof passes with a chance of 2^-128."""
@@ -53,7 +56,7 @@ class ThresholdKey:
 
     @cached_property
     def factorial(self) -> int:
-        """D: makes Lagrange's weights whole numbers."""
+        """D: makes Lagrange's weights of any holders, at any other, whole numbers."""
         return math.factorial(len(self.checks))
 
     @property
@@ -106,9 +109,10 @@ class ThresholdKey:
         powers by n have one root only.
         """
         n, square = self.public.n, self.public.n_squared
-        scale = 4 * self.factorial**2
+        weights, denominator = _weights(tuple(partials))
+        scale = 4 * self.factorial * denominator
         shared = [number(1)] * len(ciphertexts)
-        for holder, weight in _weights(tuple(partials), self.factorial).items():
+        for holder, weight in weights.items():
             lifted = powers(partials[holder], 2 * weight, n, n_jobs)
             shared = [value * other % n for value, other in zip(shared, lifted, strict=True)]
         nude = [
@@ -167,12 +171,24 @@ class KeyShare(Secret):
         return partials, proof
 
 
-def make_safe_key(bits: int, entropy: Entropy, on_trial: OnTrial | None = None) -> PrivateKey:
+def make_safe_key(bits: int, entropy: Entropy) -> PrivateKey:
     """A fresh key from two safe primes: seconds at 2048 bits, up to a minute at 3072."""
+    return next(found for found in search_safe_key(bits, entropy) if found is not None)
+
+
+def search_safe_key(bits: int, entropy: Entropy) -> Iterator[PrivateKey | None]:
+    """The same in steps: None for every candidate that was tested, the key last."""
     while True:
-        p, q = (draw_safe_prime(bits // 2, entropy, on_trial) for _ in "pq")
+        primes: list[int] = []
+        while len(primes) < 2:
+            for found in search_safe_prime(bits // 2, entropy):
+                if found is not None:
+                    primes.append(found)
+                yield None
+        p, q = primes
         if abs(p - q) >> (bits // 2 - 100 if bits >= 2048 else bits // 4):
-            return PrivateKey(p, q)
+            yield PrivateKey(p, q)
+            return
 
 
 def deal(private: PrivateKey, threshold: int, holders: int, entropy: Entropy) -> tuple[ThresholdKey, tuple[int, ...]]:
@@ -211,13 +227,17 @@ def _refuse_strange(public: PublicKey, residues: Sequence[int]) -> None:
         raise ValueError("a number shares a factor with the modulus")
 
 
-def _weights(holders: tuple[int, ...], factorial: int) -> dict[int, int]:
-    """``D`` times Lagrange's weight at 0 of every holder: whole numbers."""
-    weights = {}
-    for holder in holders:
-        others = [other for other in holders if other != holder]
-        weights[holder] = factorial * math.prod(others) // math.prod(other - holder for other in others)
-    return weights
+def _weights(holders: tuple[int, ...]) -> tuple[dict[int, int], int]:
+    """Lagrange's weight at 0 of every holder over their least common denominator, and that denominator.
+
+    Of holders 1 .. t the weights are binomial coefficients, and the denominator is 1.
+    """
+    exact = {
+        holder: math.prod((Fraction(other, other - holder) for other in holders if other != holder), start=Fraction(1))
+        for holder in holders
+    }
+    denominator = math.lcm(*(weight.denominator for weight in exact.values()))
+    return {holder: int(weight * denominator) for holder, weight in exact.items()}, denominator
 
 
 def _product_of_powers(bases: Sequence[int], exponents: bytes, modulus: int) -> int:

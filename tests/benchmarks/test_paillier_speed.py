@@ -6,6 +6,7 @@ Fixed-base tables are made before the clock starts: a site makes them once per s
 """
 
 import hashlib
+import math
 import secrets
 import time
 
@@ -16,7 +17,7 @@ from joblib import Parallel, delayed
 from protocols.fixed_point import Field, Layout
 from protocols.packing import Packing
 from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
-from protocols.primitives import big_numbers
+from protocols.primitives import big_numbers, ring
 from protocols.primitives.keys import Identity
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, make_key
@@ -28,7 +29,8 @@ from protocols.settings import Settings
 NAMES = ("ann", "bob", "cem")
 VALUES = 690
 NAIVE_VALUES = 12
-ENCRYPTION_BAR, AHEAD_BAR = 250, 1000
+ENCRYPTION_BAR, AHEAD_BAR, DECRYPTION_BAR = 250, 1000, 25
+DECRYPTION_REPEATS = 20
 BYTES_BAR, NARROW_BYTES_BAR = 40, 20
 THRESHOLD_CIPHERTEXTS = 100
 
@@ -43,7 +45,8 @@ def seconds(verb, clock=time.process_time, times=3):
     return min(durations), result
 
 
-def measure(bits, obfuscation, key):
+def seated(bits, obfuscation, key):
+    """Sites, key-holder and collector who have met."""
     identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in (*NAMES, KEY_HOLDER)}
     roster = Roster({name: identity.public for name, identity in identities.items()})
     settings = Settings(key_bits=bits, obfuscation=obfuscation)
@@ -54,14 +57,24 @@ def measure(bits, obfuscation, key):
     for party in (*parties.values(), holder):
         party.meet(hellos)
     collector.meet(hellos, {})
+    return parties, holder, collector
 
+
+def mandate(parties, collector, vectors, context):
+    """What the key-holder is asked, once all sites have signed."""
+    payloads = {name: party.protect(vectors[name], context) for name, party in parties.items()}
+    pending = collector.combine(payloads, context)
+    consents = {name: parties[name].assist(request, context) for name, request in pending.requests.items()}
+    return collector.open(pending, consents)
+
+
+def measure(bits, obfuscation, key):
+    parties, _, collector = seated(bits, obfuscation, key)
     layout = Layout((Field("x", (VALUES,), 1e6),))
     numbers = np.random.default_rng(1).normal(scale=1e3, size=VALUES)
     naive_values = numbers[:NAIVE_VALUES].tolist()
-    public, private = key.phe_pair()
-    naive_encrypt, ciphertexts = seconds(lambda _: [public.encrypt(value) for value in naive_values])
-    naive_decrypt, opened = seconds(lambda _: [private.decrypt(ciphertext) for ciphertext in ciphertexts])
-    assert opened == naive_values
+    public, _ = key.phe_pair()
+    naive_encrypt, _ = seconds(lambda _: [public.encrypt(value) for value in naive_values])
 
     def context(number):
         return Context(collector.session, number, 0, NAMES, layout.digest, VALUES)
@@ -77,30 +90,17 @@ def measure(bits, obfuscation, key):
     payloads = {"ann": payload} | {
         name: parties[name].protect(layout.encode({"x": numbers}), chosen) for name in NAMES[1:]
     }
-    combined, pending = seconds(lambda _: collector.combine(payloads, chosen))
-    consents = {name: parties[name].assist(request, chosen) for name, request in pending.requests.items()}
-    mandated = collector.open(pending, consents)
-    decrypt = {}
-    # CPU seconds say nothing about threads: two of them are measured by the clock on the wall.
-    for n_jobs, clock in ((1, time.process_time), (2, time.perf_counter)):
-        holder.n_jobs = n_jobs
-        decrypt[n_jobs], reply = seconds(lambda _: holder.assist(mandated.requests[KEY_HOLDER], chosen), clock)
-    total = collector.open(mandated, {KEY_HOLDER: reply})
-    assert np.array_equal(layout.decode(total.vector, 3)["x"], 3 * numbers)
-
-    per_value = naive_encrypt / NAIVE_VALUES, naive_decrypt / NAIVE_VALUES
+    combined, _ = seconds(lambda _: collector.combine(payloads, chosen))
+    per_value = naive_encrypt / NAIVE_VALUES
     return {
-        "inline": per_value[0] / (inline / VALUES),
-        "ahead": per_value[0] / (ahead / VALUES),
-        "decrypt": {n_jobs: per_value[1] / (duration / VALUES) for n_jobs, duration in decrypt.items()},
+        "inline": per_value / (inline / VALUES),
+        "ahead": per_value / (ahead / VALUES),
         "bytes": (len(payload) - 64) / VALUES,
         "us": {
-            "phe encrypt": per_value[0] * 1e6,
-            "phe decrypt": per_value[1] * 1e6,
+            "phe encrypt": per_value * 1e6,
             "inline": inline / VALUES * 1e6,
             "ahead": ahead / VALUES * 1e6,
             "combine": combined / VALUES / len(NAMES) * 1e6,
-            "decrypt": decrypt[1] / VALUES * 1e6,
         },
     }
 
@@ -115,16 +115,49 @@ def test_packed_paillier_leaves_one_float_per_ciphertext_behind(bits, obfuscatio
     found = benchmark.pedantic(measure, (bits, obfuscation, keys[bits]), rounds=1)
     benchmark.extra_info.update(found)
     print(f"\n{bits} bits, {obfuscation}: times faster per value than phe: {found['inline']:.0f} inline, "
-          f"{found['ahead']:.0f} ahead, decryption {found['decrypt'][1]:.1f} on one thread, "
-          f"{found['decrypt'][2]:.1f} on two; {found['bytes']:.1f} bytes per value")  # fmt: skip
+          f"{found['ahead']:.0f} ahead; {found['bytes']:.1f} bytes per value")  # fmt: skip
     print("  CPU microseconds per value:", {name: round(value, 1) for name, value in found["us"].items()})
     assert found["bytes"] <= BYTES_BAR
     # At 2048 bits fewer values share a ciphertext, and phe is faster: the inline bar is for the default length.
     assert found["inline"] >= (ENCRYPTION_BAR if bits == 3072 else 0.7 * ENCRYPTION_BAR)
     assert found["ahead"] >= AHEAD_BAR
-    # A ciphertext costs the key-holder the one power that phe pays for each value: a thread gains the number
-    # of slots and no more. The bar needs a second core that is really free, so it is printed, not asserted.
-    assert max(found["decrypt"].values()) >= 0.7 * (23 if bits == 3072 else 15)
+
+
+def measure_decryption(bits, limbs, key):
+    """How many times less a value costs the key-holder than phe, by the clock on the wall, on one thread and on two."""
+    parties, holder, collector = seated(bits, "short", key)
+    vectors = {name: ring.expand(bytes([at]) * 32, VALUES, limbs) for at, name in enumerate(NAMES)}
+    context = Context(collector.session, 0, 0, NAMES, bytes(32), VALUES, limbs)
+    mandated = mandate(parties, collector, vectors, context)
+    public, private = key.phe_pair()
+    naive = [public.encrypt(float(value)) for value in range(NAIVE_VALUES)]
+    best = {}
+    # In turn, so that a busy moment of the machine meets all of them.
+    for _ in range(DECRYPTION_REPEATS):
+        for what in ("phe", 1, 2):
+            start = time.perf_counter()
+            if what == "phe":
+                opened = [private.decrypt(ciphertext) for ciphertext in naive]
+            else:
+                holder.n_jobs = what
+                reply = holder.assist(mandated.requests[KEY_HOLDER], context)
+            best[what] = min(time.perf_counter() - start, best.get(what, math.inf))
+    assert opened == list(range(NAIVE_VALUES))
+    total = collector.open(mandated, {KEY_HOLDER: reply})
+    assert np.array_equal(total.vector, ring.total_of(vectors.values(), VALUES, limbs))
+    return {threads: (best["phe"] / NAIVE_VALUES) / (best[threads] / VALUES) for threads in (1, 2)}
+
+
+@pytest.mark.parametrize(("bits", "limbs", "slots"), [(2048, 2, 15), (3072, 2, 23), (2048, 1, 31), (3072, 1, 46)])
+def test_decryption_beside_phe(bits, limbs, slots, keys, benchmark):
+    found = benchmark.pedantic(measure_decryption, (bits, limbs, keys[bits]), rounds=1)
+    benchmark.extra_info.update({str(threads): ratio for threads, ratio in found.items()})
+    profile = "exact" if limbs == 2 else "narrow"
+    print(f"\n{bits} bits, {profile} slots: decryption {found[1]:.1f} times faster per value than phe on one thread, "
+          f"{found[2]:.1f} on two; the bar is {DECRYPTION_BAR}")  # fmt: skip
+    # A ciphertext costs the key-holder the two half-length powers that phe pays for each value: a thread gains the
+    # number of slots and no more. What the second adds depends on a core that is really free: printed, not asserted.
+    assert max(found.values()) >= 0.7 * slots
 
 
 @pytest.mark.parametrize(("bits", "slots"), [(2048, 31), (3072, 46)])

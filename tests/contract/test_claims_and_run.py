@@ -3,8 +3,9 @@
 import pytest
 
 from protocols import claims, run
-from protocols.choice import NAMES
-from protocols.secure_sum import MisuseError
+from protocols.choice import NAMES, helpers
+from protocols.paillier_messages import MOST_SHARES
+from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError
 from protocols.settings import Settings
 
 
@@ -27,10 +28,28 @@ def test_every_claim_is_sentences_and_says_what_holds_for_all(protocol):
         ("paillier", Settings(threshold=4), "what 4 of 6 sites signed"),
         ("paillier", Settings(key_bits=2048), "112 bits"),
         ("paillier", Settings(obfuscation="short"), "twice the security level"),
+        ("paillier", Settings(), "do not prove that their sender knows"),
+        ("paillier-threshold", Settings(threshold=4), "fewer than 4 of 6 sites collude"),
+        ("paillier-threshold", Settings(), "The key-dealer makes the key"),
+        ("paillier-threshold", Settings(), "do not prove that their sender knows"),
+        ("paillier-threshold", Settings(), "about 128 bits"),
     ],
 )
 def test_a_claim_names_its_numbers(protocol, settings, said):
     assert said in " ".join(claims.claim(protocol, 6, settings))
+
+
+def test_a_claim_speaks_of_no_role_that_the_protocol_has_not():
+    for protocol in NAMES:
+        said = " ".join(claims.claim(protocol, 6, Settings()))
+        for role in (KEY_HOLDER, KEY_DEALER):
+            assert (role in said) == (role in helpers(protocol))
+
+
+def test_a_key_is_shared_among_a_hundred_and_no_more():
+    assert claims.claim("paillier-threshold", MOST_SHARES, Settings())
+    with pytest.raises(MisuseError, match="at most 100 sites"):
+        claims.claim("paillier-threshold", MOST_SHARES + 1, Settings())
 
 
 @pytest.mark.parametrize(
@@ -87,6 +106,9 @@ def test_a_plan_takes_the_smallest_threshold_that_bears_what_is_asked(
         ("plain", 5, Settings(), 0, 2, None),
         ("paillier", 6, Settings(threshold=4), 4, 0, "4 colluding sites"),
         ("paillier", 6, Settings(threshold=4), 0, 3, "only with up to 2"),
+        ("paillier", 6, Settings(threshold=4, consistency=True), 1, 0, "bear no colluding site"),
+        ("paillier-threshold", 6, Settings(threshold=4, consistency=True), 1, 0, "bear no colluding site"),
+        ("paillier-threshold", 6, Settings(threshold=4), 3, 2, "fewer than two"),
     ],
 )
 def test_an_impossible_plan_is_refused_with_the_reason(protocol, parties, settings, colluders, dropouts, reason):

@@ -1,18 +1,29 @@
 """Threshold Paillier: any enough sites open, fewer refuse, and a false partial decryption is its sender's."""
 
+import gc
 import itertools
+import math
 
 import numpy as np
 import pytest
 
-from protocols import run
+from protocols import paillier_threshold, run
+from protocols.paillier_messages import MOST_SHARES
 from protocols.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
 from protocols.primitives import big_numbers, ring, threshold_keys
 from protocols.primitives.keys import Identity, parts
 from protocols.primitives.paillier_keys import PrivateKey, make_key
-from protocols.primitives.safe_primes import draw_safe_prime
+from protocols.primitives.safe_primes import draw_safe_prime, search_safe_prime, usual_tries
 from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal
-from protocols.secure_sum import AGGREGATOR, KEY_DEALER, DropoutError, MisuseError, PeerError, SecureSumError
+from protocols.secure_sum import (
+    AGGREGATOR,
+    KEY_DEALER,
+    DropoutError,
+    MisuseError,
+    PeerError,
+    Searching,
+    SecureSumError,
+)
 from protocols.session import Roster
 from protocols.settings import Settings
 
@@ -68,11 +79,45 @@ def test_a_safe_prime_is_one():
         assert all(pow(base, p - 1, p) == 1 == pow(base, (p - 1) // 2 - 1, (p - 1) // 2) for base in (2, 3, 5, 7))
 
 
-def test_making_a_key_tells_how_far_it_is():
-    told = []
-    draw_safe_prime(512, run.tape("progress")("p"), told.append)
-    assert told == [100 * number for number in range(1, len(told) + 1)]
-    assert told
+def dealer(**options):
+    identities = {name: Identity(bytes([at]) * 32) for at, name in enumerate((*SITES, KEY_DEALER), 1)}
+    roster = Roster({name: identity.public for name, identity in identities.items()})
+    return KeyDealer(KEY_DEALER, identities[KEY_DEALER], roster, SETTINGS, run.tape("dealer")("x"), **options)
+
+
+def test_the_search_for_a_key_goes_in_steps_that_change_nothing():
+    at_once, in_steps = dealer(), dealer()
+    assert isinstance(in_steps, Searching)
+    expected = at_once.hello()
+    tried = []
+    while more := in_steps.search(7):
+        assert more <= 7
+        tried.append(more)
+    assert set(tried[:-1]) == {7}
+    assert len(tried) > 1
+    assert in_steps.search(7) == 0
+    assert in_steps.hello() == expected
+    given = dealer(private=PRIVATE)
+    assert given.search(100) == 1
+    assert given.search(100) == 0
+
+
+def test_the_usual_number_of_tries_is_about_what_it_takes():
+    entropy = run.tape("usual")("p")
+    taken = [sum(1 for _ in search_safe_prime(256, entropy)) for _ in range(40)]
+    # The number is geometric, so forty of them average within half of the mean but for one case in a thousand;
+    # the tape is always the same.
+    assert 0.5 * usual_tries(256) < np.mean(taken) < 1.5 * usual_tries(256)
+    assert max(taken) > 2 * usual_tries(256), "a lottery"
+    assert dealer().usual_tries == 2 * usual_tries(256)
+
+
+def test_the_dealer_forgets_the_key_as_soon_as_it_is_in_shares():
+    party = dealer(private=PRIVATE)
+    assert PRIVATE in gc.get_referents(*gc.get_referents(party._tries))
+    party.search(1)
+    assert party._shares is not None
+    assert not any(PRIVATE in gc.get_referents(held) for held in (vars(party), *vars(party).values()))
 
 
 def test_any_three_of_four_open_what_phe_encrypted_and_two_do_not():
@@ -163,6 +208,58 @@ def test_products_of_powers_are_what_they_say(count):
     for at, base in enumerate(bases):
         expected = expected * pow(base, int.from_bytes(exponents[16 * at : 16 * at + 16], "big"), P) % P
     assert threshold_keys._product_of_powers(bases, exponents, P) == expected
+
+
+@pytest.mark.parametrize("holders", [1, 3, 4, 9, 100])
+def test_weights_are_lagranges_over_their_least_common_denominator(holders):
+    for threshold in range(1, min(holders, 5) + 1):
+        for chosen in itertools.islice(itertools.combinations(range(1, holders + 1), threshold), 0, 200, 3):
+            weights, denominator = threshold_keys._weights(chosen)
+            secret, *rest = [7 + 3 * k for k in range(threshold)]
+            values = {x: secret + sum(c * x**k for k, c in enumerate(rest, 1)) for x in chosen}
+            assert sum(weights[x] * values[x] for x in chosen) == denominator * secret
+            assert math.gcd(denominator, *weights.values()) == 1
+    assert threshold_keys._weights(tuple(range(1, holders + 1))) == (
+        {x: (-1) ** (x - 1) * math.comb(holders, x) for x in range(1, holders + 1)},
+        1,
+    )
+
+
+def test_a_hundred_holders_open_and_any_of_them_can():
+    """The factorial and the denominators at their largest."""
+    key, shares = deal(PRIVATE, 67, MOST_SHARES, run.tape("many")("dealer"))
+    ciphertexts = encrypted([3, 2**400])
+    for chosen in (range(1, 68), range(34, 101), [*range(1, 100, 2), *range(68, 101, 2)]):
+        partials = {at: KeyShare(key, at, shares[at - 1]).open(ciphertexts, b"")[0] for at in list(chosen)[:67]}
+        assert len(partials) == 67
+        assert key.combine(ciphertexts, partials) == [3, 2**400]
+        del partials[next(iter(partials))]
+        with pytest.raises(FalsePartialError):
+            key.combine(ciphertexts, partials)
+
+
+def test_more_than_a_hundred_sites_are_refused_with_the_reason():
+    names = [f"site-{number}" for number in range(MOST_SHARES + 1)]
+    roster = Roster({name: bytes([at, 0] * 16) for at, name in enumerate([*names, KEY_DEALER])})
+    with pytest.raises(MisuseError, match="at most 100 sites, and here are 101"):
+        ThresholdCollector(roster, SETTINGS)
+    fewer = Roster({name: key for name, key in roster.keys.items() if name != names[0]})
+    assert ThresholdCollector(fewer, SETTINGS)
+
+
+def test_shares_that_fit_their_checks_and_not_each_other_are_the_dealers(monkeypatch):
+    """A dealer that deals points of no common polynomial: every partial is proved, and the sum opens to nobody."""
+
+    def crooked(private, threshold, holders, entropy):
+        key, shares = deal(private, threshold, holders, entropy)
+        wrong = (shares[0] + 2, *shares[1:])
+        checks = tuple(pow(int(key.base), int(share), int(key.public.n)) for share in wrong)
+        return ThresholdKey(key.public, key.base, checks), wrong
+
+    monkeypatch.setattr(paillier_threshold, "deal", crooked)
+    with pytest.raises(PeerError, match="shares that do not open") as caught:
+        run.secure_sum("paillier-threshold", vectors(), SETTINGS)
+    assert caught.value.sender == KEY_DEALER
 
 
 def test_a_key_that_needs_no_safe_primes_can_not_be_shared():
@@ -274,6 +371,8 @@ def test_a_box_for_another_site_or_altered_does_not_open(test_settings):
 def test_the_dealer_is_gone_after_the_meeting_and_holds_nothing():
     table = run.sit_down("paillier-threshold", SITES, SETTINGS)
     dealer = table.parties[KEY_DEALER]
+    while dealer.search(100):
+        pass
     kept = set(dealer._shares)
     run.meet(table)
     assert dealer._shares is None

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +13,36 @@ import pytest
 
 from experiments import record
 from experiments.__main__ import NAMES, experiment, main
+from experiments.peer_sums import OURS, PACKAGES, THEIRS, ours
 from experiments.record import Experiment, Measurement, SkippedError
 from secirls.input_error import InputError
 
 KEPT = Path(record.__file__).parent / "results"
 INDEX = Path(record.__file__).parent / "README.md"
 PNG = b"\x89PNG\r\n"
+
+
+def absent(name):
+    """The sentences that have to be in run.json for want of packages of others; none for every other experiment."""
+    if name != "peers":
+        return []
+    wanted = []
+    for step in experiment(name).plan(experiment(name).configured(quick=True)):
+        package = PACKAGES.get(step.key.split("/")[1]) if step.key != "fit" else None
+        if package is not None and find_spec(package) is None:
+            wanted.append(f"{step.key}: {package} is not installed: pip install -e '.[peers]'")
+        if step.key == "fit":
+            wanted.append(
+                "fit: SECIRLS_FEDPYDESEQ2_PYTHON names no interpreter with fedpydeseq2, "
+                "which can't be installed beside secirls"
+            )
+    return wanted
+
+
+@pytest.fixture(autouse=True)
+def _no_other_interpreter(monkeypatch):
+    """FedPyDESeq2 takes longer than a test may, wherever its interpreter is named."""
+    monkeypatch.delenv("SECIRLS_FEDPYDESEQ2_PYTHON", raising=False)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,7 +53,7 @@ def test_an_experiment_runs_quickly_and_redraws_from_its_rows_alone(name, tmp_pa
     rows = (folder / "rows.csv").read_bytes()
     told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert told["configuration"] == json.loads(json.dumps(experiment(name).configured(quick=True)))
-    assert told["skipped"] == []
+    assert told["skipped"] == absent(name)
     figures = {file.name: file.read_bytes() for file in folder.glob("*.png")}
     assert f"{name}.png" in figures
     assert all(data.startswith(PNG) for data in figures.values())
@@ -49,7 +76,8 @@ def test_the_index_says_what_the_kept_rows_say(name):
     told = json.loads((KEPT / name / "run.json").read_text(encoding="utf-8"))
     assert told["configuration"] == json.loads(json.dumps(experiment(name).configuration))
     keys = [step.key for step in experiment(name).plan(experiment(name).configuration)]
-    assert sorted(record.done(KEPT / name / "rows.csv")) == sorted(keys)
+    skipped = [sentence.split(": ")[0] for sentence in told["skipped"]]
+    assert sorted([*record.done(KEPT / name / "rows.csv"), *skipped]) == sorted(keys)
     for figure in (KEPT / name).glob("*.png"):
         assert f"results/{name}/{figure.name}" in index
 
@@ -89,6 +117,48 @@ def test_only_the_exact_ways_of_adding_are_exact():
     assert not np.array_equal(in_floats(parts)[0], truth)
     assert not np.array_equal(quantised(parts, 32)[0], truth)
     assert in_ring(parts, 32, 1)[1].any()  # beyond the compact ring's bound: refused, not clipped
+
+
+def fractions(parties):
+    return [np.random.default_rng(party).uniform(-1, 1, 40) for party in range(parties)]
+
+
+@pytest.mark.parametrize("protocol", OURS)
+def test_a_sum_beside_the_peers_is_exact_and_its_cost_is_booked(protocol):
+    from experiments.fidelity import exact_sum
+
+    parts = fractions(4)
+    done = ours(protocol, parts, key_bits=2048)
+    assert np.array_equal(done.total, exact_sum(parts))
+    assert done.protect > 0
+    assert done.bytes_up >= 16 * 40  # a site sends at least its vector
+
+
+@pytest.mark.parametrize("way", THEIRS)
+def test_a_peer_sums_what_it_is_given(way):
+    pytest.importorskip(PACKAGES[way])
+    parts = fractions(4)
+    done = THEIRS[way](parts)
+    # the coarsest has 2^22 levels between -1 and 1, rounds at random, and four parties add up
+    assert np.abs(done.total - np.sum(parts, axis=0)).max() < 4 * 2.0**-21
+    assert not np.allclose(done.total, np.sum(parts[1:], axis=0), atol=1e-3)
+    assert done.protect > 0
+    assert done.bytes_up >= 8 * 40
+
+
+def test_the_site_that_leaves_a_fit_is_in_no_later_sum_and_stops_it_under_abort():
+    from experiments.data_sets import open_set
+    from experiments.dropout import fit_with_leaver
+
+    data = open_set("simulated-60x16x4", 6)
+    whole = fit_with_leaver(data, None, "abort")
+    assert {len(told.parties) for told in whole.irls_rounds} == {4}
+    after = fit_with_leaver(data, 2, "continue")
+    assert [len(told.parties) for told in after.irls_rounds[:4]] == [4, 4, 3, 3]
+    stopped = fit_with_leaver(data, 2, "abort")
+    assert stopped.state is None
+    assert len(stopped.irls_rounds) == 2
+    assert stopped.stopped.endswith("fell silent, so the fit stops here")
 
 
 def toy(measured, *, interrupt_at=None):
@@ -143,6 +213,45 @@ def test_rows_of_another_configuration_are_not_continued_but_replaced_when_asked
         record.run(other, quick=False, root=tmp_path)
     record.run(other, quick=False, fresh=True, root=tmp_path)
     assert list(pd.read_csv(tmp_path / "toy" / "rows.csv")["number"]) == [0, 0]
+
+
+def test_the_commit_is_clean_until_code_changes(tmp_path):
+    git = shutil.which("git")
+    if git is None:
+        pytest.skip("git is not installed")
+
+    def run(*arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+        subprocess.run([git, "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    here = tmp_path / "experiments"
+    for folder in ("experiments/results", "protocols", "secirls"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.py").write_text("1", encoding="utf-8")
+    run("init")
+    run("add", ".")
+    run("commit", "-m", "Begin")
+    clean = record.commit(here)
+    assert re.fullmatch("[0-9a-f]{40,64}", clean)
+    (here / "results" / "a.py").write_text("2", encoding="utf-8")
+    (here / "README.md").write_text("an answer", encoding="utf-8")
+    assert record.commit(here) == clean
+    (tmp_path / "protocols" / "a.py").write_text("2", encoding="utf-8")
+    assert record.commit(here) == f"{clean} and changes"
+
+
+def test_a_run_with_nothing_left_to_measure_does_not_claim_its_rows(tmp_path, monkeypatch):
+    whole = toy([])
+    two = Experiment("toy", "Is it?", {"seed": 0, "steps": 2}, {}, whole.plan, whole.figures, whole.answer)
+    monkeypatch.setattr(record, "commit", lambda: "first")
+    plan = toy([], interrupt_at=1).plan
+    interrupted = Experiment("toy", "Is it?", two.configuration, {}, plan, two.figures, two.answer)
+    with pytest.raises(KeyboardInterrupt):
+        record.run(interrupted, quick=False, root=tmp_path)
+    for later, told in (("second", "first, then second"), ("third", "first, then second")):
+        monkeypatch.setattr(record, "commit", lambda later=later: later)
+        folder = record.run(two, quick=False, root=tmp_path)
+        assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["commit"] == told
 
 
 def test_quick_runs_stay_away_from_kept_results():

@@ -12,7 +12,8 @@ from secirls.aggregator import Outcome, lead
 from secirls.config import Config
 from secirls.datasets import write_simulated
 from secirls.disclosure import statements
-from secirls.rounds import Helper, LocalFederation, PartyFaultError, Record, SilentSitesError
+from secirls.helper import Helper
+from secirls.rounds import LocalFederation, PartyFaultError, Record, SilentSitesError
 from secirls.site import Answer, Site
 
 SITES = ("a", "b", "c", "d", "e")

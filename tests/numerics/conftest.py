@@ -64,7 +64,7 @@ def _fit(
     state = drive(least_squares_start(status, sites[0].n_params, config))
     state = drive(irls(state, config))
     if catch is not None:
-        from secirls.quasi_newton import catch as caught
+        from secirls.catch import catch as caught
 
         state = drive(caught(state, catch))
     return state

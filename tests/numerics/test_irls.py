@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secirls.catch import catch
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
 from secirls.kernels import clamped_log_mu, using
-from secirls.quasi_newton import CatchConfig, catch
+from secirls.quasi_newton import CatchConfig
 from secirls.query import QueryError, Total, largest_summand
 from secirls.samples import LARGEST_COUNT, Samples
 from secirls.simulate import rows, simulate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secirls import elementary, kernels, likelihood
+from secirls.fused_kernel import BLOCK
 from secirls.kernels import Choice, summands
 from secirls.samples import Samples
 from secirls.simulate import rows, simulate
@@ -149,8 +152,42 @@ def test_threads_and_blocks_do_not_change_a_bit(simulation, choice, jobs, monkey
     assert same(summands(samples, beta, 0.5, choice=replace(choice, n_jobs=jobs)), whole)
 
 
+@pytest.mark.parametrize("ones", [True, False])
+@pytest.mark.parametrize("p", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("n", [3, 67, BLOCK + 5])
+def test_every_pair_of_columns_is_summed(n, p, ones):
+    rng = np.random.default_rng(p)
+    X = rng.normal(size=(n, p))
+    if ones:
+        X[:, 0] = 1.0
+    samples = Samples(X, rng.poisson(9.0, (n, 4)).astype(np.int32), np.exp(0.3 * rng.normal(size=n)), np.full(4, 0.2))
+    beta = 0.3 * rng.normal(size=(4, p))
+    mu = np.maximum(samples.size_factors[:, None] * np.exp(X @ beta.T), 0.5)
+    w = mu / (1.0 + 0.2 * mu)
+    z = np.log(mu / samples.size_factors[:, None]) + (samples.counts - mu) / mu
+    for choice in (FUSED, PLAIN):
+        sums = summands(samples, beta, 0.5, choice=choice)
+        for gene in range(4):
+            scale_xx, scale_xz = scales(samples, beta, gene, 0.5)
+            xtwx = (X.T * w[:, gene]) @ X
+            assert np.max(np.abs(sums.xtwx[gene] - xtwx[np.triu_indices(p)]) / scale_xx) < 1e-14
+            assert np.max(np.abs(sums.right[gene] - X.T @ (w[:, gene] * z[:, gene])) / scale_xz) < 1e-14
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_product_of_tiles_gives_each_row_its_own_bits(alike, monkeypatch):
+    """Whether tiles are used, or rows by themselves as where a library treats a tile's rows differently."""
+    monkeypatch.setattr(kernels, "_rows_are_alike", lambda _inner, _outer: alike)
+    rng = np.random.default_rng(0)
+    W, X = rng.normal(size=(50, 301)), rng.normal(size=(301, 15))
+    whole = kernels._per_gene_product(W, X)
+    np.testing.assert_allclose(whole, W @ X, rtol=1e-12, atol=1e-12)
+    for genes in (slice(0, 1), slice(3, 20), slice(7, 50), np.arange(50)[::-1]):
+        np.testing.assert_array_equal(kernels._per_gene_product(W[genes], X), whole[genes])
+
+
 def test_one_product_over_the_whole_block_would_be_caught():
-    """Why the reference kernel multiplies gene by gene: a product's bits may depend on its shape."""
+    """Why the reference kernel multiplies tiles of one shape: a product's bits may depend on its shape."""
     rng = np.random.default_rng(0)
     W, X = rng.normal(size=(257, 301)), rng.normal(size=(301, 5))
     whole = W @ X
@@ -236,6 +273,27 @@ def test_coefficients_of_the_polynomials_are_chebyshev():
     for fitted, name in ((e, "_E"), (c, "_L")):
         used = [getattr(elementary, f"{name}{n}") for n in range(len(fitted))]
         np.testing.assert_allclose(used, [float(v) for v in fitted[::-1]], rtol=1e-15)
+
+
+def test_warming_up_leaves_nothing_to_compile():
+    """In a process of its own, because a kernel that any test before has used is compiled."""
+    program = """
+from secirls import fused_kernel, kernels
+from secirls.simulate import simulate
+
+def compiled():
+    every = (fused_kernel._general, fused_kernel._by_level, fused_kernel._constants)
+    return [len(kernel.signatures) for kernel in every]
+
+assert compiled() == [0, 0, 0]
+kernels.warm_up()
+assert compiled() == [1, 1, 1], compiled()
+for made in (simulate(5, 40), simulate(5, 40, effects=3, continuous=True)):
+    kernels.summands(made.samples, made.beta, 0.5)
+    kernels.summands(made.samples, made.beta, 0.5, right="score")
+assert compiled() == [1, 1, 1], compiled()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_choice_is_explicit():

@@ -9,9 +9,10 @@ import pytest
 from scipy.optimize import minimize
 
 from secirls import likelihood
+from secirls.catch import catch
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.kernels import clamped_log_mu, summands
-from secirls.quasi_newton import CatchConfig, QuasiNewtonQuery, catch
+from secirls.quasi_newton import CatchConfig, QuasiNewtonQuery
 from secirls.query import QueryError
 from secirls.samples import Samples
 from secirls.simulate import rows, simulate

@@ -53,6 +53,17 @@ def test_a_solution_has_the_same_bits_in_any_company(chosen):
     np.testing.assert_array_equal(part, whole[genes])
 
 
+def test_blocks_do_not_change_a_bit(monkeypatch):
+    full, right = systems(40, 5)
+    whole, _ = solve(pack(full), right, 1e-6)
+    every, _ = inverses(pack(full), 1e-6)
+    monkeypatch.setattr("secirls.solve._BLOCK", 13)
+    np.testing.assert_array_equal(solve(pack(full), right, 1e-6)[0], whole)
+    np.testing.assert_array_equal(inverses(pack(full), 1e-6)[0], every)
+    alone, _ = solve(pack(full)[7:8], right[7:8], np.full(1, 1e-6))
+    np.testing.assert_array_equal(alone, whole[7:8])
+
+
 @pytest.mark.parametrize("bad", [np.zeros((2, 2)), np.ones((2, 2)), np.full((2, 2), np.nan), np.diag([1.0, np.inf])])
 def test_one_bad_matrix_is_reported_and_harms_no_other(bad):
     full, right = systems(5, 2)

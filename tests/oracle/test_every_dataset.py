@@ -5,9 +5,9 @@ of each data set with float sums; PyDESeq2 gets the size factors and dispersions
 that PyDESeq2 calls converged is either within 1e-6 of it or printed by name with a reason, and the reason is decided by
 mathematics, never by whom one trusts: `likelihood.nll` at both answers, which has ten digits, and the score.
 
-Known and not mended: the clamped likelihood has several valleys, and in tcga_brca, among the genes that IRLS loses in
-both programs, about one in a thousand of all genes ends lower in PyDESeq2's fallback than in our catch, a few by
-more than one unit. They are printed, and the test holds their number.
+Among the genes that IRLS loses in both programs the clamped likelihood has several valleys. Nowhere may PyDESeq2's
+fallback end in a deeper one than our catch. Where it ends in a shallower one, or stops short of a minimum, it is no
+oracle: in tcga_brca that is up to one gene in a hundred, so there the 99 % are of the others.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from secirls.samples import Samples
 from secirls.status import Status
 
 NEAR = 1e-6
+DIGITS = 1e-10
+"""Likelihoods that differ by less, relative to max(|f|, 1), are equal: that is their precision."""
 DESIGNS = {"condition": "~ condition", "site": "~ site + condition"}
 NAMES = ["airway", "pasilla", "bottomly", "geuvadis_tsi", "tcga_brca", "hapmap_lcl"]
 
 STOPPED = "both at IRLS's fixed point to its tolerance; PyDESeq2 stopped elsewhere: its deviance cancels (small alpha)"
 EDGE = "both at IRLS's fixed point to its tolerance, one iterate apart; equal negative log-likelihoods"
 LOWER = "ours has the lower negative log-likelihood"
-EQUAL = "equal negative log-likelihoods: flat to PyDESeq2's own tolerance"
-HIGHER = "PyDESeq2's fallback ended lower: another valley of the clamped likelihood, where both stop"
+EQUAL = "equal negative log-likelihoods to ten digits"
+HIGHER = "PyDESeq2's fallback ended lower, in another valley of the clamped likelihood"
 UNEXPLAINED = "unexplained"
 
 
@@ -136,18 +138,18 @@ def newton_length(samples, gene, beta, min_mu=0.5):
 def reason_for(samples, gene, mine, other, by_irls):
     """Why two answers differ by more than 1e-6: decided by likelihood and score at both."""
     ours_f, theirs_f = objective(samples, gene, mine), objective(samples, gene, other)
-    tied = abs(ours_f - theirs_f) <= 1e-8 * max(abs(theirs_f), 1.0)
+    lower = (theirs_f - ours_f) / max(abs(theirs_f), 1.0)
     if by_irls:
         # Stopping on a deviance to 1e-8 leaves a step of about 1e-4 standard errors. Likelihoods say less here: where
         # a mean is clamped the fixed point of IRLS, which both look for, is not the maximum.
         both = max(newton_length(samples, gene, mine), newton_length(samples, gene, other))
         small = samples.dispersions[gene] < 1e-6
-        if both > 2e-3 or not (small or tied):
+        if both > 2e-3 or not (small or abs(lower) <= 1e-8):
             return UNEXPLAINED
         return STOPPED if small else EDGE
-    if tied:
+    if abs(lower) <= DIGITS:
         return EQUAL
-    return LOWER if ours_f < theirs_f else HIGHER
+    return LOWER if lower > 0 else HIGHER
 
 
 def compare(pooled, genes):
@@ -186,13 +188,14 @@ def judge(pooled, genes, name):
     assert statuses["active"] == statuses["diverged"] == statuses["failed"] == 0, statuses
     assert irls_share >= 0.99
     assert not [line for line in rest if line[2] == UNEXPLAINED], told(rest)
+    assert not [line for line in rest if line[2] == HIGHER], told(rest)
+    beaten = sum(line[2] == LOWER for line in rest)
+    near = round(share / (1 - share) * len(rest)) if rest else 1
+    print(f"{beaten} where {LOWER}; {near / (near + len(rest) - beaten):.4%} of the others within 1e-6")
     if name == "tcga_brca":
-        # PyDESeq2 is no oracle for the genes its IRLS lost here: the lower likelihood is. See above for what is left.
-        assert sum(line[2] == HIGHER for line in rest) <= 0.002 * len(genes), told(rest)
-        assert max((line[4] for line in rest), default=0.0) <= 6.0, told(rest)
+        assert near / (near + len(rest) - beaten) >= 0.99
     else:
         assert share >= 0.99
-        assert not [line for line in rest if line[2] == HIGHER], told(rest)
 
 
 def askable(pooled):

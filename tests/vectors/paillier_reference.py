@@ -84,6 +84,11 @@ def unpack(plaintexts, slot_bits, slots, values, digit_bits):
     return digits[:values]
 
 
+def signed(kind, name, context, body):
+    identity = Ed25519PrivateKey.from_private_bytes(digest(b"vector identity", name.encode()))
+    return body + identity.sign(digest(b"secirls message v1", kind, name.encode(), context, body))
+
+
 def one_sum(title, why, limbs, obfuscation, vectors):
     """Three sites, their vectors given as lists of ring elements; every intermediate number in hex."""
     p, q = primes()
@@ -120,7 +125,6 @@ def one_sum(title, why, limbs, obfuscation, vectors):
         columns.append(ciphertexts)
         seed = digest(b"vector identity", name.encode())
         body = bytes.fromhex(join(ciphertexts, bits // 4))
-        text = digest(b"secirls message v1", b"paillier payload", name.encode(), context, body)
         sites[name] = {
             "identity_seed": seed.hex(),
             "entropy": drawn.hex(),
@@ -128,7 +132,7 @@ def one_sum(title, why, limbs, obfuscation, vectors):
             "plaintexts": join(plaintexts, bits // 8),
             "randomness": join(randomness, bits // 8),
             "ciphertexts": body.hex(),
-            "payload": (body + Ed25519PrivateKey.from_private_bytes(seed).sign(text)).hex(),
+            "payload": signed(b"paillier payload", name, context, body).hex(),
         }
 
     blind_seed = digest(b"vector blind")
@@ -153,6 +157,11 @@ def one_sum(title, why, limbs, obfuscation, vectors):
     expected = [sum(column) % (1 << digit_bits) for column in zip(*vectors.values(), strict=True)]
     if total != expected:
         raise SystemExit(f"{title}: the slow implementation is wrong")
+    blinded_bytes = bytes.fromhex(join(blinded, bits // 4))
+    payloads = [field for name in names for field in (name.encode(), bytes.fromhex(sites[name]["payload"]))]
+    consents = {name: signed(b"paillier consent", name, context, decision) for name in names}
+    signers = [field for name in names for field in (name.encode(), consents[name])]
+    opening = signed(b"paillier opened", "key-holder", context, decision + bytes.fromhex(join(opened, bits // 8)))
     return {
         "title": title,
         "why": why,
@@ -177,7 +186,11 @@ def one_sum(title, why, limbs, obfuscation, vectors):
         "blinds": join(blind, bits // 8),
         "blinded": join(blinded, bits // 4),
         "decision": decision.hex(),
+        "request": prefixed(blind_seed, decision, *payloads).hex(),
+        "consents": {name: consent.hex() for name, consent in consents.items()},
+        "mandate": prefixed(blinded_bytes, prefixed(*(name.encode() for name in names)), *signers).hex(),
         "opened": join(opened, bits // 8),
+        "opening": opening.hex(),
         "total": b"".join(element.to_bytes(8 * limbs, "little") for element in total).hex(),
     }
 
@@ -201,7 +214,24 @@ def negative():
     def public(why, value, size=width // 2):
         return {"verb": "public_key", "why": why, "data": value.to_bytes(size, "big").hex()}
 
+    def message(verb, why, *fields, cut=0):
+        data = prefixed(*fields)
+        return {"verb": verb, "why": why, "data": data[: len(data) - cut].hex()}
+
+    seed, both = bytes(32), (b"ann", b"payload", b"bob", b"payload")
     return [
+        message("read_request", "no decision", seed),
+        message("read_request", "a seed too short", seed[1:], seed, *both),
+        message("read_request", "a digest too long", seed, seed + b"\0", *both),
+        message("read_request", "a name without its payload", seed, seed, *both, b"cem"),
+        message("read_request", "a name twice", seed, seed, *both, b"ann", b"other"),
+        message("read_request", "a name beyond ASCII", seed, seed, b"\xe4nn", b"payload"),
+        message("read_request", "one byte is missing", seed, seed, *both, cut=1),
+        message("read_request", "half a length", seed, seed, b"", cut=2),
+        message("read_mandate", "no names", good.to_bytes(width, "big")),
+        message("read_mandate", "names that are no list", b"", b"ann", *both),
+        message("read_mandate", "a name twice", b"", prefixed(b"ann"), *both, b"bob", b"other"),
+        message("read_mandate", "one byte is missing", b"", prefixed(b"ann"), *both, cut=1),
         ciphertexts("zero is no unit", good, 0),
         ciphertexts("the modulus is no unit", n, good),
         ciphertexts("a multiple of a prime would betray it", good, p * 12345),

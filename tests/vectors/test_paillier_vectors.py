@@ -9,11 +9,12 @@ import pytest
 
 from protocols import paillier_messages
 from protocols.packing import Packing
+from protocols.paillier_messages import Contributions, Mandate
 from protocols.primitives import big_numbers
 from protocols.primitives.keys import Identity
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey
-from protocols.secure_sum import Context, IntegrityError
+from protocols.secure_sum import KEY_HOLDER, Context, IntegrityError, sha256
 from protocols.session import Roster, open_message, sign_message
 
 HERE = Path(__file__).parent
@@ -112,6 +113,27 @@ def test_the_sum_is_blinded_signed_opened_and_unpacked_as_written(vector):
     assert np.array_equal(packing.unpack(bare, 3), elements(vector, vector["total"]))
 
 
+def test_requests_consents_mandate_and_opening_are_as_written(vector):
+    context, names = context_of(vector), tuple(sorted(vector["sites"]))
+    decision = bytes.fromhex(vector["decision"])
+    payloads = {name: bytes.fromhex(site["payload"]) for name, site in vector["sites"].items()}
+    asked = Contributions(bytes.fromhex(vector["blind_seed"]), decision, payloads)
+    assert asked.to_bytes().hex() == vector["request"]
+    assert Contributions.from_bytes(bytes.fromhex(vector["request"])) == asked
+    identities = {name: Identity(bytes.fromhex(site["identity_seed"])) for name, site in vector["sites"].items()}
+    consents = {
+        name: sign_message(identity, b"paillier consent", name, context.digest, decision)
+        for name, identity in identities.items()
+    }
+    assert {name: consent.hex() for name, consent in consents.items()} == vector["consents"]
+    mandate = Mandate(bytes.fromhex(vector["blinded"]), names, consents)
+    assert mandate.to_bytes().hex() == vector["mandate"]
+    assert Mandate.from_bytes(bytes.fromhex(vector["mandate"])) == mandate
+    holder = Identity(sha256(b"vector identity", KEY_HOLDER.encode()))
+    body = decision + bytes.fromhex(vector["opened"])
+    assert sign_message(holder, b"paillier opened", KEY_HOLDER, context.digest, body).hex() == vector["opening"]
+
+
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: f"{case['verb']}: {case['why']}")
 def test_what_the_vectors_call_wrong_is_refused(case):
     data = bytes.fromhex(case["data"])
@@ -122,6 +144,10 @@ def test_what_the_vectors_call_wrong_is_refused(case):
     elif case["verb"] == "public_key":
         with pytest.raises(ValueError, match="public key"):
             PublicKey.from_bytes(data, 512)
+    elif case["verb"] in ("read_request", "read_mandate"):
+        kind = Contributions if case["verb"] == "read_request" else Mandate
+        with pytest.raises(ValueError, match=r"request|message|name"):
+            kind.from_bytes(data)
     else:
         assert case["verb"] == "unpack"
         packing = Packing(512, case["values"], 2, case["parties"])

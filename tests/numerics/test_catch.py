@@ -1,0 +1,115 @@
+"""The catch looks around: the clamped likelihood has several valleys, and the deepest in sight is taken."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import secirls.catch as room
+from secirls import likelihood
+from secirls.catch import LikelihoodQuery, catch
+from secirls.irls import IrlsConfig, least_squares_start, update_rows
+from secirls.kernels import summands
+from secirls.quasi_newton import CatchConfig
+from secirls.query import QueryError
+from secirls.samples import Samples
+from secirls.simulate import rows
+from secirls.status import Reason, Status
+
+GENES, SAMPLES = 100, 24
+
+
+@pytest.fixture(scope="module")
+def sparse() -> Samples:
+    """Counts of 0, 1, 2 and size factors that differ: many means of many genes lie at the clamp."""
+    rng = np.random.default_rng(2)
+    X = np.column_stack([np.ones(SAMPLES), np.repeat([0.0, 1.0], SAMPLES // 2)])
+    s, alpha = np.exp(rng.normal(0, 0.8, SAMPLES)), rng.choice([0.3, 2.0, 8.0], GENES)
+    mu = s[:, None] * np.exp(rng.normal(-1, 1, GENES))
+    counts = rng.negative_binomial(1 / alpha, 1 / (1 + alpha * mu)).astype(np.int32)
+    return Samples(X, np.asfortranarray(counts), s, alpha)
+
+
+@pytest.fixture(scope="module")
+def deepest(sparse) -> np.ndarray:
+    """The smallest clamped likelihood of each gene on a grid of coefficients, an eighth apart, ``(genes,)``."""
+    axis = np.arange(-8.0, 8.05, 0.125)
+    grid = np.array(list(itertools.product(axis, axis)))
+    log_mu = np.maximum(grid @ sparse.design.T + np.log(sparse.size_factors), np.log(0.5))
+    counts = sparse.counts.astype(float)
+    return np.array(
+        [likelihood.nll(counts[:, g], log_mu, sparse.dispersions[g]).sum(axis=1).min() for g in range(GENES)]
+    )
+
+
+def caught(drive, samples, config=None):
+    run = drive(*[rows(samples, np.arange(i, SAMPLES, 3)) for i in range(3)])
+    begun = run(least_squares_start(np.zeros(samples.n_genes, dtype=np.int8), 2, IrlsConfig()))
+    run.queries.clear()
+    return run(catch(begun, config or CatchConfig())), run
+
+
+def test_nearly_every_gene_ends_as_deep_as_a_grid_search(drive, sparse, deepest):
+    state, _ = caught(drive, sparse)
+    assert (state.status == Status.CAUGHT).all()
+    assert (state.nll <= deepest + 1e-6).mean() >= 0.98
+
+
+def test_one_descent_alone_ends_in_shallower_valleys(drive, sparse, deepest):
+    alone, _ = caught(drive, sparse, CatchConfig(polls=0))
+    assert (alone.nll <= deepest + 1e-6).mean() < 0.9
+    state, _ = caught(drive, sparse)
+    assert (state.nll <= alone.nll + 1e-9).all()
+    assert (alone.nll - state.nll).max() > 0.5
+
+
+def test_what_is_reported_is_what_the_sites_hold(drive, sparse):
+    state, _ = caught(drive, sparse)
+    sums = summands(sparse, state.beta, 0.5, right="score")
+    np.testing.assert_allclose(state.nll, sums.nll, rtol=1e-12)
+    np.testing.assert_allclose(state.xtwx, sums.xtwx, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(state.score, sums.right, rtol=1e-8, atol=1e-10)
+
+
+def test_without_a_clamp_nothing_is_looked_for(drive, sparse):
+    _, run = caught(drive, sparse, CatchConfig(min_mu=0.0))
+    assert run.queries
+    assert not [query for query in run.queries if query.kind == "likelihood"]
+
+
+def test_long_patterns_take_several_rounds_to_the_same_end(drive, sparse, monkeypatch):
+    at_once, _ = caught(drive, sparse)
+    monkeypatch.setattr(room, "_LARGEST_PATTERN", 33)
+    in_turns, run = caught(drive, sparse)
+    asked = [query.candidates.shape[1] for query in run.queries if query.kind == "likelihood"]
+    assert max(asked) == 33
+    np.testing.assert_array_equal(in_turns.beta, at_once.beta)
+
+
+def test_a_gene_that_fails_on_its_way_to_another_valley_stays(drive, sparse, monkeypatch):
+    before, _ = caught(drive, sparse, CatchConfig(polls=0))
+    descend, calls = room.descend, []
+
+    def lost_after_the_first_two(state, genes, starts, config):
+        after = yield from descend(state, genes, starts, config)
+        calls.append(1)
+        if len(calls) <= 2:
+            return after
+        asked = np.flatnonzero(genes)
+        return update_rows(after, asked, status=Status.FAILED, reason=Reason.LOST, beta=np.nan)
+
+    monkeypatch.setattr(room, "descend", lost_after_the_first_two)
+    state, _ = caught(drive, sparse)
+    assert len(calls) == 3
+    np.testing.assert_array_equal(state.beta, before.beta)
+    np.testing.assert_array_equal(state.status, before.status)
+
+
+@pytest.mark.parametrize(
+    "candidates", [np.zeros((3, 2)), np.zeros((3, 0, 2)), np.zeros((2, 1, 2)), np.zeros((3, 1025, 2))]
+)
+def test_queries_that_do_not_fit_are_refused(candidates):
+    with pytest.raises(QueryError):
+        LikelihoodQuery(np.ones(3, dtype=bool), candidates, 0.5).check(3, 2)
