@@ -201,7 +201,10 @@ def fit(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="An existing Ray cluster. Default: a local one, started and stopped."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="An existing Ray cluster. Default: that of RAY_ADDRESS, as in a Ray job; or a local one.",
+        ),
     ] = None,
     hosts: Annotated[
         int | None, typer.Option(help="Simulate many sites in so many processes. Default: one process per site.")

@@ -101,13 +101,14 @@ def cluster_template(
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="The aggregator's machine. Default: the manifest's address.")
     ] = None,
+    jobs: Annotated[bool, typer.Option("--jobs", help="Of a cluster that runs the fit as a Ray job.")] = False,
 ) -> None:
     """Print the 'ray start' line of every machine that the federation needs."""
     told = Manifest.from_table(f"file {str(manifest)!r}", Manifest.table(manifest))
     head = address or told.address
     if head is None:
         raise InputError("no address: give --address HOST:PORT of the aggregator's machine")
-    say(template(told.fit, tuple(told.sites), told.nodes, head))
+    say(template(told.fit, tuple(told.sites), told.nodes, head, jobs=jobs))
 
 
 @cluster_app.command("certs")

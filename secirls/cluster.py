@@ -28,17 +28,26 @@ _BEFORE = """\
 # and does not protect a site from whoever runs the cluster."""
 
 
+_JOB = "ray job submit -- secirls fit $PWD/federation.toml --out $PWD/results    (needs secirls[jobs] there)"
+
+
 def resource_of(site: PartyId, nodes: Mapping[PartyId, str]) -> str:
     """What the node of a site declares, once: ``site:NAME`` unless the manifest says otherwise."""
     return nodes.get(site, f"site:{site}")
 
 
-def template(config: Config, sites: Sequence[PartyId], nodes: Mapping[PartyId, str], head: str) -> str:
-    """Shell lines that start a Ray cluster for a federation, with ``head`` as HOST:PORT of its first machine."""
+def template(
+    config: Config, sites: Sequence[PartyId], nodes: Mapping[PartyId, str], head: str, *, jobs: bool = False
+) -> str:
+    """Shell lines that start a Ray cluster for a federation, with ``head`` as HOST:PORT of its first machine.
+
+    With ``jobs`` the cluster takes Ray jobs, from the first machine alone.
+    """
     host, _, port = head.rpartition(":")
     if not host or not port.isdecimal():
         raise InputError(f"--address {head!r}: write HOST:PORT")
-    head_start = f"{_START} --head --include-dashboard=false --node-ip-address={quote(host)} --port={port}"
+    dashboard = "--include-dashboard=true --dashboard-host=127.0.0.1" if jobs else "--include-dashboard=false"
+    head_start = f"{_START} --head {dashboard} --node-ip-address={quote(host)} --port={port}"
     lines = [
         _BEFORE,
         "",
@@ -50,7 +59,11 @@ def template(config: Config, sites: Sequence[PartyId], nodes: Mapping[PartyId, s
         lines += ["", f"# The {name}'s machine: run by somebody else than the aggregator", f"{join} {_declares(name)}"]
     for name in sites:
         lines += ["", f"# The machine of site {name}", f"{join} {_declares(resource_of(name, nodes))}"]
-    lines += ["", "# Then, on the aggregator's machine", f"secirls fit federation.toml --address {quote(head)}"]
+    lines += [
+        "",
+        "# Then, on the aggregator's machine",
+        _JOB if jobs else f"secirls fit federation.toml --address {quote(head)}",
+    ]
     return "\n".join(lines)
 
 

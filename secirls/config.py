@@ -185,7 +185,7 @@ class Manifest(Frozen):
     hosts: int | None = Field(default=None, ge=1)
     """Let the sites share so many processes, to simulate many sites on few cores; one process each if not given."""
     address: str | None = None
-    """An existing Ray cluster; a local one is started and stopped if not given."""
+    """An existing Ray cluster; that of ``RAY_ADDRESS``, or a local one, started and stopped, if not given."""
     out: str | None = None
 
     @field_validator("sites")

@@ -54,7 +54,7 @@ def fit(
     engine
         ``"ray"``: one actor per site; ``"local"``: everyone in this process, the same bits.
     address
-        An existing Ray cluster; by default a local one is started and stopped.
+        An existing Ray cluster; by default that of ``RAY_ADDRESS``, as in a Ray job, or a local one.
     keys
         Private key files of the sites, where the option ``roster`` gives their public keys.
     policies
@@ -116,6 +116,8 @@ def fit_config(
         raise InputError(str(error)) from None
     if engine not in ("ray", "local"):
         raise InputError(f"there is no engine {engine!r}, choose ray or local")
+    if engine == "ray" and hosts is None:
+        address = address or os.environ.get("RAY_ADDRESS")  # a Ray job sets it, and can't start a Ray of its own
     variables(config.design)
     config.settings().threshold_for(len(sites))
     files = {name: str(source) for name, source in sites.items() if isinstance(source, str | os.PathLike)}

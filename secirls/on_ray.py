@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
@@ -42,6 +42,10 @@ PREPARE_SECONDS = 3600.0
 """How long a site has, at least, to open its file and to prepare it."""
 
 _PREPARING = frozenset({"survey", "key", "join"})
+
+LOOK_SECONDS = 0.25
+"""How long `ray.wait` may look at once. It waits for the first answer that is announced to be fetched, and meanwhile
+sees no other: over a broken link one site's answer would hold up everybody's until the deadline."""
 
 REACH_SECONDS = 5.0
 """How long a cluster has to accept a connection."""
@@ -146,13 +150,16 @@ class RayFederation:
         }
         answers: dict[PartyId, Any] = {}
         while waiting:
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=max(deadline - time.monotonic(), 0.0))
+            left = deadline - time.monotonic()
+            done, _ = ray.wait(list(waiting), num_returns=1, timeout=min(max(left, 0.0), LOOK_SECONDS))
+            if not done and left > 0:
+                continue
             if not done:
                 break
             name = waiting.pop(done[0])
             try:
                 answers[name] = ray.get(done[0])
-            except RayActorError:
+            except (RayActorError, ObjectLostError):  # the second: an answer whose node died before it was fetched
                 self.fence(name)
             except RayTaskError as error:
                 answers[name] = _fault(name, verb, error.cause)

@@ -85,3 +85,39 @@ def test_key_files_that_are_wrong_are_named(tmp_path, make_site, keys):
     (tmp_path / "bad.key").write_text("{}")
     with pytest.raises(secirls.InputError, match="is not a key file"):
         read_identity("b", tmp_path / "bad.key")
+
+
+@pytest.fixture
+def ordered(tmp_path, make_site, keys):
+    """Words of a fit with a roster and key files, as options and as a manifest; and the roster."""
+    sites, (private, roster) = {name: str(make_site(name)) for name in "abc"}, keys
+    options = ["--design", "~ condition", "--engine", "local", "--roster", tmp_path / "roster.json"]
+    for name, file in sites.items():
+        options += ["--site", f"{name}={file}", "--key", f"{name}={private[name]}"]
+    lines = ['engine = "local"', "[sites]", *(f'{name} = "{file}"' for name, file in sites.items())]
+    # As everything in a manifest: relative to it.
+    lines += ["[keys]", *(f'{name} = "keys/{name}.key"' for name in sites)]
+    lines += ["[fit]", 'design = "~ condition"', 'roster = "roster.json"']
+    (tmp_path / "federation.toml").write_text("\n".join(lines))
+    return {"options": options, "manifest": [tmp_path / "federation.toml"]}, roster
+
+
+@pytest.mark.parametrize("way", ["options", "manifest"])
+def test_keys_and_roster_reach_the_fit(tmp_path, ordered, monkeypatch, capsys, way):
+    words, roster = ordered
+    code, shown = call(monkeypatch, capsys, "fit", *words[way], "--out", tmp_path / "out")
+    assert code == 0, shown
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["roster"] == roster
+    assert any("roster agreed beforehand" in sentence for sentence in report["disclosure"])
+
+
+def test_the_command_refuses_another_key_than_the_roster_s(tmp_path, ordered, monkeypatch, capsys):
+    """The broken twin of both ways; it also shows that --key wins over the manifest."""
+    words, _ = ordered
+    impostor, _ = new_key("b", tmp_path / "elsewhere")
+    for given in words.values():
+        code, shown = call(monkeypatch, capsys, "fit", *given, "--key", f"b={impostor}", "--out", tmp_path / "out")
+        assert code == 2
+        assert "another key for b than the roster's" in shown
+        assert not (tmp_path / "out").exists()

@@ -1,11 +1,7 @@
 """The printed lines, run: several `ray start` on this machine, with a token, with TLS, and the command over them."""
 
-import secrets
-import shlex
-import socket
 import ssl
 import subprocess
-import sys
 import time
 
 import pytest
@@ -16,29 +12,11 @@ from secirls.input_error import InputError
 pytestmark = pytest.mark.cluster
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def manifest(folder, files):
-    lines = ["[sites]", *(f'{name} = "{path}"' for name, path in files.items())]
-    lines += ["[fit]", 'design = "~ condition"', 'kernel = "numpy"', "[nodes]", f'{min(files)} = "rack 7"']
-    path = folder / "federation.toml"
-    path.write_text("\n".join(lines))
-    return path
-
-
 @pytest.fixture(params=["token", "token and tls"])
-def bed(request, tmp_path, folder, files, ray_environment):
-    """A cluster started by the lines of the template, each in a process of ours; its address and environment."""
-    place = folder / secrets.token_hex(2)
-    place.mkdir()
-    token = place / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    env = ray_environment(place, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+def bed(request, tmp_path, new_place, files, with_token, ray_nodes, write_manifest):
+    """A cluster started by the lines of the template, each in a process of ours; its nodes and address."""
+    place = new_place()
+    env = with_token(place)
     if "tls" in request.param:
         from ray.util import get_node_ip_address
 
@@ -51,55 +29,21 @@ def bed(request, tmp_path, folder, files, ray_environment):
             "RAY_TLS_SERVER_CERT": str(place / "here.crt"),
             "RAY_TLS_SERVER_KEY": str(place / "here.key"),
         }
-    port = free_port()
-    command = [sys.executable, "-m", "secirls.cli"]
-    told = [*command, "cluster", "template", str(manifest(tmp_path, files)), "--address", f"127.0.0.1:{port}"]
-    lines = subprocess.run(told, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
-    starts = [shlex.split(line) for line in lines if line.startswith("ray start")]
-    assert len(starts) == len(files) + 1
-    running = []
-    try:
-        for number, words in enumerate(starts):
-            more = ["--num-cpus=1", "--object-store-memory=90000000"]
-            more += ["--temp-dir", str(place / str(number))]
-            # Several nodes on one machine get in each other's way unless each has an address of its own.
-            more += ["--node-ip-address", f"127.0.0.{number + 1}"] if number else []
-            ray = [sys.executable, "-m", "ray.scripts.scripts", *words[1:], *more]
-            log = (tmp_path / f"{number}.log").open("w")
-            running.append(subprocess.Popen(ray, env=env, stdout=log, stderr=subprocess.STDOUT))
-            log.close()
-            if number == 0:
-                wait_for(port)
-        yield env, f"127.0.0.1:{port}", tmp_path
-    finally:
-        for process in reversed(running):
-            process.terminate()
-        for process in running:
-            process.wait(60)
+    with ray_nodes(place, env, tmp_path) as nodes:
+        manifest = write_manifest(tmp_path, files, nodes={min(files): "rack 7"})
+        yield nodes, manifest, nodes.start_on_loopback(manifest)
 
 
-def wait_for(port):
-    for _ in range(300):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail("the head did not start within a minute")
-
-
-def test_the_command_fits_over_the_cluster_that_the_template_starts(bed, undisturbed):
-    env, address, folder = bed
-    command = [sys.executable, "-m", "secirls.cli", "fit", str(folder / "federation.toml"), "--address", address]
+def test_the_command_fits_over_the_cluster_that_the_template_starts(bed, tmp_path, command, undisturbed):
+    nodes, manifest, address = bed
+    words = [*command, "fit", str(manifest), "--address", address, "--out", str(tmp_path / "out")]
     for _ in range(30):
-        words = [*command, "--out", str(folder / "out")]
-        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, env=nodes.env, capture_output=True, text=True, check=False)
         if "no node of the cluster declares" not in done.stderr:
             break
         time.sleep(1)  # nodes are still joining
-    assert done.returncode == 0, done.stderr + "".join(log.read_text()[-500:] for log in folder.glob("*.log"))
-    written = (folder / "out" / "results.csv").read_text()
+    assert done.returncode == 0, done.stderr + nodes.said()
+    written = (tmp_path / "out" / "results.csv").read_text()
     assert written == undisturbed.table.to_csv(index=False, float_format="%.17g")
 
 
