@@ -40,6 +40,7 @@ def until(condition, seconds=60.0):
     return condition()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ahead", [1, -1])
 def test_the_aggregator_is_one_round_ahead_at_most(tmp_path, files, local_ray, monkeypatch, ahead):
     """While the driver keeps a round, the aggregator works on the next and no more; unless nothing holds it back."""

@@ -36,6 +36,7 @@ def test_a_cluster_has_no_hosts():
         Manifest.read("test", sites=dict.fromkeys("abc", "x"), fit={"design": "~ a"}, hosts=2, address="127.0.0.1:6379")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["abort", "continue"])
 def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_ray, rule):
     """Seven sites in three processes, of which the first holds site1, site4 and site7; site4 hangs in IRLS."""

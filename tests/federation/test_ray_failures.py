@@ -217,31 +217,3 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path, files, undisturbed)
     assert all(gone(pid, 20) for pid in below)
     result = fitting.resume(tmp_path / "out")
     assert result.table.equals(undisturbed.table)
-
-
-FITS, EARLY = 50, 10
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_many_fits_in_one_process_leave_nothing_behind(tmp_path, files, local_ray):
-    """Memory, files, threads and actors after many fits are those after a few, give or take little."""
-    import gc
-    import threading
-
-    def held():
-        gc.collect()
-        resident = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-        return resident, len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
-
-    hosted = manifest(files).model_copy(update={"hosts": 2})
-    for number in range(FITS):
-        fitting.fit_manifest(hosted, tmp_path / str(number))
-        if number == EARLY:
-            early = held()
-        assert not living("HostActor")
-        assert not living("AggregatorActor")
-    late = held()
-    assert late[0] - early[0] < 40, "megabytes"
-    assert late[1] - early[1] <= 5, "open files"
-    assert late[2] - early[2] <= 2, "threads"
