@@ -1,6 +1,7 @@
 """Shared parts: real site files, a local Ray once per session, and where the larger data sets lie."""
 
 import os
+import time
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,24 @@ def local_ray():
 
     with running_ray(None):
         yield
+
+
+@pytest.fixture
+def actors_left():
+    """``actors_left()``: the kinds of actors that live on, once Ray has had time to notice that they ended."""
+
+    def living():
+        from ray._private.state import actors
+
+        return [entry["ActorClassName"] for entry in actors().values() if entry["State"] == "ALIVE"]
+
+    def left(seconds=30.0):
+        until = time.monotonic() + seconds
+        while (kinds := living()) and time.monotonic() < until:
+            time.sleep(0.05)
+        return kinds
+
+    return left
 
 
 @pytest.fixture(scope="session")

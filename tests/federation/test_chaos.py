@@ -78,14 +78,8 @@ def doomed(asked, verb, call, victim):
     return DoomedActor
 
 
-def living():
-    from ray._private.state import actors
-
-    return [entry["ActorClassName"] for entry in actors().values() if entry["State"] == "ALIVE"]
-
-
 @pytest.fixture
-def ordeal(files, undisturbed, local_ray, tmp_path, monkeypatch):
+def ordeal(files, undisturbed, local_ray, actors_left, tmp_path, monkeypatch):
     """Run a fit in which somebody dies, and go on with what is left; gives what the fit ended with."""
 
     def run(protocol, asked, verb, victim):
@@ -96,7 +90,7 @@ def ordeal(files, undisturbed, local_ray, tmp_path, monkeypatch):
         with pytest.raises((InputError, SilentSitesError, PartyFaultError)) as raised:
             fitting.fit_manifest(manifest(files, protocol), tmp_path)
         monkeypatch.undo()
-        assert not living()
+        assert not actors_left()
         assert holds_a_fit(tmp_path) == (verb not in BEFORE)
         if verb in BEFORE:
             result = fitting.fit_manifest(manifest(files, protocol), tmp_path)
@@ -106,7 +100,7 @@ def ordeal(files, undisturbed, local_ray, tmp_path, monkeypatch):
             assert kept == (0 if verb in MEETING else LATE - 1) or (victim == "AggregatorActor" and kept < LATE)
             result = fitting.resume(tmp_path)
         assert tables(result) == undisturbed
-        assert not living()
+        assert not actors_left()
         return raised.value
 
     return run

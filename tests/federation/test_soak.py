@@ -61,16 +61,10 @@ def manifest(files, **more):
     return Manifest.read("test", sites=files, fit={"design": "~ condition", "kernel": "numpy"}, **more)
 
 
-def living():
-    from ray._private.state import actors
-
-    return [entry["ActorClassName"] for entry in actors().values() if entry["State"] == "ALIVE"]
-
-
-def test_on_ray(tmp_path, files, local_ray):
+def test_on_ray(tmp_path, files, local_ray, actors_left):
     def fit(number):
         fitting.fit_manifest(manifest(files, hosts=2), tmp_path / str(number))
-        assert not living()
+        assert not actors_left()
 
     assert not left_behind(fit)
 
