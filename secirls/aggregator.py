@@ -29,7 +29,7 @@ from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start
 from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.quasi_newton import CatchConfig
-from secirls.query import Algorithm, Mask, Query, Total
+from secirls.query import EXACT, Algorithm, Mask, Query, Total
 from secirls.record import Finished, Opening, Progress, Record, Stage
 from secirls.refit import refit
 from secirls.rounds import Federation, PartyFaultError, SecureRounds, Witness
@@ -236,14 +236,16 @@ def unclamped_information(state: State) -> Algorithm[Floats]:
 
 def irls_plan(config: Config) -> IrlsConfig:
     """How IRLS runs under this configuration."""
-    return IrlsConfig(config.min_mu, config.beta_tol, config.max_beta, config.ridge, config.max_iter)
+    plan = config.min_mu, config.beta_tol, config.max_beta, config.ridge, config.max_iter
+    return IrlsConfig(*plan, config.fraction_bits or EXACT)
 
 
 def catch_plan(config: Config) -> CatchConfig:
     """How the catch runs: clamped as IRLS is, except in the ``fedpydeseq2`` preset."""
+    bits = config.fraction_bits or EXACT
     if config.preset == "fedpydeseq2":
-        return replace(CatchConfig.fedpydeseq2(), max_beta=config.max_beta, ridge=config.ridge)
-    return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge)
+        return replace(CatchConfig.fedpydeseq2(), max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)
+    return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)
 
 
 def _eligible(contributors: Floats, least: int) -> NDArray[np.int8]:

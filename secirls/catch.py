@@ -25,7 +25,7 @@ import numpy as np
 from secirls import kernels
 from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
 from secirls.quasi_newton import CatchConfig, Rows, descend, objective
-from secirls.query import Algorithm, Mask, Query, QueryError
+from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, resolution
 from secirls.samples import Floats, Samples
 from secirls.solve import unpack
 from secirls.status import Status
@@ -54,9 +54,16 @@ class LikelihoodQuery(Query):
     """Natural-log coefficients, ``(genes asked, candidates, params)``."""
     min_mu: float
     """Means are clamped below at this; 0 for none."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.query`."""
 
     kind: ClassVar[str] = "likelihood"
     may_shrink: ClassVar[bool] = True
+
+    @property
+    def precision(self) -> int:
+        """As it was asked for."""
+        return self.fraction_bits
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""
@@ -67,7 +74,7 @@ class LikelihoodQuery(Query):
         nll = np.empty(self.candidates.shape[:2])
         for tried in range(self.candidates.shape[1]):
             beta = np.ascontiguousarray(self.candidates[:, tried])
-            nll[:, tried] = sign_lost(kernels.summands(samples, beta, self.min_mu), parties).nll
+            nll[:, tried] = sign_lost(kernels.summands(samples, beta, self.min_mu), parties, self.fraction_bits).nll
         return {"nll": nll}
 
     def apply(self, samples: Samples) -> Samples:
@@ -132,13 +139,14 @@ def _poll(state: State, rows: Rows, config: CatchConfig) -> Algorithm[tuple[tupl
     for begin in range(0, around.shape[1], width - 1):
         # Every question holds the point itself, so that what is compared is over the same parties.
         candidates = np.concatenate([here, around[:, begin : begin + width - 1]], axis=1)
-        total = yield LikelihoodQuery(genes, candidates, config.min_mu)
+        total = yield LikelihoodQuery(genes, candidates, config.min_mu, config.fraction_bits)
         parties.append(total.parties)
-        gone = lost(total["nll"], len(total.cohort))
+        gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
         value = np.where(gone, np.inf, objective(total["nll"], candidates, config))
         best = value.argmin(axis=1)
         scale = np.maximum(np.abs(value[:, 0]), 1.0)
-        fall = np.where(gone[:, 0], 0.0, value[:, 0] - value[np.arange(rows.size), best]) / scale
+        fall = np.where(gone[:, 0], 0.0, value[:, 0] - value[np.arange(rows.size), best])
+        fall = np.where(fall <= 2 * resolution(len(total.parties), config.fraction_bits), 0.0, fall) / scale
         better = fall > deepest
         lowest[better] = candidates[better, best[better]]
         deepest[better] = fall[better]

@@ -164,6 +164,12 @@ def fit(
         Path | None,
         typer.Option(metavar="FILE", help="Genes to fit again on --refit-layer, one name per line; the rest is kept."),
     ] = None,
+    fraction_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Compact profile: sums of IRLS rounded to so many fraction bits, for half the bytes. Default: exact."
+        ),
+    ] = None,
     kernel: Annotated[
         str | None, typer.Option(help="How sites compute: fused (compiled) or numpy. Default: fused.")
     ] = None,
@@ -239,6 +245,7 @@ def fit(
         "alpha": alpha,
         "refit_layer": refit_layer,
         "refit_genes": None if refit_genes is None else gene_names(refit_genes),
+        "fraction_bits": fraction_bits,
         "kernel": kernel,
         "threshold": threshold,
         "consistency": consistency,

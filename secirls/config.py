@@ -19,6 +19,7 @@ from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
 from secirls.key_files import read_roster
+from secirls.query import COMPACT
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
 Engine = Literal["ray", "local"]
@@ -81,6 +82,9 @@ class Config(Frozen):
     """AnnData layer with replaced counts, on which ``refit_genes`` are fitted again at the end."""
     refit_genes: tuple[str, ...] = ()
     """Genes fitted again on ``refit_layer``; the rest of the results is kept."""
+    fraction_bits: int | None = Field(default=None, ge=COMPACT.start, lt=COMPACT.stop)
+    """Sums of IRLS and the catch in the compact profile (Z_2^64) with so many fraction bits, for half the bytes;
+    exact if not given. A gene whose sums are too large for it fails, with the reason."""
     kernel: Literal["fused", "numpy"] = "fused"
     """How sites compute summands: compiled, or plain NumPy. The two agree to rounding, not to the bit."""
     threshold: int | None = None

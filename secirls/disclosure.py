@@ -47,6 +47,12 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         FRESH_ROSTER if config.roster is None else AGREED_ROSTER,
         ONE_RAY if engine == "ray" else ONE_PROCESS,
     ]
+    if config.fraction_bits is not None:
+        told.append(
+            f"Each site's summands of IRLS and the catch were rounded to multiples of 2^-{config.fraction_bits} "
+            "(compact profile): results differ from the exact ones in late digits, and a gene whose sums are too large "
+            "failed."
+        )
     if config.dispersions is None:
         told.append(
             "Dispersions were estimated by the method of moments through secure sums and not shrunken towards a "

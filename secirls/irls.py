@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls import kernels
-from secirls.query import Algorithm, Mask, Query, QueryError, Total, largest_summand
+from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, Total, largest_summand, resolution
 from secirls.samples import Floats, Samples
 from secirls.solve import packed_size, solve, times
 from secirls.status import EXCLUDED, Reason, Status
@@ -38,6 +38,8 @@ class IrlsConfig:
     """Added to the diagonal of X'WX at the solve."""
     max_iter: int = 250
     """Updates of beta; one evaluation more than that."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.query`."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -191,9 +193,16 @@ class IrlsQuery(Query):
     """Natural-log coefficients, ``(genes asked, params)``."""
     min_mu: float
     """Means are clamped below at this; 0 for none."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.query`."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
+
+    @property
+    def precision(self) -> int:
+        """As it was asked for."""
+        return self.fraction_bits
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
@@ -202,7 +211,7 @@ class IrlsQuery(Query):
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, with the sign for lost genes."""
-        xtwx, xtwz, nll = sign_lost(kernels.summands(samples, self.beta, self.min_mu), parties)
+        xtwx, xtwz, nll = sign_lost(kernels.summands(samples, self.beta, self.min_mu), parties, self.fraction_bits)
         return {"xtwx": xtwx, "xtwz": xtwz, "nll": nll}
 
     def apply(self, samples: Samples) -> Samples:
@@ -225,9 +234,9 @@ def keep_constants(samples: Samples) -> Samples:
     return replace(samples, nll_constants=kernels.nll_constants(samples))
 
 
-def sign_lost(sums: kernels.Sums, parties: int) -> kernels.Sums:
+def sign_lost(sums: kernels.Sums, parties: int, fraction_bits: int = EXACT) -> kernels.Sums:
     """The same sums with the sign for genes that can't be sent: see `IrlsQuery`."""
-    bound = largest_summand(parties)
+    bound = largest_summand(parties, fraction_bits)
     honest = bound / (4 * parties)
     with np.errstate(invalid="ignore"):
         sent = np.abs(sums.nll) <= honest
@@ -238,9 +247,9 @@ def sign_lost(sums: kernels.Sums, parties: int) -> kernels.Sums:
     return kernels.Sums(xtwx, right, np.where(sent, sums.nll, bound))
 
 
-def lost(nll: Floats, cohort: int) -> Mask:
+def lost(nll: Floats, cohort: int, fraction_bits: int = EXACT) -> Mask:
     """Where an opened sum over a cohort of that size holds the sign for lost genes."""
-    return nll > largest_summand(cohort) / 2
+    return nll > largest_summand(cohort, fraction_bits) / 2
 
 
 def least_squares_start(
@@ -285,7 +294,7 @@ def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
         active = state.active
         if not active.any():
             break
-        total = yield IrlsQuery(active, state.beta[active], config.min_mu)
+        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits)
         state = step(state, total, config)
     return state
 
@@ -302,17 +311,21 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     of large numbers. A gene stands still, and is converged, when that length is at most 1e-11, or at most
     64 roundings of ``sqrt(beta' X'WX beta)``, the length of beta itself, which is what solving for
     beta leaves of precision. Such a step changes nll by less than its rounding.
+
+    With fewer fraction bits two likelihoods that differ by no more than the sites' roundings are equal.
     """
     asked = np.flatnonzero(state.active)
     xtwx, xtwz, nll = total["xtwx"], total["xtwz"], total["nll"]
     beta, cohorts = state.beta[asked], (*state.cohorts, total.parties)
     earlier = [i for i, parties in enumerate(state.cohorts) if set(parties) == set(total.parties)]
     comparable = np.isin(state.evaluated[asked], earlier)
-    gone = lost(nll, len(total.cohort))
+    gone = lost(nll, len(total.cohort), config.fraction_bits)
+    flat = resolution(len(total.parties), config.fraction_bits)
 
     with np.errstate(invalid="ignore"):
         change = np.abs(2.0 * nll - 2.0 * state.nll[asked]) / (np.abs(2.0 * nll) + 0.1)
-        settled = comparable & (change <= config.beta_tol) & ~gone
+        close = (change <= config.beta_tol) | (np.abs(nll - state.nll[asked]) <= flat)
+        settled = comparable & close & ~gone
     moving = ~settled & ~gone
     following, singular = beta.copy(), np.zeros_like(gone)
     following[moving], singular[moving] = solve(xtwx[moving], xtwz[moving], config.ridge)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from secirls import kernels
 from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
-from secirls.query import Algorithm, Mask, Query, QueryError, Total
+from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, Total, resolution
 from secirls.samples import Floats, Samples
 from secirls.solve import pack, packed_size, solve, unpack
 from secirls.status import Reason, Status
@@ -61,6 +61,9 @@ class CatchConfig:
     """How many of the last steps correct the information; 0 for Fisher's alone."""
     polls: int = 8
     """How often, at most, a gene is asked whether another valley of the clamped f is deeper; see `catch`."""
+
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.query`."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
@@ -108,9 +111,16 @@ class QuasiNewtonQuery(Query):
     """Natural-log coefficients, ``(genes asked, candidates, params)``."""
     min_mu: float
     """Means are clamped below at this; 0 for none."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.query`."""
 
     kind: ClassVar[str] = "quasi_newton"
     may_shrink: ClassVar[bool] = True
+
+    @property
+    def precision(self) -> int:
+        """As it was asked for."""
+        return self.fraction_bits
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""
@@ -123,7 +133,8 @@ class QuasiNewtonQuery(Query):
         out = {name: np.empty(shape) for name, shape in shapes.items()}
         for tried in range(self.candidates.shape[1]):
             beta = np.ascontiguousarray(self.candidates[:, tried])
-            sums = sign_lost(kernels.summands(samples, beta, self.min_mu, right="score"), parties)
+            here = kernels.summands(samples, beta, self.min_mu, right="score")
+            sums = sign_lost(here, parties, self.fraction_bits)
             out["xtwx"][:, tried], out["score"][:, tried], out["nll"][:, tried] = sums
         return out
 
@@ -144,7 +155,7 @@ class QuasiNewtonQuery(Query):
 def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> Algorithm[State]:
     """Minimise f for some genes from the best of their starts ``(genes asked, starts, params)``."""
     state = replace(state, status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8))
-    total = yield QuasiNewtonQuery(genes, starts, config.min_mu)
+    total = yield QuasiNewtonQuery(genes, starts, config.min_mu, config.fraction_bits)
     state = _begin(state, starts, total, config)
     ridge = np.full(genes.size, config.first_ridge)
     steps: Steps = ()
@@ -154,7 +165,7 @@ def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> A
         if not active.any():
             return state
         candidates = _candidates(state, ridge, steps, config)
-        total = yield QuasiNewtonQuery(active, candidates, config.min_mu)
+        total = yield QuasiNewtonQuery(active, candidates, config.min_mu, config.fraction_bits)
         before = state
         state, ridge = _advance(state, ridge, candidates, total, config, last=left == 0)
         steps = _remember(steps, before, state, config)
@@ -167,7 +178,7 @@ def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> S
     """The values at the best start. A gene that is lost at all of them has nowhere to begin."""
     asked = np.flatnonzero(state.active)
     here = np.arange(asked.size)
-    away = lost(total["nll"], len(total.cohort))
+    away = lost(total["nll"], len(total.cohort), config.fraction_bits)
     best = np.where(away, np.inf, objective(total["nll"], starts, config)).argmin(axis=1)
     gone: Mask = np.asarray(away.all(axis=1))
     return update_rows(
@@ -241,13 +252,15 @@ def _settle_flat(state: State, steps: Steps, config: CatchConfig) -> State:
     Both by Fisher's information and by the corrected one, so that neither's mistake ends a fit.
     """
     rows = np.flatnonzero(state.active)
+    rounding = resolution(len(state.parties), config.fraction_bits)
     flat: Mask = np.ones(rows.size, dtype=bool)
     at_box: Mask = np.zeros(rows.size, dtype=bool)
     for known in ((), steps) if steps else ((),):
         gradient, direction, held = _descent(state, rows, config.ridge, known, config)
         at_box = np.asarray(held.any(axis=1))
         promised = -(gradient * direction).sum(axis=1)
-        flat = np.asarray(flat & (promised <= config.ftol * np.maximum(np.abs(state.nll[rows]), 1.0)))
+        least = np.maximum(config.ftol * np.maximum(np.abs(state.nll[rows]), 1.0), rounding)
+        flat = np.asarray(flat & (promised <= least))
     return _caught(state, rows[flat], at_box[flat])
 
 
@@ -280,7 +293,7 @@ def _advance(
     """
     rows = np.flatnonzero(state.active)
     here = np.arange(rows.size)
-    gone = lost(total["nll"], len(total.cohort))
+    gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
     gradient = config.ridge * state.beta[rows] - state.score[rows]
     value = objective(total["nll"], candidates, config)
     slope = ((candidates - candidates[:, :1]) * gradient[:, None, :]).sum(axis=-1)
@@ -291,7 +304,8 @@ def _advance(
     fell = value[:, 0] - value[here, chosen]
     damped = ridge[rows]
     scale = np.maximum(np.abs(value[:, 0]), 1.0)
-    settled = moved & (fell <= config.ftol * scale) & (damped <= config.ridge)
+    rounding = resolution(len(total.parties), config.fraction_bits)
+    settled = moved & (fell <= np.maximum(config.ftol * scale, rounding)) & (damped <= config.ridge)
     stuck = ~moved & ~gone[:, 0] & (damped >= config.first_ridge)
     creeps = ~gone[:, 0] & ~(fell > _CREEPING * scale) & last
     at_clamp = (stuck | creeps) & (config.min_mu > 0)

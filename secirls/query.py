@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.fixed_point import Field, Layout, largest_bound
+from protocols.fixed_point import FRACTION_BITS, Field, Layout, largest_bound
 from protocols.secure_sum import sha256
 from secirls.samples import Floats, Samples
 
@@ -43,9 +43,24 @@ class Total:
         return self.arrays[name]
 
 
-def largest_summand(parties: int) -> float:
-    """The largest magnitude that each of so many parties may send, in any array of any query."""
-    return largest_bound(parties)
+EXACT = FRACTION_BITS
+"""Fraction bits of the exact profile, in Z_2^128; fewer stand for the compact one, in Z_2^64."""
+COMPACT = range(8, 33)
+"""Fraction bits that the compact profile may have."""
+
+
+def largest_summand(parties: int, fraction_bits: int = EXACT) -> float:
+    """The largest magnitude that each of so many parties may send, in any array of a query."""
+    return largest_bound(parties, fraction_bits, _limbs(fraction_bits))
+
+
+def resolution(parties: int, fraction_bits: int) -> float:
+    """By how much the difference of two sums over so many parties may be off from rounding; nothing if exact."""
+    return 0.0 if fraction_bits == EXACT else math.ldexp(parties, -fraction_bits)
+
+
+def _limbs(fraction_bits: int) -> int:
+    return 2 if fraction_bits == EXACT else 1
 
 
 T = TypeVar("T")
@@ -81,6 +96,11 @@ class Query(ABC):
         """How many genes are asked about."""
         return int(self.genes.sum())
 
+    @property
+    def precision(self) -> int:
+        """Fraction bits of the sums: `EXACT` unless overridden."""
+        return EXACT
+
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the arrays to be summed, in order."""
@@ -97,12 +117,16 @@ class Query(ABC):
         """Raise `QueryError` unless the query fits a fit of that many genes and parameters."""
         if self.genes.shape != (n_genes,):
             raise QueryError(f"query {self.kind!r} is about {self.genes.shape} genes, the fit has {n_genes}")
+        if self.precision != EXACT and self.precision not in COMPACT:
+            raise QueryError(f"query {self.kind!r} has impossible fraction bits")
 
     def layout(self, parties: int) -> Layout:
         """The vector that each of so many parties sends; bound to this query's own bytes."""
-        bound = largest_summand(parties)
+        bits = self.precision
+        bound = largest_summand(parties, bits)
         return Layout(
-            tuple(Field(name, shape, bound) for name, shape in self.shapes().items()),
+            tuple(Field(name, shape, bound, bits) for name, shape in self.shapes().items()),
+            _limbs(bits),
             binding=sha256(b"secirls query v1", self.to_bytes()),
         )
 
