@@ -194,6 +194,10 @@ def fit(
         int | None, typer.Option(help="Rounds that mask keys are published for at a time. Default: 32.")
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
+    n_jobs: Annotated[
+        int | None,
+        typer.Option(help="Threads at each party. Default: all cores for Paillier, one for summands."),
+    ] = None,
     roster: Annotated[
         Path | None,
         typer.Option(metavar="ROSTER.json", help="Public keys agreed beforehand. Default: made for the session."),
@@ -253,6 +257,7 @@ def fit(
         "prg": prg,
         "rounds_per_batch": rounds_per_batch,
         "key_bits": key_bits,
+        "n_jobs": n_jobs,
     }
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     if roster is not None:

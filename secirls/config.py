@@ -104,7 +104,8 @@ class Config(Frozen):
     precompute: bool = True
     """Whether sites make obfuscators ahead while they wait (Paillier)."""
     n_jobs: int | None = Field(default=None, ge=1)
-    """Threads for large powers at each party; as many as the machine has cores if not given."""
+    """Threads at each party. If not given, as many as the machine has cores for Paillier's large powers, and one for
+    summands: sites on one machine share its cores."""
     roster: dict[str, str] | None = None
     """Hexadecimal Ed25519 keys of all sites, agreed beforehand; made for the session if not given."""
     rounds_per_batch: int = Field(default=32, ge=1, le=4096)

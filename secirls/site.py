@@ -278,7 +278,7 @@ class Site(Secret):
         kept = self._keep(asked, samples)
         if self._asked is None or not np.array_equal(self._asked[0], asked.genes):
             self._asked = (asked.genes, kept.take(asked.genes))
-        with kernels.using(self._config.kernel):
+        with kernels.using(self._config.kernel, self._config.n_jobs or 1):
             return asked.summands(self._asked[1], parties)
 
     def _keep(self, asked: Query, samples: Samples) -> Samples:

@@ -159,3 +159,20 @@ def test_the_report_tells_how_far_from_settled_the_genes_are(made):
     assert tight["genes"] == GENES
     assert tight["median"] <= tight["99 %"] <= tight["largest"] < 1e-5
     assert loose["largest"] > 100 * tight["largest"]
+
+
+def test_threads_reach_the_kernel_and_change_no_bit(made, monkeypatch):
+    from secirls import kernels
+
+    choose, chosen = kernels.choose, []
+
+    def noting(kernel="fused", n_jobs=1):
+        chosen.append(n_jobs)
+        choose(kernel, n_jobs)
+
+    monkeypatch.setattr(kernels, "choose", noting)
+    counts = np.asarray(made.samples.counts)
+    one, two = (run(sites_of(counts, made), n_jobs=threads) for threads in (None, 2))
+    assert set(chosen) == {1, 2}
+    assert two.coefficients.equals(one.coefficients)
+    assert two.table.equals(one.table)
