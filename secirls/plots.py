@@ -124,9 +124,11 @@ def convergence(rounds: Sequence[Mapping[str, Any]]) -> Figure:
     numbers = np.array([told["round"] for told in rounds])
     genes = np.array([told["active_genes"] for told in rounds])
     kinds = np.array([told["query"] for told in rounds])
-    for kind, colour in zip(dict.fromkeys(kinds), COLOURS * (1 + len(rounds) // len(COLOURS)), strict=False):
-        chosen = kinds == kind
-        axes.bar(numbers[chosen], genes[chosen], color=colour, label=str(kind).replace("_", " "), width=0.85)
+    wheel = (*COLOURS, GREY)
+    for place, kind in enumerate(dict.fromkeys(kinds)):
+        chosen, again = kinds == kind, place >= len(wheel)
+        look = {"color": wheel[place % len(wheel)], "hatch": "///" if again else None, "edgecolor": "white"}
+        axes.bar(numbers[chosen], genes[chosen], label=str(kind).replace("_", " "), width=0.85, linewidth=0, **look)
     if genes.max(initial=1) > 100:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)
