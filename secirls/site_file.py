@@ -136,9 +136,8 @@ def _layer_name(layer: str | None) -> str:
 def _matrix(adata: AnnData, layer: str | None, where: Mapping[str, str]) -> Any:
     if layer is not None:
         if layer not in adata.layers:
-            raise complain(
-                f"is missing; there are {sorted(adata.layers) or 'no layers'}", **where, field=_layer_name(layer)
-            )
+            names = sorted(name for name in adata.layers if name is not None)  # newer anndata lists X as None
+            raise complain(f"is missing; there are {names or 'no layers'}", **where, field=_layer_name(layer))
         return adata.layers[layer]
     if adata.X is None:
         raise complain("is empty", **where, field="X")
