@@ -121,7 +121,7 @@ def check_went_on(events, error, verb):
     assert lost == [(LATE - 1, "site2")]
     assert ("site2" in events[-1].rounds[LATE - 1].parties) == (verb == "assist")
     assert events[-1].rounds[-1].parties == ("site1", "site3", "site4")
-    assert "12345" not in str(events[-1].rounds)
+    assert "patient" not in str(events[-1].rounds)
 
 
 def test_the_fit_goes_on_without_a_site_where_agreed(table):
