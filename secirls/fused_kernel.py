@@ -21,7 +21,7 @@ from scipy.special import gammaln
 
 from secirls.design_products import add_products, plus
 from secirls.elementary import compiled, exp, log_and_inverse
-from secirls.kernels import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 from secirls.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
 from secirls.samples import Counts, Floats
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls import kernels
+from secirls.kernel_task import Sums
 from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, Total, largest_summand, resolution
 from secirls.samples import Floats, Samples
 from secirls.solve import packed_size, solve, times
@@ -234,7 +235,7 @@ def keep_constants(samples: Samples) -> Samples:
     return replace(samples, nll_constants=kernels.nll_constants(samples))
 
 
-def sign_lost(sums: kernels.Sums, parties: int, fraction_bits: int = EXACT) -> kernels.Sums:
+def sign_lost(sums: Sums, parties: int, fraction_bits: int = EXACT) -> Sums:
     """The same sums with the sign for genes that can't be sent: see `IrlsQuery`."""
     bound = largest_summand(parties, fraction_bits)
     honest = bound / (4 * parties)
@@ -244,7 +245,7 @@ def sign_lost(sums: kernels.Sums, parties: int, fraction_bits: int = EXACT) -> k
     if sent.all():
         return sums
     xtwx, right = (np.where(sent[..., None], array, 0.0) for array in (sums.xtwx, sums.right))
-    return kernels.Sums(xtwx, right, np.where(sent, sums.nll, bound))
+    return Sums(xtwx, right, np.where(sent, sums.nll, bound))
 
 
 def lost(nll: Floats, cohort: int, fraction_bits: int = EXACT) -> Mask:

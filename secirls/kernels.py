@@ -8,26 +8,23 @@ Refuses to know: queries, rounds, who asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from secirls import likelihood
-from secirls.likelihood import LARGEST_LOG_MU, SMALLEST_LOG_MU
-from secirls.samples import Counts, Floats, Samples
+from secirls.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.likelihood import LARGEST_LOG_MU
+from secirls.samples import Floats, Samples
 
 KernelName: TypeAlias = Literal["fused", "numpy"]
 RightSide: TypeAlias = Literal["xtwz", "score"]
 
-LARGEST_PLAIN_COUNT = 1 << 17
-"""Genes with a larger count have their likelihood summed by `likelihood.nll`, which does not cancel."""
-LARGEST_PLAIN_ETA = 40.0
-"""The same for genes with a linear predictor of larger magnitude."""
 _SMALLEST_PLAIN_GROWTH = 1 / 16
 """Genes whose alpha mu is smaller at some sample have their log(1 + alpha mu) corrected for its rounding."""
 
@@ -39,17 +36,6 @@ _LONGEST_TILE = 1 << 12
 """Samples beyond which filling up a tile would cost more than it gains."""
 _CALL_VALUES = 1 << 20
 """Counts of one call of the fused kernel, which has no intermediate arrays: enough to forget the call."""
-
-
-class Sums(NamedTuple):
-    """One site's sums, by gene."""
-
-    xtwx: Floats
-    """Upper triangles of X'WX, ``(genes, params (params + 1) / 2)``."""
-    right: Floats
-    """X'Wz, or the score of the clamped likelihood, ``(genes, params)``."""
-    nll: Floats
-    """Negative log-likelihood, ``(genes,)``."""
 
 
 @dataclass(frozen=True)
@@ -187,49 +173,6 @@ def upper_products(design: Floats) -> Floats:
     """Products of design columns i <= j, row by row of the upper triangle: ``(samples, params (params + 1) / 2)``."""
     rows, columns = np.triu_indices(design.shape[1])
     return np.ascontiguousarray(design[:, rows] * design[:, columns])
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a kernel works on: plain contiguous arrays, genes first."""
-
-    counts: Counts
-    """y, ``(genes, samples)``."""
-    beta: Floats
-    """``(genes, params)``."""
-    alpha: Floats
-    """``(genes,)``."""
-    design: Floats
-    """X, ``(samples, params)``."""
-    log_s: Floats
-    """``(samples,)``."""
-    log_min_mu: float
-    """Log means are clamped below at this."""
-    score: bool
-    """Whether the right-hand side is the score."""
-
-    @classmethod
-    def of(cls, samples: Samples, beta: Floats, min_mu: float, *, score: bool) -> Task:
-        """The task of one call of `summands`."""
-        log_s = np.log(np.ascontiguousarray(samples.size_factors, dtype=np.float64))
-        log_min_mu = max(float(np.log(min_mu)), SMALLEST_LOG_MU) if min_mu > 0 else SMALLEST_LOG_MU
-        return cls(
-            counts=np.ascontiguousarray(samples.counts.T),
-            beta=np.ascontiguousarray(beta, dtype=np.float64),
-            alpha=np.ascontiguousarray(samples.dispersions, dtype=np.float64),
-            design=np.ascontiguousarray(samples.design, dtype=np.float64),
-            log_s=log_s,
-            log_min_mu=log_min_mu,
-            score=score,
-        )
-
-    def take(self, genes: slice | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Task:
-        """The same task for some of its genes."""
-        return replace(self, counts=self.counts[genes], beta=self.beta[genes], alpha=self.alpha[genes])
-
-
-Extreme: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
-Kernel: TypeAlias = Callable[[Task], tuple[Sums, Extreme]]
 
 
 def _blocks(genes: int, samples: int, values: int = _BLOCK_VALUES) -> Iterator[slice]:

@@ -255,7 +255,7 @@ def test_a_lost_gene_harms_no_other(kind, drive, monkeypatch, fit):
 
 def test_the_sign_for_lost_is_told_from_any_honest_sum():
     from secirls.irls import lost, sign_lost
-    from secirls.kernels import Sums
+    from secirls.kernel_task import Sums
 
     for parties in (1, 2, 3, 6, 50):
         bound = largest_summand(parties)

@@ -1,0 +1,74 @@
+"""What a kernel is given and what it gives: one site's arrays of a round, and the sums over its samples.
+
+Promises: arrays are contiguous, genes first. Refuses to know: which kernel computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from secirls.likelihood import SMALLEST_LOG_MU
+from secirls.samples import Counts, Floats, Samples
+
+LARGEST_PLAIN_COUNT = 1 << 17
+"""Genes with a larger count have their likelihood summed by `likelihood.nll`, which does not cancel."""
+LARGEST_PLAIN_ETA = 40.0
+"""The same for genes with a linear predictor of larger magnitude."""
+
+
+class Sums(NamedTuple):
+    """One site's sums, by gene."""
+
+    xtwx: Floats
+    """Upper triangles of X'WX, ``(genes, params (params + 1) / 2)``."""
+    right: Floats
+    """X'Wz, or the score of the clamped likelihood, ``(genes, params)``."""
+    nll: Floats
+    """Negative log-likelihood, ``(genes,)``."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a kernel works on: plain contiguous arrays, genes first."""
+
+    counts: Counts
+    """y, ``(genes, samples)``."""
+    beta: Floats
+    """``(genes, params)``."""
+    alpha: Floats
+    """``(genes,)``."""
+    design: Floats
+    """X, ``(samples, params)``."""
+    log_s: Floats
+    """``(samples,)``."""
+    log_min_mu: float
+    """Log means are clamped below at this."""
+    score: bool
+    """Whether the right-hand side is the score."""
+
+    @classmethod
+    def of(cls, samples: Samples, beta: Floats, min_mu: float, *, score: bool) -> Task:
+        """The task of one call of `summands`."""
+        log_s = np.log(np.ascontiguousarray(samples.size_factors, dtype=np.float64))
+        log_min_mu = max(float(np.log(min_mu)), SMALLEST_LOG_MU) if min_mu > 0 else SMALLEST_LOG_MU
+        return cls(
+            counts=np.ascontiguousarray(samples.counts.T),
+            beta=np.ascontiguousarray(beta, dtype=np.float64),
+            alpha=np.ascontiguousarray(samples.dispersions, dtype=np.float64),
+            design=np.ascontiguousarray(samples.design, dtype=np.float64),
+            log_s=log_s,
+            log_min_mu=log_min_mu,
+            score=score,
+        )
+
+    def take(self, genes: slice | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Task:
+        """The same task for some of its genes."""
+        return replace(self, counts=self.counts[genes], beta=self.beta[genes], alpha=self.alpha[genes])
+
+
+Extreme: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]
+Kernel: TypeAlias = Callable[[Task], tuple[Sums, Extreme]]
