@@ -25,8 +25,8 @@ import pandas as pd
 import secirls
 from experiments.data_sets import AnnData, DataSet, open_set, size_factors
 from experiments.record import Configuration, Experiment, Measurement, Row, SkippedError
+from secirls.numerics.samples import Floats
 from secirls.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
-from secirls.samples import Floats
 
 CONFIGURATION: Configuration = {
     "seed": 0,

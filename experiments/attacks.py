@@ -23,8 +23,8 @@ from protocols.secure_sum import MisuseError
 from secirls.input_error import InputError
 from secirls.irls import IrlsQuery
 from secirls.normalisation import LogCountsQuery
+from secirls.numerics.samples import Floats
 from secirls.query import QueryError
-from secirls.samples import Floats
 
 NO_RULE = "none"
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from experiments.record import SkippedError
 from secirls.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
-from secirls.samples import Samples
+from secirls.numerics.samples import Samples
 from secirls.simulate import simulate
 
 AnnData: TypeAlias = anndata.AnnData

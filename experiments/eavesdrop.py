@@ -20,9 +20,9 @@ from secirls.aggregator import lead
 from secirls.config import Config
 from secirls.helper import Helper
 from secirls.local import LocalFederation
+from secirls.numerics.samples import Floats
 from secirls.query import Query, query_from_bytes
 from secirls.rounds import SilentSitesError
-from secirls.samples import Floats
 from secirls.site import Site
 
 LIMB_BYTES = 16

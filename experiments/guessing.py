@@ -17,7 +17,7 @@ from experiments.data_sets import DataSet
 from experiments.eavesdrop import Heard, Session
 from secirls.dispersions import AdoptDispersionsQuery
 from secirls.irls import IrlsQuery
-from secirls.samples import Floats
+from secirls.numerics.samples import Floats
 
 USELESS, FINEST = 1e3, 1e-12
 """Relative errors are kept between these."""

@@ -27,7 +27,7 @@ from experiments.record import SkippedError
 from protocols import fixed_point, run
 from protocols.choice import helpers
 from protocols.settings import Settings
-from secirls.samples import Floats
+from secirls.numerics.samples import Floats
 
 T = TypeVar("T")
 

@@ -25,6 +25,8 @@ from protocols.primitives.keys import parts
 from protocols.secure_sum import IntegrityError, MisuseError, Vector, sha256
 
 FRACTION_BITS = 64
+COMPACT = range(8, 33)
+"""Fraction bits that a layout of one limb may have."""
 HEADROOM_BITS = {1: 62, 2: 126}
 """A full sum stays below 2^this, which leaves room for the sign and for noticing a wrong mask."""
 

@@ -28,13 +28,13 @@ from secirls.input_error import InputError, complain
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
 from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
+from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.status import Status
 from secirls.quasi_newton import CatchConfig
-from secirls.query import EXACT, Algorithm, Mask, Query, Total
+from secirls.query import EXACT, Algorithm, Query, Total
 from secirls.record import Finished, Opening, Progress, Record, Stage
 from secirls.refit import refit
 from secirls.rounds import Federation, PartyFaultError, SecureRounds, Witness
-from secirls.samples import Floats
-from secirls.status import Status
 
 ANNOUNCED_KEY_BITS = 2048
 """Keys of this length take seconds to make, up to a minute where they are to be shared."""

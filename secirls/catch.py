@@ -22,13 +22,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls import kernels
 from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
+from secirls.numerics import kernels
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import unpack
+from secirls.numerics.status import Status
 from secirls.quasi_newton import CatchConfig, Rows, descend, objective
-from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, resolution
-from secirls.samples import Floats, Samples
-from secirls.solve import unpack
-from secirls.status import Status
+from secirls.query import EXACT, Algorithm, Query, QueryError, resolution
 
 STEPS = (*(0.25**k for k in range(5, 1, -1)), 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """How far around a minimum is looked: natural-log units, or standard errors along the principal axes of X'WX.

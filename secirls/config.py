@@ -15,11 +15,11 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from protocols.choice import NAMES
+from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
 from secirls.key_files import read_roster
-from secirls.query import COMPACT
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
 Engine = Literal["ray", "local"]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from secirls.input_error import InputError, complain
-from secirls.samples import Floats
+from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from protocols import fixed_point
 from protocols.choice import helpers
-from secirls import kernels
 from secirls.aggregator import Event, Outcome
 from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
@@ -20,6 +19,7 @@ from secirls.design import variables
 from secirls.helper import Helper
 from secirls.input_error import InputError, complain
 from secirls.local import LocalFederation
+from secirls.numerics import kernels
 from secirls.policy import RefusalError
 from secirls.ray_environment import prepare_local
 from secirls.record import Opening, Progress, Stage

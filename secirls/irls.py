@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls import kernels
-from secirls.kernel_task import Sums
-from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, Total, largest_summand, resolution
-from secirls.samples import Floats, Samples
-from secirls.solve import packed_size, solve, times
-from secirls.status import EXCLUDED, Reason, Status
+from secirls.numerics import kernels
+from secirls.numerics.kernel_task import Sums
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import packed_size, solve, times
+from secirls.numerics.status import EXCLUDED, Reason, Status
+from secirls.query import EXACT, Algorithm, Query, QueryError, Total, largest_summand, resolution
 
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11

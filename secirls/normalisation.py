@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.query import Mask, Query, QueryError, Total
-from secirls.samples import Floats, Samples
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.query import Query, QueryError, Total
 
 
 @dataclass(frozen=True)

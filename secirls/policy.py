@@ -18,7 +18,7 @@ from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
-from secirls.samples import Floats
+from secirls.numerics.samples import Floats
 
 DROPOUT_RULES = ("abort", "continue")
 

@@ -21,12 +21,12 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls import kernels
 from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
-from secirls.query import EXACT, Algorithm, Mask, Query, QueryError, Total, resolution
-from secirls.samples import Floats, Samples
-from secirls.solve import pack, packed_size, solve, unpack
-from secirls.status import Reason, Status
+from secirls.numerics import kernels
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import pack, packed_size, solve, unpack
+from secirls.numerics.status import Reason, Status
+from secirls.query import EXACT, Algorithm, Query, QueryError, Total, resolution
 
 Rows: TypeAlias = NDArray[np.intp]
 

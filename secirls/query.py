@@ -17,11 +17,9 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.fixed_point import FRACTION_BITS, Field, Layout, largest_bound
+from protocols.fixed_point import COMPACT, FRACTION_BITS, Field, Layout, largest_bound
 from protocols.secure_sum import sha256
-from secirls.samples import Floats, Samples
-
-Mask: TypeAlias = NDArray[np.bool_]
+from secirls.numerics.samples import Floats, Mask, Samples
 
 LARGEST_QUERY_BYTES = 1 << 31
 _DTYPES = {"float64": np.dtype("<f8"), "bool": np.dtype("bool")}
@@ -45,8 +43,6 @@ class Total:
 
 EXACT = FRACTION_BITS
 """Fraction bits of the exact profile, in Z_2^128; fewer stand for the compact one, in Z_2^64."""
-COMPACT = range(8, 33)
-"""Fraction bits that the compact profile may have."""
 
 
 def largest_summand(parties: int, fraction_bits: int = EXACT) -> float:

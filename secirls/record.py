@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.ledger import Row
+from secirls.numerics.samples import Floats
 from secirls.query import Query
-from secirls.samples import Floats
 
 T = TypeVar("T")
 

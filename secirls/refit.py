@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from secirls.catch import catch
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.normalisation import CensusQuery
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.status import Status
 from secirls.quasi_newton import CatchConfig
-from secirls.query import Algorithm, Mask, Query, QueryError
-from secirls.samples import Floats, Samples
-from secirls.status import Status
+from secirls.query import Algorithm, Query, QueryError
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from secirls.config import Config
 from secirls.disclosure import statements
 from secirls.input_error import InputError
 from secirls.ledger import table as ledger_table
-from secirls.samples import Floats
-from secirls.status import Status
-from secirls.wald import benjamini_hochberg, independent_filtering, standard_score, wald
+from secirls.numerics.samples import Floats
+from secirls.numerics.status import Status
+from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
 
 if TYPE_CHECKING:
     from secirls.plots import Figure

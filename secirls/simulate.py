@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from secirls.samples import LARGEST_COUNT, Floats, Samples
+from secirls.numerics.samples import LARGEST_COUNT, Floats, Samples
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from protocols.fixed_point import Layout
 from protocols.primitives.keys import Identity, Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
-from secirls import kernels
 from secirls.agreement import Agreement, Facts, genes_digest
 from secirls.ahead import WorkAhead
 from secirls.config import Config
@@ -30,9 +29,10 @@ from secirls.input_error import complain
 from secirls.key_files import read_identity
 from secirls.ledger import Cost, Meter
 from secirls.memory import Memory, folder_of
+from secirls.numerics import kernels
+from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.policy import Policy, read_policy
-from secirls.query import Mask, Query, QueryError, query_from_bytes
-from secirls.samples import Floats, Samples
+from secirls.query import Query, QueryError, query_from_bytes
 from secirls.site_file import Reading, SiteTable, read_site
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from secirls.design import Variable
 from secirls.input_error import complain
-from secirls.samples import LARGEST_COUNT, Counts, Floats
+from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
 
 if TYPE_CHECKING:
     from anndata import AnnData as AnnData  # noqa: PLC0414 - for those who type against it

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from secirls.kernels import Choice, nll_constants, summands, warm_up
-from secirls.samples import Samples
-from secirls.solve import pack, solve, unpack
+from secirls.numerics.kernels import Choice, nll_constants, summands, warm_up
+from secirls.numerics.samples import Samples
+from secirls.numerics.solve import pack, solve, unpack
 
 GENES = 20_000
 ROUNDS = 7

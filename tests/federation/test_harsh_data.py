@@ -175,6 +175,6 @@ def test_a_reason_that_is_forgotten_would_be_noticed(monkeypatch):
 def forgetful(*arguments):
     from dataclasses import replace
 
-    from secirls.wald import wald
+    from secirls.numerics.wald import wald
 
     return replace(wald(*arguments), reasons={})

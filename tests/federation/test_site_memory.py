@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from secirls import samples as samples_module
 from secirls import site_file
 from secirls.dispersions import ResidualsQuery
 from secirls.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
+from secirls.numerics import samples as samples_module
 from secirls.simulate import simulate
 from secirls.site_file import Reading, read_site
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.kernels import using
+from secirls.numerics.kernels import using
+from secirls.numerics.samples import Samples
+from secirls.numerics.status import Status
 from secirls.query import Algorithm, Total, query_from_bytes
-from secirls.samples import Samples
-from secirls.status import Status
 
 
 class Drive:

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import secirls.catch as room
-from secirls import likelihood
 from secirls.catch import LikelihoodQuery, catch
 from secirls.irls import IrlsConfig, least_squares_start, update_rows
-from secirls.kernels import summands
+from secirls.numerics import likelihood
+from secirls.numerics.kernels import summands
+from secirls.numerics.samples import Samples
+from secirls.numerics.status import Reason, Status
 from secirls.quasi_newton import CatchConfig
 from secirls.query import QueryError
-from secirls.samples import Samples
 from secirls.simulate import rows
-from secirls.status import Reason, Status
 
 GENES, SAMPLES = 100, 24
 

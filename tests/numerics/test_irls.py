@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 
 from secirls.catch import catch
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
-from secirls.kernels import clamped_log_mu, using
+from secirls.numerics.kernels import clamped_log_mu, using
+from secirls.numerics.samples import LARGEST_COUNT, Samples
+from secirls.numerics.solve import times
+from secirls.numerics.status import Reason, Status
 from secirls.quasi_newton import CatchConfig
 from secirls.query import QueryError, Total, largest_summand
-from secirls.samples import LARGEST_COUNT, Samples
 from secirls.simulate import rows, simulate
-from secirls.solve import times
-from secirls.status import Reason, Status
 
 
 def total_nll(samples: Samples, beta: np.ndarray, min_mu: float = 0.5) -> np.ndarray:
-    from secirls import likelihood
+    from secirls.numerics import likelihood
 
     log_mu = clamped_log_mu(samples, beta, min_mu)
     return likelihood.nll(samples.counts.T.astype(float), log_mu, samples.dispersions[:, None]).sum(axis=1)
@@ -44,7 +44,7 @@ def test_noiseless_means_give_beta_back(fit, kernel):
 
 
 def test_estimates_are_within_their_standard_errors(fit):
-    from secirls.wald import covariance
+    from secirls.numerics.wald import covariance
 
     simulation = simulate(genes=400, samples=60, seed=8)
     state = fit(simulation.samples)
@@ -230,7 +230,7 @@ def lost_gene(kind: str):
 
 @pytest.mark.parametrize("kind", ["nan", "infinite", "too large"])
 def test_a_lost_gene_harms_no_other(kind, drive, monkeypatch, fit):
-    from secirls import kernels
+    from secirls.numerics import kernels
 
     samples, (for_xtwx, for_nll) = lost_gene(kind)
     sites = [rows(samples, np.arange(i, 9, 3)) for i in range(3)]
@@ -255,7 +255,7 @@ def test_a_lost_gene_harms_no_other(kind, drive, monkeypatch, fit):
 
 def test_the_sign_for_lost_is_told_from_any_honest_sum():
     from secirls.irls import lost, sign_lost
-    from secirls.kernel_task import Sums
+    from secirls.numerics.kernel_task import Sums
 
     for parties in (1, 2, 3, 6, 50):
         bound = largest_summand(parties)

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secirls import elementary, kernels, likelihood
-from secirls.fused_kernel import BLOCK
-from secirls.kernels import Choice, summands
-from secirls.samples import Samples
+from secirls.numerics import elementary, kernels, likelihood
+from secirls.numerics.fused_kernel import BLOCK
+from secirls.numerics.kernels import Choice, summands
+from secirls.numerics.samples import Samples
 from secirls.simulate import rows, simulate
 
 FUSED, PLAIN = Choice("fused"), Choice("numpy")
@@ -278,7 +278,7 @@ def test_coefficients_of_the_polynomials_are_chebyshev():
 def test_warming_up_leaves_nothing_to_compile():
     """In a process of its own, because a kernel that any test before has used is compiled."""
     program = """
-from secirls import fused_kernel, kernels
+from secirls.numerics import fused_kernel, kernels
 from secirls.simulate import simulate
 
 def compiled():

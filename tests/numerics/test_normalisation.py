@@ -7,8 +7,8 @@ from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
 
 from secirls.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, moments_dispersions
 from secirls.normalisation import CensusQuery, LogCountsQuery, NoCommonGeneError, NormalisedQuery, normalise
+from secirls.numerics.samples import Samples
 from secirls.query import QueryError, Total
-from secirls.samples import Samples
 
 
 @pytest.fixture(scope="module")

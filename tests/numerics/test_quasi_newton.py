@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from secirls import likelihood
 from secirls.catch import catch
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.kernels import clamped_log_mu, summands
+from secirls.numerics import likelihood
+from secirls.numerics.kernels import clamped_log_mu, summands
+from secirls.numerics.samples import Samples
+from secirls.numerics.status import Reason, Status
 from secirls.quasi_newton import CatchConfig, QuasiNewtonQuery
 from secirls.query import QueryError
-from secirls.samples import Samples
 from secirls.simulate import rows, simulate
-from secirls.status import Reason, Status
 
 
 def all_active(drive_one, samples):
@@ -130,7 +130,7 @@ def test_only_genes_that_irls_lost_are_touched(drive):
 
 
 def test_a_gene_lost_at_the_start_fails_alone(drive, monkeypatch):
-    from secirls import kernels
+    from secirls.numerics import kernels
 
     samples = simulate(genes=3, samples=12, seed=2).samples
     run = drive(samples)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from secirls.numerics.solve import inverses, pack, packed_params, packed_size, solve, times, unpack
+from secirls.numerics.wald import benjamini_hochberg, covariance, hat_diagonals, independent_filtering, lowess, wald
 from secirls.simulate import rows, simulate
-from secirls.solve import inverses, pack, packed_params, packed_size, solve, times, unpack
-from secirls.wald import benjamini_hochberg, covariance, hat_diagonals, independent_filtering, lowess, wald
 
 
 def systems(genes: int, p: int, seed: int = 0):
@@ -57,7 +57,7 @@ def test_blocks_do_not_change_a_bit(monkeypatch):
     full, right = systems(40, 5)
     whole, _ = solve(pack(full), right, 1e-6)
     every, _ = inverses(pack(full), 1e-6)
-    monkeypatch.setattr("secirls.solve._BLOCK", 13)
+    monkeypatch.setattr("secirls.numerics.solve._BLOCK", 13)
     np.testing.assert_array_equal(solve(pack(full), right, 1e-6)[0], whole)
     np.testing.assert_array_equal(inverses(pack(full), 1e-6)[0], every)
     alone, _ = solve(pack(full)[7:8], right[7:8], np.full(1, 1e-6))

@@ -122,7 +122,7 @@ def test_deseq2_s_default_tolerance_would_not_do():
 
 
 def test_the_table_catches_a_slightly_wrong_weight(monkeypatch):
-    from secirls import kernels
+    from secirls.numerics import kernels
 
     honest = kernels.summands
 

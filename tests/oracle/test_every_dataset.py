@@ -19,15 +19,15 @@ import numpy as np
 import pydeseq2.utils
 import pytest
 
-from secirls import likelihood
 from secirls.aggregator import fit
 from secirls.config import Config
 from secirls.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 from secirls.design import Design, Variable
 from secirls.irls import IrlsConfig, step
+from secirls.numerics import likelihood
+from secirls.numerics.samples import Samples
+from secirls.numerics.status import Status
 from secirls.query import Total
-from secirls.samples import Samples
-from secirls.status import Status
 
 NEAR = 1e-6
 DIGITS = 1e-10

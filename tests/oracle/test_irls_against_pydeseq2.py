@@ -21,13 +21,13 @@ import numpy as np
 import pydeseq2.utils
 import pytest
 
-from secirls import likelihood
 from secirls.datasets import airway_counts, airway_obs
 from secirls.irls import IrlsConfig, irls, least_squares_start
+from secirls.numerics import likelihood
+from secirls.numerics.samples import Samples
+from secirls.numerics.status import Status
 from secirls.query import Total
-from secirls.samples import Samples
 from secirls.simulate import rows
-from secirls.status import Status
 
 TOLERANCE = 1e-9
 EVERY = 5
@@ -218,7 +218,7 @@ def test_all_genes_agree_with_pydeseq2_at_equal_stopping(load, monkeypatch):
 
 
 def test_a_wrong_weight_would_be_caught(monkeypatch):
-    from secirls import kernels
+    from secirls.numerics import kernels
 
     samples = pasilla()
     honest = kernels.summands

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+"""Which genes, ``(genes,)``."""
 
 LARGEST_COUNT = int(np.iinfo(np.int32).max)
 

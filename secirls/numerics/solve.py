@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.samples import Floats
+from secirls.numerics.samples import Floats
 
 Failed = NDArray[np.bool_]
 

@@ -17,10 +17,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from secirls import likelihood
-from secirls.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
-from secirls.likelihood import LARGEST_LOG_MU
-from secirls.samples import Floats, Samples
+from secirls.numerics import likelihood
+from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.numerics.likelihood import LARGEST_LOG_MU
+from secirls.numerics.samples import Floats, Samples
 
 KernelName: TypeAlias = Literal["fused", "numpy"]
 RightSide: TypeAlias = Literal["xtwz", "score"]
@@ -119,7 +119,7 @@ def summands(
     constants = nll_constants(samples, choice=choice) if samples.nll_constants is None else samples.nll_constants
     task = Task.of(samples, beta, min_mu, score=right == "score")
     if choice.kernel == "fused":
-        from secirls import fused_kernel
+        from secirls.numerics import fused_kernel
 
         sums, extreme = _in_blocks(fused_kernel.prepare(task), task, choice.n_jobs, _CALL_VALUES)
     else:
@@ -141,7 +141,7 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
     alpha = np.where(known, samples.dispersions, 1.0)
     counts = np.ascontiguousarray(samples.counts.T)
     if (choice or _chosen).kernel == "fused":
-        from secirls import fused_kernel
+        from secirls.numerics import fused_kernel
 
         sums = fused_kernel.nll_constants(counts, alpha)
     else:

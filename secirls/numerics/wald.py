@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from secirls import kernels, likelihood
-from secirls.query import Mask
-from secirls.samples import Floats, Samples
-from secirls.solve import inverses, unpack
+from secirls.numerics import kernels, likelihood
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import inverses, unpack
 
 LN2 = float(np.log(2.0))
 

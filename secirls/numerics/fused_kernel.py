@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from secirls.design_products import add_products, plus
-from secirls.elementary import compiled, exp, log_and_inverse
-from secirls.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
-from secirls.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
-from secirls.samples import Counts, Floats
+from secirls.numerics.design_products import add_products, plus
+from secirls.numerics.elementary import compiled, exp, log_and_inverse
+from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.numerics.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
+from secirls.numerics.samples import Counts, Floats
 
 BLOCK = 1024
 """Samples whose intermediate values are held at a time."""

@@ -11,8 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from secirls.likelihood import SMALLEST_LOG_MU
-from secirls.samples import Counts, Floats, Samples
+from secirls.numerics.likelihood import SMALLEST_LOG_MU
+from secirls.numerics.samples import Counts, Floats, Samples
 
 LARGEST_PLAIN_COUNT = 1 << 17
 """Genes with a larger count have their likelihood summed by `likelihood.nll`, which does not cancel."""

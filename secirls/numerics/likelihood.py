@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln
 
-from secirls.samples import Floats
+from secirls.numerics.samples import Floats
 
 LARGEST_LOG_MU = 600.0
 """Beyond this log mean exp() is not taken: there alpha mu >> 1, and every formula is its limit."""

@@ -6,8 +6,8 @@ pairs; the order of additions depends on the number of samples and on nothing el
 
 from __future__ import annotations
 
-from secirls.elementary import compiled
-from secirls.samples import Floats
+from secirls.numerics.elementary import compiled
+from secirls.numerics.samples import Floats
 
 
 @compiled(inline=True, any_order=True)

@@ -1,0 +1,1 @@
+"""The statistics as pure functions of arrays: nothing here knows sites, protocols or files."""
