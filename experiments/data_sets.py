@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from experiments.record import SkippedError
-from secirls.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
+from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
+from secirls.inputs.simulate import simulate
 from secirls.numerics.samples import Samples
-from secirls.simulate import simulate
 
 AnnData: TypeAlias = anndata.AnnData
 BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"

@@ -17,10 +17,10 @@ import pandas as pd
 from experiments.record import Configuration, Experiment, Measurement, Row
 from protocols import run
 from protocols.settings import Settings
+from secirls.inputs.simulate import simulate
 from secirls.irls import IrlsQuery
 from secirls.numerics import kernels
 from secirls.plots import BLUE, GREEN, MEGABYTE, ORANGE, VERMILION, Figure, legend, panels
-from secirls.simulate import simulate
 
 T = TypeVar("T")
 

@@ -22,9 +22,9 @@ from secirls.agreement import Agreement, Facts, agree, check_dispersions
 from secirls.catch import catch
 from secirls.checkpoint import Begun, Past
 from secirls.config import Config
-from secirls.design import Design, dependent_columns
 from secirls.dispersions import moments_dispersions
 from secirls.input_error import InputError, complain
+from secirls.inputs.design import Design, dependent_columns
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
 from secirls.ledger import SETUP_ROUND, Ledger, Row
 from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.config import Config
-from secirls.design import Design, Variable
 from secirls.input_error import InputError, complain
+from secirls.inputs.design import Design, Variable
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from secirls.aggregator import lead
 from secirls.agreement import Facts
 from secirls.checkpoint import Begun, Past
 from secirls.config import Config
-from secirls.design import Variable, variables
 from secirls.input_error import InputError
+from secirls.inputs.design import Variable, variables
+from secirls.inputs.site_file import Reading, read_site
 from secirls.record import Record, sum_digest
 from secirls.rounds import SPOKEN, PartyFaultError
 from secirls.site import Answer
-from secirls.site_file import Reading, read_site
 
 SUSPICIOUS = 10.0
 """Standard deviations that the bytes of a hidden payload may be from uniform."""

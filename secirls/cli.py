@@ -372,7 +372,7 @@ def demo(
 
 
 def _demo_options(protocol: str) -> dict[str, Any]:
-    from secirls.datasets import AIRWAY_LEVELS
+    from secirls.inputs.datasets import AIRWAY_LEVELS
 
     return {"design": "~ condition", "protocol": protocol, "levels": AIRWAY_LEVELS}
 

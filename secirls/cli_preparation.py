@@ -36,7 +36,7 @@ def simulate(
 
     The obs column 'condition' has levels control and treated; var holds the true dispersions.
     """
-    from secirls.datasets import write_simulated
+    from secirls.inputs.datasets import write_simulated
 
     paths = write_simulated(out, sites=sites, samples=samples, genes=genes, seed=seed)
     words = " ".join(f"--site {name}={path}" for name, path in paths.items())

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from secirls.config import Config
 from secirls.console import RoundsDisplay, overhead, say, show_result
-from secirls.datasets import write_airway
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_airway
 from secirls.results import check_free
 
 

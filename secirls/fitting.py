@@ -15,9 +15,9 @@ from secirls.aggregator import Event, Outcome
 from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
-from secirls.design import variables
 from secirls.helper import Helper
 from secirls.input_error import InputError, complain
+from secirls.inputs.design import variables
 from secirls.local import LocalFederation
 from secirls.numerics import kernels
 from secirls.policy import RefusalError
@@ -28,7 +28,7 @@ from secirls.site import Place, Site
 from secirls.transcript import witnessed
 
 if TYPE_CHECKING:
-    from secirls.site_file import AnnData
+    from secirls.inputs.site_file import AnnData
 
 
 def fit(

@@ -101,7 +101,7 @@ class Result:
             report = json.dumps(self.report, indent=2)
             (draft / "report.json").write_text(report + "\n", encoding="utf-8")
             if h5ad:
-                from secirls.site_file import write_results
+                from secirls.inputs.site_file import write_results
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
             out.mkdir(exist_ok=True)

@@ -24,8 +24,9 @@ from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, genes_digest
 from secirls.ahead import WorkAhead
 from secirls.config import Config
-from secirls.design import variables
 from secirls.input_error import complain
+from secirls.inputs.design import variables
+from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.key_files import read_identity
 from secirls.ledger import Cost, Meter
 from secirls.memory import Memory, folder_of
@@ -33,10 +34,9 @@ from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.policy import Policy, read_policy
 from secirls.query import Query, QueryError, query_from_bytes
-from secirls.site_file import Reading, SiteTable, read_site
 
 if TYPE_CHECKING:
-    from secirls.site_file import AnnData
+    from secirls.inputs.site_file import AnnData
 
 
 @dataclass(frozen=True)

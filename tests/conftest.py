@@ -16,7 +16,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 @pytest.fixture(scope="session")
 def airway_sites(tmp_path_factory):
     """Airway as four h5ad files, one per cell line."""
-    from secirls.datasets import write_airway
+    from secirls.inputs.datasets import write_airway
 
     return write_airway(tmp_path_factory.mktemp("airway"))
 

@@ -13,8 +13,8 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 
 DOORS = {
     "ray": {"secirls/on_ray.py"},
-    "anndata": {"secirls/site_file.py"},
-    "formulaic": {"secirls/design.py"},
+    "anndata": {"secirls/inputs/site_file.py"},
+    "formulaic": {"secirls/inputs/design.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
     "rich": {"secirls/console.py"},
     "matplotlib": {"secirls/plots.py"},
@@ -35,7 +35,7 @@ STATISTICS = {
 }
 THEY_MAY_USE = STATISTICS | {"query", "samples"}
 MAY_OPEN_RAY = {"secirls/fitting.py", "secirls/cli.py"}
-ROOMS = {"numerics", "algorithms"}
+ROOMS = {"numerics", "algorithms", "inputs"}
 BANNED_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "misc"}
 
 

@@ -6,7 +6,7 @@ from importlib.metadata import metadata, packages_distributions, version
 from pathlib import Path
 
 import secirls
-from secirls.datasets import AIRWAY_SHA256, airway_counts, airway_obs
+from secirls.inputs.datasets import AIRWAY_SHA256, airway_counts, airway_obs
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +46,7 @@ def test_airway_is_what_was_published():
 def test_a_damaged_airway_is_noticed(monkeypatch):
     import pytest
 
-    monkeypatch.setattr("secirls.datasets.AIRWAY_SHA256", hashlib.sha256(b"other").hexdigest())
+    monkeypatch.setattr("secirls.inputs.datasets.AIRWAY_SHA256", hashlib.sha256(b"other").hexdigest())
     assert hashlib.sha256(b"other").hexdigest() != AIRWAY_SHA256
     with pytest.raises(RuntimeError, match="damaged"):
         airway_counts()

@@ -7,8 +7,8 @@
 import pytest
 
 from secirls.config import Config
-from secirls.datasets import write_simulated
 from secirls.fitting import fit_config
+from secirls.inputs.datasets import write_simulated
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import secirls
 from secirls.cli import app
-from secirls.datasets import AIRWAY_LEVELS
 from secirls.input_error import InputError
+from secirls.inputs.datasets import AIRWAY_LEVELS
 from secirls.report_page import html_page, read_fit, write_page
 
 NASTY = "<script>alert('gene')</script>"

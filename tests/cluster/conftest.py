@@ -29,7 +29,7 @@ def folder():
 @pytest.fixture(scope="session")
 def files(folder):
     """Four files of six simulated samples over 30 genes."""
-    from secirls.datasets import write_simulated
+    from secirls.inputs.datasets import write_simulated
 
     paths = write_simulated(folder, sites=4, samples=24, genes=30, seed=3)
     return {name: str(path) for name, path in zip(SITES, paths.values(), strict=True)}

@@ -16,8 +16,8 @@ import pytest
 
 from secirls.checkpoint import FOLDER, Checkpoint
 from secirls.config import Config
-from secirls.datasets import write_simulated
 from secirls.fitting import fit_config
+from secirls.inputs.datasets import write_simulated
 
 pytestmark = pytest.mark.cluster
 

@@ -12,8 +12,8 @@ import pytest
 from secirls import fitting
 from secirls.checkpoint import FOLDER, Checkpoint, holds_a_fit
 from secirls.config import Manifest
-from secirls.datasets import write_simulated
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 from secirls.rounds import PartyFaultError, SilentSitesError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import secirls
-from secirls.datasets import write_simulated
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 
 GENES = 60
 BITS = 24

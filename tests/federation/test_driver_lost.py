@@ -10,7 +10,7 @@ import pytest
 from secirls import fitting, on_ray
 from secirls.checkpoint import FOLDER, Checkpoint
 from secirls.config import Manifest
-from secirls.datasets import write_simulated
+from secirls.inputs.datasets import write_simulated
 from secirls.transcript import LINES
 
 PAUSED = 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secirls import transcript
-from secirls.datasets import write_simulated
+from secirls.inputs.datasets import write_simulated
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 import secirls
 from secirls.cli import app
+from secirls.inputs.simulate import simulate
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering
-from secirls.simulate import simulate
 
 GENES, REFITTED = 60, ["g03", "g17", "g41"]
 NUMBERS = ["log2FoldChange", "lfcSE", "stat", "pvalue", "status", "iterations"]

@@ -12,7 +12,7 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement import agree
 from secirls.config import Config
-from secirls.datasets import write_simulated
+from secirls.inputs.datasets import write_simulated
 from secirls.irls import IrlsQuery, LeastSquaresQuery
 from secirls.normalisation import CensusQuery
 from secirls.query import QueryError

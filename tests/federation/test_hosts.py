@@ -8,9 +8,9 @@ import pytest
 
 from secirls.aggregator import lead
 from secirls.config import Config, Manifest
-from secirls.datasets import write_simulated
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 from secirls.rounds import SilentSitesError
 
 

@@ -6,8 +6,8 @@ import pytest
 
 import secirls
 from secirls import helper
-from secirls.datasets import write_simulated
 from secirls.helper import Helper
+from secirls.inputs.datasets import write_simulated
 from secirls.rounds import PartyFaultError
 
 TOLD = re.compile(r"the key-dealer makes a key of 512 bits: ([\d,]+) candidates tried, ([\d,]+) are usual")

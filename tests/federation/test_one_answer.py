@@ -8,8 +8,8 @@ import pytest
 from secirls import fitting
 from secirls.checkpoint import FOLDER, Checkpoint
 from secirls.config import Config, Manifest
-from secirls.datasets import write_simulated
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
 from secirls.memory import Memory
 from secirls.policy import RefusalError

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from secirls.config import Config
-from secirls.datasets import AIRWAY_LEVELS
 from secirls.input_error import InputError
+from secirls.inputs.datasets import AIRWAY_LEVELS
 
 CONFIG = Config(design="~ condition", levels=AIRWAY_LEVELS, protocol="plain")
 

@@ -13,7 +13,7 @@ from secirls import fitting
 from secirls.aggregator import Outcome, lead
 from secirls.checkpoint import FOLDER, Checkpoint
 from secirls.config import Config, Manifest
-from secirls.datasets import write_simulated
+from secirls.inputs.datasets import write_simulated
 from secirls.rounds import PartyFaultError, SilentSitesError
 
 LATE = 8

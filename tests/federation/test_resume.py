@@ -11,8 +11,8 @@ from secirls import fitting
 from secirls.checkpoint import FOLDER, Checkpoint, Past
 from secirls.cli import main
 from secirls.config import Manifest
-from secirls.datasets import write_simulated
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
 from secirls.rounds import PartyFaultError, SilentSitesError
 

@@ -10,9 +10,9 @@ from protocols.choice import helpers
 from protocols.secure_sum import DropoutError, PeerError
 from secirls.aggregator import Outcome, lead
 from secirls.config import Config
-from secirls.datasets import write_simulated
 from secirls.disclosure import statements
 from secirls.helper import Helper
+from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
 from secirls.record import Record
 from secirls.rounds import PartyFaultError, SilentSitesError

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from secirls import site_file
 from secirls.dispersions import ResidualsQuery
+from secirls.inputs import site_file
+from secirls.inputs.simulate import simulate
+from secirls.inputs.site_file import Reading, read_site
 from secirls.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.numerics import samples as samples_module
-from secirls.simulate import simulate
-from secirls.site_file import Reading, read_site
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -107,7 +107,7 @@ import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from test_site_memory import sums
-from secirls.simulate import simulate
+from secirls.inputs.simulate import simulate
 made = simulate(3000, 150, seed=2).samples
 digest = hashlib.sha256()
 for name, array in sorted(sums(made, np.ones(3000, dtype=bool)).items()):

@@ -8,8 +8,8 @@ import pytest
 import secirls
 from secirls import fitting
 from secirls.config import Manifest
-from secirls.datasets import write_simulated
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 from secirls.policy import Policy, RefusalError, read_policy
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from secirls import fitting
 from secirls.config import Manifest
-from secirls.datasets import write_simulated
+from secirls.inputs.datasets import write_simulated
 
 FITS, EARLY = 50, 10
 

@@ -14,9 +14,9 @@ from secirls import transcript as room
 from secirls.audit import audit, unlike_noise
 from secirls.checkpoint import FOLDER, Checkpoint
 from secirls.config import Config, Manifest
-from secirls.datasets import write_simulated
 from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
 from secirls.rounds import SilentSitesError
 from secirls.site import Site

@@ -8,7 +8,7 @@ import pytest
 
 import secirls
 from protocols.choice import NAMES
-from secirls.datasets import AIRWAY_LEVELS
+from secirls.inputs.datasets import AIRWAY_LEVELS
 from secirls.ledger import COLUMNS
 
 TEST_KEYS = {

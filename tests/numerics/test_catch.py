@@ -9,6 +9,7 @@ import pytest
 
 import secirls.catch as room
 from secirls.catch import LikelihoodQuery, catch
+from secirls.inputs.simulate import rows
 from secirls.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.numerics import likelihood
 from secirls.numerics.kernels import summands
@@ -16,7 +17,6 @@ from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
 from secirls.quasi_newton import CatchConfig
 from secirls.query import QueryError
-from secirls.simulate import rows
 
 GENES, SAMPLES = 100, 24
 

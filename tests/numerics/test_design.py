@@ -11,11 +11,11 @@ from formulaic import Formula
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.design import Design, Variable, dependent_columns
 from secirls.input_error import InputError
+from secirls.inputs.design import Design, Variable, dependent_columns
 
 CODE = """
-from secirls.design import Design, Variable
+from secirls.inputs.design import Design, Variable
 said = {"a": {"x": Variable(False, ("b", "c")), "y": Variable(False, ("q", "p"))},
         "b": {"x": Variable(False, ("a",)), "y": Variable(False, ("r",))}}
 print(Design.agree("~ x * y", {}, said).columns)

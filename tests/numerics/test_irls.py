@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secirls.catch import catch
+from secirls.inputs.simulate import rows, simulate
 from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
 from secirls.numerics.kernels import clamped_log_mu, using
 from secirls.numerics.samples import LARGEST_COUNT, Samples
@@ -17,7 +18,6 @@ from secirls.numerics.solve import times
 from secirls.numerics.status import Reason, Status
 from secirls.quasi_newton import CatchConfig
 from secirls.query import QueryError, Total, largest_summand
-from secirls.simulate import rows, simulate
 
 
 def total_nll(samples: Samples, beta: np.ndarray, min_mu: float = 0.5) -> np.ndarray:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from secirls.inputs.simulate import rows, simulate
 from secirls.numerics import elementary, kernels, likelihood
 from secirls.numerics.fused_kernel import BLOCK
 from secirls.numerics.kernels import Choice, summands
 from secirls.numerics.samples import Samples
-from secirls.simulate import rows, simulate
 
 FUSED, PLAIN = Choice("fused"), Choice("numpy")
 DESIGNS = {"by level": {"effects": 1}, "general": {"effects": 3, "continuous": True}}
@@ -279,7 +279,7 @@ def test_warming_up_leaves_nothing_to_compile():
     """In a process of its own, because a kernel that any test before has used is compiled."""
     program = """
 from secirls.numerics import fused_kernel, kernels
-from secirls.simulate import simulate
+from secirls.inputs.simulate import simulate
 
 def compiled():
     every = (fused_kernel._general, fused_kernel._by_level, fused_kernel._constants)

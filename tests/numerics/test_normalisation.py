@@ -13,7 +13,7 @@ from secirls.query import QueryError, Total
 
 @pytest.fixture(scope="module")
 def airway():
-    from secirls.datasets import airway_counts, airway_obs
+    from secirls.inputs.datasets import airway_counts, airway_obs
 
     counts = airway_counts().to_numpy()
     counts = counts[:, (counts > 0).sum(axis=0) >= 5]

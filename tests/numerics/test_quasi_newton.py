@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from secirls.catch import catch
+from secirls.inputs.simulate import rows, simulate
 from secirls.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.numerics import likelihood
 from secirls.numerics.kernels import clamped_log_mu, summands
@@ -16,7 +17,6 @@ from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
 from secirls.quasi_newton import CatchConfig, QuasiNewtonQuery
 from secirls.query import QueryError
-from secirls.simulate import rows, simulate
 
 
 def all_active(drive_one, samples):

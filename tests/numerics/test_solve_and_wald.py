@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.solve import inverses, pack, packed_params, packed_size, solve, times, unpack
 from secirls.numerics.wald import benjamini_hochberg, covariance, hat_diagonals, independent_filtering, lowess, wald
-from secirls.simulate import rows, simulate
 
 
 def systems(genes: int, p: int, seed: int = 0):

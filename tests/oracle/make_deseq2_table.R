@@ -3,7 +3,7 @@
 # Run from the root of the checkout:   Rscript tests/oracle/make_deseq2_table.R
 # It needs Debian's r-bioc-deseq2 (the committed tables: DESeq2 1.38.3 on R 4.2.2, Debian 12). The tests don't need R.
 #
-# Counts, runs and levels are those that ship with secirls (secirls/data/airway.csv.gz, secirls/datasets.py). Size
+# Counts, runs and levels are those that ship with secirls (secirls/inputs/data/airway.csv.gz, secirls/inputs/datasets.py). Size
 # factors and dispersions are R's own defaults. The Wald test is nbinomWaldTest without prior; betaTol is as
 # tight as the deviance's rounding allows, because at R's default of 1e-8 beta is up to 5e-3 (log2) off its own fixed point.
 # Genes with a base mean below 10 are left out: the tests judge none of them. Numbers that are given to
@@ -11,7 +11,7 @@
 
 suppressMessages(library(DESeq2))
 
-counts <- as.matrix(read.csv("secirls/data/airway.csv.gz", row.names = 1, check.names = FALSE))
+counts <- as.matrix(read.csv("secirls/inputs/data/airway.csv.gz", row.names = 1, check.names = FALSE))
 samples <- data.frame(
   row.names = c("SRR1039508", "SRR1039509", "SRR1039512", "SRR1039513",
                 "SRR1039516", "SRR1039517", "SRR1039520", "SRR1039521"),

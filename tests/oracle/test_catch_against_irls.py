@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from secirls.catch import catch
-from secirls.datasets import airway_counts, airway_obs
+from secirls.inputs.datasets import airway_counts, airway_obs
 from secirls.irls import IrlsConfig, irls, least_squares_start
 from secirls.numerics import kernels
 from secirls.numerics.samples import Samples

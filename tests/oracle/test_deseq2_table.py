@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import secirls
-from secirls.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
+from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 
 FROZEN = Path(__file__).parent / "deseq2"
 R_RIDGE = 1e-6 / np.log(2) ** 2

@@ -21,8 +21,8 @@ import pytest
 
 from secirls.aggregator import fit
 from secirls.config import Config
-from secirls.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
-from secirls.design import Design, Variable
+from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
+from secirls.inputs.design import Design, Variable
 from secirls.irls import IrlsConfig, step
 from secirls.numerics import likelihood
 from secirls.numerics.samples import Samples

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from secirls.input_error import InputError
-from secirls.simulate import rows, simulate
-from secirls.site_file import write_site
+from secirls.inputs.simulate import rows, simulate
+from secirls.inputs.site_file import write_site
 
 AIRWAY_SHA256: Final = "277a1056fda83b97a5602c4ce1dc660ae1d65ca06121d896be789d56d6e0e5e5"
 """Of the decompressed table: genes x samples, comma-separated, one header line."""
@@ -38,7 +38,7 @@ _DONORS: Final = {
 
 def airway_counts() -> pd.DataFrame:
     """Counts of airway, ``(8 samples, 33469 genes)``, checked against their checksum."""
-    packed = files("secirls").joinpath("data/airway.csv.gz").read_bytes()
+    packed = files("secirls.inputs").joinpath("data/airway.csv.gz").read_bytes()
     text = gzip.decompress(packed)
     if hashlib.sha256(text).hexdigest() != AIRWAY_SHA256:
         raise RuntimeError("the airway counts in this installation are damaged: install secirls again")

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from secirls.design import Variable
 from secirls.input_error import complain
+from secirls.inputs.design import Variable
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
 
 if TYPE_CHECKING:

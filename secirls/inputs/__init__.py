@@ -1,0 +1,1 @@
+"""The doors to AnnData files and formulas, and small data to begin with."""
