@@ -20,11 +20,11 @@ from experiments.record import Configuration, Row
 from protocols import fixed_point
 from protocols.primitives import ring
 from protocols.secure_sum import MisuseError
+from secirls.algorithms.irls import IrlsQuery
+from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.query import QueryError
 from secirls.input_error import InputError
-from secirls.irls import IrlsQuery
-from secirls.normalisation import LogCountsQuery
 from secirls.numerics.samples import Floats
-from secirls.query import QueryError
 
 NO_RULE = "none"
 

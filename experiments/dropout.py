@@ -25,14 +25,14 @@ from protocols.primitives import ring
 from protocols.secure_sum import PartyId, SecureSumError
 from protocols.settings import Settings
 from secirls.aggregator import Outcome, lead
+from secirls.algorithms.irls import State
+from secirls.algorithms.query import query_from_bytes
 from secirls.config import Config
 from secirls.helper import Helper
-from secirls.irls import State
 from secirls.local import LocalFederation
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
-from secirls.query import query_from_bytes
 from secirls.record import Progress, Record
 from secirls.rounds import SilentSitesError
 from secirls.site import Site

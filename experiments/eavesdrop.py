@@ -17,11 +17,11 @@ from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator import lead
+from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
 from secirls.helper import Helper
 from secirls.local import LocalFederation
 from secirls.numerics.samples import Floats
-from secirls.query import Query, query_from_bytes
 from secirls.rounds import SilentSitesError
 from secirls.site import Site
 

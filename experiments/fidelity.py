@@ -21,11 +21,11 @@ from experiments.data_sets import open_set
 from experiments.record import Configuration, Experiment, Measurement, Row
 from protocols import fixed_point
 from protocols.primitives import ring
-from secirls.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.query import Query, Total, largest_summand
 from secirls.numerics.samples import Floats, Samples
 from secirls.numerics.status import Status
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, panels
-from secirls.query import Query, Total, largest_summand
 
 CONFIGURATION: Configuration = {
     "seed": 3,

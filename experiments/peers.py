@@ -20,8 +20,8 @@ from experiments.fidelity import exact_sum
 from experiments.peer_fit import both_fits
 from experiments.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
 from experiments.record import Configuration, Experiment, Measurement, Row
+from secirls.algorithms.irls import IrlsQuery
 from secirls.inputs.simulate import simulate
-from secirls.irls import IrlsQuery
 from secirls.numerics.samples import Floats
 from secirls.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Figure, legend, panels
 

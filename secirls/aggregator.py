@@ -6,12 +6,9 @@ Refuses to know: Ray, any site's samples, and any key that could open one site's
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from protocols import fixed_point
 from protocols.choice import helpers
@@ -19,41 +16,17 @@ from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, agree, check_dispersions
-from secirls.catch import catch
+from secirls.algorithms.whole_fit import Fitted, fit, refit_genes
 from secirls.checkpoint import Begun, Past
 from secirls.config import Config
-from secirls.dispersions import moments_dispersions
-from secirls.input_error import InputError, complain
-from secirls.inputs.design import Design, dependent_columns
-from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
+from secirls.input_error import complain
+from secirls.inputs.design import Design
 from secirls.ledger import SETUP_ROUND, Ledger, Row
-from secirls.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
-from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.status import Status
-from secirls.quasi_newton import CatchConfig
-from secirls.query import EXACT, Algorithm, Query, Total
 from secirls.record import Finished, Opening, Progress, Record, Stage
-from secirls.refit import refit
 from secirls.rounds import Federation, PartyFaultError, SecureRounds, Witness
 
 ANNOUNCED_KEY_BITS = 2048
 """Keys of this length take seconds to make, up to a minute where they are to be shared."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What the algorithm ends with, over all agreed genes."""
-
-    state: State
-    base_means: Floats
-    """Mean of y / s over all samples, ``(genes,)``; zero for all-zero genes, NaN for those left out."""
-    dispersions: Floats | None = field(repr=False)
-    """Estimated alpha ``(genes,)``; ``None`` where the sites brought their own."""
-    information: Floats = field(repr=False)
-    """Upper triangles of X'WX for standard errors, ``(genes, params (params + 1) / 2)``."""
-    contributors: Floats = field(repr=False)
-    """At how many sites a gene has any count, ``(genes,)``."""
-    n_samples: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +94,7 @@ def _rounds(
     rounds = SecureRounds(config, federation, roster, ledger, witness)
     told = [record.told for record in past.records]
     booked = [row for record in past.records for row in record.rows]
-    algorithm = fit(config, agreement.design, len(genes), _refit_genes(config, genes))
+    algorithm = fit(config, agreement.design, len(genes), refit_genes(config, genes))
     for event in rounds.run(algorithm, past.records):
         if isinstance(event, Stage | Opening):
             yield event
@@ -167,108 +140,3 @@ def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) ->
     silent = [name for name in names if name not in answers]
     if silent:
         raise complain("did not answer, so the session can't begin", site=", ".join(silent))
-
-
-def _refit_genes(config: Config, genes: tuple[str, ...]) -> Mask | None:
-    """Which of the agreed genes are fitted again, ``(genes,)``. Raises `InputError` for one that is not there."""
-    if not config.refit_genes:
-        return None
-    position = {gene: i for i, gene in enumerate(genes)}
-    for gene in config.refit_genes:
-        if gene not in position:
-            raise InputError(f"refit_genes names {gene!r}, which is not among the {len(genes)} agreed genes")
-    mask = np.zeros(len(genes), dtype=bool)
-    mask[[position[gene] for gene in config.refit_genes]] = True
-    return mask
-
-
-def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None) -> Generator[Query, Total, Fitted]:
-    """The whole fit as one algorithm: census, normalisation, dispersions, IRLS, the catch, the refit.
-
-    ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``.
-    Raises `InputError` for a rank-deficient design or counts that can't be normalised.
-    """
-    columns = design.columns
-    total = yield CensusQuery(np.ones(n_genes, dtype=bool), len(columns))
-    n_samples, contributors, xtx = float(total["samples"][0]), total["presence"], total["xtx"]
-    _check_design(xtx, columns, n_samples)
-    status = _eligible(contributors, config.min_contributors)
-    genes = status == Status.ACTIVE
-    if not genes.any():
-        raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
-    normalisation = yield from _normalise(genes, len(columns), n_samples, config)
-    dispersions = None
-    if config.dispersions is None:
-        if n_samples <= len(columns):
-            raise InputError(
-                f"{n_samples:.0f} samples and {len(columns)} design columns leave nothing to estimate dispersions "
-                "from: name a var column that holds them"
-            )
-        alpha = yield from moments_dispersions(genes, xtx, n_samples, normalisation)
-        dispersions = np.full(n_genes, np.nan)
-        dispersions[genes] = alpha
-    plan = irls_plan(config)
-    state = yield from least_squares_start(status, len(columns), plan)
-    state = yield from irls(state, plan)
-    state = yield from catch(state, catch_plan(config))
-    if again is not None:
-        state = yield from refit(
-            state, again, lambda sites: _eligible(sites, config.min_contributors), plan, catch_plan(config)
-        )
-    information = state.xtwx
-    if config.se == "unclamped":
-        information = yield from unclamped_information(state)
-    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
-    base_means[genes] = normalisation.base_means
-    return Fitted(state, base_means, dispersions, information, contributors, int(n_samples))
-
-
-def unclamped_information(state: State) -> Algorithm[Floats]:
-    """X'WX at the final beta without the clamp, as PyDESeq2 takes it for standard errors; NaN for genes not fitted."""
-    information = np.full_like(state.xtwx, np.nan)
-    genes = state.fitted
-    if genes.any():
-        total = yield IrlsQuery(genes, state.beta[genes], 0.0)
-        gone = lost(total["nll"], len(total.cohort))
-        information[genes] = np.where(gone[:, None], np.nan, total["xtwx"])
-    return information
-
-
-def irls_plan(config: Config) -> IrlsConfig:
-    """How IRLS runs under this configuration."""
-    plan = config.min_mu, config.beta_tol, config.max_beta, config.ridge, config.max_iter
-    return IrlsConfig(*plan, config.fraction_bits or EXACT)
-
-
-def catch_plan(config: Config) -> CatchConfig:
-    """How the catch runs: clamped as IRLS is, except in the ``fedpydeseq2`` preset."""
-    bits = config.fraction_bits or EXACT
-    if config.preset == "fedpydeseq2":
-        return replace(CatchConfig.fedpydeseq2(), max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)
-    return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)
-
-
-def _eligible(contributors: Floats, least: int) -> NDArray[np.int8]:
-    """The status each gene starts with, from the number of sites that have counts for it."""
-    status: NDArray[np.int8] = np.full(contributors.shape, Status.ACTIVE, dtype=np.int8)
-    status[contributors < least] = Status.TOO_FEW_SITES
-    status[contributors == 0] = Status.ALL_ZERO
-    return status
-
-
-def _check_design(xtx: Floats, columns: tuple[str, ...], n_samples: float) -> None:
-    groups = dependent_columns(xtx, columns)
-    if groups:
-        named = "; ".join(", ".join(group) for group in groups)
-        raise InputError(
-            f"the design is rank-deficient over all {n_samples:.0f} samples: "
-            f"these columns are zero or depend on each other: {named}"
-        )
-
-
-def _normalise(genes: Mask, params: int, n_samples: float, config: Config) -> Generator[Query, Total, Normalisation]:
-    try:
-        result = yield from normalise(genes, params, n_samples, own_size_factors=config.size_factors is not None)
-    except NoCommonGeneError as error:
-        raise InputError(f"{error}: name an obs column that holds size factors") from None
-    return result

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from protocols.secure_sum import PartyId, sha256
+from secirls.algorithms.query import Query
 from secirls.ledger import Row
 from secirls.numerics.samples import Floats
-from secirls.query import Query
 
 T = TypeVar("T")
 

@@ -23,6 +23,7 @@ from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
 from secirls.agreement import Agreement, Facts, genes_digest
 from secirls.ahead import WorkAhead
+from secirls.algorithms.query import Query, QueryError, query_from_bytes
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import variables
@@ -33,7 +34,6 @@ from secirls.memory import Memory, folder_of
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.policy import Policy, read_policy
-from secirls.query import Query, QueryError, query_from_bytes
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData

@@ -105,11 +105,11 @@ def test_a_file_keeps_to_its_room(file):
 @pytest.mark.parametrize(
     ("name", "source"),
     [
-        ("protocols/plain.py", "from secirls.query import Query"),
+        ("protocols/plain.py", "from secirls.algorithms.query import Query"),
         ("protocols/primitives/ring.py", "import protocols.session"),
         ("secirls/site.py", "import ray"),
         ("secirls/site.py", "def f():\n    import anndata"),
-        ("secirls/irls.py", "from secirls.fitting import fit"),
+        ("secirls/algorithms/irls.py", "from secirls.fitting import fit"),
         ("secirls/rounds.py", "from secirls.on_ray import RayFederation"),
         ("secirls/utils.py", ""),
     ],

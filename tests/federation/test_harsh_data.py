@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import secirls
-from secirls import irls as irls_module
+from secirls.algorithms import irls as irls_module
 
 FINAL = {"converged", "caught", "failed", "all_zero", "too_few_sites"}
 PLAIN = "plain gene"

@@ -11,11 +11,11 @@ import pytest
 
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement import agree
+from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.normalisation import CensusQuery
+from secirls.algorithms.query import QueryError
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
-from secirls.irls import IrlsQuery, LeastSquaresQuery
-from secirls.normalisation import CensusQuery
-from secirls.query import QueryError
 from secirls.site import Site
 
 GENES, PARAMS = 30, 2
@@ -92,8 +92,8 @@ def test_a_hostile_question_is_refused_in_words_and_nothing_is_used_up(site, nam
 
 def test_numbers_no_fit_would_send_do_not_break_a_site(session):
     """Finite, and far beyond sense: answered with the sign for lost genes, or refused in words."""
-    from secirls.dispersions import AdoptDispersionsQuery
-    from secirls.normalisation import NormalisedQuery
+    from secirls.algorithms.dispersions import AdoptDispersionsQuery
+    from secirls.algorithms.normalisation import NormalisedQuery
 
     asked = [
         NormalisedQuery(ALL, np.full(GENES, 700.0), ALL, PARAMS),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.irls import IrlsQuery
-from secirls.normalisation import CensusQuery, NormalisedQuery
-from secirls.query import QueryError, query_from_bytes
+from secirls.algorithms.irls import IrlsQuery
+from secirls.algorithms.normalisation import CensusQuery, NormalisedQuery
+from secirls.algorithms.query import QueryError, query_from_bytes
 
 MASK = np.array([True, False, True, True, False, True, True, False, True])
 EXAMPLES = [

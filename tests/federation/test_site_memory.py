@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from secirls.dispersions import ResidualsQuery
+from secirls.algorithms.dispersions import ResidualsQuery
+from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.inputs import site_file
 from secirls.inputs.simulate import simulate
 from secirls.inputs.site_file import Reading, read_site
-from secirls.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.numerics import samples as samples_module
 
 ROOT = Path(__file__).parents[2]

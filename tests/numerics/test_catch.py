@@ -7,16 +7,16 @@ import itertools
 import numpy as np
 import pytest
 
-import secirls.catch as room
-from secirls.catch import LikelihoodQuery, catch
+import secirls.algorithms.catch as room
+from secirls.algorithms.catch import LikelihoodQuery, catch
+from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
+from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.query import QueryError
 from secirls.inputs.simulate import rows
-from secirls.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.numerics import likelihood
 from secirls.numerics.kernels import summands
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
-from secirls.quasi_newton import CatchConfig
-from secirls.query import QueryError
 
 GENES, SAMPLES = 100, 24
 

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secirls.catch import catch
+from secirls.algorithms.catch import catch
+from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
+from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.query import QueryError, Total, largest_summand
 from secirls.inputs.simulate import rows, simulate
-from secirls.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
 from secirls.numerics.kernels import clamped_log_mu, using
 from secirls.numerics.samples import LARGEST_COUNT, Samples
 from secirls.numerics.solve import times
 from secirls.numerics.status import Reason, Status
-from secirls.quasi_newton import CatchConfig
-from secirls.query import QueryError, Total, largest_summand
 
 
 def total_nll(samples: Samples, beta: np.ndarray, min_mu: float = 0.5) -> np.ndarray:
@@ -208,7 +208,7 @@ def test_a_tight_tolerance_does_not_make_genes_wander(fit):
 
 
 def test_without_the_standstill_rule_they_would_wander(fit, monkeypatch):
-    from secirls import irls as module
+    from secirls.algorithms import irls as module
 
     samples = simulate(genes=300, samples=30, seed=12).samples
     monkeypatch.setattr(module, "STANDSTILL", 0.0)
@@ -254,7 +254,7 @@ def test_a_lost_gene_harms_no_other(kind, drive, monkeypatch, fit):
 
 
 def test_the_sign_for_lost_is_told_from_any_honest_sum():
-    from secirls.irls import lost, sign_lost
+    from secirls.algorithms.irls import lost, sign_lost
     from secirls.numerics.kernel_task import Sums
 
     for parties in (1, 2, 3, 6, 50):

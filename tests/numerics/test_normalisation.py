@@ -5,10 +5,10 @@ import pytest
 from pydeseq2.preprocessing import deseq2_norm
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
 
-from secirls.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, moments_dispersions
-from secirls.normalisation import CensusQuery, LogCountsQuery, NoCommonGeneError, NormalisedQuery, normalise
+from secirls.algorithms.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, moments_dispersions
+from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NoCommonGeneError, NormalisedQuery, normalise
+from secirls.algorithms.query import QueryError, Total
 from secirls.numerics.samples import Samples
-from secirls.query import QueryError, Total
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from secirls.catch import catch
+from secirls.algorithms.catch import catch
+from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.quasi_newton import CatchConfig, QuasiNewtonQuery
+from secirls.algorithms.query import QueryError
 from secirls.inputs.simulate import rows, simulate
-from secirls.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.numerics import likelihood
 from secirls.numerics.kernels import clamped_log_mu, summands
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
-from secirls.quasi_newton import CatchConfig, QuasiNewtonQuery
-from secirls.query import QueryError
 
 
 def all_active(drive_one, samples):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from secirls.catch import catch
+from secirls.algorithms.catch import catch
+from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.query import Total
 from secirls.inputs.datasets import airway_counts, airway_obs
-from secirls.irls import IrlsConfig, irls, least_squares_start
 from secirls.numerics import kernels
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
-from secirls.quasi_newton import CatchConfig
-from secirls.query import Total
 
 
 def drive(algorithm, samples):

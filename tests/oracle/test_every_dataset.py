@@ -1,6 +1,6 @@
 """The whole fit over sites against PyDESeq2's ``irls_solver`` on the pooled samples, on every real data set at hand.
 
-Driven is `secirls.aggregator.fit` itself (census, size factors, dispersions, IRLS, the catch), over the natural sites
+Driven is `secirls.algorithms.whole_fit.fit` itself (census to catch), over the natural sites
 of each data set with float sums; PyDESeq2 gets the size factors and dispersions that come out of it. Every gene
 that PyDESeq2 calls converged is either within 1e-6 of it or printed by name with a reason, and the reason is decided by
 mathematics, never by whom one trusts: `likelihood.nll` at both answers, which has ten digits, and the score.
@@ -19,15 +19,15 @@ import numpy as np
 import pydeseq2.utils
 import pytest
 
-from secirls.aggregator import fit
+from secirls.algorithms.irls import IrlsConfig, step
+from secirls.algorithms.query import Total
+from secirls.algorithms.whole_fit import fit
 from secirls.config import Config
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 from secirls.inputs.design import Design, Variable
-from secirls.irls import IrlsConfig, step
 from secirls.numerics import likelihood
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
-from secirls.query import Total
 
 NEAR = 1e-6
 DIGITS = 1e-10
@@ -218,16 +218,16 @@ def test_all_genes_of_every_dataset_agree_with_pydeseq2(name, design, shared_dat
 
 
 def test_a_step_that_is_a_little_too_short_would_be_caught(shared_data, monkeypatch):
-    import secirls.irls
+    import secirls.algorithms.irls
 
     def timid(state, total, config: IrlsConfig):
         after = step(state, total, config)
         on = after.active
         beta = after.beta.copy()
         beta[on] = 0.98 * beta[on] + 0.02 * state.beta[on]
-        return secirls.irls.replace(after, beta=beta)
+        return secirls.algorithms.irls.replace(after, beta=beta)
 
-    monkeypatch.setattr(secirls.irls, "step", timid)
+    monkeypatch.setattr(secirls.algorithms.irls, "step", timid)
     pooled = fitted("airway", "~ condition", shared_data, every=200)
     share, _, rest = compare(pooled, askable(pooled))
     assert share < 0.9

@@ -21,13 +21,13 @@ import numpy as np
 import pydeseq2.utils
 import pytest
 
+from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.query import Total
 from secirls.inputs.datasets import airway_counts, airway_obs
 from secirls.inputs.simulate import rows
-from secirls.irls import IrlsConfig, irls, least_squares_start
 from secirls.numerics import likelihood
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
-from secirls.query import Total
 
 TOLERANCE = 1e-9
 EVERY = 5

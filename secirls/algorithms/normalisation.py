@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from secirls.algorithms.query import Query, QueryError, Total
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.query import Query, QueryError, Total
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
+from secirls.algorithms.irls import State, keep_constants, lost, sign_lost, update_rows
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, resolution
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import pack, packed_size, solve, unpack
 from secirls.numerics.status import Reason, Status
-from secirls.query import EXACT, Algorithm, Query, QueryError, Total, resolution
 
 Rows: TypeAlias = NDArray[np.intp]
 
@@ -63,7 +63,7 @@ class CatchConfig:
     """How often, at most, a gene is asked whether another valley of the clamped f is deeper; see `catch`."""
 
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.query`."""
+    """Of the sums; see `secirls.algorithms.query`."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
@@ -112,7 +112,7 @@ class QuasiNewtonQuery(Query):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.query`."""
+    """Of the sums; see `secirls.algorithms.query`."""
 
     kind: ClassVar[str] = "quasi_newton"
     may_shrink: ClassVar[bool] = True

@@ -14,13 +14,13 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.catch import catch
-from secirls.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.normalisation import CensusQuery
+from secirls.algorithms.catch import catch
+from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.normalisation import CensusQuery
+from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.status import Status
-from secirls.quasi_newton import CatchConfig
-from secirls.query import Algorithm, Query, QueryError
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, largest_summand, resolution
 from secirls.numerics import kernels
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size, solve, times
 from secirls.numerics.status import EXCLUDED, Reason, Status
-from secirls.query import EXACT, Algorithm, Query, QueryError, Total, largest_summand, resolution
 
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
@@ -40,7 +40,7 @@ class IrlsConfig:
     max_iter: int = 250
     """Updates of beta; one evaluation more than that."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.query`."""
+    """Of the sums; see `secirls.algorithms.query`."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -195,7 +195,7 @@ class IrlsQuery(Query):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.query`."""
+    """Of the sums; see `secirls.algorithms.query`."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True

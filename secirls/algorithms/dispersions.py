@@ -14,9 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.normalisation import Normalisation, known_size_factors, sum_by_gene
+from secirls.algorithms.normalisation import Normalisation, known_size_factors, sum_by_gene
+from secirls.algorithms.query import Query, QueryError, Total
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.query import Query, QueryError, Total
 
 MIN_DISPERSION = 1e-8
 MAX_DISPERSION = 10.0

@@ -22,13 +22,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.irls import State, keep_constants, lost, sign_lost, update_rows
+from secirls.algorithms.irls import State, keep_constants, lost, sign_lost, update_rows
+from secirls.algorithms.quasi_newton import CatchConfig, Rows, descend, objective
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, resolution
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import unpack
 from secirls.numerics.status import Status
-from secirls.quasi_newton import CatchConfig, Rows, descend, objective
-from secirls.query import EXACT, Algorithm, Query, QueryError, resolution
 
 STEPS = (*(0.25**k for k in range(5, 1, -1)), 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """How far around a minimum is looked: natural-log units, or standard errors along the principal axes of X'WX.
@@ -55,7 +55,7 @@ class LikelihoodQuery(Query):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.query`."""
+    """Of the sums; see `secirls.algorithms.query`."""
 
     kind: ClassVar[str] = "likelihood"
     may_shrink: ClassVar[bool] = True
