@@ -25,6 +25,7 @@ from protocols.primitives import ring
 from protocols.secure_sum import PartyId, SecureSumError
 from protocols.settings import Settings
 from secirls.aggregator import Outcome, lead
+from secirls.agreement.record import Progress, Record
 from secirls.algorithms.irls import State
 from secirls.algorithms.query import query_from_bytes
 from secirls.config import Config
@@ -33,7 +34,6 @@ from secirls.local import LocalFederation
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
-from secirls.record import Progress, Record
 from secirls.rounds import SilentSitesError
 from secirls.site import Site
 

@@ -17,7 +17,7 @@ import pandas as pd
 import secirls
 from experiments.data_sets import open_set
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.ledger import SETUP_ROUND
+from secirls.agreement.ledger import SETUP_ROUND
 from secirls.plots import (
     BLACK,
     BLUE,

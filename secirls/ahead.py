@@ -13,7 +13,7 @@ from threading import Event, Thread
 
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Foresighted, Party
-from secirls.ledger import Cost
+from secirls.agreement.ledger import Cost
 
 VERB = "precompute"
 PIECES_AT_ONCE = 32

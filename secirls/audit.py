@@ -20,13 +20,13 @@ from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls import transcript
 from secirls.aggregator import lead
-from secirls.agreement import Facts
+from secirls.agreement.agreement import Facts
+from secirls.agreement.record import Record, sum_digest
 from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Variable, variables
 from secirls.inputs.site_file import Reading, read_site
-from secirls.record import Record, sum_digest
 from secirls.rounds import SPOKEN, PartyFaultError
 from secirls.site import Answer
 

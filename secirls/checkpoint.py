@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from protocols.secure_sum import PartyId
-from secirls.agreement import Agreement
+from secirls.agreement.agreement import Agreement
+from secirls.agreement.ledger import Row
+from secirls.agreement.record import Opening, Progress, Record
 from secirls.input_error import InputError, complain
-from secirls.ledger import Row
-from secirls.record import Opening, Progress, Record
 
 FOLDER = "checkpoint"
 HEAD, OPENING = "fit.json", "opening.json"

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from secirls.ledger import by_verb
-from secirls.record import Progress as Round
+from secirls.agreement.ledger import by_verb
+from secirls.agreement.record import Progress as Round
 from secirls.results import Result, status_counts
 
 T = TypeVar("T")

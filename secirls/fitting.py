@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from protocols import fixed_point
 from protocols.choice import helpers
 from secirls.aggregator import Event, Outcome
+from secirls.agreement.record import Opening, Progress, Stage
 from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
@@ -22,7 +23,6 @@ from secirls.local import LocalFederation
 from secirls.numerics import kernels
 from secirls.policy import RefusalError
 from secirls.ray_environment import prepare_local
-from secirls.record import Opening, Progress, Stage
 from secirls.results import Result, result
 from secirls.site import Place, Site
 from secirls.transcript import witnessed

@@ -14,8 +14,8 @@ from protocols.choice import make_party
 from protocols.primitives.keys import Identity, Secret
 from protocols.secure_sum import Context, Party, PartyId, Searching
 from protocols.session import Roster
+from secirls.agreement.ledger import Meter
 from secirls.config import Config
-from secirls.ledger import Meter
 from secirls.site import Answer
 
 SEARCHED_SECONDS = 1.0

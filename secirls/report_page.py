@@ -16,8 +16,8 @@ from typing import Any
 import pandas as pd
 
 from secirls import plots
+from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.input_error import InputError
-from secirls.ledger import COLUMNS, by_verb
 from secirls.results import FILES, status_counts
 
 PAGE = "report.html"

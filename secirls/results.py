@@ -21,10 +21,10 @@ import numpy as np
 import pandas as pd
 
 from secirls.aggregator import Outcome
+from secirls.agreement.ledger import table as ledger_table
 from secirls.config import Config
 from secirls.disclosure import statements
 from secirls.input_error import InputError
-from secirls.ledger import table as ledger_table
 from secirls.numerics.samples import Floats
 from secirls.numerics.status import Status
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
@@ -58,7 +58,7 @@ class Result:
     coefficients: pd.DataFrame
     """gene and one column per design column, natural log."""
     ledger: pd.DataFrame
-    """One row per run, round, party and verb; see `secirls.ledger`."""
+    """One row per run, round, party and verb; see `secirls.agreement.ledger`."""
     report: dict[str, Any]
     """Versions, configuration, sites, parties in every sum, status counts, disclosure statements."""
 

@@ -18,11 +18,11 @@ from protocols.choice import helpers, leave_after_meeting, make_collector
 from protocols.secure_sum import Collector, Context, PartyId, PeerError, Pending, SecureSumError
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
+from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter
+from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, query_digest
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.ledger import SETUP_ROUND, Cost, Ledger, Meter
-from secirls.record import Finished, Opening, Progress, Record, Stage, query_digest
 from secirls.site import Answer
 
 T = TypeVar("T")

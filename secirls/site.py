@@ -21,7 +21,8 @@ from protocols.fixed_point import Layout
 from protocols.primitives.keys import Identity, Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
-from secirls.agreement import Agreement, Facts, genes_digest
+from secirls.agreement.agreement import Agreement, Facts, genes_digest
+from secirls.agreement.ledger import Cost, Meter
 from secirls.ahead import WorkAhead
 from secirls.algorithms.query import Query, QueryError, query_from_bytes
 from secirls.config import Config
@@ -29,7 +30,6 @@ from secirls.input_error import complain
 from secirls.inputs.design import variables
 from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.key_files import read_identity
-from secirls.ledger import Cost, Meter
 from secirls.memory import Memory, folder_of
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples

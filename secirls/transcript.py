@@ -23,10 +23,10 @@ from protocols.primitives import ring
 from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import Event, lead
+from secirls.agreement.record import sum_digest
 from secirls.checkpoint import Past
 from secirls.config import Config
 from secirls.input_error import InputError, complain
-from secirls.record import sum_digest
 from secirls.rounds import Federation
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"

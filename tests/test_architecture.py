@@ -35,7 +35,7 @@ STATISTICS = {
 }
 THEY_MAY_USE = STATISTICS | {"query", "samples"}
 MAY_OPEN_RAY = {"secirls/fitting.py", "secirls/cli.py"}
-ROOMS = {"numerics", "algorithms", "inputs"}
+ROOMS = {"numerics", "algorithms", "inputs", "agreement", "site", "aggregator", "carriers"}
 BANNED_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "misc"}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
-from secirls.agreement import agree
+from secirls.agreement.agreement import agree
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery
 from secirls.algorithms.query import QueryError

@@ -9,12 +9,12 @@ import pytest
 from protocols.choice import helpers
 from protocols.secure_sum import DropoutError, PeerError
 from secirls.aggregator import Outcome, lead
+from secirls.agreement.record import Record
 from secirls.config import Config
 from secirls.disclosure import statements
 from secirls.helper import Helper
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
-from secirls.record import Record
 from secirls.rounds import PartyFaultError, SilentSitesError
 from secirls.site import Answer, Site
 

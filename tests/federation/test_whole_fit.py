@@ -8,8 +8,8 @@ import pytest
 
 import secirls
 from protocols.choice import NAMES
+from secirls.agreement.ledger import COLUMNS
 from secirls.inputs.datasets import AIRWAY_LEVELS
-from secirls.ledger import COLUMNS
 
 TEST_KEYS = {
     "paillier": {"key_bits": 2048},

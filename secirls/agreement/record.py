@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from protocols.secure_sum import PartyId, sha256
+from secirls.agreement.ledger import Row
 from secirls.algorithms.query import Query
-from secirls.ledger import Row
 from secirls.numerics.samples import Floats
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""What all know before a session, and what a session leaves."""
