@@ -29,13 +29,13 @@ from secirls.agreement.record import Progress, Record
 from secirls.algorithms.irls import State
 from secirls.algorithms.query import query_from_bytes
 from secirls.config import Config
-from secirls.helper import Helper
 from secirls.local import LocalFederation
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 from secirls.rounds import SilentSitesError
-from secirls.site import Site
+from secirls.site.helper import Helper
+from secirls.site.site import Site
 
 CONFIGURATION: Configuration = {
     "seed": 6,

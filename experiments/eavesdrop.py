@@ -19,11 +19,11 @@ from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator import lead
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
-from secirls.helper import Helper
 from secirls.local import LocalFederation
 from secirls.numerics.samples import Floats
 from secirls.rounds import SilentSitesError
-from secirls.site import Site
+from secirls.site.helper import Helper
+from secirls.site.site import Site
 
 LIMB_BYTES = 16
 

@@ -28,7 +28,7 @@ from secirls.input_error import InputError
 from secirls.inputs.design import Variable, variables
 from secirls.inputs.site_file import Reading, read_site
 from secirls.rounds import SPOKEN, PartyFaultError
-from secirls.site import Answer
+from secirls.site.site import Answer
 
 SUSPICIOUS = 10.0
 """Standard deviations that the bytes of a hidden payload may be from uniform."""

@@ -19,8 +19,8 @@ from secirls.config import Config
 from secirls.console import RoundsDisplay, say, show_result
 from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
-from secirls.key_files import read_roster
 from secirls.results import Result, check_free
+from secirls.site.key_files import read_roster
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 

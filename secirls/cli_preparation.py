@@ -14,7 +14,7 @@ from secirls.cluster import template
 from secirls.config import Manifest
 from secirls.console import say
 from secirls.input_error import InputError
-from secirls.key_files import make_roster, new_key, write_new
+from secirls.site.key_files import make_roster, new_key, write_new
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
-from secirls.key_files import read_roster
+from secirls.site.key_files import read_roster
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
 Engine = Literal["ray", "local"]
@@ -184,7 +184,7 @@ class Manifest(Frozen):
     keys: dict[str, str] = Field(default_factory=dict)
     """Site names to private key files, opened by the sites themselves; needed where there is a roster."""
     policies: dict[str, str] = Field(default_factory=dict)
-    """Site names to policy files, opened by the sites themselves; see `secirls.policy`."""
+    """Site names to policy files, opened by the sites themselves; see `secirls.site.policy`."""
     nodes: dict[str, str] = Field(default_factory=dict)
     """On a cluster, site names to the resource that the site's node declares; ``site:NAME`` if not given."""
     hosts: int | None = Field(default=None, ge=1)

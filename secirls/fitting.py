@@ -16,15 +16,15 @@ from secirls.agreement.record import Opening, Progress, Stage
 from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
-from secirls.helper import Helper
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
 from secirls.local import LocalFederation
 from secirls.numerics import kernels
-from secirls.policy import RefusalError
 from secirls.ray_environment import prepare_local
 from secirls.results import Result, result
-from secirls.site import Place, Site
+from secirls.site.helper import Helper
+from secirls.site.policy import RefusalError
+from secirls.site.site import Place, Site
 from secirls.transcript import witnessed
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocols.secure_sum import PartyId
-from secirls.helper import Helper
 from secirls.rounds import SPOKEN, PartyFaultError
-from secirls.site import Site
+from secirls.site.helper import Helper
+from secirls.site.site import Site
 
 
 class LocalFederation:

@@ -25,11 +25,11 @@ from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
 from secirls.aggregator import Event
 from secirls.checkpoint import Past
 from secirls.config import Config
-from secirls.helper import Helper
 from secirls.input_error import InputError, complain
 from secirls.ray_environment import private_folder
 from secirls.rounds import SPOKEN, BlockedPartyError, PartyFaultError
-from secirls.site import Place, Site
+from secirls.site.helper import Helper
+from secirls.site.site import Place, Site
 from secirls.transcript import witnessed
 
 Handle: TypeAlias = Any

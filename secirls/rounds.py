@@ -23,7 +23,7 @@ from secirls.agreement.record import Finished, Opening, Progress, Record, Stage,
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.site import Answer
+from secirls.site.site import Answer
 
 T = TypeVar("T")
 

@@ -107,8 +107,8 @@ def test_a_file_keeps_to_its_room(file):
     [
         ("protocols/plain.py", "from secirls.algorithms.query import Query"),
         ("protocols/primitives/ring.py", "import protocols.session"),
-        ("secirls/site.py", "import ray"),
-        ("secirls/site.py", "def f():\n    import anndata"),
+        ("secirls/site/site.py", "import ray"),
+        ("secirls/site/site.py", "def f():\n    import anndata"),
         ("secirls/algorithms/irls.py", "from secirls.fitting import fit"),
         ("secirls/rounds.py", "from secirls.on_ray import RayFederation"),
         ("secirls/utils.py", ""),

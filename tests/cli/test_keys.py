@@ -10,7 +10,7 @@ import secirls
 from protocols.secure_sum import MisuseError
 from protocols.session import Roster
 from secirls.cli import main
-from secirls.key_files import make_roster, new_key, read_identity, read_roster
+from secirls.site.key_files import make_roster, new_key, read_identity, read_roster
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from secirls.algorithms.normalisation import CensusQuery
 from secirls.algorithms.query import QueryError
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
-from secirls.site import Site
+from secirls.site.site import Site
 
 GENES, PARAMS = 30, 2
 ALL = np.ones(GENES, dtype=bool)

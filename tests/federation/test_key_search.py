@@ -5,10 +5,10 @@ import re
 import pytest
 
 import secirls
-from secirls import helper
-from secirls.helper import Helper
 from secirls.inputs.datasets import write_simulated
 from secirls.rounds import PartyFaultError
+from secirls.site import helper
+from secirls.site.helper import Helper
 
 TOLD = re.compile(r"the key-dealer makes a key of 512 bits: ([\d,]+) candidates tried, ([\d,]+) are usual")
 

@@ -11,10 +11,10 @@ from secirls.config import Config, Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
-from secirls.memory import Memory
-from secirls.policy import RefusalError
 from secirls.rounds import PartyFaultError
-from secirls.site import Site
+from secirls.site.memory import Memory
+from secirls.site.policy import RefusalError
+from secirls.site.site import Site
 
 SETTINGS = {"design": "~ condition", "kernel": "numpy", "min_contributors": 1, "on_dropout": "continue"}
 LATE = 7

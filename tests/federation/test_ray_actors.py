@@ -16,7 +16,7 @@ def actors(local_ray, airway_sites):
     import ray
 
     from secirls.on_ray import _ACTOR, PartyActor
-    from secirls.site import Site
+    from secirls.site.site import Site
 
     kind = ray.remote(PartyActor).options(**_ACTOR)
     made = {name: kind.remote(Site, (name, str(path), CONFIG)) for name, path in airway_sites.items()}

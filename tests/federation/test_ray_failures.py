@@ -87,7 +87,7 @@ def table(local_ray, files):
     import ray
 
     from secirls.on_ray import _ACTOR, PartyActor, RayFederation
-    from secirls.site import Site
+    from secirls.site.site import Site
 
     started = []
 

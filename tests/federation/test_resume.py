@@ -113,7 +113,7 @@ def test_a_changed_total_asks_another_question_and_is_refused(tmp_path, files):
 
 def test_without_what_sites_kept_the_bits_would_differ(tmp_path, files, undisturbed, monkeypatch):
     """Recalling is not idle: sites that forget their dispersions can't answer, or answer otherwise."""
-    from secirls.site import Answer, Site
+    from secirls.site.site import Answer, Site
 
     with pytest.raises(StopError):
         fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(7))

@@ -12,11 +12,11 @@ from secirls.aggregator import Outcome, lead
 from secirls.agreement.record import Record
 from secirls.config import Config
 from secirls.disclosure import statements
-from secirls.helper import Helper
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
 from secirls.rounds import PartyFaultError, SilentSitesError
-from secirls.site import Answer, Site
+from secirls.site.helper import Helper
+from secirls.site.site import Answer, Site
 
 SITES = ("a", "b", "c", "d", "e")
 

@@ -10,7 +10,7 @@ from secirls import fitting
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.policy import Policy, RefusalError, read_policy
+from secirls.site.policy import Policy, RefusalError, read_policy
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
 from secirls.rounds import SilentSitesError
-from secirls.site import Site
+from secirls.site.site import Site
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ from protocols import run
 from protocols.choice import make_party
 from protocols.secure_sum import Foresighted
 from protocols.settings import Settings
-from secirls.ahead import PIECES_AT_ONCE, VERB, WorkAhead
 from secirls.config import Config
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
+from secirls.site.ahead import PIECES_AT_ONCE, VERB, WorkAhead
 
 SITES = ("a", "b", "c")
 SETTINGS = Settings(key_bits=512, insecure_test_keys=True)

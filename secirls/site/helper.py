@@ -16,7 +16,7 @@ from protocols.secure_sum import Context, Party, PartyId, Searching
 from protocols.session import Roster
 from secirls.agreement.ledger import Meter
 from secirls.config import Config
-from secirls.site import Answer
+from secirls.site.site import Answer
 
 SEARCHED_SECONDS = 1.0
 """So long a helper searches for a key before it says how far it is."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.input_error import complain
-from secirls.policy import RefusalError
+from secirls.site.policy import RefusalError
 
 
 class Memory:

@@ -23,17 +23,17 @@ from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
 from secirls.agreement.agreement import Agreement, Facts, genes_digest
 from secirls.agreement.ledger import Cost, Meter
-from secirls.ahead import WorkAhead
 from secirls.algorithms.query import Query, QueryError, query_from_bytes
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import variables
 from secirls.inputs.site_file import Reading, SiteTable, read_site
-from secirls.key_files import read_identity
-from secirls.memory import Memory, folder_of
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.policy import Policy, read_policy
+from secirls.site.ahead import WorkAhead
+from secirls.site.key_files import read_identity
+from secirls.site.memory import Memory, folder_of
+from secirls.site.policy import Policy, read_policy
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData

@@ -49,7 +49,7 @@ class Policy(Frozen):
     on_dropout: Literal["abort", "continue"] = "continue"
     """``"abort"``: no part in fits that go on when a site falls silent."""
     memory: str | None = None
-    """Folder, from this file's, for what was answered in which fit; see `secirls.memory`."""
+    """Folder, from this file's, for what was answered in which fit; see `secirls.site.memory`."""
 
     @field_validator("protocols")
     @classmethod

@@ -1,0 +1,1 @@
+"""One site: what it holds, its own rules, memory and keys; and the helpers' desk."""
