@@ -24,7 +24,8 @@ from protocols import run
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId, SecureSumError
 from protocols.settings import Settings
-from secirls.aggregator import Outcome, lead
+from secirls.aggregator.aggregator import Outcome, lead
+from secirls.aggregator.rounds import SilentSitesError
 from secirls.agreement.record import Progress, Record
 from secirls.algorithms.irls import State
 from secirls.algorithms.query import query_from_bytes
@@ -33,7 +34,6 @@ from secirls.local import LocalFederation
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
-from secirls.rounds import SilentSitesError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 

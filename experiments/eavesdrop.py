@@ -16,12 +16,12 @@ from experiments.data_sets import DataSet
 from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.secure_sum import PartyId, Vector
-from secirls.aggregator import lead
+from secirls.aggregator.aggregator import lead
+from secirls.aggregator.rounds import SilentSitesError
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
 from secirls.local import LocalFederation
 from secirls.numerics.samples import Floats
-from secirls.rounds import SilentSitesError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 

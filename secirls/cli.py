@@ -12,7 +12,7 @@ import typer
 
 from protocols.choice import NAMES
 from secirls import __version__
-from secirls.checkpoint import discard, holds_a_fit
+from secirls.aggregator.checkpoint import discard, holds_a_fit
 from secirls.cli_manifest import combined, gene_names, levels_of
 from secirls.cli_preparation import claim, cluster_app, keys_app, pair, simulate
 from secirls.config import Config
@@ -45,7 +45,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; every foreseen failure is a sentence on standard error and an exit code."""
     from protocols.secure_sum import MisuseError, SecureSumError
-    from secirls.rounds import PartyFaultError, SilentSitesError
+    from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 
     _unfinished.clear()
     try:
@@ -303,7 +303,7 @@ def audit_transcript(
 
     Exit code 1 if anything is found.
     """
-    from secirls.audit import audit
+    from secirls.aggregator.audit import audit
 
     done = audit(folder, dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secirls.aggregator import Outcome
+from secirls.aggregator.aggregator import Outcome
 from secirls.config import Config
 
 AGREED_ROSTER = (

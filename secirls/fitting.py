@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from protocols import fixed_point
 from protocols.choice import helpers
-from secirls.aggregator import Event, Outcome
+from secirls.aggregator.aggregator import Event, Outcome
+from secirls.aggregator.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
+from secirls.aggregator.transcript import witnessed
 from secirls.agreement.record import Opening, Progress, Stage
-from secirls.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.cluster import resource_of
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
 from secirls.input_error import InputError, complain
@@ -25,7 +26,6 @@ from secirls.results import Result, result
 from secirls.site.helper import Helper
 from secirls.site.policy import RefusalError
 from secirls.site.site import Place, Site
-from secirls.transcript import witnessed
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData

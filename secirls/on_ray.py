@@ -22,15 +22,15 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
-from secirls.aggregator import Event
-from secirls.checkpoint import Past
+from secirls.aggregator.aggregator import Event
+from secirls.aggregator.checkpoint import Past
+from secirls.aggregator.rounds import SPOKEN, BlockedPartyError, PartyFaultError
+from secirls.aggregator.transcript import witnessed
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.ray_environment import private_folder
-from secirls.rounds import SPOKEN, BlockedPartyError, PartyFaultError
 from secirls.site.helper import Helper
 from secirls.site.site import Place, Site
-from secirls.transcript import witnessed
 
 Handle: TypeAlias = Any
 """A Ray actor handle: its methods are made at run time."""
@@ -117,7 +117,7 @@ class AggregatorActor:
     def lead(
         self, config: Config, parties: dict[PartyId, Handle], run: str, past: Past | None, transcript: str | None
     ) -> Iterator[Event]:
-        """See `secirls.aggregator.lead`."""
+        """See `secirls.aggregator.aggregator.lead`."""
         federation = RayFederation(parties, helpers(config.protocol), config.deadline)
         yield from witnessed(config, federation, run, past, transcript)
 

@@ -110,7 +110,7 @@ def test_a_file_keeps_to_its_room(file):
         ("secirls/site/site.py", "import ray"),
         ("secirls/site/site.py", "def f():\n    import anndata"),
         ("secirls/algorithms/irls.py", "from secirls.fitting import fit"),
-        ("secirls/rounds.py", "from secirls.on_ray import RayFederation"),
+        ("secirls/aggregator/rounds.py", "from secirls.on_ray import RayFederation"),
         ("secirls/utils.py", ""),
     ],
 )

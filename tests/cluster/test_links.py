@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.config import Config
 from secirls.fitting import fit_config
 from secirls.inputs.datasets import write_simulated

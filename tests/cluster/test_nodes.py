@@ -117,7 +117,7 @@ def test_a_node_killed_in_mid_fit_is_a_silent_site(cluster, connected, files):
     """The last test here: the node stays away. The rounds are led from this process, so that none runs ahead."""
     import ray
 
-    from secirls.aggregator import lead
+    from secirls.aggregator.aggregator import lead
     from secirls.agreement.record import Record
     from secirls.on_ray import _ACTOR, PartyActor, RayFederation
     from secirls.site.site import Site

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from secirls import fitting
-from secirls.checkpoint import FOLDER, Checkpoint, holds_a_fit
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint, holds_a_fit
+from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.rounds import PartyFaultError, SilentSitesError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from secirls import fitting, on_ray
-from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.transcript import LINES
 from secirls.config import Manifest
 from secirls.inputs.datasets import write_simulated
-from secirls.transcript import LINES
 
 PAUSED = 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from secirls import transcript
+from secirls.aggregator import transcript
 from secirls.inputs.datasets import write_simulated
 
 pytestmark = pytest.mark.slow

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from secirls.aggregator import lead
+from secirls.aggregator.aggregator import lead
+from secirls.aggregator.rounds import SilentSitesError
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.rounds import SilentSitesError
 
 
 def simulated(folder, sites, genes):

@@ -5,8 +5,8 @@ import re
 import pytest
 
 import secirls
+from secirls.aggregator.rounds import PartyFaultError
 from secirls.inputs.datasets import write_simulated
-from secirls.rounds import PartyFaultError
 from secirls.site import helper
 from secirls.site.helper import Helper
 

@@ -6,12 +6,12 @@ import anndata
 import pytest
 
 from secirls import fitting
-from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.rounds import PartyFaultError
 from secirls.config import Config, Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
-from secirls.rounds import PartyFaultError
 from secirls.site.memory import Memory
 from secirls.site.policy import RefusalError
 from secirls.site.site import Site

@@ -54,8 +54,8 @@ def test_a_dead_site_is_silent_and_the_others_answer(actors):
 def test_an_unforeseen_error_leaves_without_its_text(actors):
     import ray
 
+    from secirls.aggregator.rounds import PartyFaultError
     from secirls.on_ray import RayFederation
-    from secirls.rounds import PartyFaultError
 
     name = next(iter(actors))
     ray.get(actors[name].__ray_call__.remote(_break))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from secirls import fitting
-from secirls.aggregator import Outcome, lead
-from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.aggregator import Outcome, lead
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.config import Config, Manifest
 from secirls.inputs.datasets import write_simulated
-from secirls.rounds import PartyFaultError, SilentSitesError
 
 LATE = 8
 DEADLINE = 4.0

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from secirls import fitting
-from secirls.checkpoint import FOLDER, Checkpoint, Past
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint, Past
+from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.cli import main
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
-from secirls.rounds import PartyFaultError, SilentSitesError
 
 SITES = 5
 

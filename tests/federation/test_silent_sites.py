@@ -8,13 +8,13 @@ import pytest
 
 from protocols.choice import helpers
 from protocols.secure_sum import DropoutError, PeerError
-from secirls.aggregator import Outcome, lead
+from secirls.aggregator.aggregator import Outcome, lead
+from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.agreement.record import Record
 from secirls.config import Config
 from secirls.disclosure import statements
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
-from secirls.rounds import PartyFaultError, SilentSitesError
 from secirls.site.helper import Helper
 from secirls.site.site import Answer, Site
 
@@ -259,7 +259,7 @@ def test_a_silent_key_holder_ends_the_fit_under_either_rule(five_sites):
 
 def test_a_site_asked_for_another_cohort_refuses(five_sites):
     """What a curious aggregator would do: drop a site that is there, or take one back."""
-    from secirls.rounds import SecureRounds
+    from secirls.aggregator.rounds import SecureRounds
 
     class Curious(SecureRounds):
         def _sum(self, query, context):
@@ -269,7 +269,7 @@ def test_a_site_asked_for_another_cohort_refuses(five_sites):
                 context = dataclasses.replace(context, cohort=smaller)
             return super()._sum(query, context)
 
-    import secirls.aggregator as room
+    import secirls.aggregator.aggregator as room
 
     honest, room.SecureRounds = room.SecureRounds, Curious
     try:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from protocols.choice import NAMES
-from secirls import transcript as room
-from secirls.audit import audit, unlike_noise
-from secirls.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator import transcript as room
+from secirls.aggregator.audit import audit, unlike_noise
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint
+from secirls.aggregator.rounds import SilentSitesError
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.local import LocalFederation
-from secirls.rounds import SilentSitesError
 from secirls.site.site import Site
 
 
@@ -361,7 +361,7 @@ def test_a_checkpoint_that_was_changed_is_found(tmp_path, files):
 HOLDING = """
 import sys
 from pathlib import Path
-from secirls import transcript
+from secirls.aggregator import transcript
 with transcript.held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -18,16 +18,16 @@ from protocols.choice import helpers
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
-from secirls import transcript
-from secirls.aggregator import lead
+from secirls.aggregator import transcript
+from secirls.aggregator.aggregator import lead
+from secirls.aggregator.checkpoint import Begun, Past
+from secirls.aggregator.rounds import SPOKEN, PartyFaultError
 from secirls.agreement.agreement import Facts
 from secirls.agreement.record import Record, sum_digest
-from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Variable, variables
 from secirls.inputs.site_file import Reading, read_site
-from secirls.rounds import SPOKEN, PartyFaultError
 from secirls.site.site import Answer
 
 SUSPICIOUS = 10.0

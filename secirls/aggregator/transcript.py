@@ -22,12 +22,12 @@ from typing import Any
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
-from secirls.aggregator import Event, lead
+from secirls.aggregator.aggregator import Event, lead
+from secirls.aggregator.checkpoint import Past
+from secirls.aggregator.rounds import Federation
 from secirls.agreement.record import sum_digest
-from secirls.checkpoint import Past
 from secirls.config import Config
 from secirls.input_error import InputError, complain
-from secirls.rounds import Federation
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
 FIRST = "0" * 64

@@ -15,15 +15,15 @@ from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
+from secirls.aggregator.checkpoint import Begun, Past
+from secirls.aggregator.rounds import Federation, PartyFaultError, SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.whole_fit import Fitted, fit, refit_genes
-from secirls.checkpoint import Begun, Past
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import Design
-from secirls.rounds import Federation, PartyFaultError, SecureRounds, Witness
 
 ANNOUNCED_KEY_BITS = 2048
 """Keys of this length take seconds to make, up to a minute where they are to be shared."""

@@ -1,0 +1,1 @@
+"""Who leads: the one loop, what survives an interruption, what can be checked afterwards."""
