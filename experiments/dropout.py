@@ -29,8 +29,8 @@ from secirls.aggregator.rounds import SilentSitesError
 from secirls.agreement.record import Progress, Record
 from secirls.algorithms.irls import State
 from secirls.algorithms.query import query_from_bytes
+from secirls.carriers.local import LocalFederation
 from secirls.config import Config
-from secirls.local import LocalFederation
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
 from secirls.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels

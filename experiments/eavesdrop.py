@@ -19,8 +19,8 @@ from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator.aggregator import lead
 from secirls.aggregator.rounds import SilentSitesError
 from secirls.algorithms.query import Query, query_from_bytes
+from secirls.carriers.local import LocalFederation
 from secirls.config import Config
-from secirls.local import LocalFederation
 from secirls.numerics.samples import Floats
 from secirls.site.helper import Helper
 from secirls.site.site import Site

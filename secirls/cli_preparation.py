@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from secirls.cluster import template
+from secirls.carriers.cluster import template
 from secirls.config import Manifest
 from secirls.console import say
 from secirls.input_error import InputError
@@ -122,7 +122,7 @@ def cluster_certs(
 
     Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
     """
-    from secirls.certificates import certificates
+    from secirls.carriers.certificates import certificates
 
     machines = {name: value.split(",") for name, value in (pair(text, "machine", "NAME=ADDRESS") for text in machine)}
     for path in certificates(out, machines):

@@ -15,13 +15,13 @@ from secirls.aggregator.aggregator import Event, Outcome
 from secirls.aggregator.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
 from secirls.aggregator.transcript import witnessed
 from secirls.agreement.record import Opening, Progress, Stage
-from secirls.cluster import resource_of
+from secirls.carriers.cluster import resource_of
+from secirls.carriers.local import LocalFederation
+from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
-from secirls.local import LocalFederation
 from secirls.numerics import kernels
-from secirls.ray_environment import prepare_local
 from secirls.results import Result, result
 from secirls.site.helper import Helper
 from secirls.site.policy import RefusalError
@@ -260,7 +260,7 @@ def _events(
     if engine == "ray":
         if address is None:
             prepare_local()
-        from secirls.on_ray import run_on_ray
+        from secirls.carriers.on_ray import run_on_ray
 
         return run_on_ray(config, places, run, address, past, written, hosts)
     parties: dict[str, Site | Helper] = {

@@ -24,10 +24,10 @@ def airway_sites(tmp_path_factory):
 @pytest.fixture(scope="session")
 def local_ray():
     """One local Ray for all tests that ask for it."""
-    from secirls.ray_environment import prepare_local
+    from secirls.carriers.ray_environment import prepare_local
 
     prepare_local()
-    from secirls.on_ray import running_ray
+    from secirls.carriers.on_ray import running_ray
 
     with running_ray(None):
         yield

@@ -12,7 +12,7 @@ PACKAGES = ("protocols", "secirls", "experiments")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
 
 DOORS = {
-    "ray": {"secirls/on_ray.py"},
+    "ray": {"secirls/carriers/on_ray.py"},
     "anndata": {"secirls/inputs/site_file.py"},
     "formulaic": {"secirls/inputs/design.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
@@ -90,7 +90,7 @@ def breaches(name: str, source: str) -> list[str]:
                 for module in modules
                 if module.startswith("protocols") and module not in allowed
             ]
-    if "secirls.on_ray" in modules and name not in MAY_OPEN_RAY and not name.startswith("experiments/"):
+    if "secirls.carriers.on_ray" in modules and name not in MAY_OPEN_RAY and not name.startswith("experiments/"):
         wrong.append("only the command, fit and experiments open on_ray")
     if stem in BANNED_NAMES:
         wrong.append("a file is named for what it knows")
@@ -110,7 +110,7 @@ def test_a_file_keeps_to_its_room(file):
         ("secirls/site/site.py", "import ray"),
         ("secirls/site/site.py", "def f():\n    import anndata"),
         ("secirls/algorithms/irls.py", "from secirls.fitting import fit"),
-        ("secirls/aggregator/rounds.py", "from secirls.on_ray import RayFederation"),
+        ("secirls/aggregator/rounds.py", "from secirls.carriers.on_ray import RayFederation"),
         ("secirls/utils.py", ""),
     ],
 )

@@ -119,7 +119,7 @@ def test_a_node_killed_in_mid_fit_is_a_silent_site(cluster, connected, files):
 
     from secirls.aggregator.aggregator import lead
     from secirls.agreement.record import Record
-    from secirls.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.carriers.on_ray import _ACTOR, PartyActor, RayFederation
     from secirls.site.site import Site
 
     config = Config(**SETTINGS, on_dropout="continue", threshold=3, deadline=60.0)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from secirls.certificates import certificates
+from secirls.carriers.certificates import certificates
 from secirls.input_error import InputError
 
 pytestmark = pytest.mark.cluster

@@ -49,7 +49,7 @@ def undisturbed(files, tmp_path_factory):
 
 def doomed(asked, verb, call, victim):
     """A party's actor: when ``asked`` has done a verb for the n-th time, the victim dies before the answer leaves."""
-    from secirls.on_ray import PartyActor
+    from secirls.carriers.on_ray import PartyActor
 
     class DoomedActor(PartyActor):
         calls = 0
@@ -83,7 +83,7 @@ def ordeal(files, undisturbed, local_ray, actors_left, tmp_path, monkeypatch):
     """Run a fit in which somebody dies, and go on with what is left; gives what the fit ended with."""
 
     def run(protocol, asked, verb, victim):
-        from secirls import on_ray
+        from secirls.carriers import on_ray
 
         call = LATE if verb in ROUNDS else 1
         monkeypatch.setattr(on_ray, "PartyActor", doomed(asked, verb, call, victim))

@@ -7,9 +7,10 @@ import time
 
 import pytest
 
-from secirls import fitting, on_ray
+from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.aggregator.transcript import LINES
+from secirls.carriers import on_ray
 from secirls.config import Manifest
 from secirls.inputs.datasets import write_simulated
 

@@ -42,7 +42,7 @@ def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_r
     """Seven sites in three processes, of which the first holds site1, site4 and site7; site4 hangs in IRLS."""
     import ray
 
-    from secirls.on_ray import _ACTOR, HostActor, Hosted, RayFederation
+    from secirls.carriers.on_ray import _ACTOR, HostActor, Hosted, RayFederation
 
     files = simulated(tmp_path, 7, 30)
     config = Config(**SETTINGS, on_dropout=rule, threshold=4, deadline=10.0)

@@ -8,10 +8,10 @@ import pytest
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.aggregator.rounds import PartyFaultError
+from secirls.carriers.local import LocalFederation
 from secirls.config import Config, Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.local import LocalFederation
 from secirls.site.memory import Memory
 from secirls.site.policy import RefusalError
 from secirls.site.site import Site

@@ -15,7 +15,7 @@ CONFIG = Config(design="~ condition", levels=AIRWAY_LEVELS, protocol="plain")
 def actors(local_ray, airway_sites):
     import ray
 
-    from secirls.on_ray import _ACTOR, PartyActor
+    from secirls.carriers.on_ray import _ACTOR, PartyActor
     from secirls.site.site import Site
 
     kind = ray.remote(PartyActor).options(**_ACTOR)
@@ -26,7 +26,7 @@ def actors(local_ray, airway_sites):
 
 
 def test_actors_are_never_restarted_or_retried():
-    from secirls.on_ray import _ACTOR
+    from secirls.carriers.on_ray import _ACTOR
 
     assert _ACTOR["max_restarts"] == 0
     assert _ACTOR["max_task_retries"] == 0
@@ -42,7 +42,7 @@ def test_every_site_has_a_process_of_its_own(actors):
 def test_a_dead_site_is_silent_and_the_others_answer(actors):
     import ray
 
-    from secirls.on_ray import RayFederation
+    from secirls.carriers.on_ray import RayFederation
 
     federation = RayFederation(actors, (), 60.0)
     gone = federation.sites[0]
@@ -55,7 +55,7 @@ def test_an_unforeseen_error_leaves_without_its_text(actors):
     import ray
 
     from secirls.aggregator.rounds import PartyFaultError
-    from secirls.on_ray import RayFederation
+    from secirls.carriers.on_ray import RayFederation
 
     name = next(iter(actors))
     ray.get(actors[name].__ray_call__.remote(_break))

@@ -86,7 +86,7 @@ def table(local_ray, files):
     """Start four sites; gives a function that leads a fit in which the second goes wrong."""
     import ray
 
-    from secirls.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.carriers.on_ray import _ACTOR, PartyActor, RayFederation
     from secirls.site.site import Site
 
     started = []

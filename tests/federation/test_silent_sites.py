@@ -11,10 +11,10 @@ from protocols.secure_sum import DropoutError, PeerError
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.agreement.record import Record
+from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.disclosure import statements
 from secirls.inputs.datasets import write_simulated
-from secirls.local import LocalFederation
 from secirls.site.helper import Helper
 from secirls.site.site import Answer, Site
 

@@ -14,11 +14,11 @@ from secirls.aggregator import transcript as room
 from secirls.aggregator.audit import audit, unlike_noise
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.aggregator.rounds import SilentSitesError
+from secirls.carriers.local import LocalFederation
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.local import LocalFederation
 from secirls.site.site import Site
 
 

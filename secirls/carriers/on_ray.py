@@ -26,9 +26,9 @@ from secirls.aggregator.aggregator import Event
 from secirls.aggregator.checkpoint import Past
 from secirls.aggregator.rounds import SPOKEN, BlockedPartyError, PartyFaultError
 from secirls.aggregator.transcript import witnessed
+from secirls.carriers.ray_environment import private_folder
 from secirls.config import Config
 from secirls.input_error import InputError, complain
-from secirls.ray_environment import private_folder
 from secirls.site.helper import Helper
 from secirls.site.site import Place, Site
 

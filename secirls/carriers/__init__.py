@@ -1,0 +1,1 @@
+"""What takes messages from one party to the other: within one process, or over Ray."""
