@@ -26,7 +26,7 @@ import secirls
 from experiments.data_sets import AnnData, DataSet, open_set, size_factors
 from experiments.record import Configuration, Experiment, Measurement, Row, SkippedError
 from secirls.numerics.samples import Floats
-from secirls.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
+from secirls.outputs.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 
 CONFIGURATION: Configuration = {
     "seed": 0,

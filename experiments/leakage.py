@@ -16,7 +16,7 @@ import pandas as pd
 from experiments.attacks import NO_RULE, difference, difference_refused, layers, lonely, second_cohort, summand
 from experiments.guessing import FINEST, USELESS
 from experiments.record import Configuration, Experiment, Measurement
-from secirls.plots import BLUE, GREY, VERMILION, Figure, legend, panels
+from secirls.outputs.plots import BLUE, GREY, VERMILION, Figure, legend, panels
 
 CONFIGURATION: Configuration = {
     "seed": 4,

@@ -18,7 +18,7 @@ import secirls
 from experiments.data_sets import open_set
 from experiments.record import Configuration, Experiment, Measurement, Row
 from secirls.agreement.ledger import SETUP_ROUND
-from secirls.plots import (
+from secirls.outputs.plots import (
     BLACK,
     BLUE,
     COLOURS,

@@ -23,7 +23,20 @@ from experiments.record import Configuration, Experiment, Measurement, Row
 from secirls.algorithms.irls import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics.samples import Floats
-from secirls.plots import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, YELLOW, Figure, legend, panels
+from secirls.outputs.plots import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    Figure,
+    legend,
+    panels,
+)
 
 CONFIGURATION: Configuration = {
     "seed": 7,

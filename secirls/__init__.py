@@ -9,7 +9,7 @@ from importlib.metadata import version as _version
 from secirls.config import Config
 from secirls.fitting import fit
 from secirls.input_error import InputError
-from secirls.results import Result
+from secirls.outputs.results import Result
 
 __version__ = _version("secirls")
 __all__ = ["Config", "InputError", "Result", "fit"]

@@ -19,7 +19,7 @@ from secirls.config import Config
 from secirls.console import RoundsDisplay, say, show_result
 from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
-from secirls.results import Result, check_free
+from secirls.outputs.results import Result, check_free
 from secirls.site.key_files import read_roster
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -345,7 +345,7 @@ def report(
 
     The page stands alone: it fetches nothing and can be sent as it is.
     """
-    from secirls.report_page import write_page
+    from secirls.outputs.report_page import write_page
 
     say(str(write_page(folder)))
 

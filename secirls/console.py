@@ -18,7 +18,7 @@ from rich.text import Text
 
 from secirls.agreement.ledger import by_verb
 from secirls.agreement.record import Progress as Round
-from secirls.results import Result, status_counts
+from secirls.outputs.results import Result, status_counts
 
 T = TypeVar("T")
 

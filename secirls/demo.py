@@ -9,7 +9,7 @@ from secirls.console import RoundsDisplay, overhead, say, show_result
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_airway
-from secirls.results import check_free
+from secirls.outputs.results import check_free
 
 
 def run_demo(out: Path, config: Config, engine: str) -> None:

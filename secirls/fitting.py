@@ -22,7 +22,7 @@ from secirls.config import Config, Manifest, check_keys, check_sites, preset_val
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
 from secirls.numerics import kernels
-from secirls.results import Result, result
+from secirls.outputs.results import Result, result
 from secirls.site.helper import Helper
 from secirls.site.policy import RefusalError
 from secirls.site.site import Place, Site

@@ -17,7 +17,7 @@ DOORS = {
     "formulaic": {"secirls/inputs/design.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
     "rich": {"secirls/console.py"},
-    "matplotlib": {"secirls/plots.py"},
+    "matplotlib": {"secirls/outputs/plots.py"},
 }
 STATISTICS = {
     "irls",

@@ -13,7 +13,7 @@ import secirls
 from secirls.cli import app
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
-from secirls.report_page import html_page, read_fit, write_page
+from secirls.outputs.report_page import html_page, read_fit, write_page
 
 NASTY = "<script>alert('gene')</script>"
 

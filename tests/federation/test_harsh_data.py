@@ -167,7 +167,7 @@ def test_a_reason_that_is_forgotten_would_be_noticed(monkeypatch):
     genes = cruel_genes(np.random.default_rng(1))
     counts = np.column_stack(list(genes.values()))
     monkeypatch.setattr(irls_module.State, "reasons", lambda _: {})
-    monkeypatch.setattr("secirls.results.wald", forgetful)
+    monkeypatch.setattr("secirls.outputs.results.wald", forgetful)
     with pytest.raises(AssertionError):
         check(run(federation(counts, list(genes), 0.1)), len(genes))
 

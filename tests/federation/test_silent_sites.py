@@ -13,8 +13,8 @@ from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
-from secirls.disclosure import statements
 from secirls.inputs.datasets import write_simulated
+from secirls.outputs.disclosure import statements
 from secirls.site.helper import Helper
 from secirls.site.site import Answer, Site
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from secirls import plots
 from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.input_error import InputError
-from secirls.results import FILES, status_counts
+from secirls.outputs import plots
+from secirls.outputs.results import FILES, status_counts
 
 PAGE = "report.html"
 STRONGEST = 20

@@ -23,14 +23,14 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.config import Config
-from secirls.disclosure import statements
 from secirls.input_error import InputError
 from secirls.numerics.samples import Floats
 from secirls.numerics.status import Status
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
+from secirls.outputs.disclosure import statements
 
 if TYPE_CHECKING:
-    from secirls.plots import Figure
+    from secirls.outputs.plots import Figure
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
@@ -69,19 +69,19 @@ class Result:
 
     def plot_volcano(self) -> Figure:
         """P-value over log2 fold change, as a matplotlib figure."""
-        from secirls import plots
+        from secirls.outputs import plots
 
         return plots.volcano(self.table, self.report["contrast"])
 
     def plot_convergence(self) -> Figure:
         """Genes asked about by round, as a matplotlib figure."""
-        from secirls import plots
+        from secirls.outputs import plots
 
         return plots.convergence(self.report["rounds"])
 
     def plot_overhead(self) -> Figure:
         """CPU time by round and verb, and bytes, as a matplotlib figure."""
-        from secirls import plots
+        from secirls.outputs import plots
 
         return plots.overhead(self.ledger)
 

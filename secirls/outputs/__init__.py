@@ -1,0 +1,1 @@
+"""What people read after a fit: tables, the report, what was disclosed, figures."""
