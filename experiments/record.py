@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from secirls.console import steps
+from secirls.cli.console import steps
 from secirls.input_error import InputError
 from secirls.outputs.plots import Figure, save
 

@@ -16,7 +16,7 @@ DOORS = {
     "anndata": {"secirls/inputs/site_file.py"},
     "formulaic": {"secirls/inputs/design.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
-    "rich": {"secirls/console.py"},
+    "rich": {"secirls/cli/console.py"},
     "matplotlib": {"secirls/outputs/plots.py"},
 }
 STATISTICS = {
@@ -34,7 +34,7 @@ STATISTICS = {
     "status",
 }
 THEY_MAY_USE = STATISTICS | {"query", "samples"}
-MAY_OPEN_RAY = {"secirls/fitting.py", "secirls/cli.py"}
+MAY_OPEN_RAY = {"secirls/fitting.py", "secirls/cli/commands.py"}
 ROOMS = {"numerics", "algorithms", "inputs", "agreement", "site", "aggregator", "carriers"}
 BANNED_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "misc"}
 

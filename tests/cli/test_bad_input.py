@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from secirls.cli import main
+from secirls.cli.commands import main
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from secirls.cli import main
+from secirls.cli.commands import main
 from secirls.config import Config
 
 

@@ -9,7 +9,7 @@ import pytest
 import secirls
 from protocols.secure_sum import MisuseError
 from protocols.session import Roster
-from secirls.cli import main
+from secirls.cli.commands import main
 from secirls.site.key_files import make_roster, new_key, read_identity, read_roster
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import secirls
-from secirls.cli import app
+from secirls.cli.commands import app
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
 from secirls.outputs.report_page import html_page, read_fit, write_page

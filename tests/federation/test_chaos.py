@@ -174,7 +174,17 @@ def holds_data(pid):
 def test_the_driver(tmp_path, files, undisturbed):
     """Killed, not interrupted: it can't tidy up, yet no party outlives it."""
     sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
-    words = [sys.executable, "-m", "secirls.cli", "fit", *sites, "--design", "~ condition", "--kernel", "numpy"]
+    words = [
+        sys.executable,
+        "-m",
+        "secirls.cli.commands",
+        "fit",
+        *sites,
+        "--design",
+        "~ condition",
+        "--kernel",
+        "numpy",
+    ]
     with subprocess.Popen([*words, "--out", "out"], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as fit:
         for line in fit.stderr:
             if line.startswith(f"round {LATE:>3}"):

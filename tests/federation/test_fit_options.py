@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import secirls
-from secirls.cli import app
+from secirls.cli.commands import app
 from secirls.inputs.simulate import simulate
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering
 

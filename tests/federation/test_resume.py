@@ -11,7 +11,7 @@ from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, Past
 from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
 from secirls.carriers.local import LocalFederation
-from secirls.cli import main
+from secirls.cli.commands import main
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated

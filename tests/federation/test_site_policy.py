@@ -138,7 +138,7 @@ def test_recalled_rounds_count(tmp_path, files):
 
 
 def test_a_refusal_is_a_sentence_and_exit_code_two(tmp_path, files, monkeypatch, capsys):
-    from secirls.cli import main
+    from secirls.cli.commands import main
 
     (tmp_path / "rules.toml").write_text("min_samples = 100")
     lines = ["engine = 'local'", "[sites]", *(f'{name} = "{path}"' for name, path in files.items())]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from secirls.cli.console import RoundsDisplay, overhead, say, show_result
 from secirls.config import Config
-from secirls.console import RoundsDisplay, overhead, say, show_result
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_airway

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from secirls.carriers.cluster import template
+from secirls.cli.console import say
 from secirls.config import Manifest
-from secirls.console import say
 from secirls.input_error import InputError
 from secirls.site.key_files import make_roster, new_key, write_new
 

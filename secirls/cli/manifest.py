@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from secirls.cli_preparation import pair
+from secirls.cli.preparation import pair
 from secirls.config import Manifest
 from secirls.input_error import InputError
 

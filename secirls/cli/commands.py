@@ -13,10 +13,10 @@ import typer
 from protocols.choice import NAMES
 from secirls import __version__
 from secirls.aggregator.checkpoint import discard, holds_a_fit
-from secirls.cli_manifest import combined, gene_names, levels_of
-from secirls.cli_preparation import claim, cluster_app, keys_app, pair, simulate
+from secirls.cli.console import RoundsDisplay, say, show_result
+from secirls.cli.manifest import combined, gene_names, levels_of
+from secirls.cli.preparation import claim, cluster_app, keys_app, pair, simulate
 from secirls.config import Config
-from secirls.console import RoundsDisplay, say, show_result
 from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.outputs.results import Result, check_free
@@ -366,7 +366,7 @@ def demo(
 
     Replaces the results of an earlier demo in the same folder.
     """
-    from secirls.demo import run_demo
+    from secirls.cli.demo import run_demo
 
     run_demo(out, Config.read("options", **_demo_options(protocol)), engine)
 
@@ -375,7 +375,3 @@ def _demo_options(protocol: str) -> dict[str, Any]:
     from secirls.inputs.datasets import AIRWAY_LEVELS
 
     return {"design": "~ condition", "protocol": protocol, "levels": AIRWAY_LEVELS}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""How people ask: the command, the federation file, and what the terminal shows."""
