@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,7 +18,6 @@ from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
-from secirls.site.key_files import read_roster
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
 Engine = Literal["ray", "local"]
@@ -227,27 +225,6 @@ class Manifest(Frozen):
             for table in ("sites", "keys", "policies")
         }
         return self.model_copy(update=tables)
-
-    @staticmethod
-    def table(path: Path) -> dict[str, Any]:
-        """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
-        where = f"file {str(path)!r}"
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"{where}: is missing") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{where}: can't be read ({type(error).__name__})") from None
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{where}: is not TOML: {error}") from None
-        for name in ("sites", "fit"):
-            if not isinstance(table.get(name), dict):
-                raise InputError(f"{where}: needs a table [{name}]")
-        for name in ("sites", "keys", "policies"):
-            table[name] = {site: str(path.parent / str(file)) for site, file in table.get(name, {}).items()}
-        if isinstance(table["fit"].get("roster"), str):
-            table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])
-        return table
 
     @classmethod
     def from_table(cls, where: str, table: dict[str, Any]) -> Manifest:

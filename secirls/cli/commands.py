@@ -14,8 +14,8 @@ from protocols.choice import NAMES
 from secirls import __version__
 from secirls.aggregator.checkpoint import discard, holds_a_fit
 from secirls.cli.console import RoundsDisplay, say, show_result
-from secirls.cli.manifest import combined, gene_names, levels_of
-from secirls.cli.preparation import claim, cluster_app, keys_app, pair, simulate
+from secirls.cli.manifest import combined, gene_names, levels_of, pair
+from secirls.cli.preparation import claim, cluster_app, keys_app, simulate
 from secirls.config import Config
 from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError

@@ -1,13 +1,43 @@
-"""What options of the command and a federation file say together; options win."""
+"""The federation file, and what it says together with options of the command; options win."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
-from secirls.cli.preparation import pair
 from secirls.config import Manifest
 from secirls.input_error import InputError
+from secirls.site.key_files import read_roster
+
+
+def pair(text: str, option: str, form: str) -> tuple[str, str]:
+    """Both sides of NAME=VALUE. Raises `InputError` that shows the form."""
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise InputError(f"{option} {text!r}: write {form}")
+    return name, value
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
+    where = f"file {str(path)!r}"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{where}: is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: can't be read ({type(error).__name__})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: is not TOML: {error}") from None
+    for name in ("sites", "fit"):
+        if not isinstance(table.get(name), dict):
+            raise InputError(f"{where}: needs a table [{name}]")
+    for name in ("sites", "keys", "policies"):
+        table[name] = {site: str(path.parent / str(file)) for site, file in table.get(name, {}).items()}
+    if isinstance(table["fit"].get("roster"), str):
+        table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])
+    return table
 
 
 def combined(
@@ -22,7 +52,7 @@ def combined(
     """The manifest that a file and the options make together; options win."""
     start: dict[str, Any] = {}
     if path is not None:
-        start = Manifest.table(path)
+        start = read_table(path)
     sites = dict(start.get("sites", {}))
     for text in site or []:
         name, file = pair(text, "--site", "NAME=FILE.h5ad")

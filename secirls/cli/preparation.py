@@ -12,17 +12,10 @@ import typer
 
 from secirls.carriers.cluster import template
 from secirls.cli.console import say
+from secirls.cli.manifest import pair, read_table
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.site.key_files import make_roster, new_key, write_new
-
-
-def pair(text: str, option: str, form: str) -> tuple[str, str]:
-    """Both sides of NAME=VALUE. Raises `InputError` that shows the form."""
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise InputError(f"{option} {text!r}: write {form}")
-    return name, value
 
 
 def simulate(
@@ -104,7 +97,7 @@ def cluster_template(
     jobs: Annotated[bool, typer.Option("--jobs", help="Of a cluster that runs the fit as a Ray job.")] = False,
 ) -> None:
     """Print the 'ray start' line of every machine that the federation needs."""
-    told = Manifest.from_table(f"file {str(manifest)!r}", Manifest.table(manifest))
+    told = Manifest.from_table(f"file {str(manifest)!r}", read_table(manifest))
     head = address or told.address
     if head is None:
         raise InputError("no address: give --address HOST:PORT of the aggregator's machine")

@@ -177,7 +177,7 @@ def test_the_driver(tmp_path, files, undisturbed):
     words = [
         sys.executable,
         "-m",
-        "secirls.cli.commands",
+        "secirls.cli",
         "fit",
         *sites,
         "--design",

@@ -7,6 +7,7 @@ import pytest
 
 import secirls
 from secirls import fitting
+from secirls.cli.manifest import read_table
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
@@ -108,7 +109,7 @@ def test_the_manifest_names_policies_and_each_is_for_a_site(tmp_path, files):
     lines = ["[sites]", *(f'{name} = "{path}"' for name, path in files.items())]
     lines += ["[fit]", 'design = "~ condition"', "[policies]", 'site2 = "rules.toml"']
     (tmp_path / "federation.toml").write_text("\n".join(lines))
-    table = Manifest.table(tmp_path / "federation.toml")
+    table = read_table(tmp_path / "federation.toml")
     manifest = Manifest.from_table("test", {**table, "engine": "local"})
     assert manifest.policies == {"site2": str(tmp_path / "rules.toml")}
     with pytest.raises(RefusalError, match="max_rounds is 1"):
