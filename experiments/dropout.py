@@ -26,6 +26,7 @@ from protocols.secure_sum import PartyId, SecureSumError
 from protocols.settings import Settings
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Progress, Record
 from secirls.algorithms.irls import State
 from secirls.algorithms.query import query_from_bytes
@@ -140,10 +141,10 @@ class Leaving(LocalFederation):
 def fit_with_leaver(data: DataSet, leaves: int | None, policy: str) -> Ended:
     """One fit as `secirls.fit` makes it; the first site is silent from a round of IRLS on."""
     config = Config.read("experiment", **data.options(), protocol="pairwise", on_dropout=policy)
-    parties = {name: Site(name, adata, config) for name, adata in data.sites().items()}
+    parties = {name: Site(Place(name, adata), config) for name, adata in data.sites().items()}
     told: list[Progress] = []
     try:
-        for event in lead(config, Leaving(parties, min(parties), leaves), "experiment"):
+        for event in lead(Task(config, "experiment"), Leaving(parties, min(parties), leaves)):
             if isinstance(event, Outcome):
                 return Ended(event.fitted.state, tuple(told))
             if isinstance(event, Record) and event.told.kind == "irls":

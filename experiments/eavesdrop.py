@@ -18,6 +18,7 @@ from protocols.choice import helpers
 from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator.aggregator import lead
 from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.order import Place, Task
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
@@ -101,11 +102,13 @@ def listen(data: DataSet, protocol: str, *, silent: PartyId = "", since: int = 0
     given = {**data.options(), **options, "protocol": protocol}
     given.pop("dispersions", None)
     config = Config.read("experiment", **given)
-    parties: dict[PartyId, Site | Helper] = {name: Site(name, adata, config) for name, adata in data.sites().items()}
+    parties: dict[PartyId, Site | Helper] = {
+        name: Site(Place(name, adata), config) for name, adata in data.sites().items()
+    }
     parties |= {name: Helper(name, config) for name in helpers(protocol)}
     federation = Eavesdropped(parties, silent, since)
     try:
-        for _ in lead(config, federation, "experiment"):
+        for _ in lead(Task(config, "experiment"), federation):
             pass  # what it tells the outside is not what an eavesdropper hears
     except SilentSitesError as reason:
         return Session(federation, str(reason))

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from protocols import fixed_point
 from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
-from secirls.aggregator.checkpoint import FOLDER, Begun, Checkpoint, Past, discard
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
 from secirls.aggregator.transcript import witnessed
-from secirls.agreement.record import Opening, Progress, Stage
-from secirls.carriers.cluster import resource_of
+from secirls.agreement.order import Order, new_run
+from secirls.agreement.past import Begun
+from secirls.agreement.record import Opening, Progress, Record, Stage
 from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
-from secirls.config import Config, Manifest, check_keys, check_sites, preset_values
-from secirls.input_error import InputError, complain
-from secirls.inputs.design import variables
+from secirls.config import Config, Engine, Manifest, preset_values
+from secirls.input_error import InputError
 from secirls.numerics import kernels
 from secirls.outputs.results import Result, result
 from secirls.site.helper import Helper
 from secirls.site.policy import RefusalError
-from secirls.site.site import Place, Site
+from secirls.site.site import Site
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
@@ -35,7 +35,7 @@ def fit(
     sites: Mapping[str, str | os.PathLike[str] | AnnData],
     *,
     design: str,
-    engine: str = "ray",
+    engine: Engine = "ray",
     address: str | None = None,
     keys: Mapping[str, str | os.PathLike[str]] | None = None,
     policies: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -72,102 +72,59 @@ def fit(
         Where a file, a column or an option can't be used; one sentence that names it.
     """
     config = Config.read("configuration", **{**preset_values(options.get("preset")), **options, "design": design})
-    return fit_config(
-        config,
-        sites,
-        engine=engine,
-        address=address,
-        keys=keys,
-        policies=policies,
-        on_round=on_round,
-        on_note=on_note,
-    )
+    order = Order.of(config, sites, engine=engine, address=address, keys=keys, policies=policies)
+    return carry_out(order, Watch(on_round, on_note))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while a fit goes: told after every round, and a few words before long steps."""
+
+    on_round: Callable[[Progress], None] | None = None
+    on_note: Callable[[str], None] | None = None
+
+    def note(self, text: str) -> None:
+        """Tell what is going on."""
+        if self.on_note is not None:
+            self.on_note(text)
+
+    def round(self, told: Progress) -> None:
+        """Tell of a finished round."""
+        if self.on_round is not None:
+            self.on_round(told)
 
 
 def fit_config(
     config: Config,
     sites: Mapping[str, Any],
     *,
-    engine: str = "ray",
-    address: str | None = None,
-    keys: Mapping[str, str | os.PathLike[str]] | None = None,
-    policies: Mapping[str, str | os.PathLike[str]] | None = None,
-    nodes: Mapping[str, str] | None = None,
-    hosts: int | None = None,
-    checkpoint: Checkpoint | None = None,
-    past: Past | None = None,
-    transcript: Path | None = None,
-    run: str = "",
     on_round: Callable[[Progress], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    **ways: Any,
 ) -> Result:
-    """As `fit`, from a `Config`.
+    """As `fit`, from a `Config`; ``ways`` are those of `Order.of`: engine, hosts, transcript ..."""
+    return carry_out(Order.of(config, sites, **ways), Watch(on_round, on_note))
 
-    With ``hosts`` the sites share so many processes. ``nodes`` are resources of a cluster by site, ``site:NAME`` where
-    not given. Finished rounds go to the ``checkpoint``; those of the ``past`` are not asked again. What the
-    aggregator receives and sends is written to the folder ``transcript`` on its own machine.
-    """
-    key_files = {name: os.fspath(file) for name, file in (keys or {}).items()}
-    rules = {name: os.fspath(file) for name, file in (policies or {}).items()}
-    try:
-        check_sites(list(sites))
-        check_keys(config, list(sites), key_files)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    if engine not in ("ray", "local"):
-        raise InputError(f"there is no engine {engine!r}, choose ray or local")
-    if engine == "ray" and hosts is None:
-        address = address or os.environ.get("RAY_ADDRESS")  # a Ray job sets it, and can't start a Ray of its own
-    variables(config.design)
-    config.settings().threshold_for(len(sites))
-    files = {name: str(source) for name, source in sites.items() if isinstance(source, str | os.PathLike)}
-    if address is None:
-        for name, file in files.items():
-            if not Path(file).is_file():
-                raise complain("is missing", site=name, file=file)
-    run = run or new_run(config)
-    began = time.perf_counter()
-    note = on_note or _silently
-    note("compiling kernels (kept for the next time)")
+
+def carry_out(order: Order, watch: Watch, checkpoint: Checkpoint | None = None) -> Result:
+    """Make an order's fit. Finished rounds go to the checkpoint; those of its past are not asked again."""
+    order.check_files()
+    config, began = order.task.config, time.perf_counter()
+    watch.note("compiling kernels (kept for the next time)")
     fixed_point.warm_up()
     if config.kernel == "fused":
         kernels.warm_up()
-    note("starting the sites, opening their files")
-    written = None if transcript is None else str(transcript.absolute())
-    places = {
-        name: Place(
-            os.fspath(source) if isinstance(source, os.PathLike) else source,
-            key_files.get(name),
-            rules.get(name),
-            None if address is None else resource_of(name, nodes or {}),
-        )
-        for name, source in sites.items()
-    }
-    for event in _events(config, places, engine, run, address, past, written, hosts):
+    watch.note("starting the sites, opening their files")
+    for event in _events(order):
         if isinstance(event, Outcome):
-            seconds = time.perf_counter() - began
-            return result(config, event, run=run, engine=engine, seconds=seconds, files=files)
-        if isinstance(event, Begun):
-            if checkpoint is not None:
-                checkpoint.begin(event)
-            continue
-        if isinstance(event, Opening):
-            if checkpoint is not None:
-                checkpoint.note(event)
-            continue
+            return result(order, event, seconds=time.perf_counter() - began)
+        if checkpoint is not None and isinstance(event, Begun | Opening | Record):
+            checkpoint.take(event)
         if isinstance(event, Stage):
-            note(event.text)
-            continue
-        if checkpoint is not None:
-            checkpoint.keep(event)
-        if on_round is not None:
-            on_round(event.told)
+            watch.note(event.text)
+        elif isinstance(event, Record):
+            watch.round(event.told)
     raise RuntimeError("the fit ended without a result")
-
-
-def new_run(config: Config) -> str:
-    """A name for a run in ledgers and reports."""
-    return f"{config.protocol}-{secrets.token_hex(4)}"
 
 
 def fit_manifest(
@@ -181,12 +138,10 @@ def fit_manifest(
     """Fit what a manifest says; finished rounds are kept below ``out`` until the caller discards them."""
     if manifest.address is None:
         manifest = manifest.absolute()
-    run = new_run(manifest.fit)
-    written = None if transcript is None else transcript.absolute()
-    order = {"run": run, "manifest": manifest.model_dump(mode="json"), "transcript": written and str(written)}
-    checkpoint = Checkpoint(out / FOLDER, order)
+    order = _ordered(manifest, manifest.sites, run=new_run(manifest.fit), transcript=transcript)
+    told = {"run": order.task.run, "manifest": manifest.model_dump(mode="json"), "transcript": order.task.transcript}
     try:
-        return _fit(manifest, manifest.fit, checkpoint, None, run, on_round, on_note, transcript)
+        return carry_out(order, Watch(on_round, on_note), Checkpoint(out / FOLDER, told))
     except RefusalError:
         raise
     except InputError:
@@ -204,68 +159,43 @@ def resume(
 
     Whoever fell silent stays out. The threshold stays what it was, and so do the levels. A transcript is continued.
     """
-    checkpoint, order, past = Checkpoint.open(out / FOLDER)
-    manifest = Manifest.read(f"folder {str(out / FOLDER)!r}", **order["manifest"])
-    config = manifest.fit
+    checkpoint, told, past = Checkpoint.open(out / FOLDER)
+    manifest = Manifest.read(f"folder {str(out / FOLDER)!r}", **told["manifest"])
     if past.cohort != past.begun.sites:
-        threshold = config.settings().threshold_for(len(past.begun.sites))
-        config = config.model_copy(update={"threshold": threshold, "levels": dict(past.begun.levels)})
-    kept = order.get("transcript")
-    transcript = None if kept is None else Path(kept)
-    return _fit(manifest, config, checkpoint, past, order["run"], on_round, on_note, transcript)
+        threshold = manifest.fit.settings().threshold_for(len(past.begun.sites))
+        fixed = {"threshold": threshold, "levels": dict(past.begun.levels)}
+        manifest = manifest.model_copy(update={"fit": manifest.fit.model_copy(update=fixed)})
+    sites = {name: manifest.sites[name] for name in past.cohort}
+    kept = told.get("transcript")
+    order = _ordered(manifest, sites, run=told["run"], past=past, transcript=None if kept is None else Path(kept))
+    return carry_out(order, Watch(on_round, on_note), checkpoint)
 
 
-def _fit(
-    manifest: Manifest,
-    config: Config,
-    checkpoint: Checkpoint,
-    past: Past | None,
-    run: str,
-    on_round: Callable[[Progress], None] | None,
-    on_note: Callable[[str], None] | None,
-    transcript: Path | None = None,
-) -> Result:
-    return fit_config(
-        config,
-        manifest.sites if past is None else {name: manifest.sites[name] for name in past.cohort},
+def _ordered(manifest: Manifest, sites: Mapping[str, str], **further: Any) -> Order:
+    """A manifest's order, for these of its sites."""
+    return Order.of(
+        manifest.fit,
+        sites,
         engine=manifest.engine,
         address=manifest.address,
         keys=manifest.keys,
         policies=manifest.policies,
         nodes=manifest.nodes,
         hosts=manifest.hosts,
-        checkpoint=checkpoint,
-        past=past,
-        transcript=transcript,
-        run=run,
-        on_round=on_round,
-        on_note=on_note,
+        **further,
     )
 
 
-def _silently(_: str) -> None:
-    pass
-
-
-def _events(
-    config: Config,
-    places: Mapping[str, Place],
-    engine: str,
-    run: str,
-    address: str | None,
-    past: Past | None,
-    written: str | None,
-    hosts: int | None,
-) -> Iterator[Event]:
-    if engine == "ray":
-        if address is None:
+def _events(order: Order) -> Iterator[Event]:
+    if order.engine == "ray":
+        if order.address is None:
             prepare_local()
         from secirls.carriers.on_ray import run_on_ray
 
-        return run_on_ray(config, places, run, address, past, written, hosts)
+        return run_on_ray(order)
+    config = order.task.config
     parties: dict[str, Site | Helper] = {
-        name: Site(name, place.source, config, place.key, place.policy, own_process=False)
-        for name, place in places.items()
+        name: Site(place, config, own_process=False) for name, place in order.places.items()
     }
     parties |= {name: Helper(name, config) for name in helpers(config.protocol)}
-    return witnessed(config, LocalFederation(parties), run, past, written)
+    return witnessed(order.task, LocalFederation(parties))

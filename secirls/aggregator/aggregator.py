@@ -15,10 +15,11 @@ from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
-from secirls.aggregator.checkpoint import Begun, Past
 from secirls.aggregator.rounds import Federation, PartyFaultError, SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
+from secirls.agreement.order import Task
+from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.whole_fit import Fitted, fit, refit_genes
 from secirls.config import Config
@@ -51,13 +52,12 @@ Event: TypeAlias = Begun | Stage | Opening | Record | Outcome
 """What a fit tells whoever ordered it: one at first, one record per round and what precedes it, one at last."""
 
 
-def lead(
-    config: Config, federation: Federation, run: str, past: Past | None = None, witness: Witness | None = None
-) -> Iterator[Event]:
-    """Lead one fit over a federation, from its beginning or on from its ``past``, under a witness where there is one.
+def lead(task: Task, federation: Federation, witness: Witness | None = None) -> Iterator[Event]:
+    """Lead one fit over a federation, from its beginning or on from its past, under a witness where there is one.
 
     Raises `InputError` where files, design or counts can't be used.
     """
+    config = task.config
     fixed_point.warm_up()  # loading what is compiled is no round's cost
     sites = federation.sites
     answered: dict[PartyId, Facts] = federation.ask("survey", dict.fromkeys(sites, ()))
@@ -65,7 +65,7 @@ def lead(
     extra = helpers(config.protocol)
     keys: dict[PartyId, bytes] = federation.ask("key", dict.fromkeys(extra, ()))
     check_present(extra, keys)
-    agreement, genes = agree(list(answered.values()), config, keys, run)
+    agreement, genes = agree(list(answered.values()), config, keys, task.run)
     joined: dict[PartyId, bytes] = federation.ask("join", dict.fromkeys(sites, (agreement,)))
     check_present(sites, joined)
     if config.dispersions is not None:
@@ -74,46 +74,42 @@ def lead(
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
     yield from _searches(federation, extra, config.key_bits)
-    if past is not None:
-        past.check(agreement)
-    yield from _rounds(config, federation, run, agreement, genes, past or Past(Begun.of(agreement), ()), witness)
+    past = task.past or Past(Begun.of(agreement), ())
+    past.check(agreement)
+    yield past.begun
+    rounds = SecureRounds(config, federation, Roster(agreement.roster), Ledger(task.run, config.protocol), witness)
+    algorithm = fit(config, agreement.design, len(genes), refit_genes(config, genes))
+    told = [record.told for record in past.records]
+    for event in rounds.run(algorithm, past.records):
+        if isinstance(event, Finished):
+            yield _outcome(config, agreement, genes, event.result, past, rounds, tuple(told))
+            return
+        if isinstance(event, Record):
+            told.append(event.told)
+        yield event
 
 
-def _rounds(
+def _outcome(
     config: Config,
-    federation: Federation,
-    run: str,
     agreement: Agreement,
     genes: tuple[str, ...],
+    fitted: Fitted,
     past: Past,
-    witness: Witness | None,
-) -> Iterator[Event]:
-    yield past.begun
-    ledger = Ledger(run, config.protocol)
-    roster = Roster(agreement.roster)
-    rounds = SecureRounds(config, federation, roster, ledger, witness)
-    told = [record.told for record in past.records]
-    booked = [row for record in past.records for row in record.rows]
-    algorithm = fit(config, agreement.design, len(genes), refit_genes(config, genes))
-    for event in rounds.run(algorithm, past.records):
-        if isinstance(event, Stage | Opening):
-            yield event
-            continue
-        if not isinstance(event, Finished):
-            told.append(event.told)
-            yield event
-            continue
-        yield Outcome(
-            event.result,
-            genes,
-            agreement.design,
-            (*booked, *ledger.rows),
-            tuple(told),
-            past.begun.sites,
-            rounds.session.hex(),
-            {name: key.hex() for name, key in sorted(agreement.roster.items())},
-            claim(config.protocol, len(past.begun.sites), config.settings()),
-        )
+    rounds: SecureRounds,
+    told: tuple[Progress, ...],
+) -> Outcome:
+    booked = (row for record in past.records for row in record.rows)
+    return Outcome(
+        fitted=fitted,
+        genes=genes,
+        design=agreement.design,
+        rows=(*booked, *rounds.rows),
+        rounds=told,
+        sites=past.begun.sites,
+        session=rounds.session.hex(),
+        roster={name: key.hex() for name, key in sorted(agreement.roster.items())},
+        claims=claim(config.protocol, len(past.begun.sites), config.settings()),
+    )
 
 
 def _searches(federation: Federation, helper_names: tuple[PartyId, ...], bits: int) -> Iterator[Stage]:

@@ -20,9 +20,10 @@ from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
 from secirls.aggregator.aggregator import lead
-from secirls.aggregator.checkpoint import Begun, Past
 from secirls.aggregator.rounds import SPOKEN, PartyFaultError
 from secirls.agreement.agreement import Facts
+from secirls.agreement.order import Task
+from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record, sum_digest
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -94,7 +95,7 @@ def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> None:
         last = end == len(entries)
         done.ended = "with a result"
         try:
-            for event in lead(config, again, run, past, again):
+            for event in lead(Task(config, run, past), again, again):
                 if isinstance(event, Begun):
                     begun = event
                 elif isinstance(event, Record):

@@ -14,70 +14,20 @@ import shutil
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from protocols.secure_sum import PartyId
-from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import Row
+from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Opening, Progress, Record
-from secirls.input_error import InputError, complain
+from secirls.input_error import complain
 
 FOLDER = "checkpoint"
 HEAD, OPENING = "fit.json", "opening.json"
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Begun:
-    """What the sites agreed on before the first round; a fit that goes on must agree on the same."""
-
-    sites: tuple[PartyId, ...]
-    genes: str
-    """Digest of the gene names in order, hexadecimal."""
-    levels: Mapping[str, tuple[str, ...]]
-    columns: tuple[str, ...]
-
-    @classmethod
-    def of(cls, agreement: Agreement) -> Begun:
-        """What an agreement says."""
-        design = agreement.design
-        return cls(agreement.sites, agreement.genes_digest.hex(), dict(design.levels), design.columns)
-
-
-@dataclass(frozen=True)
-class Past:
-    """A fit's finished rounds."""
-
-    begun: Begun
-    records: tuple[Record, ...]
-    opening: Opening | None = None
-    """The round after them, where its sum may have been opened already."""
-
-    @property
-    def cohort(self) -> tuple[PartyId, ...]:
-        """Whom the next round asks."""
-        return self.records[-1].survivors if self.records else self.begun.sites
-
-    def check(self, agreement: Agreement) -> None:
-        """Raise `InputError` unless the sites agree on what they agreed on then."""
-        now = Begun.of(agreement)
-        for name, then, today in (
-            ("the genes", self.begun.genes, now.genes),
-            ("the levels", self.begun.levels, now.levels),
-            ("the design's columns", self.begun.columns, now.columns),
-        ):
-            if then != today:
-                raise complain(f"{name} of the sites' files are not those of the checkpoint, so the fit can't go on")
-        missing = sorted(set(self.cohort) - set(self.cohort if self.opening is None else self.opening.parties))
-        if missing:
-            raise InputError(
-                f"round {len(self.records)} may have been opened without {', '.join(missing)} when the fit ended, and "
-                "opened again with it the two sums would differ by its summand: this fit can't go on"
-            )
 
 
 class Checkpoint:
@@ -87,6 +37,16 @@ class Checkpoint:
         """Take where it lies and what was ordered: the JSON from which the fit can be started again."""
         self.folder = folder
         self._order = dict(order)
+
+    def take(self, event: Begun | Opening | Record) -> None:
+        """Keep what a fit tells, by its kind."""
+        match event:
+            case Begun():
+                self.begin(event)
+            case Opening():
+                self.note(event)
+            case Record():
+                self.keep(event)
 
     def begin(self, begun: Begun) -> None:
         """Start afresh, unless the folder holds this very fit already."""

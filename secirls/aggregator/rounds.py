@@ -18,7 +18,7 @@ from protocols.choice import helpers, leave_after_meeting, make_collector
 from protocols.secure_sum import Collector, Context, PartyId, PeerError, Pending, SecureSumError
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
-from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter
+from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, query_digest
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total
 from secirls.config import Config
@@ -132,6 +132,11 @@ class SecureRounds:
     def session(self) -> bytes:
         """The session id."""
         return self._collector.session
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What everything cost so far."""
+        return tuple(self._ledger.rows)
 
     def run(
         self, algorithm: Algorithm[T], past: Sequence[Record] = ()

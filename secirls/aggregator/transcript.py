@@ -23,10 +23,9 @@ from protocols.primitives import ring
 from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator.aggregator import Event, lead
-from secirls.aggregator.checkpoint import Past
 from secirls.aggregator.rounds import Federation
+from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
-from secirls.config import Config
 from secirls.input_error import InputError, complain
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
@@ -47,14 +46,15 @@ class Transcript:
         self._before = before
 
     @classmethod
-    def begun(cls, folder: Path, config: Config, sites: tuple[PartyId, ...], run: str) -> Transcript:
+    def begun(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
         """Begin in a folder that `make` made."""
         transcript = cls(folder, FIRST)
-        transcript.write("begun", {"config": config.model_dump(mode="json"), "sites": list(sites), "run": run})
+        told = {"config": task.config.model_dump(mode="json"), "sites": list(sites), "run": task.run}
+        transcript.write("begun", told)
         return transcript
 
     @classmethod
-    def resumed(cls, folder: Path, config: Config, sites: tuple[PartyId, ...], run: str, past: Past) -> Transcript:
+    def resumed(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
         """Go on after the last whole entry, and say which rounds are not asked again and what a crash left cut off.
 
         Raises `InputError` where the folder holds no transcript of this fit.
@@ -64,11 +64,12 @@ class Transcript:
         for digest, what, content in _chain(folder):
             before = digest
             whose = content["map"]["run"] if what == "begun" else whose
-        if whose != run:
+        if whose != task.run:
             raise complain("holds no transcript of this fit to continue", file=str(folder))
         transcript = cls(folder, before)
-        rounds = [{"query": record.query.hex(), "sum": sum_digest(record).hex()} for record in past.records]
-        told = {"config": config.model_dump(mode="json"), "sites": list(sites), "rounds": rounds, "cut": cut}
+        records = () if task.past is None else task.past.records
+        rounds = [{"query": record.query.hex(), "sum": sum_digest(record).hex()} for record in records]
+        told = {"config": task.config.model_dump(mode="json"), "sites": list(sites), "rounds": rounds, "cut": cut}
         transcript.write("resumed", told)
         return transcript
 
@@ -126,22 +127,18 @@ class Witnessed:
         self._federation.fence(party)
 
 
-def witnessed(
-    config: Config, federation: Federation, run: str, past: Past | None, folder: str | None
-) -> Iterator[Event]:
+def witnessed(task: Task, federation: Federation) -> Iterator[Event]:
     """Lead a fit and, where a folder is named, write down every message; a resumed fit's after those it left."""
-    if folder is None:
-        yield from lead(config, federation, run, past)
+    if task.transcript is None:
+        yield from lead(task, federation)
         return
-    place, sites = Path(folder), federation.sites
-    if past is None:
+    place = Path(task.transcript)
+    if task.past is None:
         make(place)
     with held(place):
-        if past is None:
-            transcript = Transcript.begun(place, config, sites, run)
-        else:
-            transcript = Transcript.resumed(place, config, sites, run, past)
-        yield from lead(config, Witnessed(federation, transcript), run, past, transcript)
+        go_on = Transcript.begun if task.past is None else Transcript.resumed
+        transcript = go_on(place, task, federation.sites)
+        yield from lead(task, Witnessed(federation, transcript), transcript)
 
 
 def plain(value: Any, inner: Any) -> Any:

@@ -11,6 +11,7 @@ from shlex import quote
 
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId
+from secirls.agreement.order import resource_of
 from secirls.config import Config
 from secirls.input_error import InputError
 
@@ -29,11 +30,6 @@ _BEFORE = """\
 
 
 _JOB = "ray job submit -- secirls fit $PWD/federation.toml --out $PWD/results    (needs secirls[jobs] there)"
-
-
-def resource_of(site: PartyId, nodes: Mapping[PartyId, str]) -> str:
-    """What the node of a site declares, once: ``site:NAME`` unless the manifest says otherwise."""
-    return nodes.get(site, f"site:{site}")
 
 
 def template(

@@ -23,14 +23,14 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
 from secirls.aggregator.aggregator import Event
-from secirls.aggregator.checkpoint import Past
 from secirls.aggregator.rounds import SPOKEN, BlockedPartyError, PartyFaultError
 from secirls.aggregator.transcript import witnessed
+from secirls.agreement.order import Order, Place, Task
 from secirls.carriers.ray_environment import private_folder
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.site.helper import Helper
-from secirls.site.site import Place, Site
+from secirls.site.site import Site
 
 Handle: TypeAlias = Any
 """A Ray actor handle: its methods are made at run time."""
@@ -92,8 +92,8 @@ class HostActor:
     One that hangs past the deadline therefore silences all, for good: they are told apart, but not saved.
     """
 
-    def __init__(self, sites: list[tuple[Any, ...]]) -> None:
-        self._sites = {arguments[0]: PartyActor(Site, arguments) for arguments in sites}
+    def __init__(self, places: list[Place], config: Config) -> None:
+        self._sites = {place.name: PartyActor(Site, (place, config)) for place in places}
 
     def ready(self) -> None:
         """The process stands."""
@@ -114,12 +114,10 @@ class Hosted:
 class AggregatorActor:
     """Leads a fit from a process of its own and streams what the driver may see."""
 
-    def lead(
-        self, config: Config, parties: dict[PartyId, Handle], run: str, past: Past | None, transcript: str | None
-    ) -> Iterator[Event]:
+    def lead(self, task: Task, parties: dict[PartyId, Handle]) -> Iterator[Event]:
         """See `secirls.aggregator.aggregator.lead`."""
-        federation = RayFederation(parties, helpers(config.protocol), config.deadline)
-        yield from witnessed(config, federation, run, past, transcript)
+        federation = RayFederation(parties, helpers(task.config.protocol), task.config.deadline)
+        yield from witnessed(task, federation)
 
 
 class RayFederation:
@@ -216,39 +214,31 @@ def _share(value: Any, shared: dict[int, Any]) -> Any:
     return shared[id(value)]
 
 
-def run_on_ray(
-    config: Config,
-    places: Mapping[PartyId, Place],
-    run: str,
-    address: str | None,
-    past: Past | None = None,
-    transcript: str | None = None,
-    hosts: int | None = None,
-) -> Iterator[Event]:
+def run_on_ray(order: Order) -> Iterator[Event]:
     """Fit over Ray actors, the `Outcome` last. Starts and stops a local Ray if needed; leaves no actor behind.
 
-    With ``hosts`` the sites share so many processes: a simulation within the simulation.
+    With hosts the sites share so many processes: a simulation within the simulation.
     """
-    with running_ray(address):
+    config, places, hosts = order.task.config, order.places, order.hosts
+    with running_ray(order.address):
         check_resources(places)
         party: Any = ray.remote(PartyActor)
         started: list[Handle] = []
         parties: dict[PartyId, Handle] = {}
         try:
-            seats = {name: (name, place.source, config, place.key, place.policy) for name, place in places.items()}
-            for name in seats if hosts is None else ():
-                parties[name] = party.options(**_ACTOR, **_pinned(places[name].resource)).remote(Site, seats[name])
+            for name, place in places.items() if hosts is None else ():
+                parties[name] = party.options(**_ACTOR, **_pinned(place.resource)).remote(Site, (place, config))
                 started.append(parties[name])
-            for first in range(min(hosts or 0, len(seats))):
-                dealt = list(seats)[first::hosts]
-                started.append(ray.remote(HostActor).options(**_ACTOR).remote([seats[name] for name in dealt]))
-                parties |= {name: Hosted(started[-1], name) for name in dealt}
+            for first in range(min(hosts or 0, len(places))):
+                dealt = list(places.values())[first::hosts]
+                started.append(ray.remote(HostActor).options(**_ACTOR).remote(dealt, config))
+                parties |= {place.name: Hosted(started[-1], place.name) for place in dealt}
             for name in helpers(config.protocol):
                 parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
             leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
-            for event in leading.remote(config, parties, run, past, transcript):
+            for event in leading.remote(order.task, parties):
                 try:
                     yield ray.get(event)
                 except RayTaskError as error:

@@ -11,7 +11,6 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,7 @@ import pandas as pd
 
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
+from secirls.agreement.order import Order
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.numerics.samples import Floats
@@ -121,16 +121,15 @@ def check_free(out: Path, *, overwrite: bool) -> None:
         raise InputError(f"folder {str(out)!r}: holds the results of a fit already; name another or give --overwrite")
 
 
-def result(
-    config: Config, outcome: Outcome, *, run: str, engine: str, seconds: float, files: Mapping[str, str]
-) -> Result:
-    """Tables and report from a fit's outcome. ``seconds`` is the wall time of the whole fit."""
+def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
+    """Tables and report from an order's outcome. ``seconds`` is the wall time of the whole fit."""
+    config = order.task.config
     contrast, name = _contrast(config, outcome)
     return Result(
         _table(config, outcome, contrast),
         _coefficients(outcome),
         ledger_table(list(outcome.rows)),
-        _report(config, outcome, run=run, engine=engine, seconds=seconds, files=files, contrast=name),
+        _report(order, outcome, seconds=seconds, contrast=name),
     )
 
 
@@ -197,13 +196,12 @@ def status_counts(table: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(n) for name, n in table["status"].value_counts().items()}
 
 
-def _report(
-    config: Config, outcome: Outcome, *, run: str, engine: str, seconds: float, files: Mapping[str, str], contrast: str
-) -> dict[str, Any]:
-    fitted = outcome.fitted
+def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) -> dict[str, Any]:
+    config, engine, fitted = order.task.config, order.engine, outcome.fitted
+    files = order.files()
     names, counts = np.unique(fitted.state.status, return_counts=True)
     return {
-        "run": run,
+        "run": order.task.run,
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
         "configuration": config.model_dump(mode="json"),
         "engine": engine,

@@ -7,11 +7,9 @@ Refuses to know: Ray, other sites, the answers.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
 from secirls.agreement.agreement import Agreement, Facts, genes_digest
 from secirls.agreement.ledger import Cost, Meter
+from secirls.agreement.order import Place
 from secirls.algorithms.query import Query, QueryError, query_from_bytes
 from secirls.config import Config
 from secirls.input_error import complain
@@ -34,20 +33,6 @@ from secirls.site.ahead import WorkAhead
 from secirls.site.key_files import read_identity
 from secirls.site.memory import Memory, folder_of
 from secirls.site.policy import Policy, read_policy
-
-if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a site is started with, on whichever machine: names of its files, or data the caller owns."""
-
-    source: str | os.PathLike[str] | AnnData
-    key: str | None = None
-    policy: str | None = None
-    resource: str | None = None
-    """On a cluster, what only the site's own node declares."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +46,14 @@ class Answer:
 class Site(Secret):
     """Holds one site's data and keys; runs in a process of its own under Ray."""
 
-    def __init__(
-        self,
-        name: PartyId,
-        source: str | os.PathLike[str] | AnnData,
-        config: Config,
-        key: str | None = None,
-        policy: str | None = None,
-        *,
-        own_process: bool = True,
-    ) -> None:
+    def __init__(self, place: Place, config: Config, *, own_process: bool = True) -> None:
         """Take what the site works with.
 
-        ``key`` is its private key file, where the session has a roster; ``policy`` the file of its own rules.
         In its ``own_process`` a site works ahead while it waits; among others in one, it does so at once.
         """
         self._own_process = own_process
-        self.name = name
+        self.name = place.name
+        self._place = place
         self._config = config
         self._reading = Reading(
             variables(config.design),
@@ -87,11 +63,7 @@ class Site(Secret):
             config.refit_layer,
             frozenset(config.levels),
         )
-        self._source = source
         self._table: SiteTable | None = None
-        self._file = str(source) if isinstance(source, str | os.PathLike) else "AnnData in memory"
-        self._key = key
-        self._policy_file = policy
         self._policy = Policy()
         self._sites: tuple[PartyId, ...] = ()
         self._identity = Identity.fresh(secrets.token_bytes)
@@ -110,19 +82,20 @@ class Site(Secret):
 
         Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
         """
-        if self._policy_file is not None:
-            self._policy = read_policy(self.name, self._policy_file)
+        place = self._place
+        if place.policy is not None:
+            self._policy = read_policy(self.name, place.policy)
         self._policy.check_config(self.name, self._config)
-        self._table = table = read_site(self.name, self._source, self._reading)
+        self._table = table = read_site(self.name, place.source, self._reading)
         self._policy.check_samples(self.name, table.counts.shape[0])
-        if self._key is not None:
-            self._identity = read_identity(self.name, self._key)
+        if place.key is not None:
+            self._identity = read_identity(self.name, place.key)
         if self._config.kernel == "fused":
             kernels.warm_up()
         fixed_point.warm_up()
         return Facts(
             site=self.name,
-            file=self._file,
+            file=place.source if isinstance(place.source, str) else "AnnData in memory",
             identity=self._identity.public,
             genes=table.genes,
             variables=dict(table.variables),
@@ -261,8 +234,8 @@ class Site(Secret):
         """What outlives this process: needed where a fit may go on without a site, kept where the policy says so."""
         if self._config.on_dropout == "abort" and self._policy.memory is None:
             return None
-        source = os.fspath(self._source) if isinstance(self._source, str | os.PathLike) else None
-        folder = folder_of(source, self._policy_file, self._policy.memory)
+        source = self._place.source if isinstance(self._place.source, str) else None
+        folder = folder_of(source, self._place.policy, self._policy.memory)
         return None if folder is None else Memory(self.name, folder, run)
 
     def _context(self, layout: Layout, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Context:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from secirls.agreement.order import Place, Task
 from secirls.config import Config
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
@@ -125,12 +126,12 @@ def test_a_node_killed_in_mid_fit_is_a_silent_site(cluster, connected, files):
     config = Config(**SETTINGS, on_dropout="continue", threshold=3, deadline=60.0)
     kind = ray.remote(PartyActor)
     handles = {
-        name: kind.options(**_ACTOR, resources={f"site:{name}": 1}).remote(Site, (name, path, config))
+        name: kind.options(**_ACTOR, resources={f"site:{name}": 1}).remote(Site, (Place(name, path), config))
         for name, path in files.items()
     }
     pid = ray.get(handles["lyon"].__ray_call__.remote(lambda _: os.getpid()))
     events = []
-    for event in lead(config, RayFederation(handles, (), config.deadline), "test"):
+    for event in lead(Task(config, "test"), RayFederation(handles, (), config.deadline)):
         events.append(event)
         if isinstance(event, Record) and event.told.round == LATE:
             cluster.remove_node(cluster.by_site["lyon"], allow_graceful=False)

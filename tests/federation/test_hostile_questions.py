@@ -11,6 +11,7 @@ import pytest
 
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement.agreement import agree
+from secirls.agreement.order import Place
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery
 from secirls.algorithms.query import QueryError
@@ -28,7 +29,7 @@ def session(tmp_path):
     """Four sites that have met."""
     files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
     config = Config(design="~ condition", kernel="numpy")
-    sites = {name: Site(name, str(path), config) for name, path in files.items()}
+    sites = {name: Site(Place(name, str(path)), config) for name, path in files.items()}
     agreement, _ = agree([site.survey() for site in sites.values()], config, {})
     for site in sites.values():
         site.join(agreement)
@@ -161,7 +162,7 @@ def test_help_is_for_what_was_answered(site):
 def test_an_agreement_of_another_configuration_is_refused(tmp_path):
     files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
     config = Config(design="~ condition", kernel="numpy")
-    sites = {name: Site(name, str(path), config) for name, path in files.items()}
+    sites = {name: Site(Place(name, str(path)), config) for name, path in files.items()}
     agreement, _ = agree([site.survey() for site in sites.values()], config, {})
     weaker = config.model_copy(update={"protocol": "plain"})
     with pytest.raises(MisuseError, match="another configuration"):
@@ -172,6 +173,6 @@ def test_an_agreement_of_another_configuration_is_refused(tmp_path):
 def test_an_actor_runs_the_verbs_of_the_protocol_and_no_others(verb, tmp_path):
     from secirls.carriers.on_ray import PartyActor
 
-    actor = PartyActor(Site, ("a", str(tmp_path / "a.h5ad"), Config(design="~ condition")))
+    actor = PartyActor(Site, (Place("a", str(tmp_path / "a.h5ad")), Config(design="~ condition")))
     with pytest.raises(SecureSumError, match="there is no verb"):
         actor.ask(verb)

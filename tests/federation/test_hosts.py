@@ -8,6 +8,7 @@ import pytest
 
 from secirls.aggregator.aggregator import lead
 from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.order import Place, Task
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
@@ -48,12 +49,12 @@ def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_r
     config = Config(**SETTINGS, on_dropout=rule, threshold=4, deadline=10.0)
     dealt = [list(files)[first::3] for first in range(3)]
     kind = ray.remote(HostActor).options(**_ACTOR)
-    hosts = [kind.remote([(name, files[name], config) for name in names]) for names in dealt]
+    hosts = [kind.remote([Place(name, files[name]) for name in names], config) for names in dealt]
     parties = {name: Hosted(host, name) for host, names in zip(hosts, dealt, strict=True) for name in names}
     ray.get(hosts[0].__ray_call__.remote(hang, "site4", LATE))
     events, error = [], None
     try:
-        events.extend(lead(config, RayFederation(parties, (), config.deadline), new_run(config)))
+        events.extend(lead(Task(config, new_run(config)), RayFederation(parties, (), config.deadline)))
     except SilentSitesError as raised:
         error = raised
     finally:

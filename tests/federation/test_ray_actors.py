@@ -15,11 +15,12 @@ CONFIG = Config(design="~ condition", levels=AIRWAY_LEVELS, protocol="plain")
 def actors(local_ray, airway_sites):
     import ray
 
+    from secirls.agreement.order import Place
     from secirls.carriers.on_ray import _ACTOR, PartyActor
     from secirls.site.site import Site
 
     kind = ray.remote(PartyActor).options(**_ACTOR)
-    made = {name: kind.remote(Site, (name, str(path), CONFIG)) for name, path in airway_sites.items()}
+    made = {name: kind.remote(Site, (Place(name, str(path)), CONFIG)) for name, path in airway_sites.items()}
     yield made
     for handle in made.values():
         ray.kill(handle)

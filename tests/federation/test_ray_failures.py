@@ -13,6 +13,7 @@ from secirls import fitting
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+from secirls.agreement.order import Place, Task
 from secirls.config import Config, Manifest
 from secirls.inputs.datasets import write_simulated
 
@@ -93,7 +94,7 @@ def table(local_ray, files):
 
     def run(settings, verb, way):
         kind = ray.remote(PartyActor).options(**_ACTOR)
-        handles = {name: kind.remote(Site, (name, path, settings)) for name, path in files.items()}
+        handles = {name: kind.remote(Site, (Place(name, path), settings)) for name, path in files.items()}
         started.extend(handles.values())
         pid = dict(zip(handles, pids(handles.values()), strict=True))
         ray.get(handles["site2"].__ray_call__.remote(spoil, verb, LATE, way))
@@ -101,7 +102,7 @@ def table(local_ray, files):
         events, error = [], None
         began = time.monotonic()
         try:
-            events.extend(lead(settings, federation, fitting.new_run(settings)))
+            events.extend(lead(Task(settings, fitting.new_run(settings)), federation))
         except Exception as raised:  # noqa: BLE001 - whatever ended the fit is looked at
             error = raised
         assert time.monotonic() - began < 60

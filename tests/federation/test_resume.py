@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from secirls import fitting
-from secirls.aggregator.checkpoint import FOLDER, Checkpoint, Past
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+from secirls.agreement.past import Past
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import main
 from secirls.config import Manifest

@@ -10,6 +10,7 @@ from protocols.choice import helpers
 from protocols.secure_sum import DropoutError, PeerError
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
@@ -89,13 +90,13 @@ def config(protocol="pairwise", **changes):
 
 
 def run(sites, settings, who="c", verb="none", call=0, way=die):
-    parties = {name: Site(name, source, settings) for name, source in sites.items()}
+    parties = {name: Site(Place(name, source), settings) for name, source in sites.items()}
     parties |= {name: Helper(name, settings) for name in helpers(settings.protocol)}
     federation = Spoiled(parties, who, verb, call, way)
     events = []
     error = None
     try:
-        events.extend(lead(settings, federation, "test"))
+        events.extend(lead(Task(settings, "test"), federation))
     except Exception as raised:  # noqa: BLE001 - whatever ended the fit is looked at
         error = raised
     return events, error, federation
@@ -233,10 +234,10 @@ def test_an_accusation_alone_puts_nobody_out(five_sites):
 
     settings = config(on_dropout="continue", rounds_per_batch=LATE)
     federation = Accused(
-        {name: Site(name, source, settings) for name, source in five_sites.items()}, "c", "none", 0, die
+        {name: Site(Place(name, source), settings) for name, source in five_sites.items()}, "c", "none", 0, die
     )
     with pytest.raises(PeerError, match=r"^c: hello is not signed"):
-        for _ in lead(settings, federation, "test"):
+        for _ in lead(Task(settings, "test"), federation):
             pass
     assert "c" in federation.sites
 

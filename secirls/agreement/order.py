@@ -1,0 +1,136 @@
+"""What a fit is ordered with: what is asked, of whom, and how it is carried. Made once, and never changed.
+
+Promises: an order that can't be carried out is refused here, in one sentence, before anything is started.
+Refuses to know: any site's data, and who leads.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from protocols.secure_sum import PartyId
+from secirls.agreement.past import Past
+from secirls.config import Config, Engine, check_keys, check_sites
+from secirls.input_error import InputError, complain
+from secirls.inputs.design import variables
+
+if TYPE_CHECKING:
+    from secirls.inputs.site_file import AnnData
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a site is started with, on whichever machine: names of its files, or data the caller owns."""
+
+    name: PartyId
+    source: str | AnnData = field(repr=False)
+    key: str | None = None
+    """Its private key file, where the session has a roster."""
+    policy: str | None = None
+    """The file of its own rules."""
+    resource: str | None = None
+    """On a cluster, what only the site's own node declares."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What whoever leads is told: nothing of a site but that it will answer."""
+
+    config: Config
+    run: str
+    past: Past | None = field(default=None, repr=False)
+    """Rounds that are not asked again, where the fit goes on."""
+    transcript: str | None = None
+    """Folder on the leader's machine for all that it receives and sends."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A fit as its user orders it."""
+
+    task: Task
+    places: Mapping[PartyId, Place]
+    engine: Engine
+    address: str | None
+    """An existing Ray cluster; a local one if not given."""
+    hosts: int | None
+    """So many processes that the sites share; one each if not given."""
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        sites: Mapping[str, str | os.PathLike[str] | AnnData],
+        *,
+        engine: Engine = "ray",
+        address: str | None = None,
+        keys: Mapping[str, str | os.PathLike[str]] | None = None,
+        policies: Mapping[str, str | os.PathLike[str]] | None = None,
+        nodes: Mapping[str, str] | None = None,
+        hosts: int | None = None,
+        run: str = "",
+        past: Past | None = None,
+        transcript: Path | None = None,
+    ) -> Order:
+        """An order from what is given beside a configuration; see `Manifest` for the fields. Raises `InputError`.
+
+        Without an address that of ``RAY_ADDRESS`` is used: a Ray job sets it, and can't start a Ray of its own.
+        """
+        if engine == "ray" and hosts is None:
+            address = address or os.environ.get("RAY_ADDRESS") or None
+        key_files, rules = _paths(keys), _paths(policies)
+        _check(config, list(sites), engine, key_files)
+        places = {
+            name: Place(
+                name,
+                os.fspath(source) if isinstance(source, os.PathLike) else source,
+                key_files.get(name),
+                rules.get(name),
+                None if address is None else resource_of(name, nodes or {}),
+            )
+            for name, source in sites.items()
+        }
+        written = None if transcript is None else str(transcript.absolute())
+        return cls(Task(config, run or new_run(config), past, written), places, engine, address, hosts)
+
+    def files(self) -> dict[PartyId, str]:
+        """The files of those sites that were given by one."""
+        return {name: place.source for name, place in self.places.items() if isinstance(place.source, str)}
+
+    def check_files(self) -> None:
+        """Raise `InputError` for a file that is missing on this machine; on a cluster each site looks for its own."""
+        for name, file in self.files().items():
+            if self.address is None and not Path(file).is_file():
+                raise complain("is missing", site=name, file=file)
+
+
+def new_run(config: Config) -> str:
+    """A name for a run in ledgers and reports."""
+    return f"{config.protocol}-{secrets.token_hex(4)}"
+
+
+def resource_of(site: PartyId, nodes: Mapping[PartyId, str]) -> str:
+    """What the node of a site declares, once: ``site:NAME`` unless the manifest says otherwise."""
+    return nodes.get(site, f"site:{site}")
+
+
+def _paths(files: Mapping[PartyId, str | os.PathLike[str]] | None) -> dict[PartyId, str]:
+    return {name: os.fspath(file) for name, file in (files or {}).items()}
+
+
+def _check(config: Config, sites: list[PartyId], engine: str, keys: dict[PartyId, str]) -> None:
+    """Raise `InputError` for what can't be a session, whoever is asked."""
+    try:
+        check_sites(sites)
+        check_keys(config, sites, keys)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    if engine not in get_args(Engine):
+        raise InputError(f"there is no engine {engine!r}, choose ray or local")
+    variables(config.design)
+    config.settings().threshold_for(len(sites))
