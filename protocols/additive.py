@@ -9,48 +9,27 @@ vector minus all of those. Each party then sends one number per value: the sum o
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.channels import PUBLIC_BYTES, SEAL_BYTES, Box, Channels
 from protocols.primitives import ring
-from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
-from protocols.secure_sum import (
-    AGGREGATOR,
-    Context,
-    DropoutError,
-    MisuseError,
-    PartyId,
-    PeerError,
-    Pending,
-    Total,
-    Vector,
-    check_senders,
-    check_vector,
-)
-from protocols.session import Greeting, Roster, Seat, Seated, Session, open_message
-from protocols.settings import Settings
+from protocols.primitives.keys import KEY_BYTES, Secret
+from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector, silent
+from protocols.session import AtSession, Greeting, Seat, Seated, open_message
 
-NAME = "additive"
 BOX_BYTES = KEY_BYTES + SEAL_BYTES
 
 
 class AdditiveParty(Seated, Secret):
     """Deals shares of its vector, and adds up the shares dealt to it."""
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-    ) -> None:
-        settings.threshold_for(len(roster))  # refuses a table too small to hide anybody
-        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
-        self._settings = settings
-        self._channels = Channels(me, entropy)
+    protocol = "additive"
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        self._settings.threshold_for(len(self._roster))  # refuses a table too small to hide anybody
+        self._channels = Channels(seat.me, seat.entropy)
         self._own_shares: dict[bytes, Vector | None] = {}
 
     def hello(self, batch: int = 0) -> bytes:
@@ -66,7 +45,7 @@ class AdditiveParty(Seated, Secret):
 
     def protect(self, vector: Vector, context: Context) -> bytes:
         """A sealed seed for every peer. What they expand to, taken from the vector, leaves the own share."""
-        check_vector(vector, context)
+        context.check_vector(vector)
         self._seat.enter(context)
         peers = [peer for peer in context.cohort if peer != self.me]
         seeds = [self._seat.entropy(KEY_BYTES) for _ in peers]
@@ -109,16 +88,10 @@ class _Hidden:
     """Marks a pending sum as this protocol's own; until the replies come there is nothing to hold."""
 
 
-class AdditiveCollector:
+class AdditiveCollector(AtSession):
     """Carries the boxes to those they are for, and adds the sums of shares."""
 
-    def __init__(self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes) -> None:
-        self._session = Session(NAME, roster, settings.digest)
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._session.id
+    protocol = AdditiveParty.protocol
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Check the hellos and learn the session id."""
@@ -129,10 +102,10 @@ class AdditiveCollector:
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Sort the boxes by recipient. Everybody in the cohort must have sent theirs."""
-        present = check_senders(payloads, context)
+        present = context.senders(payloads)
         boxes: dict[tuple[PartyId, PartyId], memoryview] = {}
         for party in present:
-            body = open_message(self._session.roster, b"payload", party, context.digest, payloads[party])
+            body = open_message(self._roster, b"payload", party, context.digest, payloads[party])
             peers = [peer for peer in context.cohort if peer != party]
             if len(body) != BOX_BYTES * len(peers):
                 raise PeerError(party, f"the payload does not hold one box for each of {len(peers)} peers")
@@ -146,13 +119,12 @@ class AdditiveCollector:
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:
         """Add the replies: all shares of all vectors, each once."""
-        if not isinstance(pending.hidden, _Hidden):
-            raise MisuseError("this pending sum is not of this protocol")
+        pending.kept(_Hidden)
         context = pending.context
-        present = check_senders(replies, context)
+        present = context.senders(replies)
         total = ring.zeros(context.values, context.limbs)
         for party in present:
-            body = open_message(self._session.roster, b"reply", party, context.digest, replies[party])
+            body = open_message(self._roster, b"reply", party, context.digest, replies[party])
             try:
                 ring.add_into(total, ring.from_bytes(body, context.values, context.limbs))
             except ValueError as error:
@@ -171,6 +143,6 @@ def _channel_keys(greetings: Mapping[PartyId, Greeting], batch: int) -> dict[Par
 
 
 def _check_complete(present: tuple[PartyId, ...], context: Context) -> None:
-    silent = tuple(party for party in context.cohort if party not in present)
-    if silent or not present:
-        raise DropoutError(silent, len(present), max(len(context.cohort), 1))
+    missing = silent(context.cohort, present)
+    if missing or not present:
+        raise DropoutError(missing, len(present), max(len(context.cohort), 1))

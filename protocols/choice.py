@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 from importlib import import_module
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from protocols.primitives.keys import Entropy, Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, Collector, MisuseError, Party, PartyId
-from protocols.session import Roster
+from protocols.session import Roster, Seat, Session
 from protocols.settings import Settings
 
 NAMES: Final = ("plain", "additive", "pairwise", "paillier", "paillier-threshold")
@@ -59,15 +59,16 @@ def make_party(
     """One site's end; or, for a name in `helpers`, that helper's end. ``n_jobs`` threads for large powers."""
     kind = _helper(protocol) if me in helpers(protocol) else _load(protocol, 1)
     threads = {"n_jobs": n_jobs} if protocol in _HELPERS and me != KEY_DEALER else {}
-    return cast("Party", kind(me, identity, roster, settings, entropy, **threads))
+    seat = Seat(me, identity, Session(protocol, roster, settings), entropy)
+    return cast("Party", kind(seat, **threads))
 
 
 def make_collector(
     protocol: str, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes, *, n_jobs: int = 1
 ) -> Collector:
     """The aggregator's end. ``n_jobs`` threads where it raises large powers itself."""
-    threads = {"n_jobs": n_jobs} if protocol == "paillier-threshold" else {}
-    return cast("Collector", _load(protocol, 2)(roster, settings, entropy, **threads))
+    own: dict[str, dict[str, Any]] = {"paillier": {"entropy": entropy}, "paillier-threshold": {"n_jobs": n_jobs}}
+    return cast("Collector", _load(protocol, 2)(Session(protocol, roster, settings), **own.get(protocol, {})))
 
 
 def _helper(protocol: str) -> type:

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, PartyId, Total, Vector
-
-if TYPE_CHECKING:
-    from protocols.run import Leg, Table
+from protocols.table import Leg, Table
 
 _LESSON: Mapping[Leg, str] = {
     "hello": "each party publishes a nonce and its public keys, signed",

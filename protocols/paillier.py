@@ -35,7 +35,7 @@ from protocols.paillier_messages import (
     read_plaintexts,
 )
 from protocols.primitives import big_numbers
-from protocols.primitives.keys import Entropy, Identity, Secret
+from protocols.primitives.keys import Entropy, Secret
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey, make_key
 from protocols.primitives.ring import Prg
@@ -50,12 +50,10 @@ from protocols.secure_sum import (
     Pending,
     Total,
     Vector,
-    check_senders,
-    check_vector,
     sha256,
+    silent,
 )
-from protocols.session import Greeting, Roster, Seat, Seated, Session, open_message
-from protocols.settings import Settings
+from protocols.session import AtSession, Greeting, Roster, Seat, Seated, Session, met, open_message
 
 NAME = "paillier"
 
@@ -67,25 +65,15 @@ _OPENED = b"paillier opened"
 class PaillierParty(Seated, Secret):
     """A site: encrypts its vector, and signs a decryption only after recomputing what it opens."""
 
-    protocol: ClassVar[str] = NAME
+    protocol = NAME
     helper: ClassVar[PartyId] = KEY_HOLDER
     """Who makes the key."""
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-        *,
-        n_jobs: int = 1,
-    ) -> None:
-        self._terms = Terms(roster, settings, self.helper)
-        if me not in self._terms.sites:
-            raise MisuseError(f"{me} is no site of this roster: the {self.helper} is a role of its own")
-        self._settings = settings
-        self._seat = Seat(me, identity, Session(self.protocol, roster, settings.digest), entropy)
+    def __init__(self, seat: Seat, *, n_jobs: int = 1) -> None:
+        super().__init__(seat)
+        self._terms = Terms(self._roster, self._settings, self.helper)
+        if self.me not in self._terms.sites:
+            raise MisuseError(f"{self.me} is no site of this roster: the {self.helper} is a role of its own")
         self._public: PublicKey | None = None
         self._obfuscators: Obfuscators | None = None
         self._sent: dict[bytes, bytes] = {}
@@ -113,7 +101,7 @@ class PaillierParty(Seated, Secret):
         At most ``most`` of them now. What a later `protect` sends is the same with and without: the random bytes
         are drawn in one order.
         """
-        obfuscators = self._stock()
+        obfuscators = met(self._obfuscators)
         missing = max(0, self._terms.packing_of(values, limbs).plaintexts - len(obfuscators))
         made = missing if most is None else min(missing, most)
         obfuscators.prepare(made, self.n_jobs)
@@ -121,8 +109,8 @@ class PaillierParty(Seated, Secret):
 
     def protect(self, vector: Vector, context: Context) -> bytes:
         """The packed vector's ciphertexts, signed: only the key-holder could open them."""
-        check_vector(vector, context)
-        packing, public, obfuscators = self._terms.packing(context, self.session), self._key(), self._stock()
+        context.check_vector(vector)
+        packing, public, obfuscators = self._terms.packing(context, self.session), self._key(), met(self._obfuscators)
         self._seat.enter(context)
         hiding = obfuscators.take(packing.plaintexts, self.n_jobs)
         ciphertexts = (
@@ -158,9 +146,8 @@ class PaillierParty(Seated, Secret):
         """What this site would sign. Raises `ValueError` unless enough sites are in it, this one unchanged."""
         self._refuse_sum(asked.payloads, context)
         present = tuple(asked.payloads)
-        roster, prg = self._seat.session.roster, self._settings.prg
-        columns = read_payloads(roster, public, packing, asked.payloads, context)
-        return decision_digest(_blinded(public, columns, asked.seed, context, prg), present)
+        columns = read_payloads(self._roster, public, packing, asked.payloads, context)
+        return decision_digest(_blinded(public, columns, asked.seed, context, self._settings.prg), present)
 
     def _refuse_sum(self, payloads: Mapping[PartyId, bytes], context: Context) -> None:
         """Raise `ValueError` unless enough sites are in the sum, and this one with the very payload it sent."""
@@ -170,39 +157,23 @@ class PaillierParty(Seated, Secret):
             raise ValueError(f"the payload of {self.me} is missing from the sum, or was altered")
 
     def _key(self) -> PublicKey:
-        if self._public is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._public
-
-    def _stock(self) -> Obfuscators:
-        if self._obfuscators is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._obfuscators
+        return met(self._public)
 
 
 class KeyHolder(Seated, Secret):
     """Holds the private key, in a process of its own, and opens what enough sites have signed."""
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-        *,
-        n_jobs: int = 1,
-        private: PrivateKey | None = None,
-    ) -> None:
+    protocol = NAME
+
+    def __init__(self, seat: Seat, *, n_jobs: int = 1, private: PrivateKey | None = None) -> None:
         """Make a fresh key, or take one for tests. The name must be `KEY_HOLDER`: nobody else may have a key."""
-        if me != KEY_HOLDER:
-            raise MisuseError(f"{me} can't hold the private key: that is the role of the {KEY_HOLDER} alone")
-        self._terms = Terms(roster, settings)
-        self._settings = settings
-        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
-        if private is not None and private.public.bits != settings.key_bits:
-            raise MisuseError(f"the key has {private.public.bits} bits, the settings say {settings.key_bits}")
-        self._private = make_key(settings.key_bits, entropy) if private is None else private
+        super().__init__(seat)
+        if self.me != KEY_HOLDER:
+            raise MisuseError(f"{self.me} can't hold the private key: that is the role of the {KEY_HOLDER} alone")
+        self._terms = Terms(self._roster, self._settings)
+        if private is not None:
+            self._terms.refuse_key(private.public)
+        self._private = make_key(self._terms.key_bits, seat.entropy) if private is None else private
         self._decided: dict[tuple[int, int], bytes] = {}
         self.n_jobs = n_jobs
 
@@ -251,7 +222,7 @@ class KeyHolder(Seated, Secret):
         for signer, consent in asked.consents.items():
             if signer not in asked.present:
                 raise ValueError(f"{signer} signed a sum that it is not in")
-            if open_message(self._seat.session.roster, _CONSENT, signer, context.digest, consent) != decision:
+            if open_message(self._roster, _CONSENT, signer, context.digest, consent) != decision:
                 raise ValueError(f"{signer} signed to open something else")
         if len(asked.consents) < self._terms.threshold:
             raise ValueError(f"{len(asked.consents)} sites signed, the threshold is {self._terms.threshold}")
@@ -268,20 +239,16 @@ class _Blinded(Secret):
         self.decision = decision
 
 
-class PaillierCollector:
+class PaillierCollector(AtSession):
     """The aggregator's end: multiplies ciphertexts it can't open, and takes off a blind of its own making."""
 
-    def __init__(self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes) -> None:
-        self._terms = Terms(roster, settings)
-        self._settings = settings
-        self._session = Session(NAME, roster, settings.digest)
+    protocol = NAME
+
+    def __init__(self, session: Session, entropy: Entropy = secrets.token_bytes) -> None:
+        super().__init__(session)
+        self._terms = Terms(self._roster, self._settings)
         self._entropy = entropy
         self._public: PublicKey | None = None
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._session.id
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Learn the session id and the public key."""
@@ -289,12 +256,12 @@ class PaillierCollector:
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Multiply what arrived, blind it, and ask every site in it to recompute and sign."""
-        packing, public = self._terms.packing(context, self.session), self._key()
-        present = check_senders(payloads, context)
+        packing, public = self._terms.packing(context, self.session), met(self._public)
+        present = context.senders(payloads)
         if len(present) < self._terms.threshold:
             raise DropoutError(silent(context.cohort, payloads), len(present), self._terms.threshold)
         seed = self._entropy(SEED_BYTES)
-        columns = read_payloads(self._session.roster, public, packing, payloads, context)
+        columns = read_payloads(self._roster, public, packing, payloads, context)
         blinded = _blinded(public, columns, seed, context, self._settings.prg)
         decision = decision_digest(blinded, present)
         request = Contributions(seed, decision, payloads).to_bytes()
@@ -303,20 +270,16 @@ class PaillierCollector:
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total | Pending:
         """With consents: ask the key-holder. With its answer: take off the blind and unpack."""
-        hidden = pending.hidden
-        if not isinstance(hidden, _Blinded):
-            raise MisuseError("this pending sum is not of this protocol")
-        for sender in sorted(replies):
-            if sender not in pending.requests:
-                raise PeerError(sender, "answered a request that was not made")
+        hidden = pending.kept(_Blinded)
+        pending.check_replies(replies)
         if KEY_HOLDER in pending.requests:
             return self._unblind(pending, hidden, replies)
         return self._mandate(pending, hidden, replies)
 
     def _mandate(self, pending: Pending, hidden: _Blinded, replies: Mapping[PartyId, bytes]) -> Pending:
-        context, roster = pending.context, self._session.roster
+        context = pending.context
         for sender in sorted(replies):
-            if open_message(roster, _CONSENT, sender, context.digest, replies[sender]) != hidden.decision:
+            if open_message(self._roster, _CONSENT, sender, context.digest, replies[sender]) != hidden.decision:
                 raise PeerError(sender, "signed to open something else than the blinded product")
         if len(replies) < self._terms.threshold:
             raise DropoutError(silent(pending.parties, replies), len(replies), self._terms.threshold)
@@ -326,8 +289,8 @@ class PaillierCollector:
     def _unblind(self, pending: Pending, hidden: _Blinded, replies: Mapping[PartyId, bytes]) -> Total:
         if KEY_HOLDER not in replies:
             raise DropoutError((KEY_HOLDER,), 0, 1)
-        context, public, packing = pending.context, self._key(), hidden.packing
-        body = open_message(self._session.roster, _OPENED, KEY_HOLDER, context.digest, replies[KEY_HOLDER])
+        context, public, packing = pending.context, met(self._public), hidden.packing
+        body = open_message(self._roster, _OPENED, KEY_HOLDER, context.digest, replies[KEY_HOLDER])
         if body[: len(hidden.decision)] != hidden.decision:
             raise PeerError(KEY_HOLDER, "opened something else than the blinded product")
         try:
@@ -337,11 +300,6 @@ class PaillierCollector:
         blind = blinds(public, hidden.seed, context, packing.plaintexts, self._settings.prg)
         bare = [(value - amount) % public.n for value, amount in zip(opened, blind, strict=True)]
         return Total(packing.unpack(bare, len(pending.parties)), pending.parties)
-
-    def _key(self) -> PublicKey:
-        if self._public is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._public
 
 
 def read_payloads(
@@ -379,8 +337,3 @@ def _public_key(greetings: Mapping[PartyId, Greeting], terms: Terms, known: Publ
         return PublicKey.from_bytes(greeting.body, terms.key_bits)
     except ValueError as error:
         raise PeerError(KEY_HOLDER, str(error)) from None
-
-
-def silent(expected: tuple[PartyId, ...], heard: Mapping[PartyId, bytes]) -> tuple[PartyId, ...]:
-    """Who was expected and not heard."""
-    return tuple(party for party in expected if party not in heard)

@@ -49,6 +49,11 @@ class Terms:
         self.threshold = settings.threshold_for(len(self.sites))
         self.key_bits = settings.key_bits
 
+    def refuse_key(self, public: PublicKey) -> None:
+        """Raise `MisuseError` unless the key has the length that was agreed."""
+        if public.bits != self.key_bits:
+            raise MisuseError(f"the key has {public.bits} bits, the settings say {self.key_bits}")
+
     def packing(self, context: Context, session: bytes) -> Packing:
         """How this sum's vectors are packed. Raises `MisuseError` for a foreign session or cohort."""
         if context.session != session:

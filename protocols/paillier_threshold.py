@@ -15,17 +15,16 @@ One sum::
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import ClassVar, NoReturn
+from typing import NoReturn
 
 from protocols.channels import PUBLIC_BYTES, Box, Channels
 from protocols.packing import Packing
-from protocols.paillier import PaillierParty, read_payloads, silent
+from protocols.paillier import PaillierParty, read_payloads
 from protocols.paillier_messages import Terms, boxes_from_bytes, boxes_to_bytes, product, table_from_bytes
 from protocols.primitives import big_numbers
-from protocols.primitives.keys import Entropy, Identity, Secret, parts
+from protocols.primitives.keys import Secret, parts
 from protocols.primitives.paillier_keys import PrivateKey
 from protocols.primitives.safe_primes import usual_tries
 from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal, search_safe_key
@@ -40,11 +39,10 @@ from protocols.secure_sum import (
     Pending,
     Total,
     Vector,
-    check_senders,
     sha256,
+    silent,
 )
-from protocols.session import Greeting, Roster, Seat, Seated, Session, open_message
-from protocols.settings import Settings
+from protocols.session import AtSession, Greeting, Seat, Seated, Session, met, open_message
 
 NAME = "paillier-threshold"
 
@@ -57,26 +55,19 @@ _AT_ONCE = 1000
 class KeyDealer(Seated, Secret):
     """Makes the key and hands out its shares, once; afterwards it holds nothing and answers nothing."""
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-        *,
-        private: PrivateKey | None = None,
-    ) -> None:
+    protocol = NAME
+
+    def __init__(self, seat: Seat, *, private: PrivateKey | None = None) -> None:
         """Take a key for tests, or else search for one from safe primes later. The name must be `KEY_DEALER`."""
-        if me != KEY_DEALER:
-            raise MisuseError(f"{me} can't deal the key: that is the role of the {KEY_DEALER} alone")
-        self._terms = Terms(roster, settings, KEY_DEALER)
-        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
-        if private is not None and private.public.bits != settings.key_bits:
-            raise MisuseError(f"the key has {private.public.bits} bits, the settings say {settings.key_bits}")
-        self._channels: Channels | None = Channels(me, entropy)
+        super().__init__(seat)
+        if self.me != KEY_DEALER:
+            raise MisuseError(f"{self.me} can't deal the key: that is the role of the {KEY_DEALER} alone")
+        self._terms = Terms(self._roster, self._settings, KEY_DEALER)
+        if private is not None:
+            self._terms.refuse_key(private.public)
+        self._channels: Channels | None = Channels(seat.me, seat.entropy)
         self._tries: Iterator[PrivateKey | None] = (
-            search_safe_key(settings.key_bits, entropy) if private is None else iter((private,))
+            search_safe_key(self._terms.key_bits, seat.entropy) if private is None else iter((private,))
         )
         self._shares: tuple[int, ...] | None = None
         self._body = b""
@@ -140,21 +131,12 @@ class KeyDealer(Seated, Secret):
 class ThresholdParty(PaillierParty):
     """A site: encrypts its vector, and decrypts its part of a sum only after recomputing that sum."""
 
-    protocol: ClassVar[str] = NAME
-    helper: ClassVar[PartyId] = KEY_DEALER
+    protocol = NAME
+    helper = KEY_DEALER
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-        *,
-        n_jobs: int = 1,
-    ) -> None:
-        super().__init__(me, identity, roster, settings, entropy, n_jobs=n_jobs)
-        self._channels = Channels(me, entropy)
+    def __init__(self, seat: Seat, *, n_jobs: int = 1) -> None:
+        super().__init__(seat, n_jobs=n_jobs)
+        self._channels = Channels(seat.me, seat.entropy)
         self._shared: ThresholdKey | None = None
         self._dealt_binding = b""
         self._share: KeyShare | None = None
@@ -179,13 +161,13 @@ class ThresholdParty(PaillierParty):
         Refuses with `PeerError(AGGREGATOR, reason)`. What holds afterwards: this site helps to open no other sum
         in this round and attempt.
         """
-        packing, shared = self._terms.packing(context, self.session), self._met()
+        packing, shared = self._terms.packing(context, self.session), met(self._shared)
         if context.digest not in self._sent:
             raise MisuseError(f"{self.me} has sent nothing for round {context.round} attempt {context.attempt}")
         try:
             box, payloads = table_from_bytes(request)
             self._refuse_sum(payloads, context)
-            columns = read_payloads(self._seat.session.roster, shared.public, packing, payloads, context)
+            columns = read_payloads(self._roster, shared.public, packing, payloads, context)
             share = self._share or self._open_share(box, shared)
         except ValueError as error:
             raise PeerError(AGGREGATOR, str(error)) from None
@@ -203,11 +185,6 @@ class ThresholdParty(PaillierParty):
         dealt = self._channels.open(KEY_DEALER, Box.KEY_SHARE, _AT_MEETING, self._dealt_binding, box)
         return KeyShare(shared, self._terms.sites.index(self.me) + 1, int.from_bytes(dealt, "big"))
 
-    def _met(self) -> ThresholdKey:
-        if self._shared is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._shared
-
 
 class _Multiplied(Secret):
     """What the collector keeps while it waits: the product, and how it is packed."""
@@ -217,22 +194,17 @@ class _Multiplied(Secret):
         self.ciphertexts = ciphertexts
 
 
-class ThresholdCollector:
+class ThresholdCollector(AtSession):
     """The aggregator's end: multiplies ciphertexts it can't open, and combines partial decryptions it has checked."""
 
-    def __init__(
-        self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes, *, n_jobs: int = 1
-    ) -> None:
-        self._terms = Terms(roster, settings, KEY_DEALER)
-        self._session = Session(NAME, roster, settings.digest)
+    protocol = NAME
+
+    def __init__(self, session: Session, *, n_jobs: int = 1) -> None:
+        super().__init__(session)
+        self._terms = Terms(self._roster, self._settings, KEY_DEALER)
         self._shared: ThresholdKey | None = None
         self._boxes: dict[PartyId, bytes] = {}
         self.n_jobs = n_jobs
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._session.id
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Learn the session id and the public half of the key; keep the dealer's boxes, one for each site."""
@@ -242,7 +214,7 @@ class ThresholdCollector:
         _, body, shared = _dealers_greeting(greetings, self._terms)
         if KEY_DEALER not in grants:
             raise DropoutError((KEY_DEALER,), 0, 1)
-        dealt = open_message(self._session.roster, _DEALT, KEY_DEALER, _binding(self.session, body), grants[KEY_DEALER])
+        dealt = open_message(self._roster, _DEALT, KEY_DEALER, _binding(self.session, body), grants[KEY_DEALER])
         try:
             boxes = boxes_from_bytes(dealt, len(self._terms.sites))
         except ValueError as error:
@@ -252,11 +224,11 @@ class ThresholdCollector:
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Multiply what arrived, and ask every site in it to decrypt its part."""
-        packing, shared = self._terms.packing(context, self.session), self._met()
-        present = check_senders(payloads, context)
+        packing, shared = self._terms.packing(context, self.session), met(self._shared)
+        present = context.senders(payloads)
         if len(present) < self._terms.threshold:
             raise DropoutError(silent(context.cohort, payloads), len(present), self._terms.threshold)
-        columns = read_payloads(self._session.roster, shared.public, packing, payloads, context)
+        columns = read_payloads(self._roster, shared.public, packing, payloads, context)
         shown = [field for party in present for field in (party.encode(), payloads[party])]
         requests = {party: parts(self._boxes[party], *shown) for party in present}
         hidden = _Multiplied(packing, product(columns, shared.public.n_squared))
@@ -268,12 +240,8 @@ class ThresholdCollector:
         Raises `PeerError` naming who sent a false one; the sum can then be opened without that reply. Where all
         are true and open nothing, it names the key-dealer.
         """
-        hidden, shared = pending.hidden, self._met()
-        if not isinstance(hidden, _Multiplied):
-            raise MisuseError("this pending sum is not of this protocol")
-        for sender in sorted(replies):
-            if sender not in pending.requests:
-                raise PeerError(sender, "answered a request that was not made")
+        hidden, shared = pending.kept(_Multiplied), met(self._shared)
+        pending.check_replies(replies)
         partials = {}
         for sender in sorted(replies):
             holder = self._terms.sites.index(sender) + 1
@@ -293,8 +261,8 @@ class ThresholdCollector:
         self, sender: PartyId, holder: int, reply: bytes, context: Context, ciphertexts: list[int]
     ) -> list[int]:
         """One site's partial decryptions, proved. Raises `PeerError` naming it otherwise."""
-        shared = self._met()
-        body = open_message(self._session.roster, _PARTIAL, sender, context.digest, reply)
+        shared = met(self._shared)
+        body = open_message(self._roster, _PARTIAL, sender, context.digest, reply)
         proof, data, width = body[: shared.proof_bytes], body[shared.proof_bytes :], shared.public.plaintext_bytes
         if len(body) != shared.proof_bytes + len(ciphertexts) * width:
             raise PeerError(sender, f"{len(body)} bytes can't be {len(ciphertexts)} partial decryptions and a proof")
@@ -304,11 +272,6 @@ class ThresholdCollector:
         except FalsePartialError as error:
             raise PeerError(sender, str(error)) from None
         return partials
-
-    def _met(self) -> ThresholdKey:
-        if self._shared is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._shared
 
 
 def _channel_key(party: PartyId, greeting: Greeting) -> bytes:

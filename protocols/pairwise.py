@@ -14,7 +14,6 @@ both for one party.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,18 +23,9 @@ from protocols.pairwise_collector import PairwiseCollector
 from protocols.pairwise_messages import Leg, Payload, Reply, Request, pack_set
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
-from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
-from protocols.secure_sum import (
-    AGGREGATOR,
-    Context,
-    MisuseError,
-    PartyId,
-    PeerError,
-    Vector,
-    check_vector,
-)
-from protocols.session import Roster, Seat, Seated, Session, open_message
-from protocols.settings import Settings
+from protocols.primitives.keys import KEY_BYTES, Secret
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector
+from protocols.session import Seat, Seated, open_message
 
 __all__ = ["PairwiseCollector", "PairwiseParty"]
 
@@ -51,19 +41,13 @@ class _Waiting(Secret):
 class PairwiseParty(Seated, Secret):
     """Masks its vector, and helps to remove the masks of those present or absent: one of the two."""
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-    ) -> None:
-        self._room = Room(roster, settings)
-        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
-        self._settings = settings
-        self._channels = Channels(me, entropy)
-        self._mask_keys = MaskKeys(settings.rounds_per_batch, entropy)
+    protocol = NAME
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        self._room = Room(self._roster, self._settings)
+        self._channels = Channels(seat.me, seat.entropy)
+        self._mask_keys = MaskKeys(self._settings.rounds_per_batch, seat.entropy)
         self._ledger = Ledger()
         self._waiting: dict[bytes, _Waiting | None] = {}
 
@@ -79,7 +63,7 @@ class PairwiseParty(Seated, Secret):
         greetings = self._seat.meet(hellos, batch)
         channel_keys = self._room.meet(self.session, batch, hellos, greetings)
         if batch == 0:
-            near = self._room.graph.among(self.me, self._room.roster)
+            near = self._room.graph.among(self.me, self._roster)
             self._channels.meet(self.session, {peer: channel_keys[peer] for peer in near})
         book = self._room.batch(batch)
         split_keys = [self._split(private, book.members) for private in self._mask_keys.private_bytes(batch)]
@@ -94,7 +78,7 @@ class PairwiseParty(Seated, Secret):
 
         Uses up this round's mask key. Afterwards this process holds neither that key nor the seed.
         """
-        check_vector(vector, context)
+        context.check_vector(vector)
         self._seat.check(context)
         book = self._room.book(context)
         book.check_cohort(context, self._room.threshold)
@@ -175,7 +159,7 @@ class PairwiseParty(Seated, Secret):
             if signer not in asked.present:
                 raise PeerError(AGGREGATOR, f"shows a signature of {signer}, who is not present")
             try:
-                open_message(self._room.roster, b"agreement", signer, context.digest, agreement + signature)
+                open_message(self._roster, b"agreement", signer, context.digest, agreement + signature)
             except PeerError:
                 raise PeerError(AGGREGATOR, f"shows a signature of {signer} that is not over this set") from None
 

@@ -6,7 +6,6 @@ Refuses to know: any secret but those that the parties release for this one sum.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from protocols.mask_keys import commit, pair_mask_key, self_mask_key
 from protocols.pairwise_messages import Leg, Payload, Reply, Request, grant_boxes, pack_set
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
-from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey, Entropy
+from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey
 from protocols.secure_sum import (
     Context,
     DropoutError,
@@ -25,10 +24,9 @@ from protocols.secure_sum import (
     Pending,
     Total,
     Vector,
-    check_senders,
+    silent,
 )
-from protocols.session import Roster, Session, open_message
-from protocols.settings import Settings
+from protocols.session import AtSession, Session, open_message
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,15 @@ class _Hidden:
     leg: Leg
 
 
-class PairwiseCollector:
+class PairwiseCollector(AtSession):
     """Adds masked vectors, carries sealed shares to those they are for, and removes what masks remain."""
 
-    def __init__(self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes) -> None:
-        self._room = Room(roster, settings)
-        self._session = Session(NAME, roster, settings.digest)
-        self._settings = settings
-        self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
+    protocol = NAME
 
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._session.id
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._room = Room(self._roster, self._settings)
+        self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Read everyone's public keys, and keep the boxes until they are needed for a recovery.
@@ -74,19 +68,19 @@ class PairwiseCollector:
         book = self._room.batch(batch)
         if party not in book.keys:
             raise PeerError(party, f"sent a grant but no hello for batch {batch}")
-        body = open_message(self._room.roster, b"grant", party, book.binding, grant)
+        body = open_message(self._roster, b"grant", party, book.binding, grant)
         return grant_boxes(body, party, self._room.graph.among(party, book.members), book.rounds)
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Add the masked vectors; whoever sent one is in the sum from here on."""
         book = self._room.book(context)
         book.check_cohort(context, self._room.threshold)
-        present = check_senders(payloads, context)
+        present = context.senders(payloads)
         self._check_set(present, context)
         total = ring.zeros(context.values, context.limbs)
         read = {}
         for party in present:
-            body = open_message(self._room.roster, b"payload", party, context.digest, payloads[party])
+            body = open_message(self._roster, b"payload", party, context.digest, payloads[party])
             payload = Payload.read(body, party, context, self._room.graph.among(party, context.cohort))
             ring.add_into(total, ring.from_bytes(payload.masked, context.values, context.limbs))
             # The vector has done its work: what is kept is small.
@@ -102,18 +96,15 @@ class PairwiseCollector:
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total | Pending:
         """Recover the seeds and keys the replies have shares of, and take their masks off the sum."""
-        if not isinstance(pending.hidden, _Hidden):
-            raise MisuseError("this pending sum is not of this protocol")
-        for party in sorted(replies):
-            if party not in pending.requests:
-                raise PeerError(party, "answered a request that was not made")
-        if pending.hidden.leg is Leg.AGREE:
-            return self._show_agreement(pending, pending.hidden, replies)
+        hidden = pending.kept(_Hidden)
+        pending.check_replies(replies)
+        if hidden.leg is Leg.AGREE:
+            return self._show_agreement(pending, hidden, replies)
         shares = self._read_replies(pending, replies)
         self._room.check_enough(tuple(sorted(replies)), tuple(pending.requests))
         self._room.check_shares(tuple(sorted(replies)), pending.context, pending.parties)
-        total = pending.hidden.total.copy()
-        plus, minus = self._remaining_masks(pending, pending.hidden, shares)
+        total = hidden.total.copy()
+        plus, minus = self._remaining_masks(pending, hidden, shares)
         ring.mask_into(total, plus, minus, self._settings.prg)
         return Total(total, pending.parties)
 
@@ -122,10 +113,9 @@ class PairwiseCollector:
         self._room.check_enough(present, context.cohort)
         self._room.check_shares(present, context, present)
         if not self._room.holds_together(present):
-            silent = tuple(party for party in context.cohort if party not in present)
             spare = self._room.share_threshold - 1
             where = f", placed so that no {spare} colluding ones could split the rest,"
-            raise DropoutError(silent, len(present), len(present) + 1, where)
+            raise DropoutError(silent(context.cohort, present), len(present), len(present) + 1, where)
 
     def _request(
         self, party: PartyId, context: Context, hidden: _Hidden, signatures: Mapping[PartyId, bytes]
@@ -145,7 +135,7 @@ class PairwiseCollector:
         agreement = pack_set(pending.parties, context.cohort)
         signatures = {}
         for party in sorted(replies):
-            body = open_message(self._room.roster, b"agreement", party, context.digest, replies[party])
+            body = open_message(self._roster, b"agreement", party, context.digest, replies[party])
             if body != agreement:
                 raise PeerError(party, "signed another set of parties than it was asked about")
             signatures[party] = replies[party][-SIGNATURE_BYTES:]
@@ -161,7 +151,7 @@ class PairwiseCollector:
         context = pending.context
         shares: dict[PartyId, dict[int, bytes]] = {party: {} for party in context.cohort}
         for party in sorted(replies):
-            body = open_message(self._room.roster, b"reply", party, context.digest, replies[party])
+            body = open_message(self._roster, b"reply", party, context.digest, replies[party])
             reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.cohort))
             if reply.present != pending.parties:
                 raise PeerError(party, "answered for another set of parties than it was asked about")
@@ -196,7 +186,7 @@ class PairwiseCollector:
             return shamir.combine(shares, self._room.share_threshold, accepts)
         except shamir.ShareError as error:
             if error.bad:
-                names = [party for party in self._room.roster if self._room.index[party] in error.bad]
+                names = [party for party in self._roster if self._room.index[party] in error.bad]
                 raise PeerError(names[0], f"the share of {owner}'s secret from {', '.join(names)} is false") from None
             raise IntegrityError(f"the secret of {owner} can't be recovered: {error}") from None
 

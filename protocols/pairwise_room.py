@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from protocols.mask_keys import KeyBook, split_hello
 from protocols.neighbours import Graph, degree_for, share_threshold
-from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId
-from protocols.session import Greeting, Roster
+from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId, silent
+from protocols.session import Greeting, Roster, met
 from protocols.settings import Settings
 
 NAME = "pairwise"
@@ -37,9 +37,7 @@ class Room:
     @property
     def graph(self) -> Graph:
         """Who shares with whom; raises `MisuseError` before the first meeting."""
-        if self._graph is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._graph
+        return met(self._graph)
 
     def met(self, batch: int) -> bool:
         """Whether this batch's hellos were read."""
@@ -79,7 +77,7 @@ class Room:
     def check_enough(self, present: tuple[PartyId, ...], expected: tuple[PartyId, ...]) -> None:
         """Raise `DropoutError` for fewer than the threshold."""
         if len(present) < self.threshold:
-            raise DropoutError(_missing(present, expected), len(present), self.threshold)
+            raise DropoutError(silent(expected, present), len(present), self.threshold)
 
     def check_shares(self, answering: tuple[PartyId, ...], context: Context, present: tuple[PartyId, ...]) -> None:
         """Raise `DropoutError` unless those answering hold enough shares of every secret that opens the sum."""
@@ -90,13 +88,9 @@ class Room:
             masked = party in present or self.graph.among(party, present)
             able = len(near) + (party in present and party in answering)
             if masked and able < self.share_threshold:
-                silent = _missing(answering, self.holders(party, context.cohort))
-                raise DropoutError(silent, able, self.share_threshold, f" among {party} and its neighbours")
+                missing = silent(self.holders(party, context.cohort), answering)
+                raise DropoutError(missing, able, self.share_threshold, f" among {party} and its neighbours")
 
     def holds_together(self, present: tuple[PartyId, ...]) -> bool:
         """Whether the honest ones among those present stay connected if fewer than a share threshold collude."""
         return self.graph.holds_together(present, self.share_threshold - 1)
-
-
-def _missing(present: tuple[PartyId, ...], expected: tuple[PartyId, ...]) -> tuple[PartyId, ...]:
-    return tuple(party for party in expected if party not in present)

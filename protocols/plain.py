@@ -5,42 +5,19 @@ Promises: the exact ring sum. Hides nothing: the aggregator sees every party's v
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 
-from protocols.primitives import ring
-from protocols.primitives.keys import Entropy, Identity
-from protocols.secure_sum import (
-    AGGREGATOR,
-    Context,
-    DropoutError,
-    MisuseError,
-    PartyId,
-    PeerError,
-    Pending,
-    Total,
-    Vector,
-    check_senders,
-    check_vector,
-)
-from protocols.session import Roster, Seat, Seated, Session
-from protocols.settings import Settings
+import numpy as np
 
-NAME = "plain"
+from protocols.primitives import ring
+from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector
+from protocols.session import AtSession, Seated
 
 
 class PlainParty(Seated):
     """Sends its vector as it is."""
 
-    def __init__(
-        self,
-        me: PartyId,
-        identity: Identity,
-        roster: Roster,
-        settings: Settings,
-        entropy: Entropy = secrets.token_bytes,
-    ) -> None:
-        self._seat = Seat(me, identity, Session(NAME, roster, settings.digest), entropy)
+    protocol = "plain"
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, signed; there are no other keys."""
@@ -53,7 +30,7 @@ class PlainParty(Seated):
 
     def protect(self, vector: Vector, context: Context) -> bytes:
         """The vector's bytes, 8 * limbs per value."""
-        check_vector(vector, context)
+        context.check_vector(vector)
         self._seat.enter(context)
         return ring.to_bytes(vector)
 
@@ -62,16 +39,10 @@ class PlainParty(Seated):
         raise PeerError(AGGREGATOR, "asked for help where the protocol has none to give")
 
 
-class PlainCollector:
+class PlainCollector(AtSession):
     """Adds what it reads."""
 
-    def __init__(self, roster: Roster, settings: Settings, entropy: Entropy = secrets.token_bytes) -> None:
-        self._session = Session(NAME, roster, settings.digest)
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._session.id
+    protocol = PlainParty.protocol
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Learn the session id."""
@@ -79,7 +50,7 @@ class PlainCollector:
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Add the vectors of whoever answered."""
-        present = check_senders(payloads, context)
+        present = context.senders(payloads)
         if not present:
             raise DropoutError(context.cohort, 0, 1)
         total = ring.zeros(context.values, context.limbs)
@@ -92,8 +63,5 @@ class PlainCollector:
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:
         """The sum was never hidden."""
-        if replies:
-            raise PeerError(min(replies), "answered a request that was not made")
-        if not isinstance(pending.hidden, type(ring.zeros(0, 1))):
-            raise MisuseError("this pending sum is not of this protocol")
-        return Total(pending.hidden, pending.parties)
+        pending.check_replies(replies)
+        return Total(pending.kept(np.ndarray), pending.parties)

@@ -10,21 +10,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from protocols.choice import NAMES, helpers, leave_after_meeting, make_collector, make_party
 from protocols.claims import claim
+from protocols.lesson import lesson
 from protocols.primitives import ring
 from protocols.primitives.keys import Entropy, Identity
 from protocols.secure_sum import (
     AGGREGATOR,
-    Collector,
     Context,
     DropoutError,
     MisuseError,
-    Party,
     PartyId,
     Pending,
     Total,
@@ -33,54 +30,7 @@ from protocols.secure_sum import (
 )
 from protocols.session import Roster
 from protocols.settings import Settings
-
-Leg: TypeAlias = Literal["hello", "grant", "payload", "request", "reply"]
-"""The five kinds of message, in their order."""
-
-Silent: TypeAlias = Mapping[Leg, Collection[PartyId]]
-"""Who falls silent at which leg: from there on nothing comes from them."""
-
-Tamper: TypeAlias = Callable[[Leg, PartyId, bytes], bytes]
-"""What the wire does to a message: leg, party it comes from (for a request: goes to), bytes."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message as it passed: of a party to the aggregator, or (a request) the other way."""
-
-    leg: Leg
-    party: PartyId
-    data: bytes = field(repr=False)
-
-
-@dataclass
-class Table:
-    """Everybody around the table: the parties with their secrets, the collector, what passed between them."""
-
-    protocol: str
-    roster: Roster
-    parties: dict[PartyId, Party]
-    collector: Collector
-    messages: list[Message] = field(default_factory=list)
-    tamper: Tamper | None = None
-    silent: Silent = field(default_factory=dict)
-
-    @property
-    def sites(self) -> tuple[PartyId, ...]:
-        """Those who have a vector; the others around the table are helpers."""
-        return tuple(party for party in self.roster if party not in helpers(self.protocol))
-
-    def speakers(self, leg: Leg) -> Iterator[PartyId]:
-        """Who has not fallen silent by this leg."""
-        gone: set[PartyId] = set()
-        for earlier in get_args(Leg)[: get_args(Leg).index(leg) + 1]:
-            gone.update(self.silent.get(earlier, ()))
-        return (party for party in self.roster if party not in gone)
-
-    def carry(self, leg: Leg, party: PartyId, data: bytes) -> bytes:
-        """A message on the wire: noted, and whatever the wire makes of it."""
-        self.messages.append(Message(leg, party, data))
-        return data if self.tamper is None else self.tamper(leg, party, data)
+from protocols.table import Silent, Table, Tamper
 
 
 def secure_sum(
@@ -212,7 +162,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--consistency", action="store_true", help="sign who is present before shares are released")
     parser.add_argument("--neighbours", type=int, help="with how many others each party shares masks")
     chosen = parser.parse_args(arguments)
-    from protocols.lesson import lesson
 
     sites = [f"site-{number}" for number in range(1, chosen.parties + 1)]
     if chosen.silent and chosen.silent not in sites:

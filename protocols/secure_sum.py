@@ -18,13 +18,15 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+Kept = TypeVar("Kept")
 
 PartyId: TypeAlias = str
 Vector: TypeAlias = NDArray[np.uint64]
@@ -126,6 +128,20 @@ class Context:
         head = struct.pack("<QQQQQ", self.round, self.attempt, self.values, self.limbs, len(names))
         return sha256(b"secirls context v1", self.session, self.layout, head, *names)
 
+    def check_vector(self, vector: Vector) -> None:
+        """Raise `MisuseError` unless the vector has exactly the context's shape and type."""
+        if vector.dtype != np.uint64 or vector.shape != (self.values, self.limbs):
+            raise MisuseError(
+                f"vector is {vector.dtype} {vector.shape}, the context says uint64 {(self.values, self.limbs)}"
+            )
+
+    def senders(self, messages: Mapping[PartyId, bytes]) -> tuple[PartyId, ...]:
+        """The senders, sorted; raises `PeerError` for one who is not in the cohort."""
+        for sender in messages:
+            if sender not in self.cohort:
+                raise PeerError(sender, "is not in the cohort of this sum")
+        return tuple(sorted(messages))
+
 
 @dataclass(frozen=True)
 class Pending:
@@ -136,6 +152,18 @@ class Pending:
     requests: Mapping[PartyId, bytes]
     hidden: object = field(repr=False, default=None)
     """The collector's own working state; opaque to everyone else."""
+
+    def kept(self, kind: type[Kept]) -> Kept:
+        """That state, of the kind its collector left; raises `MisuseError` for another protocol's sum."""
+        if not isinstance(self.hidden, kind):
+            raise MisuseError("this pending sum is not of this protocol")
+        return self.hidden
+
+    def check_replies(self, replies: Mapping[PartyId, bytes]) -> None:
+        """Raise `PeerError` naming one who answered and was not asked."""
+        for sender in sorted(replies):
+            if sender not in self.requests:
+                raise PeerError(sender, "answered a request that was not made")
 
 
 @dataclass(frozen=True)
@@ -236,17 +264,6 @@ def sha256(label: bytes, *parts: bytes | memoryview, last: Sequence[bytes | memo
     return digest.digest()
 
 
-def check_vector(vector: Vector, context: Context) -> None:
-    """Raise `MisuseError` unless the vector has exactly the context's shape and type."""
-    if vector.dtype != np.uint64 or vector.shape != (context.values, context.limbs):
-        raise MisuseError(
-            f"vector is {vector.dtype} {vector.shape}, the context says uint64 {(context.values, context.limbs)}"
-        )
-
-
-def check_senders(messages: Mapping[PartyId, bytes], context: Context) -> tuple[PartyId, ...]:
-    """The senders, sorted; raises `PeerError` for one who is not in the cohort."""
-    for sender in messages:
-        if sender not in context.cohort:
-            raise PeerError(sender, "is not in the cohort of this sum")
-    return tuple(sorted(messages))
+def silent(expected: Sequence[PartyId], heard: Collection[PartyId]) -> tuple[PartyId, ...]:
+    """Who was expected and not heard."""
+    return tuple(party for party in expected if party not in heard)

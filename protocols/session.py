@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar, TypeVar
 
 from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Entropy, Identity, Secret, parts, verifies
 from protocols.secure_sum import (
@@ -25,8 +26,18 @@ from protocols.secure_sum import (
     PeerError,
     sha256,
 )
+from protocols.settings import Settings
 
 NONCE_BYTES = 32
+
+Learned = TypeVar("Learned")
+
+
+def met(learned: Learned | None) -> Learned:
+    """What a party learns when all meet; raises `MisuseError` before that."""
+    if learned is None:
+        raise MisuseError("the parties have not met yet: hello and meet come first")
+    return learned
 
 
 @dataclass(frozen=True)
@@ -103,19 +114,24 @@ class Greeting:
 class Session:
     """One end's view of a session: who it is, whom it has met, and the id they all share."""
 
-    def __init__(self, protocol: str, roster: Roster, configuration: bytes) -> None:
-        """Bind a session to a protocol's name, a roster and a digest of everyone's settings."""
+    def __init__(self, protocol: str, roster: Roster, settings: Settings) -> None:
+        """Bind a session to a protocol's name, a roster and everyone's settings."""
         self.protocol = protocol
         self.roster = roster
-        self._binding = sha256(b"secirls hello v1", protocol.encode(), roster.digest, configuration)
+        self.settings = settings
+        self._binding = sha256(b"secirls hello v1", protocol.encode(), roster.digest, settings.digest)
         self._id: bytes | None = None
 
     @property
     def id(self) -> bytes:
         """The session id, 32 bytes; raises `MisuseError` before the first batch of hellos."""
-        if self._id is None:
-            raise MisuseError("the parties have not met yet: hello and meet come first")
-        return self._id
+        return met(self._id)
+
+    def for_protocol(self, name: str) -> Session:
+        """Itself; raises `MisuseError` unless it is a session of that protocol."""
+        if self.protocol != name:
+            raise MisuseError(f"this is a session of {self.protocol}, not of {name}")
+        return self
 
     def greeting(self, identity: Identity, me: PartyId, nonce: bytes, batch: int, body: bytes) -> bytes:
         """This party's signed hello for one batch."""
@@ -214,17 +230,36 @@ class Seat(Secret):
             raise PeerError(AGGREGATOR, f"a different request for round {context.round} was answered before")
 
 
-class Seated:
+class AtSession:
+    """An end of a session by one protocol: who may take part and what is agreed are the session's."""
+
+    protocol: ClassVar[str]
+
+    def __init__(self, session: Session) -> None:
+        self._session = session.for_protocol(self.protocol)
+
+    @property
+    def session(self) -> bytes:
+        """The session id."""
+        return self._session.id
+
+    @property
+    def _roster(self) -> Roster:
+        return self._session.roster
+
+    @property
+    def _settings(self) -> Settings:
+        return self._session.settings
+
+
+class Seated(AtSession):
     """A party with a seat: its name and its session are the seat's."""
 
-    _seat: Seat
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat.session)
+        self._seat = seat
 
     @property
     def me(self) -> PartyId:
         """Whose end this is."""
         return self._seat.me
-
-    @property
-    def session(self) -> bytes:
-        """The session id."""
-        return self._seat.session.id

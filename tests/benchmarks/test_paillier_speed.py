@@ -5,7 +5,6 @@
 Fixed-base tables are made before the clock starts: a site makes them once per session.
 """
 
-import hashlib
 import math
 import secrets
 import time
@@ -14,16 +13,14 @@ import numpy as np
 import pytest
 from joblib import Parallel, delayed
 
+from protocols import run
 from protocols.fixed_point import Field, Layout
 from protocols.packing import Packing
-from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
 from protocols.primitives import big_numbers, ring
-from protocols.primitives.keys import Identity
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, make_key
 from protocols.primitives.threshold_keys import KeyShare, deal, make_safe_key
 from protocols.secure_sum import KEY_HOLDER, Context
-from protocols.session import Roster
 from protocols.settings import Settings
 
 NAMES = ("ann", "bob", "cem")
@@ -47,17 +44,10 @@ def seconds(verb, clock=time.process_time, times=3):
 
 def seated(bits, obfuscation, key):
     """Sites, key-holder and collector who have met."""
-    identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in (*NAMES, KEY_HOLDER)}
-    roster = Roster({name: identity.public for name, identity in identities.items()})
-    settings = Settings(key_bits=bits, obfuscation=obfuscation)
-    parties = {name: PaillierParty(name, identities[name], roster, settings) for name in NAMES}
-    holder = KeyHolder(KEY_HOLDER, identities[KEY_HOLDER], roster, settings, private=key)
-    collector = PaillierCollector(roster, settings)
-    hellos = {name: party.hello() for name, party in {**parties, KEY_HOLDER: holder}.items()}
-    for party in (*parties.values(), holder):
-        party.meet(hellos)
-    collector.meet(hellos, {})
-    return parties, holder, collector
+    table = run.sit_down("paillier", NAMES, Settings(key_bits=bits, obfuscation=obfuscation))
+    table.parties[KEY_HOLDER]._private = key
+    run.meet(table)
+    return {name: table.parties[name] for name in NAMES}, table.parties[KEY_HOLDER], table.collector
 
 
 def mandate(parties, collector, vectors, context):

@@ -10,8 +10,9 @@ from protocols import run
 from protocols.primitives import ring
 from protocols.secure_sum import KEY_HOLDER, DropoutError, MisuseError
 from protocols.settings import Settings
+from protocols.table import Leg
 
-LEGS = get_args(run.Leg)
+LEGS = get_args(Leg)
 REFUSALS = (DropoutError, MisuseError)
 
 

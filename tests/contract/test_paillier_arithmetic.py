@@ -1,6 +1,6 @@
 """Our numbers are phe's numbers: keys, obfuscators, ciphertexts and decryption, with and without gmpy2."""
 
-import hashlib
+import io
 import math
 import sys
 
@@ -9,24 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocols import run
 from protocols.primitives import big_numbers, obfuscators
 from protocols.primitives.obfuscators import FixedBasePowers, Obfuscators, exponent_bits, window_for
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key
 
-
-def tape(label):
-    """Entropy that repeats itself: the bytes of one SHAKE-256 stream, in order."""
-    position = [0]
-
-    def draw(size):
-        start = position[0]
-        position[0] += size
-        return hashlib.shake_256(label).digest(start + size)[start:]
-
-    return draw
-
-
-KEY = make_key(512, tape(b"a key for tests"))
+KEY = make_key(512, run.tape("a key for tests")(""))
 PUBLIC = KEY.public
 REFERENCE, REFERENCE_PRIVATE = KEY.phe_pair()
 plaintexts = st.sampled_from([0, 1, int(PUBLIC.n) // 3, int(PUBLIC.n) - 1]) | st.integers(0, int(PUBLIC.n) - 1)
@@ -63,17 +51,17 @@ def test_textbook_ciphertexts_are_those_of_phe_bit_for_bit(plaintext, randomness
 @pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
 def test_every_obfuscator_is_one_that_phe_would_make(obfuscation):
     count = 5
-    made = Obfuscators(PUBLIC, obfuscation, tape(b"drawn")).take(count)
+    made = Obfuscators(PUBLIC, obfuscation, run.tape("drawn")("")).take(count)
     if obfuscation == "textbook":
         width = PUBLIC.plaintext_bytes + 16
         randomness = [
             int.from_bytes(piece, "big") % (int(PUBLIC.n) - 1) + 1
-            for piece in pieces(tape(b"drawn")(count * width), width)
+            for piece in pieces(run.tape("drawn")("")(count * width), width)
         ]
     else:
         width = exponent_bits(PUBLIC, obfuscation) // 8
         assert width == {"djn": 32, "short": 28}[obfuscation]
-        exponents = [int.from_bytes(piece, "little") for piece in pieces(tape(b"drawn")(count * width), width)]
+        exponents = [int.from_bytes(piece, "little") for piece in pieces(run.tape("drawn")("")(count * width), width)]
         randomness = [pow(int(PUBLIC.djn_base), exponent, int(PUBLIC.n)) for exponent in exponents]
     assert made == [REFERENCE.raw_encrypt(0, r) for r in randomness]
     assert KEY.decrypt(made) == [0] * count
@@ -104,7 +92,8 @@ def test_windows_are_as_wide_as_the_memory_allows(bits, modulus_bytes, window):
 
 
 def test_a_stock_is_used_once_and_in_order():
-    ahead, inline = Obfuscators(PUBLIC, "djn", tape(b"one")), Obfuscators(PUBLIC, "djn", tape(b"one"))
+    stream = run.tape("one")("")(1000)
+    ahead, inline = (Obfuscators(PUBLIC, "djn", io.BytesIO(stream).read) for _ in range(2))
     ahead.prepare(4)
     assert len(ahead) == 4
     taken = ahead.take(3) + ahead.take(3)
@@ -116,7 +105,7 @@ def test_a_stock_is_used_once_and_in_order():
 
 @pytest.mark.parametrize("n_jobs", [1, 2, 3, 50])
 def test_decryption_does_not_depend_on_the_number_of_threads(n_jobs):
-    hiding = Obfuscators(PUBLIC, "short", tape(b"threads")).take(9)
+    hiding = Obfuscators(PUBLIC, "short", run.tape("threads")("")).take(9)
     ciphertexts = [PUBLIC.nude(i) * obfuscator % PUBLIC.n_squared for i, obfuscator in enumerate(hiding)]
     assert KEY.decrypt(ciphertexts, n_jobs) == list(range(9))
     assert KEY.decrypt([], n_jobs) == []
@@ -126,14 +115,14 @@ def test_decryption_does_not_depend_on_the_number_of_threads(n_jobs):
 def test_without_gmpy2_the_numbers_are_the_same(obfuscation, monkeypatch, without_gmpy2):
     monkeypatch.setattr(obfuscators, "_tables", obfuscators._tables.__wrapped__)
     monkeypatch.setattr(obfuscators, "window_for", lambda bits, size: 4)
-    slow_key = make_key(512, tape(b"a key for tests"))
-    slow = Obfuscators(slow_key.public, obfuscation, tape(b"both")).take(3)
+    slow_key = make_key(512, run.tape("a key for tests")(""))
+    slow = Obfuscators(slow_key.public, obfuscation, run.tape("both")("")).take(3)
     assert slow_key.public.n == PUBLIC.n
     assert all(type(value) is int for value in slow)
     assert slow_key.decrypt(slow, 2) == [0, 0, 0]
     big_numbers._gmpy2.cache_clear()
     sys.modules.pop("gmpy2")
-    assert slow == Obfuscators(PUBLIC, obfuscation, tape(b"both")).take(3)
+    assert slow == Obfuscators(PUBLIC, obfuscation, run.tape("both")("")).take(3)
 
 
 def test_miller_rabin_knows_primes_from_liars():
@@ -145,9 +134,9 @@ def test_miller_rabin_knows_primes_from_liars():
 
 @pytest.mark.parametrize("bits", [256, 512, 1024])
 def test_a_fresh_key_has_the_primes_that_djn_needs_and_comes_from_its_tape(bits):
-    key, again = make_key(bits, tape(b"x")), make_key(bits, tape(b"x"))
+    key, again = make_key(bits, run.tape("x")("")), make_key(bits, run.tape("x")(""))
     _, private = key.phe_pair()
-    assert key.public.n == again.public.n != make_key(bits, tape(b"y")).public.n
+    assert key.public.n == again.public.n != make_key(bits, run.tape("y")("")).public.n
     assert key.public.bits == bits
     assert private.p % 4 == private.q % 4 == 3
     assert math.gcd(private.p - 1, private.q - 1) == 2
@@ -155,7 +144,7 @@ def test_a_fresh_key_has_the_primes_that_djn_needs_and_comes_from_its_tape(bits)
 
 
 def test_the_public_base_has_jacobi_symbol_one_and_is_no_square():
-    for key in (KEY, make_key(512, tape(b"another"))):
+    for key in (KEY, make_key(512, run.tape("another")(""))):
         _, private = key.phe_pair()
         legendre = [pow(int(key.public.djn_base), (prime - 1) // 2, prime) for prime in (private.p, private.q)]
         assert legendre == [private.p - 1, private.q - 1]

@@ -1,6 +1,7 @@
 """Packed Paillier keeps the laws of a secure sum: exact or refused, over whoever is present."""
 
 import hashlib
+import io
 import itertools
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocols import run
+from protocols.choice import make_collector
 from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity
@@ -15,6 +18,7 @@ from protocols.primitives.paillier_keys import make_key
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_HOLDER,
+    RESERVED,
     Context,
     DropoutError,
     IntegrityError,
@@ -23,47 +27,34 @@ from protocols.secure_sum import (
     Pending,
     Total,
 )
-from protocols.session import Roster
+from protocols.session import Roster, Seat, Session
 from protocols.settings import Settings
 
 NAMES = ("ann", "bob", "cem", "dia", "eva", "fay")
 EDGES = np.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1], dtype=np.uint64)
-
-
-def tape(label):
-    position = [0]
-
-    def draw(size):
-        start = position[0]
-        position[0] += size
-        return hashlib.shake_256(label).digest(start + size)[start:]
-
-    return draw
-
-
-KEY = make_key(512, tape(b"a key for tests"))
+KEY = make_key(512, run.tape("a key for tests")(KEY_HOLDER))
 
 
 class Table:
     """Everyone around one table, in one process, met and ready."""
 
-    def __init__(self, sites=4, label=b"", **chosen):
-        self.names = NAMES[:sites]
-        everyone = (*self.names, KEY_HOLDER)
-        identities = {name: Identity(hashlib.sha256(label + name.encode()).digest()) for name in everyone}
-        self.roster = Roster({name: identity.public for name, identity in identities.items()})
+    def __init__(self, sites=4, label="", **chosen):
         self.settings = Settings(**{"key_bits": 512, "insecure_test_keys": True, **chosen})
-        self.parties = {
-            name: PaillierParty(name, identities[name], self.roster, self.settings, tape(label + name.encode()))
-            for name in self.names
-        }
-        self.parties[KEY_HOLDER] = KeyHolder(
-            KEY_HOLDER, identities[KEY_HOLDER], self.roster, self.settings, tape(label + b"key-holder"), private=KEY
+        # One stream of bytes each, so that many drawn at once and a few at a time are the same.
+        drawn = {name: hashlib.shake_256(f"{label} {name}".encode()).digest(1 << 16) for name in (*NAMES, *RESERVED)}
+        table = run.sit_down("paillier", NAMES[:sites], self.settings, lambda name: io.BytesIO(drawn[name]).read)
+        run.meet(table)
+        self.names, self.roster, self.parties, self.collector = (
+            table.sites,
+            table.roster,
+            table.parties,
+            table.collector,
         )
-        self.collector = PaillierCollector(self.roster, self.settings, tape(label + b"collector"))
-        hellos = {name: party.hello() for name, party in self.parties.items()}
-        grants = {name: party.meet(hellos) for name, party in self.parties.items()}
-        self.collector.meet(hellos, grants)
+
+    def seat(self, name, identity=None, roster=None, settings=None):
+        """A second place for somebody at this table, or at one with another roster or other settings."""
+        session = Session("paillier", roster or self.roster, settings or self.settings)
+        return Seat(name, identity or self.parties[name]._seat._identity, session)
 
     def context(self, values, limbs=2, number=0, cohort=None):
         return Context(self.collector.session, number, 0, cohort or self.names, bytes(32), values, limbs)
@@ -195,7 +186,7 @@ def test_the_same_request_is_answered_alike_and_a_different_one_never(table):
 def test_a_payloads_length_depends_on_the_number_of_values_alone():
     lengths = {}
     for values in (0, 1, 3, 4, 50):
-        for seed, fill in itertools.product((b"a", b"b"), (0, 2**64 - 1)):
+        for seed, fill in itertools.product(("a", "b"), (0, 2**64 - 1)):
             table = Table(label=seed)
             vector = np.full((values, 2), fill, dtype=np.uint64)
             lengths.setdefault(values, set()).add(len(table.parties["ann"].protect(vector, table.context(values))))
@@ -206,7 +197,7 @@ def test_a_payloads_length_depends_on_the_number_of_values_alone():
 def test_every_message_is_reproducible_from_its_random_bytes():
     transcripts = []
     for _ in range(2):
-        table = Table(label=b"same")
+        table = Table(label="same")
         context = table.context(4)
         vectors = random_vectors(table.names, 4, 2)
         payloads = {n: table.parties[n].protect(v, context) for n, v in vectors.items()}
@@ -215,12 +206,12 @@ def test_every_message_is_reproducible_from_its_random_bytes():
         mandate = table.collector.open(pending, consents)
         transcripts.append((table.collector.session, payloads, pending.requests, consents, mandate.requests))
     assert transcripts[0] == transcripts[1]
-    assert transcripts[0][0] != Table(label=b"other").collector.session
+    assert transcripts[0][0] != Table(label="other").collector.session
 
 
 @pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
 def test_obfuscators_made_ahead_change_no_message_and_are_used_up(obfuscation):
-    ahead, inline = Table(label=b"s", obfuscation=obfuscation), Table(label=b"s", obfuscation=obfuscation)
+    ahead, inline = Table(label="s", obfuscation=obfuscation), Table(label="s", obfuscation=obfuscation)
     vector = random_vectors(["ann"], 10, 2)["ann"]
     assert ahead.parties["ann"].precompute(7) == 3
     assert ahead.parties["ann"].precompute(7) == 0
@@ -233,10 +224,9 @@ def test_a_thousand_sites_have_room(monkeypatch):
     packing = Table().parties["ann"]._terms.packing_of(5, 2)
     assert packing.parties == 4
     names = [f"site{i:04d}" for i in range(1000)]
-    identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in [*names, KEY_HOLDER]}
-    roster = Roster({name: identity.public for name, identity in identities.items()})
+    roster = Roster({name: bytes([at % 256, at // 256] * 16) for at, name in enumerate([*names, KEY_HOLDER])})
     chosen = Settings(key_bits=512, insecure_test_keys=True)
-    collector = PaillierCollector(roster, chosen)
+    collector = make_collector("paillier", roster, chosen)
     packing = collector._terms.packing_of(5, 2)
     top = packing.pack(np.full((5, 2), 2**64 - 1, dtype=np.uint64))
     opened = packing.unpack([1000 * plaintext for plaintext in top], 1000)
@@ -246,13 +236,13 @@ def test_a_thousand_sites_have_room(monkeypatch):
 def test_an_aggregator_with_a_private_key_can_not_be_constructed():
     table = Table()
     with pytest.raises(TypeError):
-        PaillierCollector(table.roster, table.settings, private=KEY)
+        PaillierCollector(Session("paillier", table.roster, table.settings), private=KEY)
     identity = Identity(bytes(32))
     seated = Roster({**table.roster.keys, AGGREGATOR: identity.public})
     for make in (
-        lambda: PaillierCollector(seated, table.settings),
-        lambda: KeyHolder(AGGREGATOR, identity, seated, table.settings),
-        lambda: PaillierParty(AGGREGATOR, identity, seated, table.settings),
+        lambda: make_collector("paillier", seated, table.settings),
+        lambda: KeyHolder(table.seat(AGGREGATOR, identity, seated)),
+        lambda: PaillierParty(table.seat(AGGREGATOR, identity, seated)),
     ):
         with pytest.raises(MisuseError, match=AGGREGATOR):
             make()
@@ -260,53 +250,53 @@ def test_an_aggregator_with_a_private_key_can_not_be_constructed():
 
 def test_roles_do_not_mix():
     table = Table()
-    identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in (*table.names, KEY_HOLDER)}
     with pytest.raises(MisuseError, match="role of the key-holder alone"):
-        KeyHolder("ann", identities["ann"], table.roster, table.settings, private=KEY)
+        KeyHolder(table.seat("ann"), private=KEY)
     with pytest.raises(MisuseError, match="no site"):
-        PaillierParty(KEY_HOLDER, identities[KEY_HOLDER], table.roster, table.settings)
+        PaillierParty(table.seat(KEY_HOLDER))
     with pytest.raises(MisuseError, match="does not hold the key of bob"):
-        PaillierParty("bob", identities["ann"], table.roster, table.settings)
+        PaillierParty(table.seat("bob", table.parties["ann"]._seat._identity))
+    with pytest.raises(MisuseError, match="a session of plain, not of paillier"):
+        PaillierCollector(Session("plain", table.roster, table.settings))
     with pytest.raises(MisuseError, match="sends no vector"):
         table.parties[KEY_HOLDER].protect(np.zeros((1, 2), dtype=np.uint64), table.context(1))
     without = Roster({name: key for name, key in table.roster.keys.items() if name != KEY_HOLDER})
     with pytest.raises(MisuseError, match="needs one"):
-        PaillierCollector(without, table.settings)
+        make_collector("paillier", without, table.settings)
 
 
 @pytest.mark.parametrize("bits", [0, 1024, 2047, 2050, 3000])
 def test_short_and_odd_keys_are_refused(bits):
     table = Table()
     with pytest.raises(MisuseError, match="Paillier key"):
-        PaillierCollector(table.roster, Settings(key_bits=bits))
+        make_collector("paillier", table.roster, Settings(key_bits=bits))
 
 
 def test_the_usual_key_lengths_are_accepted_and_3072_is_the_default():
     table = Table()
     assert Settings().key_bits == 3072
     assert [
-        PaillierCollector(table.roster, Settings(key_bits=bits))._terms.key_bits for bits in (2048, 3072, 4096)
+        make_collector("paillier", table.roster, Settings(key_bits=bits))._terms.key_bits for bits in (2048, 3072, 4096)
     ] == [
         2048,
         3072,
         4096,
     ]
     with pytest.raises(MisuseError, match="512 bits"):
-        KeyHolder(KEY_HOLDER, Identity(bytes(32)), table.roster, Settings(key_bits=512))
+        KeyHolder(table.seat(KEY_HOLDER, settings=Settings(key_bits=512)))
 
 
 def test_a_key_of_another_length_than_agreed_is_refused():
-    identity = Identity(hashlib.sha256(KEY_HOLDER.encode()).digest())
+    longer = Settings(key_bits=1024, insecure_test_keys=True)
     with pytest.raises(MisuseError, match="settings say"):
-        KeyHolder(KEY_HOLDER, identity, Table().roster, Settings(key_bits=1024, insecure_test_keys=True), private=KEY)
+        KeyHolder(Table().seat(KEY_HOLDER, settings=longer), private=KEY)
 
 
 def test_nothing_works_before_the_parties_have_met():
     table = Table()
     context = table.context(4)
-    identity = Identity(hashlib.sha256(b"ann").digest())
-    party = PaillierParty("ann", identity, table.roster, table.settings)
-    collector = PaillierCollector(table.roster, table.settings)
+    party = PaillierParty(table.seat("ann"))
+    collector = make_collector("paillier", table.roster, table.settings)
     for early in (
         lambda: party.protect(np.zeros((4, 2), dtype=np.uint64), context),
         lambda: party.precompute(4),
@@ -342,7 +332,7 @@ def test_a_later_batch_keeps_the_key_and_may_not_change_it(table):
     table.collector.meet(hellos, {}, 1)
     del hellos[KEY_HOLDER]
     table.parties["ann"].meet(hellos, 1)
-    other = make_key(512, tape(b"another key"))
+    other = make_key(512, run.tape("another key")(KEY_HOLDER))
     hellos[KEY_HOLDER] = table.parties[KEY_HOLDER]._seat.hello(1, other.public.to_bytes())
     for verb in (lambda: table.parties["ann"].meet(hellos, 1), lambda: table.collector.meet(hellos, {}, 1)):
         with pytest.raises(PeerError, match="changed its public key") as refusal:

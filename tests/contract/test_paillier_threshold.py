@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from protocols import paillier_threshold, run
+from protocols.choice import make_collector
 from protocols.paillier_messages import MOST_SHARES
 from protocols.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
 from protocols.primitives import big_numbers, ring, threshold_keys
@@ -24,7 +25,7 @@ from protocols.secure_sum import (
     Searching,
     SecureSumError,
 )
-from protocols.session import Roster
+from protocols.session import Roster, Seat, Session
 from protocols.settings import Settings
 
 SITES = ("site-1", "site-2", "site-3", "site-4")
@@ -79,10 +80,14 @@ def test_a_safe_prime_is_one():
         assert all(pow(base, p - 1, p) == 1 == pow(base, (p - 1) // 2 - 1, (p - 1) // 2) for base in (2, 3, 5, 7))
 
 
-def dealer(**options):
+def seat(name, settings=SETTINGS):
     identities = {name: Identity(bytes([at]) * 32) for at, name in enumerate((*SITES, KEY_DEALER), 1)}
     roster = Roster({name: identity.public for name, identity in identities.items()})
-    return KeyDealer(KEY_DEALER, identities[KEY_DEALER], roster, SETTINGS, run.tape("dealer")("x"), **options)
+    return Seat(name, identities[name], Session("paillier-threshold", roster, settings), run.tape("dealer")("x"))
+
+
+def dealer(**options):
+    return KeyDealer(seat(KEY_DEALER), **options)
 
 
 def test_the_search_for_a_key_goes_in_steps_that_change_nothing():
@@ -242,9 +247,9 @@ def test_more_than_a_hundred_sites_are_refused_with_the_reason():
     names = [f"site-{number}" for number in range(MOST_SHARES + 1)]
     roster = Roster({name: bytes([at, 0] * 16) for at, name in enumerate([*names, KEY_DEALER])})
     with pytest.raises(MisuseError, match="at most 100 sites, and here are 101"):
-        ThresholdCollector(roster, SETTINGS)
+        make_collector("paillier-threshold", roster, SETTINGS)
     fewer = Roster({name: key for name, key in roster.keys.items() if name != names[0]})
-    assert ThresholdCollector(fewer, SETTINGS)
+    assert make_collector("paillier-threshold", fewer, SETTINGS)
 
 
 def test_shares_that_fit_their_checks_and_not_each_other_are_the_dealers(monkeypatch):
@@ -416,19 +421,18 @@ def test_without_the_dealer_nothing_begins(leg):
 
 
 def test_roles_do_not_mix():
-    identities = {name: Identity(bytes([at]) * 32) for at, name in enumerate((*SITES, KEY_DEALER), 1)}
-    roster = Roster({name: identity.public for name, identity in identities.items()})
+    roster = seat(KEY_DEALER).session.roster
     with pytest.raises(MisuseError, match="role of the key-dealer alone"):
-        KeyDealer("site-1", identities["site-1"], roster, SETTINGS, private=PRIVATE)
+        KeyDealer(seat("site-1"), private=PRIVATE)
     with pytest.raises(MisuseError, match="no site"):
-        ThresholdParty(KEY_DEALER, identities[KEY_DEALER], roster, SETTINGS)
+        ThresholdParty(seat(KEY_DEALER))
     with pytest.raises(TypeError):
-        ThresholdCollector(roster, SETTINGS, private=PRIVATE)
+        ThresholdCollector(Session("paillier-threshold", roster, SETTINGS), private=PRIVATE)
     with pytest.raises(MisuseError, match="settings say"):
-        KeyDealer(KEY_DEALER, identities[KEY_DEALER], roster, Settings(), private=PRIVATE)
+        KeyDealer(seat(KEY_DEALER, Settings()), private=PRIVATE)
     without = Roster({name: key for name, key in roster.keys.items() if name != KEY_DEALER})
     with pytest.raises(MisuseError, match="needs one"):
-        ThresholdCollector(without, SETTINGS)
+        make_collector("paillier-threshold", without, SETTINGS)
 
 
 @pytest.mark.parametrize("leg", ["payload", "request", "reply"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from protocols import run
+from protocols.choice import make_party
 from protocols.pairwise_messages import SEED_BOX_BYTES, Leg, Request, key_box_bytes
 from protocols.primitives import ring
 from protocols.primitives.keys import AgreementKey, Identity
@@ -169,9 +170,7 @@ def test_a_forged_hello_is_noticed():
 def test_a_party_that_publishes_a_useless_key_is_named():
     identities = {site: Identity(site.encode() * 32) for site in SITES}
     roster = Roster({site: identity.public for site, identity in identities.items()})
-    from protocols.pairwise import PairwiseParty
-
-    parties = {site: PairwiseParty(site, identities[site], roster, SETTINGS) for site in SITES}
+    parties = {site: make_party("pairwise", site, identities[site], roster, SETTINGS) for site in SITES}
     low_order = bytes(32)
     parties["b"]._channels.public = low_order
     hellos = {site: party.hello() for site, party in parties.items()}

@@ -1,7 +1,6 @@
 """What key-holder and aggregator see tells nothing; each test stands beside a broken twin that it catches."""
 
 import copy
-import hashlib
 import logging
 import pickle
 
@@ -9,15 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from protocols import paillier
-from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
+from protocols import paillier, run
 from protocols.paillier_messages import Mandate
 from protocols.primitives import big_numbers
-from protocols.primitives.keys import Identity
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import make_key
 from protocols.secure_sum import KEY_HOLDER, Context, PeerError
-from protocols.session import Roster
 from protocols.settings import Settings
 
 NAMES = ("ann", "bob", "cem")
@@ -26,35 +22,19 @@ VALUES = 3000
 """Two values per plaintext of 320 bits: 1,500 plaintexts a sum."""
 
 
-def tape(label):
-    position = [0]
-
-    def draw(size):
-        start = position[0]
-        position[0] += size
-        return hashlib.shake_256(label).digest(start + size)[start:]
-
-    return draw
-
-
-KEY = make_key(320, tape(b"a small key"))
+KEY = make_key(320, run.tape("a small key")(KEY_HOLDER))
 N, SQUARE = int(KEY.public.n), int(KEY.public.n_squared)
 
 
 class Table:
     def __init__(self, label, obfuscation="short"):
-        everyone = (*NAMES, KEY_HOLDER)
-        identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in everyone}
-        roster = Roster({name: identity.public for name, identity in identities.items()})
         chosen = Settings(key_bits=320, insecure_test_keys=True, obfuscation=obfuscation)
-        self.parties = {n: PaillierParty(n, identities[n], roster, chosen, tape(label + n.encode())) for n in NAMES}
-        self.holder = KeyHolder(KEY_HOLDER, identities[KEY_HOLDER], roster, chosen, tape(label), private=KEY)
-        self.collector = PaillierCollector(roster, chosen, tape(label + b"collector"))
-        hellos = {name: party.hello() for name, party in {**self.parties, KEY_HOLDER: self.holder}.items()}
-        self.hellos = hellos
-        for party in (*self.parties.values(), self.holder):
-            party.meet(hellos)
-        self.collector.meet(hellos, {})
+        table = run.sit_down("paillier", NAMES, chosen, run.tape(label))
+        table.parties[KEY_HOLDER]._private = KEY
+        run.meet(table)
+        self.hellos = {message.party: message.data for message in table.messages if message.leg == "hello"}
+        self.holder, self.collector = table.parties.pop(KEY_HOLDER), table.collector
+        self.parties = table.parties
 
     def context(self, number=0, values=VALUES):
         return Context(self.collector.session, number, 0, NAMES, bytes(32), values)
@@ -89,17 +69,17 @@ def no_blind(public, seed, context, count, prg):
 
 def short_blind(public, seed, context, count, prg):
     """Statistical blinding with too few bits: enough to cover the sum, not the plaintext space."""
-    draw = tape(seed + context.digest)
+    draw = run.tape(seed.hex())(context.digest.hex())
     return [int.from_bytes(draw(33), "big") for _ in range(count)]
 
 
 def one_blind_for_all(public, seed, context, count, prg):
-    return [int.from_bytes(tape(seed)(60), "big") % public.n] * count
+    return [int.from_bytes(run.tape(seed.hex())("")(60), "big") % public.n] * count
 
 
 @pytest.mark.parametrize("element", [0, 2**62])
 def test_the_key_holder_sees_uniform_plaintexts(element):
-    _, _, seen = Table(b"honest").run(element)
+    _, _, seen = Table("honest").run(element)
     assert len(seen) == VALUES // 2
     assert is_uniform(seen, N)
 
@@ -107,28 +87,28 @@ def test_the_key_holder_sees_uniform_plaintexts(element):
 @pytest.mark.parametrize("broken", [no_blind, short_blind, one_blind_for_all])
 def test_a_twin_with_a_broken_blind_is_caught(broken, monkeypatch):
     monkeypatch.setattr(paillier, "blinds", broken)
-    _, _, seen = Table(b"honest").run(0)
+    _, _, seen = Table("honest").run(0)
     assert not is_uniform(seen, N)
 
 
 def test_what_the_key_holder_sees_does_not_tell_one_input_from_another():
-    low, high = Table(b"one").run(0)[2], Table(b"two").run(2**62)[2]
+    low, high = Table("one").run(0)[2], Table("two").run(2**62)[2]
     assert stats.ks_2samp([v / N for v in low], [v / N for v in high]).pvalue > FALSE_ALARM
 
 
 def test_two_sums_of_the_same_vectors_are_blinded_apart():
-    table = Table(b"twice")
+    table = Table("twice")
     first, second = table.run(7)[2], table.run(7, number=1)[2]
     assert is_uniform([(a - b) % N for a, b in zip(first, second, strict=True)], N)
 
 
 def test_a_twin_that_blinds_every_sum_alike_is_caught(monkeypatch):
     honest = paillier.blinds
-    fixed = Table(b"twice").context()
+    fixed = Table("twice").context()
     monkeypatch.setattr(
         paillier, "blinds", lambda public, seed, context, *rest: honest(public, bytes(32), fixed, *rest)
     )
-    table = Table(b"twice")
+    table = Table("twice")
     first, second = table.run(7)[2], table.run(7, number=1)[2]
     assert is_uniform(first, N), "one sum alone does not betray this twin"
     assert not is_uniform([(a - b) % N for a, b in zip(first, second, strict=True)], N)
@@ -145,7 +125,7 @@ def linked(first, second):
 
 @pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
 def test_equal_plaintexts_give_unrelated_ciphertexts(obfuscation):
-    table = Table(b"related", obfuscation)
+    table = Table("related", obfuscation)
     table.parties["ann"].precompute(50)
     payloads = [table.run(5, number, values=60)[0] for number in range(2)]
     of = [ciphertexts_of(payload[name]) for payload in payloads for name in NAMES]
@@ -157,27 +137,27 @@ def test_equal_plaintexts_give_unrelated_ciphertexts(obfuscation):
 def test_a_twin_that_reuses_an_obfuscator_is_caught(monkeypatch):
     honest = Obfuscators.take
     monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: honest(self, 1) * count)
-    payloads = Table(b"related").run(5, values=60)[0]
+    payloads = Table("related").run(5, values=60)[0]
     ciphertexts = ciphertexts_of(payloads["ann"])
     assert linked(ciphertexts[1:], ciphertexts[:-1]) == 29
 
 
 def test_ciphertexts_look_alike_whatever_is_in_them():
-    views = [ciphertexts_of(Table(label).run(element)[0]["ann"]) for label, element in ((b"0", 0), (b"1", 2**62))]
+    views = [ciphertexts_of(Table(label).run(element)[0]["ann"]) for label, element in (("0", 0), ("1", 2**62))]
     assert all(is_uniform(view, SQUARE) for view in views)
     assert stats.ks_2samp(*([v / SQUARE for v in view] for view in views)).pvalue > FALSE_ALARM
 
 
 def test_a_twin_without_obfuscation_is_caught(monkeypatch):
     monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: [1] * count)
-    assert not is_uniform(ciphertexts_of(Table(b"0").run(0)[0]["ann"]), SQUARE)
+    assert not is_uniform(ciphertexts_of(Table("0").run(0)[0]["ann"]), SQUARE)
 
 
 def secrets_of(table):
     _, private = KEY.phe_pair()
-    drawn = tape(b"homeann")(2000)
-    nonce, exponents = drawn[:32], drawn[32:1980]
-    seeds = [hashlib.sha256(name.encode()).digest() for name in (*NAMES, KEY_HOLDER)]
+    draw = run.tape("home")("ann")
+    _, nonce, exponents = draw(32), draw(32), draw(560)
+    seeds = [run.tape("home")(name)(32) for name in (*NAMES, KEY_HOLDER)]
     primes = [int(prime).to_bytes(20, order) for prime in (private.p, private.q) for order in ("big", "little")]
     assert nonce in table.hellos["ann"], "the tape must be the one the site drew from"
     return [*seeds, *primes, exponents[:28], exponents[28:56]]
@@ -185,7 +165,7 @@ def secrets_of(table):
 
 def test_secrets_are_in_no_message_representation_exception_or_log(caplog):
     caplog.set_level(logging.DEBUG)
-    table = Table(b"home")
+    table = Table("home")
     context = table.context(values=40)
     element = 0x1234_5678_9ABC_DEF1
     vector = np.full((40, 2), element, dtype=np.uint64)
@@ -221,7 +201,7 @@ def test_secrets_are_in_no_message_representation_exception_or_log(caplog):
 
 @pytest.mark.parametrize("copying", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_what_holds_a_secret_never_leaves_its_process(copying):
-    table = Table(b"home")
+    table = Table("home")
     context = table.context(values=2)
     payloads = {n: party.protect(np.zeros((2, 2), dtype=np.uint64), context) for n, party in table.parties.items()}
     pending = table.collector.combine(payloads, context)
@@ -231,7 +211,7 @@ def test_what_holds_a_secret_never_leaves_its_process(copying):
 
 
 def test_the_collector_holds_nothing_that_opens_a_payload():
-    table = Table(b"home")
+    table = Table("home")
     table.run(1, values=4)
 
     def reachable(thing, depth=0):
@@ -252,7 +232,7 @@ def test_the_collector_holds_nothing_that_opens_a_payload():
 
 
 def test_the_key_holder_is_shown_blinded_ciphertexts_and_signatures_only():
-    table = Table(b"view")
+    table = Table("view")
     payloads, request, _ = table.run(9, values=4)
     shown = Mandate.from_bytes(request)
     assert shown.present == NAMES

@@ -1,6 +1,5 @@
 """Every altered message and every lie of an aggregator is refused, with the one who sent it named."""
 
-import hashlib
 import struct
 
 import numpy as np
@@ -8,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols import paillier_messages
-from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
+from protocols import paillier_messages, run
+from protocols.choice import make_collector
 from protocols.paillier_messages import Contributions, Mandate, decision_digest
-from protocols.primitives.keys import Identity
 from protocols.primitives.paillier_keys import make_key
 from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, Context, IntegrityError, PeerError, SecureSumError
-from protocols.session import Roster, sign_message
+from protocols.session import sign_message
 from protocols.settings import Settings
 
 NAMES = ("ann", "bob", "cem", "dia", "eva")
@@ -22,41 +20,18 @@ VALUES = 4
 SIGNATURE = 64
 
 
-def tape(label):
-    position = [0]
-
-    def draw(size):
-        start = position[0]
-        position[0] += size
-        return hashlib.shake_256(label).digest(start + size)[start:]
-
-    return draw
-
-
-KEY = make_key(512, tape(b"a key for tests"))
-
-
 class Table:
     """Five sites, the key-holder and the collector after one whole sum; every message is kept."""
 
-    def __init__(self, label=b""):
-        everyone = (*NAMES, KEY_HOLDER)
-        self.identities = {name: Identity(hashlib.sha256(name.encode()).digest()) for name in everyone}
-        self.roster = Roster({name: identity.public for name, identity in self.identities.items()})
+    def __init__(self):
         self.settings = Settings(key_bits=512, insecure_test_keys=True)
-        self.parties = {
-            name: PaillierParty(name, self.identities[name], self.roster, self.settings, tape(label + name.encode()))
-            for name in NAMES
-        }
-        self.holder = KeyHolder(
-            KEY_HOLDER, self.identities[KEY_HOLDER], self.roster, self.settings, tape(label + b"k"), private=KEY
-        )
-        self.collector = PaillierCollector(self.roster, self.settings, tape(label + b"c"))
-        everyone = {**self.parties, KEY_HOLDER: self.holder}
-        self.hellos = {name: party.hello() for name, party in everyone.items()}
-        for party in everyone.values():
-            party.meet(self.hellos)
-        self.collector.meet(self.hellos, {})
+        table = run.sit_down("paillier", NAMES, self.settings, run.tape("refusals"))
+        run.meet(table)
+        self.roster, self.collector = table.roster, table.collector
+        self.identities = {name: party._seat._identity for name, party in table.parties.items()}
+        self.holder = table.parties.pop(KEY_HOLDER)
+        self.parties = table.parties
+        self.hellos = {message.party: message.data for message in table.messages if message.leg == "hello"}
         self.begin(0)
 
     def begin(self, number):
@@ -77,6 +52,9 @@ class Table:
 
     def sign(self, name, kind, body, context=None):
         return sign_message(self.identities[name], kind, name, (context or self.context).digest, body)
+
+
+KEY = Table().holder._private
 
 
 @pytest.fixture
@@ -101,7 +79,7 @@ def refused_by(sender, verb, *arguments, match=None):
 @pytest.mark.parametrize("sender", ["ann", KEY_HOLDER])
 def test_an_altered_hello_is_refused(table, sender):
     for altered in alterations(table.hellos[sender]):
-        fresh = PaillierCollector(table.roster, table.settings)
+        fresh = make_collector("paillier", table.roster, table.settings)
         refused_by(sender, fresh.meet, {**table.hellos, sender: altered}, {})
 
 
@@ -110,7 +88,7 @@ def test_a_key_that_can_not_be_one_is_refused(table):
     bad = [n - 1, 3 * (n // 3 | 1), n >> 1]
     for modulus in [*(value.to_bytes(64, "big") for value in bad), KEY.public.to_bytes()[1:], b"", bytes(64)]:
         hello = table.holder._seat.hello(0, modulus)
-        fresh = PaillierCollector(table.roster, table.settings)
+        fresh = make_collector("paillier", table.roster, table.settings)
         refused_by(KEY_HOLDER, fresh.meet, {**table.hellos, KEY_HOLDER: hello}, {}, match="public key")
 
 
@@ -327,7 +305,7 @@ def test_an_altered_opening_is_refused_by_the_collector(table):
 
 def test_a_site_with_a_foreign_key_spoils_the_sum_but_not_silently(table):
     """Ciphertexts under another modulus open to noise, which is no sum of packed vectors."""
-    foreign = make_key(512, tape(b"foreign")).public
+    foreign = make_key(512, run.tape("foreign")(KEY_HOLDER)).public
     theirs = b"".join(
         int(
             foreign.nude(5) * pow(7, int(foreign.n), int(foreign.n_squared)) % foreign.n_squared % KEY.public.n_squared

@@ -126,7 +126,7 @@ def test_the_key_and_its_shares_are_the_frozen_ones(vector):
 def test_the_product_is_combined_as_written(vector):
     player = Player(vector)
     player.upto("open")
-    hidden, shared = player.pending.hidden, player.table.collector._met()
+    hidden, shared = player.pending.hidden, player.table.collector._shared
     assert big_numbers.to_buffer(hidden.ciphertexts, 128).hex() == vector["products"]
     at = [vector["sites"].index(site) + 1 for site in player.made["assist"]][:3]
     assert _weights(tuple(at))[1] == vector["denominator"]
