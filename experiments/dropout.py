@@ -25,7 +25,7 @@ from protocols.primitives import ring
 from protocols.secure_sum import PartyId, SecureSumError
 from protocols.settings import Settings
 from secirls.aggregator.aggregator import Outcome, lead
-from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Progress, Record
 from secirls.algorithms.irls import State

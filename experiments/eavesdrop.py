@@ -17,7 +17,7 @@ from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator.aggregator import lead
-from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.order import Place, Task
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.carriers.local import LocalFederation

@@ -70,11 +70,11 @@ def room_of(place: str) -> str:
 
 
 def circles(sources: dict[str, str]) -> list[set[str]]:
-    """Groups of modules that import each other, lazily or not, directly or through others."""
+    """Groups of modules that import each other, lazily or for types alone too, directly or through others."""
     named = {
         name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): text for name, text in sources.items()
     }
-    edges = {module: imports(text) & (set(named) - {module}) for module, text in named.items()}
+    edges = {module: imports(text, typing_too=True) & (set(named) - {module}) for module, text in named.items()}
     reached = {module: set(others) for module, others in edges.items()}
     for _ in named:
         for others in reached.values():

@@ -14,12 +14,12 @@ import pytest
 import typer
 
 import secirls
-from secirls.cli import app
+from secirls.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-FOLDERS = ("tests", "protocols", "experiments", "docs", ".ci")
+FOLDERS = ("tests", "secirls", "protocols", "experiments", "docs", ".ci")
 NOT_OURS = sys.stdlib_module_names | {"pytest"}
 COMMANDS_KEPT = ("pip install -e . && secirls demo", 'pip install -e ".[test]" && pytest')
 

@@ -15,8 +15,9 @@ from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import PartyId
 from protocols.session import Roster
-from secirls.aggregator.rounds import Federation, PartyFaultError, SecureRounds, Witness
+from secirls.aggregator.rounds import Federation, SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past

@@ -20,8 +20,9 @@ from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
 from secirls.aggregator.aggregator import lead
-from secirls.aggregator.rounds import SPOKEN, PartyFaultError
+from secirls.aggregator.rounds import SPOKEN
 from secirls.agreement.agreement import Facts
+from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record, sum_digest

@@ -18,6 +18,7 @@ from protocols.choice import helpers, leave_after_meeting, make_collector
 from protocols.secure_sum import Collector, Context, PartyId, PeerError, Pending, SecureSumError
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
+from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, query_digest
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total
@@ -64,37 +65,6 @@ class Witness(Protocol):
     def opened(self, total: Opened) -> None:
         """Note an opened sum."""
         ...
-
-
-class SilentSitesError(Exception):
-    """Sites fell silent, and the rule is to stop rather than to open a sum without them."""
-
-    def __init__(self, round_number: int, silent: tuple[PartyId, ...]) -> None:
-        super().__init__(f"round {round_number}: {', '.join(silent)} fell silent, so the fit stops here")
-        self.round_number = round_number
-        self.silent = silent
-
-    def __reduce__(self) -> tuple[type[SilentSitesError], tuple[int, tuple[PartyId, ...]]]:
-        return type(self), (self.round_number, self.silent)
-
-
-class PartyFaultError(Exception):
-    """A party failed in a way it has no sentence for. Carries the kind of the failure, never its text."""
-
-    def __init__(self, party: PartyId, verb: str, kind: str) -> None:
-        super().__init__(f"{party} failed in {verb!r} with an unexpected {kind}")
-        self.given = party, verb, kind
-
-    def __reduce__(self) -> tuple[type[PartyFaultError], tuple[str, str, str]]:
-        return type(self), self.given
-
-
-class BlockedPartyError(PartyFaultError):
-    """A party did not come to answer, because it waits in one process with another that gives no answer."""
-
-    def __init__(self, party: PartyId, verb: str, other: PartyId) -> None:
-        super().__init__(party, verb, other)
-        self.args = (f"{party} waited in vain for {other}, in the same process, to answer {verb!r}",)
 
 
 SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)

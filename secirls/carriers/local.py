@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from protocols.secure_sum import PartyId
-from secirls.aggregator.rounds import SPOKEN, PartyFaultError
+from secirls.aggregator.rounds import SPOKEN
+from secirls.agreement.faults import PartyFaultError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 

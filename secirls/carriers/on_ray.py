@@ -23,8 +23,9 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
 from secirls.aggregator.aggregator import Event
-from secirls.aggregator.rounds import SPOKEN, BlockedPartyError, PartyFaultError
+from secirls.aggregator.rounds import SPOKEN
 from secirls.aggregator.transcript import witnessed
+from secirls.agreement.faults import BlockedPartyError, PartyFaultError
 from secirls.agreement.order import Order, Place, Task
 from secirls.carriers.ray_environment import private_folder
 from secirls.config import Config

@@ -1,4 +1,7 @@
-"""The `secirls` command: reads options, shows progress, ends mistakes in one sentence and exit code 2."""
+"""The `secirls` command: reads options, shows progress, ends mistakes in one sentence and exit code 2.
+
+What a command needs is imported where it runs, so that the help does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from protocols.choice import NAMES
-from secirls import __version__
-from secirls.aggregator.checkpoint import discard, holds_a_fit
 from secirls.cli.console import RoundsDisplay, say, show_result
-from secirls.cli.manifest import combined, gene_names, levels_of, pair
 from secirls.cli.preparation import claim, cluster_app, keys_app, simulate
-from secirls.config import Config
-from secirls.fitting import fit_manifest, resume
 from secirls.input_error import InputError
-from secirls.outputs.results import Result, check_free
-from secirls.site.key_files import read_roster
+
+if TYPE_CHECKING:
+    from secirls.outputs.results import Result
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -45,7 +44,7 @@ app = typer.Typer(
 def main() -> None:
     """Run the command; every foreseen failure is a sentence on standard error and an exit code."""
     from protocols.secure_sum import MisuseError, SecureSumError
-    from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+    from secirls.agreement.faults import PartyFaultError, SilentSitesError
 
     _unfinished.clear()
     try:
@@ -66,6 +65,8 @@ def main() -> None:
 
 def _version(value: bool) -> None:
     if value:
+        from secirls import __version__
+
         typer.echo(f"secirls {__version__}")
         raise typer.Exit
 
@@ -230,6 +231,12 @@ def fit(
 
     Writes results.csv, coefficients.csv, rounds.csv (what every verb cost) and report.json.
     """
+    from secirls.aggregator.checkpoint import holds_a_fit
+    from secirls.cli.manifest import combined, gene_names, levels_of, pair
+    from secirls.fitting import fit_manifest
+    from secirls.outputs.results import check_free
+    from secirls.site.key_files import read_roster
+
     told = {
         "design": design,
         "protocol": protocol,
@@ -285,6 +292,9 @@ def resume_fit(
 
     Sites are opened anew, where the fit opened them, and meet with fresh keys.
     """
+    from secirls.fitting import resume
+    from secirls.outputs.results import check_free
+
     check_free(folder, overwrite=overwrite)
     with _resumable(folder), RoundsDisplay("resumed") as display:
         result = resume(folder, on_round=display, on_note=display.note)
@@ -304,6 +314,7 @@ def audit_transcript(
     Exit code 1 if anything is found.
     """
     from secirls.aggregator.audit import audit
+    from secirls.cli.manifest import pair
 
     done = audit(folder, dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")
@@ -321,6 +332,8 @@ def audit_transcript(
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Note that a fit can go on, where it ends early."""
+    from secirls.aggregator.checkpoint import holds_a_fit
+
     try:
         yield
     except BaseException as error:
@@ -332,6 +345,8 @@ def _resumable(folder: Path) -> Iterator[None]:
 
 
 def _finish(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> None:
+    from secirls.aggregator.checkpoint import discard
+
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
     discard(folder)
     show_result(result, files)
@@ -367,6 +382,7 @@ def demo(
     Replaces the results of an earlier demo in the same folder.
     """
     from secirls.cli.demo import run_demo
+    from secirls.config import Config
 
     run_demo(out, Config.read("options", **_demo_options(protocol)), engine)
 

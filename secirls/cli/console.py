@@ -7,18 +7,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
-import pandas as pd
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from secirls.agreement.ledger import by_verb
-from secirls.agreement.record import Progress as Round
-from secirls.outputs.results import Result, status_counts
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from secirls.agreement.record import Progress as Round
+    from secirls.outputs.results import Result
 
 T = TypeVar("T")
 
@@ -138,6 +139,8 @@ def strongest(result: Result, n: int) -> Section:
 
 def statuses(result: Result) -> Section:
     """How many genes have which status."""
+    from secirls.outputs.results import status_counts
+
     table = Table()
     table.add_column("status")
     table.add_column("genes", justify="right")
@@ -148,6 +151,8 @@ def statuses(result: Result) -> Section:
 
 def overhead(protected: pd.DataFrame, plain: pd.DataFrame, protocol: str) -> Section:
     """Seconds of CPU and megabytes by verb, summed over parties and rounds, beside the plain fit's."""
+    from secirls.agreement.ledger import by_verb
+
     table = Table()
     for column in ("verb", "CPU s", "plain", "MB up", "plain", "MB down", "plain"):
         table.add_column(column, justify="left" if column == "verb" else "right")

@@ -10,12 +10,8 @@ from typing import Annotated
 
 import typer
 
-from secirls.carriers.cluster import template
 from secirls.cli.console import say
-from secirls.cli.manifest import pair, read_table
-from secirls.config import Manifest
 from secirls.input_error import InputError
-from secirls.site.key_files import make_roster, new_key, write_new
 
 
 def simulate(
@@ -68,6 +64,8 @@ def keys_new(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where NAME.key and NAME.pub go.")] = Path(),
 ) -> None:
     """Make a site's signing key: NAME.key stays with the site, NAME.pub is for the others."""
+    from secirls.site.key_files import new_key
+
     private, public = new_key(name, out)
     say(f"{private}: private, readable by you alone; it never leaves this site")
     say(f"{public}: public, for the roster")
@@ -79,6 +77,8 @@ def keys_roster(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the roster goes.")] = Path("roster.json"),
 ) -> None:
     """Put public keys together into the roster; compare its digest over another channel."""
+    from secirls.site.key_files import make_roster, write_new
+
     roster = make_roster(files)
     write_new(out, roster.to_json() + "\n")
     say(f"{out}: {', '.join(roster)}")
@@ -97,6 +97,10 @@ def cluster_template(
     jobs: Annotated[bool, typer.Option("--jobs", help="Of a cluster that runs the fit as a Ray job.")] = False,
 ) -> None:
     """Print the 'ray start' line of every machine that the federation needs."""
+    from secirls.carriers.cluster import template
+    from secirls.cli.manifest import read_table
+    from secirls.config import Manifest
+
     told = Manifest.from_table(f"file {str(manifest)!r}", read_table(manifest))
     head = address or told.address
     if head is None:
@@ -116,6 +120,7 @@ def cluster_certs(
     Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
     """
     from secirls.carriers.certificates import certificates
+    from secirls.cli.manifest import pair
 
     machines = {name: value.split(",") for name, value in (pair(text, "machine", "NAME=ADDRESS") for text in machine)}
     for path in certificates(out, machines):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from secirls.aggregator.aggregator import lead
-from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.order import Place, Task
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, new_run

@@ -5,7 +5,7 @@ import re
 import pytest
 
 import secirls
-from secirls.aggregator.rounds import PartyFaultError
+from secirls.agreement.faults import PartyFaultError
 from secirls.inputs.datasets import write_simulated
 from secirls.site import helper
 from secirls.site.helper import Helper

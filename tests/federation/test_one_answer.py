@@ -7,7 +7,7 @@ import pytest
 
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
-from secirls.aggregator.rounds import PartyFaultError
+from secirls.agreement.faults import PartyFaultError
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config, Manifest
 from secirls.input_error import InputError

@@ -55,7 +55,7 @@ def test_a_dead_site_is_silent_and_the_others_answer(actors):
 def test_an_unforeseen_error_leaves_without_its_text(actors):
     import ray
 
-    from secirls.aggregator.rounds import PartyFaultError
+    from secirls.agreement.faults import PartyFaultError
     from secirls.carriers.on_ray import RayFederation
 
     name = next(iter(actors))

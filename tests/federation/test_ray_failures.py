@@ -12,7 +12,7 @@ import pytest
 from secirls import fitting
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
-from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.order import Place, Task
 from secirls.config import Config, Manifest
 from secirls.inputs.datasets import write_simulated

@@ -9,7 +9,7 @@ import pytest
 
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
-from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.past import Past
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import main

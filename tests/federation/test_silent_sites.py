@@ -9,7 +9,7 @@ import pytest
 from protocols.choice import helpers
 from protocols.secure_sum import DropoutError, PeerError
 from secirls.aggregator.aggregator import Outcome, lead
-from secirls.aggregator.rounds import PartyFaultError, SilentSitesError
+from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation

@@ -13,7 +13,7 @@ from protocols.choice import NAMES
 from secirls.aggregator import transcript as room
 from secirls.aggregator.audit import audit, unlike_noise
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
-from secirls.aggregator.rounds import SilentSitesError
+from secirls.agreement.faults import SilentSitesError
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, fit_manifest, resume
