@@ -169,10 +169,23 @@ def test_every_room_has_a_floor_and_every_floor_a_room():
     assert rooms - {"__init__"} == set(FLOORS)
 
 
-def test_importing_secirls_starts_nothing_heavy():
-    code = "import sys, secirls; print(sorted({'ray', 'anndata', 'matplotlib', 'phe', 'rich'} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert shown.stdout.strip() == "[]"
+HEAVY = ("ray", "anndata", "matplotlib", "phe", "numba", "pandas", "scipy", "pydantic", "formulaic")
+
+
+def loaded(code):
+    """Which of the heavy packages a fresh interpreter has loaded after some code."""
+    shown = [sys.executable, "-c", f"{code}\nimport sys; print(*({set(HEAVY)} & set(sys.modules)))"]
+    return set(subprocess.run(shown, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split())
+
+
+def test_importing_secirls_loads_nothing_and_a_name_loads_what_it_needs():
+    assert loaded("import secirls; assert 'numpy' not in __import__('sys').modules") == set()
+    assert "pydantic" in loaded("import secirls; secirls.Config")
+    assert "ray" not in loaded("import secirls; secirls.fit")
+
+
+def test_the_help_waits_for_nothing_heavy():
+    assert loaded("import secirls.cli.commands") == set()
 
 
 def test_public_names_are_exactly_these():

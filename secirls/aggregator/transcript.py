@@ -8,16 +8,16 @@ What is kept is what an honest-but-curious aggregator has: keep it as the aggreg
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import secrets
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId
@@ -205,21 +205,17 @@ def make(folder: Path) -> None:
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Let no other process write here meanwhile. Raises `InputError` where one does and does not end soon."""
+    if not folder.is_dir():
+        raise complain("holds no transcript of this fit to continue", file=str(folder))
+    lock = FileLock(folder / LOCK)
     try:
-        file = (folder / LOCK).open("wb")
-    except OSError:
-        raise complain("holds no transcript of this fit to continue", file=str(folder)) from None
-    until = time.monotonic() + HOLD_SECONDS
-    with file:
-        while True:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > until:
-                    raise complain("is still written by another process", file=str(folder)) from None
-                time.sleep(0.1)
+        lock.acquire(timeout=HOLD_SECONDS)
+    except Timeout:
+        raise complain("is still written by another process", file=str(folder)) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _cut_torn_end(lines: Path) -> int:

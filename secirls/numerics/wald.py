@@ -93,11 +93,11 @@ def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-
 
 def benjamini_hochberg(pvalue: Floats) -> Floats:
     """Adjusted p-values (Benjamini and Hochberg 1995); NaN stays NaN and is not counted."""
-    known = np.flatnonzero(~np.isnan(pvalue))
-    order = known[np.argsort(pvalue[known], kind="stable")]
-    scaled = pvalue[order] * known.size / np.arange(1, known.size + 1)
+    from scipy.stats import false_discovery_control
+
+    known = ~np.isnan(pvalue)
     adjusted = np.full_like(pvalue, np.nan)
-    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    adjusted[known] = false_discovery_control(pvalue[known])
     return adjusted
 
 

@@ -6,10 +6,12 @@ secret: digests of questions, and names of sites. Refuses to know: questions, sa
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+from io import FileIO
 from pathlib import Path
+
+from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.input_error import complain
@@ -33,9 +35,7 @@ class Memory:
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            with os.fdopen(descriptor, "r+b", buffering=0) as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            with FileLock(self._path.with_suffix(".lock"), mode=0o600), self._opened() as file:
                 before = self._answered(file.readall()).get(question.hex())
                 if before is None:
                     self._append(file.fileno(), question, cohort)
@@ -49,6 +49,10 @@ class Memory:
                 f"site {self._site!r}: one answer per question: in this fit it answered this one for "
                 f"{', '.join(before)} before, and not for {', '.join(cohort)}"
             )
+
+    def _opened(self) -> FileIO:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        return FileIO(descriptor, "r+")
 
     @staticmethod
     def _answered(data: bytes) -> dict[str, tuple[PartyId, ...]]:
