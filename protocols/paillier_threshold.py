@@ -167,7 +167,7 @@ class ThresholdParty(PaillierParty):
         try:
             box, payloads = table_from_bytes(request)
             self._refuse_sum(payloads, context)
-            columns = read_payloads(self._roster, shared.public, packing, payloads, context)
+            columns = read_payloads(self._roster, shared.public, packing, payloads, context, own=self.me)
             share = self._share or self._open_share(box, shared)
         except ValueError as error:
             raise PeerError(AGGREGATOR, str(error)) from None
