@@ -1,16 +1,17 @@
 """Packed Paillier: the collector multiplies ciphertexts, a key-holder apart from it opens the blinded sum.
 
-Promises: an opened total is the exact ring sum over its parties; the aggregator alone learns that sum
-and who is in it; the key-holder alone learns nothing, and decrypts only what a threshold of sites
-signed after recomputing it. Key-holder and aggregator together, or key-holder and one site, can
-open every payload they have: keep them apart. `README.md` has messages, claims and non-claims.
+Promises: an opened total is the exact ring sum over its parties; the aggregator learns that sum and who is
+in it, and no more with fewer than a threshold of sites' help; the key-holder alone learns nothing, and decrypts only
+what a threshold of sites signed after recomputing it, each from payloads that prove to be their senders' own.
+Key-holder and aggregator together, or key-holder and one site, can open every payload they have: keep them
+apart. `README.md` has messages, claims and non-claims.
 Refuses to know: an aggregator that holds the private key. There is no way to construct one.
 
 One sum::
 
-    payload = each site.protect(vector, context)           packed, encrypted, signed
-    pending = collector.combine(payloads, context)         multiplied and blinded; every site in it is asked
-    consent = each site.assist(request, context)           product and blind recomputed, then signed
+    payload = each site.protect(vector, context)           packed, encrypted, proved, signed
+    pending = collector.combine(payloads, context)         verified, multiplied, blinded; every site in it is asked
+    consent = each site.assist(request, context)           proofs verified, product and blind recomputed, then signed
     pending = collector.open(pending, consents)            enough consents: the key-holder is asked
     opened  = key_holder.assist(request, context)          decrypts what the sites signed
     total   = collector.open(pending, {KEY_HOLDER: opened})

@@ -7,9 +7,9 @@ forgets; it is asked nothing ever after. Refuses to know: a party that holds the
 
 One sum::
 
-    payload = each site.protect(vector, context)           packed, encrypted, signed: as in `protocols.paillier`
-    pending = collector.combine(payloads, context)         multiplied; every site in it is asked
-    partial = each site.assist(request, context)           product recomputed, then raised to the site's share
+    payload = each site.protect(vector, context)           packed, encrypted, proved: as in `protocols.paillier`
+    pending = collector.combine(payloads, context)         verified and multiplied; every site in it is asked
+    partial = each site.assist(request, context)           the same once more, then raised to the site's share
     total   = collector.open(pending, partials)            proofs checked, combined, unpacked
 """
 

@@ -220,6 +220,16 @@ def test_obfuscators_made_ahead_change_no_message_and_are_used_up(obfuscation):
     assert ahead.parties["ann"].precompute(3) == 1, "a stock that was used must be made anew"
 
 
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+def test_what_is_drawn_for_proofs_does_not_come_between_what_is_made_ahead(obfuscation):
+    ahead, inline = Table(label="s", obfuscation=obfuscation), Table(label="s", obfuscation=obfuscation)
+    vector = random_vectors(["ann"], 10, 2)["ann"]
+    ahead.parties["ann"].precompute(40)
+    for number in range(3):
+        first, second = (t.parties["ann"].protect(vector, t.context(10, number=number)) for t in (ahead, inline))
+        assert first == second
+
+
 def test_a_thousand_sites_have_room(monkeypatch):
     packing = Table().parties["ann"]._terms.packing_of(5, 2)
     assert packing.parties == 4
