@@ -108,6 +108,29 @@ def test_whoever_multiplies_in_what_it_does_not_know_has_no_proof(obfuscation):
                 verify(statement, prove(statement, guess, taken.root, MASKS))
 
 
+def test_a_statement_names_its_key():
+    """The same ciphertexts under another modulus are another statement, with other weights for any commitment."""
+    other = make_key(512, run.tape("another")("key")).public
+    ours, theirs = (Statement(public, b"here", [4, 9]) for public in (PUBLIC, other))
+    assert ours.digest != theirs.digest
+    assert ours.challenge(16) != theirs.challenge(16)
+
+
+def test_the_masks_are_the_provers_secret():
+    """Who knew x would read the plaintext off the answer; it follows from the key, and from nothing that is shown."""
+    (ciphertext,), taken = encrypted([11])
+    statement = Statement(PUBLIC, b"here", [ciphertext])
+
+    def read(proof, mask):
+        (weight,) = from_buffer(statement.weights(proof[:32]), 16)
+        return (from_buffer(proof[32:], 64)[0] - mask) * pow(int(weight), -1, N) % N
+
+    one, other = (prove(statement, [11], taken.root, bytes([key]) * 32) for key in (1, 2))
+    masks = [plaintext_knowledge._masks(statement, bytes([key]) * 32)[0] for key in (1, 2)]
+    assert [read(one, masks[0]), read(other, masks[1])] == [11, 11]
+    assert 11 not in (read(one, masks[1]), read(other, masks[0]))
+
+
 def cancelling():
     """Another's ciphertext in one place and its inverse in another, with the plaintexts of what is beside them."""
     theirs, _ = encrypted([40], label="theirs")
@@ -137,6 +160,26 @@ def test_a_twin_whose_challenge_leaves_out_the_commitment_takes_any_answers(monk
     honest = Statement.challenge
     monkeypatch.setattr(Statement, "challenge", lambda self, _: honest(self, 0))
     verify(statement, invented)
+
+
+def chosen_after_the_weights():
+    """Powers of another's ciphertext that cancel under weights known before: w_2 and -w_1 for w_1 and w_2."""
+    (theirs,), _ = encrypted([40], label="theirs")
+    commitment = int(PUBLIC.nude(5)) * pow(9, N, SQUARE) % SQUARE
+    challenge = Statement(PUBLIC, b"here", [1, 1]).challenge(commitment)
+    first, second = from_buffer(Statement(PUBLIC, b"here", [1, 1]).weights(challenge), 16)
+    powers = [pow(int(theirs), int(second), SQUARE), pow(int(theirs), -int(first), SQUARE)]
+    return Statement(PUBLIC, b"here", powers), challenge + to_buffer([5, 9], 64)
+
+
+def test_ciphertexts_can_not_be_chosen_after_the_weights():
+    with pytest.raises(ValueError, match="does not prove"):
+        verify(*chosen_after_the_weights())
+
+
+def test_a_twin_whose_statement_leaves_out_the_ciphertexts_takes_them(monkeypatch):
+    monkeypatch.setattr(Statement, "digest", property(lambda self: self.place))
+    verify(*chosen_after_the_weights())
 
 
 @VARIANTS
