@@ -23,10 +23,10 @@ ALWAYS = (
 )
 """True of every protocol here."""
 
-_MALLEABLE = (
-    "A site that breaks the protocol can add to its own numbers what another site sent in an earlier round, and learn "
-    "of it from what the sum leads to; if the aggregator breaks the protocol with it, the two can open any other "
-    "site's numbers: ciphertexts do not prove that their sender knows what is in them."
+_SUM_ALONE = "The aggregator learns the sum over the sites that answered, which sites those are, and nothing else"
+_PROVED = (
+    "Every site proves that it knows what is in its ciphertexts, and the aggregator and all other sites check that: a "
+    "site that breaks the protocol can't add another's to its own, be it alone or together with the aggregator."
 )
 
 _PASSIVE = (
@@ -92,9 +92,10 @@ def plan(
         if dropouts:
             raise MisuseError("an additive sum opens only if every site answers: take pairwise if some may be silent")
         return settings, claim(protocol, parties, settings)
-    if protocol != "pairwise" and settings.consistency and colluders:
+    if protocol == "paillier-threshold" and settings.consistency and colluders:
         raise MisuseError(
-            "against an aggregator that breaks the protocol, Paillier sums bear no colluding site: take pairwise"
+            "against an aggregator that breaks the protocol, Paillier in shares is shown to bear no colluding site: "
+            "take pairwise, or paillier with a key-holder"
         )
     if settings.threshold is not None:
         settings.threshold_for(parties)
@@ -194,11 +195,11 @@ def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
 
 def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
     return (
-        "The aggregator alone learns the sum over the sites that answered, which sites those are, and nothing else.",
+        f"{_SUM_ALONE}, also if it breaks the protocol, and fewer than {threshold} of {parties} sites with it.",
         "The key-holder alone learns nothing: what it decrypts is blinded by uniform numbers.",
         "The key-holder together with the aggregator, or with any one site learns every site's numbers: keep it apart.",
         f"The key-holder decrypts only what {threshold} of {parties} sites signed; if fewer answer, no sum opens.",
-        _MALLEABLE,
+        _PROVED,
         _key(settings),
     )
 
@@ -210,7 +211,7 @@ def _paillier_threshold(parties: int, threshold: int, settings: Settings) -> tup
         f"{_PASSIVE} {threshold} of {parties} sites collude with it.",
         f"If fewer than {threshold} of {parties} sites answer, no sum opens.",
         _DEALER,
-        _MALLEABLE,
+        _PROVED,
         _key(settings),
     )
 

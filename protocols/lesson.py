@@ -53,8 +53,8 @@ _WHAT_IS_HIDDEN: Mapping[str, str] = {
     "plain": "not at all",
     "additive": "as seeds for everybody else and a rest that nobody sends",
     "pairwise": "under masks that cancel between parties and one of its own",
-    "paillier": "as ciphertexts under the key-holder's key",
-    "paillier-threshold": "as ciphertexts under a key that the parties share",
+    "paillier": "as ciphertexts under the key-holder's key, with a proof that it knows what is in them",
+    "paillier-threshold": "as ciphertexts under a key that all share, with a proof that it knows what is in them",
 }
 
 

@@ -1,16 +1,17 @@
 """Packed Paillier: the collector multiplies ciphertexts, a key-holder apart from it opens the blinded sum.
 
-Promises: an opened total is the exact ring sum over its parties; the aggregator alone learns that sum
-and who is in it; the key-holder alone learns nothing, and decrypts only what a threshold of sites
-signed after recomputing it. Key-holder and aggregator together, or key-holder and one site, can
-open every payload they have: keep them apart. `README.md` has messages, claims and non-claims.
+Promises: an opened total is the exact ring sum over its parties; the aggregator learns that sum and who is
+in it, and no more with fewer than a threshold of sites' help; the key-holder alone learns nothing, and decrypts only
+what a threshold of sites signed after recomputing it, each from payloads that prove to be their senders' own.
+Key-holder and aggregator together, or key-holder and one site, can open every payload they have: keep them
+apart. `README.md` has messages, claims and non-claims.
 Refuses to know: an aggregator that holds the private key. There is no way to construct one.
 
 One sum::
 
-    payload = each site.protect(vector, context)           packed, encrypted, signed
-    pending = collector.combine(payloads, context)         multiplied and blinded; every site in it is asked
-    consent = each site.assist(request, context)           product and blind recomputed, then signed
+    payload = each site.protect(vector, context)           packed, encrypted, proved, signed
+    pending = collector.combine(payloads, context)         verified, multiplied, blinded; every site in it is asked
+    consent = each site.assist(request, context)           proofs verified, product and blind recomputed, then signed
     pending = collector.open(pending, consents)            enough consents: the key-holder is asked
     opened  = key_holder.assist(request, context)          decrypts what the sites signed
     total   = collector.open(pending, {KEY_HOLDER: opened})
@@ -34,10 +35,11 @@ from protocols.paillier_messages import (
     read_ciphertexts,
     read_plaintexts,
 )
-from protocols.primitives import big_numbers
-from protocols.primitives.keys import Entropy, Secret
+from protocols.primitives import big_numbers, plaintext_knowledge
+from protocols.primitives.keys import KEY_BYTES, Entropy, Secret, parts
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey, make_key
+from protocols.primitives.plaintext_knowledge import Statement
 from protocols.primitives.ring import Prg
 from protocols.secure_sum import (
     AGGREGATOR,
@@ -57,7 +59,7 @@ from protocols.session import AtSession, Greeting, Roster, Seat, Seated, Session
 
 NAME = "paillier"
 
-_PAYLOAD = b"paillier payload"
+_PAYLOAD = b"paillier payload v2"
 _CONSENT = b"paillier consent"
 _OPENED = b"paillier opened"
 
@@ -76,6 +78,7 @@ class PaillierParty(Seated, Secret):
             raise MisuseError(f"{self.me} is no site of this roster: the {self.helper} is a role of its own")
         self._public: PublicKey | None = None
         self._obfuscators: Obfuscators | None = None
+        self._mask_key = b""
         self._sent: dict[bytes, bytes] = {}
         self.n_jobs = n_jobs
 
@@ -94,6 +97,8 @@ class PaillierParty(Seated, Secret):
         self._public = public
         if self._obfuscators is None:
             self._obfuscators = Obfuscators(public, self._settings.obfuscation, self._seat.entropy)
+            # Drawn here and not with each proof: random bytes are drawn in one order, work ahead or not.
+            self._mask_key = self._seat.entropy(KEY_BYTES)
 
     def precompute(self, values: int, limbs: int = 2, most: int | None = None) -> int:
         """Stock up obfuscators until a vector of that many values needs no more; returns how many were made.
@@ -108,16 +113,22 @@ class PaillierParty(Seated, Secret):
         return made
 
     def protect(self, vector: Vector, context: Context) -> bytes:
-        """The packed vector's ciphertexts, signed: only the key-holder could open them."""
+        """The packed vector's ciphertexts, with a proof that this site knows what is in them, signed.
+
+        Only the key-holder could open them.
+        """
         context.check_vector(vector)
         packing, public, obfuscators = self._terms.packing(context, self.session), self._key(), met(self._obfuscators)
         self._seat.enter(context)
         hiding = obfuscators.take(packing.plaintexts, self.n_jobs)
-        ciphertexts = (
+        plaintexts = packing.pack(vector)
+        ciphertexts = [
             public.nude(plaintext) * obfuscator % public.n_squared
-            for plaintext, obfuscator in zip(packing.pack(vector), hiding, strict=True)
-        )
-        payload = self._seat.sign(_PAYLOAD, context, big_numbers.to_buffer(ciphertexts, public.ciphertext_bytes))
+            for plaintext, obfuscator in zip(plaintexts, hiding.values, strict=True)
+        ]
+        known = knowledge(public, ciphertexts, self.me, context)
+        proof = plaintext_knowledge.prove(known, plaintexts, hiding.root, self._mask_key)
+        payload = self._seat.sign(_PAYLOAD, context, big_numbers.to_buffer(ciphertexts, public.ciphertext_bytes), proof)
         self._sent[context.digest] = sha256(b"secirls paillier sent v1", payload)
         return payload
 
@@ -146,7 +157,7 @@ class PaillierParty(Seated, Secret):
         """What this site would sign. Raises `ValueError` unless enough sites are in it, this one unchanged."""
         self._refuse_sum(asked.payloads, context)
         present = tuple(asked.payloads)
-        columns = read_payloads(self._roster, public, packing, asked.payloads, context)
+        columns = read_payloads(self._roster, public, packing, asked.payloads, context, own=self.me)
         return decision_digest(_blinded(public, columns, asked.seed, context, self._settings.prg), present)
 
     def _refuse_sum(self, payloads: Mapping[PartyId, bytes], context: Context) -> None:
@@ -302,17 +313,34 @@ class PaillierCollector(AtSession):
         return Total(packing.unpack(bare, len(pending.parties)), pending.parties)
 
 
+def knowledge(public: PublicKey, ciphertexts: list[int], sender: PartyId, context: Context) -> Statement:
+    """What a site proves of its payload, for this sum and in its own name."""
+    return Statement(public, parts(context.digest, sender.encode()), ciphertexts)
+
+
 def read_payloads(
-    roster: Roster, public: PublicKey, packing: Packing, payloads: Mapping[PartyId, bytes], context: Context
+    roster: Roster,
+    public: PublicKey,
+    packing: Packing,
+    payloads: Mapping[PartyId, bytes],
+    context: Context,
+    own: PartyId | None = None,
 ) -> list[list[int]]:
-    """Every site's ciphertexts, in the order of the names. Raises `PeerError` naming whose are no good."""
+    """Every site's ciphertexts, in the order of the names. Raises `PeerError` naming whose are no good.
+
+    Each site must prove that it knows what is in them, but for the one that reads its own.
+    """
     columns = []
     for party in sorted(payloads):
         body = open_message(roster, _PAYLOAD, party, context.digest, payloads[party])
+        size = len(body) - plaintext_knowledge.proof_bytes(public)
         try:
-            columns.append(read_ciphertexts(public, body, packing.plaintexts))
+            ciphertexts = read_ciphertexts(public, body[: max(size, 0)], packing.plaintexts)
+            if party != own:
+                plaintext_knowledge.verify(knowledge(public, ciphertexts, party, context), body[size:])
         except ValueError as error:
             raise PeerError(party, str(error)) from None
+        columns.append(ciphertexts)
     return columns
 
 

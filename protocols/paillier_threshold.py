@@ -7,9 +7,9 @@ forgets; it is asked nothing ever after. Refuses to know: a party that holds the
 
 One sum::
 
-    payload = each site.protect(vector, context)           packed, encrypted, signed: as in `protocols.paillier`
-    pending = collector.combine(payloads, context)         multiplied; every site in it is asked
-    partial = each site.assist(request, context)           product recomputed, then raised to the site's share
+    payload = each site.protect(vector, context)           packed, encrypted, proved: as in `protocols.paillier`
+    pending = collector.combine(payloads, context)         verified and multiplied; every site in it is asked
+    partial = each site.assist(request, context)           the same once more, then raised to the site's share
     total   = collector.open(pending, partials)            proofs checked, combined, unpacked
 """
 
@@ -167,7 +167,7 @@ class ThresholdParty(PaillierParty):
         try:
             box, payloads = table_from_bytes(request)
             self._refuse_sum(payloads, context)
-            columns = read_payloads(self._roster, shared.public, packing, payloads, context)
+            columns = read_payloads(self._roster, shared.public, packing, payloads, context, own=self.me)
             share = self._share or self._open_share(box, shared)
         except ValueError as error:
             raise PeerError(AGGREGATOR, str(error)) from None

@@ -1,7 +1,7 @@
 """Obfuscators: the random n-th residues that hide a Paillier plaintext, made ahead or when needed.
 
-Promises: an obfuscator leaves its stock once and is never used again; the same random bytes give the
-same obfuscators, ahead or not. Refuses to know: what is hidden with them.
+Promises: an obfuscator leaves its stock once, with what only its maker knows of it, and is never used again; the
+same random bytes give the same obfuscators, ahead or not. Refuses to know: what is hidden with them.
 
 ``textbook``  r^n mod n^2, r uniform: Paillier 1999; rests on decisional composite residuosity alone.
 ``djn``       h_s^a mod n^2, a uniform of half the key's length: Damgard, Jurik and Nielsen 2010, section 4.2.
@@ -12,12 +12,13 @@ same obfuscators, ahead or not. Refuses to know: what is hidden with them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.primitives.big_numbers import number
+from protocols.primitives.big_numbers import from_buffer, number, power, product_of_powers
 from protocols.primitives.keys import Entropy, Secret
 from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey, djn_generator, textbook_obfuscators
 
@@ -91,6 +92,25 @@ def _tables(public: PublicKey, bits: int) -> FixedBasePowers:
     return FixedBasePowers(djn_generator(public), public.n_squared, bits, window)
 
 
+class Taken(Secret):
+    """Obfuscators that have left their stock, and what only their maker knows of them."""
+
+    def __init__(self, public: PublicKey, values: Sequence[int], known: Sequence[int], *, roots: bool) -> None:
+        """``known`` holds the obfuscators' n-th roots modulo n, or else (``roots`` is False) their exponents."""
+        self.values = values
+        self._public = public
+        self._known = known
+        self._roots = roots
+
+    def root(self, exponents: bytes, width: int) -> int:
+        """The n-th root modulo n of the product of ``obfuscator ** exponent``, exponents of ``width`` bytes each."""
+        public = self._public
+        if self._roots:
+            return product_of_powers(self._known, exponents, width, public.n)
+        whole = sum(known * e for known, e in zip(self._known, from_buffer(exponents, width), strict=True))
+        return power(public.djn_base, whole, public.n)
+
+
 class Obfuscators(Secret):
     """One party's stock of obfuscators for one public key."""
 
@@ -98,7 +118,7 @@ class Obfuscators(Secret):
         self._public = public
         self._obfuscation = obfuscation
         self._entropy = entropy
-        self._stock: deque[int] = deque()
+        self._stock: deque[tuple[int, int]] = deque()
 
     def __len__(self) -> int:
         return len(self._stock)
@@ -108,21 +128,22 @@ class Obfuscators(Secret):
         if count > 0:
             self._stock.extend(self._make(count, n_jobs))
 
-    def take(self, count: int, n_jobs: int = 1) -> list[int]:
+    def take(self, count: int, n_jobs: int = 1) -> Taken:
         """Take that many out of the stock, oldest first, making what is missing."""
         self.prepare(count - len(self._stock), n_jobs)
-        return [self._stock.popleft() for _ in range(count)]
+        pairs = [self._stock.popleft() for _ in range(count)]
+        values, known = [value for value, _ in pairs], [known for _, known in pairs]
+        return Taken(self._public, values, known, roots=self._obfuscation == "textbook")
 
-    def _make(self, count: int, n_jobs: int) -> list[int]:
+    def _make(self, count: int, n_jobs: int) -> zip[tuple[int, int]]:
+        """Each with its n-th root, or its exponent."""
         public = self._public
         if self._obfuscation == "textbook":
             width = public.plaintext_bytes + SPARE_BYTES
-            drawn = self._entropy(count * width)
             # 1 .. n - 1: zero would hide nothing, and phe takes it for "none given".
-            randomness = [
-                number(int.from_bytes(drawn[at : at + width], "big") % (public.n - 1) + 1)
-                for at in range(0, len(drawn), width)
-            ]
-            return textbook_obfuscators(public, randomness, n_jobs)
+            roots = [value % (public.n - 1) + 1 for value in from_buffer(self._entropy(count * width), width)]
+            return zip(textbook_obfuscators(public, roots, n_jobs), roots, strict=True)
         bits = exponent_bits(public, self._obfuscation)
-        return _tables(public, bits).raise_to(self._entropy(count * bits // 8))
+        drawn, width = self._entropy(count * bits // 8), bits // 8
+        exponents = (number(int.from_bytes(drawn[at : at + width], "little")) for at in range(0, len(drawn), width))
+        return zip(_tables(public, bits).raise_to(drawn), exponents, strict=True)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from protocols.primitives.big_numbers import from_buffer, number, power, powers, to_buffer
+from protocols.primitives.big_numbers import from_buffer, number, power, powers, product_of_powers, to_buffer
 from protocols.primitives.keys import Entropy, Secret, parts
 from protocols.primitives.paillier_keys import SPARE_BYTES, PrivateKey, PublicKey
 from protocols.primitives.safe_primes import search_safe_prime
@@ -35,9 +35,6 @@ CHALLENGE_BYTES = 16
 """A false proof passes with a chance of 2^-128."""
 _MASK_BYTES = 47
 """The proof's mask is so much longer than the modulus: 2^248 times as long as what it hides."""
-_WINDOW_BITS = 8
-_FEW_BASES = 64
-"""Below this many bases, filling buckets costs more than it saves."""
 
 
 class FalsePartialError(ValueError):
@@ -133,8 +130,8 @@ class ThresholdKey:
         who = holder.to_bytes(4, "big")
         seed = hashlib.sha256(parts(b"secirls threshold proof v1", context, self.to_bytes(), who, *statement)).digest()
         exponents = hashlib.shake_256(seed).digest(CHALLENGE_BYTES * len(partials))
-        base = power(_product_of_powers(ciphertexts, exponents, n), 4 * self.factorial, n)
-        raised = _product_of_powers(partials, exponents, n)
+        base = power(product_of_powers(ciphertexts, exponents, CHALLENGE_BYTES, n), 4 * self.factorial, n)
+        raised = product_of_powers(partials, exponents, CHALLENGE_BYTES, n)
         return seed, base, raised * raised % n
 
     def _challenge(self, seed: bytes, *numbers: int) -> int:
@@ -238,27 +235,3 @@ def _weights(holders: tuple[int, ...]) -> tuple[dict[int, int], int]:
     }
     denominator = math.lcm(*(weight.denominator for weight in exact.values()))
     return {holder: int(weight * denominator) for holder, weight in exact.items()}, denominator
-
-
-def _product_of_powers(bases: Sequence[int], exponents: bytes, modulus: int) -> int:
-    """Product of ``base ** exponent``, exponents of `CHALLENGE_BYTES` each, big-endian.
-
-    Byte by byte: all bases with the same byte go into one bucket, and the buckets are raised together
-    (N. Pippenger 1976), at about one multiplication per base and byte.
-    """
-    result = number(1)
-    if len(bases) < _FEW_BASES:
-        for at, base in enumerate(bases):
-            exponent = int.from_bytes(exponents[at * CHALLENGE_BYTES : (at + 1) * CHALLENGE_BYTES], "big")
-            result = result * power(base, exponent, modulus) % modulus
-        return result
-    for place in range(CHALLENGE_BYTES):
-        buckets = [number(1)] * (1 << _WINDOW_BITS)
-        for base, digit in zip(bases, exponents[place::CHALLENGE_BYTES], strict=True):
-            buckets[digit] = buckets[digit] * base % modulus
-        running, total = number(1), number(1)
-        for bucket in reversed(buckets[1:]):
-            running = running * bucket % modulus
-            total = total * running % modulus
-        result = power(result, 1 << _WINDOW_BITS, modulus) * total % modulus
-    return result

@@ -16,20 +16,23 @@ from joblib import Parallel, delayed
 from protocols import run
 from protocols.fixed_point import Field, Layout
 from protocols.packing import Packing
+from protocols.paillier_messages import product
 from protocols.primitives import big_numbers, ring
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, make_key
+from protocols.primitives.plaintext_knowledge import Statement, prove, verify
 from protocols.primitives.threshold_keys import KeyShare, deal, make_safe_key
 from protocols.secure_sum import KEY_HOLDER, Context
 from protocols.settings import Settings
 
 NAMES = ("ann", "bob", "cem")
-VALUES = 690
+VALUES, ENCRYPTED_VALUES = 690, 6900
 NAIVE_VALUES = 12
 ENCRYPTION_BAR, AHEAD_BAR, DECRYPTION_BAR = 250, 1000, 25
 DECRYPTION_REPEATS = 20
 BYTES_BAR, NARROW_BYTES_BAR = 40, 20
 THRESHOLD_CIPHERTEXTS = 100
+PROVED_VALUES = 120_000
 
 
 def seconds(verb, clock=time.process_time, times=3):
@@ -60,20 +63,20 @@ def mandate(parties, collector, vectors, context):
 
 def measure(bits, obfuscation, key):
     parties, _, collector = seated(bits, obfuscation, key)
-    layout = Layout((Field("x", (VALUES,), 1e6),))
-    numbers = np.random.default_rng(1).normal(scale=1e3, size=VALUES)
+    layout = Layout((Field("x", (ENCRYPTED_VALUES,), 1e6),))
+    numbers = np.random.default_rng(1).normal(scale=1e3, size=ENCRYPTED_VALUES)
     naive_values = numbers[:NAIVE_VALUES].tolist()
     public, _ = key.phe_pair()
     naive_encrypt, _ = seconds(lambda _: [public.encrypt(value) for value in naive_values])
 
     def context(number):
-        return Context(collector.session, number, 0, NAMES, layout.digest, VALUES)
+        return Context(collector.session, number, 0, NAMES, layout.digest, ENCRYPTED_VALUES)
 
     ann = parties["ann"]
     ann.precompute(1)
     ann.protect(layout.encode({"x": numbers}), context(100))  # tables and caches are warm now
     inline, _ = seconds(lambda i: ann.protect(layout.encode({"x": numbers}), context(i)))
-    ann.precompute(VALUES * 4)
+    ann.precompute(ENCRYPTED_VALUES * 4)
     ahead, payload = seconds(lambda i: ann.protect(layout.encode({"x": numbers}), context(10 + i)))
 
     chosen = context(12)
@@ -83,14 +86,14 @@ def measure(bits, obfuscation, key):
     combined, _ = seconds(lambda _: collector.combine(payloads, chosen))
     per_value = naive_encrypt / NAIVE_VALUES
     return {
-        "inline": per_value / (inline / VALUES),
-        "ahead": per_value / (ahead / VALUES),
-        "bytes": (len(payload) - 64) / VALUES,
+        "inline": per_value / (inline / ENCRYPTED_VALUES),
+        "ahead": per_value / (ahead / ENCRYPTED_VALUES),
+        "bytes": (len(payload) - 64) / ENCRYPTED_VALUES,
         "us": {
             "phe encrypt": per_value * 1e6,
-            "inline": inline / VALUES * 1e6,
-            "ahead": ahead / VALUES * 1e6,
-            "combine": combined / VALUES / len(NAMES) * 1e6,
+            "inline": inline / ENCRYPTED_VALUES * 1e6,
+            "ahead": ahead / ENCRYPTED_VALUES * 1e6,
+            "combine": combined / ENCRYPTED_VALUES / len(NAMES) * 1e6,
         },
     }
 
@@ -163,12 +166,52 @@ def test_a_narrow_profile_packs_twice_as_many(bits, slots, keys, benchmark):
     assert per_value <= NARROW_BYTES_BAR
 
 
+def measure_knowledge(bits, obfuscation, key):
+    """CPU seconds of one payload, all in all: encrypting, proving, verifying, multiplying."""
+    public, values = key.public, PROVED_VALUES // (50 if obfuscation == "textbook" else 1)
+    count = Packing(bits, values, 2, len(NAMES)).plaintexts
+    plaintexts = [big_numbers.number(secrets.randbelow(int(public.n))) for _ in range(count)]
+    stock = Obfuscators(public, obfuscation, secrets.token_bytes)
+    stock.take(1)  # the tables
+    made, taken = seconds(lambda _: stock.take(count), times=1)
+    hidden, ciphertexts = seconds(
+        lambda _: [public.nude(m) * w % public.n_squared for m, w in zip(plaintexts, taken.values, strict=True)]
+    )
+
+    def stated(place):
+        return Statement(public, bytes([place]), ciphertexts)
+
+    proved, proof = seconds(lambda at: prove(stated(at), plaintexts, taken.root, bytes(32)))
+    verified, _ = seconds(lambda _: verify(stated(2), proof))
+    multiplied, _ = seconds(lambda _: product([ciphertexts, ciphertexts], public.n_squared))
+    whole = {
+        "obfuscators": made,
+        "encrypt, those ahead": hidden,
+        "prove": proved,
+        "verify one site's": verified,
+        "multiply in one site's": multiplied / 2,
+    }
+    return {name: round(value, 3) for name, value in whole.items()}, values, len(proof)
+
+
+@pytest.mark.parametrize(
+    ("bits", "obfuscation"), [(2048, "djn"), (2048, "short"), (2048, "textbook"), (3072, "djn"), (3072, "short")]
+)
+def test_proofs_of_knowledge_beside_encryption(bits, obfuscation, keys, benchmark):
+    found, values, size = benchmark.pedantic(measure_knowledge, (bits, obfuscation, keys[bits]), rounds=1)
+    benchmark.extra_info.update({**found, "bytes": size})
+    print(f"\n{bits} bits, {obfuscation}, {values:,} values: {size} bytes of proof; CPU seconds: {found}")
+    assert size == 32 + bits // 4
+    assert found["prove"] < found["obfuscators"] / 5
+    assert found["verify one site's"] < found["obfuscators"] * (2 if obfuscation == "short" else 1)
+
+
 @pytest.mark.parametrize("bits", [2048, 3072])
 def test_threshold_decryption_beside_the_key_holders(bits, keys, benchmark):
     """CPU per ciphertext: a site's part, checking it, combining; and sharing over n squared as Damgard and Jurik do."""
     shared, shares = deal(make_safe_key(bits, secrets.token_bytes), 3, 4, secrets.token_bytes)
     public = shared.public
-    hiding = Obfuscators(public, "djn", secrets.token_bytes).take(THRESHOLD_CIPHERTEXTS)
+    hiding = Obfuscators(public, "djn", secrets.token_bytes).take(THRESHOLD_CIPHERTEXTS).values
     ciphertexts = [public.nude(secrets.randbelow(int(public.n))) * w % public.n_squared for w in hiding]
     holders = [KeyShare(shared, at, share) for at, share in enumerate(shares, 1)]
     alone, _ = seconds(lambda _: keys[bits].decrypt([c % keys[bits].public.n_squared for c in ciphertexts]))

@@ -58,7 +58,7 @@ def test_a_thousand_sites_at_the_top_of_the_ring_fit_their_ciphertexts_and_one_m
     key = make_key(512, run.tape("a thousand")("key"))
     public, packing = key.public, Packing(512, 5, limbs, 1000)
     top = np.full((5, limbs), 2**64 - 1, dtype=np.uint64)
-    hiding = Obfuscators(public, "djn", run.tape("a thousand")("hiding")).take(packing.plaintexts)
+    hiding = Obfuscators(public, "djn", run.tape("a thousand")("hiding")).take(packing.plaintexts).values
     one = [public.nude(x) * w % public.n_squared for x, w in zip(packing.pack(top), hiding, strict=True)]
     thousand = [pow(int(ciphertext), 1000, int(public.n_squared)) for ciphertext in one]
     opened = packing.unpack(key.decrypt(thousand), 1000)
@@ -80,6 +80,6 @@ def test_a_layout_of_another_shape_than_the_context_is_refused():
     # What was made for one layout is no payload of another, though it has as many values.
     payloads = {site: table.parties[site].protect(vector, context) for site in sites}
     other = Context(context.session, 0, 0, context.cohort, bytes(32), 3)
-    with pytest.raises(PeerError, match="a: paillier payload is not signed") as caught:
+    with pytest.raises(PeerError, match="a: paillier payload v2 is not signed") as caught:
         table.collector.combine(payloads, other)
     assert caught.value.sender == "a"

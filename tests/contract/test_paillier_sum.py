@@ -190,8 +190,8 @@ def test_a_payloads_length_depends_on_the_number_of_values_alone():
             table = Table(label=seed)
             vector = np.full((values, 2), fill, dtype=np.uint64)
             lengths.setdefault(values, set()).add(len(table.parties["ann"].protect(vector, table.context(values))))
-    # Three 130-bit slots fit below 2^511; 128 bytes a ciphertext; one signature.
-    assert lengths == {values: {-(-values // 3) * 128 + 64} for values in lengths}
+    # Three 130-bit slots fit below 2^511; 128 bytes a ciphertext; one proof of a digest and two numbers; one signature.
+    assert lengths == {values: {-(-values // 3) * 128 + 160 + 64} for values in lengths}
 
 
 def test_every_message_is_reproducible_from_its_random_bytes():
@@ -218,6 +218,16 @@ def test_obfuscators_made_ahead_change_no_message_and_are_used_up(obfuscation):
     payloads = [t.parties["ann"].protect(vector, t.context(10)) for t in (ahead, inline)]
     assert payloads[0] == payloads[1]
     assert ahead.parties["ann"].precompute(3) == 1, "a stock that was used must be made anew"
+
+
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+def test_what_is_drawn_for_proofs_does_not_come_between_what_is_made_ahead(obfuscation):
+    ahead, inline = Table(label="s", obfuscation=obfuscation), Table(label="s", obfuscation=obfuscation)
+    vector = random_vectors(["ann"], 10, 2)["ann"]
+    ahead.parties["ann"].precompute(40)
+    for number in range(3):
+        first, second = (t.parties["ann"].protect(vector, t.context(10, number=number)) for t in (ahead, inline))
+        assert first == second
 
 
 def test_a_thousand_sites_have_room(monkeypatch):

@@ -10,9 +10,10 @@ from scipy import stats
 
 from protocols import paillier, run
 from protocols.paillier_messages import Mandate
-from protocols.primitives import big_numbers
-from protocols.primitives.obfuscators import Obfuscators
+from protocols.primitives import big_numbers, plaintext_knowledge
+from protocols.primitives.obfuscators import Obfuscators, Taken
 from protocols.primitives.paillier_keys import make_key
+from protocols.primitives.plaintext_knowledge import Statement
 from protocols.secure_sum import KEY_HOLDER, Context, PeerError
 from protocols.settings import Settings
 
@@ -23,6 +24,7 @@ VALUES = 3000
 
 
 KEY = make_key(320, run.tape("a small key")(KEY_HOLDER))
+PROOF = 32 + 2 * 40
 N, SQUARE = int(KEY.public.n), int(KEY.public.n_squared)
 
 
@@ -115,7 +117,7 @@ def test_a_twin_that_blinds_every_sum_alike_is_caught(monkeypatch):
 
 
 def ciphertexts_of(payload):
-    return [int(value) for value in big_numbers.from_buffer(payload[:-64], KEY.public.ciphertext_bytes)]
+    return [int(value) for value in big_numbers.from_buffer(payload[: -PROOF - 64], KEY.public.ciphertext_bytes)]
 
 
 def linked(first, second):
@@ -134,9 +136,13 @@ def test_equal_plaintexts_give_unrelated_ciphertexts(obfuscation):
     assert linked(of[0][1:], of[0][:-1]) == 0
 
 
+def repeated(taken, count):
+    return Taken(KEY.public, list(taken.values) * count, list(taken._known) * count, roots=False)
+
+
 def test_a_twin_that_reuses_an_obfuscator_is_caught(monkeypatch):
     honest = Obfuscators.take
-    monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: honest(self, 1) * count)
+    monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: repeated(honest(self, 1), count))
     payloads = Table("related").run(5, values=60)[0]
     ciphertexts = ciphertexts_of(payloads["ann"])
     assert linked(ciphertexts[1:], ciphertexts[:-1]) == 29
@@ -149,18 +155,20 @@ def test_ciphertexts_look_alike_whatever_is_in_them():
 
 
 def test_a_twin_without_obfuscation_is_caught(monkeypatch):
-    monkeypatch.setattr(Obfuscators, "take", lambda self, count, n_jobs=1: [1] * count)
+    monkeypatch.setattr(
+        Obfuscators, "take", lambda self, count, n_jobs=1: repeated(Taken(KEY.public, [1], [0], roots=False), count)
+    )
     assert not is_uniform(ciphertexts_of(Table("0").run(0)[0]["ann"]), SQUARE)
 
 
 def secrets_of(table):
     _, private = KEY.phe_pair()
     draw = run.tape("home")("ann")
-    _, nonce, exponents = draw(32), draw(32), draw(560)
+    _, nonce, mask_key, exponents = draw(32), draw(32), draw(32), draw(560)
     seeds = [run.tape("home")(name)(32) for name in (*NAMES, KEY_HOLDER)]
     primes = [int(prime).to_bytes(20, order) for prime in (private.p, private.q) for order in ("big", "little")]
     assert nonce in table.hellos["ann"], "the tape must be the one the site drew from"
-    return [*seeds, *primes, exponents[:28], exponents[28:56]]
+    return [*seeds, *primes, mask_key, exponents[:28], exponents[28:56]]
 
 
 def test_secrets_are_in_no_message_representation_exception_or_log(caplog):
@@ -204,8 +212,8 @@ def test_what_holds_a_secret_never_leaves_its_process(copying):
     table = Table("home")
     context = table.context(values=2)
     payloads = {n: party.protect(np.zeros((2, 2), dtype=np.uint64), context) for n, party in table.parties.items()}
-    pending = table.collector.combine(payloads, context)
-    for holder in (KEY, table.holder, table.parties["ann"], table.parties["ann"]._obfuscators, pending.hidden):
+    pending, taken = table.collector.combine(payloads, context), table.parties["ann"]._obfuscators.take(1)
+    for holder in (KEY, table.holder, table.parties["ann"], table.parties["ann"]._obfuscators, taken, pending.hidden):
         with pytest.raises(TypeError, match="never leaves its process"):
             copying(holder)
 
@@ -237,7 +245,54 @@ def test_the_key_holder_is_shown_blinded_ciphertexts_and_signatures_only():
     shown = Mandate.from_bytes(request)
     assert shown.present == NAMES
     assert {len(consent) for consent in shown.consents.values()} == {32 + 64}
-    blinded = ciphertexts_of(shown.blinded + bytes(64))
+    blinded = ciphertexts_of(shown.blinded + bytes(PROOF + 64))
     theirs = {value for payload in payloads.values() for value in ciphertexts_of(payload)}
     assert not theirs & set(blinded)
     assert linked(blinded[:-1], blinded[1:]) == 0
+
+
+def answers(label, element, count=400):
+    """Both numbers of many proofs of one site: for the same plaintext each time, as a fraction of n."""
+    plaintexts, key = [element, element << 130], run.tape(label)("key")(32)
+    taken = Obfuscators(KEY.public, "short", run.tape(label)("drawn")).take(2)
+    ciphertexts = [KEY.public.nude(m) * w % SQUARE for m, w in zip(plaintexts, taken.values, strict=True)]
+    for at in range(count):
+        statement = Statement(KEY.public, at.to_bytes(4, "big"), ciphertexts)
+        proof = plaintext_knowledge.prove(statement, plaintexts, taken.root, key)
+        plaintext_knowledge.verify(statement, proof)
+        yield statement, [int(value) for value in big_numbers.from_buffer(proof[32:], 40)], proof[:32]
+
+
+@pytest.mark.parametrize("element", [0, 2**127])
+def test_the_answers_of_a_proof_are_uniform_whatever_is_in_the_ciphertexts(element):
+    given = [numbers for _, numbers, _ in answers("uniform", element)]
+    assert all(is_uniform(numbers, N) for numbers in zip(*given, strict=True))
+
+
+def test_a_twin_with_short_masks_is_caught(monkeypatch):
+    """Weights of 128 bits on plaintexts of 257: masks as long as for an exponent do not cover what they hide."""
+    honest = plaintext_knowledge._masks
+    monkeypatch.setattr(plaintext_knowledge, "_masks", lambda *of: tuple(mask % 2**256 for mask in honest(*of)))
+    given = [numbers for _, numbers, _ in answers("uniform", 0)]
+    assert not is_uniform([plain for plain, _ in given], N)
+
+
+def test_a_twin_whose_mask_meets_two_challenges_gives_its_plaintext_away(monkeypatch):
+    element = 0x1234_5678_9ABC_DEF1
+
+    def difference(label):
+        """Of two proofs of one site, all that a listener can subtract: the masks are gone where they were the same."""
+        (first, a, d), (second, b, e), (third, c, f) = answers(label, element, 3)
+        x, y, z = (
+            big_numbers.from_buffer(statement.weights(challenge), 16)
+            for statement, challenge in ((first, d), (second, e), (third, f))
+        )
+        # Two equations for two plaintexts, by Cramer's rule.
+        rows = [(x[i] - y[i], x[i] - z[i]) for i in range(2)]
+        determinant = rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
+        numerator = (a[0] - b[0]) * rows[1][1] - (a[0] - c[0]) * rows[1][0]
+        return numerator * pow(int(determinant), -1, N) % N
+
+    assert difference("meets") != element
+    monkeypatch.setattr(plaintext_knowledge, "_masks", lambda *_: (12345, 67890))
+    assert difference("meets") == element

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from protocols import paillier_messages, run
 from protocols.choice import make_collector
 from protocols.paillier_messages import Contributions, Mandate, decision_digest
+from protocols.primitives import plaintext_knowledge
 from protocols.primitives.paillier_keys import make_key
 from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, Context, IntegrityError, PeerError, SecureSumError
 from protocols.session import sign_message
@@ -17,7 +18,7 @@ from protocols.settings import Settings
 
 NAMES = ("ann", "bob", "cem", "dia", "eva")
 VALUES = 4
-SIGNATURE = 64
+PROOF, SIGNATURE = 160, 64
 
 
 class Table:
@@ -105,9 +106,9 @@ def test_a_payload_from_another_place_is_refused(table):
     for payload in (
         earlier["bob"],
         table.payloads["ann"],
-        table.sign("ann", b"paillier payload", body),
+        table.sign("ann", b"paillier payload v2", body),
         table.sign("bob", b"paillier consent", body),
-        table.sign("bob", b"paillier payload", body, elsewhere),
+        table.sign("bob", b"paillier payload v2", body, elsewhere),
     ):
         refused_by("bob", table.collector.combine, {**table.payloads, "bob": payload}, table.context, match="signed")
     stranger = {**table.payloads, "zoe": table.payloads["bob"]}
@@ -118,7 +119,7 @@ def test_well_signed_nonsense_is_refused_and_its_author_named(table):
     body = table.payloads["bob"][:-SIGNATURE]
     n, square = int(KEY.public.n), int(KEY.public.n_squared)
     for wrong in (bytes(128), n.to_bytes(128, "big"), square.to_bytes(128, "big"), b"\xff" * 128, b"", bytes(127)):
-        payload = table.sign("bob", b"paillier payload", wrong + body[128:])
+        payload = table.sign("bob", b"paillier payload v2", wrong + body[128:])
         refused_by(
             "bob", table.collector.combine, {**table.payloads, "bob": payload}, table.context, match="ciphertext"
         )
@@ -139,7 +140,7 @@ def honest_decision(table, asked):
     """What an aggregator that tells its lie consistently would ask to be signed."""
     packing = table.collector._terms.packing(table.context, table.collector.session)
     columns = [
-        paillier_messages.read_ciphertexts(KEY.public, payload[:-SIGNATURE], packing.plaintexts)
+        paillier_messages.read_ciphertexts(KEY.public, payload[: -PROOF - SIGNATURE], packing.plaintexts)
         for payload in asked.payloads.values()
     ]
     blind = paillier_messages.blinds(KEY.public, asked.seed, table.context, packing.plaintexts, "aes-256-ctr")
@@ -161,7 +162,7 @@ def lies(table):
     few = {name: payloads[name] for name in ("ann", "bob", "cem")}
     without_me = {name: payload for name, payload in payloads.items() if name != "ann"}
     twice = {**payloads, "bob": payloads["ann"]}
-    resigned = {**payloads, "bob": table.sign("ann", b"paillier payload", payloads["ann"][:-SIGNATURE])}
+    resigned = {**payloads, "bob": table.sign("ann", b"paillier payload v2", payloads["ann"][:-SIGNATURE])}
     swapped = {**payloads, "ann": payloads["bob"]}
     stranger = {**payloads, "zoe": payloads["bob"]}
     yield "a single site", honest_decision(table, with_(table.asked, payloads=only))[0]
@@ -225,7 +226,7 @@ def test_an_altered_mandate_is_refused_by_the_key_holder(table):
 def test_the_key_holder_opens_no_single_site_whatever_it_is_shown(table):
     table.consent()
     single, data = honest_decision(table, with_(table.asked, payloads={"ann": table.asked.payloads["ann"]}))
-    bare = table.payloads["ann"][:-SIGNATURE]
+    bare = table.payloads["ann"][: -PROOF - SIGNATURE]
     colluder = table.sign("ann", b"paillier consent", decision_digest(data, ("ann",)))
     for_all = table.sign("ann", b"paillier consent", decision_digest(data, NAMES))
     for mandate, reason in [
@@ -303,8 +304,8 @@ def test_an_altered_opening_is_refused_by_the_collector(table):
     refused_by("ann", table.collector.open, table.mandated, {"ann": table.consents["ann"]}, match="not made")
 
 
-def test_a_site_with_a_foreign_key_spoils_the_sum_but_not_silently(table):
-    """Ciphertexts under another modulus open to noise, which is no sum of packed vectors."""
+def test_a_site_with_a_foreign_key_is_named(table, monkeypatch):
+    """Ciphertexts under another modulus are none that it knows; unproved they open to noise, no sum of vectors."""
     foreign = make_key(512, run.tape("foreign")(KEY_HOLDER)).public
     theirs = b"".join(
         int(
@@ -312,7 +313,9 @@ def test_a_site_with_a_foreign_key_spoils_the_sum_but_not_silently(table):
         ).to_bytes(128, "big")
         for _ in range(2)
     )
-    payloads = {**table.payloads, "bob": table.sign("bob", b"paillier payload", theirs)}
+    payloads = {**table.payloads, "bob": table.sign("bob", b"paillier payload v2", theirs + bytes(PROOF))}
+    refused_by("bob", table.collector.combine, payloads, table.context, match="does not prove knowledge")
+    monkeypatch.setattr(plaintext_knowledge, "verify", lambda *_: None)
     pending = table.collector.combine(payloads, table.context)
     consents = {n: table.parties[n].assist(pending.requests[n], table.context) for n in NAMES if n != "bob"}
     mandated = table.collector.open(pending, consents)

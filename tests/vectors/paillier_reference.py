@@ -89,6 +89,32 @@ def signed(kind, name, context, body):
     return body + identity.sign(digest(b"secirls message v1", kind, name.encode(), context, body))
 
 
+def known(n, context, name, plaintexts, roots, ciphertexts, key):
+    """The proof that a site knows what is in its ciphertexts, with the numbers on the way to it."""
+    width, square = n.bit_length() // 8, n * n
+    data = bytes.fromhex(join(ciphertexts, 2 * width))
+    place = prefixed(context, name.encode())
+    stated = hashlib.sha256(prefixed(b"secirls paillier known v1", place, n.to_bytes(width, "big"), data)).digest()
+    drawn = hashlib.shake_256(prefixed(b"secirls paillier known mask v1", key, stated)).digest(2 * width + 32)
+    x, s = split(drawn, width + 16, "big")
+    x, s = x % n, s % (n - 1) + 1
+    commitment = pow(n + 1, x, square) * pow(s, n, square) % square
+    challenge = hashlib.sha256(prefixed(stated, commitment.to_bytes(2 * width, "big"))).digest()
+    weights = split(hashlib.shake_256(challenge).digest(16 * len(ciphertexts)), 16, "big")
+    plain, root, back = x, s, 1
+    for m, r, c, weight in zip(plaintexts, roots, ciphertexts, weights, strict=True):
+        plain, root = (plain + weight * m) % n, root * pow(r, weight, n) % n
+        back = back * pow(c, -weight, square) % square
+    if pow(n + 1, plain, square) * pow(root, n, square) * back % square != commitment:
+        raise SystemExit(f"the proof of {name} does not hold")
+    return {
+        "mask_key": key.hex(),
+        "commitment": join([commitment], 2 * width),
+        "weights": join(weights, 16),
+        "proof": challenge.hex() + join([plain, root], width),
+    }
+
+
 def one_sum(title, why, limbs, obfuscation, vectors):
     """Three sites, their vectors given as lists of ring elements; every intermediate number in hex."""
     p, q = primes()
@@ -124,15 +150,17 @@ def one_sum(title, why, limbs, obfuscation, vectors):
         ]
         columns.append(ciphertexts)
         seed = digest(b"vector identity", name.encode())
-        body = bytes.fromhex(join(ciphertexts, bits // 4))
+        proved = known(n, context, name, plaintexts, randomness, ciphertexts, tape(b"masks of " + name.encode(), 32))
+        body = bytes.fromhex(join(ciphertexts, bits // 4) + proved["proof"])
         sites[name] = {
             "identity_seed": seed.hex(),
             "entropy": drawn.hex(),
             "vector": b"".join(element.to_bytes(8 * limbs, "little") for element in vectors[name]).hex(),
             "plaintexts": join(plaintexts, bits // 8),
             "randomness": join(randomness, bits // 8),
-            "ciphertexts": body.hex(),
-            "payload": signed(b"paillier payload", name, context, body).hex(),
+            "ciphertexts": join(ciphertexts, bits // 4),
+            **proved,
+            "payload": signed(b"paillier payload v2", name, context, body).hex(),
         }
 
     blind_seed = digest(b"vector blind")

@@ -9,8 +9,9 @@ import pytest
 
 from protocols import paillier_messages
 from protocols.packing import Packing
+from protocols.paillier import knowledge, read_payloads
 from protocols.paillier_messages import Contributions, Mandate
-from protocols.primitives import big_numbers
+from protocols.primitives import big_numbers, plaintext_knowledge
 from protocols.primitives.keys import Identity
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey
@@ -68,18 +69,27 @@ def test_ciphertexts_and_payloads_are_as_written(vector):
     for name, site in vector["sites"].items():
         drawn = bytes.fromhex(site["entropy"])
         stock = Obfuscators(public, vector["obfuscation"], {len(drawn): drawn}.__getitem__)
+        plaintexts, taken = packing.pack(elements(vector, site["vector"])), stock.take(packing.plaintexts)
         ciphertexts = [
             public.nude(plaintext) * obfuscator % public.n_squared
-            for plaintext, obfuscator in zip(
-                packing.pack(elements(vector, site["vector"])), stock.take(packing.plaintexts), strict=True
-            )
+            for plaintext, obfuscator in zip(plaintexts, taken.values, strict=True)
         ]
-        body = big_numbers.to_buffer(ciphertexts, public.ciphertext_bytes)
-        assert body.hex() == site["ciphertexts"]
-        identity = Identity(bytes.fromhex(site["identity_seed"]))
-        signed = sign_message(identity, b"paillier payload", name, context.digest, body)
+        data = big_numbers.to_buffer(ciphertexts, public.ciphertext_bytes)
+        assert data.hex() == site["ciphertexts"]
+        known = knowledge(public, ciphertexts, name, context)
+        proof = plaintext_knowledge.prove(known, plaintexts, taken.root, bytes.fromhex(site["mask_key"]))
+        assert proof.hex() == site["proof"]
+        challenge = known.challenge(int(site["commitment"], 16))
+        assert proof.startswith(challenge)
+        assert known.weights(challenge).hex() == site["weights"]
+        plaintext_knowledge.verify(known, proof)
+        identity, body = Identity(bytes.fromhex(site["identity_seed"])), data + proof
+        signed = sign_message(identity, b"paillier payload v2", name, context.digest, body)
         assert signed.hex() == site["payload"]
-        assert open_message(Roster({name: identity.public}), b"paillier payload", name, context.digest, signed) == body
+        roster = Roster({name: identity.public})
+        assert open_message(roster, b"paillier payload v2", name, context.digest, signed) == body
+        payloads = {name: bytes.fromhex(site["payload"])}
+        assert read_payloads(roster, public, packing, payloads, context) == [ciphertexts]
 
 
 def test_ciphertexts_are_those_of_phe_with_the_same_randomness(vector):

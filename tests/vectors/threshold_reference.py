@@ -166,6 +166,7 @@ class Sum:
         dealt = self.actors[DEALER].signed(b"paillier dealt", self.dealt_binding(), parts(*self.boxes.values()))
         for name in self.everyone:
             self.note("meet", name, dealt if name == DEALER else b"")
+        self.mask_keys = {site: self.actors[site].read(32) for site in self.sites}
 
     def box(self, site):
         dealer, actor = self.actors[DEALER], self.actors[site]
@@ -182,7 +183,7 @@ class Sum:
         self.slots = (BITS - 1) // self.slot_bits
         h = -(hashed_from_n(b"secirls paillier base v1") ** 2) % N
         exponent_bytes = {"djn": BITS // 16, "short": 28}[self.obfuscation]
-        self.ciphertexts, self.payloads = {}, {}
+        self.ciphertexts, self.payloads, self.known = {}, {}, {}
         for site in self.sites:
             if site in self.silent:
                 continue
@@ -196,11 +197,29 @@ class Sum:
             self.ciphertexts[site] = [
                 (1 + m * N) * pow(h, a * N, SQUARE) % SQUARE for m, a in zip(plaintexts, exponents, strict=True)
             ]
+            self.known[site] = plaintexts, [pow(h, a, N) for a in exponents]
             self.payloads[site] = self.payload(site, self.ciphertexts[site])
             self.note("protect", site, self.payloads[site])
 
-    def payload(self, site, ciphertexts):
-        return self.actors[site].signed(b"paillier payload", self.context, joined(ciphertexts, 2 * WIDTH))
+    def knowledge(self, site, ciphertexts, place=None):
+        """The site's proof that it knows what is in ciphertexts: a true one of its own ciphertexts alone."""
+        data = joined(ciphertexts, 2 * WIDTH)
+        place = place or parts(self.context, site.encode())
+        stated = hashlib.sha256(parts(b"secirls paillier known v1", place, big(N), data)).digest()
+        drawn = shake(parts(b"secirls paillier known mask v1", self.mask_keys[site], stated), 2 * (WIDTH + 16))
+        x, s = (number(piece) for piece in pieces(drawn, WIDTH + 16))
+        x, s = x % N, s % (N - 1) + 1
+        commitment = (1 + x * N) * pow(s, N, SQUARE) % SQUARE
+        challenge = hashlib.sha256(parts(stated, big(commitment, 2 * WIDTH))).digest()
+        weights = [number(piece) for piece in pieces(shake(challenge, 16 * len(ciphertexts)), 16)]
+        plaintexts, roots = self.known[site]
+        plain = (x + sum(m * weight for m, weight in zip(plaintexts, weights, strict=False))) % N
+        root = s * math.prod(pow(r, weight, N) for r, weight in zip(roots, weights, strict=False)) % N
+        return challenge + joined([plain, root])
+
+    def payload(self, site, ciphertexts, proof=None):
+        body = joined(ciphertexts, 2 * WIDTH) + (self.knowledge(site, ciphertexts) if proof is None else proof)
+        return self.actors[site].signed(b"paillier payload v2", self.context, body)
 
     def request(self, site, payloads, box=None):
         pairs = [field for name, payload in payloads.items() for field in (name.encode(), payload)]
@@ -312,8 +331,27 @@ def refusals(played):
         ("a ciphertext is missing", good[1:]),
     ):
         case(reason, "combine", two, played.payload(two, ciphertexts), two)
-    stolen = joined(played.ciphertexts[one], 2 * WIDTH) + played.payloads[one][-64:]
-    case("another site's payload", "combine", two, stolen, two)
+    case("another site's payload", "combine", two, played.payloads[one], two)
+    proof = played.knowledge(two, good)
+    copied, theirs = played.ciphertexts[one], played.knowledge(one, played.ciphertexts[one])
+    added = [mine * other % SQUARE for mine, other in zip(good, copied, strict=True)]
+    elsewhere, nobody = parts(played.session, two.encode()), parts(played.context, one.encode())
+    for reason, ciphertexts, given in (
+        ("no proof", good, b""),
+        ("a proof cut short", good, proof[:-1]),
+        ("a proof too long", good, proof + b"\0"),
+        ("another challenge", good, bytes([proof[0] ^ 1]) + proof[1:]),
+        ("another plaintext", good, proof[:32] + big((number(proof[32:96]) + 1) % N) + proof[96:]),
+        ("a root of zero", good, proof[:96] + bytes(64)),
+        ("the negative of the root", good, proof[:96] + big(N - number(proof[96:]))),
+        ("another site's ciphertexts and proof", copied, theirs),
+        ("another site's ciphertexts, proved as if they were its own", copied, None),
+        ("another site's ciphertexts multiplied in", added, None),
+        ("ciphertexts in another order", good[::-1], proof),
+        ("a proof for another sum", good, played.knowledge(two, good, elsewhere)),
+        ("a proof in another name", good, played.knowledge(two, good, nobody)),
+    ):
+        case(reason, "combine", two, played.payload(two, ciphertexts, given), two)
 
     everybody = played.payloads
     for reason, payloads in (
@@ -328,6 +366,8 @@ def refusals(played):
     case("another site's box", "assist", one, played.request(one, everybody, played.boxes[two]), "aggregator")
     altered = bytes([played.boxes[one][0] ^ 1]) + played.boxes[one][1:]
     case("an altered box", "assist", one, played.request(one, everybody, altered), "aggregator")
+    unproved = {**everybody, two: played.payload(two, added)}
+    case("a payload that its sender does not know", "assist", one, played.request(one, unproved), "aggregator")
     case("cut short", "assist", one, played.request(one, everybody)[:-1], "aggregator")
 
     helper = played.helping[1]
