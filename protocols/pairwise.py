@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from protocols.channels import Box, Channels
 from protocols.mask_keys import Ledger, MaskKeys, commit, pair_mask_key, self_mask_key
 from protocols.pairwise_collector import PairwiseCollector
-from protocols.pairwise_messages import Leg, Payload, Reply, Request, pack_set
+from protocols.pairwise_messages import NO_SHARE, Leg, Payload, Reply, Request, pack_set
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, Secret
@@ -164,9 +164,14 @@ class PairwiseParty(Seated, Secret):
                 raise PeerError(AGGREGATOR, f"shows a signature of {signer} that is not over this set") from None
 
     def _shares_for(self, asked: Request, waiting: _Waiting, context: Context) -> dict[PartyId, bytes]:
-        """A share for itself and each neighbour: of the seed if present, of this round's mask key if absent."""
+        """A share for itself and each neighbour: of the seed if present, of this round's mask key if absent.
+
+        `NO_SHARE` where a box does not open: the peer sealed nonsense, or the aggregator changed it, and this party
+        can't tell which. Where none opens the request belongs to no sum of this party's.
+        """
         shares = {self.me: waiting.own_share}
         book = self._room.book(context)
+        failures = []
         for peer, box in asked.boxes.items():
             try:
                 if peer in asked.present:
@@ -178,7 +183,10 @@ class PairwiseParty(Seated, Secret):
                     start = context.round % book.rounds * shamir.SHARE_BYTES
                     shares[peer] = batch[start : start + shamir.SHARE_BYTES]
             except ValueError as error:
-                raise PeerError(AGGREGATOR, f"the request's box from {peer}: {error}") from None
+                shares[peer] = NO_SHARE
+                failures.append(f"the request's box from {peer}: {error}")
+        if len(failures) == len(asked.boxes):
+            raise PeerError(AGGREGATOR, failures[0])
         return shares
 
     def _split(self, secret: bytes, those: tuple[PartyId, ...]) -> dict[PartyId, bytes]:
