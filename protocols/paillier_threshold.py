@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NoReturn
 
-from protocols.channels import PUBLIC_BYTES, Box, Channels
+from protocols.channels import PUBLIC_BYTES, Box, Channels, channel_key
 from protocols.packing import Packing
 from protocols.paillier import PaillierParty, read_payloads
 from protocols.paillier_messages import Terms, boxes_from_bytes, boxes_to_bytes, product, table_from_bytes
@@ -277,7 +277,7 @@ class ThresholdCollector(AtSession):
 def _channel_key(party: PartyId, greeting: Greeting) -> bytes:
     if len(greeting.body) != PUBLIC_BYTES:
         raise PeerError(party, "its hello does not hold a channel key and nothing else")
-    return bytes(greeting.body)
+    return channel_key(party, bytes(greeting.body))
 
 
 def _dealers_greeting(greetings: Mapping[PartyId, Greeting], terms: Terms) -> tuple[bytes, bytes, ThresholdKey]:
@@ -289,7 +289,7 @@ def _dealers_greeting(greetings: Mapping[PartyId, Greeting], terms: Terms) -> tu
         shared = ThresholdKey.from_bytes(body[PUBLIC_BYTES:], terms.key_bits, len(terms.sites))
     except ValueError as error:
         raise PeerError(KEY_DEALER, str(error)) from None
-    return body[:PUBLIC_BYTES], body, shared
+    return channel_key(KEY_DEALER, body[:PUBLIC_BYTES]), body, shared
 
 
 def _binding(session: bytes, body: bytes) -> bytes:

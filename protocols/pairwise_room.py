@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from protocols.channels import channel_key
 from protocols.mask_keys import KeyBook, split_hello
 from protocols.neighbours import Graph, degree_for, share_threshold
 from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId, silent
@@ -48,6 +49,8 @@ class Room:
     ) -> dict[PartyId, bytes]:
         """Read a batch's hellos into its key book; gives the channel keys (first batch only)."""
         channel_keys, mask_keys = split_hello(greetings, batch)
+        if batch == 0:
+            channel_keys = {party: channel_key(party, key) for party, key in channel_keys.items()}
         book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
         self.check_enough(book.members, tuple(self.roster))
         if batch == 0:

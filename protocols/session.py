@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeVar
 
-from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Entropy, Identity, Secret, parts, verifies
+from protocols.primitives.keys import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Entropy,
+    Identity,
+    Secret,
+    can_sign,
+    parts,
+    verifies,
+)
 from protocols.secure_sum import (
     AGGREGATOR,
     MINIMUM_PARTIES,
@@ -24,6 +33,7 @@ from protocols.secure_sum import (
     MisuseError,
     PartyId,
     PeerError,
+    legal_name,
     sha256,
 )
 from protocols.settings import Settings
@@ -42,14 +52,21 @@ def met(learned: Learned | None) -> Learned:
 
 @dataclass(frozen=True)
 class Roster:
-    """The public Ed25519 key of every party, agreed before a session and named by its digest."""
+    """The public Ed25519 key of every party, agreed before a session and named by its digest.
+
+    Raises `MisuseError` for names that can't be, and for keys that are none, that anybody could sign under, or
+    that stand twice.
+    """
 
     keys: Mapping[PartyId, bytes]
 
     def __post_init__(self) -> None:
         for party, key in self.keys.items():
+            legal_name(party)
             if len(key) != KEY_BYTES:
                 raise MisuseError(f"the roster's key of {party} has {len(key)} bytes, not {KEY_BYTES}")
+            if not can_sign(key):
+                raise MisuseError(f"the roster's key of {party} is of small order: anybody could sign under it")
         if len(set(self.keys.values())) != len(self.keys):
             raise MisuseError("two names in the roster have the same key")
 
@@ -75,10 +92,19 @@ class Roster:
     def from_json(cls, text: str) -> Roster:
         """Read `to_json`. Raises `MisuseError` on anything else."""
         try:
-            table = json.loads(text)
-            return cls({str(name): bytes.fromhex(key) for name, key in table.items()})
-        except (ValueError, AttributeError, TypeError):
+            table = json.loads(text, object_pairs_hook=_once)
+            keys = {name: bytes.fromhex(key) for name, key in table.items()}
+        except (ValueError, AttributeError, TypeError, RecursionError):
             raise MisuseError("a roster is a JSON object from names to hexadecimal Ed25519 keys") from None
+        return cls(keys)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object in which no name stands twice."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise MisuseError("a name stands twice in the roster")
+    return table
 
 
 def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
