@@ -78,6 +78,7 @@ class AdditiveParty(Seated, Secret):
                 seeds.append(self._channels.open(peer, Box.ADDITIVE_SEED, place, context.digest, box))
             except ValueError as error:
                 raise PeerError(AGGREGATOR, f"the request's box from {peer}: {error}") from None
+        self._seat.demands.check_opening(context, context.cohort)
         self._own_shares[context.digest] = None
         ring.mask_into(share, plus=seeds, minus=(), prg=self._settings.prg)
         return self._seat.sign(b"reply", context, ring.view(share))

@@ -62,7 +62,7 @@ class KeyDealer(Seated, Secret):
         super().__init__(seat)
         if self.me != KEY_DEALER:
             raise MisuseError(f"{self.me} can't deal the key: that is the role of the {KEY_DEALER} alone")
-        self._terms = Terms(self._roster, self._settings, KEY_DEALER)
+        self._terms = Terms(self._roster, self._settings, KEY_DEALER, seat.demands)
         if private is not None:
             self._terms.refuse_key(private.public)
         self._channels: Channels | None = Channels(seat.me, seat.entropy)
@@ -174,7 +174,7 @@ class ThresholdParty(PaillierParty):
         except PeerError as error:
             raise PeerError(AGGREGATOR, f"passed on a message of {error.sender} that {error.reason}") from None
         self._share = share
-        self._seat.answer_once(context, 1, request)
+        self._seat.answer_once(context, 1, request, tuple(payloads))
         partials, proof = share.open(product(columns, shared.public.n), context.digest, self.n_jobs)
         return self._seat.sign(
             _PARTIAL, context, proof + big_numbers.to_buffer(partials, shared.public.plaintext_bytes)

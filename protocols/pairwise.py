@@ -45,7 +45,7 @@ class PairwiseParty(Seated, Secret):
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
-        self._room = Room(self._roster, self._settings)
+        self._room = Room(self._roster, self._settings, seat.demands)
         self._channels = Channels(seat.me, seat.entropy)
         self._mask_keys = MaskKeys(self._settings.rounds_per_batch, seat.entropy)
         self._ledger = Ledger()
@@ -133,6 +133,8 @@ class PairwiseParty(Seated, Secret):
             return self._agree(asked, waiting, context)
         self._check_agreement(asked, waiting, context)
         shares = self._shares_for(asked, waiting, context)
+        if not self._settings.consistency:
+            self._seat.demands.check_opening(context, asked.present)
         self._waiting[context.digest] = None
         return self._seat.sign(b"reply", context, Reply(asked.present, shares).pack(context.cohort))
 
@@ -141,6 +143,8 @@ class PairwiseParty(Seated, Secret):
             raise PeerError(AGGREGATOR, "asks for a signature where the settings have none")
         if waiting.agreed is not None:
             raise PeerError(AGGREGATOR, f"asks {self.me} a second time who is present in round {context.round}")
+        # The signature is what helps to open the sum: shares are given for this very set or for none.
+        self._seat.demands.check_opening(context, asked.present)
         waiting.agreed = asked.present
         return self._seat.sign(b"agreement", context, pack_set(asked.present, context.cohort))
 

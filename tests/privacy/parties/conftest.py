@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from protocols import run
+from protocols.demands import NO_DEMANDS
 from protocols.primitives import ring
 from protocols.secure_sum import PeerError, Pending
 from protocols.settings import Settings
@@ -22,11 +23,12 @@ class Room:
     protocol: str
     sites: tuple[str, ...]
     chosen: dict[str, object]
+    demands: object = NO_DEMANDS
     fenced: list[str] = field(default_factory=list)
 
     def __post_init__(self):
         self.settings = Settings(**{**QUICK, **self.chosen})
-        self.table = run.sit_down(self.protocol, self.sites, self.settings)
+        self.table = run.sit_down(self.protocol, self.sites, self.settings, demands=self.demands)
         self.parties, self.collector = self.table.parties, self.table.collector
         self.vectors = {site: ring.expand(site.encode().ljust(32, b"."), 3, 2) for site in self.sites}
 
@@ -75,9 +77,9 @@ class Room:
 
 @pytest.fixture
 def sit():
-    """``sit(protocol, sites, **settings)``: a `Room` in which nobody has met yet."""
+    """``sit(protocol, sites, demands=..., **settings)``: a `Room` in which nobody has met yet."""
 
-    def made(protocol, sites=5, **chosen):
-        return Room(protocol, tuple(f"site-{number}" for number in range(1, sites + 1)), chosen)
+    def made(protocol, sites=5, demands=NO_DEMANDS, **chosen):
+        return Room(protocol, tuple(f"site-{number}" for number in range(1, sites + 1)), chosen, demands)
 
     return made
