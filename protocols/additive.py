@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocols.channels import PUBLIC_BYTES, SEAL_BYTES, Box, Channels
+from protocols.channels import PUBLIC_BYTES, SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Secret
 from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector, silent
@@ -78,6 +78,7 @@ class AdditiveParty(Seated, Secret):
                 seeds.append(self._channels.open(peer, Box.ADDITIVE_SEED, place, context.digest, box))
             except ValueError as error:
                 raise PeerError(AGGREGATOR, f"the request's box from {peer}: {error}") from None
+        self._seat.demands.check_opening(context, context.cohort)
         self._own_shares[context.digest] = None
         ring.mask_into(share, plus=seeds, minus=(), prg=self._settings.prg)
         return self._seat.sign(b"reply", context, ring.view(share))
@@ -139,7 +140,9 @@ def _channel_keys(greetings: Mapping[PartyId, Greeting], batch: int) -> dict[Par
     for party, greeting in greetings.items():
         if len(greeting.body) != expected:
             raise PeerError(party, f"hello has {len(greeting.body)} bytes of keys, not {expected}")
-    return {party: bytes(greeting.body) for party, greeting in greetings.items()}
+    if batch > 0:
+        return {}
+    return {party: channel_key(party, bytes(greeting.body)) for party, greeting in greetings.items()}
 
 
 def _check_complete(present: tuple[PartyId, ...], context: Context) -> None:

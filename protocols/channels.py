@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from enum import IntEnum
 
-from protocols.primitives.keys import KEY_BYTES, AgreementKey, Channel, Entropy, Secret, derive, parts
+from protocols.primitives.keys import KEY_BYTES, AgreementKey, Channel, Entropy, Secret, can_agree, derive, parts
 from protocols.secure_sum import MisuseError, PartyId, PeerError
 
 PUBLIC_BYTES = KEY_BYTES
@@ -47,10 +47,7 @@ class Channels(Secret):
         for peer in sorted(publics):
             if peer == self._me:
                 continue
-            try:
-                shared = self._key.agree(publics[peer])
-            except ValueError:
-                raise PeerError(peer, "its channel key is not a usable X25519 key") from None
+            shared = self._key.agree(channel_key(peer, publics[peer]))
             ours, theirs = (self._me.encode(), self.public), (peer.encode(), publics[peer])
             self._outward[peer] = Channel(derive(shared, session, b"secirls channel v1", *ours, *theirs))
             self._inward[peer] = Channel(derive(shared, session, b"secirls channel v1", *theirs, *ours))
@@ -66,6 +63,13 @@ class Channels(Secret):
     def open(self, peer: PartyId, box: Box, place: tuple[int, int], binding: bytes, sealed: bytes) -> bytes:
         """Look into a peer's box, or raise `ValueError`."""
         return self._inward[peer].open(_number(box, place), _header(box, peer, self._me, binding), sealed)
+
+
+def channel_key(peer: PartyId, public: bytes) -> bytes:
+    """A channel key from a hello; raises `PeerError` for one that is not usable."""
+    if not can_agree(public):
+        raise PeerError(peer, "its channel key is not a usable X25519 key")
+    return public
 
 
 def _number(box: Box, place: tuple[int, int]) -> int:

@@ -6,6 +6,7 @@ import secrets
 from importlib import import_module
 from typing import Any, Final, cast
 
+from protocols.demands import NO_DEMANDS, Demands
 from protocols.primitives.keys import Entropy, Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, Collector, MisuseError, Party, PartyId
 from protocols.session import Roster, Seat, Session
@@ -55,11 +56,15 @@ def make_party(
     entropy: Entropy = secrets.token_bytes,
     *,
     n_jobs: int = 1,
+    demands: Demands = NO_DEMANDS,
 ) -> Party:
-    """One site's end; or, for a name in `helpers`, that helper's end. ``n_jobs`` threads for large powers."""
+    """One site's end; or, for a name in `helpers`, that helper's end. ``n_jobs`` threads for large powers.
+
+    ``demands`` are this party's own: raises `MisuseError` for a session that does not meet them.
+    """
     kind = _helper(protocol) if me in helpers(protocol) else _load(protocol, 1)
     threads = {"n_jobs": n_jobs} if protocol in _HELPERS and me != KEY_DEALER else {}
-    seat = Seat(me, identity, Session(protocol, roster, settings), entropy)
+    seat = Seat(me, identity, Session(protocol, roster, settings), entropy, demands)
     return cast("Party", kind(seat, **threads))
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.choice import NAMES
-from protocols.neighbours import degree_for, share_threshold
+from protocols.demands import active_colluders
+from protocols.neighbours import degree_for, most_colluders, share_threshold
 from protocols.paillier_messages import MOST_SHARES
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError
 from protocols.settings import Settings
@@ -36,6 +37,15 @@ _PASSIVE = (
 _DEALER = (
     "The key-dealer makes the key, hands every site a share and forgets it: that it does is trusted, for together "
     "with the aggregator it would learn every site's numbers."
+)
+
+_PRESENT = (
+    "Before a site helps to open a sum it is shown over which sites, and may refuse: a site that demands it helps only "
+    "where everybody is in it."
+)
+_FALSE_SHARES = (
+    "A site that deals or passes on a false share is not named, for it can't be told which of two lied: the sum opens "
+    "without that share where there are enough others, and else it does not open."
 )
 
 _STRENGTH = {3072: "about 128 bits of security", 2048: "about 112 bits of security"}
@@ -73,8 +83,9 @@ def plan(
 ) -> tuple[Settings, tuple[str, ...]]:
     """Settings under which so many may collude with the aggregator and so many fall silent, and their claim.
 
-    Where the settings name no threshold, the smallest that does is taken. With ``consistency`` the aggregator may
-    break the protocol. Raises `MisuseError` with the reason where it can't be.
+    Where the settings name no threshold, the smallest that does is taken: of those under which sites that demand so
+    many colluders take part, where there are such. With ``consistency`` the aggregator may break the protocol. Raises
+    `MisuseError` with the reason where it can't be.
     """
     if colluders < 0 or dropouts < 0:
         raise MisuseError("a number of colluding or silent sites can't be below zero")
@@ -105,8 +116,10 @@ def plan(
     reasons = [
         _obstacle(protocol, parties, replace(settings, threshold=each), colluders, dropouts) for each in candidates
     ]
-    if "" in reasons:
-        settings = replace(settings, threshold=candidates[reasons.index("")])
+    serving = [replace(settings, threshold=each) for each, why in zip(candidates, reasons, strict=True) if not why]
+    if serving:
+        once = (each for each in serving if _opens_once(protocol, parties, each, colluders))
+        settings = next(once, serving[0])
         return settings, claim(protocol, parties, settings)
     if len(reasons) == 1:
         raise MisuseError(reasons[0])
@@ -141,13 +154,17 @@ def _obstacle(protocol: str, parties: int, settings: Settings, colluders: int, d
     return ""
 
 
+def _opens_once(protocol: str, parties: int, settings: Settings, colluders: int) -> bool:
+    """Whether a site takes part that demands so many colluders: see `Demands.colluders`."""
+    if protocol == "pairwise":
+        return colluders <= most_colluders(settings, parties)
+    if protocol == "paillier-threshold":
+        return colluders <= active_colluders(parties, settings.threshold_for(parties))
+    return True
+
+
 def _kind(reason: str) -> str:
     return reason.rpartition(": ")[2]
-
-
-def active_colluders(parties: int, threshold: int) -> int:
-    """How many sites may collude with an active aggregator under pairwise masks: 2 t > n + c; below 0, none."""
-    return 2 * threshold - parties - 1
 
 
 def _additive(parties: int) -> tuple[str, ...]:
@@ -161,7 +178,7 @@ def _additive(parties: int) -> tuple[str, ...]:
 def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
     degree = degree_for(settings, parties)
     alone = share_threshold(threshold, parties, degree)
-    colluders = min(active_colluders(parties, threshold), alone - 1)
+    colluders = most_colluders(settings, parties)
     if settings.consistency and colluders < 0:
         raise MisuseError(
             f"threshold {threshold} of {parties} sites protects nobody from an active aggregator: consistency needs "
@@ -171,16 +188,17 @@ def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
     if settings.consistency:
         active = (
             "The same holds against an aggregator that breaks the protocol in any way, if at most "
-            f"{colluders} of the sites collude with it."
+            f"{colluders} of the sites collude with it; a site that expects more takes no part."
         )
     else:
+        fewer = f"a sum over fewer sites than the threshold, and with more than {colluders} colluding ones "
         active = (
-            "Sites do not compare notes on who answered: an aggregator that breaks the protocol may open a sum over "
-            "fewer sites than the threshold."
+            "Sites do not compare notes on who answered: an aggregator that breaks the protocol may open "
+            f"{fewer if colluders >= 0 else ''}the numbers of one site alone."
         )
     opens = f"If fewer than {threshold} of {parties} sites answer, the sum does not open."
     if degree == parties - 1:
-        return (passive, active, opens)
+        return (passive, active, opens, _PRESENT, _FALSE_SHARES)
     few = (
         f"Each site shares masks with {degree} others, drawn from the session and the roster: {alone} of these and "
         "itself open its secrets. No site helps to open a sum over sites that fewer than that many colluding ones "
@@ -190,7 +208,7 @@ def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
         f"With up to {most_silent(parties, settings)} sites silent the sum opens, no matter which; with more it "
         "depends on whose neighbours they are."
     )
-    return (passive, active, opens, few, where)
+    return (passive, active, opens, few, where, _PRESENT, _FALSE_SHARES)
 
 
 def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
@@ -199,6 +217,7 @@ def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
         "The key-holder alone learns nothing: what it decrypts is blinded by uniform numbers.",
         "The key-holder together with the aggregator, or with any one site learns every site's numbers: keep it apart.",
         f"The key-holder decrypts only what {threshold} of {parties} sites signed; if fewer answer, no sum opens.",
+        _PRESENT,
         _PROVED,
         _key(settings),
     )
@@ -207,9 +226,19 @@ def _paillier(parties: int, threshold: int, settings: Settings) -> tuple[str, ..
 def _paillier_threshold(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:
     if parties > MOST_SHARES:
         raise MisuseError(f"a Paillier key is shared among at most {MOST_SHARES} sites, and here are {parties}")
+    most = active_colluders(parties, threshold)
+    once = (
+        f"No sum is opened over two sets of sites if at most {most} of them collude with an aggregator that breaks the "
+        "protocol; a site that expects more takes no part."
+        if most >= 0
+        else "An aggregator that breaks the protocol may open a sum over two sets of sites: what tells them apart is "
+        "then not hidden."
+    )
     return (
         f"{_PASSIVE} {threshold} of {parties} sites collude with it.",
+        once,
         f"If fewer than {threshold} of {parties} sites answer, no sum opens.",
+        _PRESENT,
         _DEALER,
         _PROVED,
         _key(settings),

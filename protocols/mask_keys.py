@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from protocols.channels import PUBLIC_BYTES
-from protocols.primitives.keys import KEY_BYTES, AgreementKey, Entropy, Secret, derive, parts
+from protocols.primitives.keys import KEY_BYTES, AgreementKey, Entropy, Secret, can_agree, derive, parts
 from protocols.secure_sum import Context, MisuseError, PartyId, PeerError, sha256
 from protocols.session import Greeting
 
@@ -80,10 +80,14 @@ class KeyBook:
     def read(
         cls, session: bytes, batch: int, rounds: int, hellos: Mapping[PartyId, bytes], bodies: Mapping[PartyId, bytes]
     ) -> KeyBook:
-        """Take the keys from the hellos' bodies; raises `PeerError` for a wrong number of bytes."""
+        """Take the keys from the hellos' bodies; raises `PeerError` for a wrong number, or one that is not usable."""
         for party, body in bodies.items():
             if len(body) != rounds * PUBLIC_BYTES:
                 raise PeerError(party, f"hello has {len(body)} bytes of mask keys, not {rounds * PUBLIC_BYTES}")
+            for number in range(rounds):
+                if not can_agree(body[number * PUBLIC_BYTES : (number + 1) * PUBLIC_BYTES]):
+                    round_ = batch * rounds + number
+                    raise PeerError(party, f"its mask key of round {round_} is not a usable X25519 key")
         named = (parts(party.encode(), hellos[party]) for party in sorted(hellos))
         return cls(session, batch, rounds, dict(bodies), sha256(b"secirls hellos v1", *named))
 
@@ -119,15 +123,9 @@ def split_hello(greetings: Mapping[PartyId, Greeting], batch: int) -> tuple[dict
 
 
 def pair_mask_key(own: AgreementKey, me: PartyId, peer: PartyId, book: KeyBook, context: Context) -> bytes:
-    """The keystream key two parties share for one sum; the same from either end.
-
-    Raises `PeerError` when the peer's public key is not usable.
-    """
+    """The keystream key two parties share for one sum; the same from either end."""
     theirs = book.public(peer, context.round)
-    try:
-        shared = own.agree(theirs)
-    except ValueError:
-        raise PeerError(peer, f"its mask key of round {context.round} is not a usable X25519 key") from None
+    shared = own.agree(theirs)
     low, high = sorted(((me, own.public), (peer, theirs)))
     place = struct.pack("<QQ", context.round, context.attempt)
     names_and_keys = (low[0].encode(), high[0].encode(), low[1], high[1])

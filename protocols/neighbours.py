@@ -17,6 +17,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import comb
 
+from protocols.demands import active_colluders
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, PartyId, sha256
 from protocols.session import Roster
 from protocols.settings import Settings
@@ -115,6 +116,18 @@ def degree_for(settings: Settings, parties: int) -> int:
 def share_threshold(threshold: int, parties: int, degree: int) -> int:
     """How many of a party and its neighbours open its secrets: the threshold's part of them, rounded up."""
     return -(-threshold * (degree + 1) // parties)
+
+
+def most_colluders(settings: Settings, parties: int) -> int:
+    """How many may collude with an aggregator that breaks the protocol before a party's two secrets come out.
+
+    Below 0, not even the aggregator alone is held off. With consistency all parties sign one set, a threshold of them;
+    without it each of a party's holders may have been told another.
+    """
+    threshold, degree = settings.threshold_for(parties), degree_for(settings, parties)
+    alone = share_threshold(threshold, parties, degree)
+    once = active_colluders(parties, threshold) if settings.consistency else active_colluders(degree + 1, alone)
+    return min(once, alone - 1)
 
 
 @lru_cache(maxsize=64)

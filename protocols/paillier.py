@@ -73,7 +73,7 @@ class PaillierParty(Seated, Secret):
 
     def __init__(self, seat: Seat, *, n_jobs: int = 1) -> None:
         super().__init__(seat)
-        self._terms = Terms(self._roster, self._settings, self.helper)
+        self._terms = Terms(self._roster, self._settings, self.helper, seat.demands)
         if self.me not in self._terms.sites:
             raise MisuseError(f"{self.me} is no site of this roster: the {self.helper} is a role of its own")
         self._public: PublicKey | None = None
@@ -150,7 +150,7 @@ class PaillierParty(Seated, Secret):
             raise PeerError(AGGREGATOR, f"passed on a payload of {error.sender} that {error.reason}") from None
         if decision != asked.decision:
             raise PeerError(AGGREGATOR, "what shall be opened is not the blinded product of the payloads")
-        self._seat.answer_once(context, 1, request)
+        self._seat.answer_once(context, 1, request, tuple(asked.payloads))
         return self._seat.sign(_CONSENT, context, decision)
 
     def _recompute(self, asked: Contributions, packing: Packing, public: PublicKey, context: Context) -> bytes:
@@ -181,7 +181,7 @@ class KeyHolder(Seated, Secret):
         super().__init__(seat)
         if self.me != KEY_HOLDER:
             raise MisuseError(f"{self.me} can't hold the private key: that is the role of the {KEY_HOLDER} alone")
-        self._terms = Terms(self._roster, self._settings)
+        self._terms = Terms(self._roster, self._settings, KEY_HOLDER, seat.demands)
         if private is not None:
             self._terms.refuse_key(private.public)
         self._private = make_key(self._terms.key_bits, seat.entropy) if private is None else private
@@ -218,10 +218,13 @@ class KeyHolder(Seated, Secret):
             raise PeerError(AGGREGATOR, f"passed on a consent of {error.sender} that {error.reason}") from None
         # Not by the context's digest: one round and attempt is opened for one cohort and layout, not for two.
         whole = sha256(b"secirls paillier mandate v1", context.digest, request)
-        if self._decided.setdefault((context.round, context.attempt), whole) != whole:
+        place = (context.round, context.attempt)
+        if self._decided.get(place, whole) != whole:
             raise PeerError(
                 AGGREGATOR, f"a different request for round {context.round} attempt {context.attempt} was opened before"
             )
+        self._seat.demands.check_opening(context, asked.present)
+        self._decided[place] = whole
         plaintexts = self._private.decrypt(ciphertexts, self.n_jobs)
         body = decision + big_numbers.to_buffer(plaintexts, public.plaintext_bytes)
         return self._seat.sign(_OPENED, context, body)

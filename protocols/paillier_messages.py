@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from protocols.demands import NO_DEMANDS, Demands
 from protocols.packing import Packing
 from protocols.primitives import big_numbers, ring
 from protocols.primitives.big_numbers import number
@@ -31,8 +32,10 @@ _LENGTH = struct.Struct("<I")
 class Terms:
     """The sites, the threshold among them, and the key's length: from roster and settings alone."""
 
-    def __init__(self, roster: Roster, settings: Settings, helper: PartyId = KEY_HOLDER) -> None:
-        """Raises `MisuseError` for a roster or key length under which the protocol hides nothing."""
+    def __init__(
+        self, roster: Roster, settings: Settings, helper: PartyId = KEY_HOLDER, demands: Demands = NO_DEMANDS
+    ) -> None:
+        """Raises `MisuseError` for a roster or key length under which the protocol hides nothing, or too little."""
         if helper not in roster:
             raise MisuseError(f"the roster has no {helper}: this protocol needs one, apart from every site")
         if AGGREGATOR in roster:
@@ -48,6 +51,10 @@ class Terms:
             )
         self.threshold = settings.threshold_for(len(self.sites))
         self.key_bits = settings.key_bits
+        demands.check_key(self.key_bits)
+        demands.check_needed(self.threshold, "who open a sum")
+        if helper == KEY_DEALER:  # a key-holder sees both of two sets that are asked about, and opens one
+            demands.check_once(self.threshold, len(self.sites))
 
     def refuse_key(self, public: PublicKey) -> None:
         """Raise `MisuseError` unless the key has the length that was agreed."""

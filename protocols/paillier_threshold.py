@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import NoReturn
 
-from protocols.channels import PUBLIC_BYTES, Box, Channels
+from protocols.channels import PUBLIC_BYTES, Box, Channels, channel_key
 from protocols.packing import Packing
 from protocols.paillier import PaillierParty, read_payloads
 from protocols.paillier_messages import Terms, boxes_from_bytes, boxes_to_bytes, product, table_from_bytes
@@ -62,7 +62,7 @@ class KeyDealer(Seated, Secret):
         super().__init__(seat)
         if self.me != KEY_DEALER:
             raise MisuseError(f"{self.me} can't deal the key: that is the role of the {KEY_DEALER} alone")
-        self._terms = Terms(self._roster, self._settings, KEY_DEALER)
+        self._terms = Terms(self._roster, self._settings, KEY_DEALER, seat.demands)
         if private is not None:
             self._terms.refuse_key(private.public)
         self._channels: Channels | None = Channels(seat.me, seat.entropy)
@@ -174,7 +174,7 @@ class ThresholdParty(PaillierParty):
         except PeerError as error:
             raise PeerError(AGGREGATOR, f"passed on a message of {error.sender} that {error.reason}") from None
         self._share = share
-        self._seat.answer_once(context, 1, request)
+        self._seat.answer_once(context, 1, request, tuple(payloads))
         partials, proof = share.open(product(columns, shared.public.n), context.digest, self.n_jobs)
         return self._seat.sign(
             _PARTIAL, context, proof + big_numbers.to_buffer(partials, shared.public.plaintext_bytes)
@@ -277,7 +277,7 @@ class ThresholdCollector(AtSession):
 def _channel_key(party: PartyId, greeting: Greeting) -> bytes:
     if len(greeting.body) != PUBLIC_BYTES:
         raise PeerError(party, "its hello does not hold a channel key and nothing else")
-    return bytes(greeting.body)
+    return channel_key(party, bytes(greeting.body))
 
 
 def _dealers_greeting(greetings: Mapping[PartyId, Greeting], terms: Terms) -> tuple[bytes, bytes, ThresholdKey]:
@@ -289,7 +289,7 @@ def _dealers_greeting(greetings: Mapping[PartyId, Greeting], terms: Terms) -> tu
         shared = ThresholdKey.from_bytes(body[PUBLIC_BYTES:], terms.key_bits, len(terms.sites))
     except ValueError as error:
         raise PeerError(KEY_DEALER, str(error)) from None
-    return body[:PUBLIC_BYTES], body, shared
+    return channel_key(KEY_DEALER, body[:PUBLIC_BYTES]), body, shared
 
 
 def _binding(session: bytes, body: bytes) -> bytes:

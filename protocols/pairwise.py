@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from protocols.channels import Box, Channels
 from protocols.mask_keys import Ledger, MaskKeys, commit, pair_mask_key, self_mask_key
 from protocols.pairwise_collector import PairwiseCollector
-from protocols.pairwise_messages import Leg, Payload, Reply, Request, pack_set
+from protocols.pairwise_messages import NO_SHARE, Leg, Payload, Reply, Request, pack_set
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, Secret
@@ -45,7 +45,7 @@ class PairwiseParty(Seated, Secret):
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
-        self._room = Room(self._roster, self._settings)
+        self._room = Room(self._roster, self._settings, seat.demands)
         self._channels = Channels(seat.me, seat.entropy)
         self._mask_keys = MaskKeys(self._settings.rounds_per_batch, seat.entropy)
         self._ledger = Ledger()
@@ -133,6 +133,8 @@ class PairwiseParty(Seated, Secret):
             return self._agree(asked, waiting, context)
         self._check_agreement(asked, waiting, context)
         shares = self._shares_for(asked, waiting, context)
+        if not self._settings.consistency:
+            self._seat.demands.check_opening(context, asked.present)
         self._waiting[context.digest] = None
         return self._seat.sign(b"reply", context, Reply(asked.present, shares).pack(context.cohort))
 
@@ -141,6 +143,8 @@ class PairwiseParty(Seated, Secret):
             raise PeerError(AGGREGATOR, "asks for a signature where the settings have none")
         if waiting.agreed is not None:
             raise PeerError(AGGREGATOR, f"asks {self.me} a second time who is present in round {context.round}")
+        # The signature is what helps to open the sum: shares are given for this very set or for none.
+        self._seat.demands.check_opening(context, asked.present)
         waiting.agreed = asked.present
         return self._seat.sign(b"agreement", context, pack_set(asked.present, context.cohort))
 
@@ -164,9 +168,14 @@ class PairwiseParty(Seated, Secret):
                 raise PeerError(AGGREGATOR, f"shows a signature of {signer} that is not over this set") from None
 
     def _shares_for(self, asked: Request, waiting: _Waiting, context: Context) -> dict[PartyId, bytes]:
-        """A share for itself and each neighbour: of the seed if present, of this round's mask key if absent."""
+        """A share for itself and each neighbour: of the seed if present, of this round's mask key if absent.
+
+        `NO_SHARE` where a box does not open: the peer sealed nonsense, or the aggregator changed it, and this party
+        can't tell which. Where none opens the request belongs to no sum of this party's.
+        """
         shares = {self.me: waiting.own_share}
         book = self._room.book(context)
+        failures = []
         for peer, box in asked.boxes.items():
             try:
                 if peer in asked.present:
@@ -178,7 +187,10 @@ class PairwiseParty(Seated, Secret):
                     start = context.round % book.rounds * shamir.SHARE_BYTES
                     shares[peer] = batch[start : start + shamir.SHARE_BYTES]
             except ValueError as error:
-                raise PeerError(AGGREGATOR, f"the request's box from {peer}: {error}") from None
+                shares[peer] = NO_SHARE
+                failures.append(f"the request's box from {peer}: {error}")
+        if len(failures) == len(asked.boxes):
+            raise PeerError(AGGREGATOR, failures[0])
         return shares
 
     def _split(self, secret: bytes, those: tuple[PartyId, ...]) -> dict[PartyId, bytes]:

@@ -1,6 +1,7 @@
 """Sums under pairwise masks: the collector's end. It adds, carries sealed shares, and removes what masks remain.
 
-Promises: `open` gives the exact ring sum over the parties that sent a payload, or says who is silent or lied.
+Promises: `open` gives the exact ring sum over the parties that sent a payload, whichever shares are false where there
+are enough to spare; or says who is silent, who sent nonsense, or whose secret could not be put together.
 Refuses to know: any secret but those that the parties release for this one sum.
 """
 
@@ -181,14 +182,16 @@ class PairwiseCollector(AtSession):
         return plus, minus
 
     def _recover(self, owner: PartyId, shares: Mapping[int, bytes], accepts: shamir.Accepts) -> bytes:
-        """A secret of the owner's from its shares, checked against what the owner published."""
+        """A secret of the owner's from its shares, checked against what the owner published.
+
+        A false share names nobody: its holder may have changed it, or its owner may have dealt it so.
+        """
         try:
             return shamir.combine(shares, self._room.share_threshold, accepts)
         except shamir.ShareError as error:
-            if error.bad:
-                names = [party for party in self._roster if self._room.index[party] in error.bad]
-                raise PeerError(names[0], f"the share of {owner}'s secret from {', '.join(names)} is false") from None
-            raise IntegrityError(f"the secret of {owner} can't be recovered: {error}") from None
+            raise IntegrityError(
+                f"the secret of {owner} can't be put together, and nobody can be shown to have lied: {error}"
+            ) from None
 
 
 def _opens(commitment: bytes, owner: PartyId, context: Context) -> shamir.Accepts:

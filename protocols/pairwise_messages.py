@@ -16,6 +16,8 @@ from protocols.primitives.shamir import SHARE_BYTES
 from protocols.secure_sum import AGGREGATOR, Context, PartyId, PeerError
 
 SEED_BOX_BYTES = SHARE_BYTES + SEAL_BYTES
+NO_SHARE = b"\xff" * SHARE_BYTES
+"""In the place of a share whose box did not open: no element of the field."""
 
 
 class Leg(IntEnum):
@@ -116,6 +118,7 @@ class Reply:
 
     present: tuple[PartyId, ...]
     shares: Mapping[PartyId, bytes]
+    """By whose secret it is of; `NO_SHARE` where the box that should have held it did not open."""
 
     def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
         """Set, shares in the cohort's order."""

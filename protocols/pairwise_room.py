@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from protocols.channels import channel_key
+from protocols.demands import NO_DEMANDS, Demands
 from protocols.mask_keys import KeyBook, split_hello
 from protocols.neighbours import Graph, degree_for, share_threshold
 from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId, silent
@@ -21,14 +23,20 @@ NAME = "pairwise"
 class Room:
     """Public knowledge of one session, the same at every end."""
 
-    def __init__(self, roster: Roster, settings: Settings) -> None:
-        """Raises `MisuseError` for a threshold or a number of neighbours that can't be."""
+    def __init__(self, roster: Roster, settings: Settings, demands: Demands = NO_DEMANDS) -> None:
+        """Raises `MisuseError` for a threshold or a number of neighbours that can't be, or is not what is demanded."""
         self.roster = roster
         self.settings = settings
         self.threshold = settings.threshold_for(len(roster))
         self.degree = degree_for(settings, len(roster))
         self.share_threshold = share_threshold(self.threshold, len(roster), self.degree)
         """How many of a party and its neighbours open its secrets; the threshold itself if all are neighbours."""
+        demands.check_needed(self.share_threshold, "whose shares open a party's secrets")
+        if settings.consistency:
+            demands.check_once(self.threshold, len(roster))
+        else:
+            # Nobody knows what set the others were told: two of them can be had of any one party's holders.
+            demands.check_once(self.share_threshold, self.degree + 1)
         self.index = {party: number for number, party in enumerate(roster, start=1)}
         """Where each party's Shamir shares lie."""
         self._graph: Graph | None = None
@@ -48,6 +56,8 @@ class Room:
     ) -> dict[PartyId, bytes]:
         """Read a batch's hellos into its key book; gives the channel keys (first batch only)."""
         channel_keys, mask_keys = split_hello(greetings, batch)
+        if batch == 0:
+            channel_keys = {party: channel_key(party, key) for party, key in channel_keys.items()}
         book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
         self.check_enough(book.members, tuple(self.roster))
         if batch == 0:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from protocols.choice import NAMES, helpers, leave_after_meeting, make_collector, make_party
 from protocols.claims import claim
+from protocols.demands import NO_DEMANDS, Demands
 from protocols.lesson import lesson
 from protocols.primitives import ring
 from protocols.primitives.keys import Entropy, Identity
@@ -57,17 +58,20 @@ def sit_down(
     sites: Sequence[PartyId],
     settings: Settings | None = None,
     entropy: Callable[[PartyId], Entropy] = lambda _: secrets.token_bytes,
+    demands: Demands = NO_DEMANDS,
 ) -> Table:
     """Before a session: everyone has an identity, and the roster of their public keys is known to all.
 
-    Identities are made on the spot here; real ones are made at each site once, and rosters exchanged by people.
+    Identities are made on the spot here; real ones are made at each site once, and rosters exchanged by people. All
+    parties make the same ``demands``.
     """
     settings = settings or Settings()
     sources = {party: entropy(party) for party in (*sites, *helpers(protocol))}
     identities = {party: Identity.fresh(source) for party, source in sources.items()}
     roster = Roster({party: identity.public for party, identity in identities.items()})
     parties = {
-        party: make_party(protocol, party, identities[party], roster, settings, sources[party]) for party in roster
+        party: make_party(protocol, party, identities[party], roster, settings, sources[party], demands=demands)
+        for party in roster
     }
     return Table(protocol, roster, parties, make_collector(protocol, roster, settings, entropy(AGGREGATOR)))
 

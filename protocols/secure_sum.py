@@ -84,13 +84,18 @@ class IntegrityError(SecureSumError):
     """The opened sum is impossible: a mask is missing, the cohort is wrong, or a payload was altered."""
 
 
-def party_id(name: str) -> PartyId:
-    """Check a party's name: 1 to 64 letters, digits, ``_ . -``, and not a role's own name."""
-    if not _LEGAL_NAME.fullmatch(name):
+def legal_name(name: object) -> str:
+    """Check the name of a party or a role: 1 to 64 letters, digits, ``_ . -``. Raises `MisuseError`."""
+    if not isinstance(name, str) or not _LEGAL_NAME.fullmatch(name):
         raise MisuseError(
-            f"{name!r} can't name a party: use 1 to 64 of A-Z a-z 0-9 _ . - starting with a letter or digit"
+            f"{name!r:.80} can't name a party: use 1 to 64 of A-Z a-z 0-9 _ . - starting with a letter or digit"
         )
-    if name in RESERVED:
+    return name
+
+
+def party_id(name: str) -> PartyId:
+    """Check a party's name: a legal one, and not a role's own."""
+    if legal_name(name) in RESERVED:
         raise MisuseError(f"{name!r} names a role of the protocol, choose another name for the party")
     return name
 

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeVar
 
-from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Entropy, Identity, Secret, parts, verifies
+from protocols.demands import NO_DEMANDS, Demands
+from protocols.primitives.keys import (
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Entropy,
+    Identity,
+    Secret,
+    can_sign,
+    parts,
+    verifies,
+)
 from protocols.secure_sum import (
     AGGREGATOR,
     MINIMUM_PARTIES,
@@ -24,6 +34,7 @@ from protocols.secure_sum import (
     MisuseError,
     PartyId,
     PeerError,
+    legal_name,
     sha256,
 )
 from protocols.settings import Settings
@@ -42,14 +53,21 @@ def met(learned: Learned | None) -> Learned:
 
 @dataclass(frozen=True)
 class Roster:
-    """The public Ed25519 key of every party, agreed before a session and named by its digest."""
+    """The public Ed25519 key of every party, agreed before a session and named by its digest.
+
+    Raises `MisuseError` for names that can't be, and for keys that are none, that anybody could sign under, or
+    that stand twice.
+    """
 
     keys: Mapping[PartyId, bytes]
 
     def __post_init__(self) -> None:
         for party, key in self.keys.items():
+            legal_name(party)
             if len(key) != KEY_BYTES:
                 raise MisuseError(f"the roster's key of {party} has {len(key)} bytes, not {KEY_BYTES}")
+            if not can_sign(key):
+                raise MisuseError(f"the roster's key of {party} is of small order: anybody could sign under it")
         if len(set(self.keys.values())) != len(self.keys):
             raise MisuseError("two names in the roster have the same key")
 
@@ -75,10 +93,19 @@ class Roster:
     def from_json(cls, text: str) -> Roster:
         """Read `to_json`. Raises `MisuseError` on anything else."""
         try:
-            table = json.loads(text)
-            return cls({str(name): bytes.fromhex(key) for name, key in table.items()})
-        except (ValueError, AttributeError, TypeError):
+            table = json.loads(text, object_pairs_hook=_once)
+            keys = {name: bytes.fromhex(key) for name, key in table.items()}
+        except (ValueError, AttributeError, TypeError, RecursionError):
             raise MisuseError("a roster is a JSON object from names to hexadecimal Ed25519 keys") from None
+        return cls(keys)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object in which no name stands twice."""
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise MisuseError("a name stands twice in the roster")
+    return table
 
 
 def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
@@ -127,6 +154,11 @@ class Session:
         """The session id, 32 bytes; raises `MisuseError` before the first batch of hellos."""
         return met(self._id)
 
+    @cached_property
+    def sites(self) -> tuple[PartyId, ...]:
+        """Those of the roster who have data, sorted: all but the roles beside them."""
+        return tuple(party for party in self.roster if party not in RESERVED)
+
     def for_protocol(self, name: str) -> Session:
         """Itself; raises `MisuseError` unless it is a session of that protocol."""
         if self.protocol != name:
@@ -164,17 +196,25 @@ class Session:
 
 
 class Seat(Secret):
-    """A party's own place in a session: its name, identity, nonce, and the contexts it has used.
+    """A party's own place in a session: its name, identity, nonce, demands, and the contexts it has used.
 
     Every protocol's party has one. It refuses what no protocol may allow: a foreign session, a
-    context without the party, a context protected twice, two different answers in one context.
+    context without the party, a context protected twice, two different answers in one context;
+    and what the party itself does not allow.
     """
 
     def __init__(
-        self, me: PartyId, identity: Identity, session: Session, entropy: Entropy = secrets.token_bytes
+        self,
+        me: PartyId,
+        identity: Identity,
+        session: Session,
+        entropy: Entropy = secrets.token_bytes,
+        demands: Demands = NO_DEMANDS,
     ) -> None:
         if me not in session.roster or session.roster.keys[me] != identity.public:
             raise MisuseError(f"the roster does not hold the key of {me}")
+        demands.check_hidden(len(session.sites))
+        self.demands = demands
         self.me = me
         self.session = session
         self.entropy = entropy
@@ -205,9 +245,9 @@ class Seat(Secret):
     def enter(self, context: Context) -> None:
         """Use up a context for `protect`; raises `MisuseError` when it is foreign, too small or used."""
         self.check(context)
-        sites = sum(party not in RESERVED for party in self.session.roster)
-        if len(context.cohort) < min(MINIMUM_PARTIES, sites):
+        if len(context.cohort) < min(MINIMUM_PARTIES, len(self.session.sites)):
             raise MisuseError(f"a cohort of {len(context.cohort)} is too small for a sum to hide anyone")
+        self.demands.check_hidden(len(context.cohort))
         name = (context.round, context.attempt)
         if name in self._protected:
             raise MisuseError(f"round {context.round} attempt {context.attempt} was answered before")
@@ -223,11 +263,17 @@ class Seat(Secret):
         if strangers:
             raise MisuseError(f"the cohort names {', '.join(strangers)}, unknown to the roster")
 
-    def answer_once(self, context: Context, leg: int, request: bytes) -> None:
-        """Note the one request answered on this leg; a second, different one is the collector's error."""
+    def answer_once(self, context: Context, leg: int, request: bytes, present: tuple[PartyId, ...]) -> None:
+        """Note the one request answered on this leg, about a sum over those present, if it is one that may be opened.
+
+        A second, different one is the collector's error. Raises what `Demands.check_opening` does, and then
+        nothing is noted.
+        """
         name, digest = (context.digest, leg), sha256(b"secirls request v1", request)
-        if self._answered.setdefault(name, digest) != digest:
+        if self._answered.get(name, digest) != digest:
             raise PeerError(AGGREGATOR, f"a different request for round {context.round} was answered before")
+        self.demands.check_opening(context, present)
+        self._answered[name] = digest
 
 
 class AtSession:

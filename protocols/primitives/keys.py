@@ -23,6 +23,16 @@ Entropy = Callable[[int], bytes]
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
+_FIELD = 2**255 - 19
+_ORDER_8_X25519 = 0xB8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0
+_ORDER_8_ED25519 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_USELESS_X25519 = frozenset(
+    {0, 1, _FIELD - 1, _ORDER_8_X25519, 0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F}
+)
+"""The u of every point of small order on curve and twist (RFC 7748, section 6.1): whoever agrees with one gets zero."""
+_USELESS_ED25519 = frozenset({0, 1, _FIELD - 1, _ORDER_8_ED25519, _FIELD - _ORDER_8_ED25519})
+"""The y of every point of small order: under one of them, anybody's signature is valid."""
+
 
 class Secret:
     """Stays in the process that made it: it has no pickle and no informative ``repr``."""
@@ -68,6 +78,21 @@ def verifies(public: bytes, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def can_sign(public: bytes) -> bool:
+    """Whether an Ed25519 key may vouch for anything: of the right length, and not of small order."""
+    return len(public) == KEY_BYTES and _coordinate(public) not in _USELESS_ED25519
+
+
+def can_agree(public: bytes) -> bool:
+    """Whether an X25519 key leads to a secret: of the right length, and not of small order."""
+    return len(public) == KEY_BYTES and _coordinate(public) not in _USELESS_X25519
+
+
+def _coordinate(public: bytes) -> int:
+    """The field element in either kind of key, however it is written; the highest bit is no part of it."""
+    return (int.from_bytes(public, "little") & ((1 << 255) - 1)) % _FIELD
 
 
 class AgreementKey(Secret):

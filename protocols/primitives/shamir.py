@@ -1,7 +1,7 @@
 """Threshold sharing of 32-byte secrets over the prime field of 2^256 + 297 elements (Shamir 1979).
 
-Promises: any ``threshold`` shares give the secret back, fewer say nothing about it, and a false share
-among enough good ones is found and named. Refuses to know: whose secret it is and who holds a share.
+Promises: any ``threshold`` shares give the secret back, fewer say nothing about it, and false shares among
+enough good ones change nothing. Refuses to know: whose secret it is and who holds a share.
 
 The prime is the first above 2^256, so every 32-byte string is a field element as it stands. A share is
 the polynomial's value at its index, 33 bytes little-endian; indices count from 1, because the value at 0
@@ -10,9 +10,9 @@ is the secret.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import combinations, islice
+from itertools import combinations, islice, zip_longest
 from math import comb, prod
 
 from protocols.primitives.keys import Entropy
@@ -31,11 +31,7 @@ _MOST_TRIALS = 5_000
 
 
 class ShareError(ValueError):
-    """The shares do not belong together; `bad` holds the indices of the false ones where they are known."""
-
-    def __init__(self, reason: str, bad: Sequence[int] = ()) -> None:
-        super().__init__(reason)
-        self.bad = tuple(bad)
+    """The shares do not open the secret: too few of them belong together."""
 
 
 def split(secret: bytes, threshold: int, count: int, entropy: Entropy) -> tuple[bytes, ...]:
@@ -58,27 +54,28 @@ def split_at(secret: bytes, threshold: int, indices: Collection[int], entropy: E
 
 
 def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None = None) -> bytes:
-    """The secret behind shares given by index.
+    """The secret behind shares given by index, whichever of them are false, as far as those to spare allow.
 
-    All shares are used, not only the first ``threshold``: one that does not lie on the others' polynomial
-    raises `ShareError` naming its index. With ``accepts`` one good share to spare is
-    enough to name the bad ones; without it there must be twice as many to spare as are bad.
+    All shares are looked at, not only the first ``threshold``. Half as many false ones as there are to spare are left
+    out for sure, and, where ``accepts`` recognises the secret, as many as there are to spare, unless these are so many
+    that the ways of leaving them out can't be tried. Raises `ShareError` where that is not enough. It says of nobody
+    that a share was false: whoever dealt it could have dealt it false.
     """
-    points: dict[int, int] = {}
-    for index in sorted(shares):
-        value = int.from_bytes(shares[index], "little")
-        if index < 1 or len(shares[index]) != SHARE_BYTES or value >= PRIME:
-            raise ShareError(f"share {index} is not an element of the field", (index,))
-        points[index] = value
+    points = {
+        index: value
+        for index in sorted(shares)
+        if index > 0
+        and len(shares[index]) == SHARE_BYTES
+        and (value := int.from_bytes(shares[index], "little")) < PRIME
+    }
     if len(points) < threshold:
         raise ShareError(f"{len(points)} shares are too few: the threshold is {threshold}")
-    if fit_one_polynomial(points, threshold):
-        secret = _secret_of(points, threshold, accepts)
-        if secret is not None:
-            return secret
-    elif bad := _bad_shares(points, threshold, accepts):
-        raise ShareError(f"share {', '.join(map(str, bad))} does not fit the others", bad)
-    raise ShareError("the shares do not open the secret, and it can't be told which are false")
+    for candidate in _candidates(points, threshold, search=accepts is not None):
+        if candidate >> (8 * SECRET_BYTES) == 0:
+            secret = candidate.to_bytes(SECRET_BYTES, "little")
+            if accepts is None or accepts(secret):
+                return secret
+    raise ShareError(f"{len(points)} shares do not open the secret, {threshold} that fit each other are needed")
 
 
 def evaluate(coefficients: Sequence[int], count: int, prime: int = PRIME) -> list[int]:
@@ -117,28 +114,81 @@ def fit_one_polynomial(points: Mapping[int, int], threshold: int, prime: int = P
     return True
 
 
-def _secret_of(points: Mapping[int, int], threshold: int, accepts: Accepts | None) -> bytes | None:
-    """The secret behind points on one polynomial, if it is acceptable."""
-    value = interpolate(dict(islice(points.items(), threshold)))
-    if value >> (8 * SECRET_BYTES):
-        return None
-    secret = value.to_bytes(SECRET_BYTES, "little")
-    return secret if accepts is None or accepts(secret) else None
-
-
-def _bad_shares(points: Mapping[int, int], threshold: int, accepts: Accepts | None) -> tuple[int, ...]:
-    """The fewest indices without which the rest agree; empty when that can't be said with certainty."""
-    spare = len(points) - threshold
+def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> Iterator[int]:
+    """What the secret may be, the likeliest first: behind all points, behind all but few, behind any enough of them."""
+    if fit_one_polynomial(points, threshold):
+        yield interpolate(dict(islice(points.items(), threshold)))
+        return
+    corrected = corrected_polynomial(points, threshold)
+    if corrected is not None:
+        yield corrected[0]
     trials = 0
-    for wrong in range(1, (spare if accepts is not None else spare // 2) + 1):
+    for wrong in range(1, len(points) - threshold + 1 if search else 0):
         trials += comb(len(points), wrong)
         if trials > _MOST_TRIALS:
-            break
+            return
         for suspects in combinations(points, wrong):
             rest = {index: value for index, value in points.items() if index not in suspects}
-            if fit_one_polynomial(rest, threshold) and _secret_of(rest, threshold, accepts) is not None:
-                return suspects
-    return ()
+            if fit_one_polynomial(rest, threshold):
+                yield interpolate(dict(islice(rest.items(), threshold)))
+
+
+def corrected_polynomial(points: Mapping[int, int], threshold: int, prime: int = PRIME) -> list[int] | None:
+    """The polynomial of degree below the threshold that all points lie on but for half of those to spare, if one is.
+
+    Coefficients, lowest power first. S. Gao, *A new algorithm for decoding Reed-Solomon codes* (2003), algorithm 1.
+    """
+    indices = tuple(points)
+    whole = [1]
+    for index in indices:
+        whole = _times(whole, [-index % prime, 1], prime)
+    through = [0] * len(indices)
+    for index, weight in zip(indices, _dual_weights(indices, prime), strict=True):
+        others, _ = _divided(whole, [-index % prime, 1], prime)
+        factor = points[index] * weight % prime
+        through = [(sum_ + factor * coefficient) % prime for sum_, coefficient in zip(through, others, strict=True)]
+    high, low = whole, _trimmed(through)
+    before, now = [0], [1]
+    while 2 * (len(low) - 1) >= len(indices) + threshold:
+        quotient, rest = _divided(high, low, prime)
+        high, low = low, rest
+        before, now = now, _minus(before, _times(quotient, now, prime), prime)
+    polynomial, rest = _divided(low, now, prime)
+    if any(rest) or len(polynomial) > threshold:
+        return None
+    wrong = sum(value_at(polynomial, index, prime) != points[index] for index in indices)
+    return polynomial if 2 * wrong <= len(indices) - threshold else None
+
+
+def _times(one: Sequence[int], other: Sequence[int], prime: int) -> list[int]:
+    """The product of two polynomials."""
+    product = [0] * (len(one) + len(other) - 1)
+    for i, a in enumerate(one):
+        for j, b in enumerate(other):
+            product[i + j] = (product[i + j] + a * b) % prime
+    return product
+
+
+def _minus(one: Sequence[int], other: Sequence[int], prime: int) -> list[int]:
+    return _trimmed([(a - b) % prime for a, b in zip_longest(one, other, fillvalue=0)])
+
+
+def _divided(one: Sequence[int], other: Sequence[int], prime: int) -> tuple[list[int], list[int]]:
+    """Quotient and rest of two polynomials, the second without leading zeros."""
+    rest, inverse = list(one), pow(other[-1], -1, prime)
+    quotient = [0] * max(len(one) - len(other) + 1, 1)
+    for shift in range(len(one) - len(other), -1, -1):
+        factor = quotient[shift] = rest[shift + len(other) - 1] * inverse % prime
+        for place, coefficient in enumerate(other, start=shift):
+            rest[place] = (rest[place] - factor * coefficient) % prime
+    return _trimmed(quotient), _trimmed(rest)
+
+
+def _trimmed(polynomial: list[int]) -> list[int]:
+    """Without leading zeros, but for the zero polynomial's one."""
+    while len(polynomial) > 1 and polynomial[-1] == 0:
+        polynomial.pop()
+    return polynomial
 
 
 @lru_cache(maxsize=256)

@@ -25,6 +25,15 @@ def test_every_claim_is_sentences_and_says_what_holds_for_all(protocol):
         ("pairwise", Settings(threshold=5, consistency=True), "at most 3 of the sites"),
         ("pairwise", Settings(threshold=4, consistency=True), "at most 1 of the sites"),
         ("pairwise", Settings(), "fewer than 5 of 6 sites answer"),
+        ("pairwise", Settings(threshold=4), "and with more than 1 colluding ones the numbers of one site alone"),
+        ("pairwise", Settings(threshold=3), "may open the numbers of one site alone"),
+        ("pairwise", Settings(threshold=4, consistency=True), "a site that expects more takes no part"),
+        ("pairwise", Settings(), "is not named, for it can't be told which of two lied"),
+        ("pairwise", Settings(), "it is shown over which sites"),
+        ("paillier", Settings(), "it is shown over which sites"),
+        ("paillier-threshold", Settings(), "it is shown over which sites"),
+        ("paillier-threshold", Settings(threshold=4), "over two sets of sites if at most 1 of them collude"),
+        ("paillier-threshold", Settings(threshold=3), "may open a sum over two sets"),
         ("paillier", Settings(threshold=4), "what 4 of 6 sites signed"),
         ("paillier", Settings(key_bits=2048), "112 bits"),
         ("paillier", Settings(obfuscation="short"), "twice the security level"),
@@ -71,7 +80,8 @@ def test_what_cannot_be_claimed_is_refused_with_the_reason(parties, settings, re
 @pytest.mark.parametrize(
     ("parties", "settings", "colluders", "dropouts", "threshold"),
     [
-        (10, Settings(), 2, 3, 3),
+        (10, Settings(), 2, 3, 7),
+        (10, Settings(), 2, 5, 3),
         (10, Settings(), 6, 2, 7),
         (10, Settings(consistency=True), 2, 3, 7),
         (10, Settings(threshold=7), 2, 3, 7),
@@ -79,7 +89,7 @@ def test_what_cannot_be_claimed_is_refused_with_the_reason(parties, settings, re
         (3, Settings(), 0, 0, 3),
     ],
 )
-def test_a_plan_takes_the_smallest_threshold_that_bears_what_is_asked(
+def test_a_plan_takes_the_smallest_threshold_that_bears_what_is_asked_and_that_sites_take_part_under(
     parties, settings, colluders, dropouts, threshold
 ):
     planned, sentences = claims.plan("pairwise", parties, settings, colluders, dropouts)

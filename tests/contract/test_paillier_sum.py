@@ -234,7 +234,9 @@ def test_a_thousand_sites_have_room(monkeypatch):
     packing = Table().parties["ann"]._terms.packing_of(5, 2)
     assert packing.parties == 4
     names = [f"site{i:04d}" for i in range(1000)]
-    roster = Roster({name: bytes([at % 256, at // 256] * 16) for at, name in enumerate([*names, KEY_HOLDER])})
+    roster = Roster(
+        {name: bytes([at % 256, at // 256, 5] * 10 + [1, 1]) for at, name in enumerate([*names, KEY_HOLDER])}
+    )
     chosen = Settings(key_bits=512, insecure_test_keys=True)
     collector = make_collector("paillier", roster, chosen)
     packing = collector._terms.packing_of(5, 2)

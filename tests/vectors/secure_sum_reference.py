@@ -375,7 +375,7 @@ def refusals(sums):
         case("the request leaves out the party it asks", lost, "assist", "c", "02" + "09" + request[4:], "aggregator"),
         case("the request calls a lost party present", lost, "assist", "c", "02" + "0f" + request[4:], "aggregator"),
         case("a set outside the cohort", lost, "assist", "c", "02" + "1d" + request[4:], "aggregator"),
-        case("a box was changed", lost, "assist", "c", flipped(request, 20), "aggregator"),
+        case("none of the boxes opens", lost, "assist", "c", request[:6] + len(request[6:]) * "0", "aggregator"),
         case("a signature where none is due", lost, "assist", "c", request[:4] + "01" + request[6:], "aggregator"),
         case("an agreement where none is due", lost, "assist", "c", "01" + request[2:4], "aggregator"),
         case("a released share was changed", lost, "open", "c", flipped(reply, 10), "c"),
