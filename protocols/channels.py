@@ -25,6 +25,7 @@ class Box(IntEnum):
     SEED_SHARE = 2
     ADDITIVE_SEED = 3
     KEY_SHARE = 4
+    CHECK_SEED = 5
 
 
 class Channels(Secret):

@@ -1,0 +1,150 @@
+"""What a site allows in one fit: its policy, held against what it knows itself, question by question.
+
+Promises: nothing is answered, and no sum opened, before every rule was asked; what was answered for whom is
+remembered before it leaves. Refuses to know: counts, keys, and how a sum is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
+from secirls.agreement.agreement import Agreement
+from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
+from secirls.algorithms.query import Query, QueryError, chained
+from secirls.config import Config
+from secirls.numerics.samples import Floats
+from secirls.site.ground import Ground
+from secirls.site.memory import Memory, Subject
+from secirls.site.policy import refusal
+
+
+class Guard:
+    """One site's side of one fit, from the moment it joined."""
+
+    def __init__(self, site: PartyId, ground: Ground, config: Config, agreement: Agreement, n_genes: int) -> None:
+        self._site = site
+        self._ground = ground
+        self._policy = ground.policy
+        self._agreement = agreement
+        self._design = agreement.design(config)
+        self._may_shrink = config.on_dropout == "continue"
+        self._cohort = agreement.sites
+        self._state = agreement.digest
+        self._answered: dict[bytes, tuple[PartyId, ...]] = {}
+        self._asked_in: dict[bytes, bytes] = {}
+        self._rounds = 0
+        self._values = np.zeros(n_genes)
+        self._presence: Floats | None = None
+        self._memory: Memory | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether this site helps to open sums over a whole cohort alone."""
+        return not self._may_shrink
+
+    def enter(self, design: Floats, subject: Callable[[], Subject]) -> None:
+        """Before the session: the design ``(samples, params)``, and what the fit is about.
+
+        Raises `RefusalError` where the policy does not allow the fit.
+        """
+        self._policy.check_cohort(self._site, len(self._agreement.sites))
+        self._policy.check_design(self._site, design)
+        folder, run = self._ground.memory, self._agreement.run
+        if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
+            if folder is not None and (self._may_shrink or self._policy.memory is not None):
+                self._memory = Memory(self._site, folder, run)
+        elif folder is not None:
+            about = subject()
+            self._memory = Memory(self._site, folder, about.data)
+            self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
+
+    def check(self, asked: Query) -> None:
+        """Whether a question may be answered or taken note of. Raises `RefusalError`, `MisuseError`."""
+        self._policy.check_question(self._site, asked.kind, self._rounds)
+        if self._ground.simulated and self._presence is None:
+            return
+        if self._presence is None:
+            if not isinstance(asked, CensusQuery) or self._rounds:
+                raise MisuseError(f"site {self._site}: the census comes first, and its total is told before the rest")
+            return
+        if not isinstance(asked, PresenceQuery):
+            self._policy.check_genes(self._site, asked.genes, self._presence)
+
+    def note(self, asked: Query, question: bytes) -> bytes:
+        """A question is taken, by contribution or recall: count it, and give the state that follows from it.
+
+        Raises `RefusalError` where the budget does not allow it.
+        """
+        values = self._values.copy()
+        values[asked.genes] += asked.layout(self._policy.min_sites).values / max(asked.n_genes, 1)
+        self._policy.check_values(self._site, values)
+        self._values = values
+        self._rounds += 1
+        self._state = chained(self._state, question)
+        return self._state
+
+    def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> None:
+        """One answer per question: the same query for another cohort would give sums that differ by one site.
+
+        A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
+        Raises `RefusalError`, `QueryError`, `MisuseError`.
+        """
+        self._policy.check_cohort(self._site, len(cohort))
+        digest = sha256(b"secirls asked v1", question)
+        if self._answered.get(digest, cohort) != cohort:
+            raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
+        if not set(cohort) <= set(self._cohort) or (cohort != self._cohort and not self._may_shrink):
+            raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
+        if self._memory is not None:
+            self._memory.admit(digest, cohort)
+        self._answered[digest] = self._cohort = cohort
+
+    def answering(self, context: Context, question: bytes) -> None:
+        """Remember which question a context is about."""
+        self._asked_in[context.digest] = sha256(b"secirls asked v1", question)
+
+    def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
+        """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
+        self._policy.check_cohort(self._site, len(present))
+        if self.whole and present != self._agreement.sites:
+            raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
+        question = self._asked_in.get(context.digest)
+        if question is None or not set(present) <= set(self._cohort):
+            raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
+        if self._memory is not None:
+            self._memory.opening(question, present)
+        self._cohort = present
+
+    def hear(self, asked: Query, arrays: Mapping[str, Floats], *, verified: bool) -> None:
+        """Take a total that the rules are about: ``verified`` against its check values, or else remembered.
+
+        Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before.
+        """
+        name = sha256(b"secirls total v1", self._agreement.run.encode(), asked.to_bytes())
+        digest = sha256(b"secirls total v1", *(array.astype("<f8").tobytes() for array in arrays.values()))
+        if not self._ground.simulated:
+            known = self._memory is not None and self._memory.knows_total(name, digest)
+            if not verified and not known:
+                raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
+            if verified and not known and self._memory is not None:
+                self._memory.keep_total(name, digest)
+        if isinstance(asked, CensusQuery):
+            if not asked.genes.all():
+                raise refusal(
+                    self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
+                )
+            self._policy.check_census(self._site, self._design, arrays, self._held())
+            self._presence = arrays["presence"].copy()
+        elif self._presence is not None:
+            self._presence[asked.genes] = arrays["presence"]
+
+    def _held(self) -> dict[str, int]:
+        """How many sites have each level of the shared factors: from what they said."""
+        return {
+            f"{factor}={level}": sum(level in said[factor].levels for said in self._agreement.said.values())
+            for factor in self._design.shared
+            for level in self._design.levels[factor]
+        }
