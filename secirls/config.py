@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from protocols.choice import NAMES
+from protocols.choice import NAMES, helpers
 from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
@@ -87,8 +88,9 @@ class Config(Frozen):
     """How sites compute summands: compiled, or plain NumPy. The two agree to rounding, not to the bit."""
     threshold: int | None = None
     """How many sites must answer for a sum to open; just above two thirds if not given."""
-    consistency: bool = False
-    """Show signatures on the set of present sites before shares are released (one more trip)."""
+    consistency: bool = True
+    """Show signatures on the set of present sites before shares are released (one more trip): against an aggregator
+    that deviates."""
     neighbours: int | None = Field(default=None, ge=4)
     """With how many others a site shares pairwise masks; all of up to 50 sites, then some, if not given."""
     prg: Literal["aes-256-ctr", "chacha20"] = "aes-256-ctr"
@@ -152,10 +154,10 @@ class Config(Frozen):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def settings(self) -> Settings:
-        """What the protocol needs to know."""
+    def settings(self, agreed: bytes = b"") -> Settings:
+        """What the protocol needs to know; ``agreed`` is the digest of the agreement that the session is about."""
         return Settings(
-            configuration=self.digest,
+            configuration=agreed.hex() or self.digest,
             threshold=self.threshold,
             rounds_per_batch=self.rounds_per_batch,
             consistency=self.consistency,
@@ -199,7 +201,8 @@ class Manifest(Frozen):
 
     @model_validator(mode="after")
     def _keys_of_the_roster(self) -> Self:
-        check_keys(self.fit, list(self.sites), self.keys)
+        grounds = [name for name, source in self.sites.items() if source.endswith(".toml")]
+        check_keys(self.fit, list(self.sites), self.keys, grounds)
         return self
 
     @model_validator(mode="after")
@@ -238,17 +241,25 @@ def preset_values(preset: object) -> dict[str, Any]:
     return {"max_iter": 20} if preset == "fedpydeseq2" else {}
 
 
-def check_keys(config: Config, sites: list[str], keys: dict[str, str]) -> None:
-    """Raise `ValueError` unless roster, sites and private key files fit each other."""
+def check_keys(config: Config, sites: Sequence[str], keys: Mapping[str, str], grounds: Sequence[str] = ()) -> None:
+    """Raise `ValueError` unless roster, those who sign and private key files fit each other.
+
+    Sites on their ``grounds`` have their keys there. Whatever signs stands in the roster, helpers too.
+    """
+    signing = [*sites, *helpers(config.protocol)]
+    for name in keys:
+        if name in grounds:
+            raise ValueError(f"site {name!r} stands on its own ground, so its key is named in its own file")
     if config.roster is None:
-        if keys:
+        if keys and not grounds:
             raise ValueError("there are key files but no roster: give both or neither")
         return
-    for name in sites:
+    for name in signing:
+        role = f"site {name!r}" if name in sites else f"the {name}"
         if name not in config.roster:
-            raise ValueError(f"the roster has no key for site {name!r}")
-        if name not in keys:
-            raise ValueError(f"site {name!r} has a key in the roster, so its private key file is needed")
+            raise ValueError(f"the roster has no key for {role}")
+        if name not in keys and name not in grounds:
+            raise ValueError(f"{role} has a key in the roster, so its private key file is needed")
 
 
 def check_sites(names: list[str]) -> None:

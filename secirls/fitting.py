@@ -197,5 +197,5 @@ def _events(order: Order) -> Iterator[Event]:
     parties: dict[str, Site | Helper] = {
         name: Site(place, config, own_process=False) for name, place in order.places.items()
     }
-    parties |= {name: Helper(name, config) for name in helpers(config.protocol)}
+    parties |= {name: Helper(name, config, order.helper_keys.get(name)) for name in helpers(config.protocol)}
     return witnessed(order.task, LocalFederation(parties))

@@ -14,7 +14,6 @@ from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import PartyId
-from protocols.session import Roster
 from secirls.aggregator.rounds import Federation, SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
 from secirls.agreement.faults import PartyFaultError
@@ -25,7 +24,7 @@ from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.whole_fit import Fitted, fit, refit_genes
 from secirls.config import Config
 from secirls.input_error import complain
-from secirls.inputs.design import Design
+from secirls.inputs.design import Design, Variable
 
 ANNOUNCED_KEY_BITS = 2048
 """Keys of this length take seconds to make, up to a minute where they are to be shared."""
@@ -47,6 +46,10 @@ class Outcome:
     roster: Mapping[PartyId, str]
     """Public keys of this session, hexadecimal."""
     claims: tuple[str, ...]
+    said: Mapping[PartyId, Mapping[str, Variable]] = field(repr=False)
+    """What every site said in public of the formula's variables."""
+    simulated: tuple[PartyId, ...]
+    """Sites that were started without a ground of their own."""
 
 
 Event: TypeAlias = Begun | Stage | Opening | Record | Outcome
@@ -73,17 +76,20 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
         check_dispersions(joined)
     if extra and config.key_bits >= ANNOUNCED_KEY_BITS:
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
-    check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
+    check_present(extra, federation.ask("join", dict.fromkeys(extra, (agreement,))))
     yield from _searches(federation, extra, config.key_bits)
-    past = task.past or Past(Begun.of(agreement), ())
-    past.check(agreement)
+    design = agreement.design(config)
+    begun = Begun.of(agreement, design)
+    past = task.past or Past(begun, ())
+    past.check(begun)
     yield past.begun
-    rounds = SecureRounds(config, federation, Roster(agreement.roster), Ledger(task.run, config.protocol), witness)
-    algorithm = fit(config, agreement.design, len(genes), refit_genes(config, genes))
+    rounds = SecureRounds(config, federation, agreement, Ledger(task.run, config.protocol), witness)
+    algorithm = fit(config, design, len(genes), refit_genes(config, genes))
     told = [record.told for record in past.records]
     for event in rounds.run(algorithm, past.records):
         if isinstance(event, Finished):
-            yield _outcome(config, agreement, genes, event.result, past, rounds, tuple(told))
+            simulated = tuple(site for site in sites if answered[site].simulated)
+            yield _outcome(config, agreement, genes, event.result, past, rounds, tuple(told), simulated)
             return
         if isinstance(event, Record):
             told.append(event.told)
@@ -98,18 +104,21 @@ def _outcome(
     past: Past,
     rounds: SecureRounds,
     told: tuple[Progress, ...],
+    simulated: tuple[PartyId, ...],
 ) -> Outcome:
     booked = (row for record in past.records for row in record.rows)
     return Outcome(
         fitted=fitted,
         genes=genes,
-        design=agreement.design,
+        design=agreement.design(config),
         rows=(*booked, *rounds.rows),
         rounds=told,
         sites=past.begun.sites,
         session=rounds.session.hex(),
         roster={name: key.hex() for name, key in sorted(agreement.roster.items())},
         claims=claim(config.protocol, len(past.begun.sites), config.settings()),
+        said=agreement.said,
+        simulated=simulated,
     )
 
 

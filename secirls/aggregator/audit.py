@@ -20,7 +20,6 @@ from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
 from secirls.aggregator.aggregator import lead
-from secirls.aggregator.rounds import SPOKEN
 from secirls.agreement.agreement import Facts
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.order import Task
@@ -30,6 +29,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Variable, variables
 from secirls.inputs.site_file import Reading, read_site
+from secirls.site.desk import SPOKEN
 from secirls.site.site import Answer
 
 SUSPICIOUS = 10.0

@@ -15,15 +15,19 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector
-from protocols.secure_sum import Collector, Context, PartyId, PeerError, Pending, SecureSumError
+from protocols.primitives import ring
+from protocols.secure_sum import Collector, Context, PartyId, PeerError, Pending
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
+from protocols.verified import CHECK_VALUES
+from secirls.agreement.agreement import Agreement
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, query_digest
-from secirls.algorithms.query import Algorithm, Query, QueryError, Total
+from secirls.algorithms.query import Algorithm, Query, Total, chained
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.site.desk import SPOKEN
 from secirls.site.site import Answer
 
 T = TypeVar("T")
@@ -67,15 +71,16 @@ class Witness(Protocol):
         ...
 
 
-SPOKEN = (InputError, SecureSumError, QueryError, SilentSitesError)
-"""Exceptions whose text was written for others to read: a party that raises one refuses, and is not silent."""
-
-
 class SecureRounds:
     """The aggregator's side of a session: runs an algorithm's queries as secure sums."""
 
     def __init__(
-        self, config: Config, federation: Federation, roster: Roster, ledger: Ledger, witness: Witness | None = None
+        self,
+        config: Config,
+        federation: Federation,
+        agreement: Agreement,
+        ledger: Ledger,
+        witness: Witness | None = None,
     ) -> None:
         self._federation = federation
         self._config = config
@@ -83,14 +88,15 @@ class SecureRounds:
         self._helpers = helpers(config.protocol)
         self._collector: Collector = make_collector(
             config.protocol,
-            roster,
-            config.settings(),
+            Roster(agreement.roster),
+            config.settings(agreement.digest),
             secrets.token_bytes if witness is None else witness.entropy,
             n_jobs=config.threads,
         )
         self._witness = witness
         self._meter = Meter()
         self._cohort = tuple(federation.sites)
+        self._state = agreement.digest
         self._round = 0
         self._first = 0
         self._met = -1
@@ -127,13 +133,18 @@ class SecureRounds:
             self._lost, self._may_shrink = [], self._config.on_dropout == "continue" and query.may_shrink
             self._meet((self._round - self._first) // self._config.rounds_per_batch)
             cohort = self._cohort
-            layout = query.layout(len(cohort))
+            self._state = chained(self._state, query.to_bytes())
+            layout = query.layout(len(cohort), self._state)
             layout.check_headroom(len(cohort))
+            values = layout.values + (CHECK_VALUES[layout.limbs] if query.verified else 0)
             number = self._round - self._first
-            context = Context(self.session, number, 0, cohort, layout.digest, layout.values, layout.limbs)
-            with self._ledger.booking(self._round, layout.values, query.n_genes):
+            context = Context(self.session, number, 0, cohort, layout.digest, values, layout.limbs)
+            with self._ledger.booking(self._round, values, query.n_genes):
                 opened = yield from self._sum(query, context)
-                arrays = self._own("decode", lambda: layout.decode(opened.vector, len(opened.parties)))  # noqa: B023
+                if query.verified:
+                    self._answers("hear", dict.fromkeys(cohort, (ring.to_bytes(opened.vector), number, 0)))
+                body = opened.vector[: layout.values]
+                arrays = self._own("decode", lambda: layout.decode(body, len(opened.parties)))  # noqa: B023
                 asked, query = query, self._step(algorithm, Total(arrays, opened.parties, cohort))
             seconds = time.perf_counter() - began
             lost = tuple(sorted(self._lost))
@@ -151,7 +162,11 @@ class SecureRounds:
                 f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
             )
         with self._ledger.booking(self._round, 0, query.n_genes):
-            self._answers("recall", dict.fromkeys(self._cohort, (query.to_bytes(),)))
+            asked = query.to_bytes()
+            self._state = chained(self._state, asked)
+            self._answers("recall", dict.fromkeys(self._cohort, (asked,)))
+            if query.verified:
+                self._answers("remind", dict.fromkeys(self._cohort, (asked, record.arrays)))
             following = self._step(algorithm, Total(record.arrays, record.told.parties, record.cohort))
         self._round += 1
         return following
@@ -178,9 +193,18 @@ class SecureRounds:
             staying = tuple(name for name in self._helpers if batch == 0 or name not in leaving)
             hellos, grants = self._greet(staying, batch)
             self._without_nonsense("meet", lambda kept: self._collector.meet(hellos, kept, batch), grants)
+            if batch == 0:
+                self._share_a_seed()
             for name in leaving if batch == 0 else ():
                 self._federation.fence(name)
         self._met = batch
+
+    def _share_a_seed(self) -> None:
+        """Carry the boxes with which the sites share what they check totals with."""
+        greetings = self._answers("greet", dict.fromkeys(self._cohort, ()))
+        dealer, *others = self._cohort
+        dealt = self._answers("deal", {dealer: (greetings,)})[dealer]
+        self._answers("take", dict.fromkeys(others, (greetings, dealt)))
 
     def _greet(self, staying: tuple[PartyId, ...], batch: int) -> tuple[dict[PartyId, bytes], dict[PartyId, bytes]]:
         """Everyone's hellos and grants for a batch; without the hello of a site that sent nonsense, where that may be.

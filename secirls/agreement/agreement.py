@@ -5,8 +5,10 @@ Promises: everything here is public by construction; disagreement is one sentenc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.config import Config
@@ -24,21 +26,40 @@ class Facts:
     """Public Ed25519 key, 32 bytes."""
     genes: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, Variable]
+    simulated: bool = True
+    """Whether it was started without a ground of its own, and follows the rules of a simulation."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What every site works with from now on."""
+    """What every site works with from now on; each checks it against its own ground, and builds the design itself."""
 
     config_digest: str
     sites: tuple[PartyId, ...]
     roster: Mapping[PartyId, bytes]
-    design: Design
+    said: Mapping[PartyId, Mapping[str, Variable]]
+    """What every site said of every variable of the formula."""
     genes_digest: bytes
     genes: tuple[str, ...] | None = field(repr=False)
     """The agreed genes in order, where sites must rearrange theirs; ``None`` where all have the same."""
     run: str = ""
     """What names the fit, also when it goes on in a later session."""
+    version: str = field(default_factory=lambda: version("secirls"))
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of all of it: part of the session id, so that who agreed to something else is in another session."""
+        said = {
+            site: {name: [variable.numeric, variable.levels] for name, variable in sorted(told.items())}
+            for site, told in sorted(self.said.items())
+        }
+        roster = {name: key.hex() for name, key in sorted(self.roster.items())}
+        text = json.dumps([self.config_digest, self.sites, roster, said, self.run, self.version])
+        return sha256(b"secirls agreement v1", text.encode(), self.genes_digest)
+
+    def design(self, config: Config) -> Design:
+        """The design of a configuration's formula, over what the sites said. Raises `InputError`."""
+        return Design.agree(config.design, config.levels, self.said)
 
 
 def genes_digest(genes: Sequence[str]) -> bytes:
@@ -49,7 +70,7 @@ def genes_digest(genes: Sequence[str]) -> bytes:
 def agree(
     facts: Sequence[Facts], config: Config, helpers: Mapping[PartyId, bytes], run: str = ""
 ) -> tuple[Agreement, tuple[str, ...]]:
-    """The agreement that these facts allow, and the genes in order. Raises `InputError` where they don't.
+    """The agreement that these facts allow, and the genes in order. Raises `InputError` where genes differ.
 
     ``helpers`` are the signing keys of roles that are not sites.
     """
@@ -59,7 +80,7 @@ def agree(
         config.digest,
         tuple(fact.site for fact in said),
         {**{fact.site: fact.identity for fact in said}, **helpers},
-        Design.agree(config.design, config.levels, {fact.site: fact.variables for fact in said}),
+        {fact.site: fact.variables for fact in said},
         genes_digest(genes),
         genes if rearranged else None,
         run,

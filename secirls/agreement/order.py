@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from protocols.choice import helpers
 from protocols.secure_sum import PartyId
 from secirls.agreement.past import Past
 from secirls.config import Config, Engine, check_keys, check_sites
@@ -23,18 +24,28 @@ if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
 
 
+GROUND = ".toml"
+"""How the name of a site's own file ends."""
+
+
 @dataclass(frozen=True)
 class Place:
     """What a site is started with, on whichever machine: names of its files, or data the caller owns."""
 
     name: PartyId
     source: str | AnnData = field(repr=False)
+    """Its AnnData, or the ``site.toml`` of its own ground: then nothing else is given for it here."""
     key: str | None = None
     """Its private key file, where the session has a roster."""
     policy: str | None = None
-    """The file of its own rules."""
+    """The file of its rules, where it is simulated."""
     resource: str | None = None
     """On a cluster, what only the site's own node declares."""
+
+    @property
+    def ground(self) -> str | None:
+        """The site's own file, where it stands on its own ground."""
+        return self.source if isinstance(self.source, str) and self.source.endswith(GROUND) else None
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,8 @@ class Order:
     """An existing Ray cluster; a local one if not given."""
     hosts: int | None
     """So many processes that the sites share; one each if not given."""
+    helper_keys: Mapping[PartyId, str] = field(default_factory=dict)
+    """Private key files of the roles beside the sites, where there is a roster."""
 
     @classmethod
     def of(
@@ -84,7 +97,8 @@ class Order:
         if engine == "ray" and hosts is None:
             address = address or os.environ.get("RAY_ADDRESS") or None
         key_files, rules = _paths(keys), _paths(policies)
-        _check(config, list(sites), engine, key_files)
+        grounds = [name for name, source in sites.items() if str(source).endswith(GROUND)]
+        _check(config, list(sites), engine, key_files, grounds, rules)
         places = {
             name: Place(
                 name,
@@ -96,7 +110,8 @@ class Order:
             for name, source in sites.items()
         }
         written = None if transcript is None else str(transcript.absolute())
-        return cls(Task(config, run or new_run(config), past, written), places, engine, address, hosts)
+        beside = {name: key_files[name] for name in helpers(config.protocol) if name in key_files}
+        return cls(Task(config, run or new_run(config), past, written), places, engine, address, hosts, beside)
 
     def files(self) -> dict[PartyId, str]:
         """The files of those sites that were given by one."""
@@ -123,13 +138,23 @@ def _paths(files: Mapping[PartyId, str | os.PathLike[str]] | None) -> dict[Party
     return {name: os.fspath(file) for name, file in (files or {}).items()}
 
 
-def _check(config: Config, sites: list[PartyId], engine: str, keys: dict[PartyId, str]) -> None:
+def _check(
+    config: Config,
+    sites: list[PartyId],
+    engine: str,
+    keys: dict[PartyId, str],
+    grounds: list[PartyId],
+    rules: dict[PartyId, str],
+) -> None:
     """Raise `InputError` for what can't be a session, whoever is asked."""
     try:
         check_sites(sites)
-        check_keys(config, sites, keys)
+        check_keys(config, sites, keys, grounds)
     except ValueError as error:
         raise InputError(str(error)) from None
+    for name in grounds:
+        if name in rules:
+            raise complain("stands on its own ground, so its policy is named in its own file", site=name)
     if engine not in get_args(Engine):
         raise InputError(f"there is no engine {engine!r}, choose ray or local")
     variables(config.design)

@@ -12,6 +12,7 @@ from protocols.secure_sum import PartyId
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import Opening, Record
 from secirls.input_error import InputError, complain
+from secirls.inputs.design import Design
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,8 @@ class Begun:
     columns: tuple[str, ...]
 
     @classmethod
-    def of(cls, agreement: Agreement) -> Begun:
-        """What an agreement says."""
-        design = agreement.design
+    def of(cls, agreement: Agreement, design: Design) -> Begun:
+        """What an agreement says, with the design that follows from it."""
         return cls(agreement.sites, agreement.genes_digest.hex(), dict(design.levels), design.columns)
 
 
@@ -45,9 +45,8 @@ class Past:
         """Whom the next round asks."""
         return self.records[-1].survivors if self.records else self.begun.sites
 
-    def check(self, agreement: Agreement) -> None:
+    def check(self, now: Begun) -> None:
         """Raise `InputError` unless the sites agree on what they agreed on then."""
-        now = Begun.of(agreement)
         for name, then, today in (
             ("the genes", self.begun.genes, now.genes),
             ("the levels", self.begun.levels, now.levels),

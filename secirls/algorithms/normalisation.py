@@ -19,15 +19,29 @@ from secirls.numerics.samples import Floats, Mask, Samples
 
 @dataclass(frozen=True)
 class CensusQuery(Query):
-    """At how many sites a gene has any count, how many samples there are, and X'X."""
+    """Who has what: the first question of a fit, and the one that the sites' rules are about.
+
+    It shows at how many sites, not at which, a gene has any count and a design column any sample; how many
+    samples there are in all and in every combination of levels of the shared factors; and X'X. The sites are told
+    the total, check it, and refuse the rest of the fit where one of their rules is broken (`secirls.site.policy`).
+    """
 
     params: int
+    groups: int = 0
+    """Combinations of levels of shared factors; see `secirls.inputs.design`."""
 
     kind: ClassVar[str] = "census"
+    verified: ClassVar[bool] = True
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
-        return {"presence": (self.n_genes,), "xtx": (self.params, self.params), "samples": (1,)}
+        return {
+            "presence": (self.n_genes,),
+            "xtx": (self.params, self.params),
+            "samples": (1,),
+            "column_sites": (self.params,),
+            "group_samples": (self.groups,),
+        }
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
@@ -37,14 +51,39 @@ class CensusQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         X = samples.design
-        presence = np.empty(samples.n_genes)
-        for block in samples.gene_blocks():
-            presence[block] = (samples.counts[:, block] > 0).any(axis=0)
+        sizes = samples.group_sizes
+        if sizes.shape != (self.groups,):
+            raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
         return {
-            "presence": presence,
+            "presence": _presence(samples),
             "xtx": np.einsum("ni,nj->ij", X, X),
             "samples": np.array([float(samples.n_samples)]),
+            "column_sites": (X != 0).any(axis=0).astype(np.float64),
+            "group_samples": sizes,
         }
+
+
+@dataclass(frozen=True)
+class PresenceQuery(Query):
+    """At how many sites a gene has any count, once more: after counts were replaced. Told and checked as the census."""
+
+    kind: ClassVar[str] = "presence"
+    verified: ClassVar[bool] = True
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"presence": (self.n_genes,)}
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        return {"presence": _presence(samples)}
+
+
+def _presence(samples: Samples) -> Floats:
+    presence = np.empty(samples.n_genes)
+    for block in samples.gene_blocks():
+        presence[block] = (samples.counts[:, block] > 0).any(axis=0)
+    return presence
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ class Query(ABC):
     """Which of the agreed genes are asked about, ``(all genes,)``."""
 
     kind: ClassVar[str]
+    verified: ClassVar[bool] = False
+    """Whether the sites are told the total, and check it: see `protocols.verified`."""
     may_shrink: ClassVar[bool] = False
     """Whether its algorithm is right when a round's sum is over fewer sites than the one before."""
     known: ClassVar[dict[str, type[Query]]] = {}
@@ -116,14 +118,14 @@ class Query(ABC):
         if self.precision != EXACT and self.precision not in COMPACT:
             raise QueryError(f"query {self.kind!r} has impossible fraction bits")
 
-    def layout(self, parties: int) -> Layout:
-        """The vector that each of so many parties sends; bound to this query's own bytes."""
+    def layout(self, parties: int, state: bytes = b"") -> Layout:
+        """The vector that each of so many parties sends; bound to this query's own bytes and to the `chained` state."""
         bits = self.precision
         bound = largest_summand(parties, bits)
         return Layout(
             tuple(Field(name, shape, bound, bits) for name, shape in self.shapes().items()),
             _limbs(bits),
-            binding=sha256(b"secirls query v1", self.to_bytes()),
+            binding=sha256(b"secirls query v2", state, self.to_bytes()),
         )
 
     def to_bytes(self) -> bytes:
@@ -140,6 +142,14 @@ class Query(ABC):
                 header[item.name] = value
         head = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
         return struct.pack("<I", len(head)) + head + b"".join(buffers)
+
+
+def chained(state: bytes, query: bytes) -> bytes:
+    """The state of a session after one more question, given as it travels: what sites keep follows from all of them.
+
+    Sites that were asked different questions are in different states, and no sum over them can be opened.
+    """
+    return sha256(b"secirls state v1", state, query)
 
 
 def query_from_bytes(data: bytes) -> Query:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.catch import catch
 from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.algorithms.normalisation import CensusQuery
+from secirls.algorithms.normalisation import PresenceQuery
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.samples import Floats, Mask, Samples
@@ -62,7 +62,7 @@ def refit(
         return state
     params = state.beta.shape[1]
     yield ReplaceCountsQuery(genes)
-    census = yield CensusQuery(genes, params)
+    census = yield PresenceQuery(genes)
     status = np.full(genes.size, Status.TOO_FEW_SITES, dtype=np.int8)
     status[genes] = eligible(census["presence"])
     again = yield from least_squares_start(status, params, plan)

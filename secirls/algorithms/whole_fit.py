@@ -39,6 +39,10 @@ class Fitted:
     """Upper triangles of X'WX for standard errors, ``(genes, params (params + 1) / 2)``."""
     contributors: Floats = field(repr=False)
     """At how many sites a gene has any count, ``(genes,)``."""
+    column_sites: Floats = field(repr=False)
+    """At how many sites a design column has any sample, ``(params,)``."""
+    group_samples: Floats = field(repr=False)
+    """Samples in every combination of levels of shared factors, ``(groups,)``."""
     n_samples: int
 
 
@@ -62,8 +66,8 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
     Raises `InputError` for a rank-deficient design or counts that can't be normalised.
     """
     columns = design.columns
-    total = yield CensusQuery(np.ones(n_genes, dtype=bool), len(columns))
-    n_samples, contributors, xtx = float(total["samples"][0]), total["presence"], total["xtx"]
+    census = yield CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups))
+    n_samples, contributors, xtx = float(census["samples"][0]), census["presence"], census["xtx"]
     _check_design(xtx, columns, n_samples)
     status = _eligible(contributors, config.min_contributors)
     genes = status == Status.ACTIVE
@@ -93,7 +97,16 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
         information = yield from unclamped_information(state)
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     base_means[genes] = normalisation.base_means
-    return Fitted(state, base_means, dispersions, information, contributors, int(n_samples))
+    return Fitted(
+        state,
+        base_means,
+        dispersions,
+        information,
+        contributors,
+        census["column_sites"],
+        census["group_samples"],
+        int(n_samples),
+    )
 
 
 def unclamped_information(state: State) -> Algorithm[Floats]:

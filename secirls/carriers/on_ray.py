@@ -21,15 +21,15 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from protocols.choice import helpers
-from protocols.secure_sum import AGGREGATOR, PartyId, SecureSumError
+from protocols.secure_sum import AGGREGATOR, PartyId
 from secirls.aggregator.aggregator import Event
-from secirls.aggregator.rounds import SPOKEN
 from secirls.aggregator.transcript import witnessed
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError
 from secirls.agreement.order import Order, Place, Task
 from secirls.carriers.ray_environment import private_folder
 from secirls.config import Config
 from secirls.input_error import InputError, complain
+from secirls.site.desk import SPOKEN, Desk
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 
@@ -64,27 +64,17 @@ _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
 
 
 class PartyActor:
-    """A site or helper behind one method, in a process of its own."""
+    """A site or helper behind its desk, in a process of its own."""
 
     def __init__(self, kind: type[Site | Helper], arguments: tuple[Any, ...]) -> None:
-        self._party = kind(*arguments)
+        self._desk = Desk(kind(*arguments))
 
     def ready(self) -> None:
         """The process stands."""
 
     def ask(self, verb: str, *given: Any) -> Any:
-        """Run one verb. Text of unforeseen exceptions stays here: it might quote data."""
-        if verb not in _VERBS:
-            raise SecureSumError(f"there is no verb {verb!r}")
-        try:
-            return getattr(self._party, verb)(*given)
-        except SPOKEN:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, its text may quote data
-            raise PartyFaultError(self._party.name, verb, type(error).__name__) from None
-
-
-_VERBS = frozenset({"survey", "key", "join", "prepare", "hello", "meet", "contribute", "recall", "assist"})
+        """Run one verb; see `Desk`."""
+        return self._desk.ask(verb, *given)
 
 
 class HostActor:
@@ -94,7 +84,7 @@ class HostActor:
     """
 
     def __init__(self, places: list[Place], config: Config) -> None:
-        self._sites = {place.name: PartyActor(Site, (place, config)) for place in places}
+        self._sites = {place.name: Desk(Site(place, config)) for place in places}
 
     def ready(self) -> None:
         """The process stands."""
@@ -235,7 +225,9 @@ def run_on_ray(order: Order) -> Iterator[Event]:
                 started.append(ray.remote(HostActor).options(**_ACTOR).remote(dealt, config))
                 parties |= {place.name: Hosted(started[-1], place.name) for place in dealt}
             for name in helpers(config.protocol):
-                parties[name] = party.options(**_ACTOR, **_role(name)).remote(Helper, (name, config))
+                parties[name] = party.options(**_ACTOR, **_role(name)).remote(
+                    Helper, (name, config, order.helper_keys.get(name))
+                )
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
             leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)

@@ -15,7 +15,7 @@ import typer
 
 from protocols.choice import NAMES
 from secirls.cli.console import RoundsDisplay, say, show_result
-from secirls.cli.preparation import claim, cluster_app, keys_app, simulate
+from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def fit(
         list[str] | None,
         typer.Option(
             "--site",
-            metavar="NAME=FILE.h5ad",
-            help="A site and its AnnData file with raw counts; repeat for every site, three or more.",
+            metavar="NAME=FILE",
+            help="A site and its AnnData file with raw counts, or its own site.toml; repeat, three or more.",
         ),
     ] = None,
     design: Annotated[str | None, typer.Option(help="Formula over obs columns, such as '~ condition'.")] = None,
@@ -367,6 +367,7 @@ def report(
 
 app.command()(simulate)
 app.command()(claim)
+app.command()(ground)
 app.add_typer(keys_app, name="keys")
 app.add_typer(cluster_app, name="cluster")
 

@@ -55,6 +55,26 @@ def claim(
         say(f"* {sentence}")
 
 
+def ground(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The site's name, as in the roster.")],
+    data: Annotated[str, typer.Option(metavar="FILE.h5ad", help="Its AnnData file.")],
+    key: Annotated[
+        str | None, typer.Option(metavar="NAME.key", help="Its private key file. Default: NAME.key.")
+    ] = None,
+    roster: Annotated[str, typer.Option(metavar="FILE", help="The roster that it agreed to.")] = "roster.json",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the file goes.")] = Path("site.toml"),
+) -> None:
+    """Write site.toml, the file a site stands on: its data, key, roster and rules, with the default policy shown.
+
+    Whoever starts the site may name this file, never what is in it. Paths are from where it lies.
+    """
+    from secirls.site.ground import template
+    from secirls.site.key_files import write_new
+
+    write_new(out, template(name, data, key or f"{name}.key", roster))
+    say(f"{out}: read the rules, change them where yours differ, and start with --site {name}={out}")
+
+
 keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
 
 

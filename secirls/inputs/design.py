@@ -6,6 +6,9 @@ a hash order. Refuses expressions in formulas: a site evaluates no code from a m
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +16,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from secirls.input_error import InputError, complain
 from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
+
+LARGEST_GROUPS = 4096
+"""Combinations of levels that a design may have where they are counted."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,8 @@ class Design:
     levels: Levels
     numeric: tuple[str, ...] = ()
     names: tuple[str, ...] = field(default=())
+    shared: tuple[str, ...] = ()
+    """Factors of which some level is at two or more sites; the levels of others name one site each."""
 
     @classmethod
     def agree(cls, formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]]) -> Design:
@@ -99,7 +108,9 @@ class Design:
                 raise InputError(
                     f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare"
                 )
-        return cls(formula, levels, tuple(numeric), names)
+        held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
+        shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
+        return cls(formula, levels, tuple(numeric), names, shared)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -113,6 +124,39 @@ class Design:
         frame = {name: obs[name].astype(str).to_list() for name in self.levels}
         numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
         return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """Every combination of the levels of the shared factors, in order: one without factors, the empty one.
+
+        Raises `InputError` for more than `LARGEST_GROUPS`.
+        """
+        count = math.prod(len(self.levels[name]) for name in self.shared)
+        if count > LARGEST_GROUPS:
+            raise InputError(f"design {self.formula!r} has {count} combinations of levels, more than {LARGEST_GROUPS}")
+        return tuple(itertools.product(*(self.levels[name] for name in self.shared)))
+
+    def group_sizes(self, obs: pd.DataFrame) -> Floats:
+        """How many of one site's samples are in each of the `groups`, ``(groups,)``."""
+        if not self.shared:
+            return np.array([float(len(obs))])
+        place = {group: number for number, group in enumerate(self.groups)}
+        rows = zip(*(obs[name].astype(str) for name in self.shared), strict=True)
+        return np.bincount([place[row] for row in rows], minlength=len(place)).astype(np.float64)
+
+    def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
+        """Which columns samples of a site with these levels can be non-zero in, ``(params,)``: from public facts."""
+        names = list(self.levels)
+        held = [[level for level in self.levels[name] if level in said[name].levels] for name in names]
+        if math.prod(map(len, held)) > LARGEST_GROUPS:
+            return np.ones(len(self.columns), dtype=bool)
+        rows = list(itertools.product(*held))
+        if not rows:
+            return np.zeros(len(self.columns), dtype=bool)
+        given: dict[str, Sequence[object] | Floats] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
+        frame = self._frame({**given, **{name: np.ones(len(rows)) for name in self.numeric}}, len(rows))
+        matrix = np.asarray(self._materialise(frame), dtype=np.float64)
+        return np.asarray((matrix != 0).any(axis=0))
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""

@@ -46,6 +46,9 @@ class Samples:
     replacement: Counts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
 
+    group_sizes: Floats = field(repr=False, default_factory=lambda: np.zeros(0))
+    """How many of the samples are in each combination of levels of the shared factors, ``(groups,)``."""
+
     def __post_init__(self) -> None:
         samples, genes = self.counts.shape
         if self.replacement is not None and self.replacement.shape != self.counts.shape:

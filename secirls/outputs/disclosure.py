@@ -35,6 +35,35 @@ FRESH_ROSTER = (
 )
 
 
+SIMULATED = (
+    "This is a simulation: {} were started by whoever ordered the fit, without a ground (site.toml) and a roster of "
+    "their own, and follow the simulation policy, which allows everything unless a policy was named for them."
+)
+
+LONELY = "Published: the sums of design column {!r} are those of {} alone, in every round."
+
+THIN = "Published: the combination {} has fewer than {} samples over all sites, so sums over it are nearly theirs."
+
+THIN_CELL = 5
+"""Combinations of levels with fewer samples over all sites are named."""
+
+
+def published(config: Config, outcome: Outcome) -> list[str]:
+    """Whose own sums the design publishes: columns that few sites have samples in, and thin combinations of levels."""
+    design, fitted = outcome.design, outcome.fitted
+    could = {site: design.could_hold(said) for site, said in outcome.said.items()}
+    told = [
+        LONELY.format(design.columns[i], " and ".join(site for site in outcome.sites if could[site][i]))
+        for i, sites in enumerate(fitted.column_sites)
+        if 0 < sites < config.min_contributors
+    ]
+    return told + [
+        THIN.format(", ".join(f"{name}={level}" for name, level in zip(design.shared, group, strict=True)), THIN_CELL)
+        for group, size in zip(design.groups, fitted.group_samples, strict=True)
+        if 0 < size < THIN_CELL and design.shared
+    ]
+
+
 def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Every sentence that must stand beside the results of this fit."""
     kinds = sum_kinds(outcome)
@@ -44,7 +73,9 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         PUBLIC_FACTS,
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
-        FRESH_ROSTER if config.roster is None else AGREED_ROSTER,
+        *published(config, outcome),
+        *([SIMULATED.format(", ".join(outcome.simulated))] if outcome.simulated else []),
+        FRESH_ROSTER if config.roster is None and outcome.simulated else AGREED_ROSTER,
         ONE_RAY if engine == "ray" else ONE_PROCESS,
     ]
     if config.fraction_bits is not None:

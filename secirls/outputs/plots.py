@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
+BROWN: Final = "#8C6D46"
 COLOURS: Final = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, YELLOW)
 """Okabe and Ito's, darkest contrasts first."""
 
@@ -37,6 +38,7 @@ VERB_COLOURS: Final = {
     "assist": ORANGE,
     "open": VERMILION,
     "decode": PURPLE,
+    "verify": BROWN,
     "step": BLACK,
 }
 """The verbs that cost, in the order of a round; waiting is nobody's cost."""

@@ -206,6 +206,7 @@ def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) ->
         "configuration": config.model_dump(mode="json"),
         "engine": engine,
         "sites": {name: files.get(name, "") for name in outcome.sites},
+        "simulated": list(outcome.simulated),
         "session": outcome.session,
         "roster": dict(outcome.roster),
         "samples": fitted.n_samples,

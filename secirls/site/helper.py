@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping
 
 from protocols.choice import make_party
 from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Context, Party, PartyId, Searching
+from protocols.secure_sum import Context, MisuseError, Party, PartyId, Searching
 from protocols.session import Roster
+from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import Meter
 from secirls.config import Config
+from secirls.site.key_files import read_identity
 from secirls.site.site import Answer
 
 SEARCHED_SECONDS = 1.0
@@ -26,10 +28,11 @@ TRIES_AT_ONCE = 50
 class Helper(Secret):
     """One such role, behind the verbs that the rounds ask for."""
 
-    def __init__(self, name: PartyId, config: Config) -> None:
+    def __init__(self, name: PartyId, config: Config, key: str | None = None) -> None:
+        """``key`` is its private key file, where there is a roster: it stands in it as everybody who signs."""
         self.name = name
         self._config = config
-        self._identity = Identity.fresh(secrets.token_bytes)
+        self._identity = Identity.fresh(secrets.token_bytes) if key is None else read_identity(name, key)
         self._meter = Meter()
         self._party: Party | None = None
         self._tried = 0
@@ -38,11 +41,15 @@ class Helper(Secret):
         """Its public signing key."""
         return self._identity.public
 
-    def join(self, roster: Mapping[PartyId, bytes]) -> None:
-        """Take the roster and make a key, where that takes no search."""
+    def join(self, agreement: Agreement) -> None:
+        """Take what was agreed and make a key, where that takes no search. Raises `MisuseError` for another roster."""
         config = self._config
+        for party, known in (config.roster or {}).items():
+            if party in agreement.roster and agreement.roster[party].hex() != known:
+                raise MisuseError(f"the session was announced to the {self.name} with another key for {party}")
+        settings = config.settings(agreement.digest)
         self._party = make_party(
-            config.protocol, self.name, self._identity, Roster(roster), config.settings(), n_jobs=config.threads
+            config.protocol, self.name, self._identity, Roster(agreement.roster), settings, n_jobs=config.threads
         )
 
     def prepare(self) -> tuple[int, int] | None:

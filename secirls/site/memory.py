@@ -1,83 +1,182 @@
-"""What a site has answered, on its own disk: within one fit no question is answered for two cohorts.
+"""What a site has answered and for which fits, on its own disk: it outlives the process, and every aggregator.
 
-Promises: a line is on the disk before its answer leaves, so that a later process knows of it; nothing in it is
-secret: digests of questions, and names of sites. Refuses to know: questions, samples, and whether two fits are alike.
+Promises: a line is on the disk before what it notes happens, so that a later process knows of it; a question
+about the same data is not answered for two cohorts, nor opened over another set than it was; fits that differ by a few
+samples or genes, or by a site, are known. Nothing in it leaves the site. Refuses to know: rules; see `Policy`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.input_error import complain
-from secirls.site.policy import RefusalError
+from secirls.input_error import InputError, complain
+from secirls.numerics.samples import Counts
+from secirls.site.policy import Policy, RefusalError
+
+FITS = "fits.jsonl"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one fit is about, as far as this site's own data goes."""
+
+    data: str
+    """Digest of all counts with their gene names."""
+    samples: tuple[str, ...]
+    """A digest of each sample's counts."""
+    genes: tuple[str, ...]
+    """A digest of each gene's name."""
+
+    @classmethod
+    def of(cls, counts: Counts, genes: Sequence[str]) -> Subject:
+        """The subject of a fit over counts ``(samples, genes)`` of these genes."""
+        names = [sha256(b"secirls gene v1", gene.encode()) for gene in genes]
+        rows = [sha256(b"secirls sample v1", np.ascontiguousarray(row, dtype="<i4").tobytes()) for row in counts]
+        data = sha256(b"secirls data v1", *sorted(rows), *sorted(names))
+        return cls(data.hex(), tuple(row.hex()[:32] for row in rows), tuple(name.hex()[:16] for name in names))
 
 
 class Memory:
-    """One site's file for one fit; the fit keeps its name when it goes on in a later session."""
+    """One site's folder: a file of questions per subject, and one of fits."""
 
-    def __init__(self, site: PartyId, folder: Path, run: str) -> None:
-        """Take where the site's files lie. Nothing is read or written before the first question."""
+    def __init__(self, site: PartyId, folder: Path, subject: str) -> None:
+        """Take where the site's files lie, and what names the questions' subject. Nothing is written yet."""
         self._site = site
-        # The name comes from outside and must not say where on this disk the file is.
-        self._path = folder / f"{sha256(b'secirls fit v1', site.encode(), run.encode()).hex()[:32]}.jsonl"
+        self._folder = folder
+        # The name may come from outside, and must not say where on this disk the file is.
+        name = sha256(b"secirls fit v1", site.encode(), subject.encode()).hex()[:32]
+        self._path = folder / f"{name}.jsonl"
 
     def admit(self, question: bytes, cohort: tuple[PartyId, ...]) -> None:
         """Note that a question, by digest, is about to be answered for a cohort.
 
-        Raises `RefusalError` where it was answered for another, `InputError` where nothing can be kept: then the
-        question must not be answered.
+        Raises `RefusalError` where it was answered for another, or helped to open over others; `InputError` where
+        nothing can be kept: then the question must not be answered.
         """
+        name = question.hex()
+        with self._entries(self._path) as (told, append):
+            before = [tuple(entry["cohort"]) for entry in told if entry.get("question") == name]
+            opened = [tuple(entry["opened"]) for entry in told if entry.get("of") == name]
+            if not before:
+                append({"question": name, "cohort": cohort})
+        if before and before[-1] != cohort and cohort not in opened:
+            raise RefusalError(
+                f"site {self._site!r}: one answer per question: it answered this one for "
+                f"{', '.join(before[-1])} before, and not for {', '.join(cohort)}"
+            )
+        if opened and cohort != opened[-1]:
+            raise RefusalError(
+                f"site {self._site!r}: one sum per question: it helped to open this one over "
+                f"{', '.join(opened[-1])} before, and not over {', '.join(cohort)}"
+            )
+
+    def opening(self, question: bytes, present: tuple[PartyId, ...]) -> None:
+        """Note that the sum of answers to a question is about to be opened over those present.
+
+        Raises `RefusalError` where it was over others before, `InputError` where nothing can be kept.
+        """
+        name = question.hex()
+        with self._entries(self._path) as (told, append):
+            before = [tuple(entry["opened"]) for entry in told if entry.get("of") == name]
+            if not before:
+                append({"of": name, "opened": present})
+        if before and before[-1] != present:
+            raise RefusalError(
+                f"site {self._site!r}: one sum per question: it helped to open this one over "
+                f"{', '.join(before[-1])} before, and not over {', '.join(present)}"
+            )
+
+    def keep_total(self, name: bytes, digest: bytes) -> None:
+        """Note a total that was verified, for a session that goes on."""
+        with self._entries(self._path) as (_, append):
+            append({"total": name.hex(), "is": digest.hex()})
+
+    def knows_total(self, name: bytes, digest: bytes) -> bool:
+        """Whether this very total was verified before."""
+        with self._entries(self._path) as (told, _):
+            return {"total": name.hex(), "is": digest.hex()} in told
+
+    def enter_fit(
+        self, run: str, sites: tuple[PartyId, ...], subject: Subject, policy: Policy, *, shrinks: bool
+    ) -> None:
+        """Note that the site takes part in a fit; a fit that ``shrinks`` may go on over fewer sites under its name.
+
+        Raises `RefusalError` where the policy does not allow another fit beside those before.
+        """
+        this = {"run": run, "sites": list(sites), "data": subject.data}
+        genes = self._folder / f"genes-{sha256(b'secirls genes kept v1', *map(str.encode, subject.genes)).hex()[:32]}"
+        with self._entries(self._folder / FITS) as (told, append):
+            near = 0
+            for entry in told:
+                if {name: entry[name] for name in this} == this:
+                    return
+                goes_on = shrinks and entry["run"] == run and set(sites) <= set(entry["sites"])
+                near += not goes_on and self._is_near(entry, sites, subject, policy.min_difference)
+            if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
+                raise RefusalError(
+                    f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
+                    "over other sites, or over nearly the same samples or genes)"
+                )
+            if not genes.exists():
+                genes.write_text("\n".join(subject.genes), encoding="ascii")
+            append({**this, "samples": subject.samples, "genes": genes.name})
+
+    def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
+        """Whether differences between two fits could tell of single sites, samples or genes."""
+        samples = len(set(entry["samples"]) ^ set(subject.samples))
+        if not set(entry["samples"]) & set(subject.samples):
+            return False
+        kept = (self._folder / entry["genes"]).read_text(encoding="ascii").split("\n")
+        genes = len(set(kept) ^ set(subject.genes))
+        return entry["sites"] != list(sites) or 0 < samples < least or 0 < genes < least
+
+    @contextmanager
+    def _entries(self, path: Path) -> Iterator[tuple[list[dict[str, Any]], Any]]:
+        """What stands in a file, and how to append to it; no other process reads or writes meanwhile."""
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._path.with_suffix(".lock"), mode=0o600), self._opened() as file:
-                before = self._answered(file.readall()).get(question.hex())
-                if before is None:
-                    self._append(file.fileno(), question, cohort)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock"), mode=0o600), _opened(path) as file:
+                yield _whole_lines(file.readall()), lambda entry: _append(file.fileno(), path, entry)
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise complain(
                 f"can't keep what it answers ({type(error).__name__}): its policy may name a folder as memory",
                 site=self._site,
             ) from None
-        if before is not None and before != cohort:
-            raise RefusalError(
-                f"site {self._site!r}: one answer per question: in this fit it answered this one for "
-                f"{', '.join(before)} before, and not for {', '.join(cohort)}"
-            )
-
-    def _opened(self) -> FileIO:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        return FileIO(descriptor, "r+")
-
-    @staticmethod
-    def _answered(data: bytes) -> dict[str, tuple[PartyId, ...]]:
-        """What stands in whole lines; a line that was cut off by a crash was never followed by an answer."""
-        told = [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n") and line.strip()]
-        return {entry["question"]: tuple(entry["cohort"]) for entry in told}
-
-    def _append(self, descriptor: int, question: bytes, cohort: tuple[PartyId, ...]) -> None:
-        line = json.dumps({"question": question.hex(), "cohort": cohort}).encode() + b"\n"
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
-            os.ftruncate(descriptor, kept)
-        if os.write(descriptor, line) != len(line):
-            raise OSError("the line was written in part")
-        os.fsync(descriptor)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
-def folder_of(source: str | None, policy_file: str | None, named: str | None) -> Path | None:
-    """Where a site's memory lies: where its policy says, or beside its file; nowhere for data in memory."""
-    if named is not None and policy_file is not None:
-        return Path(policy_file).parent / named
-    return None if source is None else Path(f"{source}.answered")
+def _opened(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+")
+
+
+def _whole_lines(data: bytes) -> list[dict[str, Any]]:
+    """What stands in whole lines; what a line that was cut off by a crash notes never happened."""
+    return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n") and line.strip()]
+
+
+def _append(descriptor: int, path: Path, entry: Mapping[str, Any]) -> None:
+    line = json.dumps(entry).encode() + b"\n"
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+        os.ftruncate(descriptor, kept)
+    if os.write(descriptor, line) != len(line):
+        raise OSError("the line was written in part")
+    os.fsync(descriptor)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,15 +1,17 @@
 """What a site agrees to answer: its own rules, in its own file, checked in its own process.
 
-Promises: a refusal names the rule and its value and nothing of what the site holds; whoever reads it
-learns that the rule is broken, and no more. Refuses to know: the aggregator's reasons.
+Promises: a refusal names the rule, its value and what broke it in public terms (a design column, a combination of
+levels, never a count); whoever reads it learns that the rule is broken, and no more. A site without a policy of its
+own has the default one, never none. Refuses to know: the aggregator's reasons.
 The thresholds are modelled on DataSHIELD's ``nfilter`` options (Gaye et al. 2014).
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -18,9 +20,12 @@ from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
-from secirls.numerics.samples import Floats
+from secirls.inputs.design import Design, Variable
+from secirls.numerics.samples import Floats, Mask
 
 DROPOUT_RULES = ("abort", "continue")
+
+Lonely = Literal["refuse", "publish"]
 
 
 class RefusalError(InputError):
@@ -28,28 +33,56 @@ class RefusalError(InputError):
 
 
 class Policy(Frozen):
-    """One site's rules; those not set allow whatever the protocols do."""
+    """One site's rules. Those not set are the default policy's, or in a simulation its own; see `SIMULATION`."""
 
     min_sites: int = Field(default=MINIMUM_PARTIES, ge=MINIMUM_PARTIES)
     """In every sum this site is part of."""
-    min_samples: int = Field(default=1, ge=0)
+    min_contributors: int = Field(default=3, ge=1)
+    """Sites with counts, for every gene that is asked about; and sites with samples, for every level of a factor
+    and every design column that more than one site could share."""
+    min_samples: int = Field(default=5, ge=0)
     """Below this the site takes no part."""
+    min_samples_per_level: int = Field(default=3, ge=0)
+    """Of this site, for every level it holds of a shared factor; levels with fewer are never told."""
     min_samples_per_cell: int = Field(default=0, ge=0)
-    """For every distinct row of its design matrix; a numeric variable makes cells of one."""
-    min_contributors: int = Field(default=1, ge=1)
-    """The fit must leave out genes with counts at fewer sites."""
-    max_params_per_sample: float | None = Field(default=None, gt=0)
-    """Design columns over samples of this site (DataSHIELD's ``nfilter.glm``, there 0.33)."""
-    max_rounds: int | None = Field(default=None, ge=1)
+    """Of this site, for every distinct row of its design matrix; a numeric variable makes cells of one."""
+    min_total_samples_per_cell: int = Field(default=5, ge=0)
+    """Of all sites, for every combination of levels of shared factors that anybody has."""
+    lonely: Lonely = "refuse"
+    """What to do about design columns, levels and cells that break the rules above: refuse the fit, or publish
+    sums that are one site's own or nearly so."""
+    max_params_per_sample: float | None = Field(default=0.33, gt=0)
+    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``)."""
+    max_rounds: int | None = Field(default=1_000, ge=1)
     """Questions answered in one fit."""
-    protocols: tuple[str, ...] = NAMES
+    max_values_per_gene: int | None = Field(default=5_000, ge=1)
+    """Numbers that leave about one gene in one fit."""
+    max_levels: int = Field(default=32, ge=1)
+    """Columns with more levels are never told."""
+    variables: tuple[str, ...] | None = None
+    """obs columns whose levels may be told; any whose levels follow the rules above if not given."""
+    across_fits: Literal["refuse", "allow"] = "refuse"
+    """Whether data that was in a fit may be in another, over other sites or over nearly the same genes or samples."""
+    min_difference: int = Field(default=5, ge=1)
+    """So many genes or samples must differ between two fits, if any do."""
+    max_fits: int | None = Field(default=None, ge=1)
+    """So many different fits are allowed all the same."""
+    protocols: tuple[str, ...] = ("pairwise", "paillier-threshold")
     """Permitted protocols."""
+    min_key_bits: int = Field(default=3072, ge=0)
+    """Of a Paillier modulus."""
+    max_colluders: int = Field(default=1, ge=0)
+    """So many sites may pool what they know with an aggregator that breaks the protocol, and learn only sums."""
+    require_consistency: bool = True
+    """Whether sites must see who signed for the set of present ones before a sum is opened (pairwise)."""
+    require_roster: bool = True
+    """Whether the keys of all who sign must be in a roster that this site holds itself."""
     queries: tuple[str, ...] | None = None
     """Permitted kinds of question; all that this release has if not given."""
-    on_dropout: Literal["abort", "continue"] = "continue"
+    on_dropout: Literal["abort", "continue"] = "abort"
     """``"abort"``: no part in fits that go on when a site falls silent."""
     memory: str | None = None
-    """Folder, from this file's, for what was answered in which fit; see `secirls.site.memory`."""
+    """Folder, from this file's, for what was asked and answered; see `secirls.site.memory`."""
 
     @field_validator("protocols")
     @classmethod
@@ -59,45 +92,126 @@ class Policy(Frozen):
                 raise ValueError(f"there is no protocol {name!r}, choose of {', '.join(NAMES)}")
         return value
 
+    @classmethod
+    def simulation(cls, **rules: Any) -> Self:
+        """The rules of a simulated site: those given, and for the rest `SIMULATION`, which allows everything."""
+        return cls(**{**SIMULATION, **rules})
+
     def check_config(self, site: PartyId, config: Config) -> None:
         """Before anything is said about the site's file. Raises `RefusalError`."""
         if config.protocol not in self.protocols:
-            raise _refusal(site, "protocols", ", ".join(self.protocols))
+            raise refusal(site, "protocols", ", ".join(self.protocols))
         if config.min_contributors < self.min_contributors:
-            raise _refusal(site, "min_contributors", self.min_contributors)
+            raise refusal(site, "min_contributors", self.min_contributors)
         if config.on_dropout == "continue" and self.on_dropout == "abort":
-            raise _refusal(site, "on_dropout", self.on_dropout)
+            raise refusal(site, "on_dropout", self.on_dropout)
+        if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
+            raise refusal(site, "require_consistency", "true")
+
+    def check_roster(self, site: PartyId, *, own: bool) -> None:
+        """Whether the site holds a roster of its ``own``. Raises `RefusalError`."""
+        if self.require_roster and not own:
+            raise refusal(site, "require_roster", "true", "the site has no roster of its own")
 
     def check_samples(self, site: PartyId, n_samples: int) -> None:
         """Before gene names and levels leave. Raises `RefusalError`."""
         if n_samples < self.min_samples:
-            raise _refusal(site, "min_samples", self.min_samples)
+            raise refusal(site, "min_samples", self.min_samples)
+
+    def check_variables(self, site: PartyId, said: Mapping[str, Variable], fewest: Mapping[str, int]) -> None:
+        """Before levels leave: ``said`` is what would be told, ``fewest`` samples of a factor have one same level.
+
+        Raises `RefusalError`.
+        """
+        for name, variable in said.items():
+            column = f"obs column {name!r}"
+            if self.variables is not None and name not in self.variables:
+                raise refusal(site, "variables", ", ".join(self.variables) or "none", column)
+            if len(variable.levels) > self.max_levels:
+                raise refusal(site, "max_levels", self.max_levels, column)
+            if not variable.numeric and fewest[name] < self.min_samples_per_level:
+                raise refusal(site, "min_samples_per_level", self.min_samples_per_level, column)
 
     def check_design(self, site: PartyId, design: Floats) -> None:
         """Before the session begins; ``design`` is ``(samples, params)``. Raises `RefusalError`."""
-        samples, params = design.shape
+        samples, _ = design.shape
         if self.min_samples_per_cell > 1 and samples:
             _, sizes = np.unique(design, axis=0, return_counts=True)
             if sizes.min() < self.min_samples_per_cell:
-                raise _refusal(site, "min_samples_per_cell", self.min_samples_per_cell)
-        limit = self.max_params_per_sample
-        if limit is not None and params > limit * samples:
-            raise _refusal(site, "max_params_per_sample", limit)
+                raise refusal(site, "min_samples_per_cell", self.min_samples_per_cell)
 
     def check_cohort(self, site: PartyId, parties: int) -> None:
         """Before a session and before every answer. Raises `RefusalError`."""
         if parties < self.min_sites:
-            raise _refusal(site, "min_sites", self.min_sites)
+            raise refusal(site, "min_sites", self.min_sites)
 
     def check_question(self, site: PartyId, kind: str, answered: int) -> None:
         """Before an answer, after ``answered`` others. Raises `RefusalError`."""
         if self.queries is not None and kind not in self.queries:
-            raise _refusal(site, "queries", ", ".join(self.queries))
+            raise refusal(site, "queries", ", ".join(self.queries))
         if self.max_rounds is not None and answered >= self.max_rounds:
-            raise _refusal(site, "max_rounds", self.max_rounds)
+            raise refusal(site, "max_rounds", self.max_rounds)
+
+    def check_values(self, site: PartyId, told: Floats) -> None:
+        """Before an answer: how many numbers per gene will have left with it, ``(genes,)``. Raises `RefusalError`."""
+        if self.max_values_per_gene is not None and told.max(initial=0) > self.max_values_per_gene:
+            raise refusal(site, "max_values_per_gene", self.max_values_per_gene)
+
+    def check_census(
+        self, site: PartyId, design: Design, census: Mapping[str, Floats], held: Mapping[str, int]
+    ) -> None:
+        """Once the census is verified; ``held`` says of every level, as ``factor=level``, how many sites have it.
+
+        Raises `RefusalError`.
+        """
+        samples, params = float(census["samples"][0]), len(design.columns)
+        if self.max_params_per_sample is not None and params > self.max_params_per_sample * samples:
+            raise refusal(site, "max_params_per_sample", self.max_params_per_sample)
+        if self.lonely == "publish":
+            return
+        few = [f"level {name}" for name, sites in held.items() if 0 < sites < self.min_contributors]
+        sites = census["column_sites"]
+        few += [f"design column {design.columns[i]!r}" for i in lonely_columns(sites, self.min_contributors)]
+        if few:
+            raise refusal(site, "min_contributors", self.min_contributors, _few(few, "at fewer sites"))
+        sizes = census["group_samples"]
+        thin = [
+            "cell " + ", ".join(f"{factor}={level}" for factor, level in zip(design.shared, group, strict=True))
+            for group, size in zip(design.groups, sizes, strict=True)
+            if 0 < size < self.min_total_samples_per_cell
+        ]
+        if thin:
+            rule = "min_total_samples_per_cell"
+            raise refusal(site, rule, self.min_total_samples_per_cell, _few(thin, "with fewer samples over all sites"))
+
+    def check_genes(self, site: PartyId, asked: Mask, presence: Floats) -> None:
+        """Before an answer: no gene that too few sites have counts for; both ``(genes,)``. Raises `RefusalError`."""
+        if (asked & (presence < self.min_contributors)).any():
+            raise refusal(site, "min_contributors", self.min_contributors, "a gene that fewer sites have counts for")
 
 
-def read_policy(site: PartyId, path: str) -> Policy:
+SIMULATION: dict[str, Any] = {
+    "min_contributors": 1,
+    "min_samples": 1,
+    "min_samples_per_level": 0,
+    "min_total_samples_per_cell": 0,
+    "lonely": "publish",
+    "max_params_per_sample": None,
+    "max_rounds": None,
+    "max_values_per_gene": None,
+    "max_levels": 1 << 31,
+    "across_fits": "allow",
+    "protocols": NAMES,
+    "min_key_bits": 0,
+    "max_colluders": 0,
+    "require_consistency": False,
+    "require_roster": False,
+    "on_dropout": "continue",
+}
+"""What a site follows that was started by whoever orders the fit, with no ground of its own: all parties are one."""
+
+
+def read_policy(site: PartyId, path: str, *, simulated: bool = False) -> Policy:
     """A site's policy file: TOML with the fields of `Policy`. Raises `InputError`."""
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -107,8 +221,19 @@ def read_policy(site: PartyId, path: str) -> Policy:
         raise complain(f"can't be read ({type(error).__name__})", site=site, file=path) from None
     except tomllib.TOMLDecodeError as error:
         raise complain(f"is not TOML: {error}", site=site, file=path) from None
-    return Policy.read(f"site {site!r}, file {path!r}", **table)
+    return Policy.read(f"site {site!r}, file {path!r}", **(SIMULATION if simulated else {}) | table)
 
 
-def _refusal(site: PartyId, rule: str, value: object) -> RefusalError:
-    return RefusalError(f"site {site!r}: its policy refuses: {rule} is {value}")
+def lonely_columns(column_sites: Floats, least: int) -> list[int]:
+    """Which design columns have samples at some site, but at fewer than ``least``; of ``(params,)``."""
+    return [int(i) for i in np.flatnonzero((column_sites > 0) & (column_sites < least))]
+
+
+def refusal(site: PartyId, rule: str, value: object, about: str = "") -> RefusalError:
+    """The sentence that a broken rule ends a fit with."""
+    return RefusalError(f"site {site!r}: its policy refuses: {rule} is {value}{about and f' ({about})'}")
+
+
+def _few(names: Sequence[str], what: str) -> str:
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{shown}: {what}"

@@ -1,7 +1,7 @@
 """One site: its samples, its end of the protocol, and what it agrees to answer.
 
 Promises: only bytes and public facts leave; every question is decoded and checked here, also against the
-site's own policy; the context of a sum is built from what this site itself knows.
+site's own rules; the context of a sum is built from what this site itself knows.
 Refuses to know: Ray, other sites, the answers.
 """
 
@@ -10,19 +10,22 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import numpy as np
 
 from protocols import fixed_point
-from protocols.choice import make_party
-from protocols.fixed_point import Layout
-from protocols.primitives.keys import Identity, Secret
-from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
+from protocols.choice import helpers, make_party
+from protocols.demands import Demands
+from protocols.primitives import ring
+from protocols.primitives.keys import Secret
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, Party, PartyId, PeerError, sha256
 from protocols.session import Roster
+from protocols.verified import CHECK_VALUES, Checks, SeedTable
 from secirls.agreement.agreement import Agreement, Facts, genes_digest
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
-from secirls.algorithms.query import Query, QueryError, query_from_bytes
+from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import variables
@@ -30,9 +33,9 @@ from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site.ahead import WorkAhead
-from secirls.site.key_files import read_identity
-from secirls.site.memory import Memory, folder_of
-from secirls.site.policy import Policy, read_policy
+from secirls.site.ground import Ground, open_ground
+from secirls.site.guard import Guard
+from secirls.site.memory import Subject
 
 
 @dataclass(frozen=True)
@@ -55,85 +58,119 @@ class Site(Secret):
         self.name = place.name
         self._place = place
         self._config = config
-        self._reading = Reading(
-            variables(config.design),
-            config.layer,
-            config.size_factors,
-            config.dispersions,
-            config.refit_layer,
-            frozenset(config.levels),
-        )
         self._table: SiteTable | None = None
-        self._policy = Policy()
-        self._sites: tuple[PartyId, ...] = ()
-        self._identity = Identity.fresh(secrets.token_bytes)
+        self._ground: Ground | None = None
+        self._agreement: Agreement | None = None
+        self._guard: Guard | None = None
         self._meter = Meter()
         self._samples: Samples | None = None
         self._party: Party | None = None
+        self._seeds: SeedTable | None = None
+        self._checks: Checks | None = None
         self._ahead: WorkAhead | None = None
         self._asked: tuple[Mask, Samples] | None = None
-        self._contexts: dict[tuple[int, int], Context] = {}
-        self._answered: dict[bytes, tuple[PartyId, ...]] = {}
-        self._memory: Memory | None = None
-        self._rounds = 0
+        self._contexts: dict[tuple[int, int], tuple[Context, bytes]] = {}
+        self._batches = 0
 
     def survey(self) -> Facts:
         """Open the file; say in public what the session needs: gene names, levels, and the signing key.
 
         Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
         """
-        place = self._place
-        if place.policy is not None:
-            self._policy = read_policy(self.name, place.policy)
-        self._policy.check_config(self.name, self._config)
-        self._table = table = read_site(self.name, place.source, self._reading)
-        self._policy.check_samples(self.name, table.counts.shape[0])
-        if place.key is not None:
-            self._identity = read_identity(self.name, place.key)
-        if self._config.kernel == "fused":
+        config = self._config
+        self._ground = ground = open_ground(self._place, config)
+        policy = ground.policy
+        policy.check_config(self.name, config)
+        policy.check_roster(self.name, own=ground.roster is not None)
+        self._table = table = read_site(self.name, ground.source, _reading(config))
+        policy.check_samples(self.name, table.counts.shape[0])
+        policy.check_variables(self.name, table.variables, _fewest(table))
+        if config.kernel == "fused":
             kernels.warm_up()
         fixed_point.warm_up()
         return Facts(
             site=self.name,
-            file=place.source if isinstance(place.source, str) else "AnnData in memory",
-            identity=self._identity.public,
+            file=self._place.ground or ground.file,
+            identity=ground.identity.public,
             genes=table.genes,
             variables=dict(table.variables),
+            simulated=ground.simulated,
         )
 
     def join(self, agreement: Agreement) -> bytes:
         """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.
 
-        Raises `InputError` where the site's file does not fit, `RefusalError` where the policy does not allow it.
+        Raises `InputError` where the site's file does not fit, `RefusalError` where the policy does not allow it,
+        `MisuseError` where the agreement is not what this site would agree to.
         """
-        table = self._opened()
-        if agreement.config_digest != self._config.digest:
-            raise MisuseError(f"site {self.name} was started for another configuration")
-        self._check_roster(agreement)
-        self._policy.check_cohort(self.name, len(agreement.sites))
-        samples = _prepare(table, agreement, self.name)
-        self._policy.check_design(self.name, samples.design)
-        self._samples, self._table, self._sites = samples, None, agreement.sites
-        self._memory = self._remembering(agreement.run)
-        roster = Roster(agreement.roster)
+        ground, table = self._opened()
+        self._check_agreement(agreement, ground, table)
         config = self._config
+        guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
+        samples = _prepare(table, agreement, config, self.name)
+        genes = agreement.genes or table.genes
+        guard.enter(samples.design, lambda: Subject.of(samples.counts, genes))
+        self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
+        demands = Demands(
+            colluders=ground.policy.max_colluders,
+            key_bits=ground.policy.min_key_bits,
+            whole=guard.whole,
+            opening=guard.opening,
+        )
         self._party = make_party(
-            config.protocol, self.name, self._identity, roster, config.settings(), n_jobs=config.threads
+            config.protocol,
+            self.name,
+            ground.identity,
+            Roster(agreement.roster),
+            config.settings(agreement.digest),
+            n_jobs=config.threads,
+            demands=demands,
         )
         self._ahead = WorkAhead(self._party, background=self._own_process) if config.precompute else None
-        alpha = self._samples.dispersions
+        alpha = samples.dispersions
         return b"" if alpha is None else sha256(b"secirls dispersions v1", alpha.tobytes())
 
     def hello(self, batch: int) -> Answer:
-        """This site's public keys for a batch of rounds."""
+        """This site's public keys for a batch of rounds: the first, or the next. Raises `MisuseError` for another."""
         party = self._begin()
+        if batch not in (self._batches, self._batches - 1):
+            raise MisuseError(f"site {self.name} was asked for keys of batch {batch!r}, the next is {self._batches}")
         return self._answer("hello", lambda: party.hello(batch))
 
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> Answer:
         """Take everyone's public keys."""
         party = self._begin()
         down = sum(len(hello) for sender, hello in hellos.items() if sender != self.name)
-        return self._answer("meet", lambda: party.meet(hellos, batch), down=down)
+        answer = self._answer("meet", lambda: party.meet(hellos, batch), down=down)
+        self._batches = max(self._batches, batch + 1)
+        return answer
+
+    def greet(self) -> Answer:
+        """This site's channel key, over which the sites share what totals are checked with."""
+        session, (ground, agreement) = self._begin().session, self._agreed()
+        sites = Roster({name: agreement.roster[name] for name in agreement.sites})
+        self._seeds = table = SeedTable(self.name, ground.identity, sites, session, secrets.token_bytes)
+        return self._answer("verify", table.greeting)
+
+    def deal(self, greetings: Mapping[PartyId, bytes]) -> Answer:
+        """The first site by name draws the seed, and seals it for each of the others."""
+
+        def deal() -> bytes:
+            dealt, self._checks = self._greeted(greetings).deal(greetings)
+            return dealt
+
+        self._begin()
+        return self._answer("verify", deal, down=sum(map(len, greetings.values())))
+
+    def take(self, greetings: Mapping[PartyId, bytes], dealt: bytes) -> Answer:
+        """The others open their boxes."""
+
+        def take() -> bytes:
+            self._checks = self._greeted(greetings).take(greetings, dealt)
+            return b""
+
+        self._begin()
+        return self._answer("verify", take, down=sum(map(len, greetings.values())) + len(dealt))
 
     def contribute(self, query: bytes, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Answer:
         """Answer a public question with one protected vector.
@@ -141,15 +178,25 @@ class Site(Secret):
         Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used,
         `RefusalError` for what the policy does not allow.
         """
-        party = self._begin()
+        party, guard = self._begin(), self._guarded()
         asked, samples = self._read(query)
-        self._admit(asked, query, cohort)
-        layout = asked.layout(len(cohort))
+        if (round_number, attempt) in self._contexts:
+            how = "answered" if self._contexts[round_number, attempt][1] == query else "asked differently"
+            raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")
+        guard.check(asked)
+        guard.admit(asked, query, cohort)
+        layout = asked.layout(len(cohort), guard.note(asked, query))
         layout.check_headroom(len(cohort))
-        context = self._context(layout, round_number, attempt, cohort)
+        values = layout.values + (CHECK_VALUES[layout.limbs] if asked.verified else 0)
+        context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
+        self._contexts[round_number, attempt] = context, query
+        guard.answering(context, query)
         meter = self._meter
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
         vector = meter.measure("encode", lambda: layout.encode(arrays))
+        if asked.verified:
+            checks, bare = self._checking(), vector
+            vector = meter.measure("verify", lambda: checks.append(bare, context))
         return self._answer("protect", lambda: party.protect(vector, context), then=context)
 
     def recall(self, query: bytes) -> Answer:
@@ -157,25 +204,68 @@ class Site(Secret):
 
         Raises `QueryError` for a question that does not fit, `RefusalError` for what the policy does not allow.
         """
-        self._joined()
+        self._begin()
         asked, samples = self._read(query)
-        self._rounds += 1
+        self._guarded().check(asked)
+        self._guarded().note(asked, query)
         self._meter.measure("recall", lambda: self._keep(asked, samples), down=len(query))
         return Answer(b"", self._meter.take())
 
     def assist(self, request: bytes, round_number: int, attempt: int) -> Answer:
         """Help to open a sum this site took part in."""
         party = self._begin()
-        context = self._contexts.get((round_number, attempt))
-        if context is None:
-            raise MisuseError(f"site {self.name} took no part in round {round_number} attempt {attempt}")
+        context, _ = self._taken_part(round_number, attempt)
         return self._answer("assist", lambda: party.assist(request, context), down=len(request), then=context)
 
-    def _check_roster(self, agreement: Agreement) -> None:
-        """Whoever announces the roster must announce the one this site was given, where it was given one."""
-        for party, known in (self._config.roster or {}).items():
-            told = agreement.roster.get(party)
-            if told is not None and told.hex() != known:
+    def hear(self, total: bytes, round_number: int, attempt: int) -> Answer:
+        """Check a total against its check values, and the rules against the total.
+
+        Raises `PeerError` for a total that is not the sum of what was sent, `RefusalError` for a broken rule.
+        """
+        self._begin()
+        context, query = self._taken_part(round_number, attempt)
+        asked = query_from_bytes(query)
+        self._meter.measure("verify", lambda: self._hear(total, context, asked), down=len(total))
+        return Answer(b"", self._meter.take())
+
+    def remind(self, query: bytes, arrays: Mapping[str, Floats]) -> Answer:
+        """Take a total of an earlier session, which this site verified then, and hold the rules against it again."""
+        self._begin()
+        asked, _ = self._read(query)
+        self._meter.measure("verify", lambda: self._guarded().hear(asked, arrays, verified=False), down=len(query))
+        return Answer(b"", self._meter.take())
+
+    def _hear(self, total: bytes, context: Context, asked: Query) -> None:
+        try:
+            vector = ring.from_bytes(total, context.values, context.limbs)
+        except ValueError:
+            raise PeerError(AGGREGATOR, "tells a total of another length than was asked for") from None
+        self._checking().verify(vector, context)
+        layout = asked.layout(len(context.cohort))
+        arrays = layout.decode(vector[: layout.values], len(context.cohort))
+        self._guarded().hear(asked, arrays, verified=True)
+
+    def _check_agreement(self, agreement: Agreement, ground: Ground, table: SiteTable) -> None:
+        """Hold all that was agreed against what this site knows itself. Raises `MisuseError`."""
+        mine, problem = version("secirls"), ""
+        if agreement.config_digest != self._config.digest:
+            problem = "it was started for another configuration"
+        elif agreement.version != mine:
+            problem = f"it runs version {mine}, the session {agreement.version}"
+        elif list(agreement.sites) != sorted(set(agreement.sites)) or self.name not in agreement.sites:
+            problem = "the sites are not sorted, or it is not among them"
+        elif set(agreement.said) != set(agreement.sites):
+            problem = "not every site said what levels it has"
+        elif dict(agreement.said[self.name]) != dict(table.variables):
+            problem = "its own levels were told differently"
+        elif set(agreement.roster) != {*agreement.sites, *helpers(self._config.protocol)}:
+            problem = "the roster has other names than the sites and the roles of the protocol"
+        elif agreement.roster[self.name] != ground.identity.public:
+            problem = "its own key was told differently"
+        if problem:
+            raise MisuseError(f"site {self.name} does not agree: {problem}")
+        for party, known in sorted(agreement.roster.items()) if ground.roster is not None else ():
+            if ground.roster is not None and ground.roster.get(party) != known.hex():
                 raise MisuseError(
                     f"the session was announced to {self.name} with another key for {party} than the roster's"
                 )
@@ -192,59 +282,48 @@ class Site(Secret):
         """Before any verb: end the work ahead, so that nothing runs beside the verb, and book what it cost."""
         if self._ahead is not None:
             self._meter.book(self._ahead.stop())
-        return self._joined()
-
-    def _opened(self) -> SiteTable:
-        if self._table is None:
-            raise MisuseError(f"site {self.name} has no open file: it was not surveyed, or has joined a session")
-        return self._table
-
-    def _joined(self) -> Party:
         if self._party is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         return self._party
 
+    def _opened(self) -> tuple[Ground, SiteTable]:
+        if self._table is None or self._ground is None:
+            raise MisuseError(f"site {self.name} has no open file: it was not surveyed, or has joined a session")
+        return self._ground, self._table
+
+    def _agreed(self) -> tuple[Ground, Agreement]:
+        if self._ground is None or self._agreement is None:
+            raise MisuseError(f"site {self.name} has not joined a session")
+        return self._ground, self._agreement
+
+    def _guarded(self) -> Guard:
+        if self._guard is None:
+            raise MisuseError(f"site {self.name} has not joined a session")
+        return self._guard
+
+    def _greeted(self, greetings: Mapping[PartyId, bytes]) -> SeedTable:
+        if self._seeds is None or set(greetings) != set(self._agreed()[1].sites):
+            raise MisuseError(f"site {self.name} shares what totals are checked with among all the agreed sites, once")
+        table, self._seeds = self._seeds, None
+        return table
+
+    def _checking(self) -> Checks:
+        if self._checks is None:
+            raise MisuseError(f"site {self.name} shares nothing yet that totals could be checked with")
+        return self._checks
+
+    def _taken_part(self, round_number: int, attempt: int) -> tuple[Context, bytes]:
+        if (round_number, attempt) not in self._contexts:
+            raise MisuseError(f"site {self.name} took no part in round {round_number} attempt {attempt}")
+        return self._contexts[round_number, attempt]
+
     def _read(self, query: bytes) -> tuple[Query, Samples]:
-        """A question that fits the fit and the policy, and the samples it is about."""
+        """A question that fits the fit, and the samples it is about."""
         if self._samples is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         asked = query_from_bytes(query)
         asked.check(self._samples.n_genes, self._samples.n_params)
-        self._policy.check_question(self.name, asked.kind, self._rounds)
         return asked, self._samples
-
-    def _admit(self, asked: Query, query: bytes, cohort: tuple[PartyId, ...]) -> None:
-        """One answer per question: the same query for another cohort would give sums that differ by one site.
-
-        A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
-        """
-        self._policy.check_cohort(self.name, len(cohort))
-        digest = sha256(b"secirls asked v1", query)
-        if self._answered.get(digest, cohort) != cohort:
-            raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
-        before = self._sites
-        if not set(cohort) <= set(before) or (cohort != before and self._config.on_dropout == "abort"):
-            raise MisuseError(f"{self.name} was asked for a sum over other sites than were agreed")
-        if self._memory is not None:
-            self._memory.admit(digest, cohort)
-        self._answered[digest] = self._sites = cohort
-        self._rounds += 1
-
-    def _remembering(self, run: str) -> Memory | None:
-        """What outlives this process: needed where a fit may go on without a site, kept where the policy says so."""
-        if self._config.on_dropout == "abort" and self._policy.memory is None:
-            return None
-        source = self._place.source if isinstance(self._place.source, str) else None
-        folder = folder_of(source, self._place.policy, self._policy.memory)
-        return None if folder is None else Memory(self.name, folder, run)
-
-    def _context(self, layout: Layout, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Context:
-        context = Context(
-            self._joined().session, round_number, attempt, cohort, layout.digest, layout.values, layout.limbs
-        )
-        if self._contexts.setdefault((round_number, attempt), context) != context:
-            raise MisuseError(f"round {round_number} attempt {attempt} was asked differently before")
-        return context
 
     def _compute(self, asked: Query, samples: Samples, parties: int) -> dict[str, Floats]:
         """The summands, after keeping what the query leaves; the gathered genes stay for the next round."""
@@ -262,15 +341,47 @@ class Site(Secret):
         return kept
 
 
-def _prepare(table: SiteTable, agreement: Agreement, site: str) -> Samples:
-    """A site's arrays in the agreed design and gene order."""
-    samples = Samples(agreement.design.matrix(table.obs), table.counts, table.size_factors, table.dispersions)
-    samples = replace(samples, replacement=table.replacement)
-    if genes_digest(table.genes) == agreement.genes_digest:
-        return samples
+def _reading(config: Config) -> Reading:
+    """Which parts of a site's file a configuration needs."""
+    return Reading(
+        variables(config.design),
+        config.layer,
+        config.size_factors,
+        config.dispersions,
+        config.refit_layer,
+        frozenset(config.levels),
+    )
+
+
+def _fewest(table: SiteTable) -> dict[str, int]:
+    """By factor: how many samples its rarest level has."""
+    factors = (name for name, variable in table.variables.items() if not variable.numeric)
+    return {name: int(table.obs[name].astype(str).value_counts().min()) for name in factors}
+
+
+def _prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) -> Samples:
+    """A site's arrays in the agreed gene order, and in the design that follows from its own configuration.
+
+    Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
+    """
+    design = agreement.design(config)
+    samples = Samples(
+        design.matrix(table.obs),
+        table.counts,
+        table.size_factors,
+        table.dispersions,
+        replacement=table.replacement,
+        group_sizes=design.group_sizes(table.obs),
+    )
     if agreement.genes is None:
-        raise complain("has other genes than were agreed", site=site)
+        if genes_digest(table.genes) != agreement.genes_digest:
+            raise complain("has other genes than were agreed", site=site)
+        return samples
     position = {gene: i for i, gene in enumerate(table.genes)}
+    if config.genes == "identical" or genes_digest(agreement.genes) != agreement.genes_digest:
+        raise MisuseError(f"site {site} does not agree: the genes are not those of its configuration")
+    if len(set(agreement.genes)) != len(agreement.genes) or not set(agreement.genes) <= set(position):
+        raise MisuseError(f"site {site} does not agree: a gene is named twice, or is not in its file")
     order = np.array([position[gene] for gene in agreement.genes], dtype=np.intp)
     return replace(
         samples,

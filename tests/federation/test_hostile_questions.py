@@ -27,8 +27,11 @@ SPOKEN = (QueryError, SecureSumError)
 @pytest.fixture
 def session(tmp_path):
     """Four sites that have met."""
+    return met(tmp_path, Config(design="~ condition", kernel="numpy"))
+
+
+def met(tmp_path, config):
     files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
-    config = Config(design="~ condition", kernel="numpy")
     sites = {name: Site(Place(name, str(path)), config) for name, path in files.items()}
     agreement, _ = agree([site.survey() for site in sites.values()], config, {})
     for site in sites.values():
@@ -36,6 +39,10 @@ def session(tmp_path):
     hellos = {name: site.hello(0).message for name, site in sites.items()}
     for site in sites.values():
         site.meet(hellos, 0)
+    greetings = {name: site.greet().message for name, site in sites.items()}
+    dealt = sites["site1"].deal(greetings).message
+    for name in ("site2", "site3", "site4"):
+        sites[name].take(greetings, dealt)
     return sites
 
 
@@ -45,7 +52,7 @@ def site(session):
 
 
 COHORT = ("site1", "site2", "site3", "site4")
-CENSUS = CensusQuery(ALL, PARAMS).to_bytes()
+CENSUS = CensusQuery(ALL, PARAMS, 2).to_bytes()
 
 
 def header(kind, arrays, **told):
@@ -63,19 +70,19 @@ HOSTILE = {
     "unknown kind": header("eval", {"genes": ALL}, params=2),
     "code for a kind": header("__import__('os').system('true')", {"genes": ALL}, params=2),
     "a class of ours": header("Query", {"genes": ALL}),
-    "too few genes": CensusQuery(ALL[:7], PARAMS).to_bytes(),
-    "too many genes": CensusQuery(np.ones(GENES + 1, bool), PARAMS).to_bytes(),
-    "other parameters": CensusQuery(ALL, 3).to_bytes(),
-    "no parameters": CensusQuery(ALL, 0).to_bytes(),
-    "negative parameters": CensusQuery(ALL, -1).to_bytes(),
+    "too few genes": CensusQuery(ALL[:7], PARAMS, 2).to_bytes(),
+    "too many genes": CensusQuery(np.ones(GENES + 1, bool), PARAMS, 2).to_bytes(),
+    "other parameters": CensusQuery(ALL, 3, 2).to_bytes(),
+    "no parameters": CensusQuery(ALL, 0, 2).to_bytes(),
+    "negative parameters": CensusQuery(ALL, -1, 2).to_bytes(),
     "huge parameters": LeastSquaresQuery(ALL, 1 << 40).to_bytes(),
     "beta of another shape": IrlsQuery(ALL, BETA[:, :1], 0.5).to_bytes(),
     "beta of fewer genes": IrlsQuery(ALL, BETA[:3], 0.5).to_bytes(),
     "beta not a number": IrlsQuery(ALL, BETA * np.nan, 0.5).to_bytes(),
     "beta infinite": IrlsQuery(ALL, BETA + np.inf, 0.5).to_bytes(),
     "min_mu negative": IrlsQuery(ALL, BETA, -0.5).to_bytes(),
-    "huge array announced": header("census", {"genes": ALL}, params=2).replace(b"[30]", b"[1073741824]"),
-    "mask as numbers": header("census", {"genes": ALL.astype(float)}, params=2),
+    "huge array announced": header("census", {"genes": ALL}, params=2, groups=2).replace(b"[30]", b"[1073741824]"),
+    "mask as numbers": header("census", {"genes": ALL.astype(float)}, params=2, groups=2),
     "cut short": CENSUS[:-1],
     "a byte more": CENSUS + b"\0",
 }
@@ -113,7 +120,7 @@ def test_a_context_is_used_once(site):
     site.contribute(CENSUS, 0, 0, COHORT)
     with pytest.raises(MisuseError, match="answered before"):
         site.contribute(CENSUS, 0, 0, COHORT)
-    other = CensusQuery(np.arange(GENES) > 3, PARAMS).to_bytes()
+    other = CensusQuery(np.arange(GENES) > 3, PARAMS, 2).to_bytes()
     with pytest.raises(MisuseError, match="asked differently before"):
         site.contribute(other, 0, 0, COHORT)
 
@@ -137,17 +144,16 @@ def test_another_cohort_than_was_agreed_is_refused(site, cohort):
         site.contribute(CENSUS, 0, 0, cohort)
 
 
-def test_the_same_question_over_fewer_sites_is_never_answered(session):
+def test_the_same_question_over_fewer_sites_is_never_answered(tmp_path):
     """Where shrinking was agreed, the question that was answered is still not answered again."""
-    site = session["site1"]
-    site._config = site._config.model_copy(update={"on_dropout": "continue"})
+    site = met(tmp_path, Config(design="~ condition", kernel="numpy", on_dropout="continue"))["site1"]
     site.contribute(CENSUS, 0, 0, COHORT)
     with pytest.raises(QueryError, match="answered for another cohort before"):
         site.contribute(CENSUS, 1, 0, COHORT[:3])
-    other = CensusQuery(np.arange(GENES) > 3, PARAMS).to_bytes()
+    other = CensusQuery(np.arange(GENES) > 3, PARAMS, 2).to_bytes()
     assert site.contribute(other, 1, 0, COHORT[:3]).message
     with pytest.raises(MisuseError, match="other sites than were agreed"):
-        site.contribute(CensusQuery(np.arange(GENES) > 4, PARAMS).to_bytes(), 2, 0, COHORT)
+        site.contribute(CensusQuery(np.arange(GENES) > 4, PARAMS, 2).to_bytes(), 2, 0, COHORT)
 
 
 def test_help_is_for_what_was_answered(site):

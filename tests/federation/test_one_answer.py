@@ -16,7 +16,13 @@ from secirls.site.memory import Memory
 from secirls.site.policy import RefusalError
 from secirls.site.site import Site
 
-SETTINGS = {"design": "~ condition", "kernel": "numpy", "min_contributors": 1, "on_dropout": "continue"}
+SETTINGS = {
+    "design": "~ condition",
+    "kernel": "numpy",
+    "min_contributors": 1,
+    "on_dropout": "continue",
+    "consistency": False,
+}
 LATE = 7
 ALL, FOUR = ("a", "b", "c", "d", "e"), ("a", "b", "d", "e")
 
@@ -94,6 +100,7 @@ def test_a_sum_opened_without_a_site_is_not_opened_with_it(monkeypatch, files, t
 
 def test_without_the_note_it_would_be(monkeypatch, files, tmp_path):
     """The broken twin: the sum over four was opened, and the one over five follows."""
+    monkeypatch.setattr(Memory, "opening", lambda self, question, present: None)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoint, "note", lambda self, opening: None)
         interrupted(patch, files, tmp_path / "out", "c")
@@ -140,6 +147,7 @@ def test_sites_refuse_a_question_they_answered_for_another_cohort(monkeypatch, f
 def test_sites_without_a_memory_answer_it(monkeypatch, files, tmp_path):
     """The broken twin: the sums over five and over four differ by one site's summand."""
     monkeypatch.setattr(Memory, "admit", lambda self, question, cohort: None)
+    monkeypatch.setattr(Memory, "opening", lambda self, question, present: None)
     interrupted(monkeypatch, files, tmp_path / "out")
     forget_a_site(tmp_path / "out")
     assert fitting.resume(tmp_path / "out").report["rounds"][LATE]["parties"] == list(FOUR)
@@ -155,11 +163,14 @@ def test_a_memory_holds_digests_and_names_only(files, tmp_path):
     fitting.fit_manifest(manifest(files), tmp_path / "out")
     (kept,) = (tmp_path / "data").glob("site1.h5ad.answered/*.jsonl")
     lines = [json.loads(line) for line in kept.read_text().splitlines()]
-    assert len({entry["question"] for entry in lines}) == len(lines) > LATE
-    for entry in lines:
+    answered, opened = ([entry for entry in lines if name in entry] for name in ("question", "of"))
+    assert len({entry["question"] for entry in answered}) == len(answered) == len(opened) > LATE
+    for entry in answered:
         assert set(entry) == {"question", "cohort"}
         assert entry["cohort"] == list(ALL)
         assert len(bytes.fromhex(entry["question"])) == 32
+    assert opened == [{"of": entry["question"], "opened": list(ALL)} for entry in answered]
+    assert len(lines) == len(answered) + len(opened)
     assert anndata.read_h5ad(files["a"]).obs_names[0] not in kept.read_text()
 
 

@@ -29,7 +29,16 @@ def files(tmp_path_factory):
 
 
 def config(**changes):
-    return Config(**{"design": "~ condition", "kernel": "numpy", "deadline": DEADLINE, "threshold": 3, **changes})
+    return Config(
+        **{
+            "design": "~ condition",
+            "kernel": "numpy",
+            "deadline": DEADLINE,
+            "threshold": 3,
+            "consistency": False,
+            **changes,
+        }
+    )
 
 
 def spoil(actor, verb, call, way):

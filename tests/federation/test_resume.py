@@ -28,7 +28,7 @@ def files(tmp_path_factory):
 
 
 def manifest(files, **fit):
-    options = {"design": "~ condition", "kernel": "numpy", "min_contributors": 1}
+    options = {"design": "~ condition", "kernel": "numpy", "min_contributors": 1, "consistency": False}
     return Manifest.read("test", sites=files, engine="local", fit={**options, **fit})
 
 

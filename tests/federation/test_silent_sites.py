@@ -86,7 +86,10 @@ class Spoiled(LocalFederation):
 
 def config(protocol="pairwise", **changes):
     options = {"design": "~ condition", "protocol": protocol, "kernel": "numpy", "min_contributors": 1}
-    return Config(**{**options, **({"key_bits": 2048} if protocol == "paillier" else {}), **changes})
+    options["consistency"] = False
+    return Config(
+        **{"consistency": False, **options, **({"key_bits": 2048} if protocol == "paillier" else {}), **changes}
+    )
 
 
 def run(sites, settings, who="c", verb="none", call=0, way=die):

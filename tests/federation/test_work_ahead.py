@@ -139,7 +139,7 @@ def test_a_fit_books_work_ahead_apart_and_gives_the_same_numbers(few_genes):
     protect = with_.ledger[with_.ledger.verb == "protect"].groupby("round").agg({"bytes_up": "sum", "values": "max"})
     assert protect.bytes_up.max() > 50 * protect.bytes_up.iloc[-1]
     slots = 3
-    expected = [4 * (-(-values // slots) * 128 + 64) for values in protect["values"]]
+    expected = [4 * (-(-values // slots) * 128 + 160 + 64) for values in protect["values"]]
     assert protect.bytes_up.tolist() == expected
     assert any("encrypting" in note for note in told)
     assert any("opening" in note and "key-holder" in note for note in told)
