@@ -312,7 +312,9 @@ def _unnamed(folder: Path, entries: list[tuple[str, Any]]) -> list[str]:
         if path.name not in named
     ]
     parts = {transcript.LINES, transcript.MESSAGES, transcript.LOCK}
-    return found + [f"{path.name} is no part of a transcript" for path in folder.iterdir() if path.name not in parts]
+    return found + [
+        f"{path.name} is no part of a transcript" for path in sorted(folder.iterdir()) if path.name not in parts
+    ]
 
 
 class MismatchError(Exception):
@@ -572,7 +574,7 @@ class _Search:
         self.unseen.append(
             f"of site {site}: {short} of {len(names)} sample names, and the counts of {len(names) - samples} samples "
             f"and {len(table.genes) - genes} of {len(table.genes)} genes, are too short or too alike to be told from "
-            "chance; counts that were changed (scaled, added, reordered, encrypted), in runs below "
+            "chance; counts that were changed (scaled, added, reordered, encrypted), parts of a sequence below "
             f"{2 * RUN[1]} values, or in other forms than integers of 2 to 8 bytes, floats of 4 or 8, decimal text, "
             "and zlib of these, are not seen"
         )
