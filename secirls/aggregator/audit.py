@@ -1,42 +1,48 @@
 """Reads a transcript again: whether all went as the protocol says, and what is there that should not be.
 
 Promises: the aggregator's part is done again from what was received, so every signature is verified, every
-sum recomputed and every question and request compared, bit by bit. (Questions are floating point: audit with the
-NumPy that made them.) Refuses to know: any secret of a site.
+sum recomputed and every question, request and result compared, bit by bit. (Questions are floating point: audit with
+the NumPy that made them.) What an audit can't tell it says in words. Refuses to know: any secret of a site, and
+what passed beside the transcript.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from protocols.choice import helpers
-from protocols.primitives import ring
 from protocols.secure_sum import PartyId
-from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
-from secirls.aggregator.aggregator import lead
-from secirls.agreement.agreement import Facts
-from secirls.agreement.faults import PartyFaultError
+from secirls.aggregator.aggregator import Outcome, lead
+from secirls.aggregator.replay import Again, EndError, MismatchError, told_end
+from secirls.aggregator.traces import traces_in
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record, sum_digest
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Variable, variables
-from secirls.inputs.site_file import Reading, read_site
-from secirls.site.desk import SPOKEN
-from secirls.site.site import Answer
 
 SUSPICIOUS = 10.0
 """Standard deviations that the bytes of a hidden payload may be from uniform."""
 
 LEAST_BYTES = 2048
 """Payloads shorter than this are too short to tell."""
+
+OFF_THE_RECORD = "only what was written down was read: what was asked beside the transcript leaves no trace in it"
+UNSIGNED_END = (
+    "the end is signed by nobody: whoever keeps the transcript can cut it and chain another end to it, such as a site "
+    "that fell silent"
+)
+UNSIGNED_FACTS = "what sites say before they meet (gene names, levels) is signed by nobody"
+NO_ROSTER = "no roster was given: nobody outside vouches for the keys, and all of it may be made up"
+NOBODY_MET = "nobody signed anything before the fit ended: the keys of the roster vouch for nothing"
+PLAIN = "the protocol 'plain' signs no payload: a roster vouches for who met, and not for what they sent"
+NO_FILES = "no site's file was given, so no message was searched for what the file holds"
 
 
 @dataclass
@@ -47,13 +53,21 @@ class Audit:
     messages: int = 0
     rounds: int = 0
     ended: str = "with a result"
+    result: str = ""
+    """Digest of the result, hexadecimal, where there is one."""
     breaks: list[str] = field(default_factory=list)
-    """Where the fit ended early and was resumed, and what a crash cut off there."""
+    """Where the fit ended early and was resumed, and what a crash cut off or left there."""
     findings: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+    """What this audit can't tell."""
 
 
-def audit(folder: Path, files: Mapping[PartyId, str] | None = None) -> Audit:
+def audit(
+    folder: Path, files: Mapping[PartyId, str] | None = None, roster: Mapping[PartyId, str] | None = None
+) -> Audit:
     """Check a transcript, where given also against sites' own ``files`` (run where those may be read).
+
+    A ``roster`` comes from elsewhere than the transcript: names and hexadecimal keys, as `read_roster` gives them.
 
     Raises `InputError` where the chain or a message does not hold: then nothing else can be said.
     """
@@ -61,40 +75,72 @@ def audit(folder: Path, files: Mapping[PartyId, str] | None = None) -> Audit:
     if not entries or entries[0][0] != "begun":
         raise InputError(f"folder {str(folder)!r}: the transcript has no beginning")
     done = Audit(entries=len(entries))
-    for path in sorted((folder / transcript.MESSAGES).iterdir()):
+    messages = sorted((folder / transcript.MESSAGES).iterdir())
+    for path in messages:
         transcript.message(folder, path.name)
-        done.messages += 1
-    _again(folder, entries, done)
-    config = Config.read("transcript", **_options(entries[0][1]))
-    done.findings += _lengths(folder, config, entries) + _shows(folder, files or {}, config)
+    done.messages = len(messages)
+    try:
+        keys = _again(folder, entries, done)
+        config = Config.read("transcript", **_options(entries[0][1]))
+        done.findings += _two_questions(entries) + _lengths(folder, config, entries) + _unnamed(folder, entries)
+        if roster is not None:
+            done.findings += _strangers(keys, roster)
+        done.limits = _limits(config, entries, roster)
+        if files:
+            shown, unseen = traces_in([folder / transcript.LINES, *messages], files, config)
+            done.findings += shown
+            done.limits += unseen
+        else:
+            done.limits.append(NO_FILES)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        told = f"folder {str(folder)!r}: an entry is not as a fit writes it ({type(error).__name__})"
+        raise InputError(told) from error
     return done
 
 
-def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> None:
-    """Do every part again: up to the first break, and from each break on with the sums recomputed until then."""
+def _limits(config: Config, entries: list[tuple[str, Any]], roster: Mapping[PartyId, str] | None) -> list[str]:
+    """What can't be told from the entries alone."""
+    told = [OFF_THE_RECORD, UNSIGNED_END, UNSIGNED_FACTS]
+    if roster is None:
+        return [*told, NO_ROSTER]
+    if config.protocol == "plain":
+        told.append(PLAIN)
+    if not any(what == "received" and content["map"]["verb"] == "meet" for what, content in entries):
+        told.append(NOBODY_MET)
+    return told
+
+
+def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> dict[PartyId, set[bytes]]:
+    """Do every part again: up to the first break, and from each break on with the sums recomputed until then.
+
+    Gives the keys that everyone came with.
+    """
     run = entries[0][1]["map"]["run"]
     starts = [place for place, (what, _) in enumerate(entries) if place == 0 or what == "resumed"]
     begun: Begun | None = None
     records: list[Record] = []
     opened: dict[bytes, tuple[PartyId, ...]] = {}
+    keys: dict[PartyId, set[bytes]] = {}
     for start, end in zip(starts, [*starts[1:], len(entries)], strict=True):
         told = entries[start][1]
         past = None
         if start:
-            done.breaks.append(_break(start, told["map"]))
+            done.breaks.append(_break(entries, start))
             kept = told["map"]["rounds"]
-            mine = [{"map": {"query": record.query.hex(), "sum": sum_digest(record).hex()}} for record in records]
-            wrong = [number for number, entry in enumerate(kept) if mine[number : number + 1] != [entry]]
-            if wrong or begun is None:
-                number = wrong[0] if wrong else 0
-                done.findings.append(f"entry {start + 1}: the sum of round {number} is not that of the earlier part")
-                return
+            wrong = _first_other(kept, records)
+            if wrong is not None or begun is None:
+                done.findings.append(
+                    f"entry {start + 1}: the sum of round {wrong or 0} is not that of the earlier part"
+                )
+                return keys
             del records[len(kept) :]
             past = Past(begun, tuple(records))
+            done.findings += [f"entry {start + 1}: {what}" for what in _another_fit(entries[0][1], told, past)]
         config = Config.read("transcript", **_options(told))
-        again = _Again(folder, config, entries, start, end, len(records))
+        again = Again(folder, config, entries, start, end, len(records), keys)
         last = end == len(entries)
-        done.ended = "with a result"
+        done.ended, done.result = "unknown", ""
+        outcome: Outcome | Exception | None = None
         try:
             for event in lead(Task(config, run, past), again, again):
                 if isinstance(event, Begun):
@@ -102,22 +148,48 @@ def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> None:
                 elif isinstance(event, Record):
                     records.append(event)
                     done.findings += _other_sites(opened, event)
-        except (*SPOKEN, PartyFaultError) as error:
-            done.ended = f"early: {error}"
+                elif isinstance(event, Outcome):
+                    outcome = event
         except EndError as error:
-            # Where nothing follows, an end that was cut off looks as an interruption does.
-            done.ended = "unknown"
             done.findings += [str(error)] if last else []
         except MismatchError as error:
-            done.ended = "unknown"
             done.findings.append(str(error))
-            return
+            return keys
+        except Exception as error:  # noqa: BLE001 - whatever ended the fit ends it again, and must be what it says
+            outcome = error
         finally:
             done.rounds += again.opened_again
-        if done.ended != "unknown" and again.left():
-            done.findings.append(f"{again.left()} entries follow the end of the fit")
-        if done.ended == "with a result" and not last:
+        if outcome is None:
+            continue
+        if isinstance(outcome, Outcome):
+            done.ended, done.result = "with a result", transcript.result_digest(outcome)
+        else:
+            done.ended = f"early: {transcript.ending(outcome)['says'] or type(outcome).__name__}"
+        done.findings += again.closing(outcome, last=last)
+        if isinstance(outcome, Outcome) and not last:
             done.findings.append(f"entry {end + 1}: a fit that ended with a result was resumed")
+    return keys
+
+
+def _first_other(kept: list[Any], records: list[Record]) -> int | None:
+    """The first round that a part goes on from and that was not opened so before."""
+    mine = [{"map": {"query": record.query.hex(), "sum": sum_digest(record).hex()}} for record in records]
+    return next((number for number, entry in enumerate(kept) if mine[number : number + 1] != [entry]), None)
+
+
+def _another_fit(first: Any, told: Any, past: Past) -> list[str]:
+    """Whether a part asks other sites, or for something else, than what it goes on from allows."""
+    found = []
+    if tuple(told["map"]["sites"]) != past.cohort:
+        found.append(f"resumed over {', '.join(told['map']['sites'])}, and {', '.join(past.cohort)} were left")
+    was, now = (Config.read("transcript", **_options(part)) for part in (first, told))
+    if past.cohort != past.begun.sites:
+        threshold = was.settings().threshold_for(len(past.begun.sites))
+        was = was.model_copy(update={"threshold": threshold, "levels": dict(past.begun.levels)})
+    changed = [name for name in Config.model_fields if getattr(was, name) != getattr(now, name)]
+    if changed:
+        found.append(f"resumed with another {', '.join(changed)}")
+    return found
 
 
 def _other_sites(opened: dict[bytes, tuple[PartyId, ...]], record: Record) -> list[str]:
@@ -129,98 +201,61 @@ def _other_sites(opened: dict[bytes, tuple[PartyId, ...]], record: Record) -> li
     return [f"round {record.told.round}: opened over {', '.join(before)} and again over {', '.join(parties)}"]
 
 
-def _break(place: int, told: Mapping[str, Any]) -> str:
+def _break(entries: list[tuple[str, Any]], place: int) -> str:
+    told = entries[place][1]["map"]
+    what, ended = entries[place - 1]
+    how = f" (it had ended with {told_end(ended)})" if what == "ended" else ""
+    left = f"; {len(told['left'])} messages had lost their entries" if told["left"] else ""
     cut = f"; an unfinished entry of {told['cut']} bytes before it was cut off" if told["cut"] else ""
-    return f"resumed at entry {place + 1} after {len(told['rounds'])} rounds{cut}"
+    return f"resumed at entry {place + 1}{how} after {len(told['rounds'])} rounds{left}{cut}"
 
 
-class MismatchError(Exception):
-    """The transcript says something else than the protocol would."""
+def _strangers(keys: Mapping[PartyId, set[bytes]], roster: Mapping[PartyId, str]) -> list[str]:
+    """Who signs, and is not in a roster from elsewhere with that key."""
+    found = [f"{party} signs, and is not in the roster" for party in sorted(keys) if party not in roster]
+    return found + [
+        f"{party} signs with another key than the roster's"
+        for party in sorted(keys)
+        if party in roster and any(key.hex() != roster[party].lower() for key in keys[party])
+    ]
 
 
-class EndError(MismatchError):
-    """The transcript, or a part of it, ends before the fit does."""
+def _two_questions(entries: list[tuple[str, Any]]) -> list[str]:
+    """Where not everyone who should be asked was asked, or not everyone the same: what a site keeps depends on it.
+
+    Looks at each entry for itself, so also behind the first at which doing it again had to stop.
+    """
+    found = []
+    sites: list[PartyId] = []
+    for number, (what, content) in enumerate(entries, start=1):
+        if what in {"begun", "resumed"}:
+            sites = content["map"]["sites"]
+        if what != "sent" or content["map"]["verb"] not in {"recall", "contribute"}:
+            continue
+        verb, asked = content["map"]["verb"], content["map"]["to"]["map"]
+        texts = {name: transcript.canonical({"asked": given}) for name, given in asked.items()}
+        usual = Counter(texts.values()).most_common(1)[0][0] if texts else ""
+        others = [name for name in sorted(texts) if texts[name] != usual]
+        if others:
+            found.append(f"entry {number}: {verb!r} asks {', '.join(others)} something else than the others")
+        named = {name for given in asked.values() for name in (sites if verb == "recall" else given[3])}
+        if named != set(asked):
+            found.append(f"entry {number}: {verb!r} asks {', '.join(sorted(asked))} for {', '.join(sorted(named))}")
+    return found
 
 
-class _Again:
-    """A federation that answers from a transcript, and compares what it is asked with what was asked then."""
-
-    def __init__(
-        self, folder: Path, config: Config, entries: list[tuple[str, Any]], start: int, end: int, first: int
-    ) -> None:
-        """Take one part: the entries after ``start`` up to ``end``, and the number of its ``first`` round."""
-        self._folder = folder
-        self._extra = helpers(config.protocol)
-        self._entries = entries[:end]
-        self._next = start + 1
-        self.sites: tuple[PartyId, ...] = tuple(entries[start][1]["map"]["sites"])
-        self.sums = first
-        self.opened_again = 0
-
-    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
-        """Compare the questions; give the answers of then."""
-        asked = transcript.digests({"verb": verb, "to": dict(arguments)})
-        self._expect("sent", asked, f"{verb!r} of round {self.sums} was asked otherwise")
-        told = self._take("received")["map"]
-        return {name: self._value(verb, name, answer) for name, answer in told["from"]["map"].items()}
-
-    def fence(self, party: PartyId) -> None:
-        """As it was then."""
-        self._expect("fenced", party, f"{party} should have been fenced")
-
-    def entropy(self, count: int) -> bytes:
-        """What the collector drew then."""
-        drawn = transcript.message(self._folder, self._take("drawn")["bytes"])
-        if len(drawn) != count:
-            raise MismatchError("the collector drew another number of random bytes")
-        return drawn
-
-    def opened(self, total: Opened) -> None:
-        """Compare a sum that was opened again with the one of then."""
-        mine = transcript.digests({"vector": ring.to_bytes(total.vector), "parties": list(total.parties)})
-        self._expect("opened", mine, f"the sum of round {self.sums} is another")
-        self.sums += 1
-        self.opened_again += 1
-
-    def left(self) -> int:
-        """How many entries were not needed."""
-        return len(self._entries) - self._next
-
-    def _take(self, what: str) -> Any:
-        if self._next >= len(self._entries):
-            raise EndError(f"the transcript ends where {what!r} should follow")
-        said, content = self._entries[self._next]
-        if said != what:
-            raise MismatchError(f"entry {self._next + 1} says {said!r} where {what!r} should follow")
-        self._next += 1
-        return content
-
-    def _expect(self, what: str, content: Any, otherwise: str) -> None:
-        if self._take(what) != content:
-            raise MismatchError(f"entry {self._next}: {otherwise}")
-
-    def _value(self, verb: str, name: PartyId, told: Any) -> Any:
-        """An answer as it was received, of the few kinds there are; anything else is nonsense then and now."""
-        if isinstance(told, dict):
-            if "bytes" in told:
-                return transcript.message(self._folder, told["bytes"])
-            if "error" in told:
-                kind = told["error"]
-                return PartyFaultError(name, verb, kind) if kind == "PartyFaultError" else InputError(told["says"])
-            if told.get("type") == "Answer" and isinstance(told.get("fields", {}).get("message"), dict):
-                return Answer(transcript.message(self._folder, told["fields"]["message"]["bytes"]), ())
-            if told.get("type") == "Facts":
-                return self._facts(told["fields"])
-            return object()
-        return told
-
-    def _facts(self, told: dict[str, Any]) -> Facts:
-        seen = {
-            name: Variable(entry["fields"]["numeric"], tuple(entry["fields"]["levels"]))
-            for name, entry in told["variables"]["map"].items()
-        }
-        identity = transcript.message(self._folder, told["identity"]["bytes"])
-        return Facts(told["site"], told["file"], identity, tuple(told["genes"]), seen)
+def _unnamed(folder: Path, entries: list[tuple[str, Any]]) -> list[str]:
+    """What lies in the folder and no entry names."""
+    named = {name for _, content in entries for name in transcript.named(content)}
+    found = [
+        f"no entry names the message {path.name[:16]}... of {path.stat().st_size} bytes"
+        for path in sorted((folder / transcript.MESSAGES).iterdir())
+        if path.name not in named
+    ]
+    parts = {transcript.LINES, transcript.MESSAGES, transcript.LOCK}
+    return found + [
+        f"{path.name} is no part of a transcript" for path in sorted(folder.iterdir()) if path.name not in parts
+    ]
 
 
 def _options(begun: Any) -> dict[str, Any]:
@@ -268,31 +303,3 @@ def unlike_noise(data: bytes) -> bool:
     expected = len(data) / 256
     chi_square = float(((counts - expected) ** 2 / expected).sum())
     return chi_square > 255 + SUSPICIOUS * float(np.sqrt(2 * 255))
-
-
-def _shows(folder: Path, files: Mapping[PartyId, str], config: Config) -> list[str]:
-    """Whether a site's sample names, or the counts of a sample or gene, stand anywhere in the transcript."""
-    found = []
-    kept: list[Callable[[], bytes]] = [(folder / transcript.LINES).read_bytes]
-    kept += [path.read_bytes for path in sorted((folder / transcript.MESSAGES).iterdir())]
-    for site, file in files.items():
-        needles = _needles(site, file, config)
-        for load in kept:
-            data = load()
-            found += sorted(
-                {f"{what} of site {site} stands in a message" for needle, what in needles if needle in data}
-            )
-    return found
-
-
-def _needles(site: PartyId, file: str, config: Config) -> list[tuple[bytes, str]]:
-    """What to look for: names as text, and counts of a sample as numbers of four or eight bytes."""
-    table = read_site(site, file, Reading(variables(config.design), config.layer))
-    needles = [(str(sample).encode(), "a sample name") for sample in table.obs.index]
-    for row in table.counts:
-        telling = row[: max(8, len(row) // 4)]
-        if np.unique(telling).size > 3:
-            needles += [
-                (telling.astype(kind).tobytes(), "the counts of a sample") for kind in ("<i4", "<i8", "<f4", "<f8")
-            ]
-    return needles

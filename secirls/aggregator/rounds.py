@@ -166,7 +166,7 @@ class SecureRounds:
             self._state = chained(self._state, asked)
             self._answers("recall", dict.fromkeys(self._cohort, (asked,)))
             if query.verified:
-                self._answers("remind", dict.fromkeys(self._cohort, (asked, record.arrays)))
+                self._answers("remind", dict.fromkeys(self._cohort, (asked, query.arrays_to_bytes(record.arrays))))
             following = self._step(algorithm, Total(record.arrays, record.told.parties, record.cohort))
         self._round += 1
         return following

@@ -1,37 +1,44 @@
 """Everything the aggregator received and sent, in order, on its own disk: each line bound to all before it.
 
 Promises: an entry holds the SHA-256 of the one before, and every message of bytes lies in a file named by
-its own digest, so that nothing can be changed, left out or put in without `read` noticing; only an end that was
-cut off needs another copy to tell. A resumed fit goes on in the same chain. Refuses to know: what the messages mean.
-What is kept is what an honest-but-curious aggregator has: keep it as the aggregator is kept.
+its own digest, so that nothing can be changed, left out or put in without `read` noticing. A fit that ends with a
+result or an error says so in a closing entry, so that an end that was cut off is missed; a resumed fit goes on in the
+same chain. Whoever keeps the folder can still chain another end: no entry is signed. Refuses to know: what the
+messages mean. What is kept is what an honest-but-curious aggregator has: it is for the eyes of its owner alone,
+from the moment it is written.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
-from secirls.aggregator.aggregator import Event, lead
+from secirls.aggregator.aggregator import Event, Outcome, lead
 from secirls.aggregator.rounds import Federation
+from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
 from secirls.input_error import InputError, complain
+from secirls.site.desk import SPOKEN
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
 FIRST = "0" * 64
 """What the first entry names as the one before."""
 
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 HOLD_SECONDS = 60.0
 """How long a resumed fit waits for the process that wrote the transcript before."""
@@ -40,36 +47,48 @@ HOLD_SECONDS = 60.0
 class Transcript:
     """Writes a transcript into a folder of its own; a fit that goes on continues what it left there."""
 
-    def __init__(self, folder: Path, before: str) -> None:
-        """Take the folder and the digest of the last entry in it; `begun` and `resumed` know both."""
+    def __init__(self, folder: Path, before: str = FIRST, entries: int = 0) -> None:
+        """Take the folder, and the digest of the last of so many entries in it; `begun` and `resumed` know them."""
         self._folder = folder
         self._before = before
+        self._entries = entries
 
     @classmethod
     def begun(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
         """Begin in a folder that `make` made."""
-        transcript = cls(folder, FIRST)
+        transcript = cls(folder)
         told = {"config": task.config.model_dump(mode="json"), "sites": list(sites), "run": task.run}
         transcript.write("begun", told)
         return transcript
 
     @classmethod
     def resumed(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
-        """Go on after the last whole entry, and say which rounds are not asked again and what a crash left cut off.
+        """Go on after the last whole entry, and say which rounds are not asked again and what a crash left behind.
+
+        That is an entry that was cut off, and messages whose entries were lost: they stay, and are named from now on.
 
         Raises `InputError` where the folder holds no transcript of this fit.
         """
         cut = _cut_torn_end(folder / LINES)
-        before, whose = FIRST, None
+        before, whose, number = FIRST, None, 0
+        kept: set[str] = set()
         for digest, what, content in _chain(folder):
-            before = digest
+            before, number = digest, number + 1
+            kept |= named(content)
             whose = content["map"]["run"] if what == "begun" else whose
         if whose != task.run:
             raise complain("holds no transcript of this fit to continue", file=str(folder))
-        transcript = cls(folder, before)
+        left = sorted({path.name for path in (folder / MESSAGES).iterdir()} - kept)
+        transcript = cls(folder, before, number)
         records = () if task.past is None else task.past.records
         rounds = [{"query": record.query.hex(), "sum": sum_digest(record).hex()} for record in records]
-        told = {"config": task.config.model_dump(mode="json"), "sites": list(sites), "rounds": rounds, "cut": cut}
+        told = {
+            "config": task.config.model_dump(mode="json"),
+            "sites": list(sites),
+            "rounds": rounds,
+            "cut": cut,
+            "left": [(folder / MESSAGES / name).read_bytes() for name in left],
+        }
         transcript.write("resumed", told)
         return transcript
 
@@ -77,8 +96,12 @@ class Transcript:
         """Add an entry; bytes go to files of their own."""
         text = canonical({"what": what, "content": self._plain(content), "before": self._before})
         self._before = hashlib.sha256(text.encode()).hexdigest()
-        with (self._folder / LINES).open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        _write(self._folder / LINES, text.encode() + b"\n", os.O_APPEND)
+        self._entries += 1
+
+    def close(self, end: Outcome | Exception) -> None:
+        """Say how the fit ended, and after how many entries; more can follow only where it ended early."""
+        self.write("ended", {**ending(end), "entries": self._entries})
 
     def entropy(self, count: int) -> bytes:
         """Random bytes for the collector, which the audit needs to do the same again."""
@@ -96,7 +119,7 @@ class Transcript:
             path = self._folder / MESSAGES / name
             if not path.exists():
                 draft = self._folder / DRAFT
-                draft.write_bytes(value)
+                _write(draft, value, os.O_TRUNC)
                 draft.replace(path)
             return {"bytes": name}
         return plain(value, self._plain)
@@ -128,7 +151,10 @@ class Witnessed:
 
 
 def witnessed(task: Task, federation: Federation) -> Iterator[Event]:
-    """Lead a fit and, where a folder is named, write down every message; a resumed fit's after those it left."""
+    """Lead a fit and, where a folder is named, write down every message; a resumed fit's after those it left.
+
+    Who is interrupted (a signal, a driver that went away) says nothing more, as in a crash.
+    """
     if task.transcript is None:
         yield from lead(task, federation)
         return
@@ -138,13 +164,39 @@ def witnessed(task: Task, federation: Federation) -> Iterator[Event]:
     with held(place):
         go_on = Transcript.begun if task.past is None else Transcript.resumed
         transcript = go_on(place, task, federation.sites)
-        yield from lead(task, Witnessed(federation, transcript), transcript)
+        try:
+            for event in lead(task, Witnessed(federation, transcript), transcript):
+                if isinstance(event, Outcome):
+                    transcript.close(event)
+                yield event
+        except Exception as error:
+            with suppress(OSError):  # a full disk ends the fit, and can't be told on it
+                transcript.close(error)
+            raise
+
+
+def ending(end: Outcome | Exception) -> dict[str, Any]:
+    """How a fit ended: the digest of its result, or the kind of an error and what was written for others to read."""
+    if isinstance(end, Outcome):
+        return {"how": "result", "digest": result_digest(end)}
+    spoken = isinstance(end, (*SPOKEN, PartyFaultError))
+    return {"how": "error", "kind": type(end).__name__, "says": str(end) if spoken else None}
+
+
+def result_digest(outcome: Outcome) -> str:
+    """What names a fit's result, hexadecimal: every number of it, the genes in order, the design, and who took part."""
+    told = {"fitted": outcome.fitted, "genes": outcome.genes, "design": outcome.design, "sites": outcome.sites}
+    return hashlib.sha256(canonical(digests(told)).encode()).hexdigest()
 
 
 def plain(value: Any, inner: Any) -> Any:
     """A value as JSON, parts of it by ``inner``: the same for equal values, whatever wrote them."""
     if isinstance(value, Exception):
-        return {"error": type(value).__name__, "says": str(value)}
+        given = inner(value.__reduce__()[1])  # what it is made from, as for pickling
+        return {"error": type(value).__name__, "says": str(value), "given": given}
+    if isinstance(value, np.ndarray):
+        little = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+        return {"array": value.dtype.name, "shape": list(value.shape), "holds": inner(little.tobytes())}
     if is_dataclass(value) and not isinstance(value, type):
         told = {item.name: inner(getattr(value, item.name)) for item in fields(value)}
         return {"type": type(value).__name__, "fields": told}
@@ -167,6 +219,17 @@ def digests(value: Any) -> Any:
     if isinstance(value, bytes):
         return {"bytes": hashlib.sha256(value).hexdigest()}
     return plain(value, digests)
+
+
+def named(content: Any) -> set[str]:
+    """The messages that an entry names."""
+    if isinstance(content, list):
+        return set().union(*map(named, content))
+    if not isinstance(content, dict):
+        return set()
+    if content.keys() == {"bytes"} and isinstance(content["bytes"], str):
+        return {content["bytes"]}
+    return set().union(*map(named, content.values()))
 
 
 def read(folder: Path) -> Iterator[tuple[str, Any]]:
@@ -196,10 +259,15 @@ def _chain(folder: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def make(folder: Path) -> None:
-    """A folder for a transcript. Raises `InputError` where it is there and holds anything."""
+    """A folder for a transcript, its owner's alone. Raises `InputError` where it is there and holds anything."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise complain("is not empty, and only a resumed fit continues its own transcript", file=str(folder))
-    (folder / MESSAGES).mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        folder.chmod(FOLDER_MODE)
+    else:
+        folder.mkdir(FOLDER_MODE)
+    (folder / MESSAGES).mkdir(FOLDER_MODE)
 
 
 @contextmanager
@@ -207,7 +275,7 @@ def held(folder: Path) -> Iterator[None]:
     """Let no other process write here meanwhile. Raises `InputError` where one does and does not end soon."""
     if not folder.is_dir():
         raise complain("holds no transcript of this fit to continue", file=str(folder))
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK, mode=FILE_MODE)
     try:
         lock.acquire(timeout=HOLD_SECONDS)
     except Timeout:
@@ -216,6 +284,12 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _write(path: Path, data: bytes, how: int) -> None:
+    """Write to a file that, where it is new, is its owner's alone from the start."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | how, FILE_MODE), "wb") as file:
+        file.write(data)
 
 
 def _cut_torn_end(lines: Path) -> int:

@@ -128,6 +128,19 @@ class Query(ABC):
             binding=sha256(b"secirls query v2", state, self.to_bytes()),
         )
 
+    def arrays_to_bytes(self, arrays: Mapping[str, Floats]) -> bytes:
+        """An opened sum as it travels to the sites in a later session: float64, in the order of `shapes`."""
+        return b"".join(arrays[name].astype("<f8").tobytes() for name in self.shapes())
+
+    def arrays_from(self, data: bytes) -> dict[str, Floats]:
+        """Read `arrays_to_bytes`. Raises `QueryError`."""
+        shapes = self.shapes()
+        sizes = [math.prod(shape) for shape in shapes.values()]
+        if len(data) != 8 * sum(sizes):
+            raise QueryError(f"a total of {self.kind!r} has {8 * sum(sizes)} bytes, not {len(data)}")
+        parts = np.split(np.frombuffer(data, dtype="<f8").astype(np.float64), np.cumsum(sizes)[:-1])
+        return {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+
     def to_bytes(self) -> bytes:
         """The query as it travels: a length-prefixed JSON header, then the arrays; masks are packed."""
         header: dict[str, Any] = {"kind": self.kind}

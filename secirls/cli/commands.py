@@ -308,20 +308,31 @@ def audit_transcript(
         list[str] | None,
         typer.Option("--site", metavar="NAME=FILE.h5ad", help="Also look for this site's samples and counts; repeat."),
     ] = None,
+    roster: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ROSTER.json",
+            help="Public keys from elsewhere than the transcript, that all who sign must have. Default: none.",
+        ),
+    ] = None,
 ) -> None:
     """Verify a transcript, do the aggregator's part again from it, and look for what should not be there.
 
-    Exit code 1 if anything is found.
+    Says also what it can't tell. Exit code 1 if anything is found.
     """
     from secirls.aggregator.audit import audit
     from secirls.cli.manifest import pair
+    from secirls.site.key_files import read_roster
 
-    done = audit(folder, dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or []))
+    files = dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or [])
+    done = audit(folder, files, None if roster is None else read_roster(roster))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")
     say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit")
     for told in done.breaks:
         say(told)
-    say(f"the fit ended {done.ended}")
+    say(f"the fit ended {done.ended}" + (f" of digest {done.result}" if done.result else ""))
+    for told in done.limits:
+        say(f"not told: {told}")
     for finding in done.findings:
         say(f"found: {finding}", error=True)
     if done.findings:

@@ -228,11 +228,12 @@ class Site(Secret):
         self._meter.measure("verify", lambda: self._hear(total, context, asked), down=len(total))
         return Answer(b"", self._meter.take())
 
-    def remind(self, query: bytes, arrays: Mapping[str, Floats]) -> Answer:
+    def remind(self, query: bytes, total: bytes) -> Answer:
         """Take a total of an earlier session, which this site verified then, and hold the rules against it again."""
         self._begin()
         asked, _ = self._read(query)
-        self._meter.measure("verify", lambda: self._guarded().hear(asked, arrays, verified=False), down=len(query))
+        arrays = asked.arrays_from(total)
+        self._meter.measure("verify", lambda: self._guarded().hear(asked, arrays, verified=False), down=len(total))
         return Answer(b"", self._meter.take())
 
     def _hear(self, total: bytes, context: Context, asked: Query) -> None:

@@ -185,7 +185,14 @@ def test_counts_in_a_message_are_found(copy, files):
     import anndata
 
     counts = np.asarray(anndata.read_h5ad(files["site1"]).X)
-    put(copy, b"head" + counts[0].astype("<i8").tobytes())
+    name = put(copy, b"head" + counts[0].astype("<i8").tobytes())
+
+    def change(entry):
+        """Beside what a site says that its answer cost, which no sum depends on."""
+        if entry["what"] == "received" and entry["content"]["map"]["verb"] == "hello":
+            entry["content"]["map"]["from"]["map"]["site1"]["fields"]["costs"].append({"bytes": name})
+
+    rewrite(copy, change)
     assert audit(copy, files).findings == ["the counts of a sample of site site1 stands in a message"]
 
 
