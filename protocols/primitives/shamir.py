@@ -122,8 +122,10 @@ def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> I
     corrected = corrected_polynomial(points, threshold)
     if corrected is not None:
         yield corrected[0]
+    spare = len(points) - threshold
     trials = 0
-    for wrong in range(1, len(points) - threshold + 1 if search else 0):
+    # So few as half of the spare ones are wrong on one polynomial at most, and it was tried.
+    for wrong in range(spare // 2 + 1, spare + 1 if search else 0):
         trials += comb(len(points), wrong)
         if trials > _MOST_TRIALS:
             return
