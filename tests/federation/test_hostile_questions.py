@@ -50,7 +50,7 @@ CENSUS = CensusQuery(ALL, PARAMS).to_bytes()
 
 def header(kind, arrays, **told):
     described = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
-    head = json.dumps({"kind": kind, **described, **told}).encode()
+    head = json.dumps({"kind": kind, **described, **told}, sort_keys=True, separators=(",", ":")).encode()
     packed = [np.packbits(a).tobytes() if a.dtype == bool else a.tobytes() for a in arrays.values()]
     return struct.pack("<I", len(head)) + head + b"".join(packed)
 
