@@ -317,12 +317,14 @@ def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
         params = state.beta.shape[1]
         for genes in portions(active, 1, packed_size(params) + params + 1):
             total = yield IrlsQuery(genes, state.beta[genes], config.min_mu, config.fraction_bits)
-            state = step(state, total, config, genes)
+            waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
+            after = step(waiting, total, config)
+            state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
 
 
-def step(state: State, total: Total, config: IrlsConfig, genes: Mask | None = None) -> State:
-    """One round: judge the beta that was evaluated of some genes (all active ones), and update those that go on.
+def step(state: State, total: Total, config: IrlsConfig) -> State:
+    """One round: judge the beta that was evaluated, and update the genes that go on.
 
     A gene is converged when its deviance and the one before, over the same parties, differ by at most
     beta_tol relative to ``|deviance| + 0.1``; the first evaluation, or the first over other parties, has
@@ -336,7 +338,7 @@ def step(state: State, total: Total, config: IrlsConfig, genes: Mask | None = No
 
     With fewer fraction bits two likelihoods that differ by no more than the sites' roundings are equal.
     """
-    asked = np.flatnonzero(state.active if genes is None else genes)
+    asked = np.flatnonzero(state.active)
     xtwx, xtwz, nll = total["xtwx"], total["xtwz"], total["nll"]
     beta, cohorts = state.beta[asked], (*state.cohorts, total.parties)
     earlier = [i for i, parties in enumerate(state.cohorts) if set(parties) == set(total.parties)]
