@@ -22,10 +22,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.irls import State, keep_constants, lost, sign_lost, update_rows
-from secirls.algorithms.quasi_newton import CatchConfig, Rows, descend, objective
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, resolution
-from secirls.numerics import kernels
+from secirls.algorithms.irls import State, keep_constants, sums_at, update_rows
+from secirls.algorithms.quasi_newton import CatchConfig, Rows, check_candidates, descend, objective
+from secirls.algorithms.query import EXACT, LARGEST_ARRAY, LARGEST_CANDIDATES, Algorithm, Query, resolution
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import unpack
 from secirls.numerics.status import Status
@@ -39,15 +38,17 @@ DEEPER = 1e-9
 """A valley is deeper when f is lower there by more than this, relative to max(|f|, 1)."""
 
 _LARGEST_PATTERN = 1024
-_LARGEST_QUESTION = 1 << 22
-"""Coefficients in one question, at most: longer patterns take several rounds."""
+"""Candidates of one gene in one question, at most: longer patterns take several rounds."""
 
 
 @dataclass(frozen=True)
 class LikelihoodQuery(Query):
     """The negative log-likelihood of each gene at several candidates for its coefficients, and nothing else.
 
-    A candidate whose sums can't be sent is signed as lost, as in `IrlsQuery`.
+    Its sum shows one number per gene and candidate: a profile of the likelihood, which at as many points as there are
+    samples is enough to know small counts as a multiset. So each candidate counts against a site's budget of values per
+    gene; ``min_contributors``, lonely columns and thin cells as in `IrlsQuery`. A candidate whose sum can't be sent is
+    lost by itself.
     """
 
     candidates: Floats
@@ -59,6 +60,7 @@ class LikelihoodQuery(Query):
 
     kind: ClassVar[str] = "likelihood"
     may_shrink: ClassVar[bool] = True
+    sign: ClassVar[str] = "nll"
 
     @property
     def precision(self) -> int:
@@ -74,7 +76,7 @@ class LikelihoodQuery(Query):
         nll = np.empty(self.candidates.shape[:2])
         for tried in range(self.candidates.shape[1]):
             beta = np.ascontiguousarray(self.candidates[:, tried])
-            nll[:, tried] = sign_lost(kernels.summands(samples, beta, self.min_mu), parties, self.fraction_bits).nll
+            nll[:, tried] = sums_at(samples, beta, self.min_mu).nll
         return {"nll": nll}
 
     def apply(self, samples: Samples) -> Samples:
@@ -84,11 +86,7 @@ class LikelihoodQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        shape = self.candidates.shape
-        if len(shape) != 3 or shape[::2] != (self.n_genes, n_params) or not 1 <= shape[1] <= _LARGEST_PATTERN:
-            raise QueryError(f"query {self.kind!r}: candidates {shape} for {self.n_genes} genes, {n_params} params")
-        if self.min_mu < 0:
-            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+        check_candidates(self, self.candidates, self.min_mu, n_params, _LARGEST_PATTERN)
 
 
 def catch(state: State, config: CatchConfig) -> Algorithm[State]:
@@ -131,7 +129,8 @@ def _poll(state: State, rows: Rows, config: CatchConfig) -> Algorithm[tuple[tupl
     """The parties in each sum, the lowest point of the pattern around every gene, and where it is deeper."""
     here = state.beta[rows][:, None, :]
     around = _pattern(state, rows, config)
-    width = min(_LARGEST_PATTERN, max(2, _LARGEST_QUESTION // (here.size or 1)))
+    most = min(LARGEST_CANDIDATES // rows.size, LARGEST_ARRAY // here.size)
+    width = min(_LARGEST_PATTERN, max(2, most))
     genes = np.zeros(state.status.size, dtype=bool)
     genes[rows] = True
     parties: list[tuple[str, ...]] = []
@@ -139,13 +138,15 @@ def _poll(state: State, rows: Rows, config: CatchConfig) -> Algorithm[tuple[tupl
     for begin in range(0, around.shape[1], width - 1):
         # Every question holds the point itself, so that what is compared is over the same parties.
         candidates = np.concatenate([here, around[:, begin : begin + width - 1]], axis=1)
-        total = yield LikelihoodQuery(genes, candidates, config.min_mu, config.fraction_bits)
+        query = LikelihoodQuery(genes, candidates, config.min_mu, config.fraction_bits)
+        total = yield query
         parties.append(total.parties)
-        gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
+        gone = query.lost(total)
         value = np.where(gone, np.inf, objective(total["nll"], candidates, config))
         best = value.argmin(axis=1)
         scale = np.maximum(np.abs(value[:, 0]), 1.0)
-        fall = np.where(gone[:, 0], 0.0, value[:, 0] - value[np.arange(rows.size), best])
+        with np.errstate(invalid="ignore"):  # where the point itself is lost, all of its pattern may be
+            fall = np.where(gone[:, 0], 0.0, value[:, 0] - value[np.arange(rows.size), best])
         fall = np.where(fall <= 2 * resolution(len(total.parties), config.fraction_bits), 0.0, fall) / scale
         better = fall > deepest
         lowest[better] = candidates[better, best[better]]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secirls.algorithms.normalisation import Normalisation, known_size_factors, sum_by_gene
 from secirls.algorithms.query import Query, QueryError, Total
@@ -24,7 +25,13 @@ MAX_DISPERSION = 10.0
 
 @dataclass(frozen=True)
 class ResidualsQuery(Query):
-    """Squared deviations of y / s from the gene's mean, and relative excess over a linear fit."""
+    """Squared deviations of y / s from the gene's mean, and relative excess over a linear fit.
+
+    Its sum shows two numbers per gene over the pool, both of them of the means and coefficients that were asked about:
+    asked again and again at others, they would give the moments of the pool one by one, so each counts against the
+    budget of values per gene. No design column selects samples here; ``min_contributors`` and the pool's least number
+    of samples keep one site or one sample out of it.
+    """
 
     means: Floats
     """Base mean of every gene asked about, ``(genes asked,)``."""
@@ -32,6 +39,7 @@ class ResidualsQuery(Query):
     """Least-squares coefficients of y / s on X, ``(genes asked, params)``."""
 
     kind: ClassVar[str] = "residuals"
+    sign: ClassVar[str] = "excess"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -43,6 +51,7 @@ class ResidualsQuery(Query):
         if self.means.shape != (self.n_genes,) or self.coefficients.shape != (self.n_genes, n_params):
             raise QueryError("query 'residuals': means and coefficients do not fit the genes asked about")
 
+    @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         s = known_size_factors(samples)
@@ -60,12 +69,16 @@ class ResidualsQuery(Query):
 
 @dataclass(frozen=True)
 class AdoptDispersionsQuery(Query):
-    """Sites keep these dispersions for the rest of the fit, and confirm by being counted."""
+    """Sites keep these dispersions for the rest of the fit, and confirm by being counted.
+
+    Its sum shows how many sites there are, and is the same whatever they hold: no rule is needed.
+    """
 
     dispersions: Floats
     """alpha of every gene asked about, ``(genes asked,)``."""
 
     kind: ClassVar[str] = "adopt_dispersions"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"sites"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -93,15 +106,31 @@ def moments_dispersions(
 ) -> Generator[Query, Total, Floats]:
     """Estimate dispersions of the masked genes, ``(genes asked,)``, and have the sites adopt them.
 
+    NaN where some site's sums are lost, or a mean is too small to be told from zero: sites adopt none for those.
     ``xtx`` is the summed X'X ``(params, params)`` of full rank.
     """
     params = xtx.shape[0]
+    dispersions: Floats = np.full(normalisation.base_means.size, np.nan)
     coefficients = np.linalg.solve(xtx, normalisation.xt_normalised.T).T
-    total = yield ResidualsQuery(genes, normalisation.base_means, np.ascontiguousarray(coefficients))
-    mean = normalisation.base_means
+    known = np.flatnonzero(normalisation.base_means**2 > 0)
+    if not known.size:
+        return dispersions
+    mean = normalisation.base_means[known]
+    query = ResidualsQuery(_some(genes, known), mean, np.ascontiguousarray(coefficients[known]))
+    total = yield query
     variance = total["squares"] / (n_samples - 1)
     moments = (variance - normalisation.mean_inverse_size_factor * mean) / mean**2
     rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
-    dispersions: Floats = np.clip(np.minimum(rough, moments), MIN_DISPERSION, max(MAX_DISPERSION, n_samples))
-    yield AdoptDispersionsQuery(genes, dispersions)
+    estimates = np.clip(np.minimum(rough, moments), MIN_DISPERSION, max(MAX_DISPERSION, n_samples))
+    sent = ~query.lost(total)
+    dispersions[known[sent]] = estimates[sent]
+    if sent.any():
+        yield AdoptDispersionsQuery(_some(genes, known[sent]), estimates[sent])
     return dispersions
+
+
+def _some(genes: Mask, chosen: NDArray[np.intp]) -> Mask:
+    """The mask of some of the masked genes, given by their place among them."""
+    some = np.zeros_like(genes)
+    some[np.flatnonzero(genes)[chosen]] = True
+    return some

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, largest_summand, resolution
+from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, portions, resolution
 from secirls.numerics import kernels
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
@@ -85,10 +86,10 @@ class State:
     """The parties in each round's sum."""
 
     @classmethod
-    def begin(cls, status: NDArray[np.int8], start: Floats) -> State:
-        """The state before the first round; genes that are excluded keep their status."""
+    def begin(cls, status: NDArray[np.int8], start: Floats, reason: NDArray[np.int8] | None = None) -> State:
+        """The state before the first round; genes that are excluded, or failed before, keep status and ``reason``."""
         genes, params = start.shape
-        reason = np.zeros(genes, dtype=np.int8)
+        reason = np.zeros(genes, dtype=np.int8) if reason is None else reason.astype(np.int8)
         for excluded, why in EXCLUDED.items():
             reason[status == excluded] = why
         start = np.where((status == Status.ACTIVE)[:, None], start, np.nan)
@@ -152,21 +153,29 @@ class State:
 
 @dataclass(frozen=True)
 class LeastSquaresQuery(Query):
-    """Normal equations of the regression of log(y / s + 0.1) on the design: where IRLS starts."""
+    """Normal equations of the regression of log(y / s + 0.1) on the design: where IRLS starts.
+
+    Its sum shows, of each gene, one number per design column: the sum of log(y / s + 0.1) over the samples of each
+    group of a factor; and X'X and the number of samples again, as in `CensusQuery`. A gene that fewer than
+    ``min_contributors`` sites count is never asked about; a column that one site alone fills is that site's own, and
+    not in the sum; a group of few samples is what the rule about thin cells is for.
+    """
 
     params: int
     """Columns of the design."""
 
     kind: ClassVar[str] = "least_squares"
+    sign: ClassVar[str] = "xty"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"xtx", "samples"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """X'X (upper triangle), X' log(y / s + 0.1) and the number of samples."""
         return {"xtx": (packed_size(self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
 
+    @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site. It needs size factors."""
-        if samples.size_factors is None:
-            raise ValueError("start values need size factors: ask for them first")
+        known_size_factors(samples)
         return {
             "xtx": kernels.upper_products(samples.design).sum(axis=0),
             "xty": kernels.log_moments(samples),
@@ -184,10 +193,11 @@ class LeastSquaresQuery(Query):
 class IrlsQuery(Query):
     """X'WX, X'Wz and the negative log-likelihood at given coefficients.
 
-    The ring carries finite numbers within a bound alone, and one gene must not stop a run. So a site
-    at which any sum of a gene is not finite, or is beyond its honest share ``bound / (4 parties)``, sends zeros
-    for that gene's xtwx and xtwz and ``nll = bound``: the agreed sign for *lost*. Honest sums add up
-    to a quarter of the bound in magnitude, and with a sign among them to three quarters: `lost` tells at half.
+    Its sum shows, of each gene and at each round's coefficients, ``params (params + 3) / 2 + 1`` numbers: with a factor
+    alone in the design, a sum of weights and one of working responses per group. Rounds are many, and each is another
+    function of the same counts: n numbers are enough to know the counts of n samples as a multiset. That is what a
+    site's budget of values per gene is about; ``min_contributors`` keeps a gene of few sites out, the rule about lonely
+    columns a site that would stand in one alone, and that about thin cells a group of few samples.
     """
 
     beta: Floats
@@ -199,6 +209,7 @@ class IrlsQuery(Query):
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
+    sign: ClassVar[str] = "nll"
 
     @property
     def precision(self) -> int:
@@ -211,8 +222,8 @@ class IrlsQuery(Query):
         return {"xtwx": (genes, packed_size(params)), "xtwz": (genes, params), "nll": (genes,)}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
-        """The sums of one site, with the sign for lost genes."""
-        xtwx, xtwz, nll = sign_lost(kernels.summands(samples, self.beta, self.min_mu), parties, self.fraction_bits)
+        """The sums of one site."""
+        xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu)
         return {"xtwx": xtwx, "xtwz": xtwz, "nll": nll}
 
     def apply(self, samples: Samples) -> Samples:
@@ -228,6 +239,7 @@ class IrlsQuery(Query):
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
 
 
+@np.errstate(all="ignore")
 def keep_constants(samples: Samples) -> Samples:
     """The samples with the constants of the likelihood beside them."""
     if samples.nll_constants is not None or samples.dispersions is None:
@@ -235,26 +247,27 @@ def keep_constants(samples: Samples) -> Samples:
     return replace(samples, nll_constants=kernels.nll_constants(samples))
 
 
-def sign_lost(sums: Sums, parties: int, fraction_bits: int = EXACT) -> Sums:
-    """The same sums with the sign for genes that can't be sent: see `IrlsQuery`."""
-    bound = largest_summand(parties, fraction_bits)
-    honest = bound / (4 * parties)
-    with np.errstate(invalid="ignore"):
-        sent = np.abs(sums.nll) <= honest
-        sent &= (np.abs(sums.xtwx) <= honest).all(axis=-1) & (np.abs(sums.right) <= honest).all(axis=-1)
-    if sent.all():
-        return sums
-    xtwx, right = (np.where(sent[..., None], array, 0.0) for array in (sums.xtwx, sums.right))
-    return Sums(xtwx, right, np.where(sent, sums.nll, bound))
+@np.errstate(all="ignore")
+def sums_at(samples: Samples, beta: Floats, min_mu: float, *, right: kernels.RightSide = "xtwz") -> Sums:
+    """A site's sums at coefficients ``(genes, params)``: NaN, which is signed as lost, where it has no size factors.
 
-
-def lost(nll: Floats, cohort: int, fraction_bits: int = EXACT) -> Mask:
-    """Where an opened sum over a cohort of that size holds the sign for lost genes."""
-    return nll > largest_summand(cohort, fraction_bits) / 2
+    Raises `QueryError` where the questions that bring size factors or dispersions were not asked.
+    """
+    s = known_size_factors(samples)
+    if samples.dispersions is None:
+        raise QueryError("this site has no dispersions yet: the query that brings them was not asked")
+    if np.isnan(s).any():
+        genes, params = beta.shape
+        return Sums(*(np.full(shape, np.nan) for shape in ((genes, packed_size(params)), (genes, params), (genes,))))
+    return kernels.summands(samples, beta, min_mu, right=right)
 
 
 def least_squares_start(
-    status: NDArray[np.int8], params: int, config: IrlsConfig, base_means: Floats | None = None
+    status: NDArray[np.int8],
+    params: int,
+    config: IrlsConfig,
+    base_means: Floats | None = None,
+    reason: NDArray[np.int8] | None = None,
 ) -> Algorithm[State]:
     """Where IRLS starts, in one round: the least-squares coefficients of log(y / s + 0.1).
 
@@ -267,6 +280,8 @@ def least_squares_start(
     base_means
         Mean of y / s of each gene over all samples, ``(genes,)``. With them a rank-deficient design
         is allowed, and starts from log(mean) in the first column and zeros elsewhere.
+    reason
+        `Reason` of the genes that failed before, ``(genes,)``.
 
     Raises
     ------
@@ -276,17 +291,21 @@ def least_squares_start(
     active = status == Status.ACTIVE
     start = np.full((status.size, params), np.nan)
     if not active.any():
-        return State.begin(status, start)
-    total = yield LeastSquaresQuery(active, params)
-    genes = int(active.sum())
-    repeated = np.broadcast_to(total["xtx"], (genes, packed_size(params)))
-    start[active], failed = solve(np.ascontiguousarray(repeated), total["xty"])
+        return State.begin(status, start, reason)
+    query = LeastSquaresQuery(active, params)
+    total = yield query
+    gone = query.lost(total).any(axis=1)
+    known = active.copy()
+    known[active] = ~gone
+    repeated = np.broadcast_to(total["xtx"], (int(known.sum()), packed_size(params)))
+    start[known], failed = solve(np.ascontiguousarray(repeated), total["xty"][~gone])
     if failed.any():
         if base_means is None:
             raise ValueError("the design is rank-deficient over all samples: its X'X can't be inverted")
-        start[active] = 0.0
-        start[active, 0] = np.log(np.maximum(base_means[active], 0.1))
-    return State.begin(status, np.clip(start, -config.max_beta, config.max_beta))
+        start[known] = 0.0
+        start[known, 0] = np.log(np.maximum(base_means[known], 0.1))
+    state = State.begin(status, np.clip(start, -config.max_beta, config.max_beta), reason)
+    return update_rows(state, np.flatnonzero(active & ~known), status=Status.FAILED, reason=Reason.LOST)
 
 
 def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
@@ -295,8 +314,12 @@ def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
         active = state.active
         if not active.any():
             break
-        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits)
-        state = step(state, total, config)
+        params = state.beta.shape[1]
+        for genes in portions(active, 1, packed_size(params) + params + 1):
+            total = yield IrlsQuery(genes, state.beta[genes], config.min_mu, config.fraction_bits)
+            waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
+            after = step(waiting, total, config)
+            state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
 
 

@@ -21,9 +21,10 @@ from secirls.numerics.samples import Floats, Mask, Samples
 class CensusQuery(Query):
     """Who has what: the first question of a fit, and the one that the sites' rules are about.
 
-    It shows at how many sites, not at which, a gene has any count and a design column any sample; how many
-    samples there are in all and in every combination of levels of the shared factors; and X'X. The sites are told
-    the total, check it, and refuse the rest of the fit where one of their rules is broken (`secirls.site.policy`).
+    Its sum shows how many sites a gene is counted at and a design column has samples at, not which, and sizes of the
+    pool: samples in all, in every combination of levels of the shared factors, and by X'X those with each pair of
+    levels. The sites are told the total, check it, and hold their rules against it: ``min_contributors`` for genes,
+    levels and columns, ``min_total_samples_per_cell`` for combinations (`secirls.site.policy`).
     """
 
     params: int
@@ -32,6 +33,8 @@ class CensusQuery(Query):
 
     kind: ClassVar[str] = "census"
     verified: ClassVar[bool] = True
+    sign: ClassVar[str] = "presence"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"xtx", "samples", "column_sites", "group_samples"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -48,6 +51,7 @@ class CensusQuery(Query):
         super().check(n_genes, n_params)
         check_params(self, self.params, n_params)
 
+    @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         X = samples.design
@@ -65,10 +69,14 @@ class CensusQuery(Query):
 
 @dataclass(frozen=True)
 class PresenceQuery(Query):
-    """At how many sites a gene has any count, once more: after counts were replaced. Told and checked as the census."""
+    """At how many sites a gene has any count, once more: after counts were replaced. Told and checked as the census.
+
+    Its sum shows at how many sites a gene is counted, not at which; ``min_contributors`` holds for it from then on.
+    """
 
     kind: ClassVar[str] = "presence"
     verified: ClassVar[bool] = True
+    sign: ClassVar[str] = "presence"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -88,9 +96,15 @@ def _presence(samples: Samples) -> Floats:
 
 @dataclass(frozen=True)
 class LogCountsQuery(Query):
-    """Sum of log counts over samples with a count, and the number of samples without."""
+    """Sum of log counts over samples with a count, and the number of samples without.
+
+    Its sum shows two numbers per gene: the geometric mean over the pool, and how many samples have no count, not which.
+    Where all samples but one have none, the first is that sample's count: ``min_contributors`` keeps such a gene out,
+    for that sample's site is the only one that counts it.
+    """
 
     kind: ClassVar[str] = "log_counts"
+    sign: ClassVar[str] = "zeros"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -112,7 +126,13 @@ class NormalisedQuery(Query):
     """Sums of counts over size factors, by gene and by gene and design column.
 
     With `log_means`, a site first keeps each sample's size factor: exp of the median, over the genes
-    asked about that have one, of log count - log mean. With none (empty), it uses its own.
+    asked about that have one, of log count - log mean. With none (empty), it uses its own. A factor that is not finite
+    or zero makes whatever is divided by it NaN, and so every gene of that site lost.
+
+    Its sum shows, per gene, the normalised total over the pool and one per design column: of a group's indicator, that
+    group's total. A column that one site alone fills would give that site's own total, and is its own for that reason;
+    a group of few samples is kept out by the rule about thin cells, a gene of few sites by ``min_contributors``. The
+    sum of inverse size factors belongs to the pool.
     """
 
     log_means: Floats
@@ -122,6 +142,8 @@ class NormalisedQuery(Query):
     params: int
 
     kind: ClassVar[str] = "normalised"
+    sign: ClassVar[str] = "normalised"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"inverse_size_factors"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -138,6 +160,7 @@ class NormalisedQuery(Query):
         if given != (0,) and not self.usable.any():
             raise QueryError("query 'normalised': no gene can be used for size factors")
 
+    @np.errstate(all="ignore")
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
         if not self.log_means.size:
@@ -149,6 +172,7 @@ class NormalisedQuery(Query):
             size_factors[sample] = np.exp(np.median(ratios))
         return replace(samples, size_factors=size_factors)
 
+    @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         s = known_size_factors(samples)
@@ -170,10 +194,15 @@ class Normalisation:
     """What the first rounds leave in public."""
 
     base_means: Floats
-    """Mean of y / s over all samples, ``(genes asked,)``."""
+    """Mean of y / s over all samples, ``(genes asked,)``; NaN for genes that are `lost`."""
     xt_normalised: Floats
-    """X'(y / s), ``(genes asked, params)``."""
+    """X'(y / s), ``(genes asked, params)``; zero for genes that are `lost`."""
     mean_inverse_size_factor: float
+
+    @property
+    def lost(self) -> Mask:
+        """Genes whose sums some site could not send, ``(genes asked,)``."""
+        return np.isnan(self.base_means)
 
 
 class NoCommonGeneError(ValueError):
@@ -185,26 +214,39 @@ def normalise(
 ) -> Generator[Query, Total, Normalisation]:
     """Size factors (unless the sites have their own) and base means of the masked genes.
 
+    A gene that is lost at the first question is not asked about at the second, as if it were not in the fit.
     Raises `NoCommonGeneError` where no gene has a count in every sample.
     """
+    gone = np.zeros(int(genes.sum()), dtype=bool)
     log_means, usable = np.zeros(0), np.zeros(0, dtype=bool)
     if not own_size_factors:
-        total = yield LogCountsQuery(genes)
-        usable = total["zeros"] == 0
-        if not usable.any():
+        counts = LogCountsQuery(genes)
+        total = yield counts
+        gone = counts.lost(total)
+        usable = total["zeros"][~gone] == 0
+        if usable.size and not usable.any():
             raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
-        log_means = np.where(usable, total["log_counts"] / n_samples, 0.0)
-    total = yield NormalisedQuery(genes, log_means, usable, params)
-    return Normalisation(
-        total["normalised"] / n_samples, total["xt_normalised"], float(total["inverse_size_factors"][0] / n_samples)
-    )
+        log_means = np.where(usable, total["log_counts"][~gone] / n_samples, 0.0)
+    base_means, xt_normalised = np.full(gone.size, np.nan), np.zeros((gone.size, params))
+    if gone.all():
+        return Normalisation(base_means, xt_normalised, np.nan)
+    kept = genes.copy()
+    kept[genes] = ~gone
+    query = NormalisedQuery(kept, log_means, usable, params)
+    total = yield query
+    sent = ~query.lost(total)
+    known = np.flatnonzero(~gone)[sent]
+    base_means[known] = total["normalised"][sent] / n_samples
+    xt_normalised[known] = total["xt_normalised"][sent]
+    return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples))
 
 
 def known_size_factors(samples: Samples) -> Floats:
-    """A site's size factors, ``(samples,)``. Raises `QueryError` where it has none yet."""
+    """A site's size factors, ``(samples,)``; NaN where one divides nothing. Raises `QueryError` if it has none yet."""
     if samples.size_factors is None:
         raise QueryError("this site has no size factors yet: the query that brings them was not asked")
-    return samples.size_factors
+    s = samples.size_factors
+    return np.where(np.isfinite(s) & (s > 0), s, np.nan)
 
 
 def sum_by_gene(values: Floats) -> Floats:

@@ -21,9 +21,18 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.irls import State, keep_constants, lost, sign_lost, update_rows
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, resolution
-from secirls.numerics import kernels
+from secirls.algorithms.irls import State, keep_constants, sums_at, update_rows
+from secirls.algorithms.query import (
+    EXACT,
+    LARGEST_CANDIDATES,
+    Algorithm,
+    Query,
+    QueryError,
+    Total,
+    lost,
+    portions,
+    resolution,
+)
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import pack, packed_size, solve, unpack
 from secirls.numerics.status import Reason, Status
@@ -104,7 +113,9 @@ Steps: TypeAlias = tuple[Step, ...]
 class QuasiNewtonQuery(Query):
     """X'WX, score and negative log-likelihood of each gene at several candidates for its coefficients.
 
-    A candidate whose sums can't be sent is signed as lost, as in `IrlsQuery`.
+    Its sum shows, per gene and candidate, what `IrlsQuery` shows per gene, and the same rules keep a site, a small cell
+    or one sample out of it: ``min_contributors``, lonely columns, thin cells. A step asks at 21 candidates, so it is
+    the budget of values per gene that ends this first. A candidate whose sums can't be sent is lost by itself.
     """
 
     candidates: Floats
@@ -116,6 +127,7 @@ class QuasiNewtonQuery(Query):
 
     kind: ClassVar[str] = "quasi_newton"
     may_shrink: ClassVar[bool] = True
+    sign: ClassVar[str] = "nll"
 
     @property
     def precision(self) -> int:
@@ -133,8 +145,7 @@ class QuasiNewtonQuery(Query):
         out = {name: np.empty(shape) for name, shape in shapes.items()}
         for tried in range(self.candidates.shape[1]):
             beta = np.ascontiguousarray(self.candidates[:, tried])
-            here = kernels.summands(samples, beta, self.min_mu, right="score")
-            sums = sign_lost(here, parties, self.fraction_bits)
+            sums = sums_at(samples, beta, self.min_mu, right="score")
             out["xtwx"][:, tried], out["score"][:, tried], out["nll"][:, tried] = sums
         return out
 
@@ -145,18 +156,28 @@ class QuasiNewtonQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        shape = self.candidates.shape
-        if len(shape) != 3 or shape[::2] != (self.n_genes, n_params) or not 1 <= shape[1] <= _LARGEST_CANDIDATES:
-            raise QueryError(f"query {self.kind!r}: candidates {shape} for {self.n_genes} genes, {n_params} params")
-        if self.min_mu < 0:
-            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+        check_candidates(self, self.candidates, self.min_mu, n_params, _LARGEST_CANDIDATES)
+
+
+def check_candidates(query: Query, candidates: Floats, min_mu: float, n_params: int, most: int) -> None:
+    """Raise `QueryError` unless candidates ``(genes asked, candidates, params)`` fit, and are not too many."""
+    shape = candidates.shape
+    if len(shape) != 3 or shape[::2] != (query.n_genes, n_params) or not 1 <= shape[1] <= most:
+        raise QueryError(f"query {query.kind!r}: candidates {shape} for {query.n_genes} genes, {n_params} params")
+    if shape[0] * shape[1] > LARGEST_CANDIDATES:
+        raise QueryError(f"query {query.kind!r}: more than {LARGEST_CANDIDATES} candidates for all genes together")
+    if min_mu < 0:
+        raise QueryError(f"query {query.kind!r}: min_mu is zero or more")
 
 
 def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> Algorithm[State]:
     """Minimise f for some genes from the best of their starts ``(genes asked, starts, params)``."""
     state = replace(state, status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8))
-    total = yield QuasiNewtonQuery(genes, starts, config.min_mu, config.fraction_bits)
-    state = _begin(state, starts, total, config)
+    values = packed_size(starts.shape[2]) + starts.shape[2] + 1
+    for asked in portions(genes, starts.shape[1], values):
+        here = starts[asked[genes]]
+        total = yield QuasiNewtonQuery(asked, here, config.min_mu, config.fraction_bits)
+        state = _begin(state, np.flatnonzero(asked), here, total, config)
     ridge = np.full(genes.size, config.first_ridge)
     steps: Steps = ()
     for left in reversed(range(config.max_iter)):
@@ -164,19 +185,20 @@ def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> A
         active = state.active
         if not active.any():
             return state
-        candidates = _candidates(state, ridge, steps, config)
-        total = yield QuasiNewtonQuery(active, candidates, config.min_mu, config.fraction_bits)
         before = state
-        state, ridge = _advance(state, ridge, candidates, total, config, last=left == 0)
+        for asked in portions(active, config.halvings + 1, values):
+            rows = np.flatnonzero(asked)
+            candidates = _candidates(state, rows, ridge, steps, config)
+            total = yield QuasiNewtonQuery(asked, candidates, config.min_mu, config.fraction_bits)
+            state, ridge = _advance(state, rows, ridge, candidates, total, config, last=left == 0)
         steps = _remember(steps, before, state, config)
     state = _settle_flat(state, steps, config)
     unsettled = np.flatnonzero(state.active)
     return update_rows(state, unsettled, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
 
 
-def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> State:
+def _begin(state: State, asked: Rows, starts: Floats, total: Total, config: CatchConfig) -> State:
     """The values at the best start. A gene that is lost at all of them has nowhere to begin."""
-    asked = np.flatnonzero(state.active)
     here = np.arange(asked.size)
     away = lost(total["nll"], len(total.cohort), config.fraction_bits)
     best = np.where(away, np.inf, objective(total["nll"], starts, config)).argmin(axis=1)
@@ -269,13 +291,12 @@ def _caught(state: State, rows: Rows, held: Mask) -> State:
     return update_rows(state, rows, status=Status.CAUGHT, reason=reason)
 
 
-def _candidates(state: State, ridge: Floats, steps: Steps, config: CatchConfig) -> Floats:
+def _candidates(state: State, rows: Rows, ridge: Floats, steps: Steps, config: CatchConfig) -> Floats:
     """Where to look: here, so that all values compared are over the same parties, and along ever shorter steps.
 
     A step longer than the box is shortened to it first, or the halvings of a step from a mean of 1 towards a count
     of a billion, which is a billion long, would all end outside.
     """
-    rows = np.flatnonzero(state.active)
     _, direction, _ = _descent(state, rows, ridge[rows], steps, config)
     longest = np.abs(direction).max(axis=1, keepdims=True, initial=0.0)
     direction *= np.minimum(1.0, 2.0 * config.max_beta / np.maximum(longest, config.max_beta))
@@ -285,13 +306,12 @@ def _candidates(state: State, ridge: Floats, steps: Steps, config: CatchConfig) 
 
 
 def _advance(
-    state: State, ridge: Floats, candidates: Floats, total: Total, config: CatchConfig, *, last: bool
+    state: State, rows: Rows, ridge: Floats, candidates: Floats, total: Total, config: CatchConfig, *, last: bool
 ) -> tuple[State, Floats]:
     """Take the longest step that lowers f enough (Armijo along the projected path); without one, damp more.
 
     Along a kink of the clamped f steps lower it less and less: who creeps or stands in the last one has arrived.
     """
-    rows = np.flatnonzero(state.active)
     here = np.arange(rows.size)
     gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
     gradient = config.ridge * state.beta[rows] - state.score[rows]

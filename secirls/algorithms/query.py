@@ -1,7 +1,8 @@
 """Public questions to sites: data with a name, never code. And the sums that come back.
 
-Promises: a query is decoded into exactly the arrays that were sent or refused; its layout follows
-from its public fields alone. Refuses to know: protocols, sites, and how a sum is made.
+Promises: a query has one form in bytes, and is decoded into exactly the arrays that were sent or refused; its
+layout follows from its public fields alone; whatever a site holds, its answer can be encoded (see `Query.signed`).
+Refuses to know: protocols, sites, and how a sum is made.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import json
 import math
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,8 +22,15 @@ from protocols.fixed_point import COMPACT, FRACTION_BITS, Field, Layout, largest
 from protocols.secure_sum import sha256
 from secirls.numerics.samples import Floats, Mask, Samples
 
-LARGEST_QUERY_BYTES = 1 << 31
-_DTYPES = {"float64": np.dtype("<f8"), "bool": np.dtype("bool")}
+LARGEST_ANSWER = 1 << 23
+"""Numbers in one answer, at most: 128 MiB as ring elements. Algorithms keep to it by asking in `portions`."""
+LARGEST_ARRAY = 1 << 23
+"""Numbers in one array of a question, at most: 64 MiB."""
+LARGEST_CANDIDATES = 1 << 19
+"""Coefficient vectors in one question, over all genes, at most: each is a pass over a gene's counts."""
+LARGEST_HEADER_BYTES = 1 << 12
+LARGEST_QUERY_BYTES = 1 << 28
+LARGEST_NUMBER = 1 << 31
 
 
 class QueryError(ValueError):
@@ -50,6 +58,30 @@ def largest_summand(parties: int, fraction_bits: int = EXACT) -> float:
     return largest_bound(parties, fraction_bits, _limbs(fraction_bits))
 
 
+def largest_honest(parties: int, fraction_bits: int = EXACT) -> float:
+    """The largest magnitude, in the array that carries the sign, that is no sign: a quarter of the bound in all."""
+    return largest_summand(parties, fraction_bits) / (4 * max(parties, 1))
+
+
+def lost(values: Floats, cohort: int, fraction_bits: int = EXACT) -> Mask:
+    """Where an opened sum over a cohort of that size holds the sign for lost: see `Query.signed`."""
+    return values > largest_summand(cohort, fraction_bits) / 2
+
+
+def portions(genes: Mask, candidates: int, values: int) -> Iterator[Mask]:
+    """Masks that split the genes, so that no question about one of them is larger than a site answers.
+
+    ``candidates`` coefficient vectors are asked about per gene, each with ``values`` numbers in the answer. Nearly
+    always there is one portion.
+    """
+    most = min(LARGEST_CANDIDATES // candidates, LARGEST_ANSWER // (candidates * values))
+    rows = np.flatnonzero(genes)
+    for start in range(0, rows.size, max(1, most)):
+        portion = np.zeros_like(genes)
+        portion[rows[start : start + max(1, most)]] = True
+        yield portion
+
+
 def resolution(parties: int, fraction_bits: int) -> float:
     """By how much the difference of two sums over so many parties may be off from rounding; nothing if exact."""
     return 0.0 if fraction_bits == EXACT else math.ldexp(parties, -fraction_bits)
@@ -57,6 +89,11 @@ def resolution(parties: int, fraction_bits: int) -> float:
 
 def _limbs(fraction_bits: int) -> int:
     return 2 if fraction_bits == EXACT else 1
+
+
+def _within(array: Floats, most: float) -> bool:
+    """Whether all values are finite and within a magnitude; without an array of their size beside them."""
+    return not array.size or bool(array.max() <= most and array.min() >= -most)
 
 
 T = TypeVar("T")
@@ -69,7 +106,8 @@ class Query(ABC):
     """A public question over a subset of the agreed genes, answered by sums over a site's samples.
 
     Subclasses are frozen dataclasses whose fields are bool or float64 arrays, ints and floats; they
-    register themselves under `kind`.
+    register themselves under `kind`. Their docstrings say what the opened sum shows, and which rule keeps one site,
+    a small cell or one sample from standing in it alone.
     """
 
     genes: Mask
@@ -80,6 +118,10 @@ class Query(ABC):
     """Whether the sites are told the total, and check it: see `protocols.verified`."""
     may_shrink: ClassVar[bool] = False
     """Whether its algorithm is right when a round's sum is over fewer sites than the one before."""
+    sign: ClassVar[str] = ""
+    """The array by gene that carries the sign for lost genes; without one every value carries its own."""
+    not_by_gene: ClassVar[frozenset[str]] = frozenset()
+    """The arrays whose first side is not the genes asked about."""
     known: ClassVar[dict[str, type[Query]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -99,6 +141,17 @@ class Query(ABC):
         """Fraction bits of the sums: `EXACT` unless overridden."""
         return EXACT
 
+    @property
+    def values(self) -> int:
+        """How many numbers the sum opens."""
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    @property
+    def values_per_gene(self) -> int:
+        """How many numbers the sum opens of each gene asked about."""
+        by_gene = (shape for name, shape in self.shapes().items() if name not in self.not_by_gene)
+        return sum(math.prod(shape[1:]) for shape in by_gene)
+
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of the arrays to be summed, in order."""
@@ -117,15 +170,61 @@ class Query(ABC):
             raise QueryError(f"query {self.kind!r} is about {self.genes.shape} genes, the fit has {n_genes}")
         if self.precision != EXACT and self.precision not in COMPACT:
             raise QueryError(f"query {self.kind!r} has impossible fraction bits")
+        try:
+            values = self.values
+        except (ValueError, IndexError):  # an array with too few or too many sides has no answer's shape
+            raise QueryError(f"query {self.kind!r} has arrays that do not fit each other") from None
+        if values > LARGEST_ANSWER:
+            raise QueryError(f"query {self.kind!r} asks for {values} numbers, a site sends {LARGEST_ANSWER} at most")
+
+    def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
+        """A site's arrays as they are encoded: with the sign for what can't be sent.
+
+        The ring carries finite numbers within a bound alone. A site that said in clear that it can't encode would
+        answer a question about itself, outside any sum; and one gene must not stop a fit. So where a value is not
+        finite, or larger than the bound (in the array that carries the sign: than its honest share, ``bound / (4
+        parties)``), the site sends zeros for that gene and the bound in its place in the array called `sign`. Honest
+        values add up to a quarter of the bound in magnitude, and with signs among them to three quarters or more:
+        `lost` tells at half. A value that belongs to no gene makes all genes asked about lost, and zeros of its array.
+
+        Where the sign array has a second side (candidates, say), each entry has its own sign.
+        """
+        bound = largest_summand(parties, self.precision)
+        share = largest_honest(parties, self.precision)
+        if not self.sign:
+            return {name: _saturated(array, share, bound) for name, array in arrays.items()}
+        if all(_within(array, share if name == self.sign else bound) for name, array in arrays.items()):
+            return dict(arrays)
+        with np.errstate(invalid="ignore"):
+            wrong = {name: ~(np.abs(a) <= (share if name == self.sign else bound)) for name, a in arrays.items()}
+        gone: Mask = wrong[self.sign].copy()
+        sides = {name: 0 if name in self.not_by_gene else _sides(a.shape, gone.shape) for name, a in arrays.items()}
+        for name, beyond in wrong.items():
+            gone |= _spread(beyond.any(axis=tuple(range(sides[name], beyond.ndim))), gone.ndim)
+        sent = {}
+        for name, array in arrays.items():
+            # An array with fewer sides than the sign's belongs to all of a gene's entries, and goes with the last.
+            mine = gone.all(axis=tuple(range(sides[name], gone.ndim))) if sides[name] else wrong[name].any()
+            sent[name] = np.where(_spread(mine, array.ndim), bound if name == self.sign else 0.0, array)
+        return sent
+
+    def lost(self, total: Total) -> Mask:
+        """What some site could not send, in the shape of the array that carries the sign, ``(genes asked, ...)``."""
+        if self.sign:
+            return lost(total[self.sign], len(total.cohort), self.precision)
+        beyond = [lost(array, len(total.cohort), self.precision).any() for array in total.arrays.values()]
+        return np.full(self.n_genes, any(beyond))
 
     def layout(self, parties: int, state: bytes = b"") -> Layout:
         """The vector that each of so many parties sends; bound to this query's own bytes and to the `chained` state."""
         bits = self.precision
         bound = largest_summand(parties, bits)
-        return Layout(
+        return SignedLayout(
             tuple(Field(name, shape, bound, bits) for name, shape in self.shapes().items()),
             _limbs(bits),
             binding=sha256(b"secirls query v2", state, self.to_bytes()),
+            query=self,
+            parties=parties,
         )
 
     def arrays_to_bytes(self, arrays: Mapping[str, Floats]) -> bytes:
@@ -152,8 +251,8 @@ class Query(ABC):
                 packed = np.packbits(value) if value.dtype == np.bool_ else value.astype("<f8")
                 buffers.append(packed.tobytes())
             else:
-                header[item.name] = value
-        head = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+                header[item.name] = float(value) if item.type == "float" else int(value)
+        head = _header(header)
         return struct.pack("<I", len(head)) + head + b"".join(buffers)
 
 
@@ -165,59 +264,119 @@ def chained(state: bytes, query: bytes) -> bytes:
     return sha256(b"secirls state v1", state, query)
 
 
+@dataclass(frozen=True)
+class SignedLayout(Layout):
+    """The layout of a query's answer. Encoding does not fail, whatever the values: see `Query.signed`."""
+
+    query: Query | None = field(default=None, compare=False, repr=False)
+    parties: int = 0
+
+    def encode(self, arrays: Mapping[str, Floats]) -> NDArray[np.uint64]:
+        """Named float64 arrays, with the sign for what can't be sent, to one vector ``(values, limbs)``."""
+        return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties))
+
+
+def _saturated(array: Floats, most: float, bound: float) -> Floats:
+    """The array with the bound where a value is not finite or too large."""
+    if _within(array, most):
+        return array
+    with np.errstate(invalid="ignore"):
+        saturated: Floats = np.where(np.abs(array) <= most, array, bound)
+    return saturated
+
+
+def _sides(shape: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """How many leading sides two shapes have in common."""
+    equal = [a == b for a, b in zip(shape, other, strict=False)]
+    return equal.index(False) if False in equal else len(equal)
+
+
+def _spread(mask: Mask | np.bool_, sides: int) -> Mask:
+    """The mask with sides of one behind its own, so that it has so many."""
+    return np.reshape(mask, np.shape(mask) + (1,) * (sides - np.ndim(mask)))
+
+
 def query_from_bytes(data: bytes) -> Query:
-    """Read a query from untrusted bytes. Raises `QueryError` and nothing else."""
-    if not 4 <= len(data) <= LARGEST_QUERY_BYTES:
-        raise QueryError("a query is between 4 bytes and 2 GiB")
-    (head_length,) = struct.unpack_from("<I", data)
-    try:
-        header = json.loads(data[4 : 4 + head_length])
-    except (ValueError, RecursionError):
-        raise QueryError("a query starts with a JSON header") from None
-    if not isinstance(header, dict) or not isinstance(header.get("kind"), str) or header["kind"] not in Query.known:
+    """Read a query from untrusted bytes. Raises `QueryError` and nothing else.
+
+    A query has one form: what is accepted is, byte for byte, what `Query.to_bytes` gives. So who remembers a
+    question's bytes remembers the question.
+    """
+    header, position = _read_header(data)
+    kind = header.pop("kind", None)
+    if not isinstance(kind, str) or kind not in Query.known:
         raise QueryError("this site knows no query of that kind")
-    cls = Query.known[header.pop("kind")]
+    cls = Query.known[kind]
     names = [item.name for item in fields(cls)]
     if set(header) != set(names):
-        raise QueryError(f"query {cls.kind!r} has fields {names}")
+        raise QueryError(f"query {kind!r} has fields {names}")
     values: dict[str, Any] = {}
-    position = 4 + head_length
     for item in fields(cls):
-        described = header[item.name]
-        if isinstance(described, dict):
-            values[item.name], position = _read_array(cls.kind, item.name, described, data, position)
-        elif isinstance(described, int | float) and not isinstance(described, bool) and math.isfinite(described):
-            values[item.name] = described
+        where = f"query {kind!r}: field {item.name!r}"
+        if item.type in _SCALARS:
+            values[item.name] = _read_number(where, item.type, header[item.name])
         else:
-            raise QueryError(f"query {cls.kind!r}: field {item.name!r} is neither an array nor a finite number")
-        if (str(item.type) in {"int", "float"}) == isinstance(described, dict):
-            raise QueryError(f"query {cls.kind!r}: field {item.name!r} is not {item.type}")
-        if str(item.type) == "int" and not isinstance(described, int):
-            raise QueryError(f"query {cls.kind!r}: field {item.name!r} is not a whole number")
-        if str(item.type) == "Mask" and values[item.name].dtype != np.bool_:
-            raise QueryError(f"query {cls.kind!r}: field {item.name!r} is not a mask")
-        if str(item.type) == "Floats" and values[item.name].dtype != np.float64:
-            raise QueryError(f"query {cls.kind!r}: field {item.name!r} is not float64")
+            values[item.name], position = _read_array(where, str(item.type), header[item.name], data, position)
     if position != len(data):
-        raise QueryError(f"query {cls.kind!r} has {len(data) - position} bytes too many")
+        raise QueryError(f"query {kind!r} has {len(data) - position} bytes too many")
     return cls(**values)
 
 
-def _read_array(kind: str, name: str, described: dict[str, Any], data: bytes, start: int) -> tuple[NDArray[Any], int]:
-    dtype, shape = described.get("dtype"), described.get("shape")
-    if dtype not in _DTYPES or not isinstance(shape, list):
-        raise QueryError(f"query {kind!r}: field {name!r} is not an array this site reads")
-    if not all(isinstance(side, int) and 0 <= side <= LARGEST_QUERY_BYTES for side in shape) or len(shape) > 3:
-        raise QueryError(f"query {kind!r}: field {name!r} has an impossible shape")
+_SCALARS = {"int": int, "float": float}
+_ARRAYS = {"Mask": "bool", "Floats": "float64"}
+
+
+def _header(told: Mapping[str, Any]) -> bytes:
+    """The one form of a header."""
+    return json.dumps(told, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _read_header(data: bytes) -> tuple[dict[str, Any], int]:
+    """The header of a query, and where its arrays begin."""
+    if not isinstance(data, bytes) or not 4 <= len(data) <= LARGEST_QUERY_BYTES:
+        raise QueryError(f"a query has between 4 and {LARGEST_QUERY_BYTES} bytes")
+    (length,) = struct.unpack_from("<I", data)
+    if length > min(LARGEST_HEADER_BYTES, len(data) - 4):
+        raise QueryError(f"a query starts with a header of {LARGEST_HEADER_BYTES} bytes at most")
+    head = data[4 : 4 + length]
+    try:
+        header = json.loads(head.decode("ascii"))
+        one_form = _header(header)
+    except (ValueError, RecursionError):
+        raise QueryError("a query starts with a JSON header") from None
+    if not isinstance(header, dict) or one_form != head:
+        raise QueryError("a query starts with a JSON object in its one form")
+    return header, 4 + length
+
+
+def _read_number(where: str, told: Any, value: object) -> int | float:
+    if type(value) is not _SCALARS[told]:
+        raise QueryError(f"{where} is not {told}")
+    if not isinstance(value, int | float) or abs(value) > LARGEST_NUMBER:
+        raise QueryError(f"{where} is larger than any number this site reads")
+    return value
+
+
+def _read_array(where: str, told: str, described: object, data: bytes, start: int) -> tuple[NDArray[Any], int]:
+    if not isinstance(described, dict) or set(described) != {"dtype", "shape"}:
+        raise QueryError(f"{where} is not an array")
+    dtype, shape = described["dtype"], described["shape"]
+    if not isinstance(dtype, str) or dtype != _ARRAYS.get(told) or not isinstance(shape, list):
+        raise QueryError(f"{where} is not an array of the kind this site reads")
+    if len(shape) > 3 or not all(type(side) is int and 0 <= side <= LARGEST_ARRAY for side in shape):
+        raise QueryError(f"{where} has an impossible shape")
+    if math.prod(max(side, 1) for side in shape) > LARGEST_ARRAY:
+        raise QueryError(f"{where} has more than {LARGEST_ARRAY} numbers")
     count = math.prod(shape)
-    size = (count + 7) // 8 if dtype == "bool" else 8 * count
-    if start + size > len(data):
-        raise QueryError(f"query {kind!r}: field {name!r} is cut short")
-    raw = data[start : start + size]
+    stop = start + ((count + 7) // 8 if dtype == "bool" else 8 * count)
+    if stop > len(data):
+        raise QueryError(f"{where} is cut short")
     if dtype == "bool":
-        array: NDArray[Any] = np.unpackbits(np.frombuffer(raw, np.uint8), count=count).astype(bool).reshape(shape)
-    else:
-        array = np.frombuffer(raw, dtype="<f8").astype(np.float64).reshape(shape)
-        if not np.isfinite(array).all():
-            raise QueryError(f"query {kind!r}: field {name!r} holds a number that is not finite")
-    return array, start + size
+        bits = np.unpackbits(np.frombuffer(data, np.uint8, stop - start, start))
+        if bits[count:].any():
+            raise QueryError(f"{where} has bits beyond its end")
+        return bits[:count].astype(bool).reshape(shape), stop
+    array = np.frombuffer(data, "<f8", count, start).astype(np.float64).reshape(shape)
+    if not np.isfinite(array).all():
+        raise QueryError(f"{where} holds a number that is not finite")
+    return array, stop

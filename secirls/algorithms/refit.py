@@ -20,14 +20,19 @@ from secirls.algorithms.normalisation import PresenceQuery
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.status import Status
+from secirls.numerics.status import Reason, Status
 
 
 @dataclass(frozen=True)
 class ReplaceCountsQuery(Query):
-    """Sites take the replaced counts of these genes for the rest of the fit, and confirm by being counted."""
+    """Sites take the replaced counts of these genes for the rest of the fit, and confirm by being counted.
+
+    Its sum shows how many sites there are, and is the same whatever they hold. What is asked about these genes
+    afterwards is asked about other counts of the same samples: the budget of values per gene counts both.
+    """
 
     kind: ClassVar[str] = "replace_counts"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"sites"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -57,15 +62,18 @@ def refit(
 
     ``eligible`` gives the statuses genes begin with, from the number of sites that have counts for them.
     """
-    genes = genes & ~np.isin(state.status, (Status.ALL_ZERO, Status.TOO_FEW_SITES))
+    genes = genes & np.isfinite(state.start).all(axis=1)
     if not genes.any():
         return state
     params = state.beta.shape[1]
     yield ReplaceCountsQuery(genes)
-    census = yield PresenceQuery(genes)
-    status = np.full(genes.size, Status.TOO_FEW_SITES, dtype=np.int8)
-    status[genes] = eligible(census["presence"])
-    again = yield from least_squares_start(status, params, plan)
+    census = PresenceQuery(genes)
+    total = yield census
+    status, reason = np.full(genes.size, Status.TOO_FEW_SITES, dtype=np.int8), np.zeros(genes.size, dtype=np.int8)
+    gone = census.lost(total)
+    status[genes] = np.where(gone, Status.FAILED, eligible(total["presence"]))
+    reason[genes] = np.where(gone, Reason.LOST, Reason.NONE)
+    again = yield from least_squares_start(status, params, plan, reason=reason)
     again = yield from irls(again, plan)
     again = yield from catch(again, catch_plan)
     return state.replaced(again, genes)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.catch import catch
 from secirls.algorithms.dispersions import moments_dispersions
-from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
+from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start
 from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
@@ -23,7 +23,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design, dependent_columns
 from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.status import Status
+from secirls.numerics.status import Reason, Status
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Fitted:
     information: Floats = field(repr=False)
     """Upper triangles of X'WX for standard errors, ``(genes, params (params + 1) / 2)``."""
     contributors: Floats = field(repr=False)
-    """At how many sites a gene has any count, ``(genes,)``."""
+    """At how many sites a gene has any count, ``(genes,)``; NaN where that is not known."""
     column_sites: Floats = field(repr=False)
     """At how many sites a design column has any sample, ``(params,)``."""
     group_samples: Floats = field(repr=False)
@@ -63,29 +63,39 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
     """The whole fit as one algorithm: census, normalisation, dispersions, IRLS, the catch, the refit.
 
     ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``.
+    A gene that some site can't send a sum of, at any stage, fails with that reason, and the others go on.
     Raises `InputError` for a rank-deficient design or counts that can't be normalised.
     """
     columns = design.columns
-    census = yield CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups))
-    n_samples, contributors, xtx = float(census["samples"][0]), census["presence"], census["xtx"]
+    census = CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups))
+    total = yield census
+    gone = census.lost(total)
+    if gone.all():
+        raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
+    n_samples, xtx = float(total["samples"][0]), total["xtx"]
+    contributors = np.where(gone, np.nan, total["presence"])
     _check_design(xtx, columns, n_samples)
-    status = _eligible(contributors, config.min_contributors)
+    status = np.where(gone, Status.FAILED, _eligible(contributors, config.min_contributors)).astype(np.int8)
     genes = status == Status.ACTIVE
-    if not genes.any():
+    if not (genes | gone).any():
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
-    normalisation = yield from _normalise(genes, len(columns), n_samples, config)
-    dispersions = None
-    if config.dispersions is None:
+    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
+    dispersions = None if config.dispersions is not None else np.full(n_genes, np.nan)
+    if genes.any():
+        normalisation = yield from _normalise(genes, len(columns), n_samples, config)
+        base_means[genes] = normalisation.base_means
+        status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
+    if dispersions is not None and genes.any():
         if n_samples <= len(columns):
             raise InputError(
                 f"{n_samples:.0f} samples and {len(columns)} design columns leave nothing to estimate dispersions "
                 "from: name a var column that holds them"
             )
-        alpha = yield from moments_dispersions(genes, xtx, n_samples, normalisation)
-        dispersions = np.full(n_genes, np.nan)
-        dispersions[genes] = alpha
+        dispersions[genes] = yield from moments_dispersions(genes, xtx, n_samples, normalisation)
+        status[genes] = np.where(np.isnan(dispersions[genes]), Status.FAILED, Status.ACTIVE)
     plan = irls_plan(config)
-    state = yield from least_squares_start(status, len(columns), plan)
+    reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
+    state = yield from least_squares_start(status, len(columns), plan, reason=reason)
     state = yield from irls(state, plan)
     state = yield from catch(state, catch_plan(config))
     if again is not None:
@@ -95,16 +105,14 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
     information = state.xtwx
     if config.se == "unclamped":
         information = yield from unclamped_information(state)
-    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
-    base_means[genes] = normalisation.base_means
     return Fitted(
         state,
         base_means,
         dispersions,
         information,
         contributors,
-        census["column_sites"],
-        census["group_samples"],
+        total["column_sites"],
+        total["group_samples"],
         int(n_samples),
     )
 
@@ -114,8 +122,9 @@ def unclamped_information(state: State) -> Algorithm[Floats]:
     information = np.full_like(state.xtwx, np.nan)
     genes = state.fitted
     if genes.any():
-        total = yield IrlsQuery(genes, state.beta[genes], 0.0)
-        gone = lost(total["nll"], len(total.cohort))
+        query = IrlsQuery(genes, state.beta[genes], 0.0)
+        total = yield query
+        gone = query.lost(total)
         information[genes] = np.where(gone[:, None], np.nan, total["xtwx"])
     return information
 

@@ -21,7 +21,7 @@ class Status(IntEnum):
     CAUGHT = 3
     """The quasi-Newton catch settled it."""
     FAILED = 4
-    """Neither did; its coefficients are the last ones tried."""
+    """Neither did; its coefficients are the last ones tried, or NaN if its sums were lost before there were any."""
     ALL_ZERO = 5
     """No counts at any site: there is nothing to fit."""
     TOO_FEW_SITES = 6
@@ -60,7 +60,10 @@ _SENTENCES = {
     Reason.OUT_OF_ITERATIONS: "IRLS did not settle within its iterations.",
     Reason.BEYOND_BOX: "IRLS moved a coefficient beyond the largest allowed magnitude.",
     Reason.SINGULAR: "The information matrix could not be inverted.",
-    Reason.LOST: "A site's sums for this gene were not finite or too large to be added securely.",
+    Reason.LOST: (
+        "A site's sums for this gene were not finite or too large to be added securely, or too small to be told from "
+        "zero."
+    ),
     Reason.NO_DESCENT: "The catch found no step that lowers the negative log-likelihood, and the score is not zero.",
     Reason.CATCH_OUT_OF_ITERATIONS: "The quasi-Newton catch did not settle within its iterations.",
     Reason.CAUGHT_INSIDE: "IRLS did not settle; the quasi-Newton catch found a minimum.",

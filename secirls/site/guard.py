@@ -13,7 +13,7 @@ import numpy as np
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
-from secirls.algorithms.query import Query, QueryError, chained
+from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.config import Config
 from secirls.numerics.samples import Floats
 from secirls.site.ground import Ground
@@ -79,7 +79,7 @@ class Guard:
         Raises `RefusalError` where the budget does not allow it.
         """
         values = self._values.copy()
-        values[asked.genes] += asked.layout(self._policy.min_sites).values / max(asked.n_genes, 1)
+        values[asked.genes] += asked.values_per_gene
         self._policy.check_values(self._site, values)
         self._values = values
         self._rounds += 1
@@ -137,9 +137,11 @@ class Guard:
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
             self._policy.check_census(self._site, self._design, arrays, self._held())
-            self._presence = arrays["presence"].copy()
-        elif self._presence is not None:
-            self._presence[asked.genes] = arrays["presence"]
+        sites = self._agreement.sites
+        presence = np.where(asked.lost(Total(arrays, sites, sites)), 0.0, arrays["presence"])
+        if self._presence is None or isinstance(asked, CensusQuery):
+            self._presence = np.zeros(asked.genes.size)
+        self._presence[asked.genes] = presence
 
     def _held(self) -> dict[str, int]:
         """How many sites have each level of the shared factors: from what they said."""

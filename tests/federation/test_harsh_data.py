@@ -149,6 +149,47 @@ def test_estimated_dispersions_and_size_factors(preset):
     check(result, len(genes))
 
 
+LOST = "A site's sums for this gene were not finite or too large"
+HUGE = "a billion everywhere"
+
+
+def with_one_small_size_factor(s, huge):
+    """Four sites that estimate dispersions; one sample's size factor makes one gene's large counts unsendable."""
+    rng = np.random.default_rng(8)
+    names = [HUGE, *(f"g{i}" for i in range(12))]
+    counts = np.minimum(rng.poisson(3, (N, len(names))), 7) + 1
+    if huge:
+        counts[:, 0] = 10**9
+    factors = np.ones(N)
+    factors[5] = s
+    return federation(counts, names, 1.0, s=factors)
+
+
+@pytest.mark.parametrize("s", [1e-8, 1e-5], ids=["lost with the base means", "lost with the dispersions"])
+def test_a_gene_that_one_site_cannot_send_fails_and_changes_no_other(s):
+    results = [
+        run(with_one_small_size_factor(s, huge=True), dispersions=None, protocol=p) for p in ("plain", "pairwise")
+    ]
+    tame = run(with_one_small_size_factor(s, huge=False), dispersions=None)
+    for result in results:
+        check(result, 13)
+    plain, pairwise = (result.table.set_index("gene") for result in results)
+    assert plain.equals(pairwise)
+    assert plain.loc[HUGE, "status"] == "failed"
+    assert plain.loc[HUGE, "reason"].startswith(LOST)
+    assert set(plain["status"].drop(HUGE)) <= {"converged", "caught"}
+    columns = [column for column in plain if column != "padj"]  # one p-value less to adjust for
+    assert plain[columns].drop(HUGE).equals(tame.table.set_index("gene")[columns].drop(HUGE))
+
+
+def test_a_fit_that_loses_every_gene_ends_with_a_sentence_for_each(tmp_path):
+    result = run(with_one_small_size_factor(1e-300, huge=False), dispersions=None, independent_filtering=True)
+    check(result, 13)
+    assert (result.table["status"] == "failed").all()
+    assert result.table["reason"].str.startswith(LOST).all()
+    result.write(tmp_path / "out", h5ad=True)
+
+
 def test_many_random_cruelties():
     rng = np.random.default_rng(7)
     kinds = list(itertools.product([0.0, 0.5, 0.9], [1, 100, 10**5, 10**9], [1e-8, 1e-2, 1.0, 1e3]))

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pickle
 import struct
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -12,9 +11,11 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
+from secirls.algorithms.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import CensusQuery
+from secirls.algorithms.normalisation import CensusQuery, NormalisedQuery
 from secirls.algorithms.query import QueryError
+from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.site.site import Site
@@ -57,7 +58,7 @@ CENSUS = CensusQuery(ALL, PARAMS, 2).to_bytes()
 
 def header(kind, arrays, **told):
     described = {name: {"dtype": array.dtype.name, "shape": list(array.shape)} for name, array in arrays.items()}
-    head = json.dumps({"kind": kind, **described, **told}).encode()
+    head = json.dumps({"kind": kind, **described, **told}, sort_keys=True, separators=(",", ":")).encode()
     packed = [np.packbits(a).tobytes() if a.dtype == bool else a.tobytes() for a in arrays.values()]
     return struct.pack("<I", len(head)) + head + b"".join(packed)
 
@@ -88,6 +89,27 @@ HOSTILE = {
 }
 
 
+TOO_EARLY = {
+    "before size factors": NormalisedQuery(ALL, np.zeros(0), np.zeros(0, bool), PARAMS),
+    "residuals before size factors": ResidualsQuery(ALL, np.ones(GENES), BETA),
+    "start before size factors": LeastSquaresQuery(ALL, PARAMS),
+    "a round before size factors": IrlsQuery(ALL, BETA, 0.5),
+    "replaced counts that were not configured": ReplaceCountsQuery(ALL),
+}
+
+
+@pytest.mark.parametrize("name", TOO_EARLY)
+def test_a_question_out_of_turn_is_refused_in_words(site, name):
+    with pytest.raises(QueryError, match="this site has no"):
+        site.contribute(TOO_EARLY[name].to_bytes(), 0, 0, COHORT)
+
+
+def test_a_round_before_dispersions_is_refused_in_words(site):
+    site.contribute(NormalisedQuery(ALL, np.zeros(GENES), ALL, PARAMS).to_bytes(), 0, 0, COHORT)
+    with pytest.raises(QueryError, match="no dispersions yet"):
+        site.contribute(IrlsQuery(ALL, BETA, 0.5).to_bytes(), 1, 0, COHORT)
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_question_is_refused_in_words_and_nothing_is_used_up(site, name):
     with pytest.raises(SPOKEN) as refused:
@@ -99,20 +121,15 @@ def test_a_hostile_question_is_refused_in_words_and_nothing_is_used_up(site, nam
 
 
 def test_numbers_no_fit_would_send_do_not_break_a_site(session):
-    """Finite, and far beyond sense: answered with the sign for lost genes, or refused in words."""
-    from secirls.algorithms.dispersions import AdoptDispersionsQuery
-    from secirls.algorithms.normalisation import NormalisedQuery
-
+    """Finite, and far beyond sense: answered with the sign for lost genes, so that no refusal tells of the counts."""
     asked = [
         NormalisedQuery(ALL, np.full(GENES, 700.0), ALL, PARAMS),
         AdoptDispersionsQuery(ALL, np.full(GENES, 1e300)),
         IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5),
         IrlsQuery(ALL, np.full((GENES, PARAMS), -1e300), 0.0),
     ]
-    with np.errstate(all="ignore"):
-        for number, query in enumerate(asked):
-            with suppress(*SPOKEN, ValueError):
-                session["site1"].contribute(query.to_bytes(), number, 0, COHORT)
+    for number, query in enumerate(asked):
+        assert session["site1"].contribute(query.to_bytes(), number, 0, COHORT).message
     assert session["site1"].contribute(CENSUS, 9, 0, COHORT).message
 
 

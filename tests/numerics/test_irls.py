@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from secirls.algorithms.catch import catch
 from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
 from secirls.algorithms.quasi_newton import CatchConfig
-from secirls.algorithms.query import QueryError, Total, largest_summand
+from secirls.algorithms.query import QueryError, Total
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.kernels import clamped_log_mu, using
 from secirls.numerics.samples import LARGEST_COUNT, Samples
@@ -251,22 +251,6 @@ def test_a_lost_gene_harms_no_other(kind, drive, monkeypatch, fit):
     assert "not finite or too large" in state.reasons()[1]
     np.testing.assert_array_equal(state.beta[[0, 2]], expected.beta[[0, 2]])
     assert (state.status[[0, 2]] == Status.CONVERGED).all()
-
-
-def test_the_sign_for_lost_is_told_from_any_honest_sum():
-    from secirls.algorithms.irls import lost, sign_lost
-    from secirls.numerics.kernel_task import Sums
-
-    for parties in (1, 2, 3, 6, 50):
-        bound = largest_summand(parties)
-        honest = bound / (4 * parties)
-        largest = Sums(np.zeros((1, 1)), np.zeros((1, 1)), np.array([honest]))
-        sent = [float(sign_lost(largest, parties).nll[0])] * parties
-        assert not lost(np.array([sum(sent)]), parties)[0]
-        lowest = -honest * (parties - 1)
-        sign = float(sign_lost(largest._replace(nll=np.array([np.inf])), parties).nll[0])
-        assert lost(np.array([sign + lowest]), parties)[0]
-        assert lost(np.array([sign * parties]), parties)[0]
 
 
 def test_a_singular_gene_is_diverged_and_the_others_go_on(drive):
