@@ -117,7 +117,7 @@ IRLS = (
     b'{"beta":{"dtype":"float64","shape":[0,2]},"fraction_bits":64,"genes":{"dtype":"bool","shape":[0]},'
     b'"kind":"irls","min_mu":%s}'
 )
-PLAIN = b'{"genes":{"dtype":"bool","shape":[8]},"kind":"census","params":2}'
+PLAIN = b'{"genes":{"dtype":"bool","shape":[8]},"groups":0,"kind":"census","params":2}'
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from secirls.algorithms.query import LARGEST_ARRAY, LARGEST_CANDIDATES, QueryErr
 MIB = 1 << 20
 
 ONE_SITE = """
-import resource, sys
+import sys, tracemalloc
 import numpy as np
 from pathlib import Path
 from protocols import fixed_point
@@ -38,14 +38,14 @@ fixed_point.warm_up()
 small, large = (Path(path).read_bytes() for path in sys.argv[2:])
 samples = simulate(2000, 4, seed=1).samples
 answer(small, samples)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+tracemalloc.start()
 answer(large, samples)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+print(tracemalloc.get_traced_memory()[1])
 """
 
 
 def grown(folder, tried, how):
-    """By how much the peak of a fresh process grows while one question is read, answered and encoded."""
+    """What a fresh process holds at the most while one question is read, answered and encoded."""
     files = [folder / "small", folder / "large"]
     for file, candidates in zip(files, (3, tried), strict=True):
         query = LikelihoodQuery(np.ones(2000, dtype=bool), np.zeros((2000, candidates, 2)), 0.5)
@@ -54,7 +54,7 @@ def grown(folder, tried, how):
     told = subprocess.run(shown, capture_output=True, text=True, check=False)
     if told.returncode:
         raise QueryError(told.stderr.splitlines()[-1])
-    print(f"\n2,000 genes at {tried} candidates: {int(told.stdout) / MIB:.0f} MiB more at the peak")
+    print(f"\n2,000 genes at {tried} candidates: {int(told.stdout) / MIB:.0f} MiB at the peak")
     return int(told.stdout)
 
 
