@@ -6,13 +6,11 @@ released. Refuses to know: where the means came from, who asks, what the dispers
 
 Samples are the outer loop and nodes the inner one, so that vectors are full for 8 samples as for 800, and each
 node's sum is in the order of the samples. A count up to 16 takes (1 + alpha) (1 + 2 alpha) ... (1 + (y - 1) alpha)
-from a table of its gene; a larger one Stirling's series and, for its deviance, log(1 + (mu - y) / (y + 1/alpha)),
-which is exact where mu is near y (Loader 2000, for the idea). Two logarithms and two divisions a count and node.
+from a table of its gene; a larger one Stirling's series and, for its deviance, a logarithm that is exact where mu is
+near y (Loader 2000, for the idea). Two logarithms and two divisions a count and node.
 """
 
 from __future__ import annotations
-
-from math import lgamma, log, pi
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +22,36 @@ from secirls.numerics.samples import Counts, Floats
 TABLE = int(SERIES_FROM) + 1
 """Counts below this have their rising products in a table."""
 SMALLEST_EXP_ETA = -700.0
+LOG_FACTORIALS = np.array(
+    [
+        0.0,
+        0.0,
+        0.6931471805599453,
+        1.791759469228055,
+        3.1780538303479458,
+        4.787491742782046,
+        6.579251212010101,
+        8.525161361065415,
+        10.60460290274525,
+        12.801827480081469,
+        15.104412573075516,
+        17.502307845873887,
+        19.987214495661885,
+        22.552163853123425,
+        25.19122118273868,
+        27.89927138384089,
+        30.671860106080672,
+    ]
+)
+"""Of the counts in the table, ``(17,)``."""
 
 _S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
-_HALF_LOG_2PI = 0.5 * log(2.0 * pi)
+_HALF_LOG_2PI = 0.9189385332046728
 _LAST = float(TABLE - 1)
-_AT_LAST = lgamma(TABLE) - _LAST * log(_LAST)
+_AT_LAST = -13.689559449755826
 """log 16! - 16 log 16."""
+_STIRLING_AT_LAST = 2.310440550244173
+"""log(2 pi 16) / 2, and what Stirling's formula leaves at 16."""
 
 
 @strictly(inline=True)
@@ -46,25 +68,42 @@ def _stirling_rest(over: float) -> float:
 
 
 @strictly(inline=True)
-def _fill(alpha: Floats, size: Floats, rest: Floats, rising: Floats) -> None:
-    """1 / alpha, what Stirling's formula leaves of it, and the rising products of each count in the table.
-
-    The rest at 1/alpha follows from the table's last count, so that no small 1/alpha needs a gamma function.
-    """
+def _fill_rising(alpha: Floats, highest: int, rising: Floats) -> None:
+    """The rising products of the counts up to `highest`, ``(highest + 1, nodes)`` as one flat array."""
     nodes = alpha.size
-    for j in range(nodes):
-        size[j] = 1.0 / alpha[j]
-        rising[j] = 1.0
-    for k in range(1, TABLE):
+    rising[:nodes] = 1.0
+    for k in range(1, highest + 1):
         before, here = rising[(k - 1) * nodes : k * nodes], rising[k * nodes : (k + 1) * nodes]
         for j in range(nodes):
             here[j] = before[j] * (1.0 + float(k - 1) * alpha[j])
-    last = rising[(TABLE - 1) * nodes : TABLE * nodes]
-    for j in range(nodes):
+
+
+@strictly(inline=True)
+def _fill_rest(alpha: Floats, size: Floats, rest: Floats) -> None:
+    """What Stirling's formula leaves of lgamma at 1 / alpha.
+
+    It follows from the rising product of the table's last count, so that no small 1 / alpha needs a gamma function.
+    """
+    for j in range(alpha.size):
+        rising = 1.0
+        for k in range(1, TABLE - 1):
+            rising *= 1.0 + float(k) * alpha[j]
         growth = log1p(_LAST * alpha[j])
-        saturated = (_LAST + size[j]) * growth - log_and_inverse(last[j])[0] + _AT_LAST
-        stirling = _HALF_LOG_2PI + 0.5 * (log_and_inverse(_LAST)[0] + growth) + _stirling_rest(1.0 / _LAST)
-        rest[j] = saturated - stirling + _stirling_rest(1.0 / (_LAST + size[j]))
+        saturated = (_LAST + size[j]) * growth - log_and_inverse(rising)[0] + _AT_LAST
+        stirling = _STIRLING_AT_LAST + 0.5 * growth
+        rest[j] = (saturated - stirling) + _stirling_rest(1.0 / (_LAST + size[j]))
+
+
+@strictly(inline=True)
+def _ranges(y: Counts) -> tuple[int, bool]:
+    """The largest count that has a place in the table, and whether any has none."""
+    highest, large = 0, False
+    for i in range(y.size):
+        if y[i] >= TABLE:
+            large = True
+        elif y[i] > highest:
+            highest = y[i]
+    return highest, large
 
 
 @strictly(inline=True)
@@ -79,14 +118,23 @@ def _add_small(y: float, mu: float, shift: float, alpha: Floats, size: Floats, r
 
 
 @strictly(inline=True)
-def _add_large(y: float, mu: float, shift: float, alpha: Floats, size: Floats, rest: Floats, out: Floats) -> None:
-    """Add the log-likelihoods of a larger count; `shift` is y log(mu / y) - log(2 pi y) / 2 - Stirling's rest at y."""
-    gap = mu - y
+def _add_large(
+    y: float, mu: float, around: float, alpha: Floats, size: Floats, rest: Floats, out: Floats, log_ratio: float
+) -> None:
+    """Add the log-likelihoods of a larger count.
+
+    `around` is log(2 pi y) / 2 and Stirling's rest at y, `log_ratio` log(mu / y). The half deviance has two equal
+    forms, each without cancellation on its side of y = 1/alpha, as in `likelihood.half_deviance`.
+    """
+    gap, below, to_mean = mu - y, (y - mu) / mu, y * log_ratio
     for j in range(alpha.size):
         log_growth, over = log_and_inverse(1.0 + alpha[j] * y)
         part = alpha[j] * over  # 1 / (y + 1/alpha)
-        deviance = (y + size[j]) * log1p(gap * part)
-        out[j] += (shift - deviance) - (0.5 * log_growth + (rest[j] - _stirling_rest(part)))
+        by_size = y > size[j]
+        inner = below * over if by_size else gap * part
+        outer = size[j] * log_ratio if by_size else -to_mean
+        deviance = (y + size[j]) * log1p(inner) + outer
+        out[j] -= (around + deviance) + (0.5 * log_growth + (rest[j] - _stirling_rest(part)))
 
 
 @strictly(inline=True)
@@ -117,7 +165,6 @@ def profile(
     starts: NDArray[np.intp],
     det_alphas: Floats,
     det_starts: NDArray[np.intp],
-    log_factorials: Floats,
     loglik: Floats,
     xwx: Floats,
     constant: Floats,
@@ -138,7 +185,12 @@ def profile(
         size, rest = scratch[:nodes], scratch[nodes : 2 * nodes]
         rising = scratch[2 * nodes : (TABLE + 2) * nodes]
         weight, sums = det_scratch[:det_nodes], det_scratch[det_nodes : (distinct + 1) * det_nodes]
-        _fill(alpha, size, rest, rising)
+        highest, large = _ranges(counts[gene])
+        _fill_rising(alpha, highest, rising)
+        for j in range(nodes):
+            size[j] = 1.0 / alpha[j]
+        if large:
+            _fill_rest(alpha, size, rest)
         out[:] = 0.0
         sums[:] = 0.0
         total = 0.0
@@ -150,16 +202,17 @@ def profile(
             mu = max(min_mu, mu)
             y = float(counts[gene, i])
             if counts[gene, i] < TABLE:
-                shift = y * log_and_inverse(mu)[0] - log_factorials[counts[gene, i]]
+                shift = y * log_and_inverse(mu)[0] - LOG_FACTORIALS[counts[gene, i]]
                 total += shift
                 row = rising[counts[gene, i] * nodes : (counts[gene, i] + 1) * nodes]
                 _add_small(y, mu, shift, alpha, size, row, out)
             else:
                 log_y, over = log_and_inverse(y)
                 around = _HALF_LOG_2PI + 0.5 * log_y + _stirling_rest(over)
-                to_mean = y * log1p((mu - y) * over)
-                total += (to_mean + y) - around
-                _add_large(y, mu, to_mean - around, alpha, size, rest, out)
+                near = 0.5 * y < mu < 2.0 * y
+                log_ratio = log1p((mu - y) * over) if near else log_and_inverse(mu)[0] - log_y
+                total += (y * log_ratio + y) - around
+                _add_large(y, mu, around, alpha, size, rest, out, log_ratio)
             _add_information(mu, products[i], det_alpha, weight, sums)
         constant[gene] = total
         first = det_starts[gene]

@@ -114,8 +114,9 @@ def node_dispersions(scale: Floats, reach: Floats, counts: NDArray[np.intp]) -> 
 @strictly()
 def _place(place: Floats, scale: Floats, reach: Floats, starts: NDArray[np.intp], out: Floats) -> None:
     for g in range(scale.size):
+        far, over, here = reach[g], 1.0 / scale[g], out[starts[g] : starts[g] + place.size]
         for j in range(place.size):
-            out[starts[g] + j] = expm1(reach[g] * place[j]) / scale[g]
+            here[j] = expm1(far * place[j]) * over
 
 
 @strictly(inline=True)

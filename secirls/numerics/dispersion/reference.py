@@ -25,7 +25,6 @@ def profile(
     starts: NDArray[np.intp],
     det_alphas: Floats,
     det_starts: NDArray[np.intp],
-    _log_factorials: Floats,
     loglik: Floats,
     xwx: Floats,
     constant: Floats,

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammaln
 
 from secirls.numerics import kernels
 from secirls.numerics.dispersion import kernel, reference
@@ -76,7 +75,6 @@ def profile_sums(
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     design = np.ascontiguousarray(samples.design, dtype=np.float64)
     pairs, s = products.of(design), np.ascontiguousarray(samples.size_factors, dtype=np.float64)
-    log_factorials = gammaln(np.arange(1.0, kernel.TABLE + 1.0))
     counts, b = samples.counts.T, np.ascontiguousarray(coefficients, dtype=np.float64)
     sums = ProfileSums(np.empty(starts[-1]), np.empty((det_starts[-1], pairs.shape[1])), np.empty(samples.n_genes))
 
@@ -95,7 +93,6 @@ def profile_sums(
             here - here[0],
             det_alphas[det_inner],
             det_here - det_here[0],
-            log_factorials,
             sums.loglik[inner],
             sums.xwx[det_inner],
             sums.constant[block],
