@@ -35,7 +35,7 @@ _LARGEST_REACH = 300.0
 
 @dataclass(frozen=True)
 class ProfileQuery(Query):
-    """Log-likelihoods of each gene at its own dispersions, and X'WX at fewer of them.
+    """Log-likelihoods of each gene at its own dispersions, and (1 + alpha) X'WX at fewer of them.
 
     What the sum shows: a function of the pooled counts of a gene. Whoever knows all its fitted means, as somebody
     who knows every sample's covariates and size factor does, can find the pooled multiset of low counts from exact

@@ -49,7 +49,7 @@ def test_likelihoods_are_those_of_mpmath(y, ratio):
         exact = exactly(y, mu, alpha)
         # Beyond 2e7 no float64 is within 1e-8: there the last four units count.
         assert abs(float(exact - ours)) <= max(1e-8, 4 * np.spacing(abs(ours)))
-        assert w == pytest.approx(mu / (1 + alpha * mu), rel=1e-15)
+        assert w == pytest.approx(mu * (1 + alpha) / (1 + alpha * mu), rel=1e-15)
     with mpmath.workdps(40):
         exact = y * mpmath.log(mu) - mpmath.loggamma(y + 1)
     assert constant == pytest.approx(float(exact), rel=1e-13, abs=1e-13)

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.numerics import portable
-from secirls.numerics.dispersion.nodes import Nodes, offsets, place_of
+from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets, place_of
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.portable import exp, log, strictly
 from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.solve import packed_params
 
 LARGEST_TAIL = 1e-6
 """A series is too short if one of its last three coefficients is larger."""
@@ -87,13 +88,14 @@ def interpolate(loglik: Floats, xwx: Floats, constant: Floats, nodes: Nodes, pro
     loglik
         Complete log-likelihoods, ``(sum of nodes,)``.
     xwx
-        Distinct products of X'WX, ``(sum of det_nodes, q)``.
+        Distinct products of (1 + alpha) X'WX, ``(sum of det_nodes, q)``.
     constant
         ``(genes,)``.
     """
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     log_det, bad = log_determinants(products.packed(xwx))
-    genes = nodes.scale.size
+    genes, params = nodes.scale.size, packed_params(products.expand.size)
+    log_det -= params * portable.logs(1.0 + node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes))
     singular = np.zeros(genes, dtype=bool)
     singular[np.repeat(np.arange(genes), nodes.det_nodes)[bad]] = True
     series = _series(loglik, nodes.nodes, starts)
@@ -105,7 +107,7 @@ def interpolate(loglik: Floats, xwx: Floats, constant: Floats, nodes: Nodes, pro
 
 def log_determinants(packed: Floats) -> tuple[Floats, Mask]:
     """Log det of symmetric matrices given as upper triangles ``(n, p (p + 1) / 2)``, and which have none (0 there)."""
-    params = int((np.sqrt(8 * packed.shape[1] + 1) - 1) / 2)
+    params = packed_params(packed.shape[1])
     out, bad = np.empty(packed.shape[0]), np.zeros(packed.shape[0], dtype=np.bool_)
     _log_determinants(np.ascontiguousarray(packed), params, out, bad)
     return out, bad

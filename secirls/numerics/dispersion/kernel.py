@@ -218,4 +218,4 @@ def profile(
         first = det_starts[gene]
         for j in range(det_nodes):
             for e in range(distinct):
-                xwx[first + j, e] = sums[e * det_nodes + j]
+                xwx[first + j, e] = (1.0 + det_alpha[j]) * sums[e * det_nodes + j]

@@ -36,6 +36,7 @@ def profile(
         y, log_mu = counts[gene].astype(np.float64), np.log(mu)
         here, det_here = slice(starts[gene], starts[gene + 1]), slice(det_starts[gene], det_starts[gene + 1])
         loglik[here] = -likelihood.nll(y[:, None], log_mu[:, None], alphas[here]).sum(axis=0)
-        weight = mu / (1.0 + det_alphas[det_here, None] * mu)
+        alpha = det_alphas[det_here, None]
+        weight = mu * ((1.0 + alpha) / (1.0 + alpha * mu))
         xwx[det_here] = (weight[:, :, None] * products).sum(axis=1)
         constant[gene] = (y * log_mu - gammaln(y + 1.0)).sum()

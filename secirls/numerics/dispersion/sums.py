@@ -27,7 +27,10 @@ class ProfileSums(NamedTuple):
     loglik: Floats
     """Complete log-likelihood at every node, ``(sum of nodes,)``."""
     xwx: Floats
-    """The distinct products of X'WX at every node of the determinant, ``(sum of det_nodes, q)``."""
+    """The distinct products of (1 + alpha) X'WX at every node of the determinant, ``(sum of det_nodes, q)``.
+
+    W itself falls to 1 / alpha, and few fraction bits would be left of it; (1 + alpha) W lies between 1 and mu.
+    """
     constant: Floats
     """Sum of y log mu - log y!, what R leaves out of the log-likelihood, ``(genes,)``."""
 
