@@ -29,7 +29,23 @@ def one_count(y, mu, alphas=ALPHAS, kernel=profile):
     ends = np.array([0, alphas.size])
     one = np.ones((1, 1))
     counts, b = np.array([[y]], dtype=np.int32), np.array([[mu]])
-    kernel(counts, b, one, one, np.ones(1), 0.5, True, alphas, ends, alphas, ends, loglik, xwx, constant)
+    kernel(
+        counts,
+        b,
+        one,
+        one,
+        np.zeros(1, dtype=np.intp),
+        np.ones(1),
+        0.5,
+        True,
+        alphas,
+        ends,
+        alphas,
+        ends,
+        loglik,
+        xwx,
+        constant,
+    )
     return loglik, xwx[:, 0], float(constant[0])
 
 

@@ -22,6 +22,8 @@ from secirls.numerics.samples import Counts, Floats
 TABLE = int(SERIES_FROM) + 1
 """Counts below this have their rising products in a table."""
 SMALLEST_EXP_ETA = -700.0
+_VECTOR = 8
+"""Numbers in the widest vectors."""
 LOG_FACTORIALS = np.array(
     [
         0.0,
@@ -138,18 +140,36 @@ def _add_large(
 
 
 @strictly(inline=True)
-def _add_information(mu: float, products: Floats, alpha: Floats, weight: Floats, sums: Floats) -> None:
-    """Add one sample's weights, times each of its products, to the sums ``(q, nodes)`` as one flat array."""
-    nodes = alpha.size
+def _add_weights(mu: float, alpha: Floats, sums: Floats) -> None:
+    """Add one sample's weights."""
     over = 1.0 / mu
-    for j in range(nodes):
-        weight[j] = 1.0 / (over + alpha[j])
+    for j in range(alpha.size):
+        sums[j] += 1.0 / (over + alpha[j])
+
+
+@strictly(inline=True)
+def _add_products(weights: Floats, products: Floats, sums: Floats) -> None:
+    """Add weights ``(nodes,)`` times each product that is not zero to the sums, ``(q, nodes)`` as one flat array."""
+    nodes = weights.size
     for e in range(products.size):
         x = products[e]
         if x != 0.0:
             here = sums[e * nodes : (e + 1) * nodes]
             for j in range(nodes):
-                here[j] += weight[j] * x
+                here[j] += weights[j] * x
+
+
+@strictly(inline=True)
+def _filled_up(nodes: int) -> int:
+    """As many places as whole vectors have: what is left over of a vector costs as much as a whole one, or more."""
+    return (nodes + _VECTOR - 1) // _VECTOR * _VECTOR
+
+
+@strictly(inline=True)
+def _fill_places(given: Floats, alpha: Floats) -> None:
+    """Copy dispersions into places filled up with the last one."""
+    for j in range(alpha.size):
+        alpha[j] = given[min(j, given.size - 1)]
 
 
 @strictly()
@@ -157,7 +177,8 @@ def profile(
     counts: Counts,
     coefficients: Floats,
     design: Floats,
-    products: Floats,
+    levels: Floats,
+    level: NDArray[np.intp],
     s: Floats,
     min_mu: float,
     linear: bool,
@@ -169,30 +190,38 @@ def profile(
     xwx: Floats,
     constant: Floats,
 ) -> None:
-    """Fill `loglik`, `xwx` and `constant` for counts ``(genes, samples)``; see `sums.profile_sums` for the meaning."""
+    """Fill `loglik`, `xwx` and `constant` for counts ``(genes, samples)``; see `sums.profile_sums` for the meaning.
+
+    `levels` ``(levels, q)`` are the different rows of products, in each of which the samples stand together; `level` is
+    the row of each sample.
+    """
     genes, samples = counts.shape
-    params, distinct = design.shape[1], products.shape[1]
+    params, distinct = design.shape[1], levels.shape[1]
     most, det_most = 0, 0
     for gene in range(genes):
-        most = max(most, starts[gene + 1] - starts[gene])
-        det_most = max(det_most, det_starts[gene + 1] - det_starts[gene])
-    scratch = np.empty((TABLE + 2) * most)
-    det_scratch = np.empty((distinct + 1) * det_most)
+        most = max(most, _filled_up(starts[gene + 1] - starts[gene]))
+        det_most = max(det_most, _filled_up(det_starts[gene + 1] - det_starts[gene]))
+    scratch = np.empty((TABLE + 4) * most)
+    det_scratch = np.empty((distinct + 2) * det_most)
     for gene in range(genes):
-        alpha, out = alphas[starts[gene] : starts[gene + 1]], loglik[starts[gene] : starts[gene + 1]]
-        det_alpha = det_alphas[det_starts[gene] : det_starts[gene + 1]]
-        nodes, det_nodes = alpha.size, det_alpha.size
-        size, rest = scratch[:nodes], scratch[nodes : 2 * nodes]
-        rising = scratch[2 * nodes : (TABLE + 2) * nodes]
-        weight, sums = det_scratch[:det_nodes], det_scratch[det_nodes : (distinct + 1) * det_nodes]
+        first, nodes = starts[gene], starts[gene + 1] - starts[gene]
+        det_first, det_nodes = det_starts[gene], det_starts[gene + 1] - det_starts[gene]
+        width, det_width = _filled_up(nodes), _filled_up(det_nodes)
+        alpha, size, rest = scratch[:width], scratch[width : 2 * width], scratch[2 * width : 3 * width]
+        out, rising = scratch[3 * width : 4 * width], scratch[4 * width : (TABLE + 4) * width]
+        det_alpha, weights = det_scratch[:det_width], det_scratch[det_width : 2 * det_width]
+        sums = det_scratch[2 * det_width : (distinct + 2) * det_width]
+        _fill_places(alphas[first : first + nodes], alpha)
+        _fill_places(det_alphas[det_first : det_first + det_nodes], det_alpha)
         highest, large = _ranges(counts[gene])
         _fill_rising(alpha, highest, rising)
-        for j in range(nodes):
+        for j in range(width):
             size[j] = 1.0 / alpha[j]
         if large:
             _fill_rest(alpha, size, rest)
         out[:] = 0.0
         sums[:] = 0.0
+        weights[:] = 0.0
         total = 0.0
         for i in range(samples):
             eta = 0.0
@@ -204,7 +233,7 @@ def profile(
             if counts[gene, i] < TABLE:
                 shift = y * log_and_inverse(mu)[0] - LOG_FACTORIALS[counts[gene, i]]
                 total += shift
-                row = rising[counts[gene, i] * nodes : (counts[gene, i] + 1) * nodes]
+                row = rising[counts[gene, i] * width : (counts[gene, i] + 1) * width]
                 _add_small(y, mu, shift, alpha, size, row, out)
             else:
                 log_y, over = log_and_inverse(y)
@@ -213,9 +242,13 @@ def profile(
                 log_ratio = log1p((mu - y) * over) if near else log_and_inverse(mu)[0] - log_y
                 total += (y * log_ratio + y) - around
                 _add_large(y, mu, around, alpha, size, rest, out, log_ratio)
-            _add_information(mu, products[i], det_alpha, weight, sums)
+            _add_weights(mu, det_alpha, weights)
+            if i + 1 == samples or level[i + 1] != level[i]:
+                _add_products(weights, levels[level[i]], sums)
+                weights[:] = 0.0
         constant[gene] = total
-        first = det_starts[gene]
+        for j in range(nodes):
+            loglik[first + j] = out[j]
         for j in range(det_nodes):
             for e in range(distinct):
-                xwx[first + j, e] = (1.0 + det_alpha[j]) * sums[e * det_nodes + j]
+                xwx[det_first + j, e] = (1.0 + det_alpha[j]) * sums[e * det_width + j]

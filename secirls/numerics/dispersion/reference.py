@@ -17,7 +17,8 @@ def profile(
     counts: Counts,
     coefficients: Floats,
     design: Floats,
-    products: Floats,
+    levels: Floats,
+    level: NDArray[np.intp],
     s: Floats,
     min_mu: float,
     linear: bool,
@@ -38,5 +39,5 @@ def profile(
         loglik[here] = -likelihood.nll(y[:, None], log_mu[:, None], alphas[here]).sum(axis=0)
         alpha = det_alphas[det_here, None]
         weight = mu * ((1.0 + alpha) / (1.0 + alpha * mu))
-        xwx[det_here] = (weight[:, :, None] * products).sum(axis=1)
+        xwx[det_here] = (weight[:, :, None] * levels[level]).sum(axis=1)
         constant[gene] = (y * log_mu - gammaln(y + 1.0)).sum()

@@ -76,19 +76,23 @@ def profile_sums(
     alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
     det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
-    design = np.ascontiguousarray(samples.design, dtype=np.float64)
-    pairs, s = products.of(design), np.ascontiguousarray(samples.size_factors, dtype=np.float64)
+    levels, level = np.unique(products.of(samples.design), axis=0, return_inverse=True)
+    order = np.argsort(level.reshape(-1), kind="stable")  # samples of one level together, else as they are
+    level = np.ascontiguousarray(level.reshape(-1)[order])
+    design = np.ascontiguousarray(samples.design[order], dtype=np.float64)
+    s = np.ascontiguousarray(samples.size_factors[order], dtype=np.float64)
     counts, b = samples.counts.T, np.ascontiguousarray(coefficients, dtype=np.float64)
-    sums = ProfileSums(np.empty(starts[-1]), np.empty((det_starts[-1], pairs.shape[1])), np.empty(samples.n_genes))
+    sums = ProfileSums(np.empty(starts[-1]), np.empty((det_starts[-1], levels.shape[1])), np.empty(samples.n_genes))
 
     def run(block: slice) -> None:
         here, det_here = starts[block.start : block.stop + 1], det_starts[block.start : block.stop + 1]
         inner, det_inner = slice(here[0], here[-1]), slice(det_here[0], det_here[-1])
         fill(
-            np.ascontiguousarray(counts[block]),
+            np.ascontiguousarray(counts[block][:, order]),
             b[block],
             design,
-            pairs,
+            levels,
+            level,
             s,
             min_mu,
             linear,
