@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.dispersion_newton import polish
 from secirls.algorithms.dispersion_start import Means, Moments, Rescue, fitted_means, largest_dispersion, moments
 from secirls.algorithms.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.normalisation import Normalisation
@@ -232,8 +233,23 @@ def leave_at_sites(genes: Mask, final: Floats) -> Algorithm[None]:
 def _search(
     question: Question, fetched: Fetched, start: Floats, trend: Floats | None, variance: float
 ) -> Algorithm[tuple[Walked, Fetched]]:
-    """Search every profile; where the path led beyond the nodes, ask again, farther, and search again."""
+    """Search every profile; where the path led beyond the nodes, ask again, farther, and search again.
+
+    Optima lie within the nodes' reach; Newton's method adds the digits that the interpolant leaves open.
+    """
     walked = _walk(question, fetched, np.flatnonzero(fetched.known), start, trend, variance)
+    if question.fit == "optimum":
+        best = yield from polish(
+            question.genes,
+            question.means,
+            walked.dispersions,
+            question.products,
+            question.largest,
+            trend=trend,
+            prior_variance=variance,
+            fraction_bits=question.fraction_bits,
+        )
+        return replace(walked, dispersions=best), fetched
     again = np.flatnonzero(walked.beyond)
     if again.size:
         fetched = yield from fetch_again(

@@ -21,6 +21,7 @@ from secirls.algorithms.shrunken_dispersions import (
     trend_and_prior,
 )
 from secirls.inputs.simulate import simulate
+from secirls.numerics.dispersion.curvature import adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.nodes import Nodes, nodes_for
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Samples
@@ -124,6 +125,40 @@ def test_optima_are_a_choice(drive):
     assert not best.gene_wise_iterations.any()
     assert (best.gene_wise != path.gene_wise).any()
     assert best.trend_and_prior.trend.asymptotic == pytest.approx(path.trend_and_prior.trend.asymptotic, rel=1.0)
+
+
+def test_newton_brings_optima_to_where_the_slope_is_zero(drive, split):
+    samples = made()
+    with_factors = replace(samples, size_factors=np.ones(24))
+    run = drive(*[replace(part, size_factors=None) for part in split(with_factors, thirds(24))])
+    best = run(everything(samples, fit="optimum"))
+    asked = [query for query in run.queries if query.kind == "dispersion_newton"]
+    assert 1 <= len(asked) <= 8
+    pooled = replace(samples, size_factors=np.concatenate([site.size_factors for site in run.sites])[restored(24)])
+    for alpha, trend in ((best.gene_wise, None), (best.maximum, best.trend)):
+        inside = (alpha > 2e-8) & (alpha < 0.9 * 24)
+        sums = curvature_sums(
+            pooled, best.means.coefficients, alpha, Products.full(2), linear=best.means.linear, min_mu=0.5
+        )
+        first, second, _ = adjusted_derivatives(sums, Products.full(2))
+        if trend is not None:
+            first = first - np.log(alpha / trend) / best.trend_and_prior.prior_variance
+            second = second - 1 / best.trend_and_prior.prior_variance
+        assert inside.sum() > 30
+        assert (np.abs(first / second)[inside] <= 1e-8).all()
+    with pytest.raises(QueryError, match="no path comes to"):
+        replace(asked[0], dispersions=np.full(asked[0].n_genes, 1e9)).check(60, 2)
+    with pytest.raises(QueryError, match="do not fit"):
+        replace(asked[0], dispersions=np.full(3, 1.0)).check(60, 2)
+    with pytest.raises(QueryError, match="not there"):
+        replace(asked[0], rows=np.array([0.0, 0.0, 7.0])).check(60, 2)
+    with pytest.raises(QueryError, match="kind of means"):
+        replace(asked[0], linear=5).check(60, 2)
+
+
+def restored(n):
+    """Where each sample stands once thirds are put in a row."""
+    return np.argsort(np.concatenate([np.flatnonzero(part) for part in thirds(n)]))
 
 
 def poisson(genes=40, n=6):
