@@ -186,6 +186,14 @@ def test_a_count_is_never_beyond_samuelsons_bound():
         assert places.scale[0] >= 2 * 4 * z.max()
 
 
+def test_warming_up_leaves_nothing_to_compile():
+    sums.warm_up()
+    compiled = len(profile.signatures)
+    samples, b, places = make(5, 9, 3)
+    profile_sums(samples, b, places, Products.full(3), linear=False, min_mu=0.5, choice=FUSED)
+    assert len(profile.signatures) == compiled
+
+
 def test_values_are_counted():
     places = Nodes(np.ones(2), np.ones(2), np.array([10, 20]), np.array([8, 9]))
     assert places.values(3).tolist() == [35, 48]

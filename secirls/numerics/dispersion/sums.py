@@ -35,6 +35,16 @@ class ProfileSums(NamedTuple):
     """Sum of y log mu - log y!, what R leaves out of the log-likelihood, ``(genes,)``."""
 
 
+def warm_up() -> None:
+    """Compile the fused kernel, or load it from the cache: seconds the first time on a machine, then instant."""
+    design = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
+    samples = Samples(design, np.array([[1], [20], [3]], dtype=np.int32), np.ones(3))
+    few = np.full(1, 8, dtype=np.intp)
+    nodes = Nodes(np.full(1, 100.0), np.full(1, 5.0), few, few)
+    every = Products.full(2)
+    profile_sums(samples, np.ones((1, 2)), nodes, every, linear=True, min_mu=0.5, choice=Choice("fused"))
+
+
 def profile_sums(
     samples: Samples,
     coefficients: Floats,
