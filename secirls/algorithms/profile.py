@@ -137,6 +137,9 @@ class ProfileQuery(Query):
         inside = _whole(self.rows, 0, n_params - 1) and _whole(self.columns, 0, n_params - 1)
         if not inside or not _whole(self.expand, -1, self.rows.size - 1):
             raise QueryError(f"query {self.kind!r}: its products name columns that are not there")
+        values = self.places.values(self.rows.size)
+        if values.sum() > max(LARGEST_QUESTION, values.max(initial=0)):
+            raise QueryError(f"query {self.kind!r} asks for {values.sum()} numbers at once")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, with the sign for lost genes."""

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from secirls.algorithms import profile
+from secirls.algorithms.dispersion_newton import DispersionNewtonQuery
 from secirls.algorithms.dispersion_start import Means, Moments, fitted_means, moments
 from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
 from secirls.algorithms.normalisation import CensusQuery, normalise
@@ -281,6 +284,36 @@ def test_a_question_that_fits_no_fit_is_refused(change, told):
     query_from_bytes(query.to_bytes()).check(60, 2)
     with pytest.raises(QueryError, match=told):
         replace(query, **change).check(60, 2)
+
+
+def test_a_question_longer_than_a_block_is_refused(monkeypatch):
+    samples, b = ready()
+    query = ProfileQuery.about(*asked_of(samples, b), Products.full(2), EXACT)
+    query.check(60, 2)
+    monkeypatch.setattr(profile, "LARGEST_QUESTION", 700)
+    with pytest.raises(QueryError, match="numbers at once"):
+        query.check(60, 2)
+
+
+@given(st.booleans(), st.integers(0, 10_000), st.integers(1, 255))
+def test_a_changed_byte_is_refused_or_changes_the_digest(newton, where, flip):
+    mask = np.array([True, False, True, True, False])
+    places = nodes_for(np.full(3, 5.0), np.full(3, 9.0), 6.0, 10.0)
+    means, products = Means(np.ones((3, 2)), linear=True, lost=np.zeros(3, dtype=np.int8)), Products.full(2)
+    if newton:
+        pairs = products.rows.astype(float), products.columns.astype(float)
+        query = DispersionNewtonQuery(mask, means.coefficients, np.full(3, 0.5), *pairs, 1)
+    else:
+        query = ProfileQuery.about(mask, means, places, products, EXACT)
+    data = bytearray(query.to_bytes())
+    data[where % len(data)] ^= flip
+    try:
+        arrived = query_from_bytes(bytes(data))
+        arrived.check(5, 2)
+        changed = arrived.layout(4).digest != query.layout(4).digest
+    except QueryError:
+        return
+    assert changed or arrived.to_bytes() == query.to_bytes()
 
 
 def test_a_site_refuses_products_that_are_not_equal_in_its_rows():
