@@ -42,6 +42,12 @@ MOVED = ("bottomly", "condition")
 FLAT = "R's grid chose among values that differ by less than the rounding of its lgamma"
 
 
+@pytest.fixture
+def folder(request):
+    """``folder(data)``: where a data set's counts are; airway's ship with the package, others may be missing."""
+    return lambda data: None if data == "airway" else request.getfixturevalue("shared_data")
+
+
 def table(data, design):
     return pd.read_csv(FROZEN / f"{data}-{design}.csv.gz", float_precision="round_trip")
 
@@ -155,8 +161,8 @@ def near(case, theirs):
 
 
 @pytest.mark.parametrize(("data", "design"), CASES)
-def test_gene_wise_estimates_are_those_of_r(data, design, shared_data):
-    case, theirs = fitted(data, DESIGNS[design], shared_data), table(data, design)
+def test_gene_wise_estimates_are_those_of_r(data, design, folder):
+    case, theirs = fitted(data, DESIGNS[design], folder(data)), table(data, design)
     gap = relative(case.result.gene_wise, theirs["dispGeneEst"])
     print(f"\n{data} {design}: median {np.median(gap):.0e}, 99 % {np.quantile(gap, 0.99):.0e}, {(gap > 1e-6).sum()}")
     assert np.quantile(gap, 0.99) <= 1e-7
@@ -173,8 +179,8 @@ def test_gene_wise_estimates_are_those_of_r(data, design, shared_data):
 
 
 @pytest.mark.parametrize(("data", "design"), CASES)
-def test_trend_and_prior_are_those_of_r(data, design, shared_data):
-    result, theirs = fitted(data, DESIGNS[design], shared_data).result, told(data, design)
+def test_trend_and_prior_are_those_of_r(data, design, folder):
+    result, theirs = fitted(data, DESIGNS[design], folder(data)).result, told(data, design)
     ours = result.trend_and_prior
     tolerance = 5e-4 if (data, design) == MOVED else 1e-8
     assert ours.trend.kind == "parametric"
@@ -185,8 +191,8 @@ def test_trend_and_prior_are_those_of_r(data, design, shared_data):
 
 
 @pytest.mark.parametrize(("data", "design"), CASES)
-def test_shrunken_dispersions_are_those_of_r(data, design, shared_data):
-    result, theirs = fitted(data, DESIGNS[design], shared_data).result, table(data, design)
+def test_shrunken_dispersions_are_those_of_r(data, design, folder):
+    result, theirs = fitted(data, DESIGNS[design], folder(data)).result, table(data, design)
     outlier = theirs["outlier"].to_numpy(dtype=bool)
     tolerance = 1e-3 if (data, design) == MOVED else 1e-6
     final = np.where(outlier, theirs["dispGeneEst"], theirs["dispMAP"])
@@ -199,9 +205,9 @@ def test_shrunken_dispersions_are_those_of_r(data, design, shared_data):
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-def test_one_site_finds_what_four_find(design, shared_data):
-    four = fitted("airway", DESIGNS[design], shared_data).result
-    one = fitted("airway", DESIGNS[design], shared_data, pooled=True).result
+def test_one_site_finds_what_four_find(design, folder):
+    four = fitted("airway", DESIGNS[design], folder("airway")).result
+    one = fitted("airway", DESIGNS[design], folder("airway"), pooled=True).result
     # Float sums of another split round differently; where that turns a step at 1e-8, a grid follows.
     for name in ("gene_wise", "maximum", "final"):
         gap = relative(getattr(one, name), getattr(four, name))
@@ -210,60 +216,60 @@ def test_one_site_finds_what_four_find(design, shared_data):
 
 
 @pytest.mark.parametrize("bits", [30, 20])
-def test_the_narrow_ring_would_be_enough(bits, shared_data):
+def test_the_narrow_ring_would_be_enough(bits, folder):
     """Sums of so many fraction bits: 30 change nothing a reader could see, 20 a little."""
-    exact = fitted("airway", "~ condition", shared_data).result
-    narrow = fitted("airway", "~ condition", shared_data, fraction_bits=bits).result
+    exact = fitted("airway", "~ condition", folder("airway")).result
+    narrow = fitted("airway", "~ condition", folder("airway"), fraction_bits=bits).result
     assert narrow.trend_and_prior.prior_variance == pytest.approx(
         exact.trend_and_prior.prior_variance, rel=1e-7 if bits == 30 else 1e-3
     )
 
 
-def test_broken_the_maximum_is_not_the_end_of_rs_path(shared_data):
-    case, theirs = fitted("airway", "~ condition", shared_data, fit="optimum"), table("airway", "condition")
+def test_broken_the_maximum_is_not_the_end_of_rs_path(folder):
+    case, theirs = fitted("airway", "~ condition", folder("airway"), fit="optimum"), table("airway", "condition")
     assert near(case, theirs) < 0.9
-    assert near(fitted("airway", "~ condition", shared_data), theirs) > 0.99
+    assert near(fitted("airway", "~ condition", folder("airway")), theirs) > 0.99
     # ... although it is higher nearly everywhere, and never lower.
-    path = fitted("airway", "~ condition", shared_data)
+    path = fitted("airway", "~ condition", folder("airway"))
     for gene in range(0, len(case.genes), 100):
         rise = objective(case, gene, case.result.gene_wise[gene]) - objective(case, gene, path.result.gene_wise[gene])
         assert rise >= -1e-7
 
 
-def test_broken_a_trend_of_all_genes_is_not_rs(shared_data, monkeypatch):
-    result = fitted("airway", "~ condition", shared_data).result
+def test_broken_a_trend_of_all_genes_is_not_rs(folder, monkeypatch):
+    result = fitted("airway", "~ condition", folder("airway")).result
     monkeypatch.setattr(trend, "_FAR", 1e9)
     wrong = trend.fit_trend(result.moments.base_means, result.gene_wise)
     assert wrong.extra_poisson != pytest.approx(told("airway", "condition")["extra_poisson"], rel=1e-3)
 
 
-def test_broken_the_plain_rule_for_the_prior_is_not_rs_at_three_degrees_of_freedom(shared_data, monkeypatch):
-    result = fitted("airway", "~ site + condition", shared_data).result
+def test_broken_the_plain_rule_for_the_prior_is_not_rs_at_three_degrees_of_freedom(folder, monkeypatch):
+    result = fitted("airway", "~ site + condition", folder("airway")).result
     rest = prior.residuals(result.gene_wise, result.trend)
     monkeypatch.setattr(prior, "MOST_SIMULATED", 0)
     wrong = prior.prior_variance(rest, 3)
     assert wrong != pytest.approx(told("airway", "site_condition")["prior_variance"], rel=1e-2)
 
 
-def test_broken_a_rule_of_three_spreads_finds_other_outliers(shared_data):
-    result = fitted("airway", "~ condition", shared_data).result
+def test_broken_a_rule_of_three_spreads_finds_other_outliers(folder):
+    result = fitted("airway", "~ condition", folder("airway")).result
     theirs = table("airway", "condition")["outlier"].to_numpy(dtype=bool)
     wrong = outliers(result.gene_wise, result.trend, 2.25 * result.trend_and_prior.log_variance)
     assert (wrong != theirs).sum() > 10
 
 
-def test_broken_a_prior_twice_as_wide_shrinks_too_little(shared_data, monkeypatch):
+def test_broken_a_prior_twice_as_wide_shrinks_too_little(folder, monkeypatch):
     good = shrunken_dispersions.prior_variance
     monkeypatch.setattr(shrunken_dispersions, "prior_variance", lambda *given: 2.0 * good(*given))
-    result = fitted.__wrapped__("airway", "~ condition", shared_data).result
+    result = fitted.__wrapped__("airway", "~ condition", folder("airway")).result
     gap = relative(result.maximum, table("airway", "condition")["dispMAP"])
     assert np.quantile(gap, 0.99) > 1e-2
 
 
 @pytest.mark.parametrize(("data", "design"), CASES)
-def test_given_rs_estimates_trend_and_prior_are_equal_to_rounding(data, design, shared_data):
-    result, theirs = fitted(data, DESIGNS[design], shared_data).result, table(data, design)
-    degrees = fitted(data, DESIGNS[design], shared_data).samples
+def test_given_rs_estimates_trend_and_prior_are_equal_to_rounding(data, design, folder):
+    result, theirs = fitted(data, DESIGNS[design], folder(data)).result, table(data, design)
+    degrees = fitted(data, DESIGNS[design], folder(data)).samples
     ours = shrunken_dispersions.trend_and_prior(
         result.moments.base_means, theirs["dispGeneEst"].to_numpy(), degrees.n_samples, degrees.n_params
     )
@@ -274,9 +280,9 @@ def test_given_rs_estimates_trend_and_prior_are_equal_to_rounding(data, design, 
     assert ours.prior_variance == pytest.approx(of_r["prior_variance"], rel=1e-11)
 
 
-def test_local_trend_and_mean_are_near_rs(shared_data):
+def test_local_trend_and_mean_are_near_rs(folder):
     """R's locfit evaluates elsewhere: not to the digit, as the report says."""
-    means = fitted("bottomly", "~ site + condition", shared_data).result.moments.base_means
+    means = fitted("bottomly", "~ site + condition", folder("bottomly")).result.moments.base_means
     estimates = table("bottomly", "site_condition")["dispGeneEst"].to_numpy()
     theirs = pd.read_csv(FROZEN / "bottomly-local.csv.gz", float_precision="round_trip")["local"]
     gap = relative(trend.fit_trend(means, estimates, "local").at(means[::20]), theirs)
