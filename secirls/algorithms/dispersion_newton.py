@@ -1,0 +1,166 @@
+"""Newton's method on profiles by sums, for the last digits of an optimum that an interpolant leaves open.
+
+Promises: a gene is asked about only until its step is shorter than 1e-8 in log alpha, at most `ROUNDS` times; it ends
+at a place where the slope is no larger than where it began. Refuses to know: interpolants, trends, protocols.
+Cox and Reid (1987) for the adjusted profile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from secirls.algorithms.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersions import MIN_DISPERSION
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
+from secirls.numerics import portable
+from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
+from secirls.numerics.distinct_products import Products
+from secirls.numerics.samples import Floats, Mask, Samples
+
+ROUNDS = 10
+SHORT = 1e-8
+"""A step in log alpha that is no longer worth a question."""
+_LONGEST = 1.0
+"""A longer step leaves the place that the interpolant found, and is not taken."""
+_LARGEST_DISPERSION = 1e5
+
+
+@dataclass(frozen=True)
+class DispersionNewtonQuery(Query):
+    """Both derivatives of each gene's log-likelihood in log alpha at one dispersion, and X'WX, X'W^2X and X'W^3X.
+
+    What the sum shows: 2 + 3 q numbers of the pooled counts of a gene, of the kind that its profile has shown
+    already. What keeps a site, a small cell or one sample out of it: as in `ProfileQuery`; the dispersion is the
+    optimum of the pooled profile, and no gene is asked about more than `ROUNDS` times.
+
+    A gene of which any sum is not finite, or beyond its honest share, is sent as zeros and a first derivative of
+    ``bound``: the sign for *lost* of `IrlsQuery`.
+    """
+
+    coefficients: Floats
+    """b of the means, ``(genes asked, params)``."""
+    dispersions: Floats
+    """alpha, ``(genes asked,)``."""
+    rows: Floats
+    """First design column of each distinct product, whole numbers, ``(q,)``."""
+    columns: Floats
+    """Second column of each, ``(q,)``."""
+    linear: int
+    """1: means are s X b; 0: s exp(X b)."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.algorithms.query`."""
+
+    kind: ClassVar[str] = "dispersion_newton"
+
+    @property
+    def precision(self) -> int:
+        """As it was asked for."""
+        return self.fraction_bits
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed, by gene."""
+        return {"derivatives": (self.n_genes, 2), "powers": (self.n_genes, 3, self.rows.size)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.coefficients.shape != (self.n_genes, n_params) or self.dispersions.shape != (self.n_genes,):
+            raise QueryError(f"query {self.kind!r}: its arrays do not fit {self.n_genes} genes, {n_params} params")
+        alpha = self.dispersions
+        if not ((alpha >= 0.1 * MIN_DISPERSION).all() and (alpha <= _LARGEST_DISPERSION).all()):
+            raise QueryError(f"query {self.kind!r}: dispersions no path comes to")
+        for array in (self.rows, self.columns):
+            whole = array.shape == self.rows.shape and len(array.shape) == 1 and (array == np.round(array)).all()
+            if not (whole and (array >= 0).all() and (array < n_params).all()):
+                raise QueryError(f"query {self.kind!r}: its products name columns that are not there")
+        if self.linear not in (0, 1):
+            raise QueryError(f"query {self.kind!r}: impossible kind of means")
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site, with the sign for lost genes."""
+        if samples.size_factors is None:
+            raise QueryError("this site has no size factors yet: the query that brings them was not asked")
+        pairs = Products(self.rows.astype(np.intp), self.columns.astype(np.intp), np.zeros(0, dtype=np.intp))
+        with np.errstate(all="ignore"):
+            derivatives, powers = curvature_sums(
+                samples, self.coefficients, self.dispersions, pairs, linear=bool(self.linear), min_mu=MIN_MU
+            )
+        bound = largest_summand(parties, self.fraction_bits)
+        largest = np.maximum(np.abs(derivatives).max(axis=1), np.abs(powers).max(axis=(1, 2), initial=0.0))
+        sent: Mask = largest <= bound / (4 * parties)
+        derivatives = np.where(sent[:, None], derivatives, np.array([bound, 0.0]))
+        return {"derivatives": derivatives, "powers": np.where(sent[:, None, None], powers, 0.0)}
+
+
+def polish(
+    genes: Mask,
+    means: Means,
+    dispersions: Floats,
+    products: Products,
+    max_dispersion: float,
+    *,
+    trend: Floats | None = None,
+    prior_variance: float = 1.0,
+    fraction_bits: int = EXACT,
+) -> Algorithm[Floats]:
+    """Optima with the digits that an interpolant leaves open, ``(genes asked,)``.
+
+    Parameters
+    ----------
+    genes
+        Which of the agreed genes, ``(genes,)``.
+    means
+        Of those genes.
+    dispersions
+        Near each gene's optimum, ``(genes asked,)``; NaN for genes that are not asked about.
+    products
+        The distinct products of the design's columns.
+    max_dispersion
+        Optima at an end of [1e-8, max_dispersion] stay there, and are not asked about.
+    trend, prior_variance
+        A normal prior of log alpha around log trend, ``(genes asked,)``, if given.
+    fraction_bits
+        Of the sums. With few, steps shorter than their noise are not taken.
+    """
+    asked = np.flatnonzero(genes)
+    found = dispersions.copy()
+    inside = (found > 1.01 * MIN_DISPERSION) & (found < 0.99 * max_dispersion)
+    active = np.flatnonzero(np.isfinite(found) & inside)
+    best = np.full(found.size, np.inf)
+    place = np.zeros(found.size)
+    place[active] = portable.logs(found[active])
+    for _ in range(ROUNDS):
+        if not active.size:
+            break
+        mask = np.zeros_like(genes)
+        mask[asked[active]] = True
+        here = portable.exps(place[active])
+        total = yield DispersionNewtonQuery(
+            mask,
+            np.ascontiguousarray(means.coefficients[active]),
+            here,
+            products.rows.astype(np.float64),
+            products.columns.astype(np.float64),
+            int(means.linear),
+            fraction_bits,
+        )
+        sums = CurvatureSums(total["derivatives"], total["powers"])
+        first, second, singular = adjusted_derivatives(sums, products)
+        if trend is not None:
+            first = first - (place[active] - portable.logs(trend[active])) / prior_variance
+            second = second - 1.0 / prior_variance
+        gone = singular | (total["derivatives"][:, 0] > largest_summand(len(total.cohort), fraction_bits) / 2)
+        better = ~gone & (np.abs(first) < best[active])
+        found[active[better]], best[active[better]] = here[better], np.abs(first)[better]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            move = -first / second
+        noise = 8.0 * resolution(len(total.parties), fraction_bits)
+        goes_on = better & (second < 0) & (np.abs(move) > SHORT) & (np.abs(move) < _LONGEST) & (np.abs(first) > noise)
+        active, moved = active[goes_on], place[active[goes_on]] + move[goes_on]
+        place[active] = moved
+        ends = portable.exps(moved)
+        active = active[(ends > MIN_DISPERSION) & (ends < max_dispersion)]
+    return found

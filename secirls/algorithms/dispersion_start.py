@@ -1,0 +1,139 @@
+"""Where dispersion estimates start: moments of y / s, and the means they are estimated at.
+
+Promises: DESeq2's starting dispersions, base variances, and for each gene the coefficients of its means: linear where
+the design has as many distinct rows as columns, else by IRLS at the starting dispersions; means themselves are never
+sent or stored. Refuses to know: profiles, trends, protocols.
+Anders and Huber (2010) for the moments; Love, Huber and Anders (2014, methods) for the means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.algorithms.catch import catch
+from secirls.algorithms.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, ResidualsQuery
+from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
+from secirls.algorithms.normalisation import Normalisation
+from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.query import EXACT, Algorithm
+from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.solve import pack, solve
+from secirls.numerics.status import Reason, Status
+
+LN2 = 0.6931471805599453
+RIDGE = 1e-6 / (LN2 * LN2)
+"""R's 1e-6 on coefficients in log2 units."""
+MIN_MU = 0.5
+BOX = 30.0 * LN2
+"""R's optim keeps coefficients in log2 units within 30."""
+
+Rescue: TypeAlias = Callable[[State], Algorithm[State]]
+"""What is done with genes that IRLS lost: a state in, a state out."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First moments of the asked genes, arrays ``(genes asked,)``."""
+
+    base_means: Floats
+    """Mean of y / s."""
+    base_variances: Floats
+    """Variance of y / s, with n - 1."""
+    coefficients: Floats
+    """Least squares of y / s on X, ``(genes asked, params)``."""
+    start: Floats
+    """The smaller of two moment estimates of alpha, within [1e-8, max(10, n)]."""
+
+    def take(self, genes: Mask) -> Moments:
+        """The moments of some of these genes."""
+        return Moments(self.base_means[genes], self.base_variances[genes], self.coefficients[genes], self.start[genes])
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the means of the asked genes follow from: max(s X b, 1/2) if linear, else max(s exp(X b), 1/2)."""
+
+    coefficients: Floats
+    """b, ``(genes asked, params)``; zeros for genes without."""
+    linear: bool
+    lost: NDArray[np.int8]
+    """`Reason` of each gene that has no means, `Reason.NONE` for all others, ``(genes asked,)``."""
+
+
+def largest_dispersion(n_samples: float) -> float:
+    """The largest dispersion that is an estimate."""
+    return max(MAX_DISPERSION, n_samples)
+
+
+def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisation) -> Algorithm[Moments]:
+    """Base variances and starting dispersions of the masked genes, in one round; sites adopt nothing yet.
+
+    ``xtx`` is the summed X'X ``(params, params)`` of full rank, and n exceeds params.
+    """
+    params, mean = xtx.shape[0], normalisation.base_means
+    repeated = np.ascontiguousarray(np.broadcast_to(pack(xtx), (mean.size, params * (params + 1) // 2)))
+    coefficients, _ = solve(repeated, normalisation.xt_normalised)
+    total = yield ResidualsQuery(genes, mean, coefficients)
+    variance = total["squares"] / (n_samples - 1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_moments = (variance - normalisation.mean_inverse_size_factor * mean) / (mean * mean)
+    rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
+    smaller = np.fmin(rough, by_moments)
+    known = np.where(np.isfinite(smaller), smaller, MIN_DISPERSION)
+    start: Floats = np.clip(known, MIN_DISPERSION, largest_dispersion(n_samples))
+    return Moments(mean, variance, coefficients, start)
+
+
+def fitted_means(
+    genes: Mask, start: Moments, *, linear: bool, rescue: Rescue | None = None, fraction_bits: int = EXACT
+) -> Algorithm[Means]:
+    """The coefficients that the masked genes' means follow from.
+
+    Parameters
+    ----------
+    genes
+        Which of the agreed genes, ``(genes,)``.
+    start
+        Of those genes.
+    linear
+        Whether the design has as many distinct rows as columns, over all sites: then nothing is asked.
+    rescue
+        What is done with genes that IRLS lost; an unclamped quasi-Newton fit if not given.
+    """
+    params, asked = start.coefficients.shape[1], np.flatnonzero(genes)
+    none = np.zeros(asked.size, dtype=np.int8)
+    if linear or not asked.size:
+        return Means(start.coefficients, linear=linear, lost=none)
+    yield AdoptDispersionsQuery(genes, start.start)
+    status = np.where(genes, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
+    plan = IrlsConfig(min_mu=MIN_MU, ridge=RIDGE, max_iter=100, fraction_bits=fraction_bits)
+    state = yield from least_squares_start(status, params, plan)
+    state = yield from irls_without_start(state, plan)
+    left = state.status == Status.DIVERGED
+    if left.any() or state.active.any():
+        state = yield from (rescue or _unclamped)(state)
+    coefficients = state.beta[asked]
+    known = np.isfinite(coefficients).all(axis=1)
+    gone = ~known | (state.reason[asked] == Reason.LOST)
+    reason = np.where(gone, Reason.LOST, Reason.NONE).astype(np.int8)
+    return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason)
+
+
+def irls_without_start(state: State, plan: IrlsConfig) -> Algorithm[State]:
+    """IRLS that first compares deviances after the second update, as R does: the start's is not compared with."""
+    active = state.active
+    if active.any():
+        total = yield IrlsQuery(active, state.beta[active], plan.min_mu, plan.fraction_bits)
+        state = step(state, total, plan)
+        state = replace(state, evaluated=np.full_like(state.evaluated, -1))
+    return (yield from irls(state, plan))
+
+
+def _unclamped(state: State) -> Algorithm[State]:
+    """The catch without a clamp, in R's box."""
+    return (yield from catch(state, CatchConfig(min_mu=0.0, max_beta=BOX, ridge=RIDGE)))

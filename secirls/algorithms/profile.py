@@ -1,0 +1,276 @@
+"""The profile of a gene in one round: its likelihood at some fifty dispersions, summed over sites.
+
+Promises: which dispersions are asked for follows from public moments alone; long questions go in blocks, none of which
+depends on another's answer; a gene whose sums can't be sent, or whose series can't be trusted, is told apart.
+Refuses to know: what is searched for on a profile, trends, protocols.
+Cox and Reid (1987) for the adjusted profile; Trefethen (2013) for the interpolant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.fixed_point import Field, Layout
+from secirls.algorithms.dispersion_start import MIN_MU, Means
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
+from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
+from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
+from secirls.numerics.dispersion.sums import profile_sums
+from secirls.numerics.distinct_products import Products
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import packed_size
+from secirls.numerics.status import Reason
+
+LARGEST_QUESTION = 1 << 22
+"""Numbers in one answer, at most, unless a single gene has more."""
+CONSTANT_BITS = 10
+"""Fraction bits of the constants where the ring is narrow: they reach 1e9, and only a rule of 1e-6 needs them."""
+_LARGEST_REACH = 300.0
+
+
+@dataclass(frozen=True)
+class ProfileQuery(Query):
+    """Log-likelihoods of each gene at its own dispersions, and (1 + alpha) X'WX at fewer of them.
+
+    What the sum shows: a function of the pooled counts of a gene. Whoever knows all its fitted means, as somebody
+    who knows every sample's covariates and size factor does, can find the pooled multiset of low counts from exact
+    values, but never whose they are, nor at which site; with 20 fraction bits seldom. What keeps a site out of it:
+    genes are asked about at `min_contributors` sites or more, and all sites are in the sum, so that only all the
+    others together find one's part. What keeps a small cell or one sample out of it: the sum is over all
+    samples whatever their cell, and its dispersions follow from public moments; none is chosen to single out
+    a count, and no gene is asked about more than four times, each time at dispersions of one family.
+
+    A gene of which any sum is not finite, or beyond its honest share, is sent as zeros and ``constant = bound``: the
+    sign for *lost* of `IrlsQuery`.
+    """
+
+    coefficients: Floats
+    """b of the means, ``(genes asked, params)``."""
+    scale: Floats
+    """C, ``(genes asked,)``."""
+    reach: Floats
+    """T, ``(genes asked,)``."""
+    nodes: Floats
+    """Dispersions of the likelihood, whole numbers, ``(genes asked,)``."""
+    det_nodes: Floats
+    """Dispersions of X'WX, whole numbers, ``(genes asked,)``."""
+    rows: Floats
+    """First design column of each distinct product, whole numbers, ``(q,)``."""
+    columns: Floats
+    """Second column of each, ``(q,)``."""
+    expand: Floats
+    """Which product each entry of the upper triangle is, -1 for zero, ``(params (params + 1) / 2,)``."""
+    linear: int
+    """1: means are s X b; 0: s exp(X b)."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.algorithms.query`."""
+
+    kind: ClassVar[str] = "profile"
+
+    @classmethod
+    def about(cls, genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int) -> ProfileQuery:
+        """The question about these genes, of which `means` and `nodes` are."""
+        return cls(
+            genes,
+            means.coefficients,
+            nodes.scale,
+            nodes.reach,
+            nodes.nodes.astype(np.float64),
+            nodes.det_nodes.astype(np.float64),
+            products.rows.astype(np.float64),
+            products.columns.astype(np.float64),
+            products.expand.astype(np.float64),
+            int(means.linear),
+            fraction_bits,
+        )
+
+    @property
+    def precision(self) -> int:
+        """As it was asked for."""
+        return self.fraction_bits
+
+    @property
+    def products(self) -> Products:
+        """Which products of design columns are summed."""
+        return Products(*(array.astype(np.intp) for array in (self.rows, self.columns, self.expand)))
+
+    @property
+    def places(self) -> Nodes:
+        """Where each gene's dispersions are."""
+        return Nodes(self.scale, self.reach, self.nodes.astype(np.intp), self.det_nodes.astype(np.intp))
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed: ragged by gene, flat."""
+        det = int(self.det_nodes.sum())
+        return {"loglik": (int(self.nodes.sum()),), "xwx": (det, self.rows.size), "constant": (self.n_genes,)}
+
+    def layout(self, parties: int) -> Layout:
+        """As any query's, but the constants keep few fraction bits where the ring is narrow."""
+        layout = super().layout(parties)
+        if self.fraction_bits == EXACT:
+            return layout
+        loglik, xwx, constant = layout.fields
+        bound = largest_summand(parties, CONSTANT_BITS)
+        return replace(layout, fields=(loglik, xwx, Field(constant.name, constant.shape, bound, CONSTANT_BITS)))
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        asked = (self.n_genes,)
+        by_gene = (self.scale, self.reach, self.nodes, self.det_nodes)
+        if self.coefficients.shape != (self.n_genes, n_params) or any(array.shape != asked for array in by_gene):
+            raise QueryError(f"query {self.kind!r}: its arrays do not fit {self.n_genes} genes, {n_params} params")
+        if not _whole(self.nodes, FEWEST, 2 * MOST) or not _whole(self.det_nodes, FEWEST, 2 * MOST):
+            raise QueryError(f"query {self.kind!r}: impossible numbers of nodes")
+        if not ((self.det_nodes <= self.nodes).all() and (self.scale >= 1).all() and (self.scale <= 1e100).all()):
+            raise QueryError(f"query {self.kind!r}: impossible nodes")
+        if not ((self.reach > 0).all() and (self.reach <= _LARGEST_REACH).all()) or self.linear not in (0, 1):
+            raise QueryError(f"query {self.kind!r}: impossible reach or kind of means")
+        q = self.rows.shape
+        if len(q) != 1 or self.columns.shape != q or self.expand.shape != (packed_size(n_params),):
+            raise QueryError(f"query {self.kind!r}: its products do not fit {n_params} params")
+        inside = _whole(self.rows, 0, n_params - 1) and _whole(self.columns, 0, n_params - 1)
+        if not inside or not _whole(self.expand, -1, self.rows.size - 1):
+            raise QueryError(f"query {self.kind!r}: its products name columns that are not there")
+        values = self.places.values(self.rows.size)
+        if values.sum() > max(LARGEST_QUESTION, values.max(initial=0)):
+            raise QueryError(f"query {self.kind!r} asks for {values.sum()} numbers at once")
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site, with the sign for lost genes."""
+        if samples.size_factors is None:
+            raise QueryError("this site has no size factors yet: the query that brings them was not asked")
+        products, places = self.products, self.places
+        if not products.hold(samples.design):
+            raise QueryError("products of design columns that are called equal differ at this site")
+        with np.errstate(all="ignore"):
+            loglik, xwx, constant = profile_sums(
+                samples, self.coefficients, places, products, linear=bool(self.linear), min_mu=MIN_MU
+            )
+        bound = largest_summand(parties, self.fraction_bits)
+        constant_bound = bound if self.fraction_bits == EXACT else largest_summand(parties, CONSTANT_BITS)
+        sent = np.abs(constant) <= constant_bound / (4 * parties)
+        sent &= _all_within(np.abs(loglik), places.nodes, bound / (4 * parties))
+        sent &= _all_within(np.abs(xwx).max(axis=1, initial=0.0), places.det_nodes, bound / (4 * parties))
+        if not sent.all():
+            loglik = np.where(np.repeat(sent, places.nodes), loglik, 0.0)
+            xwx = np.where(np.repeat(sent, places.det_nodes)[:, None], xwx, 0.0)
+            constant = np.where(sent, constant, constant_bound)
+        return {"loglik": loglik, "xwx": xwx, "constant": constant}
+
+
+def _whole(array: Floats, least: int, most: int) -> bool:
+    """Whether all are whole numbers within a range."""
+    return bool(((array == np.round(array)) & (array >= least) & (array <= most)).all())
+
+
+def _all_within(values: Floats, counts: NDArray[np.intp], limit: float) -> Mask:
+    """Which genes have all their values, flat and ragged, within a limit."""
+    within = np.zeros(counts.size, dtype=bool)
+    if counts.size:
+        within = np.logical_and.reduceat(values <= limit, offsets(counts)[:-1])
+    return within
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """The profiles of the genes asked about, arrays ``(genes asked,)``."""
+
+    profiles: Profiles
+    nodes: Nodes
+    reason: NDArray[np.int8]
+    """Why a gene has no profile: `Reason.LOST`, `Reason.SINGULAR`; else `Reason.NONE`."""
+    rough: Mask
+    """Genes whose series stayed too short after a second, finer question; their estimates are good to what it is."""
+    cohort: tuple[str, ...]
+    """Who is in the sums."""
+
+    @property
+    def known(self) -> Mask:
+        """Genes with a profile."""
+        return np.equal(self.reason, Reason.NONE)
+
+
+def fetch_profiles(
+    genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int = EXACT
+) -> Algorithm[Fetched]:
+    """The profiles of the masked genes, ``(genes,)``; `means` and `nodes` are of those genes.
+
+    A gene whose last coefficients are too large has counts beyond their bound: it is asked about once more, with eight
+    times the scale and twice the nodes.
+    """
+    fetched = yield from _ask(genes, means, nodes, products, fraction_bits)
+    short = np.flatnonzero(fetched.rough)
+    if not short.size:
+        return fetched
+    return (yield from fetch_again(genes, means, fetched, short, finer(nodes.take(short)), products, fraction_bits))
+
+
+def fetch_again(
+    genes: Mask,
+    means: Means,
+    fetched: Fetched,
+    again: NDArray[np.intp],
+    nodes: Nodes,
+    products: Products,
+    fraction_bits: int = EXACT,
+) -> Algorithm[Fetched]:
+    """The same profiles with some, by index, asked for anew at other nodes, of which `nodes` are."""
+    if not again.size:
+        return fetched
+    mask = np.zeros_like(genes)
+    mask[np.flatnonzero(genes)[again]] = True
+    some = Means(means.coefficients[again], linear=means.linear, lost=means.lost[again])
+    new = yield from _ask(mask, some, nodes, products, fraction_bits)
+    replaced = {}
+    for name in ("reason", "rough"):
+        replaced[name] = getattr(fetched, name).copy()
+        replaced[name][again] = getattr(new, name)
+    places = []
+    for name in ("scale", "reach", "nodes", "det_nodes"):
+        places.append(getattr(fetched.nodes, name).copy())
+        places[-1][again] = getattr(nodes, name)
+    profiles = fetched.profiles.replaced(again, new.profiles)
+    return Fetched(profiles, Nodes(*places), **replaced, cohort=tuple(p for p in fetched.cohort if p in new.cohort))
+
+
+def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int) -> Algorithm[Fetched]:
+    """One round in as many blocks as its length needs."""
+    asked = np.flatnonzero(genes)
+    q = products.rows.size
+    parts: list[tuple[Floats, Floats, Floats]] = []
+    lost, cohort, noise = np.zeros(asked.size, dtype=bool), None, 0.0
+    for block in _blocks(nodes.values(q)):
+        mask = np.zeros_like(genes)
+        mask[asked[block]] = True
+        some = Means(means.coefficients[block], linear=means.linear, lost=means.lost[block])
+        total = yield ProfileQuery.about(mask, some, nodes.take(block), products, fraction_bits)
+        bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
+        lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
+        parts.append((total["loglik"], total["xwx"], total["constant"]))
+        cohort = total.parties if cohort is None else tuple(p for p in cohort if p in total.parties)
+        noise = resolution(len(total.parties), fraction_bits)
+    if not parts:
+        parts.append((np.zeros(0), np.zeros((0, q)), np.zeros(0)))
+    loglik, xwx, constant = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    profiles = interpolate(loglik, xwx, constant, nodes, products)
+    gone = lost | (means.lost == Reason.LOST)
+    reason = np.select([gone, profiles.singular], [Reason.LOST, Reason.SINGULAR], Reason.NONE).astype(np.int8)
+    rough = (profiles.tail > LARGEST_TAIL + noise) & (reason == Reason.NONE)
+    return Fetched(profiles, nodes, reason, rough, cohort or ())
+
+
+def _blocks(values: NDArray[np.intp]) -> Iterator[slice]:
+    """Slices over genes of at most `LARGEST_QUESTION` values each."""
+    ends = np.cumsum(values)
+    start = 0
+    while start < values.size:
+        sent = ends[start - 1] if start else 0
+        stop = max(int(np.searchsorted(ends, sent + LARGEST_QUESTION, side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop

@@ -1,0 +1,128 @@
+"""A site's part of the profile likelihoods: blocks, threads and the choice of kernel around `kernel` and `reference`.
+
+Promises: what is summed does not depend on blocks or threads. Refuses to know: queries, the other sites.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from secirls.numerics import kernels
+from secirls.numerics.dispersion import kernel, reference
+from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets
+from secirls.numerics.distinct_products import Products
+from secirls.numerics.kernels import Choice
+from secirls.numerics.samples import Floats, Samples
+
+_CALL_VALUES = 1 << 22
+"""Counts times nodes of one call of the fused kernel."""
+
+
+class ProfileSums(NamedTuple):
+    """One site's sums, gene after gene."""
+
+    loglik: Floats
+    """Complete log-likelihood at every node, ``(sum of nodes,)``."""
+    xwx: Floats
+    """The distinct products of (1 + alpha) X'WX at every node of the determinant, ``(sum of det_nodes, q)``.
+
+    W itself falls to 1 / alpha, and few fraction bits would be left of it; (1 + alpha) W lies between 1 and mu.
+    """
+    constant: Floats
+    """Sum of y log mu - log y!, what R leaves out of the log-likelihood, ``(genes,)``."""
+
+
+def warm_up() -> None:
+    """Compile the fused kernel, or load it from the cache: seconds the first time on a machine, then instant."""
+    design = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
+    samples = Samples(design, np.array([[1], [20], [3]], dtype=np.int32), np.ones(3))
+    few = np.full(1, 8, dtype=np.intp)
+    nodes = Nodes(np.full(1, 100.0), np.full(1, 5.0), few, few)
+    every = Products.full(2)
+    profile_sums(samples, np.ones((1, 2)), nodes, every, linear=True, min_mu=0.5, choice=Choice("fused"))
+
+
+def profile_sums(
+    samples: Samples,
+    coefficients: Floats,
+    nodes: Nodes,
+    products: Products,
+    *,
+    linear: bool,
+    min_mu: float,
+    choice: Choice | None = None,
+) -> ProfileSums:
+    """The sums of one site over its samples.
+
+    With mu = max(s X b, min_mu) or max(s exp(X b), min_mu), W = mu / (1 + alpha mu), and at each node's alpha the
+    negative-binomial log-likelihood of Love, Huber and Anders (2014, eq. 1) with all its constants.
+
+    Parameters
+    ----------
+    samples
+        With size factors; genes in the order of `coefficients`.
+    coefficients
+        b, ``(genes, params)``: of y / s itself where `linear`, else natural-log.
+    nodes
+        Of the same genes.
+    products
+        Which products of design columns are summed.
+    linear
+        Whether means are linear in the design.
+    min_mu
+        Means are clamped below at this, above zero.
+    choice
+        The kernel; the process's own if not given.
+    """
+    if samples.size_factors is None:
+        raise ValueError("profiles need size factors: ask for them first")
+    if coefficients.shape != (samples.n_genes, samples.n_params) or nodes.scale.size != samples.n_genes:
+        raise ValueError(f"coefficients {coefficients.shape} or nodes do not fit {samples.n_genes} genes")
+    choice = kernels.chosen() if choice is None else choice
+    fill = kernel.profile if choice.kernel == "fused" else reference.profile
+    alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
+    det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
+    starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
+    levels, level = np.unique(products.of(samples.design), axis=0, return_inverse=True)
+    order = np.argsort(level.reshape(-1), kind="stable")  # samples of one level together, else as they are
+    level = np.ascontiguousarray(level.reshape(-1)[order])
+    design = np.ascontiguousarray(samples.design[order], dtype=np.float64)
+    s = np.ascontiguousarray(samples.size_factors[order], dtype=np.float64)
+    counts, b = samples.counts.T, np.ascontiguousarray(coefficients, dtype=np.float64)
+    sums = ProfileSums(np.empty(starts[-1]), np.empty((det_starts[-1], levels.shape[1])), np.empty(samples.n_genes))
+
+    def run(block: slice) -> None:
+        here, det_here = starts[block.start : block.stop + 1], det_starts[block.start : block.stop + 1]
+        inner, det_inner = slice(here[0], here[-1]), slice(det_here[0], det_here[-1])
+        fill(
+            np.ascontiguousarray(counts[block][:, order]),
+            b[block],
+            design,
+            levels,
+            level,
+            s,
+            min_mu,
+            linear,
+            alphas[inner],
+            here - here[0],
+            det_alphas[det_inner],
+            det_here - det_here[0],
+            sums.loglik[inner],
+            sums.xwx[det_inner],
+            sums.constant[block],
+        )
+
+    most = int(nodes.nodes.max(initial=1)) * max(samples.n_samples, 1)
+    size = max(1, _CALL_VALUES // most)
+    blocks = [slice(first, min(first + size, samples.n_genes)) for first in range(0, samples.n_genes, size)]
+    if choice.n_jobs == 1 or len(blocks) == 1:
+        for block in blocks:
+            run(block)
+    else:
+        with ThreadPoolExecutor(choice.n_jobs) as pool:
+            for _ in pool.map(run, blocks):
+                pass
+    return sums
