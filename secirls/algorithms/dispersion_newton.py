@@ -7,6 +7,7 @@ Cox and Reid (1987) for the adjusted profile.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -32,7 +33,7 @@ _LARGEST_DISPERSION = 1e5
 class DispersionNewtonQuery(Query):
     """Both derivatives of each gene's log-likelihood in log alpha at one dispersion, and X'WX, X'W^2X and X'W^3X.
 
-    What the sum shows: 2 + 3 q numbers of the pooled counts of a gene, of the kind that its profile has shown
+    Its sum shows 2 + 3 q numbers of the pooled counts of a gene, of the kind that its profile has shown
     already. What keeps a site, a small cell or one sample out of it: as in `ProfileQuery`; the dispersion is the
     optimum of the pooled profile, and no gene is asked about more than `ROUNDS` times.
 
@@ -80,7 +81,7 @@ class DispersionNewtonQuery(Query):
             raise QueryError(f"query {self.kind!r}: impossible kind of means")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
-        """The sums of one site, with the sign for lost genes."""
+        """The sums of one site."""
         if samples.size_factors is None:
             raise QueryError("this site has no size factors yet: the query that brings them was not asked")
         pairs = Products(self.rows.astype(np.intp), self.columns.astype(np.intp), np.zeros(0, dtype=np.intp))
@@ -88,6 +89,11 @@ class DispersionNewtonQuery(Query):
             derivatives, powers = curvature_sums(
                 samples, self.coefficients, self.dispersions, pairs, linear=bool(self.linear), min_mu=MIN_MU
             )
+        return {"derivatives": derivatives, "powers": powers}
+
+    def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
+        """With the sign for lost genes in their first derivative."""
+        derivatives, powers = arrays["derivatives"], arrays["powers"]
         bound = largest_summand(parties, self.fraction_bits)
         largest = np.maximum(np.abs(derivatives).max(axis=1), np.abs(powers).max(axis=(1, 2), initial=0.0))
         sent: Mask = largest <= bound / (4 * parties)

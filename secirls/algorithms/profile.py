@@ -8,7 +8,7 @@ Cox and Reid (1987) for the adjusted profile; Trefethen (2013) for the interpola
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -37,7 +37,7 @@ _LARGEST_REACH = 300.0
 class ProfileQuery(Query):
     """Log-likelihoods of each gene at its own dispersions, and (1 + alpha) X'WX at fewer of them.
 
-    What the sum shows: a function of the pooled counts of a gene. Whoever knows all its fitted means, as somebody
+    Its sum shows a function of the pooled counts of a gene. Whoever knows all its fitted means, as somebody
     who knows every sample's covariates and size factor does, can find the pooled multiset of low counts from exact
     values, but never whose they are, nor at which site; with 20 fraction bits seldom. What keeps a site out of it:
     genes are asked about at `min_contributors` sites or more, and all sites are in the sum, so that only all the
@@ -109,9 +109,14 @@ class ProfileQuery(Query):
         det = int(self.det_nodes.sum())
         return {"loglik": (int(self.nodes.sum()),), "xwx": (det, self.rows.size), "constant": (self.n_genes,)}
 
-    def layout(self, parties: int) -> Layout:
+    @property
+    def values_per_gene(self) -> int:
+        """Of the gene with the most nodes."""
+        return int(self.places.values(self.rows.size).max(initial=0))
+
+    def layout(self, parties: int, state: bytes = b"") -> Layout:
         """As any query's, but the constants keep few fraction bits where the ring is narrow."""
-        layout = super().layout(parties)
+        layout = super().layout(parties, state)
         if self.fraction_bits == EXACT:
             return layout
         loglik, xwx, constant = layout.fields
@@ -142,7 +147,7 @@ class ProfileQuery(Query):
             raise QueryError(f"query {self.kind!r} asks for {values.sum()} numbers at once")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
-        """The sums of one site, with the sign for lost genes."""
+        """The sums of one site."""
         if samples.size_factors is None:
             raise QueryError("this site has no size factors yet: the query that brings them was not asked")
         products, places = self.products, self.places
@@ -152,9 +157,15 @@ class ProfileQuery(Query):
             loglik, xwx, constant = profile_sums(
                 samples, self.coefficients, places, products, linear=bool(self.linear), min_mu=MIN_MU
             )
+        return {"loglik": loglik, "xwx": xwx, "constant": constant}
+
+    def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
+        """With the sign for lost genes in their constants: the other arrays are ragged."""
+        places, (loglik, xwx, constant) = self.places, (arrays[name] for name in self.shapes())
         bound = largest_summand(parties, self.fraction_bits)
         constant_bound = bound if self.fraction_bits == EXACT else largest_summand(parties, CONSTANT_BITS)
-        sent = np.abs(constant) <= constant_bound / (4 * parties)
+        with np.errstate(invalid="ignore"):
+            sent: Mask = np.abs(constant) <= constant_bound / (4 * parties)
         sent &= _all_within(np.abs(loglik), places.nodes, bound / (4 * parties))
         sent &= _all_within(np.abs(xwx).max(axis=1, initial=0.0), places.det_nodes, bound / (4 * parties))
         if not sent.all():
