@@ -61,7 +61,7 @@ class Eavesdropped(LocalFederation):
         super().__init__(parties)
         self.parties = dict(parties)
         self.heard: list[Heard] = []
-        self.opened = 0
+        self._opened: set[int] = set()
         self._silent, self._since = silent, since
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
@@ -75,8 +75,14 @@ class Eavesdropped(LocalFederation):
             query, number, _, cohort = next(iter(arguments.values()))
             payloads = {name: answer.message for name, answer in answers.items()}
             self.heard.append(Heard(number, query_from_bytes(query), cohort, payloads))
-        self.opened += verb == "assist"
+        if verb == "assist":  # a sum may take two trips, and helpers are told a whole context
+            self._opened |= {given[1] for given in arguments.values() if isinstance(given[1], int)}
         return answers
+
+    @property
+    def opened(self) -> int:
+        """For how many sums help was asked."""
+        return len(self._opened)
 
 
 @dataclass(frozen=True)

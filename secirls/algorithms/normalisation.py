@@ -28,7 +28,7 @@ class CensusQuery(Query):
     """
 
     params: int
-    groups: int = 0
+    groups: int = 1
     """Combinations of levels of shared factors; see `secirls.inputs.design`."""
 
     kind: ClassVar[str] = "census"
@@ -55,13 +55,14 @@ class CensusQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         X = samples.design
-        sizes = samples.group_sizes
+        n = np.array([float(samples.n_samples)])
+        sizes = n if samples.group_sizes is None else samples.group_sizes
         if sizes.shape != (self.groups,):
             raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
         return {
             "presence": _presence(samples),
             "xtx": np.einsum("ni,nj->ij", X, X),
-            "samples": np.array([float(samples.n_samples)]),
+            "samples": n,
             "column_sites": (X != 0).any(axis=0).astype(np.float64),
             "group_samples": sizes,
         }

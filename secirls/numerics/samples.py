@@ -46,8 +46,9 @@ class Samples:
     replacement: Counts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
 
-    group_sizes: Floats = field(repr=False, default_factory=lambda: np.zeros(0))
-    """How many of the samples are in each combination of levels of the shared factors, ``(groups,)``."""
+    group_sizes: Floats | None = field(repr=False, default=None)
+    """How many of the samples are in each combination of levels of the shared factors, ``(groups,)``; all in one
+    group if not given."""
 
     def __post_init__(self) -> None:
         samples, genes = self.counts.shape
