@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from protocols.choice import NAMES
 from secirls.cli.console import say
 from secirls.input_error import InputError
 
@@ -34,7 +35,7 @@ def simulate(
 
 def claim(
     sites: Annotated[int, typer.Option(help="Number of sites.")],
-    protocol: Annotated[str, typer.Option(help="plain, additive, pairwise or paillier.")] = "pairwise",
+    protocol: Annotated[str, typer.Option(help=f"{', '.join(NAMES)}.")] = "pairwise",
     threshold: Annotated[
         int | None, typer.Option(help="Sites that must answer. Default: the smallest that bears what is asked.")
     ] = None,

@@ -22,6 +22,7 @@ from filelock import FileLock
 from protocols.secure_sum import PartyId, sha256
 from secirls.input_error import InputError, complain
 from secirls.numerics.samples import Counts
+from secirls.site.key_files import write_new
 from secirls.site.policy import Policy, RefusalError
 
 FITS = "fits.jsonl"
@@ -129,7 +130,7 @@ class Memory:
                     "over other sites, or over nearly the same samples or genes)"
                 )
             if not genes.exists():
-                genes.write_text("\n".join(subject.genes), encoding="ascii")
+                write_new(genes, "\n".join(subject.genes), mode=0o600)
             append({**this, "samples": subject.samples, "genes": genes.name})
 
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
