@@ -287,7 +287,7 @@ def _shows(folder: Path, files: Mapping[PartyId, str], config: Config) -> list[s
 
 def _needles(site: PartyId, file: str, config: Config) -> list[tuple[bytes, str]]:
     """What to look for: names as text, and counts of a sample as numbers of four or eight bytes."""
-    table = read_site(site, file, Reading(variables(config.design), config.layer))
+    table = read_site(site, file, Reading(variables(config.design), config.layer, declared=config.levels))
     needles = [(str(sample).encode(), "a sample name") for sample in table.obs.index]
     for row in table.counts:
         telling = row[: max(8, len(row) // 4)]

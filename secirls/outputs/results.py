@@ -136,7 +136,7 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
 def _contrast(config: Config, outcome: Outcome) -> tuple[Floats, str]:
     if config.contrast is None:
         return outcome.design.default_contrast()
-    factor, level, reference = config.contrast
+    factor, level, reference = (text.strip() for text in config.contrast)
     return outcome.design.contrast(factor, level, reference), f"{factor}: {level} against {reference}"
 
 

@@ -18,6 +18,7 @@ from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
+from secirls.inputs.text_file import read_text
 from secirls.numerics.samples import Floats
 
 DROPOUT_RULES = ("abort", "continue")
@@ -100,11 +101,7 @@ class Policy(Frozen):
 def read_policy(site: PartyId, path: str) -> Policy:
     """A site's policy file: TOML with the fields of `Policy`. Raises `InputError`."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise complain("is missing", site=site, file=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise complain(f"can't be read ({type(error).__name__})", site=site, file=path) from None
+        table = tomllib.loads(read_text(Path(path), site=site))
     except tomllib.TOMLDecodeError as error:
         raise complain(f"is not TOML: {error}", site=site, file=path) from None
     return Policy.read(f"site {site!r}, file {path!r}", **table)

@@ -61,7 +61,7 @@ class Site(Secret):
             config.size_factors,
             config.dispersions,
             config.refit_layer,
-            frozenset(config.levels),
+            config.levels,
         )
         self._table: SiteTable | None = None
         self._policy = Policy()
