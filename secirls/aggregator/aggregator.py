@@ -75,8 +75,9 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
     check_present(extra, federation.ask("join", {name: (dict(agreement.roster),) for name in extra}))
     yield from _searches(federation, extra, config.key_bits)
-    past = task.past or Past(Begun.of(agreement), ())
-    past.check(agreement)
+    facts = [answered[site] for site in agreement.sites]
+    past = task.past or Past(Begun.of(agreement, facts), ())
+    past.check(agreement, facts)
     yield past.begun
     rounds = SecureRounds(config, federation, Roster(agreement.roster), Ledger(task.run, config.protocol), witness)
     algorithm = fit(config, agreement.design, len(genes), refit_genes(config, genes))

@@ -116,7 +116,8 @@ def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> None:
             done.rounds += again.opened_again
         if done.ended != "unknown" and again.left():
             done.findings.append(f"{again.left()} entries follow the end of the fit")
-        if done.ended == "with a result" and not last:
+        # Where all its rounds were kept nothing was asked again: the results had only not been written.
+        if done.ended == "with a result" and not last and len(entries[end][1]["map"]["rounds"]) < len(records):
             done.findings.append(f"entry {end + 1}: a fit that ended with a result was resumed")
 
 

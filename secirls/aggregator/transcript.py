@@ -26,6 +26,7 @@ from secirls.aggregator.aggregator import Event, lead
 from secirls.aggregator.rounds import Federation
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
+from secirls.agreement.whole_file import write_whole, writing
 from secirls.input_error import InputError, complain
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
@@ -77,7 +78,7 @@ class Transcript:
         """Add an entry; bytes go to files of their own."""
         text = canonical({"what": what, "content": self._plain(content), "before": self._before})
         self._before = hashlib.sha256(text.encode()).hexdigest()
-        with (self._folder / LINES).open("a", encoding="utf-8") as file:
+        with writing(self._folder / LINES), (self._folder / LINES).open("a", encoding="utf-8") as file:
             file.write(text + "\n")
 
     def entropy(self, count: int) -> bytes:
@@ -95,9 +96,7 @@ class Transcript:
             name = hashlib.sha256(value).hexdigest()
             path = self._folder / MESSAGES / name
             if not path.exists():
-                draft = self._folder / DRAFT
-                draft.write_bytes(value)
-                draft.replace(path)
+                write_whole(path, value, draft=self._folder / DRAFT, durable=False)
             return {"bytes": name}
         return plain(value, self._plain)
 
@@ -199,7 +198,8 @@ def make(folder: Path) -> None:
     """A folder for a transcript. Raises `InputError` where it is there and holds anything."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise complain("is not empty, and only a resumed fit continues its own transcript", file=str(folder))
-    (folder / MESSAGES).mkdir(parents=True)
+    with writing(folder, "folder"):
+        (folder / MESSAGES).mkdir(parents=True)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class Facts:
     """Public Ed25519 key, 32 bytes."""
     genes: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, Variable]
+    data: bytes = b""
+    """What names the data as they are now, so that a fit does not go on with others: see `Site.survey`."""
 
 
 @dataclass(frozen=True)

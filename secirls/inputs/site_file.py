@@ -6,7 +6,9 @@ that quotes no count. Refuses to know: designs, queries and protocols.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import stat
 import warnings
 from collections.abc import Mapping, Sequence
@@ -60,6 +62,19 @@ class SiteTable:
     dispersions: Floats | None = field(repr=False, default=None)
     replacement: Counts | None = field(repr=False, default=None)
     """Counts of the refit layer, as `counts`."""
+
+    def digest(self) -> bytes:
+        """SHA-256 of everything that a fit is made from; names of samples, and whatever no fit reads, are not in it."""
+        told = hashlib.sha256(repr((self.counts.shape, self.genes)).encode())
+        for name, variable in self.variables.items():
+            column = self.obs[name]
+            values = column.to_numpy(dtype=np.float64).tolist() if variable.numeric else labels(column)
+            told.update(repr((name, variable.numeric, values)).encode())
+        for counts in (self.counts, self.replacement):
+            told.update(b"" if counts is None else hashlib.sha256(counts.T.data).digest())
+        for array in (self.size_factors, self.dispersions):
+            told.update(b"none" if array is None else hashlib.sha256(array.data).digest())
+        return told.digest()
 
 
 def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Reading) -> SiteTable:
@@ -119,7 +134,7 @@ def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Seque
 
 
 def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, report: str) -> None:
-    """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``."""
+    """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``. Raises `OSError`."""
     import anndata
 
     results = anndata.AnnData(
@@ -131,7 +146,13 @@ def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, r
     results.varm["coefficients"] = values.to_numpy(dtype=np.float64)
     results.uns["coefficient_names"] = list(values.columns)
     results.uns["secirls_report"] = report
-    results.write_h5ad(path)
+    try:
+        results.write_h5ad(path)
+    except (OSError, RuntimeError) as error:  # HDF5 tells in a long text, under either, what the system said
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def _open(path: Path, where: Mapping[str, str]) -> AnnData:

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - for those who 
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from secirls.agreement.whole_file import write_whole
+
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
@@ -78,9 +80,7 @@ def png(figure: Figure) -> bytes:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(png(figure))
-    draft.replace(path)
+    write_whole(path, png(figure))
 
 
 def legend(axes: Axes, **options: Any) -> None:

@@ -6,6 +6,7 @@ its digest, which people compare over another channel before the first session.
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import secrets
@@ -46,6 +47,12 @@ def read_identity(name: PartyId, path: str | os.PathLike[str]) -> Identity:
     if told["name"] != name:
         raise complain(f"holds the key of {told['name']!r}", site=name, file=str(path))
     return Identity(told["key"])
+
+
+def keyed_digest(name: PartyId, path: str | os.PathLike[str], message: bytes) -> bytes:
+    """HMAC-SHA-256 of a message under a party's private key, which no one else can compute. Raises `InputError`."""
+    told = _read(Path(path), "ed25519_private")
+    return hmac.digest(told["key"], b"secirls keyed digest v1" + name.encode() + b"\0" + message, "sha256")
 
 
 def make_roster(public_files: Sequence[Path]) -> Roster:

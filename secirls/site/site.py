@@ -30,7 +30,7 @@ from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site.ahead import WorkAhead
-from secirls.site.key_files import read_identity
+from secirls.site.key_files import keyed_digest, read_identity
 from secirls.site.memory import Memory, folder_of
 from secirls.site.policy import Policy, read_policy
 
@@ -99,7 +99,16 @@ class Site(Secret):
             identity=self._identity.public,
             genes=table.genes,
             variables=dict(table.variables),
+            data=sha256(b"secirls data v1", self.name.encode(), self._named(table)),
         )
+
+    def _named(self, table: SiteTable) -> bytes:
+        """What names the data and tells nobody whether a guess at them is right who lacks the site's key.
+
+        Without a key file the run is a simulation, whose parties are not apart, and the digest is a plain one.
+        """
+        digest, key = table.digest(), self._place.key
+        return digest if key is None else keyed_digest(self.name, key, digest)
 
     def join(self, agreement: Agreement) -> bytes:
         """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.
