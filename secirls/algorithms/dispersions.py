@@ -15,19 +15,21 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.normalisation import Normalisation, known_size_factors, sum_by_gene
-from secirls.algorithms.query import Query, QueryError, Total
+from secirls.algorithms.query import Query, QueryError, Total, largest_summand
 from secirls.numerics.samples import Floats, Mask, Samples
 
 MIN_DISPERSION = 1e-8
 MAX_DISPERSION = 10.0
+SMALLEST_MEAN = 2.0**-32
+"""Of y / s; below it the moments are those of a gene that was all but never counted."""
 
 
 @dataclass(frozen=True)
 class ResidualsQuery(Query):
-    """Squared deviations of y / s from the gene's mean, and relative excess over a linear fit."""
+    """Squared deviations of y / s from the gene's mean in units of it, and relative excess over a linear fit."""
 
     means: Floats
-    """Base mean of every gene asked about, ``(genes asked,)``."""
+    """Base mean of every gene asked about, ``(genes asked,)``, above zero."""
     coefficients: Floats
     """Least-squares coefficients of y / s on X, ``(genes asked, params)``."""
 
@@ -42,19 +44,26 @@ class ResidualsQuery(Query):
         super().check(n_genes, n_params)
         if self.means.shape != (self.n_genes,) or self.coefficients.shape != (self.n_genes, n_params):
             raise QueryError("query 'residuals': means and coefficients do not fit the genes asked about")
+        if not (self.means > 0).all():
+            raise QueryError("query 'residuals': a mean is not above zero")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         s = known_size_factors(samples)
         sums = {name: np.empty(samples.n_genes) for name in ("squares", "excess")}
+        # Beyond this a sum could not be added up. Whatever is cut off, the gene's rough estimate is far above the
+        # largest dispersion, so that it is not the smaller of the two, or not what clips it.
+        largest = largest_summand(parties) / (4 * parties)
         for block in samples.gene_blocks():
             normalised = samples.counts.T[block] / s
             linear = np.zeros_like(normalised)  # without BLAS, whose bits depend on how many genes are asked about
             for column in range(samples.n_params):
                 linear += self.coefficients[block, column, None] * samples.design[:, column]
             fitted = np.maximum(linear, 1.0)
-            sums["squares"][block] = sum_by_gene((normalised - self.means[block, None]) ** 2)
-            sums["excess"][block] = sum_by_gene(((normalised - fitted) ** 2 - fitted) / fitted**2)
+            means = self.means[block, None]
+            squares = sum_by_gene(((normalised - means) / means) ** 2)
+            excess = sum_by_gene((normalised / fitted - 1.0) ** 2 - 1.0 / fitted)
+            sums["squares"][block], sums["excess"][block] = np.minimum(squares, largest), np.minimum(excess, largest)
         return sums
 
 
@@ -97,10 +106,10 @@ def moments_dispersions(
     """
     params = xtx.shape[0]
     coefficients = np.linalg.solve(xtx, normalisation.xt_normalised.T).T
-    total = yield ResidualsQuery(genes, normalisation.base_means, np.ascontiguousarray(coefficients))
-    mean = normalisation.base_means
-    variance = total["squares"] / (n_samples - 1)
-    moments = (variance - normalisation.mean_inverse_size_factor * mean) / mean**2
+    mean = np.maximum(normalisation.base_means, SMALLEST_MEAN)
+    total = yield ResidualsQuery(genes, mean, np.ascontiguousarray(coefficients))
+    relative_variance = total["squares"] / (n_samples - 1)
+    moments = relative_variance - normalisation.mean_inverse_size_factor / mean
     rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
     dispersions: Floats = np.clip(np.minimum(rough, moments), MIN_DISPERSION, max(MAX_DISPERSION, n_samples))
     yield AdoptDispersionsQuery(genes, dispersions)

@@ -16,10 +16,16 @@ import numpy as np
 from secirls.algorithms.query import Query, QueryError, Total
 from secirls.numerics.samples import Floats, Mask, Samples
 
+AROUND_ONE = 2.0
+"""Size factors whose geometric mean is within this factor of one are taken as they were brought."""
+
 
 @dataclass(frozen=True)
 class CensusQuery(Query):
-    """At how many sites a gene has any count, how many samples there are, and X'X."""
+    """At how many sites a gene has any count, how many samples there are, X'X, and the scale of brought size factors.
+
+    The last is the sum of log s and of its square, zero where the sites bring none.
+    """
 
     params: int
 
@@ -27,7 +33,12 @@ class CensusQuery(Query):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
-        return {"presence": (self.n_genes,), "xtx": (self.params, self.params), "samples": (1,)}
+        return {
+            "presence": (self.n_genes,),
+            "xtx": (self.params, self.params),
+            "samples": (1,),
+            "log_size_factors": (2,),
+        }
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
@@ -37,6 +48,7 @@ class CensusQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         X = samples.design
+        log_s = np.zeros(1) if samples.size_factors is None else np.log(samples.size_factors)
         presence = np.empty(samples.n_genes)
         for block in samples.gene_blocks():
             presence[block] = (samples.counts[:, block] > 0).any(axis=0)
@@ -44,6 +56,7 @@ class CensusQuery(Query):
             "presence": presence,
             "xtx": np.einsum("ni,nj->ij", X, X),
             "samples": np.array([float(samples.n_samples)]),
+            "log_size_factors": np.array([log_s.sum(), (log_s**2).sum()]),
         }
 
 
@@ -73,7 +86,7 @@ class NormalisedQuery(Query):
     """Sums of counts over size factors, by gene and by gene and design column.
 
     With `log_means`, a site first keeps each sample's size factor: exp of the median, over the genes
-    asked about that have one, of log count - log mean. With none (empty), it uses its own.
+    asked about that have one, of log count - log mean. With none (empty), it uses its own, divided by `scale`.
     """
 
     log_means: Floats
@@ -81,6 +94,8 @@ class NormalisedQuery(Query):
     usable: Mask
     """Which of them have no zero count anywhere, so that the mean exists."""
     params: int
+    scale: float = 1.0
+    """What the sites' own size factors are divided by."""
 
     kind: ClassVar[str] = "normalised"
 
@@ -98,11 +113,14 @@ class NormalisedQuery(Query):
             raise QueryError("query 'normalised': log means and usable genes do not fit the genes asked about")
         if given != (0,) and not self.usable.any():
             raise QueryError("query 'normalised': no gene can be used for size factors")
+        if not (self.scale > 0 and np.isfinite(self.scale)):
+            raise QueryError("query 'normalised': the scale of size factors is a number above zero")
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
         if not self.log_means.size:
-            return samples
+            own = samples.size_factors
+            return samples if own is None or self.scale == 1.0 else replace(samples, size_factors=own / self.scale)
         chosen, means = np.flatnonzero(self.genes)[self.usable], self.log_means[self.usable]
         size_factors = np.empty(samples.n_samples)
         for sample in range(samples.n_samples):
@@ -141,10 +159,22 @@ class NoCommonGeneError(ValueError):
     """Median of ratios needs a gene with a count in every sample, and there is none."""
 
 
+def scale_of(logs: Floats, n_samples: float) -> tuple[float, float]:
+    """What brought size factors are divided by, and how far they spread: the standard deviation of log s.
+
+    ``logs`` is the census's sum of log s and of its square. Factors around one are taken as they are, as DESeq2 takes
+    them. Others (library sizes, say) are divided by their geometric mean: what is multiplied by all of them changes no
+    fold change, but moment estimates of dispersions compare normalised counts with one.
+    """
+    mean = float(logs[0] / n_samples)
+    spread = float(np.sqrt(max(float(logs[1] / n_samples) - mean**2, 0.0)))
+    return (float(np.exp(mean)) if abs(mean) > np.log(AROUND_ONE) else 1.0), spread
+
+
 def normalise(
-    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool
+    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool, scale: float = 1.0
 ) -> Generator[Query, Total, Normalisation]:
-    """Size factors (unless the sites have their own) and base means of the masked genes.
+    """Size factors (unless the sites have their own, of a ``scale``) and base means of the masked genes.
 
     Raises `NoCommonGeneError` where no gene has a count in every sample.
     """
@@ -155,7 +185,7 @@ def normalise(
         if not usable.any():
             raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
         log_means = np.where(usable, total["log_counts"] / n_samples, 0.0)
-    total = yield NormalisedQuery(genes, log_means, usable, params)
+    total = yield NormalisedQuery(genes, log_means, usable, params, scale)
     return Normalisation(
         total["normalised"] / n_samples, total["xt_normalised"], float(total["inverse_size_factors"][0] / n_samples)
     )

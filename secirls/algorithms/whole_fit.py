@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from secirls.algorithms.catch import catch
 from secirls.algorithms.dispersions import moments_dispersions
 from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, lost
-from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
+from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
@@ -40,6 +40,10 @@ class Fitted:
     contributors: Floats = field(repr=False)
     """At how many sites a gene has any count, ``(genes,)``."""
     n_samples: int
+    size_factor_scale: float = 1.0
+    """What brought size factors were divided by."""
+    size_factor_spread: float = 0.0
+    """Standard deviation of the logs of brought size factors."""
 
 
 def refit_genes(config: Config, genes: tuple[str, ...]) -> Mask | None:
@@ -69,7 +73,8 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
     genes = status == Status.ACTIVE
     if not genes.any():
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
-    normalisation = yield from _normalise(genes, len(columns), n_samples, config)
+    scale, spread = scale_of(total["log_size_factors"], n_samples)
+    normalisation = yield from _normalise(genes, len(columns), n_samples, config, scale)
     dispersions = None
     if config.dispersions is None:
         if n_samples <= len(columns):
@@ -93,7 +98,7 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
         information = yield from unclamped_information(state)
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     base_means[genes] = normalisation.base_means
-    return Fitted(state, base_means, dispersions, information, contributors, int(n_samples))
+    return Fitted(state, base_means, dispersions, information, contributors, int(n_samples), scale, spread)
 
 
 def unclamped_information(state: State) -> Algorithm[Floats]:
@@ -139,9 +144,12 @@ def _check_design(xtx: Floats, columns: tuple[str, ...], n_samples: float) -> No
         )
 
 
-def _normalise(genes: Mask, params: int, n_samples: float, config: Config) -> Generator[Query, Total, Normalisation]:
+def _normalise(
+    genes: Mask, params: int, n_samples: float, config: Config, scale: float
+) -> Generator[Query, Total, Normalisation]:
+    own = config.size_factors is not None
     try:
-        result = yield from normalise(genes, params, n_samples, own_size_factors=config.size_factors is not None)
+        result = yield from normalise(genes, params, n_samples, own_size_factors=own, scale=scale)
     except NoCommonGeneError as error:
         raise InputError(f"{error}: name an obs column that holds size factors") from None
     return result

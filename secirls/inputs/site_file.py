@@ -227,11 +227,11 @@ def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping
 
 def _problems(dense: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
     with np.errstate(invalid="ignore"):
-        return [
+        return [  # the last in powers of two: as float32, the largest count itself rounds up to the first beyond it
             ("has a count that is not a number", ~np.isfinite(dense)),
             ("has a negative count", dense < 0),
             ("has a fractional count: raw counts are needed", dense != np.floor(dense)),
-            (f"has a count above {LARGEST_COUNT}", dense > LARGEST_COUNT),
+            (f"has a count above {LARGEST_COUNT}", dense >= LARGEST_COUNT + 1),
         ]
 
 

@@ -35,6 +35,10 @@ FRESH_ROSTER = (
 )
 
 
+WIDE_SPREAD = 2.3
+"""Of the logs of size factors: a factor of ten between samples, as the rule."""
+
+
 def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Every sentence that must stand beside the results of this fit."""
     kinds = sum_kinds(outcome)
@@ -57,6 +61,18 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         told.append(
             "Dispersions were estimated by the method of moments through secure sums and not shrunken towards a "
             "trend: p-values are those of fixed, rough dispersions."
+        )
+    scale, spread = outcome.fitted.size_factor_scale, outcome.fitted.size_factor_spread
+    if scale != 1.0:
+        told.append(
+            f"The size factors in obs column {config.size_factors!r} had a geometric mean of {scale:.4g}, far from "
+            "one, and were divided by it: base means are those of a sample of average depth."
+        )
+    if spread > WIDE_SPREAD:
+        told.append(
+            f"The size factors in obs column {config.size_factors!r} differ by orders of magnitude between samples "
+            f"(standard deviation of their logs: {spread:.1f}): if sites brought them in different units, the results "
+            "are wrong."
         )
     if config.size_factors is None:
         told.append("Size factors were estimated by median of ratios through secure sums; each stays at its site.")

@@ -190,6 +190,12 @@ def status_counts(table: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(n) for name, n in table["status"].value_counts().items()}
 
 
+def _size_factors(config: Config, scale: float) -> str:
+    if config.size_factors is None:
+        return "median of ratios by secure sums"
+    return "brought by the sites" + ("" if scale == 1.0 else f", divided by their geometric mean {scale:.17g}")
+
+
 def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) -> dict[str, Any]:
     config, engine, fitted = order.task.config, order.engine, outcome.fitted
     files = order.files()
@@ -207,7 +213,7 @@ def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) ->
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "contrast": contrast,
-        "size_factors": "median of ratios by secure sums" if config.size_factors is None else "brought by the sites",
+        "size_factors": _size_factors(config, fitted.size_factor_scale),
         "dispersions": "method of moments by secure sums" if config.dispersions is None else "brought by the sites",
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
