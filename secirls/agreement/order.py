@@ -83,8 +83,9 @@ class Order:
 
         Without an address that of ``RAY_ADDRESS`` is used: a Ray job sets it, and can't start a Ray of its own.
         """
+        address = cluster_at(address)
         if engine == "ray" and hosts is None:
-            address = address or os.environ.get("RAY_ADDRESS") or None
+            address = address or cluster_at(os.environ.get("RAY_ADDRESS"))
         key_files, rules = _paths(keys), _paths(policies)
         _check(config, list(sites), engine, key_files)
         places = {
@@ -141,6 +142,12 @@ def _same_content(one: Path, other: Path) -> bool:
         return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False  # the site that opens it says what is wrong
+
+
+def cluster_at(address: str | None) -> str | None:
+    """The existing cluster that an address names: nothing, blanks and ``local`` name none, as Ray takes them."""
+    named = (address or "").strip()
+    return None if named in {"", "local"} else named
 
 
 def new_run(config: Config) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli.console import RoundsDisplay, say, show_result
+from secirls.cli.console import RoundsDisplay, say, show_result, speak_plainly
 from secirls.cli.preparation import claim, cluster_app, keys_app, simulate
 from secirls.input_error import InputError
 
@@ -47,6 +47,7 @@ def main() -> None:
     from secirls.agreement.faults import PartyFaultError, SilentSitesError
 
     _unfinished.clear()
+    speak_plainly()
     try:
         app()
     except (InputError, MisuseError) as error:

@@ -99,6 +99,7 @@ def volcano(table: pd.DataFrame, contrast: str = "", *, named: int = 8) -> Figur
     best = np.lexsort((-np.abs(change), -height))[:named]
     _name_points(axes, change[best], height[best], known["gene"].astype(str).to_numpy()[best])
     axes.set(xlabel="log2 fold change", ylabel="−log10 p-value", title=contrast)
+    axes.title.set_parse_math(False)
     axes.set_ylim(bottom=0, top=1.08 * max(float(height.max(initial=1.0)), 1.0))
     legend(axes, loc="upper left", markerscale=2)
     return figure
@@ -114,6 +115,7 @@ def mean_and_change(table: pd.DataFrame, contrast: str = "") -> Figure:
         axes.set_xscale("log")
     axes.axhline(0, color=BLACK, linewidth=0.8)
     axes.set(xlabel="mean of normalised counts", ylabel="log2 fold change", title=contrast)
+    axes.title.set_parse_math(False)
     legend(axes, loc="upper right", markerscale=2)
     return figure
 
@@ -192,5 +194,6 @@ def _name_points(axes: Axes, x: NDArray[Any], y: NDArray[Any], names: NDArray[An
             ha="left" if right else "right",
             va="center",
             fontsize=8.5,
+            parse_math=False,  # a name may have a dollar sign
         )
     axes.margins(x=0.18)
