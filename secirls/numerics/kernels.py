@@ -69,11 +69,12 @@ def choose(kernel: KernelName = "fused", n_jobs: int = 1) -> None:
 @contextmanager
 def using(kernel: KernelName = "fused", n_jobs: int = 1) -> Iterator[None]:
     """Choose a kernel for the length of a ``with`` block."""
-    before = _chosen.set(Choice(kernel, n_jobs))
+    before = chosen()
+    choose(kernel, n_jobs)
     try:
         yield
     finally:
-        _chosen.reset(before)
+        _chosen.set(before)
 
 
 def warm_up() -> None:
