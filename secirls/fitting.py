@@ -14,9 +14,10 @@ from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
 from secirls.aggregator.transcript import witnessed
-from secirls.agreement.order import Order, new_run
+from secirls.agreement.order import Order, cluster_at, new_run
 from secirls.agreement.past import Begun
 from secirls.agreement.record import Opening, Progress, Record, Stage
+from secirls.agreement.whole_file import UnwritableError
 from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config, Engine, Manifest, preset_values
@@ -136,16 +137,18 @@ def fit_manifest(
     on_note: Callable[[str], None] | None = None,
 ) -> Result:
     """Fit what a manifest says; finished rounds are kept below ``out`` until the caller discards them."""
-    if manifest.address is None:
+    if cluster_at(manifest.address) is None:
         manifest = manifest.absolute()
     order = _ordered(manifest, manifest.sites, run=new_run(manifest.fit), transcript=transcript)
     told = {"run": order.task.run, "manifest": manifest.model_dump(mode="json"), "transcript": order.task.transcript}
+    checkpoint = Checkpoint(out / FOLDER, told)
     try:
-        return carry_out(order, Watch(on_round, on_note), Checkpoint(out / FOLDER, told))
-    except RefusalError:
+        return carry_out(order, Watch(on_round, on_note), checkpoint)
+    except (RefusalError, UnwritableError):
         raise
     except InputError:
-        discard(out)  # going on would end in the same mistake
+        if checkpoint.begun:
+            discard(out)  # going on would end in the same mistake
         raise
 
 

@@ -9,8 +9,9 @@ floating-point arithmetic on the way in: sign, exponent and mantissa are moved a
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from protocols.primitives.compiling import compiled
 
 _U = np.uint64
 _ONE = _U(1)
@@ -18,7 +19,7 @@ _MANTISSA_MASK = _U((1 << 52) - 1)
 _HIDDEN_BIT = _U(1 << 52)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _encode(bits, fraction_bits, out):  # noqa: ANN001, ANN202
     two_limbs = out.shape[1] == 2
     for i in range(bits.size):
@@ -53,7 +54,7 @@ def _encode(bits, fraction_bits, out):  # noqa: ANN001, ANN202
             out[i, 1] = high
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _decode(vector, scales, out):  # noqa: ANN001, ANN202
     limbs = vector.shape[1]
     for i in range(out.size):

@@ -9,11 +9,12 @@ Refuses to know: where the elements come from.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from protocols.primitives.compiling import compiled
 
-@njit(cache=True, nogil=True, error_model="numpy")
+
+@compiled()
 def _add(total, addend):  # noqa: ANN001, ANN202
     # Flat arrays and a stride of two written as a product: in this form, and in no other that was tried, the
     # compiler turns the loop into vector instructions (0.46 ns a value against 0.97).
@@ -23,7 +24,7 @@ def _add(total, addend):  # noqa: ANN001, ANN202
         total[2 * i] = low
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled()
 def _subtract(total, subtrahend):  # noqa: ANN001, ANN202
     for i in range(total.size // 2):
         low = total[2 * i] - subtrahend[2 * i]

@@ -79,9 +79,9 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
     check_present(extra, federation.ask("join", dict.fromkeys(extra, (agreement,))))
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
-    begun = Begun.of(agreement, design)
+    begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
-    past.check(begun)
+    past.check(begun, [answered[site] for site in agreement.sites])
     yield past.begun
     rounds = SecureRounds(config, federation, agreement, Ledger(task.run, config.protocol), witness)
     algorithm = fit(config, design, len(genes), refit_genes(config, genes))

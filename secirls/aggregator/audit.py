@@ -166,7 +166,8 @@ def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> dict[Pa
         else:
             done.ended = f"early: {transcript.ending(outcome)['says'] or type(outcome).__name__}"
         done.findings += again.closing(outcome, last=last)
-        if isinstance(outcome, Outcome) and not last:
+        # Where all its rounds were kept nothing was asked again: the results had only not been written.
+        if isinstance(outcome, Outcome) and not last and len(entries[end][1]["map"]["rounds"]) < len(records):
             done.findings.append(f"entry {end + 1}: a fit that ended with a result was resumed")
     return keys
 

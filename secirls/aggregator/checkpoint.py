@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import zipfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from secirls.agreement.ledger import Row
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Opening, Progress, Record
-from secirls.input_error import complain
+from secirls.agreement.whole_file import UnwritableError, remove, write_whole, writing
+from secirls.input_error import InputError, complain
 
 FOLDER = "checkpoint"
-HEAD, OPENING = "fit.json", "opening.json"
+HEAD, OPENING, LOCK = "fit.json", "opening.json", ".lock"
 FORMAT = 1
 
 
@@ -37,6 +38,8 @@ class Checkpoint:
         """Take where it lies and what was ordered: the JSON from which the fit can be started again."""
         self.folder = folder
         self._order = dict(order)
+        self.begun = False
+        """Whether what the folder holds is this fit's from its beginning."""
 
     def take(self, event: Begun | Opening | Record) -> None:
         """Keep what a fit tells, by its kind."""
@@ -54,13 +57,15 @@ class Checkpoint:
         head = self.folder / HEAD
         if head.exists() and head.read_text(encoding="utf-8") == text:
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
-        _write(head, text.encode())
+        with writing(self.folder, "folder"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _empty(self.folder)
+        write_whole(head, text.encode())
+        self.begun = True
 
     def note(self, opening: Opening) -> None:
         """Keep that a sum is about to be opened, before it is."""
-        _write(self.folder / OPENING, json.dumps(asdict(opening) | {"query": opening.query.hex()}).encode())
+        write_whole(self.folder / OPENING, json.dumps(asdict(opening) | {"query": opening.query.hex()}).encode())
 
     def keep(self, record: Record) -> None:
         """Keep a finished round."""
@@ -74,7 +79,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         arrays: dict[str, Any] = {f"array{i}": array for i, array in enumerate(record.arrays.values())}
         np.savez(buffer, told=np.frombuffer(json.dumps(told).encode(), dtype=np.uint8), **arrays)
-        _write(self._round(record.told.round), buffer.getvalue())
+        write_whole(self._round(record.told.round), buffer.getvalue())
 
     def _round(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}.npz"
@@ -92,6 +97,7 @@ class Checkpoint:
                 told["genes"],
                 {name: tuple(levels) for name, levels in told["levels"].items()},
                 tuple(told["columns"]),
+                dict(told.get("data", {})),
             )
             checkpoint = cls(folder, head["order"])
         except FileNotFoundError:
@@ -107,6 +113,33 @@ class Checkpoint:
         return checkpoint, dict(head["order"]), Past(begun, tuple(records), opening)
 
 
+@contextmanager
+def claimed(out: Path) -> Iterator[None]:
+    """Let no other fit work in a folder for results meanwhile; nothing is left of it where no fit was begun.
+
+    Raises `UnwritableError` where it takes no files, `InputError` where another fit works in it.
+    """
+    folder = out / FOLDER
+    lock = FileLock(folder / LOCK)
+    try:
+        with writing(out, "folder"):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise InputError(f"folder {str(out)!r}: another fit is at work in it; name another folder") from None
+    except UnwritableError:
+        for made in (folder / LOCK, folder, out):
+            remove(made)
+        raise
+    try:
+        yield
+    finally:
+        if not holds_a_fit(out):
+            discard(out)
+        lock.release()
+
+
 def holds_a_fit(out: Path) -> bool:
     """Whether a folder for results holds a fit that can go on."""
     return (out / FOLDER / HEAD).is_file()
@@ -117,6 +150,15 @@ def discard(out: Path) -> None:
     shutil.rmtree(out / FOLDER, ignore_errors=True)
     with suppress(OSError):
         out.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Take away what an earlier fit left, its head first; not the lock, which is held."""
+    head = folder / HEAD
+    head.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if path.name != LOCK:
+            path.unlink()
 
 
 def _read_opening(path: Path) -> Opening | None:
@@ -146,13 +188,3 @@ def _read(path: Path) -> Record:
         )
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise complain(f"is not a finished round ({type(error).__name__})", file=str(path)) from None
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, even if the machine stops."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

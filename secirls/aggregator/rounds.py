@@ -106,8 +106,8 @@ class SecureRounds:
 
     @property
     def session(self) -> bytes:
-        """The session id."""
-        return self._collector.session
+        """The session id; empty where all rounds were past and nobody had to meet."""
+        return self._collector.session if self._met >= 0 else b""
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -52,7 +52,9 @@ def traces_in(paths: list[Path], files: Mapping[PartyId, str], config: Config) -
     """Whether sites' sample names, or the counts of a sample or gene, stand anywhere; and what could not be seen."""
     search = Search()
     for site, file in files.items():
-        search.look_for(site, read_site(site, file, Reading(variables(config.design), config.layer)))
+        search.look_for(
+            site, read_site(site, file, Reading(variables(config.design), config.layer, declared=config.levels))
+        )
     search.ready()
     for path in paths:
         data = path.read_bytes()

@@ -31,6 +31,7 @@ from secirls.aggregator.rounds import Federation
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
+from secirls.agreement.whole_file import writing
 from secirls.input_error import InputError, complain
 from secirls.site.desk import SPOKEN
 
@@ -96,7 +97,8 @@ class Transcript:
         """Add an entry; bytes go to files of their own."""
         text = canonical({"what": what, "content": self._plain(content), "before": self._before})
         self._before = hashlib.sha256(text.encode()).hexdigest()
-        _write(self._folder / LINES, text.encode() + b"\n", os.O_APPEND)
+        with writing(self._folder / LINES):
+            _write(self._folder / LINES, text.encode() + b"\n", os.O_APPEND)
         self._entries += 1
 
     def close(self, end: Outcome | Exception) -> None:
@@ -119,8 +121,9 @@ class Transcript:
             path = self._folder / MESSAGES / name
             if not path.exists():
                 draft = self._folder / DRAFT
-                _write(draft, value, os.O_TRUNC)
-                draft.replace(path)
+                with writing(path):
+                    _write(draft, value, os.O_TRUNC)
+                    draft.replace(path)
             return {"bytes": name}
         return plain(value, self._plain)
 
@@ -262,12 +265,13 @@ def make(folder: Path) -> None:
     """A folder for a transcript, its owner's alone. Raises `InputError` where it is there and holds anything."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise complain("is not empty, and only a resumed fit continues its own transcript", file=str(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.chmod(FOLDER_MODE)
-    else:
-        folder.mkdir(FOLDER_MODE)
-    (folder / MESSAGES).mkdir(FOLDER_MODE)
+    with writing(folder, "folder"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            folder.chmod(FOLDER_MODE)
+        else:
+            folder.mkdir(FOLDER_MODE)
+        (folder / MESSAGES).mkdir(FOLDER_MODE)
 
 
 @contextmanager

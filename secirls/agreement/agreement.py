@@ -28,6 +28,8 @@ class Facts:
     variables: Mapping[str, Variable]
     simulated: bool = True
     """Whether it was started without a ground of its own, and follows the rules of a simulation."""
+    data: bytes = b""
+    """What names the data as they are now, so that a fit does not go on with others: see `Site.survey`."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +103,8 @@ def _agree_on_genes(said: Sequence[Facts], config: Config) -> tuple[tuple[str, .
     mine, theirs = set(first.genes), set(other.genes)
     lacks = [gene for gene in first.genes if gene not in theirs][:3]
     extra = [gene for gene in other.genes if gene not in mine][:3]
-    what = [f"lacks {', '.join(lacks)}"] if lacks else []
-    what += [f"has {', '.join(extra)} beside"] if extra else []
+    what = [f"lacks {', '.join(map(repr, lacks))}"] if lacks else []
+    what += [f"has {', '.join(map(repr, extra))} beside"] if extra else []
     difference = " and ".join(what) or "has the same genes in another order"
     raise complain(
         f"{difference}, compared with site {first.site!r} (genes = 'intersection' uses those that all have)",

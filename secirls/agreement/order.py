@@ -6,6 +6,7 @@ Refuses to know: any site's data, and who leads.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import secrets
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from secirls.agreement.past import Past
 from secirls.config import Config, Engine, check_keys, check_sites
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
+from secirls.inputs.site_file import check_place, in_memory
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
@@ -94,15 +96,16 @@ class Order:
 
         Without an address that of ``RAY_ADDRESS`` is used: a Ray job sets it, and can't start a Ray of its own.
         """
+        address = cluster_at(address)
         if engine == "ray" and hosts is None:
-            address = address or os.environ.get("RAY_ADDRESS") or None
+            address = address or cluster_at(os.environ.get("RAY_ADDRESS"))
         key_files, rules = _paths(keys), _paths(policies)
         grounds = [name for name, source in sites.items() if str(source).endswith(GROUND)]
         _check(config, list(sites), engine, key_files, grounds, rules)
         places = {
             name: Place(
                 name,
-                os.fspath(source) if isinstance(source, os.PathLike) else source,
+                os.fspath(source) if isinstance(source, str | os.PathLike) else in_memory(name, source),
                 key_files.get(name),
                 rules.get(name),
                 None if address is None else resource_of(name, nodes or {}),
@@ -118,10 +121,48 @@ class Order:
         return {name: place.source for name, place in self.places.items() if isinstance(place.source, str)}
 
     def check_files(self) -> None:
-        """Raise `InputError` for a file that is missing on this machine; on a cluster each site looks for its own."""
-        for name, file in self.files().items():
-            if self.address is None and not Path(file).is_file():
-                raise complain("is missing", site=name, file=file)
+        """Raise `InputError` for a file that is missing on this machine, and for one that two sites were given.
+
+        On a cluster each site looks for its own.
+        """
+        if self.address is None:
+            for name, file in self.files().items():
+                check_place(Path(file), {"site": name, "file": file})
+            _check_apart(self.files())
+        given = {name: place.source for name, place in self.places.items() if not isinstance(place.source, str)}
+        owners: dict[int, PartyId] = {}
+        for name, source in given.items():
+            if owners.setdefault(id(source), name) != name:
+                one = owners[id(source)]
+                raise complain(f"is the AnnData of site {one!r} too, so its samples would count twice", site=name)
+
+
+def _check_apart(files: Mapping[PartyId, str]) -> None:
+    """Raise `InputError` where two sites have one file, by whatever name, or a copy of it."""
+    of_size: dict[int, list[PartyId]] = {}
+    for name, file in files.items():
+        alike = of_size.setdefault(Path(file).stat().st_size, [])
+        for one in alike:
+            if _same_content(Path(files[one]), Path(file)):
+                raise complain(
+                    f"is the file of site {one!r} too, so its samples would count twice", site=name, file=file
+                )
+        alike.append(name)
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    if one.samefile(other):
+        return True
+    try:
+        return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False  # the site that opens it says what is wrong
+
+
+def cluster_at(address: str | None) -> str | None:
+    """The existing cluster that an address names: nothing, blanks and ``local`` name none, as Ray takes them."""
+    named = (address or "").strip()
+    return None if named in {"", "local"} else named
 
 
 def new_run(config: Config) -> str:

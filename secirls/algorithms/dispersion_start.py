@@ -78,8 +78,9 @@ def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisa
     params, mean = xtx.shape[0], normalisation.base_means
     repeated = np.ascontiguousarray(np.broadcast_to(pack(xtx), (mean.size, params * (params + 1) // 2)))
     coefficients, _ = solve(repeated, normalisation.xt_normalised)
-    total = yield ResidualsQuery(genes, mean, coefficients)
-    variance = total["squares"] / (n_samples - 1.0)
+    unit = np.where(mean > 0, mean, 1.0)  # a gene without a mean has no moments either
+    total = yield ResidualsQuery(genes, unit, coefficients)
+    variance = total["squares"] / (n_samples - 1.0) * mean * mean
     with np.errstate(divide="ignore", invalid="ignore"):
         by_moments = (variance - normalisation.mean_inverse_size_factor * mean) / (mean * mean)
     rough = np.maximum(total["excess"] / (n_samples - params), 0.0)

@@ -16,16 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.normalisation import Normalisation, known_size_factors, sum_by_gene
-from secirls.algorithms.query import Query, QueryError, Total
+from secirls.algorithms.query import Query, QueryError, Total, largest_summand
 from secirls.numerics.samples import Floats, Mask, Samples
 
 MIN_DISPERSION = 1e-8
 MAX_DISPERSION = 10.0
+SMALLEST_MEAN = 2.0**-32
+"""Of y / s; below it the moments are those of a gene that was all but never counted."""
 
 
 @dataclass(frozen=True)
 class ResidualsQuery(Query):
-    """Squared deviations of y / s from the gene's mean, and relative excess over a linear fit.
+    """Squared deviations of y / s from the gene's mean in units of it, and relative excess over a linear fit.
 
     Its sum shows two numbers per gene over the pool, both of them of the means and coefficients that were asked about:
     asked again and again at others, they would give the moments of the pool one by one, so each counts against the
@@ -34,7 +36,7 @@ class ResidualsQuery(Query):
     """
 
     means: Floats
-    """Base mean of every gene asked about, ``(genes asked,)``."""
+    """Base mean of every gene asked about, ``(genes asked,)``, above zero."""
     coefficients: Floats
     """Least-squares coefficients of y / s on X, ``(genes asked, params)``."""
 
@@ -50,20 +52,27 @@ class ResidualsQuery(Query):
         super().check(n_genes, n_params)
         if self.means.shape != (self.n_genes,) or self.coefficients.shape != (self.n_genes, n_params):
             raise QueryError("query 'residuals': means and coefficients do not fit the genes asked about")
+        if not (self.means > 0).all():
+            raise QueryError("query 'residuals': a mean is not above zero")
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         s = known_size_factors(samples)
         sums = {name: np.empty(samples.n_genes) for name in ("squares", "excess")}
+        # Beyond this a sum could not be added up. Whatever is cut off, the gene's rough estimate is far above the
+        # largest dispersion, so that it is not the smaller of the two, or not what clips it.
+        largest = largest_summand(parties) / (4 * parties)
         for block in samples.gene_blocks():
             normalised = samples.counts.T[block] / s
             linear = np.zeros_like(normalised)  # without BLAS, whose bits depend on how many genes are asked about
             for column in range(samples.n_params):
                 linear += self.coefficients[block, column, None] * samples.design[:, column]
             fitted = np.maximum(linear, 1.0)
-            sums["squares"][block] = sum_by_gene((normalised - self.means[block, None]) ** 2)
-            sums["excess"][block] = sum_by_gene(((normalised - fitted) ** 2 - fitted) / fitted**2)
+            means = self.means[block, None]
+            squares = sum_by_gene(((normalised - means) / means) ** 2)
+            excess = sum_by_gene((normalised / fitted - 1.0) ** 2 - 1.0 / fitted)
+            sums["squares"][block], sums["excess"][block] = np.minimum(squares, largest), np.minimum(excess, largest)
         return sums
 
 
@@ -115,11 +124,11 @@ def moments_dispersions(
     known = np.flatnonzero(normalisation.base_means**2 > 0)
     if not known.size:
         return dispersions
-    mean = normalisation.base_means[known]
+    mean = np.maximum(normalisation.base_means[known], SMALLEST_MEAN)
     query = ResidualsQuery(_some(genes, known), mean, np.ascontiguousarray(coefficients[known]))
     total = yield query
-    variance = total["squares"] / (n_samples - 1)
-    moments = (variance - normalisation.mean_inverse_size_factor * mean) / mean**2
+    relative_variance = total["squares"] / (n_samples - 1)
+    moments = relative_variance - normalisation.mean_inverse_size_factor / mean
     rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
     estimates = np.clip(np.minimum(rough, moments), MIN_DISPERSION, max(MAX_DISPERSION, n_samples))
     sent = ~query.lost(total)

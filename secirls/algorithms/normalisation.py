@@ -16,6 +16,9 @@ import numpy as np
 from secirls.algorithms.query import Query, QueryError, Total
 from secirls.numerics.samples import Floats, Mask, Samples
 
+AROUND_ONE = 2.0
+"""Size factors whose geometric mean is within this factor of one are taken as they were brought."""
+
 
 @dataclass(frozen=True)
 class CensusQuery(Query):
@@ -23,8 +26,9 @@ class CensusQuery(Query):
 
     Its sum shows how many sites a gene is counted at and a design column has samples at, not which, and sizes of the
     pool: samples in all, in every combination of levels of the shared factors, and by X'X those with each pair of
-    levels. The sites are told the total, check it, and hold their rules against it: ``min_contributors`` for genes,
-    levels and columns, ``min_total_samples_per_cell`` for combinations (`secirls.site.policy`).
+    levels; and the sums of log s and of its square, zero where the sites bring no size factors. The sites are told the
+    total, check it, and hold their rules against it: ``min_contributors`` for genes, levels and columns,
+    ``min_total_samples_per_cell`` for combinations (`secirls.site.policy`).
     """
 
     params: int
@@ -34,7 +38,9 @@ class CensusQuery(Query):
     kind: ClassVar[str] = "census"
     verified: ClassVar[bool] = True
     sign: ClassVar[str] = "presence"
-    not_by_gene: ClassVar[frozenset[str]] = frozenset({"xtx", "samples", "column_sites", "group_samples"})
+    not_by_gene: ClassVar[frozenset[str]] = frozenset(
+        {"xtx", "samples", "column_sites", "group_samples", "log_size_factors"}
+    )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
@@ -44,6 +50,7 @@ class CensusQuery(Query):
             "samples": (1,),
             "column_sites": (self.params,),
             "group_samples": (self.groups,),
+            "log_size_factors": (2,),
         }
 
     def check(self, n_genes: int, n_params: int) -> None:
@@ -59,12 +66,14 @@ class CensusQuery(Query):
         sizes = n if samples.group_sizes is None else samples.group_sizes
         if sizes.shape != (self.groups,):
             raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
+        log_s = np.zeros(1) if samples.size_factors is None else np.log(samples.size_factors)
         return {
             "presence": _presence(samples),
             "xtx": np.einsum("ni,nj->ij", X, X),
             "samples": n,
             "column_sites": (X != 0).any(axis=0).astype(np.float64),
             "group_samples": sizes,
+            "log_size_factors": np.array([log_s.sum(), (log_s**2).sum()]),
         }
 
 
@@ -127,8 +136,8 @@ class NormalisedQuery(Query):
     """Sums of counts over size factors, by gene and by gene and design column.
 
     With `log_means`, a site first keeps each sample's size factor: exp of the median, over the genes
-    asked about that have one, of log count - log mean. With none (empty), it uses its own. A factor that is not finite
-    or zero makes whatever is divided by it NaN, and so every gene of that site lost.
+    asked about that have one, of log count - log mean. With none (empty), it uses its own, divided by `scale`. A
+    factor that is not finite or zero makes whatever is divided by it NaN, and so every gene of that site lost.
 
     Its sum shows, per gene, the normalised total over the pool and one per design column: of a group's indicator, that
     group's total. A column that one site alone fills would give that site's own total, and is its own for that reason;
@@ -141,6 +150,8 @@ class NormalisedQuery(Query):
     usable: Mask
     """Which of them have no zero count anywhere, so that the mean exists."""
     params: int
+    scale: float = 1.0
+    """What the sites' own size factors are divided by."""
 
     kind: ClassVar[str] = "normalised"
     sign: ClassVar[str] = "normalised"
@@ -160,12 +171,15 @@ class NormalisedQuery(Query):
             raise QueryError("query 'normalised': log means and usable genes do not fit the genes asked about")
         if given != (0,) and not self.usable.any():
             raise QueryError("query 'normalised': no gene can be used for size factors")
+        if not (self.scale > 0 and np.isfinite(self.scale)):
+            raise QueryError("query 'normalised': the scale of size factors is a number above zero")
 
     @np.errstate(all="ignore")
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
         if not self.log_means.size:
-            return samples
+            own = samples.size_factors
+            return samples if own is None or self.scale == 1.0 else replace(samples, size_factors=own / self.scale)
         chosen, means = np.flatnonzero(self.genes)[self.usable], self.log_means[self.usable]
         size_factors = np.empty(samples.n_samples)
         for sample in range(samples.n_samples):
@@ -210,10 +224,22 @@ class NoCommonGeneError(ValueError):
     """Median of ratios needs a gene with a count in every sample, and there is none."""
 
 
+def scale_of(logs: Floats, n_samples: float) -> tuple[float, float]:
+    """What brought size factors are divided by, and how far they spread: the standard deviation of log s.
+
+    ``logs`` is the census's sum of log s and of its square. Factors around one are taken as they are, as DESeq2 takes
+    them. Others (library sizes, say) are divided by their geometric mean: what is multiplied by all of them changes no
+    fold change, but moment estimates of dispersions compare normalised counts with one.
+    """
+    mean = float(logs[0] / n_samples)
+    spread = float(np.sqrt(max(float(logs[1] / n_samples) - mean**2, 0.0)))
+    return (float(np.exp(mean)) if abs(mean) > np.log(AROUND_ONE) else 1.0), spread
+
+
 def normalise(
-    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool
+    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool, scale: float = 1.0
 ) -> Generator[Query, Total, Normalisation]:
-    """Size factors (unless the sites have their own) and base means of the masked genes.
+    """Size factors (unless the sites have their own, of a ``scale``) and base means of the masked genes.
 
     A gene that is lost at the first question is not asked about at the second, as if it were not in the fit.
     Raises `NoCommonGeneError` where no gene has a count in every sample.
@@ -233,7 +259,7 @@ def normalise(
         return Normalisation(base_means, xt_normalised, np.nan)
     kept = genes.copy()
     kept[genes] = ~gone
-    query = NormalisedQuery(kept, log_means, usable, params)
+    query = NormalisedQuery(kept, log_means, usable, params, scale)
     total = yield query
     sent = ~query.lost(total)
     known = np.flatnonzero(~gone)[sent]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from secirls.algorithms.catch import catch
 from secirls.algorithms.dispersions import moments_dispersions
 from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start
-from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise
+from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
@@ -44,6 +44,10 @@ class Fitted:
     group_samples: Floats = field(repr=False)
     """Samples in every combination of levels of shared factors, ``(groups,)``."""
     n_samples: int
+    size_factor_scale: float = 1.0
+    """What brought size factors were divided by."""
+    size_factor_spread: float = 0.0
+    """Standard deviation of the logs of brought size factors."""
 
 
 def refit_genes(config: Config, genes: tuple[str, ...]) -> Mask | None:
@@ -81,8 +85,9 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     dispersions = None if config.dispersions is not None else np.full(n_genes, np.nan)
+    scale, spread = scale_of(total["log_size_factors"], n_samples)
     if genes.any():
-        normalisation = yield from _normalise(genes, len(columns), n_samples, config)
+        normalisation = yield from _normalise(genes, len(columns), n_samples, config, scale)
         base_means[genes] = normalisation.base_means
         status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
     if dispersions is not None and genes.any():
@@ -114,6 +119,8 @@ def fit(config: Config, design: Design, n_genes: int, again: Mask | None = None)
         total["column_sites"],
         total["group_samples"],
         int(n_samples),
+        scale,
+        spread,
     )
 
 
@@ -161,9 +168,12 @@ def _check_design(xtx: Floats, columns: tuple[str, ...], n_samples: float) -> No
         )
 
 
-def _normalise(genes: Mask, params: int, n_samples: float, config: Config) -> Generator[Query, Total, Normalisation]:
+def _normalise(
+    genes: Mask, params: int, n_samples: float, config: Config, scale: float
+) -> Generator[Query, Total, Normalisation]:
+    own = config.size_factors is not None
     try:
-        result = yield from normalise(genes, params, n_samples, own_size_factors=config.size_factors is not None)
+        result = yield from normalise(genes, params, n_samples, own_size_factors=own, scale=scale)
     except NoCommonGeneError as error:
         raise InputError(f"{error}: name an obs column that holds size factors") from None
     return result

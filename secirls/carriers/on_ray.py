@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -277,22 +278,56 @@ def check_resources(places: Mapping[PartyId, Place]) -> None:
         raise complain("the node is taken by another fit", site=", ".join(taken))
 
 
+class _Connection:
+    """This process's connection to Ray, which fits in several threads share: the last to leave closes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fits = 0
+
+    def enter(self, address: str | None) -> bool:
+        """Connect, or share the connection; whether it is ours, and so to be left."""
+        with self._lock:
+            if self._fits == 0:
+                if ray.is_initialized():
+                    return False
+                try:
+                    _connect(address)
+                except BaseException:
+                    ray.shutdown()
+                    raise
+            self._fits += 1
+            return True
+
+    def leave(self) -> None:
+        """Close the connection if no other fit has it."""
+        with self._lock:
+            self._fits -= 1
+            if self._fits == 0:
+                ray.shutdown()
+
+
+_connection = _Connection()
+
+
 @contextmanager
 def running_ray(address: str | None) -> Iterator[None]:
     """A running Ray: the one this process is connected to, the one at the address, or a local one of our own."""
-    if ray.is_initialized():
+    ours = _connection.enter(address)
+    try:
         yield
-        return
+    finally:
+        if ours:
+            _connection.leave()
+
+
+def _connect(address: str | None) -> None:
     if address is not None:
         _reach(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster lets us in at {address!r} ({type(error).__name__})") from None
-        try:
-            yield
-        finally:
-            ray.shutdown()
         return
     try:
         ray.init(
@@ -304,9 +339,8 @@ def running_ray(address: str | None) -> Iterator[None]:
             logging_level=logging.ERROR,
             _temp_dir=str(private_folder()),
         )
-        yield
-    finally:
-        ray.shutdown()
+    except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
+        raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None
 
 
 def _reach(address: str) -> None:

@@ -13,8 +13,11 @@ import secrets
 import shutil
 import sys
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
+
+_once = threading.Lock()
 
 
 @cache
@@ -27,12 +30,13 @@ def private_folder() -> Path:
 
 def prepare_local() -> None:
     """Set the environment for a local cluster of our own; leaves everything alone once ray is imported."""
-    if "ray" in sys.modules:
-        return
-    token = private_folder() / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32), encoding="ascii")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    with _once:  # two fits may begin at the same time in two threads
+        if "ray" in sys.modules or (private_folder() / "token").exists():
+            return
+        token = private_folder() / "token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_hex(32), encoding="ascii")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if "RAY_AUTH_MODE" not in os.environ:
+            os.environ["RAY_AUTH_MODE"] = "token"
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli.console import RoundsDisplay, say, show_result
+from secirls.cli.console import RoundsDisplay, say, show_result, speak_plainly
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.input_error import InputError
 
@@ -47,10 +47,13 @@ def main() -> None:
     from secirls.agreement.faults import PartyFaultError, SilentSitesError
 
     _unfinished.clear()
+    speak_plainly()
     try:
         app()
     except (InputError, MisuseError) as error:
         code, sentence = BAD_INPUT, str(error)
+    except OSError as error:  # what this machine does not allow, wherever it was asked
+        code, sentence = BAD_INPUT, _of_the_system(error)
     except (SecureSumError, SilentSitesError, PartyFaultError) as error:
         code, sentence = FAILED, str(error)
     except (KeyboardInterrupt, InterruptedFitError):
@@ -61,6 +64,11 @@ def main() -> None:
     if _unfinished:
         say(f"Finished rounds are kept: 'secirls resume {_unfinished[-1]}' goes on after the last of them.", error=True)
     sys.exit(code)
+
+
+def _of_the_system(error: OSError) -> str:
+    why = error.strerror or str(error) or type(error).__name__
+    return why if error.filename is None else f"file {str(error.filename)!r}: {why}"
 
 
 def _version(value: bool) -> None:
@@ -231,7 +239,7 @@ def fit(
 
     Writes results.csv, coefficients.csv, rounds.csv (what every verb cost) and report.json.
     """
-    from secirls.aggregator.checkpoint import holds_a_fit
+    from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.cli.manifest import combined, gene_names, levels_of, pair
     from secirls.fitting import fit_manifest
     from secirls.outputs.results import check_free
@@ -273,13 +281,18 @@ def fit(
     run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
-    if holds_a_fit(folder) and not overwrite:
-        raise InputError(
-            f"folder {str(folder)!r}: holds an unfinished fit; 'secirls resume' goes on with it, --overwrite drops it"
-        )
-    with _resumable(folder), RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
-        result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
-    _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+    with claimed(folder):
+        check_free(folder, overwrite=overwrite)
+        if holds_a_fit(folder) and not overwrite:
+            raise InputError(
+                f"folder {str(folder)!r}: holds an unfinished fit; 'secirls resume' goes on with it, "
+                "--overwrite drops it"
+            )
+        with _resumable(folder):
+            with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
+                result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
+            files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+    show_result(result, files)
 
 
 @app.command("resume")
@@ -292,13 +305,18 @@ def resume_fit(
 
     Sites are opened anew, where the fit opened them, and meet with fresh keys.
     """
+    from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import resume
     from secirls.outputs.results import check_free
 
     check_free(folder, overwrite=overwrite)
-    with _resumable(folder), RoundsDisplay("resumed") as display:
-        result = resume(folder, on_round=display, on_note=display.note)
-    _finish(result, folder, h5ad=h5ad, overwrite=overwrite)
+    if not holds_a_fit(folder):
+        raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")
+    with claimed(folder), _resumable(folder):
+        with RoundsDisplay("resumed") as display:
+            result = resume(folder, on_round=display, on_note=display.note)
+        files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+    show_result(result, files)
 
 
 @app.command("audit")
@@ -355,12 +373,13 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise
 
 
-def _finish(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> None:
+def _write(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> list[Path]:
+    """Write a fit's results; its rounds are kept until they are there."""
     from secirls.aggregator.checkpoint import discard
 
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
     discard(folder)
-    show_result(result, files)
+    return files
 
 
 @app.command()

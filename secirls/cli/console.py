@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from secirls.outputs.results import Result
 
 T = TypeVar("T")
+
+
+def speak_plainly() -> None:
+    """Let signs that a terminal has no letters for be written as their numbers, rather than end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
 
 MEGABYTE = 1e6
 
@@ -48,9 +57,9 @@ class RoundsDisplay:
         self._began = time.perf_counter()
         if self._console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[detail]}", markup=False),
                 TimeElapsedColumn(),
                 console=self._console,
             )
@@ -132,7 +141,11 @@ def strongest(result: Result, n: int) -> Section:
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
     for row in best.itertuples():
         table.add_row(
-            str(row.gene), f"{row.baseMean:,.1f}", f"{row.log2FoldChange:+.3f}", f"{row.lfcSE:.3f}", f"{row.padj:.2e}"
+            Text(str(row.gene)),
+            f"{row.baseMean:,.1f}",
+            f"{row.log2FoldChange:+.3f}",
+            f"{row.lfcSE:.3f}",
+            f"{row.padj:.2e}",
         )
     return f"Strongest genes ({result.report['contrast']})", table
 

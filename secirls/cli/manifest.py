@@ -8,12 +8,13 @@ from typing import Any
 
 from secirls.config import Manifest
 from secirls.input_error import InputError
+from secirls.inputs.text_file import read_text
 from secirls.site.key_files import read_roster
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:
     """Both sides of NAME=VALUE. Raises `InputError` that shows the form."""
-    name, sign, value = text.partition("=")
+    name, sign, value = (part.strip() for part in text.partition("="))
     if not (name and sign and value):
         raise InputError(f"{option} {text!r}: write {form}")
     return name, value
@@ -23,11 +24,7 @@ def read_table(path: Path) -> dict[str, Any]:
     """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
     where = f"file {str(path)!r}"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{where}: is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{where}: can't be read ({type(error).__name__})") from None
+        table = tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{where}: is not TOML: {error}") from None
     for name in ("sites", "fit"):
@@ -71,11 +68,7 @@ def combined(
 
 def gene_names(path: Path) -> tuple[str, ...]:
     """Names in a file, one per line. Raises `InputError`."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--refit-genes {str(path)!r}: can't be read ({type(error).__name__})") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not names:
         raise InputError(f"--refit-genes {str(path)!r}: names no gene")
     return names
@@ -84,4 +77,7 @@ def gene_names(path: Path) -> tuple[str, ...]:
 def levels_of(text: str) -> tuple[str, tuple[str, ...]]:
     """A factor and its levels, as ``--levels`` gives them. Raises `InputError`."""
     name, value = pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
-    return name, tuple(value.split(","))
+    named = tuple(level.strip() for level in value.split(","))
+    if "" in named:
+        raise InputError(f"--levels {text!r}: names an empty level; quote the whole where a blank stands in it")
+    return name, named

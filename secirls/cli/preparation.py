@@ -143,6 +143,9 @@ def cluster_certs(
     from secirls.carriers.certificates import certificates
     from secirls.cli.manifest import pair
 
-    machines = {name: value.split(",") for name, value in (pair(text, "machine", "NAME=ADDRESS") for text in machine)}
+    machines = {
+        name: [host.strip() for host in value.split(",")]
+        for name, value in (pair(text, "machine", "NAME=ADDRESS") for text in machine)
+    }
     for path in certificates(out, machines):
         say(str(path))

@@ -19,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError, complain
+from secirls.inputs.labels import check_alike, label, labels
 from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
@@ -100,8 +101,11 @@ class Design:
             if name not in declared and all(kinds.values()):
                 numeric.append(name)
                 continue
-            union = sorted({level for facts in said.values() for level in facts[name].levels})
-            levels[name] = tuple(declared.get(name, union))
+            if name in declared:
+                levels[name] = declared_levels(name, declared[name])
+            else:
+                check_alike(name, {site: facts[name].levels for site, facts in said.items()})
+                levels[name] = tuple(sorted({level for facts in said.values() for level in facts[name].levels}))
             for site, facts in said.items():
                 _check_levels(site, name, facts[name], levels[name])
             if len(levels[name]) < 2:
@@ -121,7 +125,7 @@ class Design:
         """Design matrix ``(samples, params)`` of one site's obs, whose columns were checked before."""
         if len(obs) == 0:
             return np.zeros((0, len(self.columns)))
-        frame = {name: obs[name].astype(str).to_list() for name in self.levels}
+        frame = {name: labels(obs[name]) for name in self.levels}
         numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
         return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
 
@@ -141,7 +145,7 @@ class Design:
         if not self.shared:
             return np.array([float(len(obs))])
         place = {group: number for number, group in enumerate(self.groups)}
-        rows = zip(*(obs[name].astype(str) for name in self.shared), strict=True)
+        rows = zip(*(labels(obs[name]) for name in self.shared), strict=True)
         return np.bincount([place[row] for row in rows], minlength=len(place)).astype(np.float64)
 
     def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
@@ -160,6 +164,9 @@ class Design:
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
+        factor = factor.strip()
+        if factor in self.levels:
+            level, reference = label(level), label(reference)
         if factor not in self.names:
             raise InputError(f"contrast names {factor!r}, which the design {self.formula!r} does not use")
         for value in (level, reference):
@@ -206,11 +213,21 @@ class Design:
         return pd.DataFrame(Formula(self.formula).get_model_matrix(frame, na_action="raise"))
 
 
+def declared_levels(name: str, levels: Sequence[str]) -> tuple[str, ...]:
+    """Declared levels as sites label theirs. Raises `InputError` where two of them are one."""
+    named = tuple(labels(levels))
+    if len(set(named)) != len(named):
+        raise InputError(f"levels of {name!r}: {', '.join(map(repr, levels))} name a level twice")
+    return named
+
+
 def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...]) -> None:
     unknown = [level for level in said.levels if level not in levels]
     if unknown:
         raise complain(
-            f"has the level {unknown[0]!r}, declared are {', '.join(levels)}", site=site, field=f"obs column {name!r}"
+            f"has the level {unknown[0]!r}, declared are {', '.join(map(repr, levels))}",
+            site=site,
+            field=f"obs column {name!r}",
         )
 
 

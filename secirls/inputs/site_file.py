@@ -6,7 +6,10 @@ that quotes no count. Refuses to know: designs, queries and protocols.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+import stat
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,10 +22,14 @@ from numpy.typing import NDArray
 
 from secirls.input_error import complain
 from secirls.inputs.design import Variable
+from secirls.inputs.labels import MISSING, labels
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
 
 if TYPE_CHECKING:
     from anndata import AnnData as AnnData  # noqa: PLC0414 - for those who type against it
+
+_ZARR_MARKS = (".zgroup", ".zattrs", "zarr.json")
+"""Files of which one lies at the top of every zarr store."""
 
 BLOCK_GENES = 2048
 """Sparse and float counts are checked and converted this many genes at a time."""
@@ -37,8 +44,8 @@ class Reading:
     size_factors: str | None = None
     dispersions: str | None = None
     refit_layer: str | None = None
-    categorical: frozenset[str] = frozenset()
-    """Variables whose levels are declared, read as text even where the column holds numbers."""
+    declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Levels of the variables that are read as text even where the column holds numbers."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,19 @@ class SiteTable:
     replacement: Counts | None = field(repr=False, default=None)
     """Counts of the refit layer, as `counts`."""
 
+    def digest(self) -> bytes:
+        """SHA-256 of everything that a fit is made from; names of samples, and whatever no fit reads, are not in it."""
+        told = hashlib.sha256(repr((self.counts.shape, self.genes)).encode())
+        for name, variable in self.variables.items():
+            column = self.obs[name]
+            values = column.to_numpy(dtype=np.float64).tolist() if variable.numeric else labels(column)
+            told.update(repr((name, variable.numeric, values)).encode())
+        for counts in (self.counts, self.replacement):
+            told.update(b"" if counts is None else hashlib.sha256(counts.T.data).digest())
+        for array in (self.size_factors, self.dispersions):
+            told.update(b"none" if array is None else hashlib.sha256(array.data).digest())
+        return told.digest()
+
 
 def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Reading) -> SiteTable:
     """Open and validate one site's AnnData (an h5ad path, or an object). Raises `InputError`."""
@@ -64,9 +84,9 @@ def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Read
         adata = _open(Path(source), where)
     else:
         where = {"site": name, "file": "AnnData in memory"}
-        adata = source
-        if not hasattr(adata, "obs_names"):
+        if not hasattr(source, "obs_names"):
             raise complain("is neither a path nor an AnnData", site=name)
+        adata = in_memory(name, source)
     genes, samples = tuple(map(str, adata.var_names)), tuple(map(str, adata.obs_names))
     if not samples:
         raise complain("has no samples", **where)
@@ -86,9 +106,22 @@ def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Read
         pd.DataFrame({column: adata.obs[column] for column in reading.variables}, index=adata.obs.index),
         variables,
         _positive(adata.obs, "obs", reading.size_factors, where),
-        _positive(adata.var, "var", reading.dispersions, where),
+        _dispersions(adata.var, reading.dispersions, counts, replacement, where),
         replacement,
     )
+
+
+def in_memory(name: str, source: AnnData) -> AnnData:
+    """An AnnData whose matrices are read: one that was opened ``backed`` stays on the disk until here.
+
+    Raises `InputError` where its file can't be read any more.
+    """
+    if not getattr(source, "isbacked", False):
+        return source
+    try:
+        return source.to_memory()
+    except Exception as error:  # noqa: BLE001 - a file may be closed, gone or damaged by now
+        raise complain(_unreadable(error), site=name, file=str(source.filename)) from None
 
 
 def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Sequence[str], **var: Floats) -> None:
@@ -101,7 +134,7 @@ def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Seque
 
 
 def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, report: str) -> None:
-    """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``."""
+    """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``. Raises `OSError`."""
     import anndata
 
     results = anndata.AnnData(
@@ -113,20 +146,49 @@ def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, r
     results.varm["coefficients"] = values.to_numpy(dtype=np.float64)
     results.uns["coefficient_names"] = list(values.columns)
     results.uns["secirls_report"] = report
-    results.write_h5ad(path)
+    try:
+        results.write_h5ad(path)
+    except (OSError, RuntimeError) as error:  # HDF5 tells in a long text, under either, what the system said
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def _open(path: Path, where: Mapping[str, str]) -> AnnData:
-    if not path.is_file():
-        raise complain("is missing", **where)
+    kind = check_place(path, where)
     import anndata
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return anndata.read_h5ad(path)
+            return anndata.read_zarr(path) if kind == "zarr" else anndata.read_h5ad(path)
     except Exception as error:  # noqa: BLE001 - anndata and h5py raise many kinds for files that are not h5ad
-        raise complain(f"can't be read as h5ad ({type(error).__name__})", **where) from None
+        raise complain(_unreadable(error, kind), **where) from None
+
+
+def check_place(path: Path, where: Mapping[str, str]) -> str:
+    """Which of the two forms of AnnData lies there: ``h5ad``, a file, or ``zarr``, a folder. Raises `InputError`."""
+    try:
+        if stat.S_ISREG(mode := path.stat().st_mode):
+            return "h5ad"
+        if stat.S_ISDIR(mode) and any((path / mark).is_file() for mark in _ZARR_MARKS):
+            return "zarr"
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise complain("is missing", **where) from None
+        raise complain(f"can't be read ({error.strerror})", **where) from None
+    what = "a folder without a zarr store" if stat.S_ISDIR(mode) else "not a regular file"
+    raise complain(f"is {what}, and an h5ad file is wanted", **where)
+
+
+def _unreadable(error: Exception, kind: str = "h5ad") -> str:
+    """Why an AnnData can't be read, without a word of what it holds."""
+    if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
+        return "is locked: another process has it open for writing"
+    if isinstance(error, PermissionError):
+        return "can't be read (Permission denied)"
+    return f"can't be read as {kind} ({type(error).__name__})"
 
 
 def _layer_name(layer: str | None) -> str:
@@ -148,6 +210,7 @@ def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping
     """Dense or sparse, int or integer-valued float counts to gene-major int32, block by block."""
     if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
         raise complain("does not hold numbers", **where, field=field_name)
+    matrix = matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
     sparse = hasattr(matrix, "tocsc")
     columns = matrix.tocsc() if sparse else matrix
     out = np.empty(matrix.shape, dtype=np.int32, order="F")
@@ -164,11 +227,11 @@ def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping
 
 def _problems(dense: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
     with np.errstate(invalid="ignore"):
-        return [
+        return [  # the last in powers of two: as float32, the largest count itself rounds up to the first beyond it
             ("has a count that is not a number", ~np.isfinite(dense)),
             ("has a negative count", dense < 0),
             ("has a fractional count: raw counts are needed", dense != np.floor(dense)),
-            (f"has a count above {LARGEST_COUNT}", dense > LARGEST_COUNT),
+            (f"has a count above {LARGEST_COUNT}", dense >= LARGEST_COUNT + 1),
         ]
 
 
@@ -184,32 +247,63 @@ def _check_unique(
 
 
 def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[str, str]) -> Variable:
-    label = f"obs column {column!r}"
+    field_name = f"obs column {column!r}"
     if column not in obs.columns:
-        raise complain("is missing, and the design needs it", **where, field=label)
+        raise complain("is missing, and the design needs it", **where, field=field_name)
     values = obs[column]
     if values.isna().any():
-        raise complain("has a missing value", **where, field=label)
+        raise complain("has a missing value", **where, field=field_name)
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if numeric and column not in reading.categorical:
+    if numeric and column not in reading.declared:
         if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
-            raise complain("has a value that is not finite", **where, field=label)
+            raise complain("has a value that is not finite", **where, field=field_name)
         return Variable(numeric=True)
-    return Variable(numeric=False, levels=tuple(sorted(set(values.astype(str)))))
+    levels = set(labels(values.unique()))
+    missing = sorted((levels & MISSING) - set(labels(reading.declared.get(column, ()))))
+    if missing:
+        raise complain(
+            f"has the text {missing[0]!r}, which stands for a missing value: leave those samples out, "
+            "or declare it as a level (levels) if it is one",
+            **where,
+            field=field_name,
+        )
+    return Variable(numeric=False, levels=tuple(sorted(levels)))
 
 
-def _positive(table: pd.DataFrame, axis: str, column: str | None, where: Mapping[str, str]) -> Floats | None:
+def _dispersions(
+    var: pd.DataFrame, column: str | None, counts: Counts, replacement: Counts | None, where: Mapping[str, str]
+) -> Floats | None:
+    """Brought dispersions. A gene without counts needs none: PyDESeq2 and DESeq2 leave it missing, here it gets 1."""
     if column is None:
         return None
-    label = f"{axis} column {column!r}"
+    idle: NDArray[np.bool_] = counts.max(axis=0) == 0
+    if replacement is not None:
+        idle &= replacement.max(axis=0) == 0
+    return _positive(var, "var", column, where, fill=idle)
+
+
+def _positive(
+    table: pd.DataFrame,
+    axis: str,
+    column: str | None,
+    where: Mapping[str, str],
+    *,
+    fill: NDArray[np.bool_] | None = None,
+) -> Floats | None:
+    """A column of numbers above zero; where ``fill`` says so, one that is missing counts as 1."""
+    if column is None:
+        return None
+    field_name = f"{axis} column {column!r}"
     if column not in table.columns:
-        raise complain("is missing", **where, field=label)
+        raise complain("is missing", **where, field=field_name)
     try:
-        values = table[column].to_numpy(dtype=np.float64)
+        values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
-        raise complain("does not hold numbers", **where, field=label) from None
+        raise complain("does not hold numbers", **where, field=field_name) from None
+    if fill is not None:
+        values = np.where(fill & np.isnan(values), 1.0, values)
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():
         named = f" (gene {table.index[int(np.flatnonzero(wrong)[0])]!r})" if axis == "var" else ""
-        raise complain(f"has a missing value or one that is not above zero{named}", **where, field=label)
+        raise complain(f"has a missing value or one that is not above zero{named}", **where, field=field_name)
     return np.ascontiguousarray(values)

@@ -13,8 +13,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from protocols.primitives import compiling
 
 _FAST = {"contract", "nnan", "ninf", "nsz"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -22,13 +24,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def compiled(*, inline: bool = False, any_order: bool = False) -> Callable[[_Function], _Function]:
     """The one set of compiler options. With `any_order`, the additions inside may be reordered, and no others."""
-    decorate = njit(
-        error_model="numpy",
-        fastmath=_FAST | {"reassoc"} if any_order else _FAST,
-        forceinline=inline,
-        nogil=True,
-        cache=True,
-    )
+    decorate = compiling.compiled(fastmath=_FAST | {"reassoc"} if any_order else _FAST, forceinline=inline)
     return cast("Callable[[_Function], _Function]", decorate)
 
 

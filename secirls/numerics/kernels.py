@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Literal, TypeAlias
@@ -52,29 +53,28 @@ class Choice:
             raise ValueError(f"n_jobs is 1 or more, not {self.n_jobs}")
 
 
-_chosen = Choice()
+_chosen: ContextVar[Choice] = ContextVar("chosen", default=Choice())  # noqa: B039 - it is frozen
 
 
 def chosen() -> Choice:
-    """The kernel of this process."""
-    return _chosen
+    """The kernel of this thread."""
+    return _chosen.get()
 
 
 def choose(kernel: KernelName = "fused", n_jobs: int = 1) -> None:
-    """Choose the kernel of this process. Raises `ValueError` for one that is not there."""
-    global _chosen  # noqa: PLW0603 - a property of the process, like the number of BLAS threads
-    _chosen = Choice(kernel, n_jobs)
+    """Choose the kernel of this thread. Raises `ValueError` for one that is not there."""
+    _chosen.set(Choice(kernel, n_jobs))
 
 
 @contextmanager
 def using(kernel: KernelName = "fused", n_jobs: int = 1) -> Iterator[None]:
     """Choose a kernel for the length of a ``with`` block."""
-    before = _chosen
+    before = chosen()
     choose(kernel, n_jobs)
     try:
         yield
     finally:
-        choose(before.kernel, before.n_jobs)
+        _chosen.set(before)
 
 
 def warm_up() -> None:
@@ -109,13 +109,13 @@ def summands(
     right
         Which right-hand side to sum.
     choice
-        The kernel; the process's own if not given.
+        The kernel; the thread's own if not given.
     """
     if samples.size_factors is None or samples.dispersions is None:
         raise ValueError("sums need size factors and dispersions: ask for them first")
     if beta.shape != (samples.n_genes, samples.n_params):
         raise ValueError(f"beta {beta.shape} does not fit {samples.n_genes} genes and {samples.n_params} params")
-    choice = _chosen if choice is None else choice
+    choice = _chosen.get() if choice is None else choice
     constants = nll_constants(samples, choice=choice) if samples.nll_constants is None else samples.nll_constants
     task = Task.of(samples, beta, min_mu, score=right == "score")
     if choice.kernel == "fused":
@@ -140,7 +140,7 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
     known = samples.dispersions > 0
     alpha = np.where(known, samples.dispersions, 1.0)
     counts = np.ascontiguousarray(samples.counts.T)
-    if (choice or _chosen).kernel == "fused":
+    if (choice or chosen()).kernel == "fused":
         from secirls.numerics import fused_kernel
 
         sums = fused_kernel.nll_constants(counts, alpha)

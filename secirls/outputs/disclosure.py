@@ -20,8 +20,8 @@ ONE_PROCESS = (
 )
 
 PUBLIC_FACTS = (
-    "In public before the first round: gene names, the names of obs columns in the design, and which levels of "
-    "them each site holds."
+    "In public before the first round: gene names, the names of obs columns in the design, which levels of "
+    "them each site holds, and a digest of its data, under its signing key where that is from a file."
 )
 
 LEFT_OUT = (
@@ -34,6 +34,9 @@ FRESH_ROSTER = (
     "vouches for who the sites are."
 )
 
+
+WIDE_SPREAD = 2.3
+"""Of the logs of size factors: a factor of ten between samples, as the rule."""
 
 SIMULATED = (
     "This is a simulation: {} were started by whoever ordered the fit, without a ground (site.toml) and a roster of "
@@ -88,6 +91,18 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         told.append(
             "Dispersions were estimated by the method of moments through secure sums and not shrunken towards a "
             "trend: p-values are those of fixed, rough dispersions."
+        )
+    scale, spread = outcome.fitted.size_factor_scale, outcome.fitted.size_factor_spread
+    if scale != 1.0:
+        told.append(
+            f"The size factors in obs column {config.size_factors!r} had a geometric mean of {scale:.4g}, far from "
+            "one, and were divided by it: base means are those of a sample of average depth."
+        )
+    if spread > WIDE_SPREAD:
+        told.append(
+            f"The size factors in obs column {config.size_factors!r} differ by orders of magnitude between samples "
+            f"(standard deviation of their logs: {spread:.1f}): if sites brought them in different units, the results "
+            "are wrong."
         )
     if config.size_factors is None:
         told.append("Size factors were estimated by median of ratios through secure sums; each stays at its site.")

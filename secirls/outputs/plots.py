@@ -20,6 +20,8 @@ from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - for those who 
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from secirls.agreement.whole_file import write_whole
+
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
 )  # fmt: skip
@@ -80,9 +82,7 @@ def png(figure: Figure) -> bytes:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG, whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(png(figure))
-    draft.replace(path)
+    write_whole(path, png(figure))
 
 
 def legend(axes: Axes, **options: Any) -> None:
@@ -101,6 +101,7 @@ def volcano(table: pd.DataFrame, contrast: str = "", *, named: int = 8) -> Figur
     best = np.lexsort((-np.abs(change), -height))[:named]
     _name_points(axes, change[best], height[best], known["gene"].astype(str).to_numpy()[best])
     axes.set(xlabel="log2 fold change", ylabel="−log10 p-value", title=contrast)
+    axes.title.set_parse_math(False)
     axes.set_ylim(bottom=0, top=1.08 * max(float(height.max(initial=1.0)), 1.0))
     legend(axes, loc="upper left", markerscale=2)
     return figure
@@ -116,6 +117,7 @@ def mean_and_change(table: pd.DataFrame, contrast: str = "") -> Figure:
         axes.set_xscale("log")
     axes.axhline(0, color=BLACK, linewidth=0.8)
     axes.set(xlabel="mean of normalised counts", ylabel="log2 fold change", title=contrast)
+    axes.title.set_parse_math(False)
     legend(axes, loc="upper right", markerscale=2)
     return figure
 
@@ -194,5 +196,6 @@ def _name_points(axes: Axes, x: NDArray[Any], y: NDArray[Any], names: NDArray[An
             ha="left" if right else "right",
             va="center",
             fontsize=8.5,
+            parse_math=False,  # a name may have a dollar sign
         )
     axes.margins(x=0.18)

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from secirls.agreement.ledger import COLUMNS, by_verb
+from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
 from secirls.outputs import plots
 from secirls.outputs.results import FILES, status_counts
@@ -44,9 +45,7 @@ def write_page(folder: Path) -> Path:
     """
     table, ledger, report = read_fit(folder)
     page = folder / PAGE
-    draft = folder / f".{PAGE}.draft"
-    draft.write_text(html_page(table, ledger, report), encoding="utf-8")
-    draft.replace(page)
+    write_whole(page, html_page(table, ledger, report).encode())
     return page
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
-import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +20,7 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
+from secirls.agreement.whole_file import whole_folder
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.numerics.samples import Floats
@@ -88,13 +87,11 @@ class Result:
     def write(self, out: Path, *, h5ad: bool = False, overwrite: bool = False) -> list[Path]:
         """Write all files into a folder, whole or not at all; gives their paths.
 
-        Raises `InputError` where the folder holds results already and ``overwrite`` is not set.
+        Raises `InputError` where the folder holds results already and ``overwrite`` is not set, `UnwritableError` where
+        it takes no files; what it held is then as it was.
         """
         check_free(out, overwrite=overwrite)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        draft = out.parent / f".{out.name}.{secrets.token_hex(4)}"
-        draft.mkdir()
-        try:
+        with whole_folder(out) as draft:
             self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
             self.ledger.to_csv(draft / "rounds.csv", index=False)
@@ -104,17 +101,14 @@ class Result:
                 from secirls.inputs.site_file import write_results
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
-            out.mkdir(exist_ok=True)
-            written = [out / file.name for file in sorted(draft.iterdir())]
-            for file in written:
-                (draft / file.name).replace(file)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        return written
+            names = sorted(file.name for file in draft.iterdir())
+        return [out / name for name in names]
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:
     """Raise `InputError` if results can't be written to a folder."""
+    if out.is_symlink() and not out.exists():
+        raise InputError(f"folder {str(out)!r}: is a link to nothing")
     if out.exists() and not out.is_dir():
         raise InputError(f"folder {str(out)!r}: is a file")
     if not overwrite and any((out / name).exists() for name in FILES):
@@ -136,7 +130,7 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
 def _contrast(config: Config, outcome: Outcome) -> tuple[Floats, str]:
     if config.contrast is None:
         return outcome.design.default_contrast()
-    factor, level, reference = config.contrast
+    factor, level, reference = (text.strip() for text in config.contrast)
     return outcome.design.contrast(factor, level, reference), f"{factor}: {level} against {reference}"
 
 
@@ -196,6 +190,12 @@ def status_counts(table: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(n) for name, n in table["status"].value_counts().items()}
 
 
+def _size_factors(config: Config, scale: float) -> str:
+    if config.size_factors is None:
+        return "median of ratios by secure sums"
+    return "brought by the sites" + ("" if scale == 1.0 else f", divided by their geometric mean {scale:.17g}")
+
+
 def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) -> dict[str, Any]:
     config, engine, fitted = order.task.config, order.engine, outcome.fitted
     files = order.files()
@@ -214,7 +214,7 @@ def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) ->
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "contrast": contrast,
-        "size_factors": "median of ratios by secure sums" if config.size_factors is None else "brought by the sites",
+        "size_factors": _size_factors(config, fitted.size_factor_scale),
         "dispersions": "method of moments by secure sums" if config.dispersions is None else "brought by the sites",
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",

@@ -22,6 +22,7 @@ from protocols.secure_sum import PartyId
 from secirls.agreement.order import Place
 from secirls.config import Config, Frozen
 from secirls.input_error import complain
+from secirls.inputs.text_file import read_text
 from secirls.site.key_files import read_identity, read_roster
 from secirls.site.policy import Policy, read_policy
 
@@ -59,6 +60,8 @@ class Ground:
     memory: Path | None
     """Folder for what was asked and answered; nowhere for data in memory."""
     simulated: bool
+    key: str | None = field(repr=False, default=None)
+    """The private key file, where there is one."""
 
     @property
     def file(self) -> str:
@@ -76,17 +79,13 @@ def open_ground(place: Place, config: Config) -> Ground:
     else:
         memory = Path(f"{place.source}.answered") if isinstance(place.source, str) else None
     identity = Identity.fresh(secrets.token_bytes) if place.key is None else read_identity(place.name, place.key)
-    return Ground(place.source, policy, identity, config.roster, memory, simulated=True)
+    return Ground(place.source, policy, identity, config.roster, memory, simulated=True, key=place.key)
 
 
 def _own(place: Place, path: Path) -> Ground:
     where = {"site": place.name, "file": str(path)}
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise complain("is missing", **where) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise complain(f"can't be read ({type(error).__name__})", **where) from None
+        table = tomllib.loads(read_text(path, site=place.name))
     except tomllib.TOMLDecodeError as error:
         raise complain(f"is not TOML: {error}", **where) from None
     told = SiteFile.read(f"site {place.name!r}, file {str(path)!r}", **table)
@@ -106,6 +105,7 @@ def _own(place: Place, path: Path) -> Ground:
         roster=None if told.roster is None else read_roster(here / told.roster),
         memory=here / (policy.memory or MEMORY),
         simulated=False,
+        key=None if told.key is None else str(here / told.key),
     )
 
 

@@ -6,6 +6,7 @@ its digest, which people compare over another channel before the first session.
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ from protocols.primitives.keys import KEY_BYTES, Identity
 from protocols.secure_sum import KEY_HOLDER, MisuseError, PartyId, party_id
 from protocols.session import Roster
 from secirls.input_error import InputError, complain
+from secirls.inputs.text_file import read_text
 
 PRIVATE, PUBLIC = ".key", ".pub"
 
@@ -47,6 +49,12 @@ def read_identity(name: PartyId, path: str | os.PathLike[str]) -> Identity:
     return Identity(told["key"])
 
 
+def keyed_digest(name: PartyId, path: str | os.PathLike[str], message: bytes) -> bytes:
+    """HMAC-SHA-256 of a message under a party's private key, which no one else can compute. Raises `InputError`."""
+    told = _read(Path(path), "ed25519_private")
+    return hmac.digest(told["key"], b"secirls keyed digest v1" + name.encode() + b"\0" + message, "sha256")
+
+
 def make_roster(public_files: Sequence[Path]) -> Roster:
     """The roster of the parties whose public files these are. Raises `InputError` for two of one name."""
     keys: dict[PartyId, bytes] = {}
@@ -64,10 +72,8 @@ def make_roster(public_files: Sequence[Path]) -> Roster:
 def read_roster(path: Path) -> dict[PartyId, str]:
     """A roster file's names and hexadecimal keys. Raises `InputError`."""
     try:
-        roster = Roster.from_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise complain("is missing", file=str(path)) from None
-    except (OSError, UnicodeDecodeError, MisuseError) as error:
+        roster = Roster.from_json(read_text(path))
+    except MisuseError as error:
         raise complain(f"is not a roster: {error}", file=str(path)) from None
     return {name: roster.keys[name].hex() for name in roster}
 
@@ -87,13 +93,12 @@ def _write_new(path: Path, content: dict[str, str], *, mode: int) -> None:
 
 
 def _read(path: Path, field: str) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(text)
         key = bytes.fromhex(told[field])
         name = str(told["name"])
-    except FileNotFoundError:
-        raise complain("is missing", file=str(path)) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise complain(f"is not a key file with {field!r}", file=str(path)) from None
     if len(key) != KEY_BYTES:
         raise complain(f"has a key of {len(key)} bytes, not {KEY_BYTES}", file=str(path))

@@ -21,6 +21,7 @@ from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import Design, Variable
+from secirls.inputs.text_file import read_text
 from secirls.numerics.samples import Floats, Mask
 
 DROPOUT_RULES = ("abort", "continue")
@@ -214,11 +215,7 @@ SIMULATION: dict[str, Any] = {
 def read_policy(site: PartyId, path: str, *, simulated: bool = False) -> Policy:
     """A site's policy file: TOML with the fields of `Policy`. Raises `InputError`."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise complain("is missing", site=site, file=path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise complain(f"can't be read ({type(error).__name__})", site=site, file=path) from None
+        table = tomllib.loads(read_text(Path(path), site=site))
     except tomllib.TOMLDecodeError as error:
         raise complain(f"is not TOML: {error}", site=site, file=path) from None
     return Policy.read(f"site {site!r}, file {path!r}", **(SIMULATION if simulated else {}) | table)

@@ -8,6 +8,7 @@ Refuses to know: Ray, other sites, the answers.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -29,12 +30,14 @@ from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import variables
+from secirls.inputs.labels import labels
 from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site.ahead import WorkAhead
 from secirls.site.ground import Ground, open_ground
 from secirls.site.guard import Guard
+from secirls.site.key_files import keyed_digest
 from secirls.site.memory import Subject
 
 
@@ -95,6 +98,7 @@ class Site(Secret):
             genes=table.genes,
             variables=dict(table.variables),
             simulated=ground.simulated,
+            data=sha256(b"secirls data v1", self.name.encode(), _named(self.name, ground, table)),
         )
 
     def join(self, agreement: Agreement) -> bytes:
@@ -350,14 +354,23 @@ def _reading(config: Config) -> Reading:
         config.size_factors,
         config.dispersions,
         config.refit_layer,
-        frozenset(config.levels),
+        config.levels,
     )
+
+
+def _named(site: PartyId, ground: Ground, table: SiteTable) -> bytes:
+    """What names the data and tells nobody whether a guess at them is right who lacks the site's key.
+
+    Without a key file the run is a simulation, whose parties are not apart, and the digest is a plain one.
+    """
+    digest = table.digest()
+    return digest if ground.key is None else keyed_digest(site, ground.key, digest)
 
 
 def _fewest(table: SiteTable) -> dict[str, int]:
     """By factor: how many samples its rarest level has."""
     factors = (name for name, variable in table.variables.items() if not variable.numeric)
-    return {name: int(table.obs[name].astype(str).value_counts().min()) for name in factors}
+    return {name: min(Counter(labels(table.obs[name])).values()) for name in factors}
 
 
 def _prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) -> Samples:

@@ -1,53 +1,7 @@
 """Every mistake ends in one sentence that names where it is, exit code 2, and nothing written."""
 
-import sys
-
 import numpy as np
 import pytest
-
-from secirls.cli.commands import main
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process: exit code, standard output, standard error."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
-        monkeypatch.chdir(tmp_path)
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
-
-
-@pytest.fixture
-def refused(run, tmp_path):
-    """Run a fit that must be refused; gives the one line it ends in."""
-
-    def call(sites, *words, design="~ condition"):
-        given = [word for name, path in sites.items() for word in ("--site", f"{name}={path}")]
-        out = tmp_path / "out"
-        code, shown, error = run("fit", *given, "--design", design, "--engine", "local", "--out", out, *words)
-        lines = [line for line in error.splitlines() if line.startswith("secirls: ")]
-        assert code == 2, error
-        assert len(lines) == 1
-        assert "Traceback" not in error + shown
-        assert not out.exists()
-        return lines[0]
-
-    return call
-
-
-@pytest.fixture
-def trio(make_site):
-    """Three good sites, to spoil one of."""
-    return {name: make_site(name) for name in "abc"}
 
 
 def spoiled(make_site, trio, **changes):
@@ -128,8 +82,8 @@ def test_an_unknown_protocol_lists_the_known(trio, refused):
 def test_gene_lists_that_differ_show_the_first_differences(make_site, trio, refused):
     sentence = refused(spoiled(make_site, trio, genes=["g0", "g9", "g2"]))
     assert "site 'b'" in sentence
-    assert "lacks g1" in sentence
-    assert "has g9" in sentence
+    assert "lacks 'g1'" in sentence
+    assert "has 'g9'" in sentence
     assert "another order" in refused(spoiled(make_site, trio, genes=["g1", "g0", "g2"]))
 
 

@@ -1,0 +1,81 @@
+"""Files that are there whole or not at all, and one sentence where a disk takes no more.
+
+Promises: a draft lies in the folder of the file it becomes, so that it also gets there where that folder is a link or a
+mounted volume; a draft that can't be finished is taken away, and what was there before stays as it was.
+Refuses to know: what the files say.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from secirls.input_error import InputError
+
+
+class UnwritableError(InputError):
+    """A place takes no file: full, read-only, not a folder. No mistake of a fit's, which can go on afterwards."""
+
+
+@contextmanager
+def writing(place: Path, what: str = "file") -> Iterator[None]:
+    """Turn what the system says against writing into one sentence that names the place."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error) or type(error).__name__
+        raise UnwritableError(f"{what} {str(place)!r}: can't be written ({why})") from None
+
+
+def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: bool = True) -> None:
+    """Write a file that is there whole or not at all; if ``durable`` even where the machine stops.
+
+    The ``draft`` lies beside it unless another place on the same file system is given. Raises `UnwritableError`.
+    """
+    draft = draft or path.with_name(f".{path.name}.draft")
+    with writing(path):
+        try:
+            with draft.open("wb") as file:
+                file.write(data)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            draft.replace(path)
+        except BaseException:
+            remove(draft)
+            raise
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder for drafts, whose files all move into ``folder`` at the end, or none. Raises `UnwritableError`."""
+    with writing(folder, "folder"):
+        made = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f".draft-{secrets.token_hex(4)}"
+        try:
+            draft.mkdir()
+            yield draft
+            for file in sorted(draft.iterdir()):
+                file.replace(folder / file.name)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            if made:
+                remove(folder)
+            raise
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Take a file, or a folder without files, away if that can be done."""
+    try:
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+    except OSError:
+        return

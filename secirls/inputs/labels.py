@@ -1,0 +1,50 @@
+"""What the values of a factor are called: the same label for what people write in several ways.
+
+Promises: a label depends on its value alone, so that every site and every option name a level alike; texts that
+stand for a missing value are known as such. Refuses to know: which levels a fit has.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from secirls.input_error import InputError
+
+MISSING = frozenset(
+    {"", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None", "n/a", "na"}
+    | {"nan", "null"}
+)
+"""Texts that stand for a missing value: those that pandas reads as one. A control group may be called ``none``."""
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
+
+
+def label(value: object) -> str:
+    """A level's name: without blanks around it, accents composed, and whole numbers without a fraction."""
+    if isinstance(value, float | np.floating):
+        value = int(value) if float(value).is_integer() else float(value)
+    text = unicodedata.normalize("NFC", str(value)).strip().strip("\ufeff").strip()
+    whole = _WHOLE.fullmatch(text)
+    return whole.group(1) if whole else text
+
+
+def labels(values: Iterable[object]) -> list[str]:
+    """The labels of a column."""
+    return [label(value) for value in values]
+
+
+def check_alike(name: str, held: Mapping[str, Sequence[str]]) -> None:
+    """Raise `InputError` where levels differ in upper and lower case alone; ``held`` is what each site holds."""
+    seen: dict[str, str] = {}
+    for level in sorted({level for levels in held.values() for level in levels}):
+        other = seen.setdefault(level.casefold(), level)
+        if other != level:
+            where = (f"{text!r} ({', '.join(s for s, has in held.items() if text in has)})" for text in (other, level))
+            raise InputError(
+                f"obs column {name!r}: the levels {' and '.join(where)} differ in upper and lower case alone: "
+                "write them alike, or declare both (levels) if they are two"
+            )

@@ -1,0 +1,220 @@
+"""Files as they are found: stores of another form, marks of an editor, locks, copies, and what a tool leaves out."""
+
+import fcntl
+import json
+import shutil
+import warnings
+
+import anndata
+import numpy as np
+import pytest
+from scipy import sparse
+
+import secirls
+from secirls.agreement import order
+
+NUMBERS = ["log2FoldChange", "lfcSE", "pvalue"]
+MARK = b"\xef\xbb\xbf"
+
+
+def write_store(trial, version=2):
+    store = trial.folder / "berlin.zarr"
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
+        warnings.simplefilter("ignore")  # about the version that will be written by default
+        trial.adata("berlin").write_zarr(store)
+    return store
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_zarr_store_is_read_as_the_h5ad_it_could_be(trial, version):
+    files = trial.write()
+    plain = trial.fit(files, out="plain")
+    store = write_store(trial, version)
+    assert trial.fit({**files, "berlin": store})[NUMBERS].equals(plain[NUMBERS])
+
+
+def test_a_folder_that_is_no_store_and_a_store_that_is_damaged_are_named(trial):
+    files = trial.write()
+    (trial.folder / "folder").mkdir()
+    told = trial.refused({**files, "berlin": trial.folder / "folder"})
+    assert "site 'berlin'" in told
+    assert "is a folder without a zarr store, and an h5ad file is wanted" in told
+    store = write_store(trial)
+    shutil.rmtree(store / "obs")
+    told = trial.refused({**files, "berlin": store})
+    assert str(store) in told
+    assert "can't be read as zarr" in told
+
+
+def test_a_file_that_another_process_writes_is_said_to_be_locked(trial):
+    files = trial.write()
+    with files["lyon"].open("rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # as HDF5 does for whoever writes
+        told = trial.refused(files)
+    assert "site 'lyon'" in told
+    assert "is locked" in told
+    assert np.isfinite(trial.fit(files)["lfcSE"]).all()
+
+
+def test_a_file_that_may_not_be_read_is_said_so(trial, monkeypatch):
+    files = trial.write()
+
+    def forbidden(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(anndata, "read_h5ad", forbidden)
+    assert "can't be read (Permission denied)" in trial.refused(files)
+
+
+def federation(trial, files, **tables):
+    """A federation file's text."""
+    lines = ["engine = 'local'", "[sites]", *(f"{name} = '{path}'" for name, path in files.items())]
+    for table, values in tables.items():
+        lines += [f"[{table}]", *(f"{name} = '{value}'" for name, value in values.items())]
+    return "\r\n".join([*lines, "[fit]", "design = '~ condition'", ""])
+
+
+def mark(path):
+    path.write_bytes(MARK + path.read_bytes().replace(b"\n", b"\r\n"))
+
+
+def test_a_byte_order_mark_is_no_part_of_any_file(trial, run):
+    files = trial.write()
+    plain = trial.fit(files, out="plain")
+    keys = trial.folder / "keys"
+    for name in files:
+        assert run("keys", "new", name, "--out", keys)[0] == 0
+        mark(keys / f"{name}.pub")
+        mark(keys / f"{name}.key")
+        (trial.folder / f"{name}.policy").write_bytes(MARK + b"min_samples = 2\r\n")
+    roster = trial.folder / "roster.json"
+    assert run("keys", "roster", *(keys / f"{name}.pub" for name in files), "--out", roster)[0] == 0
+    mark(roster)
+    tables = {
+        "keys": {name: keys / f"{name}.key" for name in files},
+        "policies": {name: trial.folder / f"{name}.policy" for name in files},
+    }
+    path = trial.folder / "federation.toml"
+    path.write_bytes(MARK + federation(trial, files, **tables).encode())
+    code, _, error = run("fit", path, "--roster", roster, "--out", "marked")
+    assert code == 0, error
+    assert trial.table("marked")[NUMBERS].equals(plain[NUMBERS])
+    # The policies were heard, not skipped.
+    (trial.folder / "lyon.policy").write_bytes(MARK + b"min_samples = 200\r\n")
+    code, _, error = run("fit", path, "--roster", roster, "--out", "strict")
+    assert code == 2
+    assert "site 'lyon': its policy refuses: min_samples" in error
+
+
+def test_a_gene_list_with_a_byte_order_mark_names_its_first_gene(trial):
+    genes = trial.folder / "genes.txt"
+    genes.write_bytes(MARK + b"g0\r\ng3\r\n")
+    told = trial.refused(trial.write(), "--refit-layer", "none", "--refit-genes", genes)
+    assert "layer 'none'" in told  # the names were taken, and only the layer is missing
+    genes.write_bytes(MARK + b"g77\r\n")
+    files = trial.write()
+    for path in files.values():
+        adata = anndata.read_h5ad(path)
+        adata.layers["replaced"] = adata.X
+        adata.write_h5ad(path)
+    assert "refit_genes names 'g77'" in trial.refused(files, "--refit-layer", "replaced", "--refit-genes", genes)
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ("[sites]".encode("utf-16"), "is saved as UTF-16: save it as UTF-8"),
+        (b"[sites]\na = '\xe4'", "is not UTF-8 text"),
+    ],
+)
+def test_a_text_in_another_encoding_is_named(trial, run, data, problem):
+    (trial.folder / "f.toml").write_bytes(data)
+    code, _, error = run("fit", "f.toml")
+    assert code == 2
+    assert f"file 'f.toml': {problem}" in error
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_data_left_on_the_disk_are_read_when_they_are_needed(trial, form):
+    files = trial.write()
+    plain = secirls.fit(files, design="~ condition", engine="local")
+    for name, path in files.items():
+        adata = trial.adata(name)
+        adata.X = form(adata.X)
+        adata.write_h5ad(path)
+    backed = {name: anndata.read_h5ad(path, backed="r") for name, path in files.items()}
+    try:
+        fitted = secirls.fit(backed, design="~ condition", engine="local")
+        assert fitted.table.equals(plain.table)
+        assert all(adata.isbacked for adata in backed.values())  # whoever gave them finds them as they were
+    finally:
+        for adata in backed.values():
+            adata.file.close()
+
+
+def test_genes_without_counts_need_no_dispersion_and_others_do(trial):
+    alpha = np.full(12, 0.1)
+    for name in trial.counts:
+        trial.counts[name][:, [2, 7]] = 0
+        trial.var[name]["alpha"] = alpha
+    plain = trial.fit(trial.write(), "--dispersions", "alpha", out="plain")
+    alpha[[2, 7]] = np.nan
+    for name in trial.counts:
+        trial.var[name]["alpha"] = alpha
+    fitted = trial.fit(trial.write("nan"), "--dispersions", "alpha")
+    assert fitted[NUMBERS].equals(plain[NUMBERS])
+    assert (fitted["status"] == "all_zero").sum() == 2
+    # The broken twin: one count at one site, and the gene needs its dispersion there.
+    trial.counts["turin"][0, 7] = 1
+    told = trial.refused(trial.write("twin"), "--dispersions", "alpha")
+    assert "site 'turin'" in told
+    assert "var column 'alpha'" in told
+    assert "gene 'g7'" in told
+
+
+def test_a_gene_that_counts_elsewhere_needs_the_same_dispersion_everywhere(trial):
+    for name in trial.counts:
+        trial.var[name]["alpha"] = np.full(12, 0.1)
+    trial.counts["berlin"][:, 7] = 0
+    trial.var["berlin"]["alpha"] = np.where(np.arange(12) == 7, np.nan, 0.1)
+    assert "dispersions differ" in trial.refused(trial.write(), "--dispersions", "alpha")
+
+
+@pytest.mark.parametrize("way", ["path", "link", "hard link", "copy", "other spelling"])
+def test_one_file_is_not_two_sites(trial, way):
+    files = trial.write()
+    again = trial.folder / "again.h5ad"
+    if way == "link":
+        again.symlink_to(files["berlin"])
+    elif way == "hard link":
+        again.hardlink_to(files["berlin"])
+    elif way == "copy":
+        shutil.copyfile(files["berlin"], again)
+    else:
+        again = files["berlin"] if way == "path" else files["berlin"].parent / ".." / "data" / "berlin.h5ad"
+    told = trial.refused({**files, "lyon": again})
+    assert "site 'lyon'" in told
+    assert str(again) in told
+    assert "is the file of site 'berlin' too" in told
+
+
+def test_without_that_check_samples_would_count_twice(trial, monkeypatch):
+    """The broken twin."""
+    files = trial.write()
+    monkeypatch.setattr(order, "_check_apart", lambda _: None)
+    trial.fit({**files, "lyon": files["berlin"]})
+    assert json.loads((trial.folder / "out" / "report.json").read_text())["samples"] == 18
+
+
+def test_files_of_one_size_are_two_sites_where_they_differ(trial):
+    trial.counts["lyon"] = trial.counts["berlin"].copy()
+    trial.obs["lyon"].index = [name.replace("berlin", "parish") for name in trial.obs["berlin"].index]
+    files = trial.write()
+    assert files["lyon"].stat().st_size == files["berlin"].stat().st_size
+    trial.fit(files)
+
+
+def test_one_object_is_not_two_sites(trial):
+    berlin, turin = trial.adata("berlin"), trial.adata("turin")
+    with pytest.raises(secirls.InputError, match="site 'lyon': is the AnnData of site 'berlin' too"):
+        secirls.fit({"berlin": berlin, "lyon": berlin, "turin": turin}, design="~ condition", engine="local")
