@@ -112,7 +112,7 @@ class Site(Secret):
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
         samples = _prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
-        guard.enter(samples.design, lambda: Subject.of(samples.counts, genes))
+        guard.enter(samples.design, lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         demands = Demands(
             colluders=ground.policy.max_colluders,
