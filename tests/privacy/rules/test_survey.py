@@ -6,6 +6,7 @@ The aggregator names the columns. The twin tells what it is asked for.
 import numpy as np
 import pytest
 
+from secirls.algorithms.normalisation import NormalisedQuery
 from secirls.site.policy import Policy, RefusalError
 from secirls.site.site import Site
 
@@ -58,6 +59,22 @@ def test_columns_that_are_not_listed_are_not_told(survey):
     for design in ("~ centre", "~ condition + centre", "~ age"):
         with pytest.raises(RefusalError, match="variables is condition"):
             survey(design=design)
+
+
+def test_columns_that_are_not_listed_divide_no_counts(survey):
+    survey.grounds.rule('variables = ["condition", "true_size_factor"]', "site1")
+    assert survey(size_factors="true_size_factor").genes
+    with pytest.raises(RefusalError, match=r"variables is condition, true_size_factor \(obs column 'age'\)"):
+        survey(size_factors="age")
+
+
+def test_without_a_list_the_sum_of_inverse_ages_can_be_asked_for(grounds, lead):
+    for name in grounds.names:
+        grounds.edit(name, annotate)
+    room = lead.room(grounds, size_factors="age").open()
+    room.census()
+    total = room.total(NormalisedQuery(room.every, np.zeros(0), np.zeros(0, dtype=bool), 2))
+    assert total["inverse_size_factors"][0] == pytest.approx(4 * (1 / np.arange(60, 70)).sum())
 
 
 def test_a_column_of_numbers_is_told_to_be_one_and_no_more(survey):
