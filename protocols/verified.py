@@ -1,15 +1,17 @@
-"""Totals that a party can check: each adds inner products of its vector with vectors that only the parties know.
+"""Totals that a party can check: each adds an inner product of its vector with a vector that only the parties know.
 
-Promises: a party that is told a total other than the ring sum of what was protected in this context takes it
-with a chance of about 2^-61 for each of two independent keys, unless a party gave the seed away.
+Promises: a party that is told a total other than the ring sum of what was protected in this context, by its whole
+cohort, takes it with a chance of 2^-64, unless a party gave the seed away.
 Refuses to know: how the sum is hidden, and who adds.
 
 The parties share one seed: the first of them by name draws it and seals it for each of the others, so that whoever
-carries the boxes learns nothing. For a context, two key vectors k follow from the seed; a party with the
-integers v appends <v, k> modulo p = 2^61 - 1 to its vector, in clear within it, so hidden as all else is. Headroom
-keeps integer sums from wrapping, so the appended values of the total, modulo p, must be <total, k>. Whoever asks
-for a false total v' must have <v' - v, k> = 0 for keys that are uniform to it but for the one equation that the
-opened sum itself tells (Carter and Wegman 1979, for inner products).
+carries the boxes learns nothing. For a context, a key vector k and a pad b follow from the seed; a party with the
+integers v appends <v, k> + b modulo the prime p = 2^130 - 5 to its vector, in clear within it, so hidden as all else
+is. Headroom keeps integer sums from wrapping, so the appended values of n parties must add up to <total, k> + n b.
+Whoever tells a false total v' with a check value that is off by e has to have <v' - v, k> = e. The pad is uniform and
+used in this context alone, so the opened check value tells nothing of k: without it, a total and its check value could
+be scaled together. And p is larger than the ring, so some integer of v' - v has an inverse modulo p, and one value of
+its key at most fits e: of the 2^64 there are (Carter and Wegman 1979; Wegman and Carter 1981 for the pad).
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector, sha256
 from protocols.session import Roster, open_message, sign_message
 
-PRIME = (1 << 61) - 1
-KEYS = 2
+PRIME = (1 << 130) - 5
+"""Larger than the ring, so that no two of its vectors are the same modulo it."""
 CHECK_VALUES = {1: 4, 2: 2}
-"""Ring elements that a vector of so many limbs grows by: in one limb each check value is sent as two halves."""
+"""Ring elements that a vector of so many limbs grows by: pieces of one number below the prime."""
 
-_HALF = 31
-_LOW = np.uint64((1 << _HALF) - 1)
-_P = np.uint64(PRIME)
+_PIECE_BITS = {1: 33, 2: 65}
+_DIGIT = np.uint64(32)
+_LOW = np.uint64((1 << 32) - 1)
 _BOX_BYTES = KEY_BYTES + SEAL_BYTES
 
-Residues: TypeAlias = NDArray[np.uint64]
+Keys: TypeAlias = NDArray[np.uint64]
 
 
 class SeedTable(Secret):
@@ -99,54 +101,48 @@ class Checks(Secret):
         limbs = vector.shape[1]
         if vector.shape[0] + CHECK_VALUES[limbs] != context.values:
             raise MisuseError("the context has no room for check values")
-        tail = ring.zeros(CHECK_VALUES[limbs], limbs)
-        for number, product in enumerate(self._products(vector, context)):
-            if limbs == 1:
-                tail[2 * number, 0], tail[2 * number + 1, 0] = product & int(_LOW), product >> _HALF
-            else:
-                tail[number, 0] = product
-        return np.concatenate([vector, tail])
+        check = (self._product(vector, context) + self._pad(context)) % PRIME
+        bits = _PIECE_BITS[limbs]
+        pieces = [(check >> (bits * place)) & ((1 << bits) - 1) for place in range(CHECK_VALUES[limbs])]
+        return np.concatenate([vector, ring.from_bytes(_joined(pieces, limbs), CHECK_VALUES[limbs], limbs)])
 
     def verify(self, total: Vector, context: Context) -> None:
         """Raise `PeerError` naming the aggregator unless this is the sum over the context's cohort, checks and all."""
         if total.dtype != np.uint64 or total.shape != (context.values, context.limbs):
             raise PeerError(AGGREGATOR, "tells a total of another shape than was asked for")
         body, tail = total[: -CHECK_VALUES[context.limbs]], total[-CHECK_VALUES[context.limbs] :]
-        for number, product in enumerate(self._products(body, context)):
-            if context.limbs == 1:
-                told = int(tail[2 * number, 0]) + (int(tail[2 * number + 1, 0]) << _HALF)
-            else:
-                told = int(tail[number, 0]) + (int(tail[number, 1]) << 64)
-            if told % PRIME != product:
-                raise PeerError(AGGREGATOR, "tells a total that is not the sum of what was sent")
+        bits = _PIECE_BITS[context.limbs]
+        pieces = (sum(int(limb) << (64 * at) for at, limb in enumerate(row)) for row in tail)
+        told = sum(piece << (bits * place) for place, piece in enumerate(pieces))
+        if (told - self._product(body, context) - len(context.cohort) * self._pad(context)) % PRIME:
+            raise PeerError(AGGREGATOR, "tells a total that is not the sum of what was sent")
 
-    def _products(self, vector: Vector, context: Context) -> list[int]:
-        integers = residues(vector)
-        return [inner_product(integers, self._key(number, context, integers.size)) for number in range(KEYS)]
+    def _product(self, vector: Vector, context: Context) -> int:
+        key = sha256(b"secirls check key v2", self._seed, context.digest)
+        return inner_product(vector, ring.expand(key, vector.shape[0], 1)[:, 0])
 
-    def _key(self, number: int, context: Context, values: int) -> Residues:
-        key = sha256(b"secirls check v1", self._seed, context.digest, bytes([number]))
-        drawn: Residues = ring.expand(key, values, 1)[:, 0] >> np.uint64(3)
-        return np.where(drawn == _P, np.uint64(0), drawn)
+    def _pad(self, context: Context) -> int:
+        return int.from_bytes(sha256(b"secirls check pad v2", self._seed, context.digest), "little") % PRIME
 
 
-def residues(vector: Vector) -> Residues:
-    """The integers that ring elements stand for (two's complement), modulo p, ``(values,)``."""
-    if vector.shape[1] == 1:
-        return (vector[:, 0].view(np.int64) % np.int64(PRIME)).astype(np.uint64)
-    low, high = vector[:, 0], np.ascontiguousarray(vector[:, 1]).view(np.int64)
-    upper = (high % np.int64(PRIME)).astype(np.uint64) * np.uint64(8)  # 2^64 = 8 modulo p
-    return (low % _P + upper % _P) % _P
+def inner_product(vector: Vector, keys: Keys) -> int:
+    """Of the integers that ring elements stand for (two's complement) with keys below 2^64, as an integer."""
+    limbs = vector.shape[1]
+    key_digits = keys & _LOW, keys >> _DIGIT
+    negative = keys[vector[:, -1] >> np.uint64(63) != 0]
+    total: int = -(_sum(negative) << (64 * limbs))
+    for limb in range(limbs):
+        for half, digit in enumerate((vector[:, limb] & _LOW, vector[:, limb] >> _DIGIT)):
+            for place, key in enumerate(key_digits):
+                total += _sum(digit * key) << (64 * limb + 32 * half + 32 * place)
+    return total
 
 
-def inner_product(a: Residues, b: Residues) -> int:
-    """Of two vectors of residues, modulo p. In pieces of 31 bits, so that no product leaves 64 bits."""
-    half, thirty = np.uint64(_HALF), np.uint64(30)
-    a1, a0, b1, b0 = a >> half, a & _LOW, b >> half, b & _LOW
-    cross = a1 * b0 + a0 * b1  # below 2^62
-    # a b = a1 b1 2^62 + cross 2^31 + a0 b0, and 2^62 = 2, 2^61 = 1 modulo p
-    products = np.uint64(2) * a1 * b1 + (cross >> thirty) + ((cross & np.uint64((1 << 30) - 1)) << half) + a0 * b0
-    products = (products & _P) + (products >> np.uint64(61))
-    low = int((products & np.uint64(0xFFFFFFFF)).sum(dtype=np.uint64))
-    high = int((products >> np.uint64(32)).sum(dtype=np.uint64))
-    return (low + (high << 32)) % PRIME
+def _sum(numbers: Keys) -> int:
+    """Of up to 2^32 numbers below 2^64, exactly."""
+    low, high = (numbers & _LOW).sum(dtype=np.uint64), (numbers >> _DIGIT).sum(dtype=np.uint64)
+    return int(low) + (int(high) << 32)
+
+
+def _joined(pieces: list[int], limbs: int) -> bytes:
+    return b"".join(piece.to_bytes(8 * limbs, "little") for piece in pieces)

@@ -16,6 +16,8 @@ import numpy as np
 from secirls.algorithms.query import Query, QueryError, Total
 from secirls.numerics.samples import Floats, Mask, Samples
 
+LARGEST_LOG_SCALE = 21.0
+"""No size factors are divided by more than exp of this (1.3e9, a library of reads), or less than exp of minus it."""
 AROUND_ONE = 2.0
 """Size factors whose geometric mean is within this factor of one are taken as they were brought."""
 
@@ -67,6 +69,7 @@ class CensusQuery(Query):
         if sizes.shape != (self.groups,):
             raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
         log_s = np.zeros(1) if samples.size_factors is None else np.log(samples.size_factors)
+        log_s = np.where(np.isfinite(log_s), log_s, 0.0)  # others lose genes, not the census
         return {
             "presence": _presence(samples),
             "xtx": np.einsum("ni,nj->ij", X, X),
@@ -231,7 +234,7 @@ def scale_of(logs: Floats, n_samples: float) -> tuple[float, float]:
     them. Others (library sizes, say) are divided by their geometric mean: what is multiplied by all of them changes no
     fold change, but moment estimates of dispersions compare normalised counts with one.
     """
-    mean = float(logs[0] / n_samples)
+    mean = float(np.clip(logs[0] / n_samples, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE))
     spread = float(np.sqrt(max(float(logs[1] / n_samples) - mean**2, 0.0)))
     return (float(np.exp(mean)) if abs(mean) > np.log(AROUND_ONE) else 1.0), spread
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from protocols.primitives.keys import KEY_BYTES, Identity
-from protocols.secure_sum import KEY_HOLDER, MisuseError, PartyId, party_id
+from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PartyId, party_id
 from protocols.session import Roster
 from secirls.input_error import InputError, complain
 from secirls.inputs.text_file import read_text
@@ -28,7 +28,7 @@ def new_key(name: PartyId, folder: Path) -> tuple[Path, Path]:
 
     Raises `InputError` where the name can't be a party's or a file is there already.
     """
-    if name != KEY_HOLDER:
+    if name not in (KEY_HOLDER, KEY_DEALER):
         try:
             party_id(name)
         except MisuseError as error:

@@ -28,24 +28,31 @@ from secirls.site.policy import Policy, RefusalError
 FITS = "fits.jsonl"
 
 
+def _gene(name: str) -> bytes:
+    return sha256(b"secirls gene v1", name.encode())
+
+
 @dataclass(frozen=True)
 class Subject:
     """What one fit is about, as far as this site's own data goes."""
 
     data: str
-    """Digest of all counts with their gene names."""
+    """Digest of all counts of the site's file with their gene names, whichever of them the fit is about."""
     samples: tuple[str, ...]
-    """A digest of each sample's counts."""
+    """A digest of each sample's counts in that file."""
     genes: tuple[str, ...]
-    """A digest of each gene's name."""
+    """A digest of each agreed gene's name."""
 
     @classmethod
-    def of(cls, counts: Counts, genes: Sequence[str]) -> Subject:
-        """The subject of a fit over counts ``(samples, genes)`` of these genes."""
-        names = [sha256(b"secirls gene v1", gene.encode()) for gene in genes]
+    def of(cls, counts: Counts, genes: Sequence[str], agreed: Sequence[str]) -> Subject:
+        """The subject of a fit over some ``agreed`` genes of a file with counts ``(samples, genes)``.
+
+        Samples are known by all their counts: by those of the agreed genes, a fit of one gene fewer, which whoever
+        leads it may choose, would be about other samples.
+        """
         rows = [sha256(b"secirls sample v1", np.ascontiguousarray(row, dtype="<i4").tobytes()) for row in counts]
-        data = sha256(b"secirls data v1", *sorted(rows), *sorted(names))
-        return cls(data.hex(), tuple(row.hex()[:32] for row in rows), tuple(name.hex()[:16] for name in names))
+        data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
+        return cls(data.hex(), tuple(row.hex()[:32] for row in rows), tuple(_gene(gene).hex()[:16] for gene in agreed))
 
 
 class Memory:
@@ -115,8 +122,8 @@ class Memory:
 
         Raises `RefusalError` where the policy does not allow another fit beside those before.
         """
-        this = {"run": run, "sites": list(sites), "data": subject.data}
         genes = self._folder / f"genes-{sha256(b'secirls genes kept v1', *map(str.encode, subject.genes)).hex()[:32]}"
+        this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name}
         with self._entries(self._folder / FITS) as (told, append):
             near = 0
             for entry in told:
@@ -131,7 +138,7 @@ class Memory:
                 )
             if not genes.exists():
                 write_new(genes, "\n".join(subject.genes), mode=0o600)
-            append({**this, "samples": subject.samples, "genes": genes.name})
+            append({**this, "samples": subject.samples})
 
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
         """Whether differences between two fits could tell of single sites, samples or genes."""

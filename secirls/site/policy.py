@@ -61,7 +61,7 @@ class Policy(Frozen):
     max_levels: int = Field(default=32, ge=1)
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None
-    """obs columns whose levels may be told; any whose levels follow the rules above if not given."""
+    """obs columns that a fit may use, for levels or as size factors; any that follow the rules above if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
     """Whether data that was in a fit may be in another, over other sites or over nearly the same genes or samples."""
     min_difference: int = Field(default=5, ge=1)
@@ -104,6 +104,8 @@ class Policy(Frozen):
             raise refusal(site, "protocols", ", ".join(self.protocols))
         if config.min_contributors < self.min_contributors:
             raise refusal(site, "min_contributors", self.min_contributors)
+        if self.variables is not None and config.size_factors not in (None, *self.variables):
+            raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {config.size_factors!r}")
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:

@@ -34,6 +34,7 @@ from secirls.inputs.labels import labels
 from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.site import arguments
 from secirls.site.ahead import WorkAhead
 from secirls.site.ground import Ground, open_ground
 from secirls.site.guard import Guard
@@ -108,12 +109,14 @@ class Site(Secret):
         `MisuseError` where the agreement is not what this site would agree to.
         """
         ground, table = self._opened()
+        if not isinstance(agreement, Agreement):
+            raise MisuseError(f"site {self.name} was given something else than an agreement")
         self._check_agreement(agreement, ground, table)
         config = self._config
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
         samples = _prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
-        guard.enter(samples.design, lambda: Subject.of(samples.counts, genes))
+        guard.enter(samples.design, lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         demands = Demands(
             colluders=ground.policy.max_colluders,
@@ -136,6 +139,7 @@ class Site(Secret):
 
     def hello(self, batch: int) -> Answer:
         """This site's public keys for a batch of rounds: the first, or the next. Raises `MisuseError` for another."""
+        arguments.numbers(batch)
         party = self._begin()
         if batch not in (self._batches, self._batches - 1):
             raise MisuseError(f"site {self.name} was asked for keys of batch {batch!r}, the next is {self._batches}")
@@ -143,6 +147,8 @@ class Site(Secret):
 
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> Answer:
         """Take everyone's public keys."""
+        arguments.table(hellos)
+        arguments.numbers(batch)
         party = self._begin()
         down = sum(len(hello) for sender, hello in hellos.items() if sender != self.name)
         answer = self._answer("meet", lambda: party.meet(hellos, batch), down=down)
@@ -163,6 +169,7 @@ class Site(Secret):
             dealt, self._checks = self._greeted(greetings).deal(greetings)
             return dealt
 
+        arguments.table(greetings)
         self._begin()
         return self._answer("verify", deal, down=sum(map(len, greetings.values())))
 
@@ -173,6 +180,8 @@ class Site(Secret):
             self._checks = self._greeted(greetings).take(greetings, dealt)
             return b""
 
+        arguments.table(greetings)
+        arguments.messages(dealt)
         self._begin()
         return self._answer("verify", take, down=sum(map(len, greetings.values())) + len(dealt))
 
@@ -182,6 +191,9 @@ class Site(Secret):
         Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used,
         `RefusalError` for what the policy does not allow.
         """
+        arguments.messages(query)
+        arguments.numbers(round_number, attempt)
+        arguments.names(cohort)
         party, guard = self._begin(), self._guarded()
         asked, samples = self._read(query)
         if (round_number, attempt) in self._contexts:
@@ -208,6 +220,7 @@ class Site(Secret):
 
         Raises `QueryError` for a question that does not fit, `RefusalError` for what the policy does not allow.
         """
+        arguments.messages(query)
         self._begin()
         asked, samples = self._read(query)
         self._guarded().check(asked)
@@ -217,6 +230,8 @@ class Site(Secret):
 
     def assist(self, request: bytes, round_number: int, attempt: int) -> Answer:
         """Help to open a sum this site took part in."""
+        arguments.messages(request)
+        arguments.numbers(round_number, attempt)
         party = self._begin()
         context, _ = self._taken_part(round_number, attempt)
         return self._answer("assist", lambda: party.assist(request, context), down=len(request), then=context)
@@ -226,6 +241,8 @@ class Site(Secret):
 
         Raises `PeerError` for a total that is not the sum of what was sent, `RefusalError` for a broken rule.
         """
+        arguments.messages(total)
+        arguments.numbers(round_number, attempt)
         self._begin()
         context, query = self._taken_part(round_number, attempt)
         asked = query_from_bytes(query)
@@ -234,6 +251,7 @@ class Site(Secret):
 
     def remind(self, query: bytes, total: bytes) -> Answer:
         """Take a total of an earlier session, which this site verified then, and hold the rules against it again."""
+        arguments.messages(query, total)
         self._begin()
         asked, _ = self._read(query)
         arrays = asked.arrays_from(total)

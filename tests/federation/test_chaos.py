@@ -56,7 +56,7 @@ def doomed(asked, verb, call, victim):
 
         def ask(self, name, *given):
             answer = super().ask(name, *given)
-            if self._party.name == asked and name == verb:
+            if self._desk.party.name == asked and name == verb:
                 self.calls += 1
                 if self.calls == call:
                     for pid in [os.getpid()] if victim == asked else siblings(victim):

@@ -77,7 +77,7 @@ def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_r
 
 def hang(host, name, call):
     """Let a hosted site hang at a call of contribute."""
-    site = host._sites[name]._party
+    site = host._sites[name].party
     honest, calls = site.contribute, []
 
     def hanging(*given):

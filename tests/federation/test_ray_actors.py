@@ -70,7 +70,7 @@ def _break(actor):
     def survey():
         raise KeyError("patient 12345")
 
-    actor._party.survey = survey
+    actor._desk.party.survey = survey
 
 
 def test_a_sentence_for_the_user_crosses_ray_unchanged(local_ray, make_site):

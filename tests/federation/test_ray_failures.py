@@ -43,7 +43,7 @@ def config(**changes):
 
 def spoil(actor, verb, call, way):
     """Runs in the site's process: from now on, the n-th call of a verb goes wrong."""
-    honest = getattr(actor._party, verb)
+    honest = getattr(actor._desk.party, verb)
     calls = {"n": 0}
 
     def spoiled(*given):
@@ -64,7 +64,7 @@ def spoil(actor, verb, call, way):
         last = bytes([answer.message[-1] ^ 1])
         return type(answer)(answer.message[:-1] + last, answer.costs)
 
-    setattr(actor._party, verb, spoiled)
+    setattr(actor._desk.party, verb, spoiled)
 
 
 class Unreadable:

@@ -1,0 +1,119 @@
+"""Two fits whose difference is one site, one gene or one sample: the second is refused, whatever it is called.
+
+A site remembers fits by its data, on its own disk. The twin forgets, and the difference is one site's own.
+"""
+
+import numpy as np
+import pytest
+
+from secirls.agreement.agreement import genes_digest
+from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.site.memory import Memory, Subject
+from secirls.site.policy import RefusalError
+
+EVERYBODY = ("site1", "site2", "site3", "site4")
+WITHOUT_ONE = EVERYBODY[:3]
+
+
+def zeros(room):
+    room.open().census()
+    return room.total(LogCountsQuery(room.every))["zeros"]
+
+
+def of_genes(lead, count):
+    genes = tuple(f"gene{number:05d}" for number in range(count))
+    return lambda told: lead.replace(told, genes=genes, genes_digest=genes_digest(genes))
+
+
+def one_gene_fewer(lead):
+    return of_genes(lead, 59)
+
+
+def of_half_the_genes(lead):
+    return of_genes(lead, 30)
+
+
+@pytest.mark.parametrize("run", ["fit-1", "fit-2"])
+def test_a_fit_over_fewer_sites_is_refused_under_any_name(grounds, lead, run):
+    zeros(lead.room(grounds))
+    second = lead.room(grounds, WITHOUT_ONE, run).survey()
+    for name in WITHOUT_ONE:
+        with pytest.raises(RefusalError, match="across_fits is refuse"):
+            second.sites[name].join(second.agreement)
+
+
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Sites that remember neither fits nor what they answered for whom."""
+    monkeypatch.setattr(Memory, "_is_near", lambda *_: False)
+    monkeypatch.setattr(Memory, "admit", lambda *_: None)
+    monkeypatch.setattr(Memory, "opening", lambda *_: None)
+
+
+@pytest.mark.parametrize("run", ["fit-1", "fit-2"])
+def test_without_memory_the_difference_of_two_fits_is_one_sites_own(grounds, lead, run, forgetful):
+    difference = zeros(lead.room(grounds)) - zeros(lead.room(grounds, WITHOUT_ONE, run))
+    assert np.array_equal(difference, (grounds.counts("site4") == 0).sum(axis=0))
+
+
+def test_a_fit_of_one_gene_fewer_is_refused(grounds, lead):
+    zeros(lead.room(grounds, genes="intersection"))
+    second = lead.room(grounds, genes="intersection", run="fit-2").survey()
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        second.join(**dict.fromkeys(EVERYBODY, one_gene_fewer(lead)))
+
+
+def test_a_fit_of_fewer_genes_is_still_about_the_same_samples(grounds, lead):
+    """Whoever leads chooses the genes: half of them, or one fewer, hide no fit over other sites."""
+    zeros(lead.room(grounds, genes="intersection"))
+    second = lead.room(grounds, WITHOUT_ONE, genes="intersection", run="fit-2").survey()
+    with pytest.raises(RefusalError, match="over other sites"):
+        second.join(**dict.fromkeys(WITHOUT_ONE, of_half_the_genes(lead)))
+
+
+def test_where_samples_are_known_by_agreed_genes_alone_such_a_fit_is_answered(grounds, lead, monkeypatch):
+    known = Subject.of
+    monkeypatch.setattr(Subject, "of", lambda counts, genes, agreed: known(counts[:, : len(agreed)], agreed, agreed))
+    first = zeros(lead.room(grounds, genes="intersection"))
+    second = lead.room(grounds, WITHOUT_ONE, genes="intersection", run="fit-2").survey()
+    second.agreement, second.genes = of_half_the_genes(lead)(second.agreement), second.genes[:30]
+    second.join().meet().census()
+    difference = first[:30] - second.total(LogCountsQuery(second.every))["zeros"]
+    assert np.array_equal(difference, (grounds.counts("site4") == 0).sum(axis=0)[:30])
+
+
+def drop_last(adata):
+    adata._inplace_subset_obs(np.arange(adata.n_obs - 1))
+
+
+def test_a_fit_of_one_sample_fewer_is_refused(grounds, lead):
+    zeros(lead.room(grounds))
+    grounds.edit("site4", drop_last)
+    second = lead.room(grounds, run="fit-2").survey()
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        second.sites["site4"].join(second.agreement)
+
+
+def test_without_memory_the_difference_of_two_fits_is_one_samples_own(grounds, lead, forgetful):
+    before, last = zeros(lead.room(grounds)), grounds.counts("site4")[-1]
+    grounds.edit("site4", drop_last)
+    assert np.array_equal(before - zeros(lead.room(grounds, run="fit-2")), last == 0)
+
+
+def test_the_same_fit_may_be_made_again(grounds, lead):
+    first = zeros(lead.room(grounds))
+    assert np.array_equal(first, zeros(lead.room(grounds)))
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="budgets are counted in one session, not in memory")
+def test_a_budget_is_not_filled_again_by_the_next_session(grounds, lead):
+    grounds.rule("max_rounds = 2")
+    told = [zeros(lead.room(grounds, run=run)).size for run in ("fit-1", "fit-2", "fit-3")]
+    assert len(told) == 1
+
+
+def test_in_one_session_no_cohort_is_smaller_than_agreed(grounds, lead):
+    room = lead.room(grounds).open()
+    room.census()
+    with pytest.raises(Exception, match="other sites than were agreed"):
+        room.total(LogCountsQuery(room.asked(*range(59))), WITHOUT_ONE)

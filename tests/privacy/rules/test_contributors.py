@@ -1,0 +1,121 @@
+"""A gene that one site alone counts is not answered for, and no aggregator can talk a site out of knowing that.
+
+The census is told to every site, and checked there; each holds ``min_contributors`` against it by itself.
+"""
+
+import numpy as np
+import pytest
+
+from protocols.secure_sum import MisuseError, PeerError
+from protocols.verified import Checks
+from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, PresenceQuery
+from secirls.site.guard import Guard
+from secirls.site.policy import Policy, RefusalError
+
+LONELY, OWNER = 7, "site3"
+
+
+@pytest.fixture
+def lonely(grounds):
+    """One gene has counts at one site alone."""
+    for name in grounds.names:
+        if name != OWNER:
+            grounds.edit(name, lambda adata: adata.X.__setitem__((slice(None), LONELY), 0))
+    return grounds
+
+
+def own(grounds):
+    return np.log(np.maximum(grounds.counts(OWNER)[:, LONELY], 1)).sum()
+
+
+def ask(room):
+    return room.total(LogCountsQuery(room.asked(LONELY)))["log_counts"][0]
+
+
+def many_sites(vector, layout):
+    """A census that tells of one more site, twice, where a gene has one."""
+    told = vector.copy()
+    bits = layout.fields[0].fraction_bits
+    told[LONELY, bits // 64] += np.uint64(2 << (bits % 64))
+    return told
+
+
+def nothing(vector, layout):
+    return None
+
+
+def test_a_gene_of_one_site_is_not_answered_for(lonely, lead):
+    room = lead.room(lonely).open()
+    assert room.census()["presence"][LONELY] == 1
+    with pytest.raises(RefusalError, match="a gene that fewer sites have counts for"):
+        ask(room)
+    others = room.every
+    others[LONELY] = False
+    assert np.isfinite(room.total(LogCountsQuery(others))["log_counts"]).all()
+
+
+def test_without_the_rule_its_sum_is_one_sites_own(lonely, lead, monkeypatch):
+    monkeypatch.setattr(Policy, "check_genes", lambda *_: None)
+    room = lead.room(lonely).open()
+    room.census()
+    assert ask(room) == pytest.approx(own(lonely), abs=1e-9)
+
+
+def test_a_census_that_lies_is_not_believed(lonely, lead):
+    with pytest.raises(PeerError, match="not the sum of what was sent"):
+        lead.room(lonely).open().census(tell=many_sites)
+
+
+def test_where_totals_are_not_verified_the_lie_opens_one_sites_own(lonely, lead, monkeypatch):
+    monkeypatch.setattr(Checks, "verify", lambda *_: None)
+    room = lead.room(lonely).open()
+    room.census(tell=many_sites)
+    assert ask(room) == pytest.approx(own(lonely), abs=1e-9)
+
+
+def test_who_does_not_tell_the_census_gets_no_answer(lonely, lead):
+    room = lead.room(lonely).open()
+    room.census(tell=nothing)
+    with pytest.raises(MisuseError, match="the census comes first"):
+        ask(room)
+
+
+def test_who_never_asks_for_the_census_gets_no_answer(lonely, lead):
+    room = lead.room(lonely).open()
+    for question in (LogCountsQuery(room.every), PresenceQuery(room.every)):
+        with pytest.raises(MisuseError, match="the census comes first"):
+            room.total(question)
+        with pytest.raises(MisuseError, match="the census comes first"):
+            room.sites[OWNER].recall(question.to_bytes())
+
+
+def test_where_sites_do_not_wait_for_the_census_skipping_it_opens_one_sites_own(lonely, lead, monkeypatch):
+    monkeypatch.setattr(Guard, "check", lambda *_: None)
+    room = lead.room(lonely).open()
+    room.census(tell=nothing)
+    assert ask(room) == pytest.approx(own(lonely), abs=1e-9)
+
+
+def test_a_census_of_some_genes_is_refused(lonely, lead):
+    room = lead.room(lonely).open()
+    some = room.every
+    some[LONELY] = False
+    with pytest.raises(RefusalError, match="the census is of all genes"):
+        room.total(CensusQuery(some, 2, 2))
+
+
+def test_a_total_of_an_earlier_session_is_not_taken_for_the_census(lonely, lead):
+    """`remind` is for sessions that go on: a site takes what it verified itself, and nothing else."""
+    room = lead.room(lonely).open()
+    census = CensusQuery(room.every, 2, 2)
+    lie = census.arrays_to_bytes({name: np.full(shape, 4.0) for name, shape in census.shapes().items()})
+    with pytest.raises(PeerError, match="did not verify"):
+        room.sites[OWNER].remind(census.to_bytes(), lie)
+
+
+def test_a_presence_told_for_genes_left_out_changes_nothing_but_by_counts(lonely, lead):
+    room = lead.room(lonely).open()
+    room.census()
+    room.total(PresenceQuery(room.asked(LONELY)))
+    with pytest.raises(RefusalError, match="a gene that fewer sites have counts for"):
+        ask(room)

@@ -1,0 +1,117 @@
+"""A design in which one site alone fills a column publishes that site's sums: refused, unless all say otherwise.
+
+``~ site + condition`` is everybody's first design. Under the default policy it is refused in one sentence that names
+the column; where all policies say ``lonely = "publish"``, or in a simulation, the report says whose sums are published.
+"""
+
+import numpy as np
+import pytest
+
+import secirls
+from secirls.agreement.order import Place
+from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.site.policy import Policy, RefusalError
+
+PUBLISH = 'lonely = "publish"'
+DESIGN = "~ site + condition"
+SMALL = "min_samples = 2\nmin_samples_per_level = 1\nmax_params_per_sample = 1\nmin_total_samples_per_cell = 2"
+README_OF_OLD = 'min_samples_per_cell = 3\nmax_rounds = 300\nprotocols = ["pairwise", "paillier"]'
+
+
+def with_site_column(grounds):
+    for name in grounds.names:
+        grounds.edit(name, lambda adata, name=name: adata.obs.insert(0, "site", name))
+    return grounds
+
+
+@pytest.fixture
+def airway(airway_sites, lay):
+    return lay("airway", tuple(sorted(airway_sites)), data={name: airway_sites[name] for name in sorted(airway_sites)})
+
+
+def sums_by_column(room):
+    """X'(y / s), as an honest fit opens it."""
+    samples = room.census()["samples"][0]
+    means = room.total(LogCountsQuery(room.every))
+    usable = means["zeros"] == 0
+    query = NormalisedQuery(room.every, np.where(usable, means["log_counts"] / samples, 0.0), usable, 5)
+    return room.total(query)["xt_normalised"]
+
+
+def own_sums(room, name):
+    samples = room.sites[name]._samples
+    return (samples.counts / samples.size_factors[:, None]).sum(axis=0)
+
+
+@pytest.mark.parametrize("rules", ["", README_OF_OLD])
+def test_a_column_of_one_site_is_refused_by_name(grounds, lead, rules):
+    room = lead.room(with_site_column(grounds).rule(rules), design=DESIGN).open()
+    with pytest.raises(RefusalError) as refused:
+        room.census()
+    assert str(refused.value) == (
+        "site 'site1': its policy refuses: min_contributors is 3 (design column 'site[T.site2]', "
+        "design column 'site[T.site3]', design column 'site[T.site4]': at fewer sites)"
+    )
+    for name in room.names:  # and nobody answers anything else afterwards
+        with pytest.raises(Exception, match="census"):
+            room.sites[name].contribute(LogCountsQuery(room.every).to_bytes(), 1, 0, room.names)
+
+
+def test_where_all_policies_publish_it_the_column_is_one_sites_own(grounds, lead):
+    room = lead.room(with_site_column(grounds).rule(PUBLISH), design=DESIGN).open()
+    column = room.agreement.design(room.config).columns.index("site[T.site3]")
+    assert np.array_equal(sums_by_column(room)[:, column], own_sums(room, "site3"))
+
+
+def test_without_the_rule_the_column_is_one_sites_own(grounds, lead, monkeypatch):
+    monkeypatch.setattr(Policy, "check_census", lambda *_: None)
+    room = lead.room(with_site_column(grounds).rule(README_OF_OLD), design=DESIGN).open()
+    assert np.array_equal(sums_by_column(room)[:, 2], own_sums(room, "site3"))
+
+
+def test_one_policy_that_does_not_publish_is_enough(grounds, lead):
+    with_site_column(grounds).rule(PUBLISH, "site1", "site2", "site4")
+    with pytest.raises(RefusalError, match="site 'site3': its policy refuses: min_contributors"):
+        lead.room(grounds, design=DESIGN).open().census()
+
+
+def ordered(grounds, **options):
+    """An honest fit over these grounds, as anybody orders it."""
+    told = {"design": DESIGN, "engine": "local", "kernel": "numpy", "roster": grounds.told(), **options}
+    return secirls.fit({name: grounds.place(name).source for name in grounds.names}, **told)
+
+
+def test_airway_is_too_small_for_the_default_policy(airway):
+    with pytest.raises(RefusalError, match="min_samples is 5"):
+        ordered(airway)
+
+
+def test_airway_by_site_is_refused_by_the_name_of_a_column(airway):
+    with pytest.raises(RefusalError, match=r"min_contributors is 3 \(.*design column 'site\[T\.N061011\]'") as refused:
+        ordered(airway.rule(SMALL))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_fit_that_publishes_says_whose_sums(grounds):
+    result = ordered(with_site_column(grounds).rule(PUBLISH))
+    told = [sentence for sentence in result.report["disclosure"] if sentence.startswith("Published")]
+    assert [sentence for sentence in told if "site[T.site3]" in sentence] == [
+        "Published: the sums of design column 'site[T.site3]' are those of site3 alone, in every round."
+    ]
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the reference has no column that could be named")
+def test_a_fit_that_publishes_says_what_it_leaves_of_the_reference(grounds):
+    """The reference's sums are what the other sites' columns leave of the intercept's."""
+    result = ordered(with_site_column(grounds).rule(PUBLISH))
+    assert any("site1" in told for told in result.report["disclosure"] if told.startswith("Published"))
+
+
+def test_a_simulation_publishes_and_says_so(grounds):
+    with_site_column(grounds)
+    sites = {name: str(path) for name, path in grounds.data.items()}
+    result = secirls.fit(sites, design=DESIGN, engine="local", kernel="numpy")
+    text = " ".join(result.report["disclosure"])
+    assert "This is a simulation: site1, site2, site3, site4" in text
+    assert "are those of site2 alone" in text
+    assert Place("site1", sites["site1"]).ground is None

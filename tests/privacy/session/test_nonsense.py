@@ -1,0 +1,144 @@
+"""Nonsense at a site's verbs ends in one of its own errors: nothing else, no answer, and nothing kept.
+
+An error of any other kind would silence the site (`secirls.site.desk`) and tell that something broke inside.
+"""
+
+import pytest
+
+from protocols.secure_sum import MisuseError
+from secirls.algorithms.normalisation import CensusQuery
+from secirls.site.desk import SPOKEN, Desk
+from secirls.site.site import Site
+
+COHORT = ("site1", "site2", "site3", "site4")
+BEFORE = {
+    "join": [(None,), (b"",), ({},)],
+    "hello": [(0,)],
+    "meet": [({}, 0)],
+    "greet": [()],
+    "deal": [({},)],
+    "take": [({}, b"")],
+    "contribute": [(b"", 0, 0, COHORT)],
+    "recall": [(b"",)],
+    "assist": [(b"", 0, 0)],
+    "hear": [(b"", 0, 0)],
+    "remind": [(b"", b"")],
+}
+AFTER = {
+    "join": BEFORE["join"],
+    "hello": [(-1,), (1 << 70,), (2,), ("x",), (None,), ([],), (0.5,)],
+    "meet": [({}, 0), ({}, 1), ({"site1": b""}, 1), (None, 1), ({"site1": None}, 1), ({}, "x"), ({}, 1 << 70), (7, [])],
+    "greet": [],
+    "deal": [({},), (None,), (dict.fromkeys(COHORT, b""),), (dict.fromkeys(COHORT),)],
+    "take": [({}, b""), (None, None), (dict.fromkeys(COHORT, b""), b""), (dict.fromkeys(COHORT, 5), 5)],
+    "contribute": [
+        (b"", 1, 0, COHORT),
+        (None, 1, 0, COHORT),
+        ("text", 1, 0, COHORT),
+        (b"CENSUS", 1, 0, None),
+        (b"CENSUS", 1, 0, 7),
+        (b"CENSUS", 1, 0, ()),
+        (b"CENSUS", 1, 0, ("site1", 5, None)),
+        (b"CENSUS", 1, 0, ("site1", ["site2"], "site3", "site4")),
+        (b"CENSUS", 1, 0, list(COHORT)),
+        (b"CENSUS", 1, 0, COHORT[::-1]),
+        (b"CENSUS", 1, 0, (*COHORT, "site4")),
+        (b"CENSUS", 1, 0, COHORT[1:]),
+        (b"CENSUS", -1, 0, COHORT),
+        (b"CENSUS", 1 << 70, 0, COHORT),
+        (b"CENSUS", "x", 0, COHORT),
+        (b"CENSUS", [], 0, COHORT),
+        (b"CENSUS", 1, -1, COHORT),
+        (b"CENSUS", 1, None, COHORT),
+        (b"CENSUS", 0.5, 0, COHORT),
+    ],
+    "recall": [(b"",), (None,), (7,)],
+    "assist": [
+        (b"", 0, 0),
+        (None, 0, 0),
+        (b"x" * 200, 0, 0),
+        (b"", 5, 0),
+        (b"", [], 0),
+        (b"", None, None),
+        (b"", "x", 0),
+    ],
+    "hear": [(b"", 0, 0), (None, 0, 0), (b"x" * 200, 0, 0), (7, 0, 0), (b"", [], 0), (b"", 9, 9)],
+    "remind": [(b"", b""), (None, None), (b"CENSUS", b""), (b"CENSUS", None), (b"CENSUS", bytes(8 * 69)), (b"", 7)],
+}
+FITTING = {
+    name: [(verb, given) for verb, many in table.items() for given in many]
+    for name, table in {"before": BEFORE, "after": AFTER}.items()
+}
+
+
+def named(case):
+    return f"{case[0]}{case[1]!r}"[:60]
+
+
+def census(room):
+    design = room.agreement.design(room.config)
+    return CensusQuery(room.every, len(design.columns), len(design.groups)).to_bytes()
+
+
+@pytest.fixture(scope="module")
+def met(tmp_path_factory, lead):
+    """A room in which the census was contributed to and is not opened yet."""
+    room = lead.room(lead.settle(tmp_path_factory.mktemp("met") / "grounds")).open()
+    design = room.agreement.design(room.config)
+    _, _, room.sent = room.payloads(CensusQuery(room.every, len(design.columns), len(design.groups)))
+    return room
+
+
+@pytest.mark.parametrize("case", FITTING["before"], ids=named)
+def test_before_a_session_nonsense_ends_in_a_sentence(grounds, lead, case):
+    verb, given = case
+    site = Site(grounds.place("site1"), lead.config(grounds), own_process=False)
+    with pytest.raises(SPOKEN):
+        getattr(site, verb)(*given)
+    site.survey()
+    with pytest.raises(SPOKEN):
+        getattr(site, verb)(*given)
+
+
+@pytest.mark.parametrize("case", FITTING["after"], ids=named)
+def test_in_a_session_nonsense_ends_in_a_sentence(met, case):
+    verb, given = case
+    given = tuple(census(met) if part == b"CENSUS" else part for part in given)
+    for name in ("site1", "site2"):  # who deals the seed, and who takes it
+        with pytest.raises(SPOKEN):
+            getattr(met.sites[name], verb)(*given)
+
+
+def test_no_nonsense_was_answered_or_kept(met):
+    for name in ("site1", "site2"):
+        assert set(met.sites[name]._contexts) == {(0, 0)}
+    assert met.add_up(met.sent, met.contexts[0]).parties == met.names
+
+
+def test_keys_are_made_of_one_batch_at_a_time(met):
+    site, size = met.sites["site1"], met.config.rounds_per_batch
+    site.hello(1)
+    with pytest.raises(MisuseError, match="the next is 1"):
+        site.hello(2)
+    assert len(site._party._mask_keys._pairs) <= 2 * size
+
+
+def test_without_the_bound_keys_of_any_batch_are_made(grounds, lead):
+    room = lead.room(grounds).open()
+    site, size = room.sites["site1"], room.config.rounds_per_batch
+    for batch in range(5, 15):
+        site._batches = batch
+        site.hello(batch)
+    assert len(site._party._mask_keys._pairs) >= 10 * size
+
+
+def test_a_desk_says_nothing_of_what_it_has_no_sentence_for():
+    class Broken:
+        name = "site1"
+
+        def hello(self, batch):
+            raise KeyError("Jane Doe")
+
+    with pytest.raises(Exception, match="unexpected KeyError") as told:
+        Desk(Broken()).ask("hello", 0)
+    assert "Jane" not in str(told.value)

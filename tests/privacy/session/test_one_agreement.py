@@ -1,0 +1,246 @@
+"""A site agrees to nothing that it has not checked against its own ground: genes, design, roster, roles, rules."""
+
+import numpy as np
+import pytest
+
+from protocols.paillier_messages import Terms
+from protocols.primitives.big_numbers import from_buffer
+from protocols.secure_sum import MisuseError, PeerError
+from secirls.agreement.agreement import Agreement, genes_digest
+from secirls.agreement.order import Order, Place
+from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.input_error import InputError
+from secirls.inputs import design as design_room
+from secirls.inputs.design import Design, Variable
+from secirls.site import site as site_room
+from secirls.site.policy import Policy, RefusalError
+from secirls.site.site import Site
+
+VICTIM = "site2"
+
+# Genes: others in another order isolate one site.
+
+
+def told_genes(lead, genes):
+    return lambda told: lead.replace(told, genes=tuple(genes), genes_digest=genes_digest(genes))
+
+
+def rare_and_common(grounds):
+    """Genes that the victim lacks in some samples, and as many that everybody has in every sample."""
+    zeros = (grounds.all_counts() == 0).sum(axis=0)
+    rare = np.flatnonzero((grounds.counts(VICTIM) == 0).any(axis=0) & (zeros > 0))
+    common = np.flatnonzero(zeros == 0)[: rare.size]
+    assert 0 < rare.size == common.size
+    return rare, common
+
+
+def rearranged(grounds, lead):
+    """A room in which the victim is told rare genes, and everybody else common ones in their place."""
+    rare, common = rare_and_common(grounds)
+    room = lead.room(grounds, genes="intersection").survey()
+    names = np.array(room.genes)
+    room.genes = tuple(names[rare])
+    room.agreement = told_genes(lead, names[rare])(room.agreement)
+    others = {name: told_genes(lead, names[common]) for name in room.names if name != VICTIM}
+    return room.join(**others), (grounds.counts(VICTIM)[:, rare] == 0).sum(axis=0)
+
+
+def without_small_counts(adata):
+    adata.X[adata.X < 5] = 0
+
+
+@pytest.fixture
+def shallow(lay):
+    """Grounds whose rarest genes are not in all samples."""
+    grounds = lay(genes=200)
+    for name in grounds.names:
+        grounds.edit(name, without_small_counts)
+    return grounds
+
+
+def test_sites_that_were_told_other_genes_are_in_other_sessions(shallow, lead):
+    room, _ = rearranged(shallow, lead)
+    with pytest.raises(PeerError, match="hello is not signed"):
+        room.meet()
+
+
+def test_without_the_genes_in_the_digest_zeros_of_one_site_are_opened(shallow, lead, monkeypatch):
+    honest = Agreement.digest.fget
+    blind = property(lambda told: honest(lead.replace(told, genes_digest=b"")))
+    monkeypatch.setattr(Agreement, "digest", blind)
+    room, own = rearranged(shallow, lead)
+    room.meet().census()
+    assert np.array_equal(room.total(LogCountsQuery(room.every))["zeros"], own)
+
+
+def test_genes_that_are_repeated_unknown_or_of_another_digest_are_refused(grounds, lead):
+    room = lead.room(grounds, genes="intersection").survey()
+    names = room.genes
+    lies = {
+        "is named twice": told_genes(lead, (names[0],) * len(names)),
+        "not in its file": told_genes(lead, (*names[:-1], "no such gene")),
+        "not those of its configuration": lambda told: lead.replace(told, genes=names[::-1]),
+    }
+    for problem, lie in lies.items():
+        with pytest.raises(MisuseError, match=problem):
+            room.sites[VICTIM].join(lie(room.agreement))
+
+
+# The design: a site builds it from its own configuration.
+
+CODE = "{__import__('pathlib').Path('%s').touch()}"
+
+
+def evil_agreement(lead, told, code):
+    """Every text of an agreement that a site could take for a formula."""
+    said = {name: {**facts, code: Variable(numeric=True)} for name, facts in told.said.items()}
+    said[VICTIM] = told.said[VICTIM]
+    return lead.replace(told, said=said, run=f"~ condition + {code}")
+
+
+def test_nothing_of_a_message_reaches_the_formula_parser(grounds, lead, tmp_path, monkeypatch):
+    import formulaic
+
+    parsed = []
+    formula = formulaic.Formula
+    monkeypatch.setattr(formulaic, "Formula", lambda text: (parsed.append(text), formula(text))[1])
+    room = lead.room(grounds).survey()
+    code = CODE % (tmp_path / "ran")
+    room.sites[VICTIM].join(evil_agreement(lead, room.agreement, code))
+    assert set(parsed) == {"~ condition"}
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_configuration_with_code_in_it_is_refused_before_it_runs(grounds, lead, tmp_path):
+    config = lead.config(grounds, design="~ condition + " + CODE % (tmp_path / "ran"))
+    with pytest.raises(InputError, match="is an expression"):
+        Site(grounds.place(VICTIM), config, own_process=False).survey()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_where_the_formula_is_taken_from_the_message_its_code_runs(grounds, lead, tmp_path, monkeypatch):
+    def believing(told, config):
+        return Design(told.run, Design.agree(config.design, config.levels, told.said).levels)
+
+    monkeypatch.setattr(Agreement, "design", believing)
+    room = lead.room(grounds).survey()
+    room.sites[VICTIM].join(evil_agreement(lead, room.agreement, CODE % (tmp_path / "ran")))
+    assert (tmp_path / "ran").exists()
+    assert design_room  # the parser's one door
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"config_digest": "0" * 64}, "another configuration"),
+        ({"version": "0.0.9"}, "runs version"),
+        ({"sites": ("site1", "site2", "site3", "site4", "site4")}, "not sorted"),
+        ({"sites": ("site1", "site3", "site4")}, "not among them"),
+    ],
+)
+def test_an_agreement_about_something_else_is_refused(grounds, lead, change, problem):
+    room = lead.room(grounds).survey()
+    with pytest.raises(MisuseError, match=problem):
+        room.sites[VICTIM].join(lead.replace(room.agreement, **change))
+
+
+def test_own_levels_that_were_told_differently_are_refused(grounds, lead):
+    room = lead.room(grounds).survey()
+    said = {**room.agreement.said, VICTIM: {"condition": Variable(numeric=False, levels=("control",))}}
+    with pytest.raises(MisuseError, match="its own levels"):
+        room.sites[VICTIM].join(lead.replace(room.agreement, said=said))
+
+
+# The roster: invented sites.
+
+
+def invented(grounds, lay, lead):
+    """One real site among three that the aggregator invented: keys, data and a roster of its making."""
+    fake = lay("fake", seed=9)
+    places = {name: fake.place(name) for name in fake.names}
+    places["site1"] = grounds.place("site1")
+    config = lead.config(fake, roster={**fake.told(), "site1": grounds.told()["site1"]})
+    return lead.Room(places, config), fake
+
+
+def test_a_site_meets_nobody_who_is_not_in_its_own_roster(grounds, lay, lead):
+    room, _ = invented(grounds, lay, lead)
+    room.survey()
+    with pytest.raises(MisuseError, match="another key for site2 than the roster's"):
+        room.sites["site1"].join(room.agreement)
+
+
+def test_without_an_own_roster_one_site_among_invented_ones_is_alone(grounds, lay, lead, monkeypatch):
+    monkeypatch.setattr(Site, "_check_agreement", lambda *_: None)
+    room, fake = invented(grounds, lay, lead)
+    room.open().census()
+    zeros = room.total(LogCountsQuery(room.every))["log_counts"]
+    known = sum(np.log(np.maximum(fake.counts(name), 1)).sum(axis=0) for name in fake.names[1:])
+    np.testing.assert_allclose(zeros - known, np.log(np.maximum(grounds.counts("site1"), 1)).sum(axis=0), atol=1e-9)
+
+
+# The rules: whoever starts the site names none.
+
+
+def permissive(grounds):
+    path = grounds.folder / "permissive.toml"
+    path.write_text('protocols = ["plain"]\nrequire_roster = false\n')
+    return str(path)
+
+
+def test_a_site_has_its_own_policy_whatever_it_is_started_with(grounds, lead):
+    place = lead.replace(grounds.place("site1"), policy=permissive(grounds))
+    for started in (place, grounds.place("site1")):
+        with pytest.raises(RefusalError, match="protocols is pairwise, paillier-threshold"):
+            Site(started, lead.config(grounds, protocol="plain"), own_process=False).survey()
+    places = {name: grounds.place(name).source for name in grounds.names}
+    with pytest.raises(InputError, match="its policy is named in its own file"):
+        Order.of(lead.config(grounds), places, policies={"site1": permissive(grounds)})
+
+
+def test_where_no_policy_means_none_a_site_answers_in_the_clear(grounds, lead, monkeypatch):
+    monkeypatch.setattr(Policy, "read", classmethod(lambda cls, where, **rules: Policy.simulation(**rules)))
+    assert Site(grounds.place("site1"), lead.config(grounds, protocol="plain"), own_process=False).survey().genes
+
+
+def test_a_site_that_was_started_with_its_data_alone_says_that_it_is_simulated(grounds, lead):
+    facts = Site(Place("site1", str(grounds.data["site1"])), lead.config(grounds, roster=None), own_process=False)
+    assert facts.survey().simulated
+    assert not Site(grounds.place("site1"), lead.config(grounds), own_process=False).survey().simulated
+
+
+# Helpers: whoever decrypts or deals stands in the roster.
+
+SMALL = {"key_bits": 512, "insecure_test_keys": True}
+ALLOWED = 'protocols = ["paillier", "paillier-threshold"]\nmin_key_bits = 0'
+HELPERS = pytest.mark.parametrize(
+    ("protocol", "helper"), [("paillier", "key-holder"), ("paillier-threshold", "key-dealer")]
+)
+
+
+@HELPERS
+def test_a_helper_that_is_not_in_the_roster_is_refused(grounds, lead, protocol, helper):
+    room = lead.room(grounds.rule(ALLOWED), protocol=protocol, **SMALL).survey()
+    with pytest.raises(MisuseError, match=f"another key for {helper} than the roster's"):
+        room.sites["site1"].join(room.agreement)
+
+
+@HELPERS
+def test_a_helper_that_is_in_the_roster_works(lay, lead, protocol, helper):
+    grounds = lay(beside=(helper,)).rule(ALLOWED)
+    room = lead.room(grounds, protocol=protocol, **SMALL).open()
+    room.census()
+    assert np.array_equal(room.total(LogCountsQuery(room.every))["zeros"], (grounds.all_counts() == 0).sum(axis=0))
+
+
+def test_an_aggregator_that_plays_the_key_holder_reads_every_site(grounds, lead, monkeypatch):
+    monkeypatch.setattr(site_room.Site, "_check_agreement", lambda *_: None)
+    room = lead.room(grounds.rule(ALLOWED), protocol="paillier", **SMALL).open()
+    room.census()
+    layout, context, sent = room.payloads(LogCountsQuery(room.every))
+    private = room.helpers["key-holder"]._party._private
+    packing = Terms(room.roster, room.config.settings()).packing(context, context.session)
+    size = private.public.ciphertext_bytes * packing.plaintexts
+    plain = private.decrypt(from_buffer(sent[VICTIM][:size], private.public.ciphertext_bytes))
+    own = layout.decode(packing.unpack(plain, 1), 1)
+    assert np.array_equal(own["zeros"], (grounds.counts(VICTIM) == 0).sum(axis=0))
