@@ -6,6 +6,7 @@ remembered before it leaves. Refuses to know: counts, keys, and how a sum is mad
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, Peer
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
 from secirls.algorithms.query import Query, QueryError, Total, chained
+from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
 from secirls.numerics.samples import Floats
 from secirls.site.ground import Ground
@@ -38,6 +40,7 @@ class Guard:
         self._rounds = 0
         self._values = np.zeros(n_genes)
         self._presence: Floats | None = None
+        self._awaited: bytes | None = None
         self._memory: Memory | None = None
 
     @property
@@ -84,6 +87,10 @@ class Guard:
         self._values = values
         self._rounds += 1
         self._state = chained(self._state, question)
+        if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
+            # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
+            self._presence[asked.genes] = 0.0
+            self._awaited = None
         return self._state
 
     def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> None:
@@ -102,9 +109,11 @@ class Guard:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
 
-    def answering(self, context: Context, question: bytes) -> None:
-        """Remember which question a context is about."""
+    def answering(self, context: Context, asked: Query, question: bytes) -> None:
+        """Remember which question a context is about, and of which total the rules wait to be told."""
         self._asked_in[context.digest] = sha256(b"secirls asked v1", question)
+        if asked.verified:
+            self._awaited = context.digest
 
     def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
         """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
@@ -118,12 +127,16 @@ class Guard:
             self._memory.opening(question, present)
         self._cohort = present
 
-    def hear(self, asked: Query, arrays: Mapping[str, Floats], *, verified: bool) -> None:
-        """Take a total that the rules are about: ``verified`` against its check values, or else remembered.
+    def hear(self, asked: Query, arrays: Mapping[str, Floats], context: Context | None = None) -> None:
+        """Take a total that the rules are about: verified against the check values of its ``context``, or remembered.
 
-        Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before.
+        Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before,
+        `MisuseError` where it is not the one of the last such question.
         """
-        name = sha256(b"secirls total v1", self._agreement.run.encode(), asked.to_bytes())
+        verified = context is not None
+        if context is not None and context.digest != self._awaited:
+            raise MisuseError(f"site {self._site} was told a total that its rules do not wait for")
+        name = sha256(b"secirls total v2", self._about(), asked.to_bytes())
         digest = sha256(b"secirls total v1", *(array.astype("<f8").tobytes() for array in arrays.values()))
         if not self._ground.simulated:
             known = self._memory is not None and self._memory.knows_total(name, digest)
@@ -142,6 +155,14 @@ class Guard:
         if self._presence is None or isinstance(asked, CensusQuery):
             self._presence = np.zeros(asked.genes.size)
         self._presence[asked.genes] = presence
+
+    def _about(self) -> bytes:
+        """What a fit that goes on has in common with its past: run, configuration, genes in order and levels."""
+        told, design = self._agreement, self._design
+        text = json.dumps(
+            [told.run, told.config_digest, {name: list(levels) for name, levels in design.levels.items()}]
+        )
+        return sha256(b"secirls about v1", text.encode(), told.genes_digest)
 
     def _held(self) -> dict[str, int]:
         """How many sites have each level of the shared factors: from what they said."""

@@ -206,7 +206,7 @@ class Site(Secret):
         values = layout.values + (CHECK_VALUES[layout.limbs] if asked.verified else 0)
         context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
         self._contexts[round_number, attempt] = context, query
-        guard.answering(context, query)
+        guard.answering(context, asked, query)
         meter = self._meter
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
         vector = meter.measure("encode", lambda: layout.encode(arrays))
@@ -255,7 +255,7 @@ class Site(Secret):
         self._begin()
         asked, _ = self._read(query)
         arrays = asked.arrays_from(total)
-        self._meter.measure("verify", lambda: self._guarded().hear(asked, arrays, verified=False), down=len(total))
+        self._meter.measure("verify", lambda: self._guarded().hear(asked, arrays), down=len(total))
         return Answer(b"", self._meter.take())
 
     def _hear(self, total: bytes, context: Context, asked: Query) -> None:
@@ -266,7 +266,7 @@ class Site(Secret):
         self._checking().verify(vector, context)
         layout = asked.layout(len(context.cohort))
         arrays = layout.decode(vector[: layout.values], len(context.cohort))
-        self._guarded().hear(asked, arrays, verified=True)
+        self._guarded().hear(asked, arrays, context)
 
     def _check_agreement(self, agreement: Agreement, ground: Ground, table: SiteTable) -> None:
         """Hold all that was agreed against what this site knows itself. Raises `MisuseError`."""

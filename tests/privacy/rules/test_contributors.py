@@ -6,9 +6,13 @@ The census is told to every site, and checked there; each holds ``min_contributo
 import numpy as np
 import pytest
 
+from protocols.primitives import ring
 from protocols.secure_sum import MisuseError, PeerError
 from protocols.verified import Checks
+from secirls.agreement.agreement import genes_digest
 from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, PresenceQuery
+from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.site import guard as guard_room
 from secirls.site.guard import Guard
 from secirls.site.policy import Policy, RefusalError
 
@@ -119,3 +123,87 @@ def test_a_presence_told_for_genes_left_out_changes_nothing_but_by_counts(lonely
     room.total(PresenceQuery(room.asked(LONELY)))
     with pytest.raises(RefusalError, match="a gene that fewer sites have counts for"):
         ask(room)
+
+
+# Totals of before: replayed, or of other genes.
+
+
+def replaced(grounds, lead):
+    """A room whose sites have replaced counts in which one site alone counts a gene, the census told."""
+    for name in grounds.names:
+
+        def layer(adata, name=name):
+            adata.layers["replaced"] = adata.X.copy()
+            if name != OWNER:
+                adata.layers["replaced"][:, LONELY] = 0
+
+        grounds.edit(name, layer)
+    room = lead.room(grounds, refit_layer="replaced", refit_genes=("gene00007",)).open()
+    room.census()
+    return room
+
+
+def presence(room, *, tell):
+    """A presence that is asked for before counts are replaced; gives what to tell later."""
+    kept = []
+    room.total(PresenceQuery(room.asked(LONELY)), tell=lambda vector, layout: kept.append(vector) or tell)
+    return ring.to_bytes(kept[0]), room.contexts[room.round - 1]
+
+
+def test_after_counts_were_replaced_the_presence_of_before_does_not_hold(grounds, lead):
+    room = replaced(grounds, lead)
+    room.total(ReplaceCountsQuery(room.asked(LONELY)))
+    with pytest.raises(RefusalError, match="a gene that fewer sites have counts for"):
+        ask(room)
+    assert room.total(PresenceQuery(room.asked(LONELY)))["presence"][0] == 1
+    with pytest.raises(RefusalError, match="a gene that fewer sites have counts for"):
+        ask(room)
+
+
+def test_a_presence_of_before_is_not_taken_for_that_of_replaced_counts(grounds, lead):
+    room = replaced(grounds, lead)
+    told, context = presence(room, tell=None)
+    room.total(ReplaceCountsQuery(room.asked(LONELY)))
+    for site in room.sites.values():
+        with pytest.raises(MisuseError, match="do not wait for"):
+            site.hear(told, context.round, context.attempt)
+    with pytest.raises(RefusalError):
+        ask(room)
+
+
+def test_where_the_presence_of_before_holds_one_sites_replaced_counts_are_opened(grounds, lead, monkeypatch):
+    monkeypatch.setattr(guard_room, "ReplaceCountsQuery", type(None))
+    room = replaced(grounds, lead)
+    room.total(ReplaceCountsQuery(room.asked(LONELY)))
+    assert ask(room) == pytest.approx(own(grounds), abs=1e-9)
+
+
+def reordered(lead, room):
+    """The lonely gene and its neighbour trade places."""
+    genes = list(room.genes)
+    genes[LONELY], genes[LONELY + 1] = genes[LONELY + 1], genes[LONELY]
+    room.agreement = lead.replace(room.agreement, genes=tuple(genes), genes_digest=genes_digest(genes))
+    return room.join().meet()
+
+
+def reminded(lonely, lead):
+    """A second session of one run, with the genes in another order, and the first one's census for it."""
+    first = lead.room(lonely, genes="intersection").open()
+    census = CensusQuery(first.every, 2, 2)
+    arrays = first.census()
+    second = reordered(lead, lead.room(lonely, genes="intersection").survey())
+    for site in second.sites.values():
+        site.recall(census.to_bytes())
+        site.remind(census.to_bytes(), census.arrays_to_bytes(arrays))
+    second.state = guard_room.chained(second.state, census.to_bytes())
+    return second.total(LogCountsQuery(second.asked(LONELY + 1)))["log_counts"][0]
+
+
+def test_a_census_of_genes_in_another_order_is_not_taken_for_this_one(lonely, lead):
+    with pytest.raises(PeerError, match="did not verify"):
+        reminded(lonely, lead)
+
+
+def test_where_totals_are_remembered_by_the_runs_name_alone_one_sites_own_is_opened(lonely, lead, monkeypatch):
+    monkeypatch.setattr(Guard, "_about", lambda guard: guard._agreement.run.encode())
+    assert reminded(lonely, lead) == pytest.approx(own(lonely), abs=1e-9)
