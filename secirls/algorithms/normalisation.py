@@ -2,19 +2,22 @@
 
 Promises: every step needs sums over sites and public broadcasts only; medians are per sample and stay
 home; sums are taken without BLAS, so that they are the same bits for any number of threads.
-Median of ratios as in Anders and Huber (2010, eq. 5).
+Median of ratios as in Anders and Huber (2010, eq. 5); for genes with zeros too, its form of DESeq2's ``poscounts``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from secirls.algorithms.query import Query, QueryError, Total
 from secirls.numerics.samples import Floats, Mask, Samples
+
+SizeFactors: TypeAlias = Literal["ratio", "poscounts"]
+"""How size factors are estimated: over the genes with a count in every sample, or over positive counts."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,59 @@ class NormalisedQuery(Query):
 
 
 @dataclass(frozen=True)
+class LogSizeQuery(Query):
+    """The sum over all samples of the log of a size factor that is not yet scaled: one number.
+
+    At home, a sample's is the median, over the usable genes that have a count in it, of log count - log mean. No sample
+    shows but in that sum; a session has three sites or more, and a site of one sample is one of them.
+    """
+
+    log_means: Floats
+    """Sum of log positive counts over the number of samples, of every gene asked about, ``(genes asked,)``."""
+    usable: Mask
+    """Which of them count, ``(genes asked,)``."""
+
+    kind: ClassVar[str] = "log_size"
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"log_size": (1,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        _check_log_means(self, self.log_means, self.usable)
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        return {"log_size": np.array([_log_sizes(samples, self.log_means, self.usable).sum()])}
+
+
+@dataclass(frozen=True)
+class PositiveNormalisedQuery(NormalisedQuery):
+    """As `NormalisedQuery`; but a site first keeps size factors from positive counts, scaled to a geometric mean of 1.
+
+    Shows what `NormalisedQuery` shows: sums by gene over all samples.
+    """
+
+    log_scale: float
+    """Mean over all samples of the log size factors before scaling."""
+
+    kind: ClassVar[str] = "positive_normalised"
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        _check_log_means(self, self.log_means, self.usable)
+
+    def apply(self, samples: Samples) -> Samples:
+        """What the site keeps."""
+        about = samples.take(self.genes)
+        logs = _log_sizes(about, self.log_means, self.usable)
+        return replace(samples, size_factors=np.exp(logs) / np.exp(self.log_scale))
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """What the first rounds leave in public."""
 
@@ -142,23 +198,81 @@ class NoCommonGeneError(ValueError):
 
 
 def normalise(
-    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool
+    genes: Mask,
+    params: int,
+    n_samples: float,
+    *,
+    own_size_factors: bool,
+    estimate: SizeFactors = "ratio",
+    control: Mask | None = None,
 ) -> Generator[Query, Total, Normalisation]:
     """Size factors (unless the sites have their own) and base means of the masked genes.
 
-    Raises `NoCommonGeneError` where no gene has a count in every sample.
+    Parameters
+    ----------
+    genes
+        Whose base means are wanted, ``(genes,)``.
+    params, n_samples
+        Of the design, and over all sites.
+    own_size_factors
+        The sites have brought theirs: only base means are asked for.
+    estimate
+        ``ratio`` uses the genes with a count in every sample; ``poscounts`` every gene, by its positive counts, one
+        round more.
+    control
+        Public mask of the genes that size factors are estimated from, ``(genes,)``; all if not given.
+
+    Raises
+    ------
+    NoCommonGeneError
+        Where no gene has a count in every sample (``ratio``), or no gene asked about is a control gene.
     """
     log_means, usable = np.zeros(0), np.zeros(0, dtype=bool)
-    if not own_size_factors:
-        total = yield LogCountsQuery(genes)
-        usable = total["zeros"] == 0
-        if not usable.any():
-            raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
-        log_means = np.where(usable, total["log_counts"] / n_samples, 0.0)
-    total = yield NormalisedQuery(genes, log_means, usable, params)
+    if own_size_factors:
+        total = yield NormalisedQuery(genes, log_means, usable, params)
+        return _normalisation(total, n_samples)
+    chosen = genes if control is None else genes & control
+    if not chosen.any():
+        raise NoCommonGeneError("none of the control genes is among the genes of the fit")
+    total = yield LogCountsQuery(chosen)
+    among = chosen[genes]
+    log_means, usable = np.zeros(among.size), np.zeros(among.size, dtype=bool)
+    usable[among] = total["zeros"] == 0 if estimate == "ratio" else total["zeros"] < n_samples
+    log_means[among] = total["log_counts"] / n_samples
+    log_means[~usable] = 0.0
+    if not usable.any():
+        raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
+    if estimate == "ratio":
+        total = yield NormalisedQuery(genes, log_means, usable, params)
+        return _normalisation(total, n_samples)
+    total = yield LogSizeQuery(genes, log_means, usable)
+    log_scale = float(total["log_size"][0] / n_samples)
+    total = yield PositiveNormalisedQuery(genes, log_means, usable, params, log_scale)
+    return _normalisation(total, n_samples)
+
+
+def _normalisation(total: Total, n_samples: float) -> Normalisation:
+    """The means of the last sums."""
     return Normalisation(
         total["normalised"] / n_samples, total["xt_normalised"], float(total["inverse_size_factors"][0] / n_samples)
     )
+
+
+def _log_sizes(samples: Samples, log_means: Floats, usable: Mask) -> Floats:
+    """Log size factors from positive counts before they are scaled, ``(samples,)``."""
+    logs = np.empty(samples.n_samples)
+    for sample in range(samples.n_samples):
+        counts = samples.counts[sample, usable]
+        if not counts.any():
+            raise QueryError("a sample at this site has no count in any gene that size factors are estimated from")
+        logs[sample] = np.median(np.log(counts[counts > 0]) - log_means[usable][counts > 0])
+    return logs
+
+
+def _check_log_means(query: Query, log_means: Floats, usable: Mask) -> None:
+    """Raise `QueryError` unless there are log means for the genes asked about."""
+    if log_means.shape != (query.n_genes,) or usable.shape != (query.n_genes,) or not usable.any():
+        raise QueryError(f"query {query.kind!r}: log means and usable genes do not fit the genes asked about")
 
 
 def known_size_factors(samples: Samples) -> Floats:
