@@ -23,6 +23,8 @@ from secirls.numerics.status import EXCLUDED, Reason, Status
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
 """When beta no longer moves: see `step`."""
+R_RIDGE = 1e-6 / 0.6931471805599453**2
+"""R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class IrlsConfig:
     """Updates of beta; one evaluation more than that."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    compare_from: int = 1
+    """The first update whose deviance is compared with the one before."""
+    by_deviance_alone: bool = False
+    """Whether a gene settles by its deviance before its last update, and by nothing else."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -57,6 +63,11 @@ class IrlsConfig:
     def fedpydeseq2(cls) -> IrlsConfig:
         """As FedPyDESeq2: 20 updates, that is 21 evaluations; the rest is left to the catch."""
         return cls(max_iter=20)
+
+    @classmethod
+    def deseq2(cls) -> IrlsConfig:
+        """As R's DESeq2: up to 100 updates, the deviance of the start is not looked at; the rest goes to `newton`."""
+        return cls(ridge=R_RIDGE, max_iter=100, compare_from=2, by_deviance_alone=True)
 
 
 @dataclass(frozen=True)
@@ -313,6 +324,9 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     64 roundings of ``sqrt(beta' X'WX beta)``, the length of beta itself, which is what solving for
     beta leaves of precision. Such a step changes nll by less than its rounding.
 
+    Where R's DESeq2 is followed (`IrlsConfig.by_deviance_alone`), standing still is not looked for, and a gene that
+    uses its last update is not settled by it; deviances are compared from `IrlsConfig.compare_from` on.
+
     With fewer fraction bits two likelihoods that differ by no more than the sites' roundings are equal.
     """
     asked = np.flatnonzero(state.active)
@@ -326,11 +340,15 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     with np.errstate(invalid="ignore"):
         change = np.abs(2.0 * nll - 2.0 * state.nll[asked]) / (np.abs(2.0 * nll) + 0.1)
         close = (change <= config.beta_tol) | (np.abs(nll - state.nll[asked]) <= flat)
-        settled = comparable & close & ~gone
+        settled = comparable & close & ~gone & (state.iterations[asked] >= config.compare_from)
+    if config.by_deviance_alone:
+        settled &= state.iterations[asked] < config.max_iter
     moving = ~settled & ~gone
     following, singular = beta.copy(), np.zeros_like(gone)
     following[moving], singular[moving] = solve(xtwx[moving], xtwz[moving], config.ridge)
     still = moving & ~singular & _stands_still(xtwx, beta, following - beta)
+    if config.by_deviance_alone:
+        still[:] = False
     settled |= still
     beyond = moving & ~still & ~singular & (np.abs(following) > config.max_beta).any(axis=1)
     exhausted = moving & ~still & ~singular & ~beyond & (state.iterations[asked] >= config.max_iter)
