@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,19 @@ class Design:
         frame = {name: obs[name].astype(str).to_list() for name in self.levels}
         numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
         return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
+
+    def cells(self) -> Floats:
+        """The distinct design rows that the declared levels allow, ``(cells, params)``, in the order of the levels.
+
+        Raises `ValueError` where a variable is numeric: its cells are in the data.
+        """
+        if self.numeric:
+            raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
+        combined = list(product(*self.levels.values()))
+        frame = {name: [row[i] for row in combined] for i, name in enumerate(self.levels)}
+        rows = np.asarray(self._materialise(self._frame(frame, len(combined))), dtype=np.float64)
+        distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
+        return distinct
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
