@@ -16,6 +16,7 @@ import numpy as np
 
 from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, step, update_rows
 from secirls.algorithms.query import Algorithm
+from secirls.algorithms.sent_products import expand_field
 from secirls.algorithms.unclamped import NewtonConfig, newton
 from secirls.numerics.samples import Floats
 from secirls.numerics.status import Reason, Status
@@ -56,7 +57,8 @@ def betas(state: State, config: IrlsConfig, free: NewtonConfig) -> Algorithm[Bet
         active = state.active
         if not active.any():
             break
-        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits)
+        entries = expand_field(config.products)
+        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits, entries)
         past = (*past, state.beta)[-LONGEST_CYCLE:]
         state = step(state, total, config)
         out = np.flatnonzero(state.reason == Reason.OUT_OF_ITERATIONS)

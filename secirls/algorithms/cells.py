@@ -14,12 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.inputs.design import Design
+from secirls.inputs.design import LARGEST_ENUMERATION, Design
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM, cell_cut
-
-LARGEST_ENUMERATION = 4096
-"""Designs with more cells are treated as those with a numeric column are."""
 
 
 @dataclass(frozen=True)

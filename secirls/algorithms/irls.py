@@ -7,14 +7,16 @@ Love, Huber and Anders (2014); Muzellec, Marteau-Ferey and Marchand (2024) for t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, largest_summand, resolution
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
 from secirls.numerics import kernels
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size, solve, times
@@ -23,7 +25,7 @@ from secirls.numerics.status import EXCLUDED, Reason, Status
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
 """When beta no longer moves: see `step`."""
-R_RIDGE = 1e-6 / 0.6931471805599453**2
+R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
 
 
@@ -47,6 +49,8 @@ class IrlsConfig:
     """The first update whose deviance is compared with the one before."""
     by_deviance_alone: bool = False
     """Whether a gene settles by its deviance before its last update, and by nothing else."""
+    products: Products | None = field(default=None, compare=False)
+    """Which entries of X'WX are sent, the same for everyone; all if not given."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -207,6 +211,9 @@ class IrlsQuery(Query):
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as `Products.expand`; empty for all of them. It follows from the formula and
+    the declared levels, so it shows nothing; a site in whose rows it is wrong refuses."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
@@ -219,12 +226,12 @@ class IrlsQuery(Query):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         genes, params = self.beta.shape
-        return {"xtwx": (genes, packed_size(params)), "xtwz": (genes, params), "nll": (genes,)}
+        return {"xtwx": (genes, sent_entries(self.expand, params)), "xtwz": (genes, params), "nll": (genes,)}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, with the sign for lost genes."""
         xtwx, xtwz, nll = sign_lost(kernels.summands(samples, self.beta, self.min_mu), parties, self.fraction_bits)
-        return {"xtwx": xtwx, "xtwz": xtwz, "nll": nll}
+        return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
@@ -237,6 +244,7 @@ class IrlsQuery(Query):
             raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
         if self.min_mu < 0:
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+        check_expand(self, self.expand, n_params)
 
 
 def keep_constants(samples: Samples) -> Samples:
@@ -306,7 +314,8 @@ def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
         active = state.active
         if not active.any():
             break
-        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits)
+        entries = expand_field(config.products)
+        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits, entries)
         state = step(state, total, config)
     return state
 
@@ -330,7 +339,7 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     With fewer fraction bits two likelihoods that differ by no more than the sites' roundings are equal.
     """
     asked = np.flatnonzero(state.active)
-    xtwx, xtwz, nll = total["xtwx"], total["xtwz"], total["nll"]
+    xtwx, xtwz, nll = opened(total["xtwx"], config.products), total["xtwz"], total["nll"]
     beta, cohorts = state.beta[asked], (*state.cohorts, total.parties)
     earlier = [i for i, parties in enumerate(state.cohorts) if set(parties) == set(total.parties)]
     comparable = np.isin(state.evaluated[asked], earlier)

@@ -11,7 +11,7 @@ general optimiser, which looks for the same minimum and mostly stops before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.irls import R_RIDGE, IrlsQuery, State, lost, sign_lost, update_rows
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, resolution
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
 from secirls.numerics.box_step import box_step
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.unclamped import unclamped_sums
 
@@ -54,6 +55,8 @@ class NewtonConfig:
     """Means are clamped below at this in the X'WX that is left for standard errors."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    products: Products | None = field(default=None, compare=False)
+    """Which entries of matrices are sent, the same for everyone; all if not given."""
 
     def __post_init__(self) -> None:
         if not (self.ridge > 0 and self.box > 0 and self.decrement > 0 and 0 < self.armijo < 0.5 and self.min_mu >= 0):
@@ -75,6 +78,8 @@ class UnclampedQuery(Query):
     """Natural-log coefficients, ``(genes asked, params)``."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `IrlsQuery`."""
 
     kind: ClassVar[str] = "unclamped"
     may_shrink: ClassVar[bool] = True
@@ -87,19 +92,21 @@ class UnclampedQuery(Query):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         genes, params = self.beta.shape
-        return {"nll": (genes,), "score": (genes, params), "information": (genes, packed_size(params))}
+        return {"nll": (genes,), "score": (genes, params), "information": (genes, sent_entries(self.expand, params))}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, with the sign for lost genes."""
         nll, score, information = unclamped_sums(samples, self.beta)
-        sent = sign_lost(Sums(information, score, nll), parties, self.fraction_bits)
-        return {"nll": sent.nll, "score": sent.right, "information": sent.xtwx}
+        sums = sign_lost(Sums(information, score, nll), parties, self.fraction_bits)
+        information = sent(self, sums.xtwx, samples, self.expand)
+        return {"nll": sums.nll, "score": sums.right, "information": information}
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         if self.beta.shape != (self.n_genes, n_params):
             raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        check_expand(self, self.expand, n_params)
 
 
 @dataclass(frozen=True)
@@ -171,7 +178,7 @@ def newton(state: State, genes: Mask, config: NewtonConfig) -> Algorithm[State]:
         asked[chosen[going]] = True
         tried = descent.beta[going] + descent.size[going, None] * descent.step[going]
         tried = np.where(np.abs(tried) > _EDGE * config.box, np.copysign(config.box, tried), tried)
-        total = yield UnclampedQuery(asked, tried, config.fraction_bits)
+        total = yield UnclampedQuery(asked, tried, config.fraction_bits, expand_field(config.products))
         if total.parties != parties:  # a value over others can't be compared with: go on from where it was looked
             descent = descent.changed(going, value=np.inf)
         parties, cohorts = total.parties, (*cohorts, total.parties)
@@ -204,7 +211,7 @@ def _judge(
     here, at = np.flatnonzero(taken), going[taken]
     beta, score = tried[here], total["score"][here]
     gradient = config.ridge * beta - score
-    curvature = total["information"][here].copy()
+    curvature = opened(total["information"][here], config.products).copy()
     params = beta.shape[1]
     curvature[:, [i * params - i * (i - 1) // 2 for i in range(params)]] += config.ridge
     step, held = box_step(curvature, gradient, beta, config.box)
@@ -230,12 +237,13 @@ def _information(state: State, genes: Mask, config: NewtonConfig) -> Algorithm[S
     asked = genes & (state.status == Status.CAUGHT)
     if not asked.any():
         return state
-    total = yield IrlsQuery(asked, state.beta[asked], config.min_mu, config.fraction_bits)
+    entries = expand_field(config.products)
+    total = yield IrlsQuery(asked, state.beta[asked], config.min_mu, config.fraction_bits, entries)
     rows = np.flatnonzero(asked)
     gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
     state = update_rows(
         replace(state, cohorts=(*state.cohorts, total.parties)),
         rows,
-        xtwx=np.where(gone[:, None], np.nan, total["xtwx"]),
+        xtwx=np.where(gone[:, None], np.nan, opened(total["xtwx"], config.products)),
     )
     return update_rows(state, rows[gone], status=Status.FAILED, reason=Reason.LOST)

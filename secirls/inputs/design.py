@@ -10,15 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from secirls.input_error import InputError, complain
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
+
+LARGEST_ENUMERATION = 4096
+"""Combinations of levels beyond which they are not gone through."""
+_PROBES = 3
+"""Values of each numeric variable at which products of columns are told apart."""
+_PRIMES = (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0)
+"""Their square roots, and whole numbers added, stand for such values: no two variables take the same."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,22 @@ class Design:
         rows = np.asarray(self._materialise(self._frame(frame, len(combined))), dtype=np.float64)
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
         return distinct
+
+    def products(self) -> Products:
+        """Which products of design columns differ, for all samples that the formula and the levels allow.
+
+        Numeric variables stand at a few fixed values. Every product by itself where the levels have too many
+        combinations.
+        """
+        if prod(len(levels) for levels in self.levels.values()) > LARGEST_ENUMERATION:
+            return Products.full(len(self.columns))
+        probes = range(_PROBES if self.numeric else 1)
+        combined = [(row, probe) for row in product(*self.levels.values()) for probe in probes]
+        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels)}
+        for i, name in enumerate(self.numeric):
+            roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
+            given[name] = np.array(roots)
+        return Products.of(np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64))
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
