@@ -60,7 +60,7 @@ class ResidualsQuery(Query):
 
 @dataclass(frozen=True)
 class AdoptDispersionsQuery(Query):
-    """Sites keep these dispersions for the rest of the fit, and confirm by being counted."""
+    """Sites keep these dispersions for the rest of the fit, beside those of other genes, and answer."""
 
     dispersions: Floats
     """alpha of every gene asked about, ``(genes asked,)``."""
@@ -79,7 +79,7 @@ class AdoptDispersionsQuery(Query):
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
-        full = np.ones(samples.n_genes)
+        full = np.ones(samples.n_genes) if samples.dispersions is None else samples.dispersions.copy()
         full[self.genes] = self.dispersions
         return replace(samples, dispersions=full, nll_constants=None)
 

@@ -177,6 +177,94 @@ def test_a_cell_at_too_few_sites_is_never_asked_about(drive, split):
     assert not [query for query in seen.queries if query.kind == "cells_above"]
 
 
+def crossed(seed):
+    """Two factors over four sites: some cells at one site, some at several, and outliers."""
+    random = np.random.default_rng(seed)
+    n = 44
+    batch, condition, site = random.integers(0, 3, n), random.integers(0, 2, n), random.integers(0, 4, n)
+    site[(batch == 2) & (condition == 1)] = 3
+    design = np.column_stack([np.ones(n), batch == 1, batch == 2, condition]).astype(np.float64)
+    mean = np.exp(random.uniform(0, 6, 80))
+    s = np.exp(random.normal(0, 0.3, n))
+    counts = random.negative_binomial(4, 1 / (1 + 0.25 * mean * s[:, None])).astype(np.int64)
+    for gene in range(40):
+        counts[random.integers(n), gene] += int(60 * mean[gene])
+    samples = Samples(design, counts.astype(np.int32), s, np.full(80, 0.3))
+    return samples, [np.flatnonzero(site == k) for k in range(4)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("min_kept", [1, 3, 6])
+def test_cells_of_one_site_and_of_several_take_part_as_their_rules_say(drive, split, seed, min_kept):
+    samples, parts = crossed(seed)
+    fit, cells, found = drive(*split(samples, parts))(stage(samples, cooks_plan(min_kept=min_kept), 2))
+    assert cells.lonely.any()
+    assert cells.shared.any()
+    takes_part = (cells.lonely & (cells.samples >= 3)) | cells.selectable(min_kept)
+    np.testing.assert_array_equal(takes_part, (cells.samples >= 3) & ~found.left_out)
+    z = samples.counts.T / samples.size_factors
+    mean = z.mean(axis=1)
+    inside = [(samples.design == row).all(axis=1) for row in cells.rows[takes_part]]
+    variance = np.max([trimmed_variance(z[:, rows]) for rows in inside], axis=0)
+    robust = np.maximum((variance - mean) / mean**2, 0.04)
+    asked = np.isfinite(found.robust)
+    np.testing.assert_allclose(found.robust[asked], robust[asked], rtol=1e-8)
+    where = Fit(fit.state.beta, fit.hat_beta, fit.hat_xtwx, R_RIDGE, 0.5)
+    flagged = cooks_distances(samples, where, robust) > found.cutoff
+    np.testing.assert_array_equal(found.counts[:, 0], flagged.sum(axis=1))
+    assert found.any.sum() > 5
+
+
+def test_with_a_numeric_column_a_site_uses_the_cells_among_its_own_rows(drive, split):
+    n = 40
+    age = np.repeat([30.0, 40.0, 50.0, 61.0, 62.0], (12, 12, 12, 2, 2))
+    samples = replace(two_groups((20, 20), seed=4), design=np.column_stack([np.ones(n), age]))
+    sites = split(samples, [np.arange(part, n, 2) for part in range(2)])  # cells of 6, 6, 6, 1 and 1 at each
+    nothing = np.zeros(0)
+
+    def run():
+        fit = yield from first_fit(samples)
+        cells = Cells(np.zeros((0, 2)), nothing, nothing, np.array([36.0, 0.0]), n, 3)
+        everything = np.ones(samples.n_genes, dtype=bool)
+        found = yield from outliers(everything, fit, *moments(samples), cells, cooks_plan(min_kept=3))
+        return fit, found
+
+    seen = drive(*sites)
+    fit, found = seen(run())
+    assert "below" not in {query.kind for query in seen.queries}
+    for query in seen.queries:
+        if hasattr(query, "rows"):
+            assert query.rows.shape == (0, 2)  # no row of anybody's covariates is in a question
+    z = samples.counts.T / samples.size_factors
+    mean = z.mean(axis=1)
+    rows = [np.arange(part, n, 2)[age[part::2] == a] for part in range(2) for a in (30.0, 40.0, 50.0)]
+    variance = np.max([trimmed_variance(z[:, inside]) for inside in rows], axis=0)
+    robust = np.maximum((variance - mean) / mean**2, 0.04)
+    asked = np.isfinite(found.robust)
+    np.testing.assert_allclose(found.robust[asked], robust[asked], rtol=1e-8)
+    where = Fit(fit.state.beta, fit.hat_beta, fit.hat_xtwx, R_RIDGE, 0.5)
+    flagged = cooks_distances(samples, where, robust) > found.cutoff
+    expected = [(flagged & group).sum(axis=1) for group in (age > 0, age < 60, age < 60)]
+    np.testing.assert_array_equal(found.counts, np.stack(expected, axis=1))
+
+
+def test_three_against_three_needs_the_rule_of_one_kept(drive, split):
+    samples = two_groups((3, 3), outliers=40)
+    for min_kept, told in ((1, True), (2, False)):
+        _, _, found = drive(*sites_of(samples, split, 3))(stage(samples, cooks_plan(min_kept=min_kept)))
+        assert (found is not None) == told
+
+
+def test_a_gene_without_a_count_at_one_site_is_like_any_other(drive, split):
+    samples = two_groups((9, 8))
+    counts = samples.counts.copy()
+    counts[np.arange(0, 17, 3), ::2] = 0
+    samples = replace(samples, counts=np.asfortranarray(counts))
+    fit, _, found = drive(*sites_of(samples, split, 3))(stage(samples, cooks_plan()))
+    _, distance = pooled_distances(samples, fit)
+    np.testing.assert_array_equal(found.counts[:, 0], (distance > found.cutoff).sum(axis=1))
+
+
 def test_a_design_with_nothing_to_compare_costs_no_round(drive):
     samples = two_groups((2, 2), outliers=0)
     seen = drive(samples)

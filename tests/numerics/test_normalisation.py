@@ -88,6 +88,16 @@ def test_dispersions_are_the_smaller_of_pydeseq2s_two_moment_estimates(airway):
         assert np.array_equal(site.dispersions, federated)
 
 
+def test_dispersions_of_other_genes_stay(airway):
+    counts, design = airway
+    some = np.arange(counts.shape[1]) % 2 == 0
+    site = Samples(design, counts, dispersions=np.full(counts.shape[1], 0.5))
+    after = AdoptDispersionsQuery(some, np.full(some.sum(), 0.1)).apply(site)
+    assert (after.dispersions[some] == 0.1).all()
+    assert (after.dispersions[~some] == 0.5).all()
+    assert (site.dispersions == 0.5).all()
+
+
 def test_census_counts_sites_not_samples(airway):
     counts, design = airway
     counts = counts.copy()

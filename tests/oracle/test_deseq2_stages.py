@@ -57,8 +57,11 @@ class Whole:
 
 
 def only_betas(data, plan=PLAN):
+    """IRLS and the way out of it, by the distinct entries of matrices."""
+    products = data.design.products()
+    plan, free = replace(plan, products=products), replace(FREE, products=products)
     start = yield from least_squares_start(np.zeros(len(data.genes), dtype=np.int8), data.samples.n_params, plan)
-    return Whole((yield from betas(start, plan, FREE)))
+    return Whole((yield from betas(start, plan, free)))
 
 
 def moments(data):
