@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import Betas, betas
-from secirls.algorithms.cells import check_rows, sizes_of
+from secirls.algorithms.cells import Cells, check_rows, sizes_of
 from secirls.algorithms.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.algorithms.normalisation import Normalisation, known_size_factors, normalise
@@ -85,9 +85,13 @@ class ReplaceOutliersQuery(DistanceQuery):
         return counts
 
 
-Dispersions = Callable[[Mask, Normalisation], Algorithm[Floats]]
+Dispersions: TypeAlias = Callable[[Mask, Normalisation], Algorithm[Floats]]
 """The dispersion stage of a refit: from genes ``(genes,)`` and their new means to alpha ``(genes asked,)``, which the
 sites have adopted when it returns; with the trend and the prior of the first fit."""
+
+
+Plans: TypeAlias = tuple[IrlsConfig, NewtonConfig, CooksConfig]
+"""Of IRLS, of Newton's method after it, and of Cook's distances."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,11 @@ class Refit:
     """alpha, ``(genes,)``: new for the genes that were fitted again, NaN for emptied ones."""
 
 
+def replaces(cells: Cells) -> bool:
+    """Whether outliers can be replaced in a design: a cell of seven samples or more, and ten samples over all sites."""
+    return cells.replaces and cells.n_samples >= LEAST_SAMPLES
+
+
 def replace_outliers(
     fit: Betas,
     dispersions: Floats,
@@ -113,7 +122,7 @@ def replace_outliers(
     found: Outliers,
     eligible: Callable[[Floats], NDArray[np.int8]],
     again: Dispersions,
-    plans: tuple[IrlsConfig, NewtonConfig, CooksConfig],
+    plans: Plans,
 ) -> Algorithm[Refit]:
     """Replace the outliers of a fit and fit their genes again; no query where nothing is replaced.
 
@@ -132,7 +141,7 @@ def replace_outliers(
     """
     irls_plan, newton_plan, cooks_plan = plans
     genes, cells = found.any, found.cells
-    if not genes.any() or not cells.replaces or cells.n_samples < LEAST_SAMPLES:
+    if not genes.any() or not replaces(cells):
         none = np.zeros_like(genes)
         return Refit(fit, none, none, base_means, dispersions)
     count, n, params = int(genes.sum()), cells.n_samples, fit.state.beta.shape[1]

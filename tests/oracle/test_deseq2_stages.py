@@ -7,18 +7,16 @@ The tables were cut down by ``freeze_deseq2_stages.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from secirls.algorithms.betas import Betas, betas
-from secirls.algorithms.cells import Cells, cells
-from secirls.algorithms.cooks import CooksConfig, Outliers, outliers
+from secirls.algorithms.betas import betas
+from secirls.algorithms.cooks import CooksConfig
 from secirls.algorithms.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.exceptions import exceptions
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
-from secirls.algorithms.outlier_replacement import Refit, replace_outliers
+from secirls.algorithms.outlier_treatment import treat_outliers
 from secirls.algorithms.robust_dispersion import Searching
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.numerics import likelihood
@@ -45,23 +43,16 @@ LOST = {
 and nothing is compared but that."""
 
 
-@dataclass(frozen=True)
-class Whole:
-    """The stages of one fit."""
-
-    fit: Betas
-    cells: Cells | None = None
-    found: Outliers | None = None
-    kept: np.ndarray | None = None
-    refit: Refit | None = None
-
-
 def only_betas(data, plan=PLAN):
     """IRLS and the way out of it, by the distinct entries of matrices."""
-    products = data.design.products()
-    plan, free = replace(plan, products=products), replace(FREE, products=products)
+    plan, free = with_products(data, plan)
     start = yield from least_squares_start(np.zeros(len(data.genes), dtype=np.int8), data.samples.n_params, plan)
-    return Whole((yield from betas(start, plan, free)))
+    return (yield from betas(start, plan, free))
+
+
+def with_products(data, plan=PLAN):
+    products = data.design.products()
+    return replace(plan, products=products), replace(FREE, products=products)
 
 
 def moments(data):
@@ -69,30 +60,29 @@ def moments(data):
     return z.mean(axis=1), z.var(axis=1, ddof=1)
 
 
-def every_stage(data, plan=PLAN, cooks=COOKS, *, replacing=True):
+def every_stage(data, cooks=COOKS, *, replacing=True):
     """IRLS, Cook's distances, the exception, replacement and the second fit, at R's dispersions."""
-    fit = (yield from only_betas(data, plan)).fit
-    genes = np.ones(len(data.genes), dtype=bool)
-    mean, variance = moments(data)
-    around = yield from cells(genes, data.design, data.samples.n_samples, 1)
-    found = yield from outliers(genes, fit, mean, variance, around, cooks)
-    if found is None:
-        return Whole(fit, around)
-    kept = np.zeros_like(genes)
-    if len(data.design.levels) == 1:
-        kept = yield from exceptions(found.filtered(replaced=False), fit, found, cooks)
-    if not replacing:
-        return Whole(fit, around, found, kept)
+    fit = yield from only_betas(data)
 
     def again(asked, _):
         dispersions = data.everything["new_dispersion"].to_numpy()[asked]
         yield AdoptDispersionsQuery(asked, dispersions)
         return dispersions
 
-    refit = yield from replace_outliers(
-        fit, data.samples.dispersions, mean, found, eligible, again, (plan, FREE, cooks)
+    treated = yield from treat_outliers(
+        np.ones(len(data.genes), dtype=bool),
+        fit,
+        data.samples.dispersions,
+        *moments(data),
+        data.design,
+        data.samples.n_samples,
+        1,
+        eligible,
+        again,
+        (*with_products(data), cooks),
+        replacing=replacing,
     )
-    return Whole(fit, around, found, kept, refit)
+    return fit, treated
 
 
 def eligible(sites):
@@ -142,7 +132,7 @@ def objective(samples, gene, beta):
 @every_design
 def test_iterates_their_number_and_their_errors_are_those_of_deseq2(name, design, whole, frozen, drive):
     data = frozen(name, design)
-    fit = drive(only_betas(data), [data.samples] if whole else data.split)[0].fit
+    fit = drive(only_betas(data), [data.samples] if whole else data.split)[0]
     lost = names(data, fit.state.status == Status.CAUGHT)
     assert lost == LOST[name, design]
     assert names(data, iterations(fit.state) != data.everything["iterations"]) == set()
@@ -158,7 +148,7 @@ def test_iterates_their_number_and_their_errors_are_those_of_deseq2(name, design
 @every_design
 def test_of_the_genes_that_irls_loses_ours_has_the_lower_objective(name, design, frozen, drive):
     data = frozen(name, design)
-    fit = drive(only_betas(data), data.split)[0].fit
+    fit = drive(only_betas(data), data.split)[0]
     theirs = coefficients(data) * LN2
     for place, (row, gene) in enumerate(zip(data.some["row"], data.some["gene"], strict=True)):
         if gene in LOST[name, design]:
@@ -175,7 +165,7 @@ def test_of_the_genes_that_irls_loses_ours_has_the_lower_objective(name, design,
 )
 def test_a_fit_that_is_not_quite_rs_would_be_caught(plan, frozen, drive):
     data = frozen("airway", "condition")
-    fit = drive(only_betas(data, plan), data.split)[0].fit
+    fit = drive(only_betas(data, plan), data.split)[0]
     assert beta_gap(data, fit).max() > 1e-11 or (iterations(fit.state) != data.everything["iterations"]).sum() > 30
 
 
@@ -194,7 +184,7 @@ def pooled_distances(data, fit):
 def test_the_largest_distances_are_those_of_deseq2(name, design, frozen, drive):
     data = frozen(name, design)
     theirs = data.some["maxCooks"].to_numpy()
-    fit = drive(only_betas(data), data.split)[0].fit
+    fit = drive(only_betas(data), data.split)[0]
     if (name, design) == ("airway", "site"):
         assert np.isnan(theirs).all()  # one sample a cell
         return
@@ -211,26 +201,25 @@ def test_the_largest_distances_are_those_of_deseq2(name, design, frozen, drive):
 @every_design
 def test_outliers_replaced_genes_and_the_table_are_those_of_deseq2(name, design, whole, frozen, drive):
     data = frozen(name, design)
-    fit, asked = drive(every_stage(data), [data.samples] if whole else data.split)
-    everything = data.everything
-    if fit.found is None:
-        assert (name, design) == ("airway", "site")
+    sites = [data.samples] if whole else data.split
+    (_, treated), asked = drive(every_stage(data), sites)
+    everything, refit = data.everything, treated.refit
+    if (name, design) == ("airway", "site"):  # one sample a cell
+        assert treated.found is None
         assert asked[-1].kind == "cells"
-        assert not everything["missing"].any()
-    table, missing, mean = fit.fit, np.zeros(len(data.genes), dtype=bool), moments(data)[0]
-    if fit.found is not None:
-        outlier = fit.found.filtered(replaced=False) & ~fit.kept
-        assert names(data, outlier != flag(everything["outlier"])) == set()
-        missing = fit.found.filtered(replaced=fit.cells.replaces) & ~fit.kept
-        assert names(data, fit.refit.genes != flag(everything["replaced"])) == set()
-        assert names(data, (iterations(fit.refit.betas.state) != everything["new_iterations"])[fitted(fit)]) == set()
-        table, mean = fit.refit.betas, fit.refit.base_means
-    assert names(data, missing != flag(everything["missing"])) == set()
-    test = at_contrast(data, table)
+    else:
+        (_, kept), _ = drive(every_stage(data, replacing=False), sites)
+        assert names(data, kept.missing != flag(everything["outlier"])) == set()
+        assert not kept.refit.genes.any()
+    assert names(data, refit.genes != flag(everything["replaced"])) == set()
+    again = refit.genes & ~refit.emptied
+    assert names(data, (iterations(refit.betas.state) != everything["new_iterations"])[again]) == set()
+    assert names(data, treated.missing != flag(everything["missing"])) == set()
+    test = at_contrast(data, refit.betas)
     p, lfc = test.pvalue.copy(), test.log2_fold_change.copy()
-    if fit.refit is not None:
-        p[fit.refit.emptied], lfc[fit.refit.emptied] = 1.0, 0.0
-    p[missing] = np.nan
+    p[refit.emptied], lfc[refit.emptied] = 1.0, 0.0
+    p[treated.missing] = np.nan
+    mean = refit.base_means
     some = data.some
     lost = some["gene"].isin(LOST[name, design]).to_numpy()
     assert relative(lfc[some["row"]], some["default_lfc"].to_numpy(), 1e-3)[~lost].max() <= 1e-10
@@ -241,10 +230,6 @@ def test_outliers_replaced_genes_and_the_table_are_those_of_deseq2(name, design,
     assert names(data, np.isnan(padj) != flag(everything["unadjusted"])) == set()
     near = relative(padj[some["row"]], some["default_padj"].to_numpy())
     assert np.nanmax(near[~lost]) <= 1e-10
-
-
-def fitted(fit):
-    return fit.refit.genes & ~fit.refit.emptied
 
 
 def adjusted(data, p, mean):
@@ -304,19 +289,18 @@ def test_a_robust_variance_that_is_not_quite_rs_would_be_caught(name, design, wr
     monkeypatch.setattr(robust_dispersion, wrong, broken)
     monkeypatch.setattr(trimming, wrong, broken)
     data = frozen(name, design)
-    fit = drive(every_stage(data, replacing=False), data.split)[0]
-    outlier = fit.found.filtered(replaced=False) & ~fit.kept
-    assert names(data, outlier != flag(data.everything["outlier"]))
+    _, treated = drive(every_stage(data, replacing=False), data.split)[0]
+    assert names(data, treated.missing != flag(data.everything["outlier"]))
 
 
 def test_the_default_rule_for_small_cells_costs_airway_its_outliers(frozen, drive):
     """Cells of four keep two values: not asked, so nothing is told of outliers (51 genes of R have no p-value)."""
     data = frozen("airway", "condition")
     usual = CooksConfig(R_RIDGE)
-    fit, asked = drive(every_stage(data, cooks=usual), data.split)
-    assert fit.found is None
+    (fit, treated), asked = drive(every_stage(data, usual), data.split)
+    assert treated.found is None
     assert {query.kind for query in asked} == {"least_squares", "irls", "unclamped", "cells"}
-    p = at_contrast(data, fit.fit).pvalue
+    p = at_contrast(data, fit).pvalue
     significant = adjusted(data, p, moments(data)[0])[0] < 0.05
     assert names(data, significant & ~flag(data.everything["significant"])) >= names(
         data, flag(data.everything["outlier"]) & significant
