@@ -117,6 +117,8 @@ class BetweenQuery(_AskQuery):
     """``(asks,)``."""
     high: Floats
     """``(asks,)``."""
+    unit: Floats
+    """What the sum is counted in, ``(asks,)``: a power of two, so that squares of large counts can be sent."""
 
     kind: ClassVar[str] = "between"
 
@@ -127,8 +129,10 @@ class BetweenQuery(_AskQuery):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        if self.low.shape != self.gene.shape or self.high.shape != self.gene.shape:
+        if not self.low.shape == self.high.shape == self.unit.shape == self.gene.shape:
             raise QueryError(f"query {self.kind!r}: thresholds do not fit the asks")
+        if (np.frexp(self.unit)[0] != 0.5).any():
+            raise QueryError(f"query {self.kind!r}: units are powers of two")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
@@ -136,7 +140,7 @@ class BetweenQuery(_AskQuery):
         for asks, values in self.values(samples):
             inside = (values > self.low[asks, None]) & (values <= self.high[asks, None])
             sums[asks] = np.where(inside, values, 0.0).sum(axis=1)
-        return {"between": sums}
+        return {"between": sums / self.unit}
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,7 @@ def trimmed_means(wanted: Wanted, thresholds: int = THRESHOLDS) -> Algorithm[Flo
     # What lies in the brackets is summed with the rest, and what is cut off of it taken away again.
     hit = ends.below_high == ends.goal
     from_ = np.where(hit[low], ends.high[low], ends.low[low])
+    unit = np.ldexp(1.0, np.frexp(np.maximum(wanted.scale, 1.0))[1])
     total = yield BetweenQuery(
         wanted.genes,
         wanted.rows,
@@ -239,11 +244,12 @@ def trimmed_means(wanted: Wanted, thresholds: int = THRESHOLDS) -> Algorithm[Flo
         wanted.centre,
         from_,
         np.maximum(ends.high[high], from_),
+        unit,
     )
     value = 0.5 * (np.maximum(ends.low, 0.0) + ends.high)
     spare_low = np.where(hit[low], 0.0, ends.goal[low] - ends.below_low[low])
     spare_high = ends.below_high[high] - ends.goal[high]
-    kept = total["between"] - spare_low * value[low] - spare_high * value[high]
+    kept = total["between"] * unit - spare_low * value[low] - spare_high * value[high]
     means: Floats = np.maximum(kept, 0.0) / (wanted.samples - 2 * wanted.cut)
     return means
 

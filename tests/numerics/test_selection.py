@@ -103,6 +103,14 @@ def test_the_mean_that_replaces_outliers_is_over_all_cells(drive, split, n):
     np.testing.assert_allclose(found, trimmed_mean(samples.counts.T / samples.size_factors, g), rtol=1e-9, atol=1e-9)
 
 
+def test_squares_of_the_largest_counts_can_be_sent(drive, split):
+    random = np.random.default_rng(0)
+    counts = random.integers(2**29, 2**31 - 1, (30, 6)).astype(np.int32)
+    samples = Samples(np.ones((30, 1)), counts, np.linspace(0.2, 2, 30))
+    seen = drive(*split(samples, site_parts(samples, 3)))  # refuses what a real site could not send
+    assert max(gaps(samples, seen(both(samples, cell_cut(30))), cell_cut(30))) <= 3e-10
+
+
 def test_a_cut_one_value_off_or_a_careless_bracket_would_be_seen(drive, monkeypatch):
     samples = Samples(np.ones((20, 1)), counts_of(20, 40, 5), np.linspace(0.5, 2, 20))
     g = cell_cut(20)
@@ -155,6 +163,7 @@ def test_an_ask_that_does_not_fit_is_refused():
         with pytest.raises(QueryError):
             BelowQuery(genes, **{**fields, name: wrong}).check(3, 2)
     del fields["thresholds"]
-    BetweenQuery(genes, **fields, low=np.zeros(2), high=np.ones(2)).check(3, 2)
-    with pytest.raises(QueryError):
-        BetweenQuery(genes, **fields, low=np.zeros(1), high=np.ones(2)).check(3, 2)
+    BetweenQuery(genes, **fields, low=np.zeros(2), high=np.ones(2), unit=np.ones(2)).check(3, 2)
+    for low, unit in ((np.zeros(1), np.ones(2)), (np.zeros(2), np.full(2, 3.0)), (np.zeros(2), np.zeros(2))):
+        with pytest.raises(QueryError):
+            BetweenQuery(genes, **fields, low=low, high=np.ones(2), unit=unit).check(3, 2)
