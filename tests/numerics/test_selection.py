@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secirls.algorithms.query import QueryError
@@ -81,18 +81,16 @@ def test_selection_equals_sorting(drive, split, n):
     assert max(query.thresholds.shape[1] for query in asked) == 7
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])  # a class: nothing to reset
 @given(
     st.lists(st.one_of(st.integers(0, 4), st.integers(0, 2**31 - 1)), min_size=3, max_size=40).filter(any),
     st.booleans(),
 )
-def test_selection_equals_sorting_for_any_counts(values, scaled):
-    from tests.numerics.conftest import Drive  # what the fixture gives
-
+def test_selection_equals_sorting_for_any_counts(drive, values, scaled):
     n = len(values)
     s = np.linspace(0.3, 2.5, n) if scaled else np.ones(n)
     samples = Samples(np.ones((n, 1)), np.array(values, dtype=np.int32)[:, None], s)
-    assert max(gaps(samples, Drive(samples)(both(samples, cell_cut(n))), cell_cut(n))) <= 1e-9
+    assert max(gaps(samples, drive(samples)(both(samples, cell_cut(n))), cell_cut(n))) <= 1e-9
 
 
 @pytest.mark.parametrize("n", [10, 11, 60])

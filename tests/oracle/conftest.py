@@ -94,6 +94,12 @@ def _frozen(name, design, data):
 
 
 @pytest.fixture
+def frozen_file():
+    """``frozen_file(name)``: a table of `STAGES` with all its digits."""
+    return read
+
+
+@pytest.fixture
 def frozen(request):
     """``frozen(name, design)``: what R says about a data set, and its samples."""
 

@@ -309,16 +309,15 @@ def test_the_default_rule_for_small_cells_costs_airway_its_outliers(frozen, driv
 
 
 @pytest.mark.parametrize("name", ["pasilla", "bottomly"])
-def test_size_factors_are_those_of_deseq2(name, shared_data, drive):
+def test_size_factors_are_those_of_deseq2(name, shared_data, frozen_file):
     import anndata
 
     from secirls.algorithms.normalisation import normalise
     from secirls.numerics.samples import Samples
-    from tests.oracle.conftest import read
 
     adata = anndata.read_h5ad(shared_data / name / f"{name}.h5ad")
     counts, site = np.asarray(adata.X).astype(np.int32), adata.obs["site"].astype(str).to_numpy()
-    theirs = read(f"{name}-poscounts.csv")
+    theirs = frozen_file(f"{name}-poscounts.csv")
     genes, n = counts.any(axis=0), counts.shape[0]
     groups = [np.flatnonzero(site == name) for name in np.unique(site)]
     for column, estimate in (("sf", "ratio"), ("pos", "poscounts")):
