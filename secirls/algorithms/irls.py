@@ -171,19 +171,21 @@ class LeastSquaresQuery(Query):
 
     params: int
     """Columns of the design."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `IrlsQuery`."""
 
     kind: ClassVar[str] = "least_squares"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """X'X (upper triangle), X' log(y / s + 0.1) and the number of samples."""
-        return {"xtx": (packed_size(self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
+        return {"xtx": (sent_entries(self.expand, self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site. It needs size factors."""
         if samples.size_factors is None:
             raise ValueError("start values need size factors: ask for them first")
         return {
-            "xtx": kernels.upper_products(samples.design).sum(axis=0),
+            "xtx": sent(self, kernels.upper_products(samples.design).sum(axis=0), samples, self.expand),
             "xty": kernels.log_moments(samples),
             "samples": np.array([float(samples.n_samples)]),
         }
@@ -193,6 +195,7 @@ class LeastSquaresQuery(Query):
         super().check(n_genes, n_params)
         if self.params != n_params:
             raise QueryError(f"query {self.kind!r} is about {self.params} parameters, the fit has {n_params}")
+        check_expand(self, self.expand, n_params)
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,7 @@ class IrlsQuery(Query):
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
-    """Which products of columns are sent, as `Products.expand`; empty for all of them. It follows from the formula and
-    the declared levels, so it shows nothing; a site in whose rows it is wrong refuses."""
+    """Which products of columns are sent, as `Products.expand`; empty for all. A site where it is wrong refuses."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
@@ -296,9 +298,9 @@ def least_squares_start(
     start = np.full((status.size, params), np.nan)
     if not active.any():
         return State.begin(status, start)
-    total = yield LeastSquaresQuery(active, params)
+    total = yield LeastSquaresQuery(active, params, expand_field(config.products))
     genes = int(active.sum())
-    repeated = np.broadcast_to(total["xtx"], (genes, packed_size(params)))
+    repeated = np.broadcast_to(opened(total["xtx"], config.products), (genes, packed_size(params)))
     start[active], failed = solve(np.ascontiguousarray(repeated), total["xty"])
     if failed.any():
         if base_means is None:
@@ -314,8 +316,8 @@ def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
         active = state.active
         if not active.any():
             break
-        entries = expand_field(config.products)
-        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits, entries)
+        fields = config.min_mu, config.fraction_bits, expand_field(config.products)
+        total = yield IrlsQuery(active, state.beta[active], *fields)
         state = step(state, total, config)
     return state
 

@@ -8,16 +8,20 @@ Median of ratios as in Anders and Huber (2010, eq. 5); for genes with zeros too,
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from secirls.algorithms.query import Query, QueryError, Total
+from secirls.algorithms.sent_products import check_expand, sent, sent_entries
 from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import pack
 
 SizeFactors: TypeAlias = Literal["ratio", "poscounts"]
 """How size factors are estimated: over the genes with a count in every sample, or over positive counts."""
+_LARGEST_LOG_SCALE = 100.0
+"""Counts are below 2^31, so no mean of their logs is farther from zero."""
 
 
 @dataclass(frozen=True)
@@ -25,27 +29,32 @@ class CensusQuery(Query):
     """At how many sites a gene has any count, how many samples there are, and X'X."""
 
     params: int
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `secirls.algorithms.irls.IrlsQuery`; if empty, the square X'X."""
 
     kind: ClassVar[str] = "census"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
-        return {"presence": (self.n_genes,), "xtx": (self.params, self.params), "samples": (1,)}
+        xtx = (sent_entries(self.expand, self.params),) if self.expand.size else (self.params, self.params)
+        return {"presence": (self.n_genes,), "xtx": xtx, "samples": (1,)}
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         check_params(self, self.params, n_params)
+        check_expand(self, self.expand, n_params)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         X = samples.design
+        xtx: Floats = np.einsum("ni,nj->ij", X, X)
         presence = np.empty(samples.n_genes)
         for block in samples.gene_blocks():
             presence[block] = (samples.counts[:, block] > 0).any(axis=0)
         return {
             "presence": presence,
-            "xtx": np.einsum("ni,nj->ij", X, X),
+            "xtx": sent(self, pack(xtx), samples, self.expand) if self.expand.size else xtx,
             "samples": np.array([float(samples.n_samples)]),
         }
 
@@ -174,6 +183,8 @@ class PositiveNormalisedQuery(NormalisedQuery):
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         _check_log_means(self, self.log_means, self.usable)
+        if not abs(self.log_scale) <= _LARGEST_LOG_SCALE:
+            raise QueryError(f"query {self.kind!r}: no size factors have a scale of exp({self.log_scale:g})")
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""

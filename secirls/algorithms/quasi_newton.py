@@ -15,7 +15,7 @@ information at the newest coefficients by BFGS (Nocedal and Wright 2006, equatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.irls import State, keep_constants, lost, sign_lost, update_rows
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, resolution
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
 from secirls.numerics import kernels
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.solve import pack, packed_size, solve, unpack
+from secirls.numerics.solve import pack, solve, unpack
 from secirls.numerics.status import Reason, Status
 
 Rows: TypeAlias = NDArray[np.intp]
@@ -64,6 +66,8 @@ class CatchConfig:
 
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    products: Products | None = field(default=None, compare=False)
+    """Which entries of X'WX are sent, the same for everyone; all if not given."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
@@ -113,6 +117,8 @@ class QuasiNewtonQuery(Query):
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `IrlsQuery`."""
 
     kind: ClassVar[str] = "quasi_newton"
     may_shrink: ClassVar[bool] = True
@@ -125,7 +131,8 @@ class QuasiNewtonQuery(Query):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""
         genes, tried, params = self.candidates.shape
-        return {"xtwx": (genes, tried, packed_size(params)), "score": (genes, tried, params), "nll": (genes, tried)}
+        entries = sent_entries(self.expand, params)
+        return {"xtwx": (genes, tried, entries), "score": (genes, tried, params), "nll": (genes, tried)}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, candidate by candidate."""
@@ -135,7 +142,8 @@ class QuasiNewtonQuery(Query):
             beta = np.ascontiguousarray(self.candidates[:, tried])
             here = kernels.summands(samples, beta, self.min_mu, right="score")
             sums = sign_lost(here, parties, self.fraction_bits)
-            out["xtwx"][:, tried], out["score"][:, tried], out["nll"][:, tried] = sums
+            out["xtwx"][:, tried] = sent(self, sums.xtwx, samples, self.expand)
+            out["score"][:, tried], out["nll"][:, tried] = sums.right, sums.nll
         return out
 
     def apply(self, samples: Samples) -> Samples:
@@ -150,13 +158,15 @@ class QuasiNewtonQuery(Query):
             raise QueryError(f"query {self.kind!r}: candidates {shape} for {self.n_genes} genes, {n_params} params")
         if self.min_mu < 0:
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+        check_expand(self, self.expand, n_params)
 
 
 def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> Algorithm[State]:
     """Minimise f for some genes from the best of their starts ``(genes asked, starts, params)``."""
     state = replace(state, status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8))
-    total = yield QuasiNewtonQuery(genes, starts, config.min_mu, config.fraction_bits)
-    state = _begin(state, starts, total, config)
+    expand = expand_field(config.products)
+    total = yield QuasiNewtonQuery(genes, starts, config.min_mu, config.fraction_bits, expand)
+    state = _begin(state, starts, _whole(total, config), config)
     ridge = np.full(genes.size, config.first_ridge)
     steps: Steps = ()
     for left in reversed(range(config.max_iter)):
@@ -165,13 +175,18 @@ def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> A
         if not active.any():
             return state
         candidates = _candidates(state, ridge, steps, config)
-        total = yield QuasiNewtonQuery(active, candidates, config.min_mu, config.fraction_bits)
+        total = yield QuasiNewtonQuery(active, candidates, config.min_mu, config.fraction_bits, expand)
         before = state
-        state, ridge = _advance(state, ridge, candidates, total, config, last=left == 0)
+        state, ridge = _advance(state, ridge, candidates, _whole(total, config), config, last=left == 0)
         steps = _remember(steps, before, state, config)
     state = _settle_flat(state, steps, config)
     unsettled = np.flatnonzero(state.active)
     return update_rows(state, unsettled, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
+
+
+def _whole(total: Total, config: CatchConfig) -> Total:
+    """The sums with all entries of X'WX."""
+    return replace(total, arrays={**total.arrays, "xtwx": opened(total["xtwx"], config.products)})
 
 
 def _begin(state: State, starts: Floats, total: Total, config: CatchConfig) -> State:

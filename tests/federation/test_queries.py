@@ -58,7 +58,8 @@ def test_a_changed_byte_is_refused_or_changes_the_digest(query, where, flip):
 
 
 def header(**changes):
-    told = {"kind": "census", "genes": {"dtype": "bool", "shape": [8]}, "params": 2} | changes
+    told = {"kind": "census", "genes": {"dtype": "bool", "shape": [8]}, "params": 2}
+    told |= {"expand": {"dtype": "float64", "shape": [0]}} | changes
     head = json.dumps(told).encode()
     return struct.pack("<I", len(head)) + head + b"\xff"
 

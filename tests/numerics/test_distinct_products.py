@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secirls.algorithms.betas import betas
+from secirls.algorithms.catch import catch
 from secirls.algorithms.irls import IrlsConfig, IrlsQuery, irls, least_squares_start
+from secirls.algorithms.normalisation import CensusQuery
+from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.sent_products import expand_field
 from secirls.algorithms.unclamped import NewtonConfig, UnclampedQuery
@@ -19,6 +22,7 @@ from secirls.inputs.design import Design, Variable
 from secirls.numerics import kernels
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Samples
+from secirls.numerics.solve import unpack
 
 LEVELS = {"site": tuple("abcdef"), "batch": tuple("xyz"), "condition": ("u", "t"), "lab": tuple("klmnopq")}
 
@@ -121,6 +125,28 @@ def test_a_fit_by_distinct_products_is_the_fit(formula, drive, kernel):
             name = "xtwx" if query.kind == "irls" else "information"
             assert query.shapes()[name] == (query.n_genes, products.size)
     assert p * (p + 1) // 2 > products.size
+
+
+@pytest.mark.parametrize("formula", ["~ batch + condition", "~ batch + age + condition"])
+def test_a_catch_and_a_census_by_distinct_products_are_the_same(formula, drive):
+    agreed = design(formula)
+    products, p = agreed.products(), len(agreed.columns)
+    sites = sites_of(agreed)
+
+    def run(chosen):
+        plan = IrlsConfig(products=chosen)
+        total = yield CensusQuery(np.ones(30, dtype=bool), p, expand_field(chosen))
+        start = yield from least_squares_start(np.zeros(30, dtype=np.int8), p, plan)
+        return total["xtx"], (yield from catch(start, CatchConfig(products=chosen)))
+
+    seen = drive(*sites)
+    (xtx, whole), (few_xtx, few) = drive(*sites)(run(None)), seen(run(products))
+    np.testing.assert_allclose(unpack(products.expanded(few_xtx)), xtx, rtol=1e-14)
+    np.testing.assert_allclose(few.nll, whole.nll, rtol=1e-9)
+    assert np.array_equal(few.status, whole.status)
+    for query in seen.queries:
+        for name in set(query.shapes()) & {"xtx", "xtwx"}:
+            assert query.shapes()[name][-1] == products.size
 
 
 def test_where_levels_are_summed_by_level_the_bits_are_the_same(drive):

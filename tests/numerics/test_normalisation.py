@@ -174,6 +174,7 @@ def test_one_number_is_summed_for_the_scale():
         LogSizeQuery(np.ones(4, bool), np.zeros(3), np.ones(4, bool)),
         LogSizeQuery(np.ones(4, bool), np.zeros(4), np.zeros(4, bool)),
         PositiveNormalisedQuery(np.ones(4, bool), np.zeros(0), np.zeros(0, bool), 2, 0.0),
+        PositiveNormalisedQuery(np.ones(4, bool), np.zeros(4), np.ones(4, bool), 2, 1e300),
         CensusQuery(np.ones(3, bool), 2),
         CensusQuery(np.ones(4, bool), 3),
         LogCountsQuery(np.ones(5, bool)),
