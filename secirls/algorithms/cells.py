@@ -175,8 +175,13 @@ def sizes_of(samples: Samples, rows: Floats, sizes: Floats) -> NDArray[np.intp]:
 
 
 def check_rows(query: Query, rows: Floats, n_params: int) -> None:
-    """Raise `QueryError` unless a query's cells are distinct rows of the design."""
+    """Raise `QueryError` unless a query's cells are distinct design rows of factors, that is of zeros and ones.
+
+    So nobody can ask for the samples of a given age, whatever they call a cell.
+    """
     if rows.ndim != 2 or rows.shape[1] != n_params or rows.shape[0] > LARGEST_ENUMERATION:
         raise QueryError(f"query {query.kind!r}: cells {rows.shape} do not fit {n_params} design columns")
+    if not np.isin(rows, (0.0, 1.0)).all():
+        raise QueryError(f"query {query.kind!r}: cells are rows of zeros and ones")
     if len(np.unique(rows, axis=0)) != rows.shape[0]:
         raise QueryError(f"query {query.kind!r}: two cells are the same")

@@ -96,6 +96,6 @@ def test_a_sample_in_no_cell_is_refused():
     odd = Samples(np.array([[1.0, 0.5]]), np.ones((1, 2), dtype=np.int32))
     with pytest.raises(QueryError, match="no cell"):
         cell_of(odd, agreed.cells())
-    for rows in (np.zeros((0, 2)), np.ones((2, 2)), np.ones((1, 3))):
+    for rows in (np.zeros((0, 2)), np.ones((2, 2)), np.ones((1, 3)), np.array([[1.0, 47.0]])):
         with pytest.raises(QueryError):
             CellsQuery(np.zeros(2, dtype=bool), rows).check(2, 2)
