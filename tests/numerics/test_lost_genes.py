@@ -142,7 +142,7 @@ def fitted(drive, parts, *, lose=(), after=0, **options):
     again = np.zeros(GENES, bool)
     again[[HIT, 9]] = True
     run = Losing(*parts)
-    design = SimpleNamespace(columns=("Intercept", "condition"))
+    design = SimpleNamespace(columns=("Intercept", "condition"), groups=())
     return run(whole_fit.fit(config, design, GENES, again)), run.queries
 
 
@@ -199,7 +199,7 @@ def test_a_gene_lost_while_looking_around_stays_where_it_is(drive):
     others_alike(found, honest)
 
 
-@pytest.mark.parametrize("kinds", [("census",), ("least_squares",), IN_IRLS])
+@pytest.mark.parametrize("kinds", [("presence",), ("least_squares",), IN_IRLS])
 def test_a_gene_lost_in_the_refit_fails_there_and_the_others_do_not_notice(drive, kinds):
     honest, queries = fitted(drive, sites())
     after = next(i for i, asked in enumerate(queries) if asked.kind == "replace_counts")

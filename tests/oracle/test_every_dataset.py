@@ -75,7 +75,8 @@ def fitted(name, formula, shared_data, every=1) -> Pooled:
     sites = []
     for site in sorted(set(obs["site"])):
         mine = np.flatnonzero(obs["site"] == site)
-        sites.append(Samples(design.matrix(obs.iloc[mine]), counts[mine]))
+        rows = obs.iloc[mine]
+        sites.append(Samples(design.matrix(rows), counts[mine], group_sizes=design.group_sizes(rows)))
     names = tuple(f"site{i}" for i in range(len(sites)))
     algorithm, total = fit(config, design, len(genes)), None
     while True:
