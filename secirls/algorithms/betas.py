@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, step, update_rows
+from secirls.algorithms.irls import IrlsConfig, State, one_round, update_rows
 from secirls.algorithms.query import Algorithm
-from secirls.algorithms.sent_products import expand_field
 from secirls.algorithms.unclamped import NewtonConfig, newton
 from secirls.numerics.samples import Floats
 from secirls.numerics.status import Reason, Status
@@ -54,13 +53,10 @@ def betas(state: State, config: IrlsConfig, free: NewtonConfig) -> Algorithm[Bet
     """Fit the active genes from where they stand: IRLS, and Newton without a clamp for those it does not settle."""
     past: tuple[Floats, ...] = ()
     for _ in range(config.max_iter + 1):
-        active = state.active
-        if not active.any():
+        if not state.active.any():
             break
-        entries = expand_field(config.products)
-        total = yield IrlsQuery(active, state.beta[active], config.min_mu, config.fraction_bits, entries)
         past = (*past, state.beta)[-LONGEST_CYCLE:]
-        state = step(state, total, config)
+        state = yield from one_round(state, config)
         out = np.flatnonzero(state.reason == Reason.OUT_OF_ITERATIONS)
         state = leave_cycles(update_rows(state, out, status=Status.DIVERGED), past, config)
     hat_beta, hat_xtwx = state.beta, state.xtwx

@@ -30,9 +30,11 @@ class Cells:
     sites: Floats
     """Sites with a sample in each, ``(cells,)``."""
     counts: Floats
-    """Samples in cells of 3 or more, and of 7 or more, ``(2,)``."""
+    """Samples in cells of 3 or more, and of `replace_from` or more, ``(2,)``."""
     n_samples: int
     min_contributors: int
+    replace_from: int = REPLACE_FROM
+    """Samples in a cell from which its outliers are replaced."""
 
     @property
     def enumerated(self) -> bool:
@@ -77,12 +79,12 @@ class Cells:
 
     @property
     def replaces(self) -> bool:
-        """Whether any outlier can be replaced: some cell has seven samples or more."""
+        """Whether any outlier can be replaced: some cell has `replace_from` samples or more."""
         return bool(self.counts[1] > 0)
 
     @property
     def all_replaced(self) -> bool:
-        """Whether every sample is in a cell of seven or more."""
+        """Whether every sample is in a cell of `replace_from` or more."""
         return bool(self.counts[1] == self.n_samples)
 
 
@@ -92,7 +94,8 @@ class CellsQuery(Query):
 
     Its sum shows two numbers a cell, about all sites together, and nothing of a gene; never asked where a column is
     numeric. What keeps a small cell out of what is opened is the report's rule, which prints few samples as such, and
-    ``min_total_samples_per_cell``; of a site or one sample it shows that somebody has it.
+    ``min_total_samples_per_cell``; of a site or one sample it shows that somebody has it. What is asked later in a
+    shared cell is asked where it is at ``min_contributors`` sites.
     """
 
     rows: Floats
@@ -120,11 +123,15 @@ class CellsQuery(Query):
 
 @dataclass(frozen=True)
 class CellCountsQuery(Query):
-    """How many samples are in a cell of 3 or more, and of 7 or more, among the samples of their own site.
+    """How many samples are in a cell of 3 or more, and of `replace_from` or more, among those of their own site.
 
     Its sum shows these two numbers over all sites, and no row of the design: the covariates of one sample, of a small
-    cell and of a site stay at home. It is the pool's two numbers that no rule needs to hold back.
+    cell and of a site stay at home. It is the pool's two numbers that no rule needs to hold back. Cells at home take no
+    ``min_contributors``: nothing is asked about one of them alone.
     """
+
+    replace_from: int = REPLACE_FROM
+    """Samples in a cell from which its outliers are replaced."""
 
     kind: ClassVar[str] = "cell_counts"
     not_by_gene: ClassVar[frozenset[str]] = frozenset({"cell_counts"})
@@ -136,22 +143,29 @@ class CellCountsQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         _, sizes = own_cells(samples)
-        return {"cell_counts": np.array([float((sizes >= least).sum()) for least in (FILTER_FROM, REPLACE_FROM)])}
+        return {"cell_counts": np.array([float((sizes >= least).sum()) for least in (FILTER_FROM, self.replace_from)])}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        check_replace_from(self, self.replace_from)
 
 
-def cells(genes: Mask, design: Design, n_samples: int, min_contributors: int) -> Algorithm[Cells]:
+def cells(
+    genes: Mask, design: Design, n_samples: int, min_contributors: int, replace_from: int = REPLACE_FROM
+) -> Algorithm[Cells]:
     """Find out about the cells in one round; ``genes`` is any mask of the fit, ``(genes,)``: none is asked about."""
     none = np.zeros_like(genes)
     if design.numeric or prod(len(levels) for levels in design.levels.values()) > LARGEST_ENUMERATION:
-        total = yield CellCountsQuery(none)
+        total = yield CellCountsQuery(none, replace_from)
         unknown = np.zeros(0)
         rows = np.zeros((0, len(design.columns)))
-        return Cells(rows, unknown, unknown, total["cell_counts"], n_samples, min_contributors)
+        return Cells(rows, unknown, unknown, total["cell_counts"], n_samples, min_contributors, replace_from)
     rows = design.cells()
     total = yield CellsQuery(none, rows)
     sizes = total["cell_samples"]
-    counts = np.array([float(sizes[sizes >= least].sum()) for least in (FILTER_FROM, REPLACE_FROM)])
-    return Cells(rows, sizes, total["cell_sites"], counts, n_samples, min_contributors)
+    counts = np.array([float(sizes[sizes >= least].sum()) for least in (FILTER_FROM, replace_from)])
+    return Cells(rows, sizes, total["cell_sites"], counts, n_samples, min_contributors, replace_from)
 
 
 def cell_of(samples: Samples, rows: Floats) -> NDArray[np.intp]:
@@ -176,6 +190,12 @@ def sizes_of(samples: Samples, rows: Floats, sizes: Floats) -> NDArray[np.intp]:
     if rows.shape[0]:
         return sizes.astype(np.intp)[cell_of(samples, rows)]
     return own_cells(samples)[1]
+
+
+def check_replace_from(query: Query, replace_from: int) -> None:
+    """Raise `QueryError` where cells so small that their outliers are not even told should have them replaced."""
+    if replace_from < FILTER_FROM:
+        raise QueryError(f"query {query.kind!r}: outliers are replaced in cells of {FILTER_FROM} samples or more")
 
 
 def check_rows(query: Query, rows: Floats, n_params: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import fdtri
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.cells import Cells, check_rows, sizes_of
+from secirls.algorithms.cells import Cells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.algorithms.robust_dispersion import Searching, robust_dispersions
 from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION, Fit, cooks_distances
@@ -98,7 +98,7 @@ class CooksBoundQuery(DistanceQuery):
 
 @dataclass(frozen=True)
 class OutliersQuery(DistanceQuery):
-    """How many samples of a gene are outliers: of all, of those in cells of three or more, and of three to six.
+    """How many samples of a gene are outliers: of all, in cells of three or more, and in those that are not replaced.
 
     Its sum shows three numbers of samples by gene, over all sites; which sample it is, in which small cell and at which
     site, stays with the site that has it. Asked only about genes that the bound left, ``min_contributors`` being the
@@ -109,6 +109,8 @@ class OutliersQuery(DistanceQuery):
     """The cells of the design, ``(cells, params)``; none if they are not enumerated: a site uses its own."""
     sizes: Floats
     """Samples of all sites in each, ``(cells,)``."""
+    replace_from: int = REPLACE_FROM
+    """Samples in a cell from which its outliers are replaced."""
 
     kind: ClassVar[str] = "outliers"
     sign: ClassVar[str] = "outliers"
@@ -123,12 +125,13 @@ class OutliersQuery(DistanceQuery):
         check_rows(self, self.rows, n_params)
         if self.sizes.shape != self.rows.shape[:1]:
             raise QueryError(f"query {self.kind!r}: cells and their sizes do not fit each other")
+        check_replace_from(self, self.replace_from)
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         size = sizes_of(samples, self.rows, self.sizes)
-        three, few = size >= FILTER_FROM, (size >= FILTER_FROM) & (size < REPLACE_FROM)
+        three, few = size >= FILTER_FROM, (size >= FILTER_FROM) & (size < self.replace_from)
         counts = np.empty((samples.n_genes, 3))
         for block, distance in self.distances(samples):
             flagged = distance > self.cutoff
@@ -154,7 +157,7 @@ class Outliers:
     """What is known about a fit's outliers, over all agreed genes."""
 
     counts: Floats
-    """Samples that are outliers: of all, in cells of 3 or more, of 3 to 6, ``(genes, 3)``; zero for genes not asked."""
+    """Samples that are outliers: of all, in cells of 3 or more, in those not replaced, ``(genes, 3)``; else zero."""
     robust: Floats
     """Robust dispersions, ``(genes,)``; NaN where the bound said enough."""
     cutoff: float
@@ -218,7 +221,7 @@ def outliers(
             left, base_means[left], base_variances[left], cells, config.searching
         )
         total = yield OutliersQuery(
-            left, *distance_fields(left, betas, robust, limit, config), cells.rows, cells.samples
+            left, *distance_fields(left, betas, robust, limit, config), cells.rows, cells.samples, cells.replace_from
         )
         counts[left] = total["outliers"]
     return Outliers(counts, robust, limit, int(left.sum()), cells, cells.left_out(min_kept))

@@ -31,6 +31,7 @@ class FarthestQuery(DistanceQuery):
     Its sum shows a number of samples; a search of these ends where one sample alone is above: so far the largest
     distance shows, not whose it is nor at which site. Asked only about genes with an outlier in a design of one factor
     with two levels, all of whose cells take part in the trimmed variances: the rule `min_kept` keeps a small cell out.
+    ``min_contributors`` holds for the genes.
     """
 
     thresholds: Floats
@@ -65,6 +66,7 @@ class LargerQuery(DistanceQuery):
     Its sum shows the number of larger counts at a few numbers, up to the one that decides; and on which side of them
     the outlier's count lies. Only where that count and the third largest are the same do the numbers close in on that
     one sample, at no site that shows. Asked of the same genes as `FarthestQuery`, by the same rule.
+    ``min_contributors`` holds for the genes.
     """
 
     above: Floats

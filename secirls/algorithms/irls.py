@@ -332,16 +332,21 @@ def least_squares_start(
 def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
     """Run IRLS until no gene is active or the iterations are used up; such genes stay ``ACTIVE``, for the catch."""
     for _ in range(config.max_iter + 1):
-        active = state.active
-        if not active.any():
+        if not state.active.any():
             break
-        params = state.beta.shape[1]
-        fields = config.min_mu, config.fraction_bits, expand_field(config.products)
-        for genes in portions(active, 1, packed_size(params) + params + 1):
-            total = yield IrlsQuery(genes, state.beta[genes], *fields)
-            waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
-            after = step(waiting, total, config)
-            state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
+        state = yield from one_round(state, config)
+    return state
+
+
+def one_round(state: State, config: IrlsConfig) -> Algorithm[State]:
+    """Evaluate the active genes and step, in as many questions as their number needs."""
+    params = state.beta.shape[1]
+    fields = config.min_mu, config.fraction_bits, expand_field(config.products)
+    for genes in portions(state.active, 1, packed_size(params) + params + 1):
+        total = yield IrlsQuery(genes, state.beta[genes], *fields)
+        waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
+        after = step(waiting, total, config)
+        state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
 
 

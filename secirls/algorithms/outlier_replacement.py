@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import Betas, betas
-from secirls.algorithms.cells import Cells, check_rows, sizes_of
+from secirls.algorithms.cells import Cells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.algorithms.normalisation import Normalisation, PresenceQuery, known_size_factors, normalise
@@ -49,6 +49,8 @@ class ReplaceOutliersQuery(DistanceQuery):
     """The cells of the design, ``(cells, params)``; none if they are not enumerated: a site uses its own."""
     sizes: Floats
     """Samples of all sites in each, ``(cells,)``."""
+    replace_from: int = REPLACE_FROM
+    """Samples in a cell from which its outliers are replaced."""
 
     kind: ClassVar[str] = "replace_outliers"
     not_by_gene: ClassVar[frozenset[str]] = frozenset({"sites"})
@@ -63,6 +65,7 @@ class ReplaceOutliersQuery(DistanceQuery):
         check_rows(self, self.rows, n_params)
         if self.sizes.shape != self.rows.shape[:1] or self.means.shape != (self.n_genes,):
             raise QueryError(f"query {self.kind!r}: cells or means do not fit the question")
+        check_replace_from(self, self.replace_from)
 
     @np.errstate(all="ignore")
     def apply(self, samples: Samples) -> Samples:
@@ -78,7 +81,7 @@ class ReplaceOutliersQuery(DistanceQuery):
 
     def _replaced(self, samples: Samples) -> NDArray[np.int32]:
         """Counts of the genes asked about with trimmed means, times size factors, where the outliers were."""
-        replaceable = sizes_of(samples, self.rows, self.sizes) >= REPLACE_FROM
+        replaceable = sizes_of(samples, self.rows, self.sizes) >= self.replace_from
         counts = samples.counts.copy(order="F")
         s = known_size_factors(samples)
         for block, distance in self.distances(samples):
@@ -161,7 +164,7 @@ def replace_outliers(
     )
     means = yield from trimmed_means(wanted, cooks_plan.searching.thresholds)
     fields = distance_fields(genes, fit, found.robust, found.cutoff, cooks_plan)
-    yield ReplaceOutliersQuery(genes, *fields, means, cells.rows, cells.samples)
+    yield ReplaceOutliersQuery(genes, *fields, means, cells.rows, cells.samples, cells.replace_from)
     yield ReplaceCountsQuery(genes)
     census = PresenceQuery(genes)
     total = yield census

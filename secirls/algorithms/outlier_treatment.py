@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.cells import cells
+from secirls.algorithms.cells import Cells, cells
 from secirls.algorithms.cooks import Outliers, outliers
 from secirls.algorithms.exceptions import exceptions
 from secirls.algorithms.outlier_replacement import Dispersions, Plans, Refit, replace_outliers, replaces
@@ -52,6 +52,7 @@ def treat_outliers(
     plans: Plans,
     *,
     replacing: bool = True,
+    around: Cells | None = None,
 ) -> Algorithm[Treated]:
     """Find the outliers of a first fit and deal with them.
 
@@ -71,12 +72,15 @@ def treat_outliers(
         Of IRLS, of Newton's method after it, and of Cook's distances.
     replacing
         Whether outliers are replaced at all.
+    around
+        The cells of the design, where they are known already.
     """
     none = np.zeros_like(genes)
     untouched = Refit(fit, none, none, base_means, dispersions)
     if n_samples <= len(design.columns):
         return Treated(untouched, none, none, None)
-    around = yield from cells(genes, design, n_samples, min_contributors)
+    if around is None:
+        around = yield from cells(genes, design, n_samples, min_contributors)
     found = yield from outliers(genes, fit, base_means, base_variances, around, plans[2])
     if found is None:
         return Treated(untouched, none, none, None)

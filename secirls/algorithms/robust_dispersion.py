@@ -37,7 +37,7 @@ class CellsAboveQuery(Query):
     one cell of three samples or more (that is the rule), like the site's own coefficient in such a design; not whose,
     and no one sample's value. It begins at the largest variance already known, or at what would change nothing, so that
     smaller ones are never looked for. Asked only about genes that may have an outlier; a site counts only cells that no
-    other site has samples in.
+    other site has samples in. ``min_contributors`` holds for the genes.
     """
 
     rows: Floats

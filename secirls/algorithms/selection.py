@@ -56,6 +56,12 @@ class _AskQuery(Query):
             if not ((numbers >= 0) & (numbers < most) & (numbers == np.floor(numbers))).all():
                 raise QueryError(f"query {self.kind!r}: asks are about no gene or no cell of this question")
 
+    @property
+    def values_per_gene(self) -> int:
+        """Of the gene with the most asks."""
+        asks = np.bincount(self.gene.astype(np.intp)).max(initial=0)
+        return int(asks) * self.values // max(self.gene.size, 1)
+
     def values_of(self, samples: Samples) -> Iterator[tuple[NDArray[np.intp], Floats]]:
         """Asks about one cell, in parts, and their values, ``(asks, samples of the cell)``."""
         s = known_size_factors(samples)
@@ -112,7 +118,8 @@ class BetweenQuery(_AskQuery):
     """The sum of the values of a cell that lie above one threshold and at or below another.
 
     Its sum shows, with the counts known before, the mean of as many values as a trimmed mean keeps or more: the same
-    rules keep a site, a small cell and one sample out as in `BelowQuery`.
+    rules keep a site, a small cell and one sample out as in `BelowQuery`. ``min_contributors`` holds for genes and
+    cells.
     """
 
     low: Floats

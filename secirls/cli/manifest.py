@@ -69,15 +69,15 @@ def combined(
     return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
 
 
-def gene_names(path: Path) -> tuple[str, ...]:
+def gene_names(path: Path, option: str) -> tuple[str, ...]:
     """Names in a file, one per line. Raises `InputError`."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--refit-genes {str(path)!r}: can't be read ({type(error).__name__})") from None
+        raise InputError(f"{option} {str(path)!r}: can't be read ({type(error).__name__})") from None
     names = tuple(line.strip() for line in lines if line.strip())
     if not names:
-        raise InputError(f"--refit-genes {str(path)!r}: names no gene")
+        raise InputError(f"{option} {str(path)!r}: names no gene")
     return names
 
 

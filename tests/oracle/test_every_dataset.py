@@ -71,7 +71,7 @@ def fitted(name, formula, shared_data, every=1) -> Pooled:
     levels = {factor: values for factor, values in levels.items() if factor in formula}
     said = {"all": {factor: Variable(numeric=False, levels=values) for factor, values in levels.items()}}
     design = Design.agree(formula, levels, said)
-    config = Config(design=formula, levels=levels, min_contributors=1, protocol="plain")
+    config = Config(design=formula, levels=levels, min_contributors=1, protocol="plain", preset="irls")
     sites = []
     for site in sorted(set(obs["site"])):
         mine = np.flatnonzero(obs["site"] == site)
