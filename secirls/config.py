@@ -183,6 +183,14 @@ class Config(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _one_way_to_size_factors(self) -> Self:
+        if self.size_factors is not None and (self.control_genes or self.size_factor_type != "ratio"):
+            raise ValueError(
+                "size factors are brought (size_factors), so control_genes and size_factor_type do nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _both_of_refit(self) -> Self:
         if (self.refit_layer is None) != (not self.refit_genes):
             raise ValueError("a refit needs both: a layer (refit_layer) and genes (refit_genes)")

@@ -39,7 +39,12 @@ from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Reason, Status
 
-_OF_DISPERSIONS = {"residuals": "moments", "profile": "profile", "dispersion_newton": "profile"}
+_OF_DISPERSIONS = {
+    "residuals": "moments",
+    "profile": "profile",
+    "dispersion_newton": "profile",
+    "adopt_dispersions": "handing out",
+}
 """Stages within the estimate of dispersions; what is left makes the means that they are estimated at."""
 _OF_OUTLIERS = {"replace_outliers": "refit"}
 """From this question on, outliers are replaced and their genes fitted again."""
@@ -201,7 +206,7 @@ def deseq2(
         )
         fit, base_means = treated.refit.betas, treated.refit.base_means
         found.final = np.where(treated.refit.emptied, np.nan, found.final)
-        treatment = _treatment(treated, around)
+        treatment = _treatment(treated, around, around.left_out(config.min_kept))
     information = fit.state.xtwx
     if config.se == "unclamped":
         information = yield from stages.named("standard errors", unclamped_information(fit.state))
@@ -293,7 +298,7 @@ def _treated(
     )
 
 
-def _treatment(treated: Treated, around: Cells) -> Treatment:
+def _treatment(treated: Treated, around: Cells, left_out: Mask) -> Treatment:
     refit, outliers = treated.refit, treated.found
     return Treatment(
         refit.genes,
@@ -302,7 +307,7 @@ def _treatment(treated: Treated, around: Cells) -> Treatment:
         treated.kept,
         0 if outliers is None else outliers.asked,
         around,
-        around.samples < 0 if outliers is None else outliers.left_out,
+        left_out,
         outliers is not None,
     )
 

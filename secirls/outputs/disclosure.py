@@ -58,6 +58,7 @@ SHOWS = {
     "cells": "how many samples share a row of the design, and at how many sites",
     "means": "as for coefficients, at the dispersions that are started from",
     "profile": "each gene's likelihood and information at some fifty dispersions: a function of its pooled counts",
+    "handing out": "at how many sites dispersions arrived",
     "coefficients": "information, score and likelihood at each iteration",
     "outliers": "numbers of samples above public thresholds, in genes that may have an outlier",
     "refit": "moments, profile and coefficients of the genes whose outliers were replaced, once more",
@@ -131,7 +132,11 @@ def _stage(stage: StageCost, outcome: Outcome) -> str:
     """What one stage opened, and over whom, if not over all sites."""
     genes = len(outcome.genes)
     over = "" if set(stage.parties) == set(outcome.sites) else f", not all over more than {', '.join(stage.parties)}"
-    each = f"{stage.opened / genes:,.1f} numbers a gene" if stage.opened >= genes else f"{stage.opened:,} numbers"
+    each = (
+        f"{stage.opened / genes:,.1f} numbers a gene"
+        if stage.opened >= genes
+        else f"{stage.opened:,} number{'s' if stage.opened > 1 else ''}"
+    )
     shows = f": {SHOWS[stage.name]}" if stage.name in SHOWS else ""
     rounds = f"{stage.rounds} round{'s' if stage.rounds > 1 else ''}"
     return f"Stage {stage.name!r} opened {each} in {rounds}{over}{shows}."
@@ -171,11 +176,12 @@ def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
     if not treatment.whole:
         return [*told, "Outliers were not looked for: not all sites were there any more, and their samples count."]
     if not treatment.done:
-        return [*told, "The design or the rules left no cell in which outliers could be told."]
+        told.append("The design or the rules left no cell in which outliers could be told.")
     if treatment.left_out.any():
         told.append(
-            f"{int(treatment.left_out.sum())} cells took no part in robust variances: they are at fewer than "
-            f"{config.min_contributors} sites, or fewer than {config.min_kept} of their values would be kept."
+            f"{int(treatment.left_out.sum())} cells of three samples or more took no part in robust variances: they "
+            f"are at fewer than {config.min_contributors} sites, or fewer than {config.min_kept} of their values would "
+            "be kept."
         )
     if config.min_kept == 1 and around is not None and around.enumerated:
         told.append(
