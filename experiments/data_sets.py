@@ -42,8 +42,8 @@ class DataSet:
         return {name: self.whole[(site == name).to_numpy()].copy() for name in sorted(set(site))}
 
     def options(self) -> dict[str, Any]:
-        """What `secirls.fit` needs to know about this set."""
-        given: dict[str, Any] = {"design": "~ condition", "levels": {"condition": self.levels}}
+        """What `secirls.fit` needs to know about this set: IRLS alone is measured, dispersions given or by moments."""
+        given: dict[str, Any] = {"design": "~ condition", "levels": {"condition": self.levels}, "preset": "irls"}
         if "dispersion" in self.whole.var:
             given["dispersions"] = "dispersion"
         if "size_factor" in self.whole.obs:

@@ -19,9 +19,28 @@ from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
+from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
 Engine = Literal["ray", "local"]
+Preset = Literal["deseq2", "irls", "pydeseq2", "fedpydeseq2"]
+
+_IRLS: dict[str, Any] = {
+    "dispersion_fit": "moments",
+    "cooks": False,
+    "ridge": 1e-6,
+    "max_iter": 250,
+    "independent_filtering": False,
+}
+PRESETS: dict[str, dict[str, Any]] = {
+    "deseq2": {},
+    "irls": _IRLS,
+    "pydeseq2": _IRLS,
+    "fedpydeseq2": {**_IRLS, "max_iter": 20},
+}
+"""What each preset changes from the defaults of `Config`."""
+R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
+"""R's DESeq2 adds 1e-6 to X'WX on the log2 scale."""
 
 
 class Frozen(BaseModel):
@@ -59,21 +78,38 @@ class Config(Frozen):
     size_factors: str | None = None
     """obs column of size factors; median of ratios by secure sums if not given."""
     dispersions: str | None = None
-    """var column of dispersions; method of moments by secure sums if not given."""
+    """var column of dispersions, used as they are; estimated by secure sums if not given."""
     genes: Literal["identical", "intersection"] = "identical"
     """Whether sites must have the same genes, or those that all have are used."""
     min_contributors: int = Field(default=3, ge=1)
     """A gene with counts at fewer sites than this is left out: its sum would be theirs alone."""
-    preset: Literal["pydeseq2", "fedpydeseq2"] = "pydeseq2"
+    preset: Preset = "deseq2"
+    """``deseq2``: as R's DESeq2, with a trend, a prior, and outliers dealt with. ``irls``: dispersions given or by
+    moments, IRLS and the catch alone; ``pydeseq2`` is the same, ``fedpydeseq2`` with 20 updates. See `PRESETS`."""
+    size_factor_type: Literal["ratio", "poscounts"] = "ratio"
+    """Size factors over the genes with a count in every sample, or over positive counts."""
+    control_genes: tuple[str, ...] = ()
+    """Genes that size factors are estimated from; all if not given."""
+    dispersion_fit: Literal["deseq2", "optimum", "moments"] = "deseq2"
+    """The end of R's path, the maximum of each profile, or the method of moments without a trend."""
+    trend: Literal["parametric", "local", "mean"] = "parametric"
+    """Of gene-wise dispersions over base means; a parametric one that fails is replaced by the local one."""
+    cooks: bool = True
+    """Whether outliers are looked for by Cook's distances."""
+    min_replicates: int = Field(default=REPLACE_FROM, ge=FILTER_FROM)
+    """Samples in a cell of the design from which its outliers are replaced; with fewer, the gene has no p-value."""
+    min_kept: int = Field(default=3, ge=1)
+    """Values of a small cell that must stay when its ends are cut off, for its outliers to be looked for; 1 is R."""
     min_mu: float = Field(default=0.5, gt=0)
     beta_tol: float = Field(default=1e-8, gt=0)
     max_beta: float = Field(default=30.0, gt=0)
-    ridge: float = Field(default=1e-6, gt=0)
-    max_iter: int = Field(default=250, ge=1)
+    ridge: float = Field(default=R_RIDGE, gt=0)
+    """Added to the diagonal of X'WX; by default R's 1e-6 on the log2 scale."""
+    max_iter: int = Field(default=100, ge=1)
     """Updates of beta before IRLS gives a gene up."""
     se: Literal["clamped", "unclamped"] = "clamped"
     """Whether means in standard errors are clamped as in the fit (R's DESeq2) or not (PyDESeq2; one round more)."""
-    independent_filtering: bool = False
+    independent_filtering: bool = True
     """Leave genes with a low base mean out of the adjusted p-values, as DESeq2 does by default."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """The false discovery rate that independent filtering optimises for."""
@@ -130,6 +166,30 @@ class Config(Frozen):
                 raise ValueError(f"{name!r} needs two or more different levels, reference first")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_preset_has_it(cls, values: object) -> object:
+        return {**preset_values(values.get("preset")), **values} if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _fits_the_preset(self) -> Self:
+        if self.preset == "deseq2":
+            if self.refit_genes or self.refit_layer is not None:
+                raise ValueError("the preset 'deseq2' replaces outliers itself: a refit layer needs the preset 'irls'")
+            return self
+        for name in ("dispersion_fit", "cooks"):
+            if getattr(self, name) != PRESETS["irls"][name]:
+                raise ValueError(f"{name} = {getattr(self, name)!r} needs the preset 'deseq2', not {self.preset!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_size_factors(self) -> Self:
+        if self.size_factors is not None and (self.control_genes or self.size_factor_type != "ratio"):
+            raise ValueError(
+                "size factors are brought (size_factors), so control_genes and size_factor_type do nothing"
+            )
+        return self
+
     @model_validator(mode="after")
     def _both_of_refit(self) -> Self:
         if (self.refit_layer is None) != (not self.refit_genes):
@@ -146,7 +206,7 @@ class Config(Frozen):
     @classmethod
     def fedpydeseq2(cls, **values: Any) -> Config:
         """FedPyDESeq2's plan: 20 updates (21 evaluations)."""
-        return cls.read("configuration", **{"preset": "fedpydeseq2", **preset_values("fedpydeseq2"), **values})
+        return cls.read("configuration", **{"preset": "fedpydeseq2", **values})
 
     @property
     def digest(self) -> str:
@@ -232,13 +292,12 @@ class Manifest(Frozen):
     @classmethod
     def from_table(cls, where: str, table: dict[str, Any]) -> Manifest:
         """Check a table like federation.toml's. Raises `InputError` starting with ``where``."""
-        fit = dict(table.get("fit", {}))
-        return cls.read(where, **{**table, "fit": {**preset_values(fit.get("preset")), **fit}})
+        return cls.read(where, **table)
 
 
 def preset_values(preset: object) -> dict[str, Any]:
-    """The fields that a preset changes from their defaults."""
-    return {"max_iter": 20} if preset == "fedpydeseq2" else {}
+    """The fields that a preset changes from their defaults, which are those of ``deseq2``."""
+    return PRESETS.get(preset, {}) if isinstance(preset, str) else {}
 
 
 def check_keys(config: Config, sites: Sequence[str], keys: Mapping[str, str], grounds: Sequence[str] = ()) -> None:

@@ -20,7 +20,7 @@ from secirls.agreement.record import Opening, Progress, Record, Stage
 from secirls.agreement.whole_file import UnwritableError
 from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
-from secirls.config import Config, Engine, Manifest, preset_values
+from secirls.config import Config, Engine, Manifest
 from secirls.input_error import InputError
 from secirls.numerics import kernels
 from secirls.outputs.results import Result, result
@@ -72,7 +72,7 @@ def fit(
     InputError
         Where a file, a column or an option can't be used; one sentence that names it.
     """
-    config = Config.read("configuration", **{**preset_values(options.get("preset")), **options, "design": design})
+    config = Config.read("configuration", **{**options, "design": design})
     order = Order.of(config, sites, engine=engine, address=address, keys=keys, policies=policies)
     return carry_out(order, Watch(on_round, on_note))
 

@@ -21,7 +21,8 @@ from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
-from secirls.algorithms.whole_fit import Fitted, fit, refit_genes
+from secirls.algorithms.fitted import Fitted
+from secirls.algorithms.whole_fit import control_genes, fit, refit_genes
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import Design, Variable
@@ -84,7 +85,7 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
     past.check(begun, [answered[site] for site in agreement.sites])
     yield past.begun
     rounds = SecureRounds(config, federation, agreement, Ledger(task.run, config.protocol), witness)
-    algorithm = fit(config, design, len(genes), refit_genes(config, genes))
+    algorithm = fit(config, design, len(genes), refit_genes(config, genes), control_genes(config, genes))
     told = [record.told for record in past.records]
     for event in rounds.run(algorithm, past.records):
         if isinstance(event, Finished):

@@ -8,32 +8,23 @@ Anders and Huber (2010) for the moments; Love, Huber and Anders (2014, methods) 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.catch import catch
+from secirls.algorithms.betas import betas
 from secirls.algorithms.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, ResidualsQuery
-from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
+from secirls.algorithms.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
-from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.unclamped import NewtonConfig
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import pack, solve
 from secirls.numerics.status import Reason, Status
 
-LN2 = 0.6931471805599453
-RIDGE = 1e-6 / (LN2 * LN2)
-"""R's 1e-6 on coefficients in log2 units."""
 MIN_MU = 0.5
-BOX = 30.0 * LN2
-"""R's optim keeps coefficients in log2 units within 30."""
-
-Rescue: TypeAlias = Callable[[State], Algorithm[State]]
-"""What is done with genes that IRLS lost: a state in, a state out."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +34,7 @@ class Moments:
     base_means: Floats
     """Mean of y / s."""
     base_variances: Floats
-    """Variance of y / s, with n - 1."""
+    """Variance of y / s, with n - 1; NaN for a gene that some site could not send."""
     coefficients: Floats
     """Least squares of y / s on X, ``(genes asked, params)``."""
     start: Floats
@@ -79,8 +70,9 @@ def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisa
     repeated = np.ascontiguousarray(np.broadcast_to(pack(xtx), (mean.size, params * (params + 1) // 2)))
     coefficients, _ = solve(repeated, normalisation.xt_normalised)
     unit = np.where(mean > 0, mean, 1.0)  # a gene without a mean has no moments either
-    total = yield ResidualsQuery(genes, unit, coefficients)
-    variance = total["squares"] / (n_samples - 1.0) * mean * mean
+    query = ResidualsQuery(genes, unit, coefficients)
+    total = yield query
+    variance = np.where(query.lost(total), np.nan, total["squares"] / (n_samples - 1.0) * mean * mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_moments = (variance - normalisation.mean_inverse_size_factor * mean) / (mean * mean)
     rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
@@ -91,9 +83,9 @@ def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisa
 
 
 def fitted_means(
-    genes: Mask, start: Moments, *, linear: bool, rescue: Rescue | None = None, fraction_bits: int = EXACT
+    genes: Mask, start: Moments, *, linear: bool, products: Products | None = None, fraction_bits: int = EXACT
 ) -> Algorithm[Means]:
-    """The coefficients that the masked genes' means follow from.
+    """The coefficients that the masked genes' means follow from: linear, or as `secirls.algorithms.betas` finds them.
 
     Parameters
     ----------
@@ -103,8 +95,8 @@ def fitted_means(
         Of those genes.
     linear
         Whether the design has as many distinct rows as columns, over all sites: then nothing is asked.
-    rescue
-        What is done with genes that IRLS lost; an unclamped quasi-Newton fit if not given.
+    products
+        The distinct products of the design's columns; every product by itself if not given.
     """
     params, asked = start.coefficients.shape[1], np.flatnonzero(genes)
     none = np.zeros(asked.size, dtype=np.int8)
@@ -112,29 +104,12 @@ def fitted_means(
         return Means(start.coefficients, linear=linear, lost=none)
     yield AdoptDispersionsQuery(genes, start.start)
     status = np.where(genes, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
-    plan = IrlsConfig(min_mu=MIN_MU, ridge=RIDGE, max_iter=100, fraction_bits=fraction_bits)
-    state = yield from least_squares_start(status, params, plan)
-    state = yield from irls_without_start(state, plan)
-    left = state.status == Status.DIVERGED
-    if left.any() or state.active.any():
-        state = yield from (rescue or _unclamped)(state)
+    plan = replace(IrlsConfig.deseq2(), min_mu=MIN_MU, fraction_bits=fraction_bits, products=products)
+    free = NewtonConfig(min_mu=MIN_MU, fraction_bits=fraction_bits, products=products)
+    start_at = yield from least_squares_start(status, params, plan)
+    state = (yield from betas(start_at, plan, free)).state
     coefficients = state.beta[asked]
     known = np.isfinite(coefficients).all(axis=1)
     gone = ~known | (state.reason[asked] == Reason.LOST)
     reason = np.where(gone, Reason.LOST, Reason.NONE).astype(np.int8)
     return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason)
-
-
-def irls_without_start(state: State, plan: IrlsConfig) -> Algorithm[State]:
-    """IRLS that first compares deviances after the second update, as R does: the start's is not compared with."""
-    active = state.active
-    if active.any():
-        total = yield IrlsQuery(active, state.beta[active], plan.min_mu, plan.fraction_bits)
-        state = step(state, total, plan)
-        state = replace(state, evaluated=np.full_like(state.evaluated, -1))
-    return (yield from irls(state, plan))
-
-
-def _unclamped(state: State) -> Algorithm[State]:
-    """The catch without a clamp, in R's box."""
-    return (yield from catch(state, CatchConfig(min_mu=0.0, max_beta=BOX, ridge=RIDGE)))

@@ -78,7 +78,7 @@ class ResidualsQuery(Query):
 
 @dataclass(frozen=True)
 class AdoptDispersionsQuery(Query):
-    """Sites keep these dispersions for the rest of the fit, and confirm by being counted.
+    """Sites keep these dispersions for the rest of the fit, beside those of other genes, and confirm by being counted.
 
     Its sum shows how many sites there are, and is the same whatever they hold: no rule is needed.
     """
@@ -101,7 +101,7 @@ class AdoptDispersionsQuery(Query):
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
-        full = np.ones(samples.n_genes)
+        full = np.ones(samples.n_genes) if samples.dispersions is None else samples.dispersions.copy()
         full[self.genes] = self.dispersions
         return replace(samples, dispersions=full, nll_constants=None)
 

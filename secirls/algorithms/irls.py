@@ -7,7 +7,7 @@ Love, Huber and Anders (2014); Muzellec, Marteau-Ferey and Marchand (2024) for t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.normalisation import known_size_factors
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, portions, resolution
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
 from secirls.numerics import kernels
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size, solve, times
@@ -24,6 +26,8 @@ from secirls.numerics.status import EXCLUDED, Reason, Status
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
 """When beta no longer moves: see `step`."""
+R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
+"""R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,12 @@ class IrlsConfig:
     """Updates of beta; one evaluation more than that."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    compare_from: int = 1
+    """The first update whose deviance is compared with the one before."""
+    by_deviance_alone: bool = False
+    """Whether a gene settles by its deviance before its last update, and by nothing else."""
+    products: Products | None = field(default=None, compare=False)
+    """Which entries of X'WX are sent, the same for everyone; all if not given."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -58,6 +68,11 @@ class IrlsConfig:
     def fedpydeseq2(cls) -> IrlsConfig:
         """As FedPyDESeq2: 20 updates, that is 21 evaluations; the rest is left to the catch."""
         return cls(max_iter=20)
+
+    @classmethod
+    def deseq2(cls) -> IrlsConfig:
+        """As R's DESeq2: up to 100 updates, the deviance of the start is not looked at; the rest goes to `newton`."""
+        return cls(ridge=R_RIDGE, max_iter=100, compare_from=2, by_deviance_alone=True)
 
 
 @dataclass(frozen=True)
@@ -163,6 +178,8 @@ class LeastSquaresQuery(Query):
 
     params: int
     """Columns of the design."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `IrlsQuery`."""
 
     kind: ClassVar[str] = "least_squares"
     sign: ClassVar[str] = "xty"
@@ -170,14 +187,14 @@ class LeastSquaresQuery(Query):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """X'X (upper triangle), X' log(y / s + 0.1) and the number of samples."""
-        return {"xtx": (packed_size(self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
+        return {"xtx": (sent_entries(self.expand, self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site. It needs size factors."""
         known_size_factors(samples)
         return {
-            "xtx": kernels.upper_products(samples.design).sum(axis=0),
+            "xtx": sent(self, kernels.upper_products(samples.design).sum(axis=0), samples, self.expand),
             "xty": kernels.log_moments(samples),
             "samples": np.array([float(samples.n_samples)]),
         }
@@ -187,6 +204,7 @@ class LeastSquaresQuery(Query):
         super().check(n_genes, n_params)
         if self.params != n_params:
             raise QueryError(f"query {self.kind!r} is about {self.params} parameters, the fit has {n_params}")
+        check_expand(self, self.expand, n_params)
 
 
 @dataclass(frozen=True)
@@ -206,6 +224,8 @@ class IrlsQuery(Query):
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as `Products.expand`; empty for all. A site where it is wrong refuses."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
@@ -219,12 +239,12 @@ class IrlsQuery(Query):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         genes, params = self.beta.shape
-        return {"xtwx": (genes, packed_size(params)), "xtwz": (genes, params), "nll": (genes,)}
+        return {"xtwx": (genes, sent_entries(self.expand, params)), "xtwz": (genes, params), "nll": (genes,)}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu)
-        return {"xtwx": xtwx, "xtwz": xtwz, "nll": nll}
+        return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
@@ -237,6 +257,7 @@ class IrlsQuery(Query):
             raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
         if self.min_mu < 0:
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+        check_expand(self, self.expand, n_params)
 
 
 @np.errstate(all="ignore")
@@ -292,12 +313,12 @@ def least_squares_start(
     start = np.full((status.size, params), np.nan)
     if not active.any():
         return State.begin(status, start, reason)
-    query = LeastSquaresQuery(active, params)
+    query = LeastSquaresQuery(active, params, expand_field(config.products))
     total = yield query
     gone = query.lost(total).any(axis=1)
     known = active.copy()
     known[active] = ~gone
-    repeated = np.broadcast_to(total["xtx"], (int(known.sum()), packed_size(params)))
+    repeated = np.broadcast_to(opened(total["xtx"], config.products), (int(known.sum()), packed_size(params)))
     start[known], failed = solve(np.ascontiguousarray(repeated), total["xty"][~gone])
     if failed.any():
         if base_means is None:
@@ -311,15 +332,21 @@ def least_squares_start(
 def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
     """Run IRLS until no gene is active or the iterations are used up; such genes stay ``ACTIVE``, for the catch."""
     for _ in range(config.max_iter + 1):
-        active = state.active
-        if not active.any():
+        if not state.active.any():
             break
-        params = state.beta.shape[1]
-        for genes in portions(active, 1, packed_size(params) + params + 1):
-            total = yield IrlsQuery(genes, state.beta[genes], config.min_mu, config.fraction_bits)
-            waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
-            after = step(waiting, total, config)
-            state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
+        state = yield from one_round(state, config)
+    return state
+
+
+def one_round(state: State, config: IrlsConfig) -> Algorithm[State]:
+    """Evaluate the active genes and step, in as many questions as their number needs."""
+    params = state.beta.shape[1]
+    fields = config.min_mu, config.fraction_bits, expand_field(config.products)
+    for genes in portions(state.active, 1, packed_size(params) + params + 1):
+        total = yield IrlsQuery(genes, state.beta[genes], *fields)
+        waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
+        after = step(waiting, total, config)
+        state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
 
 
@@ -336,10 +363,13 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     64 roundings of ``sqrt(beta' X'WX beta)``, the length of beta itself, which is what solving for
     beta leaves of precision. Such a step changes nll by less than its rounding.
 
+    Where R's DESeq2 is followed (`IrlsConfig.by_deviance_alone`), standing still is not looked for, and a gene that
+    uses its last update is not settled by it; deviances are compared from `IrlsConfig.compare_from` on.
+
     With fewer fraction bits two likelihoods that differ by no more than the sites' roundings are equal.
     """
     asked = np.flatnonzero(state.active)
-    xtwx, xtwz, nll = total["xtwx"], total["xtwz"], total["nll"]
+    xtwx, xtwz, nll = opened(total["xtwx"], config.products), total["xtwz"], total["nll"]
     beta, cohorts = state.beta[asked], (*state.cohorts, total.parties)
     earlier = [i for i, parties in enumerate(state.cohorts) if set(parties) == set(total.parties)]
     comparable = np.isin(state.evaluated[asked], earlier)
@@ -349,11 +379,15 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     with np.errstate(invalid="ignore"):
         change = np.abs(2.0 * nll - 2.0 * state.nll[asked]) / (np.abs(2.0 * nll) + 0.1)
         close = (change <= config.beta_tol) | (np.abs(nll - state.nll[asked]) <= flat)
-        settled = comparable & close & ~gone
+        settled = comparable & close & ~gone & (state.iterations[asked] >= config.compare_from)
+    if config.by_deviance_alone:
+        settled &= state.iterations[asked] < config.max_iter
     moving = ~settled & ~gone
     following, singular = beta.copy(), np.zeros_like(gone)
     following[moving], singular[moving] = solve(xtwx[moving], xtwz[moving], config.ridge)
     still = moving & ~singular & _stands_still(xtwx, beta, following - beta)
+    if config.by_deviance_alone:
+        still[:] = False
     settled |= still
     beyond = moving & ~still & ~singular & (np.abs(following) > config.max_beta).any(axis=1)
     exhausted = moving & ~still & ~singular & ~beyond & (state.iterations[asked] >= config.max_iter)

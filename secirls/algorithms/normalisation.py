@@ -2,19 +2,26 @@
 
 Promises: every step needs sums over sites and public broadcasts only; medians are per sample and stay
 home; sums are taken without BLAS, so that they are the same bits for any number of threads.
-Median of ratios as in Anders and Huber (2010, eq. 5).
+Median of ratios as in Anders and Huber (2010, eq. 5); for genes with zeros too, its form of DESeq2's ``poscounts``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from secirls.algorithms.query import Query, QueryError, Total
+from secirls.algorithms.sent_products import check_expand, sent, sent_entries
 from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import pack
+
+SizeFactors: TypeAlias = Literal["ratio", "poscounts"]
+"""How size factors are estimated: over the genes with a count in every sample, or over positive counts."""
+_LARGEST_LOG_SIZE = 100.0
+"""Counts are below 2^31, so no mean of their logs is farther from zero."""
 
 LARGEST_LOG_SCALE = 21.0
 """No size factors are divided by more than exp of this (1.3e9, a library of reads), or less than exp of minus it."""
@@ -36,6 +43,8 @@ class CensusQuery(Query):
     params: int
     groups: int = 1
     """Combinations of levels of shared factors; see `secirls.inputs.design`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `secirls.algorithms.irls.IrlsQuery`; if empty, the square X'X."""
 
     kind: ClassVar[str] = "census"
     verified: ClassVar[bool] = True
@@ -46,9 +55,10 @@ class CensusQuery(Query):
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
+        xtx = (sent_entries(self.expand, self.params),) if self.expand.size else (self.params, self.params)
         return {
             "presence": (self.n_genes,),
-            "xtx": (self.params, self.params),
+            "xtx": xtx,
             "samples": (1,),
             "column_sites": (self.params,),
             "group_samples": (self.groups,),
@@ -59,6 +69,7 @@ class CensusQuery(Query):
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         check_params(self, self.params, n_params)
+        check_expand(self, self.expand, n_params)
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
@@ -70,9 +81,10 @@ class CensusQuery(Query):
             raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
         log_s = np.zeros(1) if samples.size_factors is None else np.log(samples.size_factors)
         log_s = np.where(np.isfinite(log_s), log_s, 0.0)  # others lose genes, not the census
+        xtx: Floats = np.einsum("ni,nj->ij", X, X)
         return {
             "presence": _presence(samples),
-            "xtx": np.einsum("ni,nj->ij", X, X),
+            "xtx": sent(self, pack(xtx), samples, self.expand) if self.expand.size else xtx,
             "samples": n,
             "column_sites": (X != 0).any(axis=0).astype(np.float64),
             "group_samples": sizes,
@@ -95,6 +107,7 @@ class PresenceQuery(Query):
         """What is summed."""
         return {"presence": (self.n_genes,)}
 
+    @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         return {"presence": _presence(samples)}
@@ -123,6 +136,7 @@ class LogCountsQuery(Query):
         """What is summed."""
         return {"log_counts": (self.n_genes,), "zeros": (self.n_genes,)}
 
+    @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         sums = {name: np.empty(samples.n_genes) for name in ("log_counts", "zeros")}
@@ -208,6 +222,66 @@ class NormalisedQuery(Query):
 
 
 @dataclass(frozen=True)
+class LogSizeQuery(Query):
+    """The sum over all samples of the log of a size factor that is not yet scaled: one number.
+
+    At home, a sample's is the median, over the usable genes that have a count in it, of log count - log mean. Its sum
+    shows one number over the pool and nothing of a gene; a site, a small cell or one sample is in it with all others,
+    and the pool's least number of samples is the rule that keeps them there. ``min_contributors`` holds for its genes.
+    """
+
+    log_means: Floats
+    """Sum of log positive counts over the number of samples, of every gene asked about, ``(genes asked,)``."""
+    usable: Mask
+    """Which of them count, ``(genes asked,)``."""
+
+    kind: ClassVar[str] = "log_size"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"log_size"})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"log_size": (1,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        _check_log_means(self, self.log_means, self.usable)
+
+    @np.errstate(all="ignore")
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        return {"log_size": np.array([_log_sizes(samples, self.log_means, self.usable).sum()])}
+
+
+@dataclass(frozen=True)
+class PositiveNormalisedQuery(NormalisedQuery):
+    """As `NormalisedQuery`; but a site first keeps size factors from positive counts, scaled to a geometric mean of 1.
+
+    Its sum shows what `NormalisedQuery` shows, sums by gene over all samples, and the same rules keep a site, a small
+    cell or one sample out of it. ``min_contributors``, lonely columns, thin cells.
+    """
+
+    log_scale: float = 0.0
+    """Mean over all samples of the log size factors before scaling."""
+
+    kind: ClassVar[str] = "positive_normalised"
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        _check_log_means(self, self.log_means, self.usable)
+        if not abs(self.log_scale) <= _LARGEST_LOG_SIZE:
+            raise QueryError(f"query {self.kind!r}: no size factors have a scale of exp({self.log_scale:g})")
+
+    @np.errstate(all="ignore")
+    def apply(self, samples: Samples) -> Samples:
+        """What the site keeps."""
+        about = samples.take(self.genes)
+        logs = _log_sizes(about, self.log_means, self.usable)
+        return replace(samples, size_factors=np.exp(logs) / np.exp(self.log_scale))
+
+
+@dataclass(frozen=True)
 class Normalisation:
     """What the first rounds leave in public."""
 
@@ -240,35 +314,93 @@ def scale_of(logs: Floats, n_samples: float) -> tuple[float, float]:
 
 
 def normalise(
-    genes: Mask, params: int, n_samples: float, *, own_size_factors: bool, scale: float = 1.0
+    genes: Mask,
+    params: int,
+    n_samples: float,
+    *,
+    own_size_factors: bool,
+    estimate: SizeFactors = "ratio",
+    control: Mask | None = None,
+    scale: float = 1.0,
 ) -> Generator[Query, Total, Normalisation]:
     """Size factors (unless the sites have their own, of a ``scale``) and base means of the masked genes.
 
-    A gene that is lost at the first question is not asked about at the second, as if it were not in the fit.
-    Raises `NoCommonGeneError` where no gene has a count in every sample.
+    A gene that is lost at one question is not asked about at the next, as if it were not in the fit.
+
+    Parameters
+    ----------
+    genes
+        Whose base means are wanted, ``(genes,)``.
+    params, n_samples
+        Of the design, and over all sites.
+    own_size_factors
+        The sites have brought theirs: only base means are asked for.
+    estimate
+        ``ratio`` uses the genes with a count in every sample; ``poscounts`` every gene, by its positive counts, one
+        round more.
+    control
+        Public mask of the genes that size factors are estimated from, ``(genes,)``; all if not given.
+
+    Raises
+    ------
+    NoCommonGeneError
+        Where no gene has a count in every sample (``ratio``), or no gene asked about is a control gene.
     """
     gone = np.zeros(int(genes.sum()), dtype=bool)
     log_means, usable = np.zeros(0), np.zeros(0, dtype=bool)
     if not own_size_factors:
-        counts = LogCountsQuery(genes)
+        chosen = genes if control is None else genes & control
+        if not chosen.any():
+            raise NoCommonGeneError("none of the control genes is among the genes of the fit")
+        counts = LogCountsQuery(chosen)
         total = yield counts
-        gone = counts.lost(total)
-        usable = total["zeros"][~gone] == 0
-        if usable.size and not usable.any():
+        among = np.flatnonzero(chosen[genes])
+        unsent = counts.lost(total)
+        gone[among] = unsent
+        usable, log_means = np.zeros(gone.size, dtype=bool), np.zeros(gone.size)
+        most = 1 if estimate == "ratio" else n_samples
+        usable[among] = ~unsent & (total["zeros"] < most)
+        log_means[among] = total["log_counts"] / n_samples
+        log_means[~usable] = 0.0
+        if not usable.any() and not unsent.all():
             raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
-        log_means = np.where(usable, total["log_counts"][~gone] / n_samples, 0.0)
     base_means, xt_normalised = np.full(gone.size, np.nan), np.zeros((gone.size, params))
-    if gone.all():
+    if gone.all() or not (own_size_factors or usable.any()):
         return Normalisation(base_means, xt_normalised, np.nan)
     kept = genes.copy()
     kept[genes] = ~gone
+    if not own_size_factors:
+        log_means, usable = log_means[~gone], usable[~gone]
     query = NormalisedQuery(kept, log_means, usable, params, scale)
+    if not own_size_factors and estimate == "poscounts":
+        sizes = LogSizeQuery(kept, log_means, usable)
+        total = yield sizes
+        if sizes.lost(total).any():
+            raise NoCommonGeneError("a sample has no count in any gene that size factors are estimated from")
+        log_scale = float(total["log_size"][0] / n_samples)
+        query = PositiveNormalisedQuery(kept, log_means, usable, params, log_scale=log_scale)
     total = yield query
-    sent = ~query.lost(total)
-    known = np.flatnonzero(~gone)[sent]
-    base_means[known] = total["normalised"][sent] / n_samples
-    xt_normalised[known] = total["xt_normalised"][sent]
+    here = ~query.lost(total)
+    known = np.flatnonzero(~gone)[here]
+    base_means[known] = total["normalised"][here] / n_samples
+    xt_normalised[known] = total["xt_normalised"][here]
     return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples))
+
+
+def _log_sizes(samples: Samples, log_means: Floats, usable: Mask) -> Floats:
+    """Log size factors from positive counts before they are scaled, ``(samples,)``; NaN without any."""
+    logs = np.empty(samples.n_samples)
+    for sample in range(samples.n_samples):
+        counts = samples.counts[sample, usable]
+        some = counts > 0
+        logs[sample] = np.median(np.log(counts[some]) - log_means[usable][some]) if some.any() else np.nan
+    return logs
+
+
+def _check_log_means(query: Query, log_means: Floats, usable: Mask) -> None:
+    """Raise `QueryError` unless there are log means for the genes asked about."""
+    if log_means.shape != (query.n_genes,) or usable.shape != (query.n_genes,) or not usable.any():
+        raise QueryError(f"query {query.kind!r}: log means and usable genes do not fit the genes asked about")
 
 
 def known_size_factors(samples: Samples) -> Floats:

@@ -15,7 +15,7 @@ information at the newest coefficients by BFGS (Nocedal and Wright 2006, equatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -33,6 +33,8 @@ from secirls.algorithms.query import (
     portions,
     resolution,
 )
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import pack, packed_size, solve, unpack
 from secirls.numerics.status import Reason, Status
@@ -73,6 +75,8 @@ class CatchConfig:
 
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    products: Products | None = field(default=None, compare=False)
+    """Which entries of X'WX are sent, the same for everyone; all if not given."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.max_beta > 0 and 0 < self.ridge <= self.first_ridge and self.ftol >= 0):
@@ -124,6 +128,8 @@ class QuasiNewtonQuery(Query):
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `IrlsQuery`."""
 
     kind: ClassVar[str] = "quasi_newton"
     may_shrink: ClassVar[bool] = True
@@ -137,7 +143,8 @@ class QuasiNewtonQuery(Query):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""
         genes, tried, params = self.candidates.shape
-        return {"xtwx": (genes, tried, packed_size(params)), "score": (genes, tried, params), "nll": (genes, tried)}
+        entries = sent_entries(self.expand, params)
+        return {"xtwx": (genes, tried, entries), "score": (genes, tried, params), "nll": (genes, tried)}
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, candidate by candidate."""
@@ -146,7 +153,8 @@ class QuasiNewtonQuery(Query):
         for tried in range(self.candidates.shape[1]):
             beta = np.ascontiguousarray(self.candidates[:, tried])
             sums = sums_at(samples, beta, self.min_mu, right="score")
-            out["xtwx"][:, tried], out["score"][:, tried], out["nll"][:, tried] = sums
+            out["xtwx"][:, tried] = sent(self, sums.xtwx, samples, self.expand)
+            out["score"][:, tried], out["nll"][:, tried] = sums.right, sums.nll
         return out
 
     def apply(self, samples: Samples) -> Samples:
@@ -157,6 +165,7 @@ class QuasiNewtonQuery(Query):
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         check_candidates(self, self.candidates, self.min_mu, n_params, _LARGEST_CANDIDATES)
+        check_expand(self, self.expand, n_params)
 
 
 def check_candidates(query: Query, candidates: Floats, min_mu: float, n_params: int, most: int) -> None:
@@ -174,10 +183,11 @@ def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> A
     """Minimise f for some genes from the best of their starts ``(genes asked, starts, params)``."""
     state = replace(state, status=np.where(genes, Status.ACTIVE, state.status).astype(np.int8))
     values = packed_size(starts.shape[2]) + starts.shape[2] + 1
+    fields = config.min_mu, config.fraction_bits, expand_field(config.products)
     for asked in portions(genes, starts.shape[1], values):
         here = starts[asked[genes]]
-        total = yield QuasiNewtonQuery(asked, here, config.min_mu, config.fraction_bits)
-        state = _begin(state, np.flatnonzero(asked), here, total, config)
+        total = yield QuasiNewtonQuery(asked, here, *fields)
+        state = _begin(state, np.flatnonzero(asked), here, _whole(total, config), config)
     ridge = np.full(genes.size, config.first_ridge)
     steps: Steps = ()
     for left in reversed(range(config.max_iter)):
@@ -189,12 +199,18 @@ def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> A
         for asked in portions(active, config.halvings + 1, values):
             rows = np.flatnonzero(asked)
             candidates = _candidates(state, rows, ridge, steps, config)
-            total = yield QuasiNewtonQuery(asked, candidates, config.min_mu, config.fraction_bits)
-            state, ridge = _advance(state, rows, ridge, candidates, total, config, last=left == 0)
+            total = yield QuasiNewtonQuery(asked, candidates, *fields)
+            whole = _whole(total, config)
+            state, ridge = _advance(state, rows, ridge, candidates, whole, config, last=left == 0)
         steps = _remember(steps, before, state, config)
     state = _settle_flat(state, steps, config)
     unsettled = np.flatnonzero(state.active)
     return update_rows(state, unsettled, status=Status.FAILED, reason=Reason.CATCH_OUT_OF_ITERATIONS)
+
+
+def _whole(total: Total, config: CatchConfig) -> Total:
+    """The sums with all entries of X'WX."""
+    return replace(total, arrays={**total.arrays, "xtwx": opened(total["xtwx"], config.products)})
 
 
 def _begin(state: State, asked: Rows, starts: Floats, total: Total, config: CatchConfig) -> State:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.dispersion_newton import polish
-from secirls.algorithms.dispersion_start import Means, Moments, Rescue, fitted_means, largest_dispersion, moments
+from secirls.algorithms.dispersion_start import Means, Moments, fitted_means, largest_dispersion, moments
 from secirls.algorithms.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.profile import Fetched, fetch_again, fetch_profiles
@@ -27,6 +27,7 @@ from secirls.numerics.dispersion.prior import log_variance, prior_variance, resi
 from secirls.numerics.dispersion.trend import NoTrendError, Trend, TrendType, fit_trend
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.status import Reason
 
 FitType: TypeAlias = Literal["deseq2", "optimum"]
 """The end of R's path, or the maximum."""
@@ -171,7 +172,7 @@ def estimate_dispersions(
     cells: int | None,
     fit: FitType = "deseq2",
     kind: TrendType = "parametric",
-    rescue: Rescue | None = None,
+    towards: TrendAndPrior | None = None,
     fraction_bits: int = EXACT,
 ) -> Algorithm[Dispersions]:
     """All stages for the masked genes, ``(genes,)``; sites keep the final dispersions.
@@ -192,15 +193,22 @@ def estimate_dispersions(
         The end of R's path, or the maximum of each profile.
     kind
         The trend.
-    rescue
-        What is done with genes that IRLS lost; see `fitted_means`.
+    towards
+        Trend and prior of an earlier fit, in which these genes were; their own if not given.
     """
     params = xtx.shape[0]
     start = yield from moments(genes, xtx, n_samples, normalisation)
-    means = yield from fitted_means(genes, start, linear=cells == params, rescue=rescue, fraction_bits=fraction_bits)
+    lost = np.isnan(start.base_variances)
+    means = yield from fitted_means(
+        genes, start, linear=cells == params, products=products, fraction_bits=fraction_bits
+    )
+    if lost.any():
+        means = replace(means, lost=np.where(lost, Reason.LOST, means.lost).astype(np.int8))
+        start = replace(start, base_variances=np.where(lost, 0.0, start.base_variances))
     question = Question(genes, means, products, n_samples, fit, fraction_bits)
     found = yield from gene_wise(question, start)
-    towards = trend_and_prior(start.base_means, found.dispersions, int(n_samples), params, kind)
+    if towards is None:
+        towards = trend_and_prior(start.base_means, found.dispersions, int(n_samples), params, kind)
     last = yield from map_dispersions(question, found, start.base_means, towards)
     yield from leave_at_sites(genes, last.final)
     fetched = last.fetched

@@ -132,8 +132,34 @@ def fit(
     dispersions: Annotated[
         str | None,
         typer.Option(
-            metavar="VAR_COLUMN", help="Dispersions, the same at every site. Default: method of moments by secure sums."
+            metavar="VAR_COLUMN", help="Dispersions, the same at every site. Default: estimated by secure sums."
         ),
+    ] = None,
+    size_factor_type: Annotated[
+        str | None, typer.Option(help="Size factors over genes: ratio, or poscounts. Default: ratio.")
+    ] = None,
+    control_genes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Genes that size factors are estimated from, one name per line."),
+    ] = None,
+    dispersion_fit: Annotated[
+        str | None,
+        typer.Option(help="Dispersions: deseq2 (as R's path ends), optimum or moments. Default: deseq2."),
+    ] = None,
+    trend: Annotated[
+        str | None, typer.Option(help="Of dispersions over means: parametric, local or mean. Default: parametric.")
+    ] = None,
+    cooks: Annotated[
+        bool | None,
+        typer.Option("--cooks/--no-cooks", help="Look for outliers by Cook's distances. Default: yes."),
+    ] = None,
+    min_replicates: Annotated[
+        int | None,
+        typer.Option(help="Samples in a cell of the design from which outliers are replaced. Default: 7."),
+    ] = None,
+    min_kept: Annotated[
+        int | None,
+        typer.Option(help="Values of a trimmed cell that must stay to look for its outliers; 1 is R. Default: 3."),
     ] = None,
     genes: Annotated[
         str | None, typer.Option(help="'identical' gene lists, or their 'intersection'. Default: identical.")
@@ -142,10 +168,11 @@ def fit(
         int | None, typer.Option(help="Leave out genes with counts at fewer sites. Default: 3.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Stopping plan: pydeseq2 or fedpydeseq2. Default: pydeseq2.")
+        str | None,
+        typer.Option(help="deseq2; or irls alone: irls, pydeseq2, or fedpydeseq2 with 20 updates. Default: deseq2."),
     ] = None,
     max_iter: Annotated[
-        int | None, typer.Option(help="Updates before IRLS gives a gene up. Default: 250; 20 with fedpydeseq2.")
+        int | None, typer.Option(help="Updates before IRLS gives a gene up. Default: 100; 250 with irls.")
     ] = None,
     beta_tol: Annotated[
         float | None,
@@ -153,16 +180,19 @@ def fit(
     ] = None,
     ridge: Annotated[
         float | None,
-        typer.Option(help="Added to the diagonal of X'WX. Default: 1e-6, as PyDESeq2; 2.0814e-6 is R DESeq2's."),
+        typer.Option(help="Added to the diagonal of X'WX. Default: 2.0814e-6, as R's DESeq2; 1e-6 with irls."),
     ] = None,
     se: Annotated[
         str | None,
         typer.Option(help="Means in standard errors: clamped as in the fit, or unclamped. Default: clamped."),
     ] = None,
     independent_filtering: Annotated[
-        bool,
-        typer.Option("--independent-filtering", help="Leave genes with a low base mean out of the adjusted p-values."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--independent-filtering/--no-independent-filtering",
+            help="Leave genes with a low base mean out of the adjusted p-values. Default: yes; no with irls.",
+        ),
+    ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="False discovery rate that independent filtering aims at. Default: 0.05.")
     ] = None,
@@ -237,7 +267,7 @@ def fit(
 ) -> None:
     """Fit one negative-binomial regression per gene over several sites.
 
-    Writes results.csv, coefficients.csv, rounds.csv (what every verb cost) and report.json.
+    Writes results.csv, coefficients.csv, dispersions.csv, rounds.csv (what every verb cost) and report.json.
     """
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.cli.manifest import combined, gene_names, levels_of, pair
@@ -253,6 +283,13 @@ def fit(
         "layer": layer,
         "size_factors": size_factors,
         "dispersions": dispersions,
+        "size_factor_type": size_factor_type,
+        "control_genes": None if control_genes is None else gene_names(control_genes, "--control-genes"),
+        "dispersion_fit": dispersion_fit,
+        "trend": trend,
+        "cooks": cooks,
+        "min_replicates": min_replicates,
+        "min_kept": min_kept,
         "genes": genes,
         "min_contributors": min_contributors,
         "preset": preset,
@@ -260,10 +297,10 @@ def fit(
         "beta_tol": beta_tol,
         "ridge": ridge,
         "se": se,
-        "independent_filtering": independent_filtering or None,
+        "independent_filtering": independent_filtering,
         "alpha": alpha,
         "refit_layer": refit_layer,
-        "refit_genes": None if refit_genes is None else gene_names(refit_genes),
+        "refit_genes": None if refit_genes is None else gene_names(refit_genes, "--refit-genes"),
         "fraction_bits": fraction_bits,
         "kernel": kernel,
         "threshold": threshold,

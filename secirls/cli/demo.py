@@ -35,4 +35,9 @@ def run_demo(out: Path, config: Config, engine: str) -> None:
     files = secure.write(out, h5ad=True, overwrite=True) + plain.write(out / "plain", overwrite=True)
     show_result(secure, files, [overhead(secure.ledger, plain.ledger, config.protocol)])
     say("The results of both fits are the same to the last bit: the secure sums are exact.")
+    say(
+        f"The p-values are DESeq2's, over the genes with counts at {config.min_contributors} sites or more: "
+        "dispersions, trend and filter as R estimates them. Outliers in cells of four samples are not looked for; "
+        "'secirls fit --min-kept 1' does."
+    )
     say(f"Read next: {out / 'report.json'}, or fit your own files with 'secirls fit --help'.")

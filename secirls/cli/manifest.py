@@ -66,11 +66,11 @@ def combined(
     return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
 
 
-def gene_names(path: Path) -> tuple[str, ...]:
+def gene_names(path: Path, option: str) -> tuple[str, ...]:
     """Names in a file, one per line. Raises `InputError`."""
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if not names:
-        raise InputError(f"--refit-genes {str(path)!r}: names no gene")
+        raise InputError(f"{option} {str(path)!r}: names no gene")
     return names
 
 

@@ -20,12 +20,19 @@ from numpy.typing import NDArray
 
 from secirls.input_error import InputError, complain
 from secirls.inputs.labels import check_alike, label, labels
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
 
 LARGEST_GROUPS = 4096
 """Combinations of levels that a design may have where they are counted."""
+LARGEST_ENUMERATION = 4096
+"""Combinations of levels beyond which they are not gone through."""
+_PROBES = 3
+"""Values of each numeric variable at which products of columns are told apart."""
+_PRIMES = (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0)
+"""Their square roots, and whole numbers added, stand for such values: no two variables take the same."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,35 @@ class Design:
         frame = self._frame({**given, **{name: np.ones(len(rows)) for name in self.numeric}}, len(rows))
         matrix = np.asarray(self._materialise(frame), dtype=np.float64)
         return np.asarray((matrix != 0).any(axis=0))
+
+    def cells(self) -> Floats:
+        """The distinct design rows that the declared levels allow, ``(cells, params)``, in the order of the levels.
+
+        Raises `ValueError` where a variable is numeric: its cells are in the data.
+        """
+        if self.numeric:
+            raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
+        combined = list(itertools.product(*self.levels.values()))
+        frame = {name: [row[i] for row in combined] for i, name in enumerate(self.levels)}
+        rows = np.asarray(self._materialise(self._frame(frame, len(combined))), dtype=np.float64)
+        distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
+        return distinct
+
+    def products(self) -> Products:
+        """Which products of design columns differ, for all samples that the formula and the levels allow.
+
+        Numeric variables stand at a few fixed values. Every product by itself where the levels have too many
+        combinations.
+        """
+        if math.prod(len(levels) for levels in self.levels.values()) > LARGEST_ENUMERATION:
+            return Products.full(len(self.columns))
+        probes = range(_PROBES if self.numeric else 1)
+        combined = [(row, probe) for row in itertools.product(*self.levels.values()) for probe in probes]
+        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels)}
+        for i, name in enumerate(self.numeric):
+            roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
+            given[name] = np.array(roots)
+        return Products.among(np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64))
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""

@@ -48,6 +48,9 @@ class Reason(IntEnum):
     ALL_ZERO = 9
     TOO_FEW_SITES = 10
     CAUGHT_AT_CLAMP = 11
+    NEWTON_INSIDE = 12
+    NEWTON_AT_BOX = 13
+    NEWTON_OUT_OF_ITERATIONS = 14
 
     @property
     def sentence(self) -> str:
@@ -75,6 +78,15 @@ _SENTENCES = {
         "IRLS did not settle; the catch found no clearly lower neighbour, although the score is not zero: "
         "the minimum lies where a mean meets min_mu."
     ),
+    Reason.NEWTON_INSIDE: (
+        "IRLS did not settle; Newton's method found the minimum of the likelihood without a floor under the means, as "
+        "R's DESeq2 looks for it."
+    ),
+    Reason.NEWTON_AT_BOX: (
+        "IRLS did not settle; the likelihood without a floor under the means still rises where a coefficient meets its "
+        "largest allowed magnitude (groups may be separated)."
+    ),
+    Reason.NEWTON_OUT_OF_ITERATIONS: "Newton's method without a floor under the means did not settle in its rounds.",
     Reason.ALL_ZERO: "No site counted this gene in any sample.",
     Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
 }

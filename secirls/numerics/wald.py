@@ -1,7 +1,6 @@
 """From coefficients to a table: standard errors, Wald tests, adjusted p-values. At the aggregator, from public sums.
 
-Promises: a p-value is NaN only where `reasons` says why. Refuses to know: samples, sites and rounds, but for
-`hat_diagonals`, which runs inside a site.
+Promises: a p-value is NaN only where `reasons` says why. Refuses to know: samples, sites and rounds.
 """
 
 from __future__ import annotations
@@ -10,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtr
+from scipy.stats import false_discovery_control
 
-from secirls.numerics import kernels, likelihood
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.lowess import lowess
+from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import inverses, unpack
 
 LN2 = float(np.log(2.0))
@@ -93,25 +93,24 @@ def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-
 
 def benjamini_hochberg(pvalue: Floats) -> Floats:
     """Adjusted p-values (Benjamini and Hochberg 1995); NaN stays NaN and is not counted."""
-    from scipy.stats import false_discovery_control
-
     known = ~np.isnan(pvalue)
     adjusted = np.full_like(pvalue, np.nan)
-    adjusted[known] = false_discovery_control(pvalue[known])
+    if known.any():
+        adjusted[known] = false_discovery_control(pvalue[known])
     return adjusted
 
 
 def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05) -> tuple[Floats, float]:
     """Adjusted p-values where genes below the best base mean are not tested at all.
 
-    Love, Huber and Anders (2014), methods, automatic independent filtering, in the form of DESeq2 1.34:
+    Love, Huber and Anders (2014), methods, automatic independent filtering, in the form of DESeq2 1.38:
     among 50 quantiles of the base mean, the smallest that rejects nearly as many hypotheses
     as a smooth curve through all of them does at its top.
 
     Parameters
     ----------
     pvalue, base_mean
-        ``(genes,)``; every gene has a base mean.
+        ``(genes,)``; every gene has a base mean, all-zero genes too, whose p-value is NaN.
     alpha
         The false discovery rate to optimise for.
 
@@ -123,12 +122,12 @@ def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05
         return pvalue.copy(), 0.0
     lowest = float(np.mean(base_mean == 0))
     theta = np.linspace(lowest, 0.95 if lowest < 0.95 else 1.0, 50)
-    cutoffs = np.quantile(base_mean, theta)
+    cutoffs = _quantiles(base_mean, theta)
     adjusted = [benjamini_hochberg(np.where(base_mean >= cutoff, pvalue, np.nan)) for cutoff in cutoffs]
     rejected = np.array([int((trial < alpha).sum()) for trial in adjusted])
     best = 0
     if rejected.max() > 10:
-        smooth = lowess(theta, rejected.astype(np.float64), share=0.2)
+        smooth = lowess(theta, rejected.astype(np.float64), 0.2)
         some = rejected > 0
         spread = np.sqrt(np.mean((rejected[some] - smooth[some]) ** 2))
         enough = np.flatnonzero(rejected > smooth.max() - spread)
@@ -136,39 +135,11 @@ def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05
     return adjusted[best], float(cutoffs[best])
 
 
-def lowess(x: Floats, y: Floats, share: float, passes: int = 3) -> Floats:
-    """Robust locally weighted regression (Cleveland 1979) of y on x, at each x: lines, tricube and bisquare weights."""
-    distance = np.abs(x[:, None] - x)
-    reach = np.maximum(np.sort(distance, axis=1)[:, int(np.ceil(share * x.size))], 1e-12)
-    near = (1.0 - np.minimum(distance / reach[:, None], 1.0) ** 3) ** 3
-    trusted = np.ones_like(x)
-    smooth = np.zeros_like(y)
-    for _ in range(passes):
-        weight = near * trusted
-        total = np.maximum(weight.sum(axis=1), np.finfo(np.float64).tiny)
-        x_mean, y_mean = weight @ x / total, weight @ y / total
-        apart = x - x_mean[:, None]
-        spread = (weight * apart**2).sum(axis=1)
-        slope = (weight * apart * (y - y_mean[:, None])).sum(axis=1) / np.where(spread > 0, spread, 1.0)
-        smooth = y_mean + slope * (x - x_mean)
-        rest = y - smooth
-        scale = 6.0 * np.median(np.abs(rest))
-        trusted = (1.0 - np.clip(rest / scale, -1.0, 1.0) ** 2) ** 2 if scale > 0 else (rest == 0).astype(np.float64)
-    return smooth
-
-
-def hat_diagonals(samples: Samples, beta: Floats, xtwx: Floats, min_mu: float, ridge: float = 1e-6) -> Floats:
-    """Leverages of a site's samples, ``(samples, genes)``: diagonal of ``W^1/2 X inv(X'WX + ridge) X' W^1/2``.
-
-    Runs inside the site, from the public coefficients and X'WX over all sites; what it returns stays there.
-    NaN for genes without coefficients.
-    """
-    if samples.size_factors is None or samples.dispersions is None:
-        raise ValueError("leverages need size factors and dispersions: ask for them first")
-    inverse, _ = inverses(xtwx, ridge)
-    X = samples.design
-    log_mu = kernels.clamped_log_mu(samples, np.where(np.isfinite(beta), beta, 0.0), min_mu)
-    w = likelihood.information(log_mu, samples.dispersions[:, None])
-    leverage: Floats = (w * np.einsum("ni,gij,nj->gn", X, inverse, X)).T
-    leverage[:, ~np.isfinite(beta).all(axis=1)] = np.nan
-    return leverage
+def _quantiles(values: Floats, shares: Floats) -> Floats:
+    """Quantiles of type 7 (Hyndman and Fan 1996), rounded as R does: a quantile at a value is that value."""
+    ordered = np.sort(values)
+    index = (values.size - 1) * shares
+    low = np.floor(index).astype(np.intp)
+    below, above = ordered[low], ordered[np.minimum(low + 1, values.size - 1)]
+    part = index - low
+    return np.where((part > 0) & (above != below), (1.0 - part) * below + part * above, below)

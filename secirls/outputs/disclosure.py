@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from secirls.aggregator.aggregator import Outcome
+from secirls.algorithms.cells import Cells
+from secirls.algorithms.fitted import StageCost
+from secirls.algorithms.shrunken_dispersions import TrendAndPrior
 from secirls.config import Config
 
 AGREED_ROSTER = (
@@ -51,6 +54,32 @@ THIN_CELL = 5
 """Combinations of levels with fewer samples over all sites are named."""
 
 
+SHOWS = {
+    "census": "at how many sites a gene is counted, samples, and X'X",
+    "size factors": "logs of counts and normalised counts, summed over all samples",
+    "moments": "each gene's variance, and its excess over a linear fit",
+    "cells": "how many samples share a row of the design, and at how many sites",
+    "means": "as for coefficients, at the dispersions that are started from",
+    "profile": "each gene's likelihood and information at some fifty dispersions: a function of its pooled counts",
+    "handing out": "at how many sites dispersions arrived",
+    "coefficients": "information, score and likelihood at each iteration",
+    "outliers": "numbers of samples above public thresholds, in genes that may have an outlier",
+    "refit": "moments, profile and coefficients of the genes whose outliers were replaced, once more",
+}
+"""What the sums of a stage show, in words."""
+
+TREND_WITHOUT = (
+    "Genes with counts at fewer than {} sites have no part in the trend of dispersions and in independent filtering, "
+    "which may so differ from those of the pooled data."
+)
+
+FEW_SAMPLES = 12
+FEW = (
+    "With {} samples in all, whoever knows every fitted mean can tell from a gene's profile which low counts it has "
+    "over all sites, though never whose they are, nor at which site."
+)
+
+
 def published(config: Config, outcome: Outcome) -> list[str]:
     """Whose own sums the design publishes: columns that few sites have samples in, and thin combinations of levels."""
     design, fitted = outcome.design, outcome.fitted
@@ -70,6 +99,7 @@ def published(config: Config, outcome: Outcome) -> list[str]:
 def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Every sentence that must stand beside the results of this fit."""
     kinds = sum_kinds(outcome)
+    fitted = outcome.fitted
     told = [
         *_who(outcome),
         *outcome.claims,
@@ -87,7 +117,10 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
             "(compact profile): results differ from the exact ones in late digits, and a gene whose sums are too large "
             "failed."
         )
-    if config.dispersions is None:
+    told += [_stage(stage, outcome) for stage in fitted.stages]
+    if fitted.towards is not None:
+        told += _of_dispersions(config, outcome, fitted.towards)
+    elif config.dispersions is None:
         told.append(
             "Dispersions were estimated by the method of moments through secure sums and not shrunken towards a "
             "trend: p-values are those of fixed, rough dispersions."
@@ -105,8 +138,89 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
             "are wrong."
         )
     if config.size_factors is None:
-        told.append("Size factors were estimated by median of ratios through secure sums; each stays at its site.")
+        way = "median of ratios" if config.size_factor_type == "ratio" else "positive counts (poscounts)"
+        told.append(f"Size factors were estimated by {way} through secure sums; each stays at its site.")
+    return told + _of_outliers(config, outcome)
+
+
+def _stage(stage: StageCost, outcome: Outcome) -> str:
+    """What one stage opened, and over whom, if not over all sites."""
+    genes = len(outcome.genes)
+    over = "" if set(stage.parties) == set(outcome.sites) else f", not all over more than {', '.join(stage.parties)}"
+    each = (
+        f"{stage.opened / genes:,.1f} numbers a gene"
+        if stage.opened >= genes
+        else f"{stage.opened:,} number{'s' if stage.opened > 1 else ''}"
+    )
+    shows = f": {SHOWS[stage.name]}" if stage.name in SHOWS else ""
+    rounds = f"{stage.rounds} round{'s' if stage.rounds > 1 else ''}"
+    return f"Stage {stage.name!r} opened {each} in {rounds}{over}{shows}."
+
+
+def _of_dispersions(config: Config, outcome: Outcome, towards: TrendAndPrior) -> list[str]:
+    """What is to be said of dispersions that were drawn towards a trend."""
+    fitted = outcome.fitted
+    told = [TREND_WITHOUT.format(config.min_contributors)]
+    if fitted.n_samples < FEW_SAMPLES:
+        told.append(FEW.format(fitted.n_samples))
+    if towards.flat:
+        told.append("No gene-wise dispersion was above 1e-6, so every dispersion is 1e-7.")
+    elif towards.trend.kind == "local":
+        failed = "" if config.trend == "local" else "The parametric trend could not be fitted. "
+        told.append(f"{failed}Dispersions were drawn towards a local trend, which is not R's to the digit.")
+    rough = 0 if fitted.by_gene is None else int(fitted.by_gene.rough.sum())
+    if rough:
+        told.append(f"The profiles of {rough} genes could not be interpolated to 1e-6: their dispersions are rougher.")
     return told
+
+
+def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
+    """What was done about outliers, and what that shows."""
+    treatment = outcome.fitted.treatment
+    if treatment is None:
+        return [] if config.cooks or config.preset != "deseq2" else ["Outliers were not looked for, as was asked."]
+    around = treatment.cells
+    told = []
+    if around is not None and around.enumerated:
+        told.append(f"Published: samples in the cells of the design over all sites: {_sizes(around)}.")
+    elif around is not None:
+        told.append(
+            "The design has a numeric variable, so its cells were not enumerated: each site formed cells among its own "
+            "samples, where R may join rows of several sites."
+        )
+    if not treatment.whole:
+        return [*told, "Outliers were not looked for: not all sites were there any more, and their samples count."]
+    if not treatment.done:
+        told.append("The design or the rules left no cell in which outliers could be told.")
+    if treatment.left_out.any():
+        told.append(
+            f"{int(treatment.left_out.sum())} cells of three samples or more took no part in robust variances: they "
+            f"are at fewer than {config.min_contributors} sites, or fewer than {config.min_kept} of their values would "
+            "be kept."
+        )
+    if config.min_kept == 1 and around is not None and around.enumerated:
+        told.append(
+            "min_kept is 1, as in R: in cells of three samples the middle value of some genes can be told, in cells of "
+            "four the mean of two."
+        )
+    if treatment.replaced.any():
+        told.append(
+            f"Outliers of {int(treatment.replaced.sum())} genes were replaced at their sites, never saying whose. "
+            "Where one sample was, sums before and after differ by little more than its part, and its count follows "
+            "from the change of the base mean, up to its size factor."
+        )
+    if treatment.missing.any():
+        told.append(
+            f"{int(treatment.missing.sum())} genes have no p-value because of an outlier, as the table says: some "
+            "sample is extreme there."
+        )
+    return told
+
+
+def _sizes(around: Cells) -> str:
+    """Sizes of cells in the order of the levels, small ones as such."""
+    sizes = [int(size) for size in around.samples if size > 0]
+    return ", ".join(str(size) if size >= THIN_CELL else f"fewer than {THIN_CELL}" for size in sizes)
 
 
 def _who(outcome: Outcome) -> list[str]:
@@ -124,6 +238,8 @@ def _who(outcome: Outcome) -> list[str]:
         )
     told.append(
         "Size factors, dispersions and start values are from all sites; genes settled later are from those left."
+        if outcome.fitted.towards is None
+        else "Size factors and moments are from all sites; what was settled later, dispersions too, from those left."
     )
     return told
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from secirls.agreement.order import Order
 from secirls.agreement.whole_file import whole_folder
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.numerics.samples import Floats
+from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Status
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
 from secirls.outputs.disclosure import statements
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from secirls.outputs.plots import Figure
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
+OUTLYING = (
+    "A sample has an outlying count by its Cook's distance, in a cell with too few samples to replace it: no p-value."
+)
+EMPTIED = "Its outlying counts were replaced, and no count above zero is left."
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 _VERSIONED = (
     "secirls",
@@ -53,9 +57,16 @@ class Result:
     """What a fit gives: tables over all agreed genes, the ledger of costs, and the report."""
 
     table: pd.DataFrame
-    """gene, baseMean, log2FoldChange, lfcSE, stat, pvalue, padj, status, iterations, reason."""
+    """gene, baseMean, log2FoldChange, lfcSE, stat, pvalue, padj, status, iterations, dispersion, replaced, outlier and
+    reason.
+
+    ``outlier``: without a p-value because of one. ``dispersion`` is missing where the sites brought theirs.
+    """
     coefficients: pd.DataFrame
     """gene and one column per design column, natural log."""
+    dispersions: pd.DataFrame | None
+    """gene, baseMean, dispGeneEst, dispFit, dispMAP, dispersion, dispGeneIter, dispOutlier, in R's words; ``None``
+    where dispersions were not drawn towards a trend."""
     ledger: pd.DataFrame
     """One row per run, round, party and verb; see `secirls.agreement.ledger`."""
     report: dict[str, Any]
@@ -94,6 +105,8 @@ class Result:
         with whole_folder(out) as draft:
             self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
+            if self.dispersions is not None:
+                self.dispersions.to_csv(draft / "dispersions.csv", index=False, float_format="%.17g")
             self.ledger.to_csv(draft / "rounds.csv", index=False)
             report = json.dumps(self.report, indent=2)
             (draft / "report.json").write_text(report + "\n", encoding="utf-8")
@@ -119,11 +132,13 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
     """Tables and report from an order's outcome. ``seconds`` is the wall time of the whole fit."""
     config = order.task.config
     contrast, name = _contrast(config, outcome)
+    table, threshold = _table(config, outcome, contrast)
     return Result(
-        _table(config, outcome, contrast),
+        table,
         _coefficients(outcome),
+        _dispersions(outcome),
         ledger_table(list(outcome.rows)),
-        _report(order, outcome, seconds=seconds, contrast=name),
+        _report(order, outcome, seconds=seconds, contrast=name, threshold=threshold),
     )
 
 
@@ -134,17 +149,30 @@ def _contrast(config: Config, outcome: Outcome) -> tuple[Floats, str]:
     return outcome.design.contrast(factor, level, reference), f"{factor}: {level} against {reference}"
 
 
-def _table(config: Config, outcome: Outcome, contrast: Floats) -> pd.DataFrame:
+def _table(config: Config, outcome: Outcome, contrast: Floats) -> tuple[pd.DataFrame, float | None]:
+    """The results table, and the base mean that independent filtering asks for."""
     fitted, state = outcome.fitted, outcome.fitted.state
     beta = np.where(state.fitted[:, None], state.beta, np.nan)
     test = wald(beta, fitted.information, contrast, config.ridge)
     reasons = {**test.reasons, **state.reasons()}
-    padj = benjamini_hochberg(test.pvalue)
+    none = np.zeros(len(outcome.genes), dtype=bool)
+    treatment = fitted.treatment
+    replaced, missing = (none, none) if treatment is None else (treatment.replaced, treatment.missing)
+    if treatment is not None:
+        test = replace(
+            test,
+            log2_fold_change=np.where(treatment.emptied, 0.0, test.log2_fold_change),
+            lfc_se=np.where(treatment.emptied, 0.0, test.lfc_se),
+            stat=np.where(treatment.emptied, 0.0, test.stat),
+            pvalue=np.where(missing, np.nan, np.where(treatment.emptied, 1.0, test.pvalue)),
+        )
+        reasons |= {int(gene): EMPTIED for gene in np.flatnonzero(treatment.emptied)}
+        _add(reasons, missing, OUTLYING)
+    padj, threshold = benjamini_hochberg(test.pvalue), None
     if config.independent_filtering:
-        padj, cutoff = _filtered(test.pvalue, fitted.base_means, config.alpha)
-        for gene in np.flatnonzero(np.isnan(padj) & ~np.isnan(test.pvalue)):
-            reasons[int(gene)] = f"{reasons.get(int(gene), '')} {FILTERED.format(cutoff)}".strip()
-    return pd.DataFrame(
+        padj, threshold = _filtered(test.pvalue, fitted.base_means, config.alpha)
+        _add(reasons, np.isnan(padj) & ~np.isnan(test.pvalue), FILTERED.format(threshold))
+    table = pd.DataFrame(
         {
             "gene": outcome.genes,
             "baseMean": fitted.base_means,
@@ -155,7 +183,35 @@ def _table(config: Config, outcome: Outcome, contrast: Floats) -> pd.DataFrame:
             "padj": padj,
             "status": [Status(code).label for code in state.status],
             "iterations": state.iterations,
+            "dispersion": np.full(none.size, np.nan) if fitted.dispersions is None else fitted.dispersions,
+            "replaced": replaced,
+            "outlier": missing,
             "reason": [reasons.get(gene, "") for gene in range(len(outcome.genes))],
+        }
+    )
+    return table, threshold
+
+
+def _add(reasons: dict[int, str], genes: Mask, sentence: str) -> None:
+    """Say one sentence more of some genes."""
+    for gene in np.flatnonzero(genes):
+        reasons[int(gene)] = f"{reasons.get(int(gene), '')} {sentence}".strip()
+
+
+def _dispersions(outcome: Outcome) -> pd.DataFrame | None:
+    fitted, by_gene = outcome.fitted, outcome.fitted.by_gene
+    if by_gene is None:
+        return None
+    return pd.DataFrame(
+        {
+            "gene": outcome.genes,
+            "baseMean": fitted.base_means,
+            "dispGeneEst": by_gene.gene_wise,
+            "dispFit": by_gene.trend,
+            "dispMAP": by_gene.maximum,
+            "dispersion": fitted.dispersions,
+            "dispGeneIter": by_gene.iterations,
+            "dispOutlier": by_gene.outlier,
         }
     )
 
@@ -190,13 +246,60 @@ def status_counts(table: pd.DataFrame) -> dict[str, int]:
     return {str(name): int(n) for name, n in table["status"].value_counts().items()}
 
 
-def _size_factors(config: Config, scale: float) -> str:
-    if config.size_factors is None:
-        return "median of ratios by secure sums"
-    return "brought by the sites" + ("" if scale == 1.0 else f", divided by their geometric mean {scale:.17g}")
+def _towards(outcome: Outcome) -> dict[str, Any] | None:
+    """The trend of dispersions and the prior around it."""
+    towards = outcome.fitted.towards
+    if towards is None:
+        return None
+    trend = towards.trend
+    numbers = {"asymptotic": trend.asymptotic, "extra_poisson": trend.extra_poisson, "mean": trend.mean}
+    return {
+        "kind": trend.kind,
+        **{name: number for name, number in numbers.items() if np.isfinite(number)},
+        "residual_variance": towards.log_variance,
+        "prior_variance": towards.prior_variance,
+        "flat": towards.flat,
+    }
 
 
-def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) -> dict[str, Any]:
+def _outliers(config: Config, outcome: Outcome) -> dict[str, Any] | None:
+    """How many genes had outliers, and what became of them."""
+    treatment = outcome.fitted.treatment
+    if treatment is None:
+        return None
+    return {
+        "looked_for": treatment.done,
+        "min_replicates": config.min_replicates,
+        "min_kept": config.min_kept,
+        "genes_looked_into": treatment.asked,
+        "replaced": int(treatment.replaced.sum()),
+        "emptied": int(treatment.emptied.sum()),
+        "without_p_value": int(treatment.missing.sum()),
+        "kept_by_exception": int(treatment.kept.sum()),
+        "cells_left_out": int(treatment.left_out.sum()),
+    }
+
+
+def _dispersions_of(config: Config, outcome: Outcome) -> str:
+    if config.dispersions is not None:
+        return "brought by the sites"
+    if outcome.fitted.towards is None:
+        return "method of moments by secure sums"
+    way = "maximum of each profile" if config.dispersion_fit == "optimum" else "end of DESeq2's path"
+    return f"{way}, drawn towards a {outcome.fitted.towards.trend.kind} trend, by secure sums"
+
+
+def _size_factors_of(config: Config, scale: float) -> str:
+    if config.size_factors is not None:
+        return "brought by the sites" + ("" if scale == 1.0 else f", divided by their geometric mean {scale:.17g}")
+    way = "median of ratios" if config.size_factor_type == "ratio" else "positive counts"
+    some = f" over {len(config.control_genes)} control genes" if config.control_genes else ""
+    return f"{way}{some} by secure sums"
+
+
+def _report(
+    order: Order, outcome: Outcome, *, seconds: float, contrast: str, threshold: float | None
+) -> dict[str, Any]:
     config, engine, fitted = order.task.config, order.engine, outcome.fitted
     files = order.files()
     names, counts = np.unique(fitted.state.status, return_counts=True)
@@ -214,8 +317,11 @@ def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) ->
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "contrast": contrast,
-        "size_factors": _size_factors(config, fitted.size_factor_scale),
-        "dispersions": "method of moments by secure sums" if config.dispersions is None else "brought by the sites",
+        "size_factors": _size_factors_of(config, fitted.size_factor_scale),
+        "dispersions": _dispersions_of(config, outcome),
+        "trend": _towards(outcome),
+        "outliers": _outliers(config, outcome),
+        "independent_filtering": None if threshold is None else {"alpha": config.alpha, "threshold": threshold},
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
         "final_score": _final_score(config, outcome),
@@ -229,6 +335,16 @@ def _report(order: Order, outcome: Outcome, *, seconds: float, contrast: str) ->
                 **({"lost": dict(told.lost)} if told.lost else {}),
             }
             for told in outcome.rounds
+        ],
+        "stages": [
+            {
+                "stage": stage.name,
+                "queries": list(stage.kinds),
+                "rounds": stage.rounds,
+                "values": stage.opened,
+                "parties": list(stage.parties),
+            }
+            for stage in fitted.stages
         ],
         "seconds": seconds,
         "threads": os.environ.get("OMP_NUM_THREADS", "unset") if engine == "local" else "1 per actor",

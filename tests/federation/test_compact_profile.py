@@ -24,7 +24,9 @@ def files(tmp_path_factory):
 def fit(files, protocol="plain", **options):
     if protocol.startswith("paillier"):
         options |= {"key_bits": 512, "insecure_test_keys": True}
-    return secirls.fit(files, design="~ condition", engine="local", kernel="numpy", protocol=protocol, **options)
+    return secirls.fit(
+        files, design="~ condition", engine="local", kernel="numpy", protocol=protocol, preset="irls", **options
+    )
 
 
 @pytest.fixture(scope="module")

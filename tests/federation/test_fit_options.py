@@ -37,7 +37,13 @@ def made():
 
 
 def run(sites, **options):
-    given = {"size_factors": "s", "dispersions": "alpha", "protocol": "plain", "engine": "local"} | options
+    given = {
+        "size_factors": "s",
+        "dispersions": "alpha",
+        "protocol": "plain",
+        "engine": "local",
+        "preset": "irls",
+    } | options
     return secirls.fit(sites, design="~ condition", **given)
 
 
@@ -97,7 +103,8 @@ def test_refit_and_filtering_by_the_command(made, tmp_path):
         site.write_h5ad(tmp_path / f"{name}.h5ad")
         named += ["--site", f"{name}={tmp_path / f'{name}.h5ad'}"]
     (tmp_path / "genes.txt").write_text("\n".join(REFITTED) + "\n")
-    options = ["--size-factors", "s", "--dispersions", "alpha", "--engine", "local", "--protocol", "plain"]
+    options = ["--size-factors", "s", "--dispersions", "alpha", "--engine", "local", "--preset", "irls"]
+    options += ["--protocol", "plain"]
     options += ["--refit-layer", "replaced", "--refit-genes", str(tmp_path / "genes.txt"), "--independent-filtering"]
     options += ["--alpha", "0.1", "--se", "unclamped", "--ridge", "2e-6", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, ["fit", *named, "--design", "~ condition", *options], catch_exceptions=False)

@@ -59,7 +59,13 @@ def federation(counts, names, alpha, *, obs=None, s=None, sites=4):
 
 
 def run(sites, design="~ condition", **options):
-    given = {"size_factors": "s", "dispersions": "alpha", "protocol": "plain", "engine": "local"} | options
+    given = {
+        "size_factors": "s",
+        "dispersions": "alpha",
+        "protocol": "plain",
+        "engine": "local",
+        "preset": "irls",
+    } | options
     return secirls.fit(sites, design=design, **given)
 
 

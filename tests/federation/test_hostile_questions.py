@@ -11,11 +11,16 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
+from secirls.algorithms.cells import CellsQuery
+from secirls.algorithms.cooks import CooksBoundQuery, OutliersQuery
 from secirls.algorithms.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery, NormalisedQuery
+from secirls.algorithms.outlier_replacement import ReplaceOutliersQuery
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.algorithms.selection import BelowQuery, BetweenQuery
+from secirls.algorithms.unclamped import UnclampedQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.site.site import Site
@@ -64,6 +69,9 @@ def header(kind, arrays, **told):
 
 
 BETA = np.zeros((GENES, PARAMS))
+NONE, ONES, ROWS = np.zeros(0), np.ones(GENES), np.array([[1.0, 0.0], [1.0, 1.0]])
+DISTANCES = (ALL, BETA, BETA, np.ones((GENES, 3)), ONES, 4.0, 1e-6, 0.5)
+ASKS = (np.zeros(2), np.array([0.0, 1.0]), NONE)
 HOSTILE = {
     "nothing": b"",
     "pickle": pickle.dumps({"kind": "census"}),
@@ -82,8 +90,18 @@ HOSTILE = {
     "beta not a number": IrlsQuery(ALL, BETA * np.nan, 0.5).to_bytes(),
     "beta infinite": IrlsQuery(ALL, BETA + np.inf, 0.5).to_bytes(),
     "min_mu negative": IrlsQuery(ALL, BETA, -0.5).to_bytes(),
-    "huge array announced": header("census", {"genes": ALL}, params=2, groups=2).replace(b"[30]", b"[1073741824]"),
-    "mask as numbers": header("census", {"genes": ALL.astype(float)}, params=2, groups=2),
+    "huge array announced": header("census", {"genes": ALL, "expand": NONE}, params=2, groups=2).replace(
+        b"[30]", b"[1073741824]"
+    ),
+    "mask as numbers": header("census", {"genes": ALL.astype(float), "expand": NONE}, params=2, groups=2),
+    "products without end": IrlsQuery(ALL, BETA, 0.5, expand=np.array([0.0, 1.0, 1e18])).to_bytes(),
+    "cells of a number each": CellsQuery(ALL, np.arange(20.0).reshape(10, 2)).to_bytes(),
+    "the same cell twice": CellsQuery(ALL, ROWS[[0, 0]]).to_bytes(),
+    "a cell that is none": BelowQuery(ALL, ROWS, ASKS[0], np.array([0.0, 3.0]), NONE, np.ones((2, 1))).to_bytes(),
+    "half a gene": BelowQuery(ALL, ROWS, ASKS[0] + 0.5, ASKS[1], NONE, np.ones((2, 1))).to_bytes(),
+    "sums in units of three": BetweenQuery(ALL, ROWS, *ASKS, ASKS[0], ASKS[1], np.full(2, 3.0)).to_bytes(),
+    "a dispersion of zero": CooksBoundQuery(*DISTANCES[:4], NONE, *DISTANCES[5:]).to_bytes(),
+    "cells of other sizes": OutliersQuery(*DISTANCES, ROWS, np.ones(3)).to_bytes(),
     "cut short": CENSUS[:-1],
     "a byte more": CENSUS + b"\0",
 }
@@ -127,6 +145,11 @@ def test_numbers_no_fit_would_send_do_not_break_a_site(session):
         AdoptDispersionsQuery(ALL, np.full(GENES, 1e300)),
         IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5),
         IrlsQuery(ALL, np.full((GENES, PARAMS), -1e300), 0.0),
+        UnclampedQuery(ALL, np.full((GENES, PARAMS), 1e300)),
+        CooksBoundQuery(ALL, BETA + 1e300, BETA - 1e300, *DISTANCES[3:]),
+        BelowQuery(ALL, ROWS, *ASKS, np.full((2, 2), 1e300)),
+        BetweenQuery(ALL, ROWS, *ASKS, np.full(2, -1e300), np.full(2, 1e300), np.full(2, 2.0**-1000)),
+        ReplaceOutliersQuery(*DISTANCES[:5], 1e-300, *DISTANCES[6:], ONES * 1e300, ROWS, np.full(2, 9.0)),
     ]
     for number, query in enumerate(asked):
         assert session["site1"].contribute(query.to_bytes(), number, 0, COHORT).message

@@ -18,6 +18,7 @@ from secirls.site.site import Site
 
 SETTINGS = {
     "design": "~ condition",
+    "preset": "irls",
     "kernel": "numpy",
     "min_contributors": 1,
     "on_dropout": "continue",

@@ -64,7 +64,8 @@ def test_a_changed_byte_is_refused_or_changes_the_digest(query, where, flip):
 
 
 def header(tail=b"\xff", **changes):
-    told = {"kind": "census", "genes": {"dtype": "bool", "shape": [8]}, "params": 2, "groups": 0} | changes
+    told = {"kind": "census", "genes": {"dtype": "bool", "shape": [8]}, "params": 2, "groups": 0}
+    told |= {"expand": {"dtype": "float64", "shape": [0]}} | changes
     return raw(json.dumps(told, sort_keys=True, separators=(",", ":")).encode(), tail)
 
 
@@ -114,10 +115,13 @@ def test_headers_that_are_not_of_the_query(changes):
 
 
 IRLS = (
-    b'{"beta":{"dtype":"float64","shape":[0,2]},"fraction_bits":64,"genes":{"dtype":"bool","shape":[0]},'
-    b'"kind":"irls","min_mu":%s}'
+    b'{"beta":{"dtype":"float64","shape":[0,2]},"expand":{"dtype":"float64","shape":[0]},'
+    b'"fraction_bits":64,"genes":{"dtype":"bool","shape":[0]},"kind":"irls","min_mu":%s}'
 )
-PLAIN = b'{"genes":{"dtype":"bool","shape":[8]},"groups":0,"kind":"census","params":2}'
+PLAIN = (
+    b'{"expand":{"dtype":"float64","shape":[0]},"genes":{"dtype":"bool","shape":[8]},'
+    b'"groups":0,"kind":"census","params":2}'
+)
 
 
 @pytest.mark.parametrize(

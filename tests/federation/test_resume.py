@@ -28,7 +28,13 @@ def files(tmp_path_factory):
 
 
 def manifest(files, **fit):
-    options = {"design": "~ condition", "kernel": "numpy", "min_contributors": 1, "consistency": False}
+    options = {
+        "design": "~ condition",
+        "preset": "irls",
+        "kernel": "numpy",
+        "min_contributors": 1,
+        "consistency": False,
+    }
     return Manifest.read("test", sites=files, engine="local", fit={**options, **fit})
 
 
@@ -67,6 +73,47 @@ def test_the_driver_ends_after_any_round(tmp_path, files, undisturbed, number, p
     protect = result.ledger[result.ledger.verb == "protect"]
     assert (protect.groupby("round").size() == SITES).all()
     assert len(set(protect["round"])) == len(undisturbed.report["rounds"])
+
+
+@pytest.fixture(scope="session")
+def outlying(tmp_path_factory):
+    """Five files of six samples over 40 genes, some of which have an outlier."""
+    import anndata
+
+    paths = write_simulated(tmp_path_factory.mktemp("outlying"), sites=SITES, samples=30, genes=40, seed=3)
+    adata = anndata.read_h5ad(paths["site2"])
+    adata.X[1, :4] = 5_000
+    adata.write_h5ad(paths["site2"])
+    return {name: str(path) for name, path in paths.items()}
+
+
+def test_the_whole_deseq2_goes_on_after_any_stage(tmp_path, outlying):
+    asked = manifest(outlying, preset="deseq2", protocol="plain")
+    whole = fitting.fit_manifest(asked, tmp_path / "whole")
+    stages, last = whole.report["stages"], 0
+    assert {"profile", "outliers", "refit"} <= {stage["stage"] for stage in stages}
+    assert whole.table["replaced"].any()
+    rounds = len(whole.report["rounds"])
+    for number in sorted({3, 7, 12, rounds // 2, rounds - 12, rounds - 2}):
+        folder = tmp_path / str(number)
+        with pytest.raises(StopError):
+            fitting.fit_manifest(asked, folder, on_round=stop_after(number))
+        result = fitting.resume(folder)
+        assert tables(result) == tables(whole)
+        assert result.dispersions.equals(whole.dispersions)
+        assert result.report["stages"] == stages
+        assert number > last
+        last = number
+
+
+def test_a_site_that_falls_silent_ends_the_search_for_outliers(tmp_path, outlying, monkeypatch):
+    asked = manifest(outlying, preset="deseq2", on_dropout="continue")
+    calls = [told["query"] for told in fitting.fit_manifest(asked, tmp_path / "whole").report["rounds"]]
+    silence(monkeypatch, "site3", "contribute", calls.index("irls") + 2)
+    result = fitting.fit_manifest(asked, tmp_path / "without")
+    assert any("Outliers were not looked for: not all sites" in text for text in result.report["disclosure"])
+    assert not result.table["replaced"].any()
+    assert result.table["pvalue"].notna().any()
 
 
 def test_it_can_end_again_and_again(tmp_path, files, undisturbed):

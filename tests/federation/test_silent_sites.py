@@ -85,7 +85,13 @@ class Spoiled(LocalFederation):
 
 
 def config(protocol="pairwise", **changes):
-    options = {"design": "~ condition", "protocol": protocol, "kernel": "numpy", "min_contributors": 1}
+    options = {
+        "design": "~ condition",
+        "preset": "irls",
+        "protocol": protocol,
+        "kernel": "numpy",
+        "min_contributors": 1,
+    }
     options["consistency"] = False
     return Config(
         **{"consistency": False, **options, **({"key_bits": 2048} if protocol == "paillier" else {}), **changes}

@@ -21,7 +21,7 @@ def files(tmp_path_factory):
     return {name: str(path) for name, path in paths.items()}
 
 
-OPTIONS = {"design": "~ condition", "kernel": "numpy", "min_contributors": 2, "engine": "local"}
+OPTIONS = {"design": "~ condition", "preset": "irls", "kernel": "numpy", "min_contributors": 2, "engine": "local"}
 
 BROKEN = [
     ("min_sites = 5", "min_sites is 5"),

@@ -138,7 +138,7 @@ def fitted(drive, parts, *, lose=(), after=0, **options):
                 out[asked.sign][int(asked.genes[:HIT].sum())] = np.inf
             return out
 
-    config = Config(design="~ condition", **{"max_iter": 2} | options)
+    config = Config(design="~ condition", preset="irls", **{"max_iter": 2} | options)
     again = np.zeros(GENES, bool)
     again[[HIT, 9]] = True
     run = Losing(*parts)

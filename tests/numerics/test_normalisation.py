@@ -6,7 +6,15 @@ from pydeseq2.preprocessing import deseq2_norm
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
 
 from secirls.algorithms.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, moments_dispersions
-from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NoCommonGeneError, NormalisedQuery, normalise
+from secirls.algorithms.normalisation import (
+    CensusQuery,
+    LogCountsQuery,
+    LogSizeQuery,
+    NoCommonGeneError,
+    NormalisedQuery,
+    PositiveNormalisedQuery,
+    normalise,
+)
 from secirls.algorithms.query import QueryError, Total
 from secirls.numerics.samples import Samples
 
@@ -80,6 +88,16 @@ def test_dispersions_are_the_smaller_of_pydeseq2s_two_moment_estimates(airway):
         assert np.array_equal(site.dispersions, federated)
 
 
+def test_dispersions_of_other_genes_stay(airway):
+    counts, design = airway
+    some = np.arange(counts.shape[1]) % 2 == 0
+    site = Samples(design, counts, dispersions=np.full(counts.shape[1], 0.5))
+    after = AdoptDispersionsQuery(some, np.full(some.sum(), 0.1)).apply(site)
+    assert (after.dispersions[some] == 0.1).all()
+    assert (after.dispersions[~some] == 0.5).all()
+    assert (site.dispersions == 0.5).all()
+
+
 def test_census_counts_sites_not_samples(airway):
     counts, design = airway
     counts = counts.copy()
@@ -98,9 +116,65 @@ def test_no_gene_in_every_sample_is_said():
         drive(normalise(np.ones(2, bool), 1, 3.0, own_size_factors=False), split(counts, np.ones((3, 1)), (1, 2)))
 
 
+def with_zeros():
+    """Every gene has a zero somewhere; the last has no count at all."""
+    counts = np.random.default_rng(0).negative_binomial(2, 0.05, size=(7, 40))
+    counts[np.arange(40) % 7, np.arange(40)] = 0
+    counts[:, -1] = 0
+    return counts, np.ones((7, 1))
+
+
+def test_positive_counts_give_size_factors_where_every_gene_has_a_zero():
+    counts, design = with_zeros()
+    genes = np.ones(40, dtype=bool)
+    found, sites = drive(
+        normalise(genes, 1, 7.0, own_size_factors=False, estimate="poscounts"), split(counts, design, (2, 5))
+    )
+    s = np.concatenate([site.size_factors for site in sites])
+    logs = np.where(counts > 0, np.log(np.maximum(counts, 1)), 0.0).sum(axis=0) / 7
+    pooled = np.array([np.exp(np.median(np.log(y[y > 0]) - logs[y > 0])) for y in counts])
+    pooled /= np.exp(np.log(pooled).mean())
+    assert np.allclose(s, pooled, rtol=1e-14, atol=0)
+    assert np.log(s).sum() == pytest.approx(0, abs=1e-12)
+    assert np.allclose(found.base_means, (counts / s[:, None]).mean(axis=0), rtol=1e-14, atol=0)
+    kept = [PositiveNormalisedQuery(genes, logs, counts.any(axis=0), 1, log_scale=0.1) for _ in range(2)]
+    once = kept[0].apply(sites[0])
+    assert np.array_equal(kept[1].apply(once).size_factors, once.size_factors)
+
+
+def test_control_genes_alone_give_the_size_factors(airway):
+    counts, design = airway
+    genes, control = np.arange(counts.shape[1]) % 4 != 1, np.arange(counts.shape[1]) % 3 == 0
+    for estimate in ("ratio", "poscounts"):
+        options = {"own_size_factors": False, "estimate": estimate}
+        found, sites = drive(normalise(genes, 2, 8.0, control=control, **options), split(counts, design))
+        both = counts[:, genes & control]
+        ones = np.ones(both.shape[1], dtype=bool)
+        _, alone = drive(normalise(ones, 2, 8.0, **options), split(both, design))
+        for site, other in zip(sites, alone, strict=True):
+            assert np.array_equal(site.size_factors, other.size_factors)
+        assert found.base_means.shape == (genes.sum(),)
+        _, all_genes = drive(normalise(genes, 2, 8.0, **options), split(counts, design))
+        assert not np.allclose(sites[0].size_factors, all_genes[0].size_factors, rtol=1e-6)
+    with pytest.raises(NoCommonGeneError, match="control"):
+        drive(normalise(genes, 2, 8.0, own_size_factors=False, control=~genes), split(counts, design))
+
+
+def test_one_number_is_summed_for_the_scale():
+    counts, _ = with_zeros()
+    query = LogSizeQuery(np.ones(40, bool), np.zeros(40), np.ones(40, bool))
+    assert query.shapes() == {"log_size": (1,)}
+    empty = query.summands(Samples(np.ones((2, 1)), np.stack([counts[0], 0 * counts[0]])), 3)
+    assert query.lost(Total(query.signed(empty, 3), ("a",), ("a", "b", "c"))).all()
+
+
 @pytest.mark.parametrize(
     "query",
     [
+        LogSizeQuery(np.ones(4, bool), np.zeros(3), np.ones(4, bool)),
+        LogSizeQuery(np.ones(4, bool), np.zeros(4), np.zeros(4, bool)),
+        PositiveNormalisedQuery(np.ones(4, bool), np.zeros(0), np.zeros(0, bool), 2, log_scale=0.0),
+        PositiveNormalisedQuery(np.ones(4, bool), np.zeros(4), np.ones(4, bool), 2, log_scale=1e300),
         CensusQuery(np.ones(3, bool), 2),
         CensusQuery(np.ones(4, bool), 3),
         LogCountsQuery(np.ones(5, bool)),

@@ -51,6 +51,7 @@ def fitted(name, **options):
         protocol="plain",
         engine="local",
         min_contributors=1,
+        preset="irls",
         **{"beta_tol": 1e-12, "ridge": R_RIDGE, **options},
     )
     return result.table.set_index("gene"), table

@@ -71,11 +71,12 @@ def fitted(name, formula, shared_data, every=1) -> Pooled:
     levels = {factor: values for factor, values in levels.items() if factor in formula}
     said = {"all": {factor: Variable(numeric=False, levels=values) for factor, values in levels.items()}}
     design = Design.agree(formula, levels, said)
-    config = Config(design=formula, levels=levels, min_contributors=1, protocol="plain")
+    config = Config(design=formula, levels=levels, min_contributors=1, protocol="plain", preset="irls")
     sites = []
     for site in sorted(set(obs["site"])):
         mine = np.flatnonzero(obs["site"] == site)
-        sites.append(Samples(design.matrix(obs.iloc[mine]), counts[mine]))
+        rows = obs.iloc[mine]
+        sites.append(Samples(design.matrix(rows), counts[mine], group_sizes=design.group_sizes(rows)))
     names = tuple(f"site{i}" for i in range(len(sites)))
     algorithm, total = fit(config, design, len(genes)), None
     while True:

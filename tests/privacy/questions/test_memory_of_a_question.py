@@ -71,6 +71,7 @@ def test_without_the_bound_a_question_costs_more_with_every_candidate(tmp_path):
 def announced(**arrays):
     told = {
         "beta": {"dtype": "float64", "shape": [0, 2]},
+        "expand": {"dtype": "float64", "shape": [0]},
         "fraction_bits": 64,
         "genes": {"dtype": "bool", "shape": [0]},
         "kind": "irls",

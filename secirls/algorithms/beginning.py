@@ -1,0 +1,127 @@
+"""What every whole fit begins with: the census and size factors; and what each checks on the way.
+
+Promises: counts or a design that can't be fitted end in one sentence. Refuses to know: dispersions, coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.algorithms.irls import IrlsQuery, State
+from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
+from secirls.algorithms.query import Algorithm, Query, Total
+from secirls.config import Config
+from secirls.input_error import InputError
+from secirls.inputs.design import Design, dependent_columns
+from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.status import Status
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What the census told."""
+
+    status: NDArray[np.int8]
+    """The `Status` that each gene begins with, ``(genes,)``."""
+    contributors: Floats
+    """At how many sites a gene has any count, ``(genes,)``; NaN where that is not known."""
+    n_samples: float
+    xtx: Floats
+    """Summed X'X, ``(params, params)``, of full rank."""
+    column_sites: Floats
+    group_samples: Floats
+    parties: tuple[str, ...]
+    """Who is in the census."""
+    size_factor_scale: float
+    """What brought size factors are divided by."""
+    size_factor_spread: float
+    """Standard deviation of the logs of brought size factors."""
+
+    @property
+    def genes(self) -> Mask:
+        """Genes that are fitted, ``(genes,)``."""
+        return np.equal(self.status, Status.ACTIVE)
+
+
+def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
+    """The census. Raises `InputError` where there is nothing to fit, or the design can't be."""
+    columns = design.columns
+    census = CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups))
+    total = yield census
+    gone = census.lost(total)
+    if gone.all():
+        raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
+    n_samples, xtx = float(total["samples"][0]), total["xtx"]
+    contributors = np.where(gone, np.nan, total["presence"])
+    _check_design(xtx, columns, n_samples)
+    status = np.where(gone, Status.FAILED, eligible(contributors, config.min_contributors)).astype(np.int8)
+    if not ((status == Status.ACTIVE) | gone).any():
+        raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
+    sizes = total["column_sites"], total["group_samples"]
+    return Begun(
+        status, contributors, n_samples, xtx, *sizes, total.parties, *scale_of(total["log_size_factors"], n_samples)
+    )
+
+
+def size_factors(config: Config, begun: Begun, control: Mask | None) -> Generator[Query, Total, Normalisation]:
+    """Size factors, unless the sites have their own, and base means of the genes that are fitted.
+
+    ``control`` are the genes that size factors are estimated from, ``(genes,)``; all if not given. Raises `InputError`.
+    """
+    try:
+        result = yield from normalise(
+            begun.genes,
+            begun.xtx.shape[0],
+            begun.n_samples,
+            own_size_factors=config.size_factors is not None,
+            estimate=config.size_factor_type,
+            control=control,
+            scale=begun.size_factor_scale,
+        )
+    except NoCommonGeneError as error:
+        other = "" if config.size_factor_type == "poscounts" else ", or take size_factor_type = 'poscounts'"
+        raise InputError(f"{error}: name an obs column that holds size factors{other}") from None
+    return result
+
+
+def check_degrees_of_freedom(n_samples: float, columns: tuple[str, ...]) -> None:
+    """Raise `InputError` where nothing is left to estimate dispersions from."""
+    if n_samples <= len(columns):
+        raise InputError(
+            f"{n_samples:.0f} samples and {len(columns)} design columns leave nothing to estimate dispersions "
+            "from: name a var column that holds them"
+        )
+
+
+def eligible(contributors: Floats, least: int) -> NDArray[np.int8]:
+    """The status each gene starts with, from the number of sites that have counts for it."""
+    status: NDArray[np.int8] = np.full(contributors.shape, Status.ACTIVE, dtype=np.int8)
+    status[contributors < least] = Status.TOO_FEW_SITES
+    status[contributors == 0] = Status.ALL_ZERO
+    return status
+
+
+def unclamped_information(state: State) -> Algorithm[Floats]:
+    """X'WX at the final beta without the clamp, as PyDESeq2 takes it for standard errors; NaN for genes not fitted."""
+    information = np.full_like(state.xtwx, np.nan)
+    genes = state.fitted
+    if genes.any():
+        query = IrlsQuery(genes, state.beta[genes], 0.0)
+        total = yield query
+        gone = query.lost(total)
+        information[genes] = np.where(gone[:, None], np.nan, total["xtwx"])
+    return information
+
+
+def _check_design(xtx: Floats, columns: tuple[str, ...], n_samples: float) -> None:
+    groups = dependent_columns(xtx, columns)
+    if groups:
+        named = "; ".join(", ".join(group) for group in groups)
+        raise InputError(
+            f"the design is rank-deficient over all {n_samples:.0f} samples: "
+            f"these columns are zero or depend on each other: {named}"
+        )

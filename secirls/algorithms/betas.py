@@ -1,0 +1,89 @@
+"""Coefficients as R's DESeq2 finds them: IRLS as it does it, and the way out for the genes it does not settle.
+
+Promises: iterates and their number are R's; a gene that goes round in circles leaves early, and what R would hold of it
+after its last iteration is kept for Cook's distances. Refuses to know: protocols, sites, rounds.
+Love, Huber and Anders (2014), methods, in the form of DESeq2 1.38.
+
+The clamped map of IRLS has cycles: on some genes a few iterates repeat for ever. R runs to its last iteration and then
+gives the gene to an optimiser; but the leverages it uses later stay those of that last iterate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from secirls.algorithms.irls import IrlsConfig, State, one_round, update_rows
+from secirls.algorithms.query import Algorithm
+from secirls.algorithms.unclamped import NewtonConfig, newton
+from secirls.numerics.samples import Floats
+from secirls.numerics.status import Reason, Status
+
+CYCLES_FROM = 12
+"""Iterations before which nothing is called a cycle."""
+LONGEST_CYCLE = 8
+SAME = 1e-9
+"""Two iterates are the same if no coefficient differs by more than this (natural log)."""
+R_ITERATIONS = 100
+"""R's last iteration, whose iterate its leverages are made of."""
+
+
+@dataclass(frozen=True)
+class Betas:
+    """A finished fit, and where IRLS left each gene."""
+
+    state: State
+    hat_beta: Floats
+    """The last iterate of IRLS within its box, ``(genes, params)``: leverages are computed there."""
+    hat_xtwx: Floats
+    """Upper triangle of X'WX at that iterate, ``(genes, params (params + 1) / 2)``."""
+
+    def replaced(self, other: Betas, genes: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Betas:
+        """This fit with some genes taken from another."""
+        chosen = genes[:, None]
+        return Betas(
+            self.state.replaced(other.state, genes),
+            np.where(chosen, other.hat_beta, self.hat_beta),
+            np.where(chosen, other.hat_xtwx, self.hat_xtwx),
+        )
+
+
+def betas(state: State, config: IrlsConfig, free: NewtonConfig) -> Algorithm[Betas]:
+    """Fit the active genes from where they stand: IRLS, and Newton without a clamp for those it does not settle."""
+    past: tuple[Floats, ...] = ()
+    for _ in range(config.max_iter + 1):
+        if not state.active.any():
+            break
+        past = (*past, state.beta)[-LONGEST_CYCLE:]
+        state = yield from one_round(state, config)
+        out = np.flatnonzero(state.reason == Reason.OUT_OF_ITERATIONS)
+        state = leave_cycles(update_rows(state, out, status=Status.DIVERGED), past, config)
+    hat_beta, hat_xtwx = state.beta, state.xtwx
+    lost = state.irls_diverged_mask & (state.reason == Reason.LOST)
+    state = update_rows(state, np.flatnonzero(lost), status=Status.FAILED)
+    state = yield from newton(state, state.irls_diverged_mask, free)
+    return Betas(state, hat_beta, hat_xtwx)
+
+
+def leave_cycles(state: State, past: tuple[Floats, ...], config: IrlsConfig) -> State:
+    """The state in which genes that came back to an earlier iterate are at their last one.
+
+    ``past`` holds the iterates before, newest last, each ``(genes, params)``. A gene that equals the iterate m back,
+    but not the one before, has period m, and no deviance of the period settled it: so none will. Its beta is the
+    iterate of the cycle that stands at R's last iteration, and is evaluated once more.
+    """
+    rows = np.flatnonzero(state.active & (state.iterations >= CYCLES_FROM) & (state.iterations < config.max_iter))
+    if not rows.size or len(past) < 2:
+        return state
+    now = state.beta[rows]
+    period = np.zeros(rows.size, dtype=np.intp)
+    moves = (np.abs(now - past[-1][rows]) > SAME).any(axis=1)
+    for back in range(min(LONGEST_CYCLE, len(past)), 1, -1):
+        same = (np.abs(now - past[-back][rows]) <= SAME).all(axis=1)
+        period[moves & same] = back
+    found = np.flatnonzero(period)
+    ahead = (R_ITERATIONS - state.iterations[rows[found]]) % period[found]
+    before = np.where(ahead == 0, 0, period[found] - ahead)
+    last = np.stack([now, *(past[-k][rows] for k in range(1, min(LONGEST_CYCLE, len(past)) + 1))])
+    return update_rows(state, rows[found], beta=last[before, found], iterations=config.max_iter)

@@ -1,0 +1,323 @@
+"""The whole DESeq2 as one algorithm: from a census to coefficients with outliers dealt with.
+
+Promises: R's order of things, each stage counted under its name; every gene ends with a status. Refuses to know: who
+leads, who answers, how a sum is made, and how any stage finds what it finds.
+Love, Huber and Anders (2014), in the form of DESeq2 1.38.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.algorithms.beginning import (
+    Begun,
+    begin,
+    check_degrees_of_freedom,
+    eligible,
+    size_factors,
+    unclamped_information,
+)
+from secirls.algorithms.betas import Betas, betas
+from secirls.algorithms.cells import Cells, cells
+from secirls.algorithms.cooks import CooksConfig
+from secirls.algorithms.dispersion_start import Moments, moments
+from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
+from secirls.algorithms.irls import IrlsConfig, least_squares_start
+from secirls.algorithms.normalisation import Normalisation
+from secirls.algorithms.outlier_replacement import Plans
+from secirls.algorithms.outlier_treatment import Treated, treat_outliers
+from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.robust_dispersion import Searching
+from secirls.algorithms.shrunken_dispersions import Dispersions, TrendAndPrior, estimate_dispersions, leave_at_sites
+from secirls.algorithms.unclamped import NewtonConfig
+from secirls.config import Config
+from secirls.inputs.design import Design
+from secirls.numerics.distinct_products import Products
+from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.status import Reason, Status
+
+_OF_DISPERSIONS = {
+    "residuals": "moments",
+    "profile": "profile",
+    "dispersion_newton": "profile",
+    "adopt_dispersions": "handing out",
+}
+"""Stages within the estimate of dispersions; what is left makes the means that they are estimated at."""
+_OF_OUTLIERS = {"replace_outliers": "refit"}
+"""From this question on, outliers are replaced and their genes fitted again."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the stages have in common: agreed beforehand, and what the census told."""
+
+    config: Config
+    begun: Begun
+    products: Products
+    around: Cells | None
+    """The cells of the design; not asked for where no stage needs them."""
+
+    @property
+    def n_samples(self) -> float:
+        """Over all sites."""
+        return self.begun.n_samples
+
+    @property
+    def params(self) -> int:
+        """Design columns."""
+        return int(self.begun.xtx.shape[0])
+
+    @property
+    def cells(self) -> int | None:
+        """Distinct rows of the design over all sites; ``None`` where a numeric variable keeps them at home."""
+        if self.around is None or not self.around.enumerated:
+            return None
+        return int((self.around.samples > 0).sum())
+
+    @property
+    def plans(self) -> Plans:
+        """Of IRLS, of Newton's method after it, and of Cook's distances."""
+        config, bits = self.config, self.config.fraction_bits or EXACT
+        plan = replace(
+            IrlsConfig.deseq2(),
+            min_mu=config.min_mu,
+            beta_tol=config.beta_tol,
+            max_beta=config.max_beta,
+            ridge=config.ridge,
+            max_iter=config.max_iter,
+            fraction_bits=bits,
+            products=self.products,
+        )
+        free = NewtonConfig(ridge=config.ridge, min_mu=config.min_mu, fraction_bits=bits, products=self.products)
+        return plan, free, CooksConfig(config.ridge, config.min_mu, searching=Searching(min_kept=config.min_kept))
+
+    def dispersions(
+        self, genes: Mask, normalisation: Normalisation, towards: TrendAndPrior | None = None
+    ) -> Algorithm[Dispersions]:
+        """Those of the masked genes, at their own trend and prior or at an earlier fit's."""
+        return estimate_dispersions(
+            genes,
+            self.begun.xtx,
+            self.n_samples,
+            normalisation,
+            self.products,
+            cells=self.cells,
+            fit="optimum" if self.config.dispersion_fit == "optimum" else "deseq2",
+            kind=self.config.trend,
+            towards=towards,
+            fraction_bits=self.config.fraction_bits or EXACT,
+        )
+
+
+@dataclass
+class _Found:
+    """What is known of dispersions so far, arrays over all agreed genes; a refit overwrites its genes."""
+
+    final: Floats
+    base_variances: Floats
+    reason: NDArray[np.int8]
+    by_gene: GeneDispersions | None = None
+    towards: TrendAndPrior | None = None
+
+    @classmethod
+    def nothing(cls, genes: int) -> _Found:
+        """Before the first stage."""
+        none = np.full(genes, np.nan)
+        return cls(none, none.copy(), np.zeros(genes, dtype=np.int8))
+
+    def take(self, genes: Mask, found: Dispersions) -> None:
+        """Note the estimates of the masked genes."""
+        count = genes.size
+        before = self.by_gene or GeneDispersions(
+            *(np.full(count, np.nan), np.zeros(count, dtype=np.int32), np.full(count, np.nan), np.full(count, np.nan)),
+            *(np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)),
+        )
+        new = {
+            "gene_wise": found.gene_wise,
+            "iterations": found.gene_wise_iterations,
+            "trend": found.trend,
+            "maximum": found.maximum,
+            "outlier": found.outlier,
+            "rough": found.rough,
+        }
+        arrays = {name: getattr(before, name).copy() for name in new}
+        for name, values in new.items():
+            arrays[name][genes] = values
+        self.by_gene = GeneDispersions(**arrays)
+        self.towards = found.trend_and_prior
+        self.final[genes], self.reason[genes] = found.final, found.reason
+        self.base_variances[genes] = found.moments.base_variances
+
+
+def deseq2(
+    config: Config, design: Design, n_genes: int, stages: Stages, control: Mask | None = None
+) -> Algorithm[Fitted]:
+    """The whole fit. ``stages`` notes what each stage asked; ``control`` are the genes of size factors, ``(genes,)``.
+
+    A gene that some site can't send a sum of, at any stage, fails with that reason, and the others go on.
+    Raises `InputError` for a rank-deficient design or counts that can't be normalised.
+    """
+    begun = yield from stages.named("census", begin(config, design, n_genes))
+    status, genes, n = begun.status, begun.genes, begun.n_samples
+    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
+    normalisation = None
+    if genes.any():
+        normalisation = yield from stages.named("size factors", size_factors(config, begun, control))
+        base_means[genes] = normalisation.base_means
+        tiny = ~(normalisation.base_means**2 > 0)
+        normalisation = _some(normalisation, ~tiny)
+        status[genes] = np.where(tiny, Status.FAILED, Status.ACTIVE)
+        genes = status == Status.ACTIVE
+    estimating = config.dispersions is None
+    if estimating and genes.any():
+        check_degrees_of_freedom(n, design.columns)
+    treating = config.cooks and n > len(design.columns)
+    around = None
+    if genes.any() and (treating or (estimating and config.dispersion_fit != "moments")):
+        asked = cells(genes, design, int(n), config.min_contributors, config.min_replicates)
+        around = yield from stages.named("cells", asked)
+    plan = Plan(config, begun, design.products(), around)
+    found = _Found.nothing(n_genes)
+    if genes.any() and normalisation is not None:
+        yield from _first_dispersions(plan, genes, normalisation, found, stages, treating=treating)
+    if estimating:
+        gone = genes & ~np.isfinite(found.final)
+        status[gone] = Status.FAILED
+    reason = np.where(found.reason != Reason.NONE, found.reason, Reason.LOST)
+    reason = np.where(status == Status.FAILED, reason, Reason.NONE).astype(np.int8)
+    fit = yield from stages.named("coefficients", _coefficients(plan, status, reason))
+    base_variances = found.base_variances
+    treatment = None
+    if treating and around is not None and fit.state.fitted.any() and fit.state.parties != begun.parties:
+        # Numbers of samples are of all sites: over fewer, order statistics would be others.
+        nobody = np.zeros(n_genes, dtype=bool)
+        treatment = Treatment(nobody, nobody, nobody, nobody, 0, around, around.samples < 0, done=False, whole=False)
+    elif treating and around is not None and fit.state.fitted.any():
+        # Genes whose variance is not known are not looked into.
+        fitted = fit.state.fitted & np.isfinite(base_variances)
+        treated = yield from stages.named(
+            "outliers",
+            _treated(plan, design, fitted, fit, base_means, found),
+            _OF_OUTLIERS,
+            then="replace_outliers",
+        )
+        fit, base_means = treated.refit.betas, treated.refit.base_means
+        found.final = np.where(treated.refit.emptied, np.nan, found.final)
+        treatment = _treatment(treated, around, around.left_out(config.min_kept))
+    information = fit.state.xtwx
+    if config.se == "unclamped":
+        information = yield from stages.named("standard errors", unclamped_information(fit.state))
+    return Fitted(
+        fit.state,
+        base_means,
+        found.final if estimating else None,
+        information,
+        begun.contributors,
+        begun.column_sites,
+        begun.group_samples,
+        int(n),
+        begun.size_factor_scale,
+        begun.size_factor_spread,
+        by_gene=found.by_gene,
+        towards=found.towards,
+        treatment=treatment,
+    )
+
+
+def _first_dispersions(
+    plan: Plan, genes: Mask, normalisation: Normalisation, found: _Found, stages: Stages, *, treating: bool
+) -> Algorithm[None]:
+    """Dispersions as the configuration wants them, and base variances where outliers are looked for."""
+    config = plan.config
+    if config.dispersions is None and config.dispersion_fit != "moments":
+        estimated = yield from stages.named("means", plan.dispersions(genes, normalisation), _OF_DISPERSIONS)
+        found.take(genes, estimated)
+        return
+    if config.dispersions is None or treating:
+        start = yield from stages.named("moments", moments(genes, plan.begun.xtx, plan.n_samples, normalisation))
+        found.base_variances[genes] = start.base_variances
+        if config.dispersions is None:
+            found.final[genes] = yield from stages.named("moments", _by_moments(genes, start))
+
+
+def _by_moments(genes: Mask, start: Moments) -> Algorithm[Floats]:
+    """The starting dispersions themselves, adopted by the sites; NaN for genes that some site could not send."""
+    final = np.where(np.isnan(start.base_variances), np.nan, start.start)
+    yield from leave_at_sites(genes, final)
+    return final
+
+
+def _coefficients(plan: Plan, status: NDArray[np.int8], reason: NDArray[np.int8]) -> Algorithm[Betas]:
+    """IRLS from least squares, and the way out of it."""
+    irls_plan, newton_plan, _ = plan.plans
+    start = yield from least_squares_start(status, plan.params, irls_plan, reason=reason)
+    return (yield from betas(start, irls_plan, newton_plan))
+
+
+def _treated(
+    plan: Plan, design: Design, genes: Mask, fit: Betas, base_means: Floats, found: _Found
+) -> Algorithm[Treated]:
+    """Outliers told, replaced, or a reason for no p-value; the genes that change are fitted again."""
+    config = plan.config
+
+    def again(some: Mask, normalisation: Normalisation) -> Algorithm[Floats]:
+        """The dispersion stage of the second fit, with the trend and the prior of the first."""
+        if config.dispersions is not None:  # as the sites brought them
+            return np.ones(int(some.sum()))
+        final = np.full(int(some.sum()), np.nan)
+        known = normalisation.base_means**2 > 0
+        chosen = some.copy()
+        chosen[some] = known
+        if known.any() and found.towards is not None:
+            estimated = yield from plan.dispersions(chosen, _some(normalisation, known), found.towards)
+            found.take(chosen, estimated)
+            final[known] = estimated.final
+        elif known.any():
+            start = yield from moments(chosen, plan.begun.xtx, plan.n_samples, _some(normalisation, known))
+            final[known] = yield from _by_moments(chosen, start)
+            found.final[chosen] = final[known]
+        return final
+
+    dispersions = found.final if config.dispersions is None else np.ones(genes.size)
+    return (
+        yield from treat_outliers(
+            genes,
+            fit,
+            dispersions,
+            base_means,
+            found.base_variances.copy(),
+            design,
+            int(plan.n_samples),
+            config.min_contributors,
+            lambda sites: eligible(sites, config.min_contributors),
+            again,
+            plan.plans,
+            around=plan.around,
+        )
+    )
+
+
+def _treatment(treated: Treated, around: Cells, left_out: Mask) -> Treatment:
+    refit, outliers = treated.refit, treated.found
+    return Treatment(
+        refit.genes,
+        refit.emptied,
+        treated.missing,
+        treated.kept,
+        0 if outliers is None else outliers.asked,
+        around,
+        left_out,
+        outliers is not None,
+    )
+
+
+def _some(normalisation: Normalisation, chosen: Mask) -> Normalisation:
+    """That of some of its genes, ``(genes asked,)``."""
+    return Normalisation(
+        normalisation.base_means[chosen],
+        normalisation.xt_normalised[chosen],
+        normalisation.mean_inverse_size_factor,
+    )

@@ -1,0 +1,143 @@
+"""What a whole fit ends with: coefficients, dispersions, what became of outliers, and what each stage cost.
+
+Promises: all of it is public. Refuses to know: how any of it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.algorithms.cells import Cells
+from secirls.algorithms.irls import State
+from secirls.algorithms.query import Algorithm, Query
+from secirls.algorithms.shrunken_dispersions import TrendAndPrior
+from secirls.numerics.samples import Floats, Mask
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage of a fit: what it asked, over whom, and how much it opened."""
+
+    name: str
+    kinds: tuple[str, ...]
+    """Of its questions, in the order of their first appearance."""
+    rounds: int
+    opened: int
+    """Numbers, in all."""
+    parties: tuple[str, ...]
+    """Who is in every one of its sums."""
+
+
+@dataclass
+class Stages:
+    """Counts what the stages of a fit ask, as they ask it."""
+
+    done: list[StageCost] = field(default_factory=list)
+
+    def named(
+        self, name: str, algorithm: Algorithm[T], kinds: Mapping[str, str] | None = None, then: str = ""
+    ) -> Algorithm[T]:
+        """The same algorithm, counted as a stage of that name.
+
+        Questions of some ``kinds`` are counted under names of their own. ``then`` is the name of a kind: from its first
+        question on, all are counted as the stage that `kinds` calls it.
+        """
+        kinds = kinds or {}
+        try:
+            query = next(algorithm)
+            while True:
+                total = yield query
+                if query.kind == then:
+                    name, kinds = kinds[then], {}
+                self._count(kinds.get(query.kind, name), query, total.parties)
+                query = algorithm.send(total)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _count(self, name: str, query: Query, parties: tuple[str, ...]) -> None:
+        for i, stage in enumerate(self.done):
+            if stage.name == name:
+                asked = stage.kinds if query.kind in stage.kinds else (*stage.kinds, query.kind)
+                both = tuple(party for party in stage.parties if party in parties)
+                self.done[i] = StageCost(name, asked, stage.rounds + 1, stage.opened + query.values, both)
+                return
+        self.done.append(StageCost(name, (query.kind,), 1, query.values, parties))
+
+
+@dataclass(frozen=True)
+class GeneDispersions:
+    """How each gene's dispersion came about, arrays over all agreed genes; NaN for genes without."""
+
+    gene_wise: Floats
+    iterations: NDArray[np.int32]
+    """Of the search for the gene-wise estimate; 0 for genes without, and for optima."""
+    trend: Floats
+    maximum: Floats
+    """Maximum a posteriori."""
+    outlier: Mask
+    """Genes too far above the trend, which keep their gene-wise estimate."""
+    rough: Mask
+    """Genes whose profile could not be interpolated to 1e-6."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What became of outliers, masks over all agreed genes."""
+
+    replaced: Mask
+    """Genes that were fitted again after outliers were replaced, or emptied by it."""
+    emptied: Mask
+    """Those without any count left: fold change, its error and the statistic are 0, the p-value is 1."""
+    missing: Mask
+    """Genes without a p-value because of an outlier."""
+    kept: Mask
+    """Genes that keep theirs, for three samples have a larger count."""
+    asked: int
+    """Genes that may have had an outlier."""
+    cells: Cells | None
+    """The cells of the design, where they were asked about."""
+    left_out: Mask
+    """Cells of three samples or more in which outliers were not looked for, ``(cells,)``."""
+    done: bool
+    """Whether the design and the rules left anything to look for."""
+    whole: bool = True
+    """Whether all sites were still there when it would have begun; else nothing was looked for."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the algorithm ends with, over all agreed genes."""
+
+    state: State
+    base_means: Floats
+    """Mean of y / s over all samples, ``(genes,)``; zero for all-zero genes, NaN for those left out."""
+    dispersions: Floats | None = field(repr=False)
+    """Estimated alpha ``(genes,)``; ``None`` where the sites brought their own."""
+    information: Floats = field(repr=False)
+    """Upper triangles of X'WX for standard errors, ``(genes, params (params + 1) / 2)``."""
+    contributors: Floats = field(repr=False)
+    """At how many sites a gene has any count, ``(genes,)``; NaN where that is not known."""
+    column_sites: Floats = field(repr=False)
+    """At how many sites a design column has any sample, ``(params,)``."""
+    group_samples: Floats = field(repr=False)
+    """Samples in every combination of levels of shared factors, ``(groups,)``."""
+    n_samples: int
+    size_factor_scale: float = 1.0
+    """What brought size factors were divided by."""
+    size_factor_spread: float = 0.0
+    """Standard deviation of the logs of brought size factors."""
+    stages: tuple[StageCost, ...] = ()
+    by_gene: GeneDispersions | None = field(default=None, repr=False)
+    """Where dispersions were drawn towards a trend."""
+    towards: TrendAndPrior | None = field(default=None, repr=False)
+    """What they were drawn towards."""
+    treatment: Treatment | None = field(default=None, repr=False)
+    """Where outliers were looked for."""

@@ -1,0 +1,94 @@
+"""What is done about outliers, from a first fit to the table: told, kept, replaced or without a p-value.
+
+Promises: R's order of things: outliers in cells of seven samples or more are replaced and their genes fitted again; a
+gene with another outlier, in a cell of three to six, has no p-value, unless three samples have a larger count in a
+design of one factor with two levels. Refuses to know: how any of it is computed.
+Love, Huber and Anders (2014), methods, automatic treatment of outliers, in the form of DESeq2 1.38.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.algorithms.betas import Betas
+from secirls.algorithms.cells import Cells, cells
+from secirls.algorithms.cooks import Outliers, outliers
+from secirls.algorithms.exceptions import exceptions
+from secirls.algorithms.outlier_replacement import Dispersions, Plans, Refit, replace_outliers, replaces
+from secirls.algorithms.query import Algorithm
+from secirls.inputs.design import Design
+from secirls.numerics.samples import Floats, Mask
+
+
+@dataclass(frozen=True)
+class Treated:
+    """A fit whose outliers were dealt with, over all agreed genes."""
+
+    refit: Refit
+    """The fit, base means and dispersions that the table shows, and which genes they are new for."""
+    missing: Mask
+    """Genes without a p-value, because of an outlier that is not replaced, ``(genes,)``."""
+    kept: Mask
+    """Genes that the exception kept from that, ``(genes,)``."""
+    found: Outliers | None
+    """The outliers of the first fit; ``None`` where design or `min_kept` left nothing to compare."""
+
+
+def treat_outliers(
+    genes: Mask,
+    fit: Betas,
+    dispersions: Floats,
+    base_means: Floats,
+    base_variances: Floats,
+    design: Design,
+    n_samples: int,
+    min_contributors: int,
+    eligible: Callable[[Floats], NDArray[np.int8]],
+    again: Dispersions,
+    plans: Plans,
+    *,
+    replacing: bool = True,
+    around: Cells | None = None,
+) -> Algorithm[Treated]:
+    """Find the outliers of a first fit and deal with them.
+
+    Parameters
+    ----------
+    genes
+        Fitted genes, ``(genes,)``.
+    fit, dispersions, base_means, base_variances
+        Of the first fit; over all samples, of y / s; ``(genes, ...)``.
+    design, n_samples, min_contributors
+        Agreed; over all sites; below so many sites no cell is shared.
+    eligible
+        Gives the statuses genes begin a second fit with, from the number of sites that have counts for them.
+    again
+        The dispersion stage of a second fit.
+    plans
+        Of IRLS, of Newton's method after it, and of Cook's distances.
+    replacing
+        Whether outliers are replaced at all.
+    around
+        The cells of the design, where they are known already.
+    """
+    none = np.zeros_like(genes)
+    untouched = Refit(fit, none, none, base_means, dispersions)
+    if n_samples <= len(design.columns):
+        return Treated(untouched, none, none, None)
+    if around is None:
+        around = yield from cells(genes, design, n_samples, min_contributors)
+    found = yield from outliers(genes, fit, base_means, base_variances, around, plans[2])
+    if found is None:
+        return Treated(untouched, none, none, None)
+    replacing = replacing and replaces(around)
+    missing, kept = found.filtered(replaced=replacing), none
+    if not design.numeric and [len(levels) for levels in design.levels.values()] == [2]:
+        kept = yield from exceptions(missing, fit, found, plans[2])
+    refit = untouched
+    if replacing:
+        refit = yield from replace_outliers(fit, dispersions, base_means, found, eligible, again, plans)
+    return Treated(refit, missing & ~kept, kept, found)

@@ -1,0 +1,254 @@
+"""Newton's method on the likelihood without a floor under the means, for genes that clamped IRLS does not settle.
+
+Promises: no query when no gene needs it; afterwards every gene it tried is caught, or failed with a reason; what it
+finds is the one minimum of a convex function in a box, so it does not depend on where it begins. Refuses to know:
+protocols, sites, rounds.
+
+Minimised is ``f(beta) = nll(beta) + ridge |beta|^2 / 2`` over ``|beta| <= box``, with the observed information as
+curvature and a step that is optimal inside the box (`secirls.numerics.box_step`). R's DESeq2 gives these genes to a
+general optimiser, which looks for the same minimum and mostly stops before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.algorithms.irls import R_RIDGE, IrlsQuery, State, update_rows
+from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, resolution
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
+from secirls.numerics.box_step import box_step
+from secirls.numerics.distinct_products import Products
+from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.status import Reason, Status
+from secirls.numerics.unclamped import unclamped_sums
+
+R_BOX = 30.0 * 0.6931471805599453
+"""R's DESeq2 keeps coefficients within 30 on the log2 scale, once it has given up IRLS."""
+_ROUNDING = 64 * np.finfo(np.float64).eps
+"""Relative to max(|f|, 1): by how much a value may seem to rise from rounding alone."""
+_EDGE = 1.0 - 1e-12
+"""Coefficients beyond this share of the box are on it: a sum of floats need not end where it should."""
+_SMALLEST_SHARE = 0.5**40
+"""Of a step; a gene that needs less has nowhere to go."""
+
+
+@dataclass(frozen=True)
+class NewtonConfig:
+    """When the descent stops, and what it never goes beyond."""
+
+    ridge: float = R_RIDGE
+    """Of the objective."""
+    box: float = R_BOX
+    """Largest magnitude of a coefficient, natural log."""
+    decrement: float = 1e-11
+    """A gene is settled when its step promises to lower f by less than about this."""
+    armijo: float = 1e-4
+    """A step must lower f by this share of what its slope promises."""
+    max_iter: int = 200
+    """Rounds."""
+    min_mu: float = 0.5
+    """Means are clamped below at this in the X'WX that is left for standard errors."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.algorithms.query`."""
+    products: Products | None = field(default=None, compare=False)
+    """Which entries of matrices are sent, the same for everyone; all if not given."""
+
+    def __post_init__(self) -> None:
+        if not (self.ridge > 0 and self.box > 0 and self.decrement > 0 and 0 < self.armijo < 0.5 and self.min_mu >= 0):
+            raise ValueError("ridge, box and decrement are above zero, armijo is below one half, min_mu zero or more")
+        if self.max_iter < 1:
+            raise ValueError("max_iter is 1 or more")
+
+
+@dataclass(frozen=True)
+class UnclampedQuery(Query):
+    """Negative log-likelihood, its slope and its observed curvature at given coefficients, means not clamped.
+
+    Its sum shows, by gene, a value and derivatives that are sums over all samples of all sites, as `IrlsQuery` does;
+    the same rules keep a site, a small cell and one sample out of it: ``min_contributors``, lonely columns, thin cells,
+    and the budget of values per gene.
+    """
+
+    beta: Floats
+    """Natural-log coefficients, ``(genes asked, params)``."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.algorithms.query`."""
+    expand: Floats = field(default_factory=lambda: np.zeros(0))
+    """Which products of columns are sent, as in `IrlsQuery`."""
+
+    kind: ClassVar[str] = "unclamped"
+    may_shrink: ClassVar[bool] = True
+    sign: ClassVar[str] = "nll"
+
+    @property
+    def precision(self) -> int:
+        """As it was asked for."""
+        return self.fraction_bits
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed, by gene."""
+        genes, params = self.beta.shape
+        return {"nll": (genes,), "score": (genes, params), "information": (genes, sent_entries(self.expand, params))}
+
+    @np.errstate(all="ignore")
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site: NaN, which is signed as lost, where it has no size factors."""
+        s = known_size_factors(samples)
+        if samples.dispersions is None:
+            raise QueryError("this site has no dispersions yet: the query that brings them was not asked")
+        if np.isnan(s).any():
+            return {name: np.full(shape, np.nan) for name, shape in self.shapes().items()}
+        nll, score, information = unclamped_sums(samples, self.beta)
+        return {"nll": nll, "score": score, "information": sent(self, information, samples, self.expand)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.beta.shape != (self.n_genes, n_params):
+            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        check_expand(self, self.expand, n_params)
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """A descent in progress: arrays by row of the genes it is about."""
+
+    beta: Floats
+    """The point last accepted, ``(rows, params)``."""
+    value: Floats
+    """f there, ``(rows,)``; infinite before the first, and where other parties answered since."""
+    nll: Floats
+    score: Floats
+    step: Floats
+    """From there, ``(rows, params)``."""
+    slope: Floats
+    """Along the step, ``(rows,)``."""
+    size: Floats
+    """The share of the step that is tried next, ``(rows,)``: a power of one half."""
+    status: NDArray[np.int8]
+    reason: NDArray[np.int8]
+    evaluated: NDArray[np.int32]
+    """Which of the cohorts the accepted values are over, ``(rows,)``."""
+
+    @classmethod
+    def begin(cls, beta: Floats) -> _Descent:
+        """Before the first round."""
+        rows = beta.shape[0]
+        none, zero, whole = np.full(rows, np.nan), np.zeros(rows), np.zeros(rows, dtype=np.int8)
+        return cls(
+            beta=beta,
+            value=np.full(rows, np.inf),
+            nll=none,
+            score=np.full_like(beta, np.nan),
+            step=np.zeros_like(beta),
+            slope=zero,
+            size=np.ones(rows),
+            status=whole,
+            reason=whole,
+            evaluated=np.full(rows, -1, dtype=np.int32),
+        )
+
+    def changed(self, rows: NDArray[np.intp], **values: Any) -> _Descent:
+        """The descent with some fields changed in some rows."""
+        arrays = {}
+        for name, value in values.items():
+            arrays[name] = getattr(self, name).copy()
+            arrays[name][rows] = value
+        return replace(self, **arrays)
+
+
+def newton(state: State, genes: Mask, config: NewtonConfig) -> Algorithm[State]:
+    """Bring some genes ``(genes,)`` to their minimum, from beta where it lies in the box; others are not asked about.
+
+    Afterwards `State.nll` and `State.score` are those of the likelihood without a clamp, `State.xtwx` is clamped.
+    """
+    chosen = np.flatnonzero(genes)
+    if not chosen.size:
+        return state
+    inside = (np.abs(state.beta[chosen]) <= config.box).all(axis=1, keepdims=True)
+    begin = np.where(inside, state.beta[chosen], state.start[chosen])
+    descent = _Descent.begin(np.clip(begin, -config.box, config.box))
+    cohorts = state.cohorts
+    parties: tuple[str, ...] = ()
+    for _ in range(config.max_iter):
+        going = np.flatnonzero(descent.status == Status.ACTIVE)
+        if not going.size:
+            break
+        asked = np.zeros(genes.size, dtype=bool)
+        asked[chosen[going]] = True
+        tried = descent.beta[going] + descent.size[going, None] * descent.step[going]
+        tried = np.where(np.abs(tried) > _EDGE * config.box, np.copysign(config.box, tried), tried)
+        total = yield UnclampedQuery(asked, tried, config.fraction_bits, expand_field(config.products))
+        if total.parties != parties:  # a value over others can't be compared with: go on from where it was looked
+            descent = descent.changed(going, value=np.inf)
+        parties, cohorts = total.parties, (*cohorts, total.parties)
+        descent = _judge(descent, going, tried, total, len(cohorts) - 1, config)
+    left = np.flatnonzero(descent.status == Status.ACTIVE)
+    descent = descent.changed(left, status=Status.FAILED, reason=Reason.NEWTON_OUT_OF_ITERATIONS)
+    names = ("beta", "nll", "score", "status", "reason", "evaluated")
+    values = {name: getattr(descent, name) for name in names}
+    return (yield from _information(update_rows(replace(state, cohorts=cohorts), chosen, **values), genes, config))
+
+
+def _judge(
+    descent: _Descent, going: NDArray[np.intp], tried: Floats, total: Total, cohort: int, config: NewtonConfig
+) -> _Descent:
+    """Take the points that are low enough and find their next steps; halve the steps of the others."""
+    flat = resolution(len(total.parties), config.fraction_bits)
+    gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
+    value = total["nll"] + 0.5 * config.ridge * (tried * tried).sum(axis=1)
+    before, size = descent.value[going], descent.size[going]
+    with np.errstate(invalid="ignore"):
+        slack = 2.0 * flat + _ROUNDING * np.maximum(np.abs(value), 1.0)
+        taken = ~gone & (value <= before + config.armijo * size * descent.slope[going] + slack)
+    stuck = ~taken & (~np.isfinite(before) | (size < _SMALLEST_SHARE))
+    descent = descent.changed(going, size=np.where(taken, 1.0, 0.5 * size))
+    descent = descent.changed(
+        going[stuck],
+        status=Status.FAILED,
+        reason=np.where(gone[stuck], Reason.LOST, Reason.NO_DESCENT),
+    )
+    here, at = np.flatnonzero(taken), going[taken]
+    beta, score = tried[here], total["score"][here]
+    gradient = config.ridge * beta - score
+    curvature = opened(total["information"][here], config.products).copy()
+    params = beta.shape[1]
+    curvature[:, [i * params - i * (i - 1) // 2 for i in range(params)]] += config.ridge
+    step, held = box_step(curvature, gradient, beta, config.box)
+    slope = (gradient * step).sum(axis=1)
+    settled = -slope <= max(config.decrement, flat)
+    at_box = np.where(held.any(axis=1), Reason.NEWTON_AT_BOX, Reason.NEWTON_INSIDE)
+    return descent.changed(
+        at,
+        beta=beta,
+        value=value[here],
+        nll=total["nll"][here],
+        score=score,
+        step=step,
+        slope=slope,
+        status=np.where(settled, Status.CAUGHT, Status.ACTIVE),
+        reason=np.where(settled, at_box, Reason.NONE),
+        evaluated=cohort,
+    )
+
+
+def _information(state: State, genes: Mask, config: NewtonConfig) -> Algorithm[State]:
+    """The state with X'WX at clamped means for the genes that were caught, in one round."""
+    asked = genes & (state.status == Status.CAUGHT)
+    if not asked.any():
+        return state
+    entries = expand_field(config.products)
+    total = yield IrlsQuery(asked, state.beta[asked], config.min_mu, config.fraction_bits, entries)
+    rows = np.flatnonzero(asked)
+    gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
+    state = update_rows(
+        replace(state, cohorts=(*state.cohorts, total.parties)),
+        rows,
+        xtwx=np.where(gone[:, None], np.nan, opened(total["xtwx"], config.products)),
+    )
+    return update_rows(state, rows[gone], status=Status.FAILED, reason=Reason.LOST)

@@ -1,0 +1,167 @@
+"""What the aggregator computes between rounds: plain arithmetic alone, the same bits on every machine.
+
+A sum, a product, a quotient and a square root are rounded in one way. exp, log and matrix products are not: their last
+bit depends on the library and the processor. A site that follows an algorithm must come to the very same questions.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from secirls.algorithms import betas as betas_file
+from secirls.algorithms import cells, cooks, exceptions, outlier_replacement, robust_dispersion, selection, unclamped
+from secirls.algorithms.cells import Cells, CellsQuery
+from secirls.algorithms.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.normalisation import normalise
+from secirls.algorithms.query import Total
+from secirls.algorithms.robust_dispersion import Searching
+from secirls.algorithms.unclamped import NewtonConfig
+from secirls.numerics import box_step, distinct_products, float_order
+from secirls.numerics.samples import Samples
+from secirls.numerics.status import Status
+
+LIBRARY = ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "power", "dot", "matmul", "vecdot", "einsum")
+LINEAR = ("solve", "inv", "eigh", "lstsq", "cholesky", "qr", "svd")
+
+
+@contextmanager
+def plain_arithmetic(monkeypatch) -> Iterator[None]:
+    """No function of NumPy whose last bit may differ."""
+
+    def refuse(*_, **__):
+        raise AssertionError("between rounds something was computed whose last bit may differ")
+
+    with monkeypatch.context() as patch:
+        for name in LIBRARY:
+            patch.setattr(np, name, refuse)
+        for name in LINEAR:
+            patch.setattr(np.linalg, name, refuse)
+        yield
+
+
+def run(algorithm, sites, monkeypatch):
+    """Drive an algorithm; the sites may compute what they like, what lies between may not."""
+    total = None
+    names = tuple(map(str, range(len(sites))))
+    while True:
+        with plain_arithmetic(monkeypatch):
+            try:
+                query = algorithm.send(total)
+            except StopIteration as end:
+                return end.value
+        sites = [query.apply(site) for site in sites]
+        parts = [query.summands(site.take(query.genes), len(sites)) for site in sites]
+        total = Total({key: sum(part[key] for part in parts) for key in parts[0]}, names, names)
+
+
+def sites_with_outliers():
+    random = np.random.default_rng(0)
+    design = np.column_stack([np.ones(24), np.repeat([0.0, 1.0], 12)])
+    mean = np.exp(random.uniform(0, 6, 60))
+    counts = random.negative_binomial(5, 1 / (1 + 0.2 * mean), size=(24, 60))
+    counts[random.integers(0, 24, 30), np.arange(30)] += (50 * mean[:30]).astype(int)
+    counts[:12, 40:44] = 0
+    counts = counts.astype(np.int32)
+    counts[3, 44:50] = 900
+    alpha = np.full(60, 0.2)
+    return [Samples(design[i::3], counts[i::3], dispersions=alpha) for i in range(3)], counts
+
+
+def everything(counts, estimate):
+    genes = np.ones(60, dtype=bool)
+    plans = IrlsConfig.deseq2(), NewtonConfig(), cooks.CooksConfig(R_RIDGE, searching=Searching(min_kept=1))
+    found = yield from normalise(genes, 2, 24.0, own_size_factors=False, estimate=estimate)
+    start = yield from least_squares_start(np.zeros(60, dtype=np.int8), 2, plans[0])
+    fit = yield from betas_file.betas(start, *plans[:2])
+    total = yield CellsQuery(~genes, np.array([[1.0, 0.0], [1.0, 1.0]]))
+    around = Cells(
+        np.array([[1.0, 0.0], [1.0, 1.0]]), total["cell_samples"], total["cell_sites"], np.array([24.0, 24.0]), 24, 3
+    )
+    mean, variance = found.base_means, counts.var(axis=0, ddof=1)
+    outliers = yield from cooks.outliers(genes, fit, mean, variance, around, plans[2])
+    kept = yield from exceptions.exceptions(outliers.any, fit, outliers, plans[2])
+
+    def again(asked, _):
+        yield AdoptDispersionsQuery(asked, np.full(int(asked.sum()), 0.1))
+        return np.full(int(asked.sum()), 0.1)
+
+    def eligible(presence):
+        return np.where(presence > 0, Status.ACTIVE, Status.ALL_ZERO).astype(np.int8)
+
+    refit = yield from outlier_replacement.replace_outliers(
+        fit, np.full(60, 0.2), mean, outliers, eligible, again, plans
+    )
+    return fit, outliers, kept, refit
+
+
+@pytest.mark.parametrize("estimate", ["ratio", "poscounts"])
+def test_between_rounds_is_plain_arithmetic(estimate, monkeypatch):
+    sites, counts = sites_with_outliers()
+    fit, outliers, _, refit = run(everything(counts, estimate), sites, monkeypatch)
+    assert (fit.state.status == Status.CAUGHT).any()
+    assert outliers.any.sum() > 10
+    assert refit.genes.any()
+
+
+def test_a_logarithm_between_rounds_would_be_seen(monkeypatch):
+    sites, _ = sites_with_outliers()
+
+    def careless():
+        total = yield CellsQuery(np.zeros(60, dtype=bool), np.array([[1.0, 0.0], [1.0, 1.0]]))
+        return np.log(total["cell_samples"])
+
+    with pytest.raises(AssertionError, match="last bit"):
+        run(careless(), sites, monkeypatch)
+
+
+SITES_ONLY = {"apply", "summands", "values", "distances", "_replaced"}
+"""What runs inside a site, where bits may be its own."""
+
+
+def matrix_products(module):
+    """Lines with ``@`` between two values, or a power that is not a square, outside what runs in a site."""
+    tree, found = ast.parse(inspect.getsource(module)), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name in SITES_ONLY:
+            node.body = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp):
+            square = isinstance(node.right, ast.Constant) and node.right.value == 2
+            constant = isinstance(node.left, ast.Constant | ast.UnaryOp)
+            if isinstance(node.op, ast.MatMult) or (isinstance(node.op, ast.Pow) and not square and not constant):
+                found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        betas_file,
+        box_step,
+        cells,
+        cooks,
+        distinct_products,
+        exceptions,
+        float_order,
+        outlier_replacement,
+        robust_dispersion,
+        selection,
+        unclamped,
+    ],
+    ids=lambda module: module.__name__.rpartition(".")[2],
+)
+def test_no_matrix_product_is_written_there(module):
+    assert matrix_products(module) == []
+
+
+def test_a_matrix_product_would_be_seen():
+    from secirls.numerics import wald
+
+    assert matrix_products(wald)
