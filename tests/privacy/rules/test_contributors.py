@@ -138,7 +138,7 @@ def replaced(grounds, lead):
                 adata.layers["replaced"][:, LONELY] = 0
 
         grounds.edit(name, layer)
-    room = lead.room(grounds, refit_layer="replaced", refit_genes=("gene00007",)).open()
+    room = lead.room(grounds, preset="irls", refit_layer="replaced", refit_genes=("gene00007",)).open()
     room.census()
     return room
 
