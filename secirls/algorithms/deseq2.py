@@ -112,6 +112,9 @@ class Plan:
         )
 
 
+_ESTIMATES = ("gene_wise", "trend", "maximum")
+
+
 @dataclass
 class _Found:
     """What is known of dispersions so far, arrays over all agreed genes; a refit overwrites its genes."""
@@ -150,6 +153,13 @@ class _Found:
         self.towards = found.trend_and_prior
         self.final[genes], self.reason[genes] = found.final, found.reason
         self.base_variances[genes] = found.moments.base_variances
+
+    def leave(self, genes: Mask) -> None:
+        """Forget the estimates of genes ``(genes,)`` that have nothing left to estimate them from."""
+        self.final[genes] = np.nan
+        if self.by_gene is not None:
+            without = {name: np.where(genes, np.nan, getattr(self.by_gene, name)) for name in _ESTIMATES}
+            self.by_gene = replace(self.by_gene, **without, outlier=self.by_gene.outlier & ~genes)
 
 
 def deseq2(
@@ -205,7 +215,7 @@ def deseq2(
             then="replace_outliers",
         )
         fit, base_means = treated.refit.betas, treated.refit.base_means
-        found.final = np.where(treated.refit.emptied, np.nan, found.final)
+        found.leave(treated.refit.genes & ~fit.state.fitted)
         treatment = _treatment(treated, around, around.left_out(config.min_kept))
     information = fit.state.xtwx
     if config.se == "unclamped":

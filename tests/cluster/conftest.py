@@ -41,7 +41,7 @@ def undisturbed(files):
     from secirls.config import Config
     from secirls.fitting import fit_config
 
-    return fit_config(Config(design="~ condition", kernel="numpy"), files, engine="local")
+    return fit_config(Config(design="~ condition", preset="irls", kernel="numpy"), files, engine="local")
 
 
 def environment(folder, **more):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.cluster
 
 ADDRESS = "10.77.0.1:6390"
 SITES = ("berlin", "lyon", "turin")
-SETTINGS = {"design": "~ condition", "kernel": "numpy"}
+SETTINGS = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 FEW, MANY = 50, 8000
 """Genes of a small and of a large fit."""
 

@@ -47,7 +47,7 @@ def connected(cluster):
     ray.shutdown()
 
 
-SETTINGS = {"design": "~ condition", "kernel": "numpy"}
+SETTINGS = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 
 
 def test_each_site_runs_on_its_node_and_the_tables_are_the_same(cluster, connected, files, undisturbed):

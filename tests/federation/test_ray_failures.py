@@ -32,6 +32,7 @@ def config(**changes):
     return Config(
         **{
             "design": "~ condition",
+            "preset": "irls",
             "kernel": "numpy",
             "deadline": DEADLINE,
             "threshold": 3,

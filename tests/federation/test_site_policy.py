@@ -45,6 +45,44 @@ KEPT = [
 ]
 
 
+def with_outlier(folder, files):
+    """The same files, but for one count far above the others of its gene."""
+    import anndata
+
+    adata = anndata.read_h5ad(files["site1"])
+    adata.X[0, 3] = 50_000
+    adata.write_h5ad(folder / "outlying.h5ad")
+    return {**files, "site1": str(folder / "outlying.h5ad")}
+
+
+def test_the_default_budget_is_enough_for_the_whole_deseq2(tmp_path, files):
+    rules = "max_rounds = 1000\nmax_values_per_gene = 5000\nmin_contributors = 2\nmin_total_samples_per_cell = 5"
+    result = with_policy(tmp_path, with_outlier(tmp_path, files), rules, preset="deseq2")
+    assert result.table["replaced"].sum() == 1
+    with pytest.raises(RefusalError, match="max_values_per_gene is 60"):
+        with_policy(tmp_path, files, "max_values_per_gene = 60", preset="deseq2")
+
+
+def test_a_policy_can_refuse_that_outliers_are_replaced(tmp_path, files):
+    kinds = [
+        "census",
+        "log_counts",
+        "normalised",
+        "cells",
+        "residuals",
+        "profile",
+        "adopt_dispersions",
+        "least_squares",
+    ]
+    kinds += ["irls", "unclamped", "cooks_bound", "below", "between", "cells_above", "outliers", "farthest", "larger"]
+    rules = f"queries = {kinds}".replace("'", '"')
+    files = with_outlier(tmp_path, files)
+    with pytest.raises(RefusalError, match="queries is"):
+        with_policy(tmp_path, files, rules, preset="deseq2")
+    left = with_policy(tmp_path, files, rules, preset="deseq2", min_replicates=100)
+    assert not left.table["replaced"].any()
+
+
 def with_policy(tmp_path, files, text, **changes):
     policy = tmp_path / "site2.toml"
     policy.write_text(text)

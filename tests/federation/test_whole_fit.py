@@ -67,7 +67,42 @@ def test_other_data_do_not_write_the_same_bytes(tmp_path, few_genes, plain_bytes
 
 @pytest.fixture(scope="session")
 def airway_fit(airway_sites):
+    return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local", preset="irls")
+
+
+@pytest.fixture(scope="session")
+def whole_fit(airway_sites):
     return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local")
+
+
+def test_the_whole_deseq2_explains_what_has_no_number(whole_fit):
+    table = whole_fit.table
+    assert list(table.columns[:7]) == ["gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj"]
+    assert ((table["reason"] != "") == ((table["status"] != "converged") | table["padj"].isna())).all()
+    assert table["dispersion"].notna().equals(table["status"].isin(["converged", "caught"]))
+    assert whole_fit.dispersions["dispersion"].equals(table["dispersion"])
+
+
+def test_the_whole_deseq2_says_what_each_stage_opened(whole_fit):
+    report = whole_fit.report
+    text = " ".join(report["disclosure"])
+    for stage in ("census", "size factors", "cells", "moments", "profile", "coefficients"):
+        assert f"Stage '{stage}' opened" in text
+    for words in ("no part in the trend", "With 8 samples in all", "median of ratios", "not audited", "one process"):
+        assert words in text
+    assert sum(stage["rounds"] for stage in report["stages"]) == len(report["rounds"])
+    protect = whole_fit.ledger[(whole_fit.ledger.verb == "protect") & (whole_fit.ledger.party == "N61311")]
+    assert 0 <= protect["values"].sum() - sum(stage["values"] for stage in report["stages"]) < 100  # check values
+    assert report["trend"]["kind"] == "parametric"
+    assert report["independent_filtering"]["threshold"] > 0
+    json.dumps(report)
+
+
+def test_the_whole_deseq2_writes_its_dispersions(tmp_path, whole_fit):
+    files = whole_fit.write(tmp_path / "out", h5ad=True)
+    assert "dispersions.csv" in {file.name for file in files}
+    read = pd.read_csv(tmp_path / "out" / "dispersions.csv", float_precision="round_trip")
+    assert np.array_equal(read["dispMAP"], whole_fit.dispersions["dispMAP"], equal_nan=True)
 
 
 def test_every_gene_is_accounted_for(airway_fit):

@@ -32,7 +32,6 @@ from secirls.inputs.design import Design, Variable
 from secirls.numerics import likelihood
 from secirls.numerics.dispersion import prior, trend
 from secirls.numerics.dispersion.path import outliers
-from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Samples
 
 FROZEN = Path(__file__).parent / "dispersions"
@@ -82,18 +81,6 @@ def counted(data, shared_data):
     return matrix[:, some], obs, levels, [genes[i] for i in some]
 
 
-def distinct(design):
-    """The distinct products of this matrix's columns, as a formula's structure would give them."""
-    rows, columns = np.triu_indices(design.shape[1])
-    products = design[:, rows] * design[:, columns]
-    some = products.any(axis=0)
-    _, first, which = np.unique(products[:, some], axis=1, return_index=True, return_inverse=True)
-    chosen = np.flatnonzero(some)[first]
-    expand = np.full(rows.size, -1)
-    expand[some] = which.reshape(-1)
-    return Products(rows[chosen], columns[chosen], expand)
-
-
 def driven(algorithm, sites):
     """The algorithm's result over sites in this process, and the sites as they are left."""
     total = None
@@ -128,7 +115,7 @@ def fitted(data, formula, shared_data, *, pooled=False, fit="deseq2", **options)
         cells = len(np.unique(full, axis=0))
         return (
             yield from estimate_dispersions(
-                asked, census["xtx"], n, normalisation, distinct(full), cells=cells, fit=fit, **options
+                asked, census["xtx"], n, normalisation, design.products(), cells=cells, fit=fit, **options
             )
         )
 
