@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from experiments.data_sets import DataSet
 from experiments.eavesdrop import Heard, Session
-from secirls.algorithms.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import IrlsQuery
 from secirls.numerics.samples import Floats
 

@@ -236,3 +236,30 @@ def test_an_unknown_option_is_caught(text, fault):
 )
 def test_a_readme_out_of_form_is_caught(change, fault):
     assert any(fault in wrong for wrong in faults_of_form(change(README.read_text(encoding="utf-8"))))
+
+
+def rooms_told(text: str) -> dict[str, set[str]]:
+    """Folders of secirls that the table of floors names, and the files it says are in them."""
+    rows = re.findall(r"^\| `([\w/]+)/` \| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
+    return {room: set(re.findall(r"`(\w+)`", files)) for room, files in rows}
+
+
+def rooms_there() -> dict[str, set[str]]:
+    """Folders of secirls and their files."""
+    folders = {file.parent for file in (ROOT / "secirls").rglob("*.py")} - {ROOT / "secirls"}
+    return {
+        folder.relative_to(ROOT / "secirls").as_posix(): {
+            file.stem for file in folder.glob("*.py") if not file.stem.startswith("__")
+        }
+        for folder in folders
+    }
+
+
+def test_the_table_of_floors_names_every_file():
+    assert rooms_told((ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")) == rooms_there()
+
+
+def test_a_file_that_is_not_in_the_table_would_be_missed():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert rooms_told(text.replace("`rounds`, ", "")) != rooms_there()
+    assert rooms_told(text.replace("`rounds`", "`rounds`, `circles`")) != rooms_there()

@@ -21,17 +21,22 @@ from secirls.algorithms.beginning import (
     unclamped_information,
 )
 from secirls.algorithms.betas import Betas, betas
-from secirls.algorithms.cells import Cells, cells
-from secirls.algorithms.cooks import CooksConfig
-from secirls.algorithms.dispersion_start import Moments, moments
+from secirls.algorithms.dispersion.dispersion_start import Moments, moments
+from secirls.algorithms.dispersion.shrunken_dispersions import (
+    Dispersions,
+    TrendAndPrior,
+    estimate_dispersions,
+    leave_at_sites,
+)
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
 from secirls.algorithms.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
-from secirls.algorithms.outlier_replacement import Plans
-from secirls.algorithms.outlier_treatment import Treated, treat_outliers
+from secirls.algorithms.outliers.cells import Cells, cells
+from secirls.algorithms.outliers.cooks import CooksConfig
+from secirls.algorithms.outliers.outlier_replacement import Plans
+from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
+from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.robust_dispersion import Searching
-from secirls.algorithms.shrunken_dispersions import Dispersions, TrendAndPrior, estimate_dispersions, leave_at_sites
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.config import Config
 from secirls.inputs.design import Design

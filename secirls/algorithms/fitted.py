@@ -12,10 +12,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.cells import Cells
+from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
+from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
-from secirls.algorithms.shrunken_dispersions import TrendAndPrior
 from secirls.numerics.samples import Floats, Mask
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import numpy as np
 from secirls.algorithms.beginning import begin, check_degrees_of_freedom, eligible, size_factors, unclamped_information
 from secirls.algorithms.catch import catch
 from secirls.algorithms.deseq2 import deseq2
-from secirls.algorithms.dispersions import moments_dispersions
+from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
 from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
 from secirls.algorithms.quasi_newton import CatchConfig

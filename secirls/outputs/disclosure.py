@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from secirls.aggregator.aggregator import Outcome
-from secirls.algorithms.cells import Cells
+from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.fitted import StageCost
-from secirls.algorithms.shrunken_dispersions import TrendAndPrior
+from secirls.algorithms.outliers.cells import Cells
 from secirls.config import Config
 
 AGREED_ROSTER = (

@@ -7,7 +7,8 @@ import pytest
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions, irls_solver
 
 import secirls
-from secirls.algorithms import dispersions, normalisation
+from secirls.algorithms import normalisation
+from secirls.algorithms.dispersion import dispersions
 from secirls.input_error import InputError
 from secirls.numerics.samples import LARGEST_COUNT
 from secirls.outputs.disclosure import WIDE_SPREAD

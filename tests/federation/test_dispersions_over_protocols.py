@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from protocols.run import secure_sum
+from secirls.algorithms.dispersion.shrunken_dispersions import estimate_dispersions
 from secirls.algorithms.normalisation import CensusQuery, normalise
 from secirls.algorithms.query import Total, query_from_bytes
-from secirls.algorithms.shrunken_dispersions import estimate_dispersions
 from secirls.inputs.simulate import simulate
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Samples

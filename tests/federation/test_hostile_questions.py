@@ -11,15 +11,15 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
-from secirls.algorithms.cells import CellsQuery
-from secirls.algorithms.cooks import CooksBoundQuery, OutliersQuery
-from secirls.algorithms.dispersions import AdoptDispersionsQuery, ResidualsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery, NormalisedQuery
-from secirls.algorithms.outlier_replacement import ReplaceOutliersQuery
+from secirls.algorithms.outliers.cells import CellsQuery
+from secirls.algorithms.outliers.cooks import CooksBoundQuery, OutliersQuery
+from secirls.algorithms.outliers.outlier_replacement import ReplaceOutliersQuery
+from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.selection import BelowQuery, BetweenQuery
 from secirls.algorithms.unclamped import UnclampedQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from secirls.algorithms.catch import LikelihoodQuery
-from secirls.algorithms.dispersions import AdoptDispersionsQuery, ResidualsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery

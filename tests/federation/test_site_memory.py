@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from secirls.algorithms.dispersions import ResidualsQuery
+from secirls.algorithms.dispersion.dispersions import ResidualsQuery
 from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.inputs import site_file
 from secirls.inputs.simulate import simulate

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 
 from secirls.algorithms import betas as betas_file
-from secirls.algorithms import cells, cooks, exceptions, outlier_replacement, robust_dispersion, selection, unclamped
-from secirls.algorithms.cells import Cells, CellsQuery
-from secirls.algorithms.dispersions import AdoptDispersionsQuery
+from secirls.algorithms import unclamped
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import normalise
+from secirls.algorithms.outliers import cells, cooks, exceptions, outlier_replacement, robust_dispersion, selection
+from secirls.algorithms.outliers.cells import Cells, CellsQuery
+from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Total
-from secirls.algorithms.robust_dispersion import Searching
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.numerics import box_step, distinct_products, float_order
 from secirls.numerics.samples import Samples

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.algorithms.cells import CellsQuery, cell_of, cells
+from secirls.algorithms.outliers.cells import CellsQuery, cell_of, cells
 from secirls.algorithms.query import QueryError
 from secirls.inputs.design import Design, Variable
 from secirls.numerics.samples import Samples

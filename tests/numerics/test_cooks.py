@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from secirls.algorithms.betas import Betas, betas
-from secirls.algorithms.cells import Cells, CellsQuery
-from secirls.algorithms.cooks import CooksBoundQuery, CooksConfig, cutoff, outliers
-from secirls.algorithms.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.exceptions import exceptions
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
-from secirls.algorithms.outlier_replacement import replace_outliers
+from secirls.algorithms.outliers.cells import Cells, CellsQuery
+from secirls.algorithms.outliers.cooks import CooksBoundQuery, CooksConfig, cutoff, outliers
+from secirls.algorithms.outliers.exceptions import exceptions
+from secirls.algorithms.outliers.outlier_replacement import replace_outliers
+from secirls.algorithms.outliers.robust_dispersion import Searching, robust_dispersions
 from secirls.algorithms.query import Query, QueryError
-from secirls.algorithms.robust_dispersion import Searching, robust_dispersions
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.numerics.cooks import Fit, cooks_distances, leverages
 from secirls.numerics.samples import Samples
@@ -132,7 +132,7 @@ def test_outliers_are_counted_as_if_all_samples_lay_in_one_place(drive, split, p
 def test_a_wrong_cut_or_scale_would_be_seen(drive, split, monkeypatch):
     samples = two_groups()
     honest = drive(*sites_of(samples, split, 3))(stage(samples, cooks_plan()))[2]
-    import secirls.algorithms.robust_dispersion as stage_file
+    import secirls.algorithms.outliers.robust_dispersion as stage_file
 
     monkeypatch.setattr(stage_file, "cell_scale", lambda n: 1.51)
     wrong = drive(*sites_of(samples, split, 3))(stage(samples, cooks_plan()))[2]

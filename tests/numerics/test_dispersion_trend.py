@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import polygamma
 
-from secirls.algorithms.shrunken_dispersions import FLAT, trend_and_prior
+from secirls.algorithms.dispersion.shrunken_dispersions import FLAT, trend_and_prior
 from secirls.numerics.dispersion import prior
 from secirls.numerics.dispersion.local_trend import hermite, local_parabolas
 from secirls.numerics.dispersion.loess import loess, vertices

@@ -5,7 +5,12 @@ import pytest
 from pydeseq2.preprocessing import deseq2_norm
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
 
-from secirls.algorithms.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, moments_dispersions
+from secirls.algorithms.dispersion.dispersions import (
+    MAX_DISPERSION,
+    MIN_DISPERSION,
+    AdoptDispersionsQuery,
+    moments_dispersions,
+)
 from secirls.algorithms.normalisation import (
     CensusQuery,
     LogCountsQuery,

@@ -11,7 +11,7 @@ import sys
 PROGRAM = """
 import hashlib
 import numpy as np
-from secirls.algorithms.shrunken_dispersions import trend_and_prior
+from secirls.algorithms.dispersion.shrunken_dispersions import trend_and_prior
 from secirls.numerics import kernels
 from secirls.numerics.dispersion.interpolant import interpolate
 from secirls.numerics.dispersion.local_trend import local_trend

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery, Wanted, trimmed_means
 from secirls.algorithms.query import QueryError
-from secirls.algorithms.selection import BelowQuery, BetweenQuery, Wanted, trimmed_means
 from secirls.numerics.float_order import at, between, place
 from secirls.numerics.samples import Samples
 from secirls.numerics.trimming import REPLACEMENT_SHARE, cell_cut, cell_scale, cut, trimmed_mean
@@ -113,7 +113,7 @@ def test_a_cut_one_value_off_or_a_careless_bracket_would_be_seen(drive, monkeypa
     samples = Samples(np.ones((20, 1)), counts_of(20, 40, 5), np.linspace(0.5, 2, 20))
     g = cell_cut(20)
     assert max(gaps(samples, drive(samples)(both(samples, g - 1)), g)) > 1e-3
-    import secirls.algorithms.selection as stage
+    import secirls.algorithms.outliers.selection as stage
 
     monkeypatch.setattr(stage, "_NARROW", 1e-4)
     ties = Samples(samples.design, samples.counts, np.ones(20))

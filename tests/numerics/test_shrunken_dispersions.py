@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.algorithms import profile
-from secirls.algorithms.dispersion_newton import DispersionNewtonQuery
-from secirls.algorithms.dispersion_start import Means, Moments, fitted_means, moments
-from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
-from secirls.algorithms.normalisation import CensusQuery, normalise
-from secirls.algorithms.profile import ProfileQuery, fetch_profiles
-from secirls.algorithms.query import EXACT, QueryError, query_from_bytes
-from secirls.algorithms.shrunken_dispersions import (
+from secirls.algorithms.dispersion import profile
+from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuery
+from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, moments
+from secirls.algorithms.dispersion.profile import ProfileQuery, fetch_profiles
+from secirls.algorithms.dispersion.shrunken_dispersions import (
     Question,
     estimate_dispersions,
     gene_wise,
     map_dispersions,
     trend_and_prior,
 )
+from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.normalisation import CensusQuery, normalise
+from secirls.algorithms.query import EXACT, QueryError, query_from_bytes
 from secirls.inputs.simulate import simulate
 from secirls.numerics.dispersion.curvature import adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.nodes import Nodes, nodes_for

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from secirls.algorithms.betas import betas
-from secirls.algorithms.cooks import CooksConfig
-from secirls.algorithms.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
-from secirls.algorithms.outlier_treatment import treat_outliers
-from secirls.algorithms.robust_dispersion import Searching
+from secirls.algorithms.outliers.cooks import CooksConfig
+from secirls.algorithms.outliers.outlier_treatment import treat_outliers
+from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.numerics import likelihood
 from secirls.numerics.cooks import Fit, cooks_distances
@@ -282,7 +282,7 @@ def test_another_smooth_curve_takes_another_threshold(frozen, monkeypatch):
     ],
 )
 def test_a_robust_variance_that_is_not_quite_rs_would_be_caught(name, design, wrong, frozen, drive, monkeypatch):
-    from secirls.algorithms import robust_dispersion
+    from secirls.algorithms.outliers import robust_dispersion
     from secirls.numerics import trimming
 
     broken = {"cell_cut": lambda n: n // 3, "cell_scale": lambda n: 1.0}[wrong]

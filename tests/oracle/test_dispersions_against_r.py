@@ -1,6 +1,6 @@
 """Dispersions stage by stage against R's DESeq2 1.38.3, frozen by ``make_dispersion_tables.py``; R is not needed here.
 
-Driven is `secirls.algorithms.shrunken_dispersions.estimate_dispersions` over the natural sites of each data set, after
+Driven is `estimate_dispersions` of `secirls.algorithms.dispersion` over the natural sites of each data set, after
 census and normalisation, with summands rounded as they are sent. Gene-wise estimates beyond 1e-3 are listed by name in
 ``apart.json``, each with its reason, and the reason is decided by the likelihood at both values; a name that is not in
 the list fails.
@@ -23,10 +23,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.algorithms import shrunken_dispersions
+from secirls.algorithms.dispersion import shrunken_dispersions
+from secirls.algorithms.dispersion.shrunken_dispersions import estimate_dispersions
 from secirls.algorithms.normalisation import CensusQuery, normalise
 from secirls.algorithms.query import Total, query_from_bytes
-from secirls.algorithms.shrunken_dispersions import estimate_dispersions
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 from secirls.inputs.design import Design, Variable
 from secirls.numerics import likelihood

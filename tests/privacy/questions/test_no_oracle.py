@@ -13,7 +13,7 @@ from protocols.secure_sum import MisuseError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
 from secirls.algorithms.catch import LikelihoodQuery
-from secirls.algorithms.dispersions import AdoptDispersionsQuery, ResidualsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery

@@ -10,7 +10,7 @@ Until then both attacks are expected to succeed, and fail here by what they reco
 import numpy as np
 import pytest
 
-from secirls.algorithms.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import Betas, betas
-from secirls.algorithms.cells import Cells, check_replace_from, check_rows, sizes_of
-from secirls.algorithms.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.algorithms.normalisation import Normalisation, PresenceQuery, known_size_factors, normalise
+from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
+from secirls.algorithms.outliers.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
+from secirls.algorithms.outliers.selection import Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, QueryError
 from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.selection import Wanted, trimmed_means
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.numerics.samples import LARGEST_COUNT, Floats, Mask, Samples
 from secirls.numerics.status import Reason, Status

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.cells import Cells, cells
-from secirls.algorithms.cooks import Outliers, outliers
-from secirls.algorithms.exceptions import exceptions
-from secirls.algorithms.outlier_replacement import Dispersions, Plans, Refit, replace_outliers, replaces
+from secirls.algorithms.outliers.cells import Cells, cells
+from secirls.algorithms.outliers.cooks import Outliers, outliers
+from secirls.algorithms.outliers.exceptions import exceptions
+from secirls.algorithms.outliers.outlier_replacement import Dispersions, Plans, Refit, replace_outliers, replaces
 from secirls.algorithms.query import Algorithm
 from secirls.inputs.design import Design
 from secirls.numerics.samples import Floats, Mask

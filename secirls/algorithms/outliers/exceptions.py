@@ -13,9 +13,9 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
+from secirls.algorithms.outliers.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
+from secirls.algorithms.outliers.robust_dispersion import SEARCHED
 from secirls.algorithms.query import Algorithm, QueryError
-from secirls.algorithms.robust_dispersion import SEARCHED
 from secirls.numerics.float_order import between, place
 from secirls.numerics.samples import LARGEST_COUNT, Floats, Mask, Samples
 

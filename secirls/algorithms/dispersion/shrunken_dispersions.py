@@ -14,11 +14,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.dispersion_newton import polish
-from secirls.algorithms.dispersion_start import Means, Moments, fitted_means, largest_dispersion, moments
-from secirls.algorithms.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.dispersion.dispersion_newton import polish
+from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, largest_dispersion, moments
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.dispersion.profile import Fetched, fetch_again, fetch_profiles
 from secirls.algorithms.normalisation import Normalisation
-from secirls.algorithms.profile import Fetched, fetch_again, fetch_profiles
 from secirls.algorithms.query import EXACT, Algorithm
 from secirls.numerics.dispersion.nodes import farther, nodes_for
 from secirls.numerics.dispersion.optimum import maximise

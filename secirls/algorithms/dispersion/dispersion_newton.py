@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.dispersion_start import MIN_MU, Means
-from secirls.algorithms.dispersions import MIN_DISPERSION
+from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersion.dispersions import MIN_DISPERSION
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics import portable
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums

@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import betas
-from secirls.algorithms.dispersions import MAX_DISPERSION, MIN_DISPERSION, AdoptDispersionsQuery, ResidualsQuery
+from secirls.algorithms.dispersion.dispersions import (
+    MAX_DISPERSION,
+    MIN_DISPERSION,
+    AdoptDispersionsQuery,
+    ResidualsQuery,
+)
 from secirls.algorithms.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.query import EXACT, Algorithm

@@ -14,8 +14,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.cells import cell_of, check_rows
 from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.outliers.cells import cell_of, check_rows
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.float_order import between
 from secirls.numerics.samples import Floats, Mask, Samples
@@ -84,7 +84,7 @@ class BelowQuery(_AskQuery):
     Its sum shows a piece of the distribution of one gene's values in one cell, over all sites of the cell together:
     never whose they are, and by the rules that follow not of one sample or a small cell. Asked only about genes that
     may have an outlier, in cells at `min_contributors` sites or more in which `min_kept` values or more stay when the
-    ends are cut off (`secirls.algorithms.cells.Cells.selectable`), or about all samples.
+    ends are cut off (`secirls.algorithms.outliers.cells.Cells.selectable`), or about all samples.
     """
 
     thresholds: Floats

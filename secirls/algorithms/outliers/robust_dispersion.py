@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.cells import Cells, cell_of, check_rows, own_cells
 from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.outliers.cells import Cells, cell_of, check_rows, own_cells
+from secirls.algorithms.outliers.selection import THRESHOLDS, Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.algorithms.selection import THRESHOLDS, Wanted, trimmed_means
 from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION
 from secirls.numerics.float_order import between, place
 from secirls.numerics.samples import Floats, Mask, Samples

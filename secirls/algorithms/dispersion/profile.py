@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
-from secirls.algorithms.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets

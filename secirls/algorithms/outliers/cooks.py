@@ -15,9 +15,9 @@ import numpy as np
 from scipy.special import fdtri
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.cells import Cells, check_replace_from, check_rows, sizes_of
+from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
+from secirls.algorithms.outliers.robust_dispersion import Searching, robust_dispersions
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.algorithms.robust_dispersion import Searching, robust_dispersions
 from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION, Fit, cooks_distances
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size

@@ -1,0 +1,1 @@
+"""How dispersions come about: by moments, gene by gene along their profiles, and drawn towards a trend."""
