@@ -32,7 +32,7 @@ def files(tmp_path_factory):
 
 
 def manifest(files, protocol="pairwise", **more):
-    fit = {"design": "~ condition", "kernel": "numpy", "protocol": protocol}
+    fit = {"design": "~ condition", "preset": "irls", "kernel": "numpy", "protocol": protocol, "consistency": False}
     if protocol.startswith("paillier"):
         fit |= {"key_bits": 512, "insecure_test_keys": True}
     return Manifest.read("test", sites=files, fit=fit, **more)
@@ -182,6 +182,8 @@ def test_the_driver(tmp_path, files, undisturbed):
         *sites,
         "--design",
         "~ condition",
+        "--preset",
+        "irls",
         "--kernel",
         "numpy",
     ]

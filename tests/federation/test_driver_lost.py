@@ -25,7 +25,9 @@ def files(tmp_path_factory):
 
 
 def manifest(files, engine="ray"):
-    return Manifest.read("test", sites=files, engine=engine, fit={"design": "~ condition", "kernel": "numpy"})
+    return Manifest.read(
+        "test", sites=files, engine=engine, fit={"design": "~ condition", "preset": "irls", "kernel": "numpy"}
+    )
 
 
 def opened(transcript):
@@ -63,7 +65,19 @@ def test_the_aggregator_is_one_round_ahead_at_most(tmp_path, files, local_ray, m
 def test_a_killed_driver_loses_no_round_it_showed(tmp_path, files, last):
     undisturbed = fitting.fit_manifest(manifest(files, "local"), tmp_path / "undisturbed")
     sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
-    words = [*sites, "--design", "~ condition", "--kernel", "numpy", "--out", "out", "--transcript", "t"]
+    words = [
+        *sites,
+        "--design",
+        "~ condition",
+        "--preset",
+        "irls",
+        "--kernel",
+        "numpy",
+        "--out",
+        "out",
+        "--transcript",
+        "t",
+    ]
     command = [sys.executable, "-m", "secirls.cli", "fit", *words]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as fit:
         for line in fit.stderr:

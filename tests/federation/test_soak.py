@@ -58,7 +58,9 @@ def left_behind(fit, fits=FITS):
 
 
 def manifest(files, **more):
-    return Manifest.read("test", sites=files, fit={"design": "~ condition", "kernel": "numpy"}, **more)
+    return Manifest.read(
+        "test", sites=files, fit={"design": "~ condition", "preset": "irls", "kernel": "numpy"}, **more
+    )
 
 
 def test_on_ray(tmp_path, files, local_ray, actors_left):
