@@ -142,7 +142,8 @@ def write_manifest():
 
     def write(place, sites, nodes=None, **fit):
         path = place / f"{secrets.token_hex(4)}.toml"
-        tables = {"sites": sites, "nodes": nodes or {}, "fit": {"design": "~ condition", "kernel": "numpy"} | fit}
+        quick = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
+        tables = {"sites": sites, "nodes": nodes or {}, "fit": quick | fit}
         lines = [
             line
             for table, values in tables.items()

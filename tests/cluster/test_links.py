@@ -188,7 +188,10 @@ def measured(bed, genes, files, tmp_path):
     lines = []
     for site, booked in rows[rows.party.isin(SITES)].groupby("party"):
         told = {"up": int(booked.bytes_up.sum()), "down": int(booked.bytes_down.sum())}
-        calls, names = int((booked.bytes_up > 0).sum()), {"up": genes * GENE_NAME, "down": 0}
+        asked = (booked.bytes_up > 0) | (
+            (booked.verb == "verify") & (booked.bytes_down > 0)
+        )  # some tell, and hear nothing
+        calls, names = int(asked.sum()), {"up": genes * GENE_NAME, "down": 0}
         for way, back in (("up", "down"), ("down", "up")):
             lines.append((site, way, crossed.loc[site, way], told[way], told[back], names[way], calls, seconds))
     columns = ["site", "way", "wire", "ledger", "back", "names", "calls", "seconds"]
