@@ -44,9 +44,9 @@ CONFIGURATION: Configuration = {
     "key_bits": 2048,
     # name of the set, every how many genes, protocols
     "fits": [
-        ["simulated-20000x48x4", 1, ["plain", "additive", TRUSTING, "pairwise"]],
+        ["simulated-20000x48x4", 1, ["plain", "additive", "pairwise"]],
         ["simulated-20000x48x4", 40, ["plain", "paillier", "paillier-threshold"]],
-        ["airway", 1, ["plain", "additive", TRUSTING, "pairwise"]],
+        ["airway", 1, ["plain", "additive", "pairwise"]],
         ["geuvadis_tsi", 1, ["plain", "additive", "pairwise"]],
         ["tcga_brca", 1, ["plain", "additive", "pairwise"]],
     ],

@@ -20,7 +20,7 @@ from secirls.outputs.results import Result
 from secirls.site.key_files import keyed_digest, new_key
 from secirls.site.site import Site
 
-FILES = ["coefficients.csv", "report.json", "results.csv", "rounds.csv"]
+FILES = ["coefficients.csv", "dispersions.csv", "report.json", "results.csv", "rounds.csv"]
 TABLES = ["coefficients.csv", "results.csv"]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -206,7 +206,7 @@ def interrupted(trial, run, monkeypatch):
         adata.obs["s"] = 1.0
         adata.var["alpha"] = 0.1
         adata.write_h5ad(path)
-    words = ("--size-factors", "s", "--dispersions", "alpha")
+    words = ("--preset", "irls", "--size-factors", "s", "--dispersions", "alpha")
     trial.fit(files, *words, out="clean")
     keep = Checkpoint.keep
 
@@ -287,7 +287,7 @@ def test_without_that_check_a_resumed_fit_would_mix_two_files(trial, run, interr
     change(interrupted["lyon"], another_label)
     monkeypatch.setattr(Past, "check", lambda *_: None)
     assert run("resume", trial.folder / "out")[0] == 0
-    trial.fit(interrupted, "--size-factors", "s", "--dispersions", "alpha", out="after")
+    trial.fit(interrupted, "--preset", "irls", "--size-factors", "s", "--dispersions", "alpha", out="after")
     mixed = trial.table()["baseMean"], trial.table()["pvalue"]
     for other in ("clean", "after"):
         assert not (trial.table(other)["baseMean"].equals(mixed[0]) and trial.table(other)["pvalue"].equals(mixed[1]))

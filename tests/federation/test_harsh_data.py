@@ -171,8 +171,8 @@ def with_one_small_size_factor(s, huge):
     return federation(counts, names, 1.0, s=factors)
 
 
-@pytest.mark.parametrize("s", [1e-8, 1e-5], ids=["lost with the base means", "lost with the dispersions"])
-def test_a_gene_that_one_site_cannot_send_fails_and_changes_no_other(s):
+def test_a_gene_that_one_site_cannot_send_fails_and_changes_no_other():
+    s = 1e-10
     results = [
         run(with_one_small_size_factor(s, huge=True), dispersions=None, protocol=p) for p in ("plain", "pairwise")
     ]
