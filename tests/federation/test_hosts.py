@@ -21,7 +21,7 @@ def simulated(folder, sites, genes):
 
 
 LATE = 8
-SETTINGS = {"design": "~ condition", "kernel": "numpy"}
+SETTINGS = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 
 
 def test_hosted_sites_give_the_same_tables(tmp_path, local_ray):

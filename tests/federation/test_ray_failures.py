@@ -155,7 +155,7 @@ def test_the_default_is_to_stop(table):
 
 
 def manifest(files):
-    return Manifest.read("test", sites=files, fit={"design": "~ condition", "kernel": "numpy"})
+    return Manifest.read("test", sites=files, fit={"design": "~ condition", "preset": "irls", "kernel": "numpy"})
 
 
 @pytest.fixture(scope="session")
@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path, files, undisturbed)
     """A command of its own, interrupted in the middle of its rounds, and the same fit resumed."""
     sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
     command = [sys.executable, "-m", "secirls.cli"]
-    words = [*sites, "--design", "~ condition", "--kernel", "numpy", "--out", "out"]
+    words = [*sites, "--design", "~ condition", "--preset", "irls", "--kernel", "numpy", "--out", "out"]
     with subprocess.Popen([*command, "fit", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as fit:
         shown = []
         for line in fit.stderr:
