@@ -112,7 +112,10 @@ def test_two_hundred_sites_fit_below_two_gibibytes(tmp_path, local_ray):
     files = {name: str(path) for name, path in paths.items()}
     most = []
     result = fit_config(
-        Config(**SETTINGS, protocol="pairwise"), files, hosts=os.cpu_count(), on_round=lambda _: most.append(resident())
+        Config(**SETTINGS, protocol="pairwise", consistency=False),
+        files,
+        hosts=os.cpu_count(),
+        on_round=lambda _: most.append(resident()),
     )
     assert result.report["samples"] == 4000
     assert all(len(entry["parties"]) == 200 for entry in result.report["rounds"])
