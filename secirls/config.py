@@ -81,6 +81,9 @@ class Config(Frozen):
     """var column of dispersions, used as they are; estimated by secure sums if not given."""
     genes: Literal["identical", "intersection"] = "identical"
     """Whether sites must have the same genes, or those that all have are used."""
+    own_columns: Literal["own", "shared"] = "own"
+    """Design columns that one site alone adds to: ``own`` keeps them and their coefficients there; ``shared`` sums them
+    as any other, which publishes that site's own sums."""
     min_contributors: int = Field(default=3, ge=1)
     """A gene with counts at fewer sites than this is left out: its sum would be theirs alone."""
     preset: Preset = "deseq2"

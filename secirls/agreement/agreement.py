@@ -61,7 +61,7 @@ class Agreement:
 
     def design(self, config: Config) -> Design:
         """The design of a configuration's formula, over what the sites said. Raises `InputError`."""
-        return Design.agree(config.design, config.levels, self.said)
+        return Design.agree(config.design, config.levels, self.said, own=config.own_columns == "own")
 
 
 def genes_digest(genes: Sequence[str]) -> bytes:

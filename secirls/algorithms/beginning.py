@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.irls import IrlsQuery, State
+from secirls.algorithms.irls import IrlsQuery, State, steps_field
 from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.config import Config
@@ -40,6 +40,8 @@ class Begun:
     """What brought size factors are divided by."""
     size_factor_spread: float
     """Standard deviation of the logs of brought size factors."""
+    columns: int
+    """Of the whole design: those of the table, and those that are some site's own."""
 
     @property
     def genes(self) -> Mask:
@@ -54,7 +56,10 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     total = yield census
     gone = census.lost(total)
     if gone.all():
-        raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
+        raise InputError(
+            "a site's part of X'X is not finite or too large to be added: are columns of the design huge, or do those of "
+            "one site depend on each other?"
+        )
     n_samples, xtx = float(total["samples"][0]), total["xtx"]
     contributors = np.where(gone, np.nan, total["presence"])
     _check_design(xtx, columns, n_samples)
@@ -63,7 +68,14 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
     sizes = total["column_sites"], total["group_samples"]
     return Begun(
-        status, contributors, n_samples, xtx, *sizes, total.parties, *scale_of(total["log_size_factors"], n_samples)
+        status,
+        contributors,
+        n_samples,
+        xtx,
+        *sizes,
+        total.parties,
+        *scale_of(total["log_size_factors"], n_samples),
+        design.size,
     )
 
 
@@ -88,11 +100,11 @@ def size_factors(config: Config, begun: Begun, control: Mask | None) -> Generato
     return result
 
 
-def check_degrees_of_freedom(n_samples: float, columns: tuple[str, ...]) -> None:
+def check_degrees_of_freedom(n_samples: float, columns: int) -> None:
     """Raise `InputError` where nothing is left to estimate dispersions from."""
-    if n_samples <= len(columns):
+    if n_samples <= columns:
         raise InputError(
-            f"{n_samples:.0f} samples and {len(columns)} design columns leave nothing to estimate dispersions "
+            f"{n_samples:.0f} samples and {columns} design columns leave nothing to estimate dispersions "
             "from: name a var column that holds them"
         )
 
@@ -105,12 +117,12 @@ def eligible(contributors: Floats, least: int) -> NDArray[np.int8]:
     return status
 
 
-def unclamped_information(state: State) -> Algorithm[Floats]:
+def unclamped_information(state: State, *, own: bool = False) -> Algorithm[Floats]:
     """X'WX at the final beta without the clamp, as PyDESeq2 takes it for standard errors; NaN for genes not fitted."""
     information = np.full_like(state.xtwx, np.nan)
     genes = state.fitted
     if genes.any():
-        query = IrlsQuery(genes, state.beta[genes], 0.0)
+        query = IrlsQuery(genes, state.beta[genes], 0.0, steps=steps_field(state, genes, own=own))
         total = yield query
         gone = query.lost(total)
         information[genes] = np.where(gone[:, None], np.nan, total["xtwx"])

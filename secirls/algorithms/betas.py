@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secirls.algorithms.irls import IrlsConfig, State, one_round, update_rows
 from secirls.algorithms.query import Algorithm
@@ -38,6 +39,8 @@ class Betas:
     """The last iterate of IRLS within its box, ``(genes, params)``: leverages are computed there."""
     hat_xtwx: Floats
     """Upper triangle of X'WX at that iterate, ``(genes, params (params + 1) / 2)``."""
+    hat_steps: NDArray[np.int32]
+    """Its number, ``(genes,)``."""
 
     def replaced(self, other: Betas, genes: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Betas:
         """This fit with some genes taken from another."""
@@ -46,36 +49,54 @@ class Betas:
             self.state.replaced(other.state, genes),
             np.where(chosen, other.hat_beta, self.hat_beta),
             np.where(chosen, other.hat_xtwx, self.hat_xtwx),
+            np.where(genes, other.hat_steps, self.hat_steps).astype(np.int32),
         )
 
 
 def betas(state: State, config: IrlsConfig, free: NewtonConfig) -> Algorithm[Betas]:
     """Fit the active genes from where they stand: IRLS, and Newton without a clamp for those it does not settle."""
     past: tuple[Floats, ...] = ()
+    last = np.full(state.status.size, config.max_iter, dtype=np.int32)
     for _ in range(config.max_iter + 1):
-        if not state.active.any():
+        going = state.active
+        if not going.any():
             break
         past = (*past, state.beta)[-LONGEST_CYCLE:]
-        state = yield from one_round(state, config)
+        state = yield from one_round(state, config, last)
         out = np.flatnonzero(state.reason == Reason.OUT_OF_ITERATIONS)
-        state = leave_cycles(update_rows(state, out, status=Status.DIVERGED), past, config)
-    hat_beta, hat_xtwx = state.beta, state.xtwx
+        state = update_rows(state, out, status=Status.DIVERGED)
+        if config.own:
+            state = _step_back(state, np.flatnonzero(going & (state.reason == Reason.OWN_BEYOND_BOX)), past)
+            rows, _, ahead = cycles(state, past, config)
+            last[rows] = np.minimum(last[rows], state.iterations[rows] + ahead)
+        else:
+            state = leave_cycles(state, past, config)
+    hat_beta, hat_xtwx, hat_steps = state.beta, state.xtwx, state.iterations
     lost = state.irls_diverged_mask & (state.reason == Reason.LOST)
     state = update_rows(state, np.flatnonzero(lost), status=Status.FAILED)
     state = yield from newton(state, state.irls_diverged_mask, free)
-    return Betas(state, hat_beta, hat_xtwx)
+    return Betas(state, hat_beta, hat_xtwx, hat_steps)
 
 
-def leave_cycles(state: State, past: tuple[Floats, ...], config: IrlsConfig) -> State:
-    """The state in which genes that came back to an earlier iterate are at their last one.
+def _step_back(state: State, rows: NDArray[np.intp], past: tuple[Floats, ...]) -> State:
+    """The state in which genes, by index, are at the iterate before: the last that was within the box everywhere."""
+    if not rows.size:
+        return state
+    return update_rows(state, rows, beta=past[-2][rows], iterations=state.iterations[rows] - 1)
+
+
+def cycles(
+    state: State, past: tuple[Floats, ...], config: IrlsConfig
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Genes that came back to an earlier iterate: by index, their period, and how far ahead is R's last iterate of it.
 
     ``past`` holds the iterates before, newest last, each ``(genes, params)``. A gene that equals the iterate m back,
-    but not the one before, has period m, and no deviance of the period settled it: so none will. Its beta is the
-    iterate of the cycle that stands at R's last iteration, and is evaluated once more.
+    but not the one before, has period m, and no deviance of the period settled it: so none will.
     """
+    none = np.zeros(0, dtype=np.intp)
     rows = np.flatnonzero(state.active & (state.iterations >= CYCLES_FROM) & (state.iterations < config.max_iter))
     if not rows.size or len(past) < 2:
-        return state
+        return none, none, none
     now = state.beta[rows]
     period = np.zeros(rows.size, dtype=np.intp)
     moves = (np.abs(now - past[-1][rows]) > SAME).any(axis=1)
@@ -83,7 +104,18 @@ def leave_cycles(state: State, past: tuple[Floats, ...], config: IrlsConfig) -> 
         same = (np.abs(now - past[-back][rows]) <= SAME).all(axis=1)
         period[moves & same] = back
     found = np.flatnonzero(period)
-    ahead = (R_ITERATIONS - state.iterations[rows[found]]) % period[found]
-    before = np.where(ahead == 0, 0, period[found] - ahead)
-    last = np.stack([now, *(past[-k][rows] for k in range(1, min(LONGEST_CYCLE, len(past)) + 1))])
-    return update_rows(state, rows[found], beta=last[before, found], iterations=config.max_iter)
+    return rows[found], period[found], (R_ITERATIONS - state.iterations[rows[found]]) % period[found]
+
+
+def leave_cycles(state: State, past: tuple[Floats, ...], config: IrlsConfig) -> State:
+    """The state in which genes that came back to an earlier iterate are at their last one: see `cycles`.
+
+    Its beta is the iterate of the cycle that stands at R's last iteration, and is evaluated once more. Where sites have
+    columns of their own, whose coefficients are in no past of the table's, such genes walk there instead.
+    """
+    rows, period, ahead = cycles(state, past, config)
+    if not rows.size:
+        return state
+    before = np.where(ahead == 0, 0, period - ahead)
+    last = np.stack([state.beta[rows], *(past[-k][rows] for k in range(1, min(LONGEST_CYCLE, len(past)) + 1))])
+    return update_rows(state, rows, beta=last[before, np.arange(rows.size)], iterations=config.max_iter)

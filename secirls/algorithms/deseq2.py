@@ -32,7 +32,7 @@ from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
 from secirls.algorithms.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.outliers.cells import Cells, cells
-from secirls.algorithms.outliers.cooks import CooksConfig
+from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
@@ -78,9 +78,12 @@ class Plan:
     @property
     def cells(self) -> int | None:
         """Distinct rows of the design over all sites; ``None`` where a numeric variable keeps them at home."""
-        if self.around is None or not self.around.enumerated:
-            return None
-        return int((self.around.samples > 0).sum())
+        return None if self.around is None else self.around.distinct
+
+    @property
+    def own(self) -> bool:
+        """Whether some site has columns of its own."""
+        return self.begun.columns > self.params
 
     @property
     def plans(self) -> Plans:
@@ -95,9 +98,13 @@ class Plan:
             max_iter=config.max_iter,
             fraction_bits=bits,
             products=self.products,
+            own=self.own,
         )
-        free = NewtonConfig(ridge=config.ridge, min_mu=config.min_mu, fraction_bits=bits, products=self.products)
-        return plan, free, CooksConfig(config.ridge, config.min_mu, searching=Searching(min_kept=config.min_kept))
+        free = NewtonConfig(
+            ridge=config.ridge, min_mu=config.min_mu, fraction_bits=bits, products=self.products, own=self.own
+        )
+        searching = Searching(min_kept=config.min_kept)
+        return plan, free, CooksConfig(config.ridge, config.min_mu, self.own, self.begun.columns, searching=searching)
 
     def dispersions(
         self, genes: Mask, normalisation: Normalisation, towards: TrendAndPrior | None = None
@@ -114,7 +121,13 @@ class Plan:
             kind=self.config.trend,
             towards=towards,
             fraction_bits=self.config.fraction_bits or EXACT,
+            columns=self.begun.columns,
+            own=self.own,
         )
+
+    def moments(self, genes: Mask, normalisation: Normalisation) -> Algorithm[Moments]:
+        """Those of the masked genes."""
+        return moments(genes, self.begun.xtx, self.n_samples, normalisation, self.begun.columns)
 
 
 _ESTIMATES = ("gene_wise", "trend", "maximum")
@@ -188,8 +201,8 @@ def deseq2(
         genes = status == Status.ACTIVE
     estimating = config.dispersions is None
     if estimating and genes.any():
-        check_degrees_of_freedom(n, design.columns)
-    treating = config.cooks and n > len(design.columns)
+        check_degrees_of_freedom(n, begun.columns)
+    treating = config.cooks and n > begun.columns
     around = None
     if genes.any() and (treating or (estimating and config.dispersion_fit != "moments")):
         asked = cells(genes, design, int(n), config.min_contributors, config.min_replicates)
@@ -224,7 +237,7 @@ def deseq2(
         treatment = _treatment(treated, around, around.left_out(config.min_kept))
     information = fit.state.xtwx
     if config.se == "unclamped":
-        information = yield from stages.named("standard errors", unclamped_information(fit.state))
+        information = yield from stages.named("standard errors", unclamped_information(fit.state, own=plan.own))
     return Fitted(
         fit.state,
         base_means,
@@ -252,7 +265,7 @@ def _first_dispersions(
         found.take(genes, estimated)
         return
     if config.dispersions is None or treating:
-        start = yield from stages.named("moments", moments(genes, plan.begun.xtx, plan.n_samples, normalisation))
+        start = yield from stages.named("moments", plan.moments(genes, normalisation))
         found.base_variances[genes] = start.base_variances
         if config.dispersions is None:
             found.final[genes] = yield from stages.named("moments", _by_moments(genes, start))
@@ -291,7 +304,7 @@ def _treated(
             found.take(chosen, estimated)
             final[known] = estimated.final
         elif known.any():
-            start = yield from moments(chosen, plan.begun.xtx, plan.n_samples, _some(normalisation, known))
+            start = yield from plan.moments(chosen, _some(normalisation, known))
             final[known] = yield from _by_moments(chosen, start)
             found.final[chosen] = final[known]
         return final

@@ -19,6 +19,7 @@ from secirls.algorithms.sent_products import check_expand, expand_field, opened,
 from secirls.numerics import kernels
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.kernel_task import Sums
+from secirls.numerics.own.coefficients import BEST, best_sums, irls_sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size, solve, times
 from secirls.numerics.status import EXCLUDED, Reason, Status
@@ -26,6 +27,8 @@ from secirls.numerics.status import EXCLUDED, Reason, Status
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
 """When beta no longer moves: see `step`."""
+LARGEST_STEP = 1 << 16
+"""Of IRLS, in a question about own columns."""
 R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
 
@@ -52,6 +55,8 @@ class IrlsConfig:
     """Whether a gene settles by its deviance before its last update, and by nothing else."""
     products: Products | None = field(default=None, compare=False)
     """Which entries of X'WX are sent, the same for everyone; all if not given."""
+    own: bool = False
+    """Whether some site has columns of its own, whose coefficients follow the table's step by step."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -193,9 +198,10 @@ class LeastSquaresQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site. It needs size factors."""
         known_size_factors(samples)
+        about = replace(samples, design=samples.beside_own)
         return {
-            "xtx": sent(self, kernels.upper_products(samples.design).sum(axis=0), samples, self.expand),
-            "xty": kernels.log_moments(samples),
+            "xtx": sent(self, kernels.upper_products(about.design).sum(axis=0), samples, self.expand),
+            "xty": kernels.log_moments(about),
             "samples": np.array([float(samples.n_samples)]),
         }
 
@@ -226,6 +232,9 @@ class IrlsQuery(Query):
     """Of the sums; see `secirls.algorithms.query`."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
     """Which products of columns are sent, as `Products.expand`; empty for all. A site where it is wrong refuses."""
+    steps: Floats = field(default_factory=lambda: np.zeros(0))
+    """Where sites have columns of their own, the step that each gene is at, ``(genes asked,)``, or
+    `secirls.numerics.own.coefficients.BEST`; else empty."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
@@ -243,8 +252,15 @@ class IrlsQuery(Query):
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu)
+        xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu, steps=self.steps)
         return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
+
+    def recalled(self, samples: Samples) -> Samples:
+        """Keep the constants, and follow the step: own coefficients of the next one depend on it."""
+        kept = self.apply(samples)
+        if kept.own is not None:
+            self.summands(kept.take(self.genes), 1)
+        return kept
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
@@ -258,6 +274,7 @@ class IrlsQuery(Query):
         if self.min_mu < 0:
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
         check_expand(self, self.expand, n_params)
+        check_steps(self, self.steps)
 
 
 @np.errstate(all="ignore")
@@ -269,10 +286,18 @@ def keep_constants(samples: Samples) -> Samples:
 
 
 @np.errstate(all="ignore")
-def sums_at(samples: Samples, beta: Floats, min_mu: float, *, right: kernels.RightSide = "xtwz") -> Sums:
+def sums_at(
+    samples: Samples,
+    beta: Floats,
+    min_mu: float,
+    *,
+    right: kernels.RightSide = "xtwz",
+    steps: Floats | None = None,
+) -> Sums:
     """A site's sums at coefficients ``(genes, params)``: NaN, which is signed as lost, where it has no size factors.
 
-    Raises `QueryError` where the questions that bring size factors or dispersions were not asked.
+    Own columns are taken out: at the ``steps`` of IRLS for its right-hand side, at the best of their coefficients for
+    the score. Raises `QueryError` where the questions that bring size factors or dispersions were not asked.
     """
     s = known_size_factors(samples)
     if samples.dispersions is None:
@@ -280,7 +305,36 @@ def sums_at(samples: Samples, beta: Floats, min_mu: float, *, right: kernels.Rig
     if np.isnan(s).any():
         genes, params = beta.shape
         return Sums(*(np.full(shape, np.nan) for shape in ((genes, packed_size(params)), (genes, params), (genes,))))
-    return kernels.summands(samples, beta, min_mu, right=right)
+    if samples.own is None:
+        return kernels.summands(samples, beta, min_mu, right=right)
+    if right == "score":
+        return Sums(*best_sums(samples, beta, min_mu))
+    return Sums(*irls_sums(samples, beta, min_mu, known_steps(samples, steps)))
+
+
+def steps_field(state: State, genes: Mask, *, own: bool) -> Floats:
+    """What a query says of where own coefficients are: at the step its gene is at, or the best, after Newton."""
+    if not own:
+        return np.zeros(0)
+    caught = state.status[genes] == Status.CAUGHT
+    return np.where(caught, float(BEST), state.iterations[genes].astype(np.float64))
+
+
+def known_steps(samples: Samples, steps: Floats | None) -> Floats:
+    """The steps that own columns are at. Raises `QueryError` where a question does not know of them."""
+    if steps is None or not steps.size:
+        if samples.own is not None and samples.n_genes:
+            raise QueryError("this site has design columns of its own, which the question does not know of")
+        return np.zeros(samples.n_genes)
+    return steps
+
+
+def check_steps(query: Query, steps: Floats) -> None:
+    """Raise `QueryError` unless a query says of every gene at which step it is, or of none."""
+    if steps.shape not in ((query.n_genes,), (0,)):
+        raise QueryError(f"query {query.kind!r}: steps {steps.shape} for {query.n_genes} genes")
+    if not (np.isin(steps, np.arange(BEST, LARGEST_STEP + 1))).all():
+        raise QueryError(f"query {query.kind!r}: impossible steps")
 
 
 def least_squares_start(
@@ -338,19 +392,22 @@ def irls(state: State, config: IrlsConfig) -> Algorithm[State]:
     return state
 
 
-def one_round(state: State, config: IrlsConfig) -> Algorithm[State]:
-    """Evaluate the active genes and step, in as many questions as their number needs."""
+def one_round(state: State, config: IrlsConfig, last: NDArray[np.int32] | None = None) -> Algorithm[State]:
+    """Evaluate the active genes and step, in as many questions as their number needs.
+
+    ``last`` is the update after which each gene is out of iterations, ``(genes,)``, where some are earlier than others.
+    """
     params = state.beta.shape[1]
     fields = config.min_mu, config.fraction_bits, expand_field(config.products)
     for genes in portions(state.active, 1, packed_size(params) + params + 1):
-        total = yield IrlsQuery(genes, state.beta[genes], *fields)
+        total = yield IrlsQuery(genes, state.beta[genes], *fields, steps_field(state, genes, own=config.own))
         waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
-        after = step(waiting, total, config)
+        after = step(waiting, total, config, last)
         state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
 
 
-def step(state: State, total: Total, config: IrlsConfig) -> State:
+def step(state: State, total: Total, config: IrlsConfig, last: NDArray[np.int32] | None = None) -> State:
     """One round: judge the beta that was evaluated, and update the genes that go on.
 
     A gene is converged when its deviance and the one before, over the same parties, differ by at most
@@ -367,8 +424,11 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
     uses its last update is not settled by it; deviances are compared from `IrlsConfig.compare_from` on.
 
     With fewer fraction bits two likelihoods that differ by no more than the sites' roundings are equal.
+
+    A gene whose own coefficients have left the box at some site is told as lost; it keeps the sums of the step before.
     """
     asked = np.flatnonzero(state.active)
+    most = np.full(asked.size, config.max_iter) if last is None else last[asked]
     xtwx, xtwz, nll = opened(total["xtwx"], config.products), total["xtwz"], total["nll"]
     beta, cohorts = state.beta[asked], (*state.cohorts, total.parties)
     earlier = [i for i, parties in enumerate(state.cohorts) if set(parties) == set(total.parties)]
@@ -381,7 +441,7 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
         close = (change <= config.beta_tol) | (np.abs(nll - state.nll[asked]) <= flat)
         settled = comparable & close & ~gone & (state.iterations[asked] >= config.compare_from)
     if config.by_deviance_alone:
-        settled &= state.iterations[asked] < config.max_iter
+        settled &= state.iterations[asked] < most
     moving = ~settled & ~gone
     following, singular = beta.copy(), np.zeros_like(gone)
     following[moving], singular[moving] = solve(xtwx[moving], xtwz[moving], config.ridge)
@@ -390,20 +450,22 @@ def step(state: State, total: Total, config: IrlsConfig) -> State:
         still[:] = False
     settled |= still
     beyond = moving & ~still & ~singular & (np.abs(following) > config.max_beta).any(axis=1)
-    exhausted = moving & ~still & ~singular & ~beyond & (state.iterations[asked] >= config.max_iter)
+    exhausted = moving & ~still & ~singular & ~beyond & (state.iterations[asked] >= most)
     goes_on = moving & ~still & ~singular & ~beyond & ~exhausted
 
     status = np.select([settled, gone | singular | beyond], [Status.CONVERGED, Status.DIVERGED], Status.ACTIVE)
-    reasons = [Reason.LOST, Reason.SINGULAR, Reason.BEYOND_BOX, Reason.OUT_OF_ITERATIONS]
-    reason = np.select([gone, singular, beyond, exhausted], reasons, Reason.NONE)
+    away = gone & (state.iterations[asked] > 0) & config.own
+    reasons = [Reason.OWN_BEYOND_BOX, Reason.LOST, Reason.SINGULAR, Reason.BEYOND_BOX, Reason.OUT_OF_ITERATIONS]
+    reason = np.select([away, gone, singular, beyond, exhausted], reasons, Reason.NONE)
+    unknown = np.where(away, state.nll[asked], np.nan), np.where(away[:, None], state.xtwx[asked], np.nan)
     return update_rows(
         replace(state, cohorts=cohorts),
         asked,
         status=status,
         reason=reason,
         beta=np.where(goes_on[:, None], following, beta),
-        nll=np.where(gone, np.nan, nll),
-        xtwx=np.where(gone[:, None], np.nan, xtwx),
+        nll=np.where(gone, unknown[0], nll),
+        xtwx=np.where(gone[:, None], unknown[1], xtwx),
         score=np.where(gone[:, None], np.nan, xtwz - times(xtwx, beta)),
         iterations=state.iterations[asked] + goes_on,
         evaluated=len(cohorts) - 1,

@@ -74,14 +74,14 @@ class CensusQuery(Query):
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        X = samples.design
+        X, left = samples.design, samples.beside_own
         n = np.array([float(samples.n_samples)])
         sizes = n if samples.group_sizes is None else samples.group_sizes
         if sizes.shape != (self.groups,):
             raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
         log_s = np.zeros(1) if samples.size_factors is None else np.log(samples.size_factors)
         log_s = np.where(np.isfinite(log_s), log_s, 0.0)  # others lose genes, not the census
-        xtx: Floats = np.einsum("ni,nj->ij", X, X)
+        xtx: Floats = np.einsum("ni,nj->ij", left, left)
         return {
             "presence": _presence(samples),
             "xtx": sent(self, pack(xtx), samples, self.expand) if self.expand.size else xtx,
@@ -208,12 +208,13 @@ class NormalisedQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         s = known_size_factors(samples)
+        design = samples.beside_own
         normalised, products = np.empty(samples.n_genes), np.empty((samples.n_genes, samples.n_params))
         for block in samples.gene_blocks():
             values = samples.counts.T[block] / s
             normalised[block] = sum_by_gene(values)
             for column in range(samples.n_params):
-                products[block, column] = sum_by_gene(values * samples.design[:, column])
+                products[block, column] = sum_by_gene(values * design[:, column])
         return {
             "normalised": normalised,
             "xt_normalised": products,

@@ -164,6 +164,10 @@ class Query(ABC):
         """What a site keeps from this query for later ones (all genes); nothing unless overridden."""
         return samples
 
+    def recalled(self, samples: Samples) -> Samples:
+        """What a site keeps from this query when a later session goes on after it; nothing is answered."""
+        return self.apply(samples)
+
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits a fit of that many genes and parameters."""
         if self.genes.shape != (n_genes,):

@@ -23,6 +23,7 @@ from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total,
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
 from secirls.numerics.box_step import box_step
 from secirls.numerics.distinct_products import Products
+from secirls.numerics.own.coefficients import BEST, best_sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.unclamped import unclamped_sums
@@ -57,6 +58,8 @@ class NewtonConfig:
     """Of the sums; see `secirls.algorithms.query`."""
     products: Products | None = field(default=None, compare=False)
     """Which entries of matrices are sent, the same for everyone; all if not given."""
+    own: bool = False
+    """Whether some site has columns of its own."""
 
     def __post_init__(self) -> None:
         if not (self.ridge > 0 and self.box > 0 and self.decrement > 0 and 0 < self.armijo < 0.5 and self.min_mu >= 0):
@@ -103,7 +106,10 @@ class UnclampedQuery(Query):
             raise QueryError("this site has no dispersions yet: the query that brings them was not asked")
         if np.isnan(s).any():
             return {name: np.full(shape, np.nan) for name, shape in self.shapes().items()}
-        nll, score, information = unclamped_sums(samples, self.beta)
+        if samples.own is None:
+            nll, score, information = unclamped_sums(samples, self.beta)
+        else:  # at the best coefficients of this site's own columns
+            information, score, nll = best_sums(samples, self.beta)
         return {"nll": nll, "score": score, "information": sent(self, information, samples, self.expand)}
 
     def check(self, n_genes: int, n_params: int) -> None:
@@ -243,7 +249,8 @@ def _information(state: State, genes: Mask, config: NewtonConfig) -> Algorithm[S
     if not asked.any():
         return state
     entries = expand_field(config.products)
-    total = yield IrlsQuery(asked, state.beta[asked], config.min_mu, config.fraction_bits, entries)
+    steps = np.full(int(asked.sum()), float(BEST)) if config.own else np.zeros(0)
+    total = yield IrlsQuery(asked, state.beta[asked], config.min_mu, config.fraction_bits, entries, steps)
     rows = np.flatnonzero(asked)
     gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
     state = update_rows(

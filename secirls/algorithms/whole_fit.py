@@ -100,10 +100,12 @@ def _irls_fit(
         base_means[genes] = normalisation.base_means
         status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
     if dispersions is not None and genes.any():
-        check_degrees_of_freedom(n_samples, columns)
-        dispersions[genes] = yield from moments_dispersions(genes, begun.xtx, n_samples, normalisation)
+        check_degrees_of_freedom(n_samples, begun.columns)
+        dispersions[genes] = yield from moments_dispersions(
+            genes, begun.xtx, n_samples, normalisation, begun.columns
+        )
         status[genes] = np.where(np.isnan(dispersions[genes]), Status.FAILED, Status.ACTIVE)
-    plan = irls_plan(config)
+    plan = replace(irls_plan(config), own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
     state = yield from least_squares_start(status, len(columns), plan, reason=reason)
     state = yield from irls(state, plan)
@@ -114,7 +116,7 @@ def _irls_fit(
         )
     information = state.xtwx
     if config.se == "unclamped":
-        information = yield from unclamped_information(state)
+        information = yield from unclamped_information(state, own=plan.own)
     return Fitted(
         state,
         base_means,

@@ -10,7 +10,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from secirls.input_error import InputError, complain
 from secirls.inputs.labels import check_alike, label, labels
+from secirls.inputs.own_columns import OwnColumns
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
@@ -84,12 +85,16 @@ class Design:
     names: tuple[str, ...] = field(default=())
     shared: tuple[str, ...] = ()
     """Factors of which some level is at two or more sites; the levels of others name one site each."""
+    own: OwnColumns = field(default_factory=OwnColumns)
+    """Which columns are one site's alone, and stay there."""
 
     @classmethod
-    def agree(cls, formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]]) -> Design:
+    def agree(
+        cls, formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]], *, own: bool = False
+    ) -> Design:
         """Agree on levels from what every site said: as declared, else the sorted union.
 
-        Raises `InputError` where sites differ in kind or hold a level that was not declared.
+        With ``own``, columns that only one site adds to stay with it. Raises `InputError` where sites differ in kind or hold a level that was not declared.
         """
         names = variables(formula)
         for name in declared:
@@ -121,17 +126,43 @@ class Design:
                 )
         held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
         shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
-        return cls(formula, levels, tuple(numeric), names, shared)
+        design = cls(formula, levels, tuple(numeric), names, shared)
+        if not own:
+            return design
+        possible = {site: design.possible_rows(told) for site, told in said.items()}
+        if any(rows is None for rows in possible.values()):
+            return design
+        found = OwnColumns.find({site: rows for site, rows in possible.items() if rows is not None})
+        if len(found.all) == design.size:
+            raise InputError(
+                f"design {formula!r}: every column is one site's alone, so there is nothing to estimate together"
+            )
+        return replace(design, own=found)
+
+    @cached_property
+    def all_columns(self) -> tuple[str, ...]:
+        """Names of all design columns, in order."""
+        return tuple(str(name) for name in self._materialise(self._frame({})).columns)
+
+    @property
+    def size(self) -> int:
+        """How many design columns there are, own ones too."""
+        return len(self.all_columns)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the design columns, in order."""
-        return tuple(str(name) for name in self._materialise(self._frame({})).columns)
+        """Names of the design columns whose coefficients are estimated together, in order."""
+        return tuple(name for i, name in enumerate(self.all_columns) if i not in self.own.all)
+
+    @property
+    def at_the_table(self) -> NDArray[np.intp]:
+        """Which of all columns those are."""
+        return np.array([i for i in range(self.size) if i not in self.own.all], dtype=np.intp)
 
     def matrix(self, obs: pd.DataFrame) -> Floats:
-        """Design matrix ``(samples, params)`` of one site's obs, whose columns were checked before."""
+        """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before."""
         if len(obs) == 0:
-            return np.zeros((0, len(self.columns)))
+            return np.zeros((0, self.size))
         frame = {name: labels(obs[name]) for name in self.levels}
         numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
         return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
@@ -157,46 +188,53 @@ class Design:
 
     def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
         """Which columns samples of a site with these levels can be non-zero in, ``(params,)``: from public facts."""
-        names = list(self.levels)
-        held = [[level for level in self.levels[name] if level in said[name].levels] for name in names]
-        if math.prod(map(len, held)) > LARGEST_GROUPS:
-            return np.ones(len(self.columns), dtype=bool)
-        rows = list(itertools.product(*held))
-        if not rows:
-            return np.zeros(len(self.columns), dtype=bool)
-        given: dict[str, Sequence[object] | Floats] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-        frame = self._frame({**given, **{name: np.ones(len(rows)) for name in self.numeric}}, len(rows))
-        matrix = np.asarray(self._materialise(frame), dtype=np.float64)
-        return np.asarray((matrix != 0).any(axis=0))
+        rows = self.possible_rows(said)
+        return np.ones(self.size, dtype=bool) if rows is None else np.asarray((rows != 0).any(axis=0))
+
+    def possible_rows(self, said: Mapping[str, Variable]) -> Floats | None:
+        """The design rows that samples of a site with these levels can have, ``(rows, all params)``: from public facts.
+
+        Numeric variables stand at a few fixed values. ``None`` where there are too many combinations to go through.
+        """
+        held = {name: [level for level in self.levels[name] if level in said[name].levels] for name in self.levels}
+        return self._rows(held)
+
+    def _rows(self, held: Mapping[str, Sequence[str]]) -> Floats | None:
+        """The rows of every combination of levels, numeric variables at their probes."""
+        if math.prod(map(len, held.values())) > LARGEST_ENUMERATION:
+            return None
+        probes = range(_PROBES if self.numeric else 1)
+        combined = [(row, probe) for row in itertools.product(*held.values()) for probe in probes]
+        if not combined:
+            return np.zeros((0, self.size))
+        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(held)}
+        for i, name in enumerate(self.numeric):
+            roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
+            given[name] = np.array(roots)
+        return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
 
     def cells(self) -> Floats:
         """The distinct design rows that the declared levels allow, ``(cells, params)``, in the order of the levels.
 
-        Raises `ValueError` where a variable is numeric: its cells are in the data.
+        Those with a column of one site's own are left out: they are that site's cells. Raises `ValueError` where a variable is numeric: its cells are in the data.
         """
         if self.numeric:
             raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
         combined = list(itertools.product(*self.levels.values()))
         frame = {name: [row[i] for row in combined] for i, name in enumerate(self.levels)}
         rows = np.asarray(self._materialise(self._frame(frame, len(combined))), dtype=np.float64)
+        rows = rows[~rows[:, sorted(self.own.all)].any(axis=1)][:, self.at_the_table]
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
         return distinct
 
     def products(self) -> Products:
         """Which products of design columns differ, for all samples that the formula and the levels allow.
 
-        Numeric variables stand at a few fixed values. Every product by itself where the levels have too many
-        combinations.
+        Every product by itself where the levels have too many combinations, and where sites have columns of their own:
+        what is left once those are taken out is no sum of products.
         """
-        if math.prod(len(levels) for levels in self.levels.values()) > LARGEST_ENUMERATION:
-            return Products.full(len(self.columns))
-        probes = range(_PROBES if self.numeric else 1)
-        combined = [(row, probe) for row in itertools.product(*self.levels.values()) for probe in probes]
-        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels)}
-        for i, name in enumerate(self.numeric):
-            roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
-            given[name] = np.array(roots)
-        return Products.among(np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64))
+        rows = None if self.own.of else self._rows(self.levels)
+        return Products.full(len(self.columns)) if rows is None else Products.among(rows)
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
@@ -221,7 +259,18 @@ class Design:
         difference: Floats = rows[0] - rows[1]
         if not difference.any():
             raise InputError(f"contrast {factor} {level} {reference} compares a level with itself")
-        return difference
+        return self._together(difference, f"contrast {factor} {level} {reference}")
+
+    def _together(self, contrast: Floats, name: str) -> Floats:
+        """A contrast of all columns ``(all params,)`` among those of the table. Raises `InputError`."""
+        for site, columns in self.own.of.items():
+            if contrast[list(columns)].any():
+                raise InputError(
+                    f"{name} asks for {self.all_columns[columns[0]]!r}, which {site} alone adds to and keeps: compare "
+                    "what several sites have, or publish that site's sums with own_columns = 'shared'"
+                )
+        together: Floats = contrast[self.at_the_table]
+        return together
 
     def default_contrast(self) -> tuple[Floats, str]:
         """Last level against reference where the last term is one factor, else the last column; with its name."""
@@ -230,9 +279,9 @@ class Design:
         if len(last) == 1 and name in self.levels:
             level, reference = self.levels[name][-1], self.levels[name][0]
             return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
-        unit = np.zeros(len(self.columns))
+        unit = np.zeros(self.size)
         unit[-1] = 1.0
-        return unit, f"coefficient {self.columns[-1]}"
+        return self._together(unit, "the default contrast"), f"coefficient {self.all_columns[-1]}"
 
     def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
         """A data frame of the formula's variables; those not given stand at reference level or zero."""

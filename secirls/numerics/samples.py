@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Counts = NDArray[np.int32]
-Mask = NDArray[np.bool_]
-"""Which genes, ``(genes,)``."""
+from secirls.numerics.arrays import Counts, Floats, Mask
+from secirls.numerics.own.columns import Own
+
+__all__ = ["Counts", "Floats", "Mask", "Samples"]
 
 LARGEST_COUNT = int(np.iinfo(np.int32).max)
 
@@ -33,7 +33,7 @@ class Samples:
     """
 
     design: Floats = field(repr=False)
-    """Design matrix X, ``(samples, params)``."""
+    """Design matrix X of the table's columns, ``(samples, params)``."""
     counts: Counts = field(repr=False)
     """Raw counts y, ``(samples, genes)``, stored so that one gene's counts are contiguous."""
     size_factors: Floats | None = field(repr=False, default=None)
@@ -45,6 +45,11 @@ class Samples:
 
     replacement: Counts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
+
+    own: Own | None = field(repr=False, default=None)
+    """The design columns that are this site's own, if it has any."""
+    columns: int = 0
+    """Columns of the whole design, those of other sites too; as many as X has if not given."""
 
     group_sizes: Floats | None = field(repr=False, default=None)
     """How many of the samples are in each combination of levels of the shared factors, ``(groups,)``; all in one
@@ -64,6 +69,28 @@ class Samples:
             array = getattr(self, name)
             if array is not None and array.shape != (genes,):
                 raise ValueError(f"{name} {array.shape} do not fit {genes} genes")
+
+    @property
+    def n_columns(self) -> int:
+        """Columns of the whole design, over all sites."""
+        return self.columns or self.n_params
+
+    @property
+    def own_size(self) -> int:
+        """How many design columns are this site's own."""
+        return 0 if self.own is None else self.own.size
+
+    @property
+    def joint(self) -> Samples:
+        """The same with its own columns in X, before the table's: nothing is its own any more."""
+        if self.own is None:
+            return self
+        return replace(self, design=np.hstack([self.own.design, self.design]), own=None, columns=self.n_columns)
+
+    @property
+    def beside_own(self) -> Floats:
+        """What is left of X once the site's own columns are taken out by least squares, ``(samples, params)``."""
+        return self.design if self.own is None else self.own.beside(self.design)
 
     @property
     def n_samples(self) -> int:
@@ -97,6 +124,7 @@ class Samples:
         return replace(
             self,
             counts=self.counts.T[genes].T,
+            own=None if self.own is None else self.own.take(genes),
             replacement=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),

@@ -15,7 +15,7 @@ from secirls.numerics.samples import Floats
 
 Failed = NDArray[np.bool_]
 
-_SMALLEST_PIVOT = 64 * np.finfo(np.float64).eps
+SMALLEST_PIVOT = 64 * np.finfo(np.float64).eps
 """A pivot below this share of its diagonal entry holds rounding errors and nothing else."""
 
 _BLOCK = 8192
@@ -126,7 +126,7 @@ def _eliminate(upper: Floats, right: Floats, ridge: Floats | float) -> tuple[lis
     failed = np.zeros(genes, dtype=bool)
     product = np.empty((params + columns, genes))
     with np.errstate(all="ignore"):
-        least = [_SMALLEST_PIVOT * row[0] for row in rows]
+        least = [SMALLEST_PIVOT * row[0] for row in rows]
         for j, row in enumerate(rows):
             failed |= ~(row[0] > least[j])
             shares = row[1:] * (1.0 / row[0])

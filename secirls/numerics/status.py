@@ -51,6 +51,7 @@ class Reason(IntEnum):
     NEWTON_INSIDE = 12
     NEWTON_AT_BOX = 13
     NEWTON_OUT_OF_ITERATIONS = 14
+    OWN_BEYOND_BOX = 15
 
     @property
     def sentence(self) -> str:
@@ -87,6 +88,10 @@ _SENTENCES = {
         "largest allowed magnitude (groups may be separated)."
     ),
     Reason.NEWTON_OUT_OF_ITERATIONS: "Newton's method without a floor under the means did not settle in its rounds.",
+    Reason.OWN_BEYOND_BOX: (
+        "IRLS moved a coefficient of a site's own column beyond the largest allowed magnitude, or to where the site's "
+        "sums could not be added securely."
+    ),
     Reason.ALL_ZERO: "No site counted this gene in any sample.",
     Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
 }

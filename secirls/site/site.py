@@ -33,6 +33,7 @@ from secirls.inputs.design import variables
 from secirls.inputs.labels import labels
 from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.numerics import kernels
+from secirls.numerics.own.columns import Own
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site import arguments
 from secirls.site.ahead import WorkAhead
@@ -116,7 +117,7 @@ class Site(Secret):
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
         samples = _prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
-        guard.enter(samples.design, lambda: Subject.of(table.counts, table.genes, genes))
+        guard.enter(samples.joint.design, lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         demands = Demands(
             colluders=ground.policy.max_colluders,
@@ -225,7 +226,7 @@ class Site(Secret):
         asked, samples = self._read(query)
         self._guarded().check(asked)
         self._guarded().note(asked, query)
-        self._meter.measure("recall", lambda: self._keep(asked, samples), down=len(query))
+        self._meter.measure("recall", lambda: self._keep(asked, samples, recalling=True), down=len(query))
         return Answer(b"", self._meter.take())
 
     def assist(self, request: bytes, round_number: int, attempt: int) -> Answer:
@@ -356,9 +357,9 @@ class Site(Secret):
         with kernels.using(self._config.kernel, self._config.n_jobs or 1):
             return asked.summands(self._asked[1], parties)
 
-    def _keep(self, asked: Query, samples: Samples) -> Samples:
+    def _keep(self, asked: Query, samples: Samples, *, recalling: bool = False) -> Samples:
         """The samples with what the query leaves; what was gathered from the old ones is let go."""
-        kept = asked.apply(samples)
+        kept = asked.recalled(samples) if recalling else asked.apply(samples)
         if kept is not samples:
             self._samples, self._asked = kept, None
         return kept
@@ -397,13 +398,20 @@ def _prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) 
     Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
     """
     design = agreement.design(config)
+    try:
+        shared, own = design.own.split(site, design.matrix(table.obs))
+    except ValueError as error:
+        raise MisuseError(f"site {site} does not agree: {error}") from None
+    genes = len(agreement.genes or table.genes)
     samples = Samples(
-        design.matrix(table.obs),
+        shared,
         table.counts,
         table.size_factors,
         table.dispersions,
         replacement=table.replacement,
         group_sizes=design.group_sizes(table.obs),
+        own=_own(own, genes, shared.shape[1], config, site),
+        columns=design.size,
     )
     if agreement.genes is None:
         if genes_digest(table.genes) != agreement.genes_digest:
@@ -421,3 +429,13 @@ def _prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) 
         replacement=None if samples.replacement is None else samples.replacement.T[order].T,
         dispersions=None if samples.dispersions is None else samples.dispersions[order],
     )
+
+
+def _own(columns: Floats, genes: int, shared: int, config: Config, site: str) -> Own | None:
+    """A site's own design columns ``(samples, own)``, where it has any. Raises `InputError` where they depend."""
+    if not columns.shape[1]:
+        return None
+    try:
+        return Own.of(columns, genes, shared, config.max_beta)
+    except ValueError as error:
+        raise complain(str(error), site=site, field="design") from None

@@ -11,7 +11,8 @@ from secirls.algorithms.betas import Betas, betas
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.outliers.cells import Cells, CellsQuery
-from secirls.algorithms.outliers.cooks import CooksBoundQuery, CooksConfig, cutoff, outliers
+from secirls.algorithms.outliers.cooks import CooksBoundQuery, cutoff, outliers
+from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.exceptions import exceptions
 from secirls.algorithms.outliers.outlier_replacement import replace_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching, robust_dispersions

@@ -15,7 +15,7 @@ import pytest
 from secirls.algorithms.betas import betas
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
-from secirls.algorithms.outliers.cooks import CooksConfig
+from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_treatment import treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.unclamped import NewtonConfig

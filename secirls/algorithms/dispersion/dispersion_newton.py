@@ -15,10 +15,12 @@ import numpy as np
 
 from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
 from secirls.algorithms.dispersion.dispersions import MIN_DISPERSION
+from secirls.algorithms.irls import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics import portable
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
 from secirls.numerics.distinct_products import Products
+from secirls.numerics.own.profile import own_curvature_sums
 from secirls.numerics.samples import Floats, Mask, Samples
 
 ROUNDS = 10
@@ -51,6 +53,8 @@ class DispersionNewtonQuery(Query):
     """Second column of each, ``(q,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
+    steps: Floats
+    """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
 
@@ -79,16 +83,20 @@ class DispersionNewtonQuery(Query):
                 raise QueryError(f"query {self.kind!r}: its products name columns that are not there")
         if self.linear not in (0, 1):
             raise QueryError(f"query {self.kind!r}: impossible kind of means")
+        check_steps(self, self.steps)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         if samples.size_factors is None:
             raise QueryError("this site has no size factors yet: the query that brings them was not asked")
         pairs = Products(self.rows.astype(np.intp), self.columns.astype(np.intp), np.zeros(0, dtype=np.intp))
+        how = {"linear": bool(self.linear), "min_mu": MIN_MU}
         with np.errstate(all="ignore"):
-            derivatives, powers = curvature_sums(
-                samples, self.coefficients, self.dispersions, pairs, linear=bool(self.linear), min_mu=MIN_MU
-            )
+            if samples.own is None:
+                derivatives, powers = curvature_sums(samples, self.coefficients, self.dispersions, pairs, **how)
+            else:
+                steps = known_steps(samples, self.steps)
+                derivatives, powers = own_curvature_sums(samples, self.coefficients, self.dispersions, steps, **how)
         return {"derivatives": derivatives, "powers": powers}
 
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
@@ -151,6 +159,7 @@ def polish(
             products.rows.astype(np.float64),
             products.columns.astype(np.float64),
             int(means.linear),
+            means.steps[active] if means.steps.size else means.steps,
             fraction_bits,
         )
         sums = CurvatureSums(total["derivatives"], total["powers"])

@@ -20,7 +20,7 @@ from secirls.algorithms.dispersion.dispersions import (
     AdoptDispersionsQuery,
     ResidualsQuery,
 )
-from secirls.algorithms.irls import IrlsConfig, least_squares_start
+from secirls.algorithms.irls import IrlsConfig, least_squares_start, steps_field
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.query import EXACT, Algorithm
 from secirls.algorithms.unclamped import NewtonConfig
@@ -59,6 +59,13 @@ class Means:
     linear: bool
     lost: NDArray[np.int8]
     """`Reason` of each gene that has no means, `Reason.NONE` for all others, ``(genes asked,)``."""
+    steps: Floats
+    """Where own coefficients are, as `secirls.algorithms.irls.steps_field` says it, ``(genes asked,)``; or empty."""
+
+    def take(self, genes: NDArray[np.intp] | slice) -> Means:
+        """The means of some of these genes."""
+        steps = self.steps[genes] if self.steps.size else self.steps
+        return Means(self.coefficients[genes], linear=self.linear, lost=self.lost[genes], steps=steps)
 
 
 def largest_dispersion(n_samples: float) -> float:
@@ -66,10 +73,13 @@ def largest_dispersion(n_samples: float) -> float:
     return max(MAX_DISPERSION, n_samples)
 
 
-def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisation) -> Algorithm[Moments]:
+def moments(
+    genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisation, columns: int | None = None
+) -> Algorithm[Moments]:
     """Base variances and starting dispersions of the masked genes, in one round; sites adopt nothing yet.
 
-    ``xtx`` is the summed X'X ``(params, params)`` of full rank, and n exceeds params.
+    ``xtx`` is the summed X'X ``(params, params)`` of full rank. ``columns`` are those of the whole design, own ones
+    too, and n exceeds them.
     """
     params, mean = xtx.shape[0], normalisation.base_means
     repeated = np.ascontiguousarray(np.broadcast_to(pack(xtx), (mean.size, params * (params + 1) // 2)))
@@ -80,7 +90,7 @@ def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisa
     variance = np.where(query.lost(total), np.nan, total["squares"] / (n_samples - 1.0) * mean * mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         by_moments = (variance - normalisation.mean_inverse_size_factor * mean) / (mean * mean)
-    rough = np.maximum(total["excess"] / (n_samples - params), 0.0)
+    rough = np.maximum(total["excess"] / (n_samples - (columns or params)), 0.0)
     smaller = np.fmin(rough, by_moments)
     known = np.where(np.isfinite(smaller), smaller, MIN_DISPERSION)
     start: Floats = np.clip(known, MIN_DISPERSION, largest_dispersion(n_samples))
@@ -88,7 +98,13 @@ def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisa
 
 
 def fitted_means(
-    genes: Mask, start: Moments, *, linear: bool, products: Products | None = None, fraction_bits: int = EXACT
+    genes: Mask,
+    start: Moments,
+    *,
+    linear: bool,
+    products: Products | None = None,
+    fraction_bits: int = EXACT,
+    own: bool = False,
 ) -> Algorithm[Means]:
     """The coefficients that the masked genes' means follow from: linear, or as `secirls.algorithms.betas` finds them.
 
@@ -102,19 +118,23 @@ def fitted_means(
         Whether the design has as many distinct rows as columns, over all sites: then nothing is asked.
     products
         The distinct products of the design's columns; every product by itself if not given.
+    own
+        Whether some site has columns of its own.
     """
     params, asked = start.coefficients.shape[1], np.flatnonzero(genes)
     none = np.zeros(asked.size, dtype=np.int8)
     if linear or not asked.size:
-        return Means(start.coefficients, linear=linear, lost=none)
+        steps = np.zeros(asked.size if own else 0)
+        return Means(start.coefficients, linear=linear, lost=none, steps=steps)
     yield AdoptDispersionsQuery(genes, start.start)
     status = np.where(genes, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
-    plan = replace(IrlsConfig.deseq2(), min_mu=MIN_MU, fraction_bits=fraction_bits, products=products)
-    free = NewtonConfig(min_mu=MIN_MU, fraction_bits=fraction_bits, products=products)
+    plan = replace(IrlsConfig.deseq2(), min_mu=MIN_MU, fraction_bits=fraction_bits, products=products, own=own)
+    free = NewtonConfig(min_mu=MIN_MU, fraction_bits=fraction_bits, products=products, own=own)
     start_at = yield from least_squares_start(status, params, plan)
     state = (yield from betas(start_at, plan, free)).state
     coefficients = state.beta[asked]
     known = np.isfinite(coefficients).all(axis=1)
     gone = ~known | (state.reason[asked] == Reason.LOST)
     reason = np.where(gone, Reason.LOST, Reason.NONE).astype(np.int8)
-    return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason)
+    steps = steps_field(state, genes, own=own)
+    return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason, steps=steps)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.normalisation import Normalisation, known_size_factors, sum_by_gene
 from secirls.algorithms.query import Query, QueryError, Total, largest_summand
+from secirls.numerics.own.coefficients import linear, linear_coefficients
 from secirls.numerics.samples import Floats, Mask, Samples
 
 MIN_DISPERSION = 1e-8
@@ -63,12 +64,10 @@ class ResidualsQuery(Query):
         # Beyond this a sum could not be added up. Whatever is cut off, the gene's rough estimate is far above the
         # largest dispersion, so that it is not the smaller of the two, or not what clips it.
         largest = largest_summand(parties) / (4 * parties)
+        joint, coefficients = samples.joint, linear_coefficients(samples, self.coefficients)
         for block in samples.gene_blocks():
             normalised = samples.counts.T[block] / s
-            linear = np.zeros_like(normalised)  # without BLAS, whose bits depend on how many genes are asked about
-            for column in range(samples.n_params):
-                linear += self.coefficients[block, column, None] * samples.design[:, column]
-            fitted = np.maximum(linear, 1.0)
+            fitted = np.maximum(linear(joint.design, coefficients[block]), 1.0)
             means = self.means[block, None]
             squares = sum_by_gene(((normalised - means) / means) ** 2)
             excess = sum_by_gene((normalised / fitted - 1.0) ** 2 - 1.0 / fitted)
@@ -111,14 +110,14 @@ class AdoptDispersionsQuery(Query):
 
 
 def moments_dispersions(
-    genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisation
+    genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisation, columns: int | None = None
 ) -> Generator[Query, Total, Floats]:
     """Estimate dispersions of the masked genes, ``(genes asked,)``, and have the sites adopt them.
 
     NaN where some site's sums are lost, or a mean is too small to be told from zero: sites adopt none for those.
-    ``xtx`` is the summed X'X ``(params, params)`` of full rank.
+    ``xtx`` is the summed X'X ``(params, params)`` of full rank; ``columns`` are those of the whole design, own ones too.
     """
-    params = xtx.shape[0]
+    params = columns or xtx.shape[0]
     dispersions: Floats = np.full(normalisation.base_means.size, np.nan)
     coefficients = np.linalg.solve(xtx, normalisation.xt_normalised.T).T
     known = np.flatnonzero(normalisation.base_means**2 > 0)

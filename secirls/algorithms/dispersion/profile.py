@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
+from secirls.algorithms.irls import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
 from secirls.numerics.dispersion.sums import profile_sums
 from secirls.numerics.distinct_products import Products
+from secirls.numerics.own.profile import own_profile_sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason
@@ -67,6 +69,8 @@ class ProfileQuery(Query):
     """Which product each entry of the upper triangle is, -1 for zero, ``(params (params + 1) / 2,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
+    steps: Floats
+    """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
 
@@ -86,6 +90,7 @@ class ProfileQuery(Query):
             products.columns.astype(np.float64),
             products.expand.astype(np.float64),
             int(means.linear),
+            means.steps,
             fraction_bits,
         )
 
@@ -142,6 +147,7 @@ class ProfileQuery(Query):
         inside = _whole(self.rows, 0, n_params - 1) and _whole(self.columns, 0, n_params - 1)
         if not inside or not _whole(self.expand, -1, self.rows.size - 1):
             raise QueryError(f"query {self.kind!r}: its products name columns that are not there")
+        check_steps(self, self.steps)
         values = self.places.values(self.rows.size)
         if values.sum() > max(LARGEST_QUESTION, values.max(initial=0)):
             raise QueryError(f"query {self.kind!r} asks for {values.sum()} numbers at once")
@@ -153,10 +159,13 @@ class ProfileQuery(Query):
         products, places = self.products, self.places
         if not products.hold(samples.design):
             raise QueryError("products of design columns that are called equal differ at this site")
+        how = {"linear": bool(self.linear), "min_mu": MIN_MU}
         with np.errstate(all="ignore"):
-            loglik, xwx, constant = profile_sums(
-                samples, self.coefficients, places, products, linear=bool(self.linear), min_mu=MIN_MU
-            )
+            if samples.own is None:
+                loglik, xwx, constant = profile_sums(samples, self.coefficients, places, products, **how)
+            else:
+                steps = known_steps(samples, self.steps)
+                loglik, xwx, constant = own_profile_sums(samples, self.coefficients, places, steps, **how)
         return {"loglik": loglik, "xwx": xwx, "constant": constant}
 
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
@@ -236,8 +245,7 @@ def fetch_again(
         return fetched
     mask = np.zeros_like(genes)
     mask[np.flatnonzero(genes)[again]] = True
-    some = Means(means.coefficients[again], linear=means.linear, lost=means.lost[again])
-    new = yield from _ask(mask, some, nodes, products, fraction_bits)
+    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits)
     replaced = {}
     for name in ("reason", "rough"):
         replaced[name] = getattr(fetched, name).copy()
@@ -259,8 +267,7 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
     for block in _blocks(nodes.values(q)):
         mask = np.zeros_like(genes)
         mask[asked[block]] = True
-        some = Means(means.coefficients[block], linear=means.linear, lost=means.lost[block])
-        total = yield ProfileQuery.about(mask, some, nodes.take(block), products, fraction_bits)
+        total = yield ProfileQuery.about(mask, means.take(block), nodes.take(block), products, fraction_bits)
         bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         parts.append((total["loglik"], total["xwx"], total["constant"]))

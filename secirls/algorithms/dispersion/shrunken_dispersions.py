@@ -174,6 +174,8 @@ def estimate_dispersions(
     kind: TrendType = "parametric",
     towards: TrendAndPrior | None = None,
     fraction_bits: int = EXACT,
+    columns: int | None = None,
+    own: bool = False,
 ) -> Algorithm[Dispersions]:
     """All stages for the masked genes, ``(genes,)``; sites keep the final dispersions.
 
@@ -195,12 +197,14 @@ def estimate_dispersions(
         The trend.
     towards
         Trend and prior of an earlier fit, in which these genes were; their own if not given.
+    columns, own
+        Of the whole design, and whether some are of one site alone; the columns of X'X if not given.
     """
-    params = xtx.shape[0]
-    start = yield from moments(genes, xtx, n_samples, normalisation)
+    params = columns or xtx.shape[0]
+    start = yield from moments(genes, xtx, n_samples, normalisation, params)
     lost = np.isnan(start.base_variances)
     means = yield from fitted_means(
-        genes, start, linear=cells == params, products=products, fraction_bits=fraction_bits
+        genes, start, linear=cells == params, products=products, fraction_bits=fraction_bits, own=own
     )
     if lost.any():
         means = replace(means, lost=np.where(lost, Reason.LOST, means.lost).astype(np.int8))

@@ -6,7 +6,7 @@ are never enumerated, and two numbers are summed. Refuses to know: what cells ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import ClassVar
 
@@ -35,11 +35,19 @@ class Cells:
     min_contributors: int
     replace_from: int = REPLACE_FROM
     """Samples in a cell from which its outliers are replaced."""
+    own: Floats = field(default_factory=lambda: np.zeros(3))
+    """Of the cells with own columns, which are enumerated by nobody: samples in cells of 3 or more, and of
+    `replace_from` or more; and how many such cells there are, ``(3,)``."""
+
+    @property
+    def distinct(self) -> int | None:
+        """Distinct rows of the design over all sites; ``None`` where a numeric variable keeps them at home."""
+        return int((self.samples > 0).sum() + self.own[2]) if self.enumerated else None
 
     @property
     def enumerated(self) -> bool:
         """Whether the cells are known one by one; else each site has its own, all of them lonely."""
-        return bool(self.rows.shape[0])
+        return bool(self.rows.shape[0] or self.own[2])
 
     @property
     def lonely(self) -> Mask:
@@ -66,7 +74,7 @@ class Cells:
         """Whether some site may have a cell of three or more to itself."""
         if not self.enumerated:
             return bool(self.counts[0] > 0)
-        return bool((self.lonely & (self.samples >= FILTER_FROM)).any())
+        return bool(self.own[0] > 0 or (self.lonely & (self.samples >= FILTER_FROM)).any())
 
     def left_out(self, min_kept: int) -> Mask:
         """Cells of three or more that no robust variance is made of, ``(cells,)``: thin ones, and shared small ones."""
@@ -100,25 +108,38 @@ class CellsQuery(Query):
 
     rows: Floats
     """The cells, ``(cells, params)``: every combination of declared levels."""
+    replace_from: int = 0
+    """Where sites have columns of their own: samples in a cell from which outliers are replaced. Cells with such
+    columns are not among `rows`; of them three numbers are summed, as in `CellCountsQuery`, and how many there are."""
 
     kind: ClassVar[str] = "cells"
-    not_by_gene: ClassVar[frozenset[str]] = frozenset({"cell_samples", "cell_sites"})
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"cell_samples", "cell_sites", "own_cells"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
-        return {"cell_samples": (self.rows.shape[0],), "cell_sites": (self.rows.shape[0],)}
+        own = {"own_cells": (3,)} if self.replace_from else {}
+        return {"cell_samples": (self.rows.shape[0],), "cell_sites": (self.rows.shape[0],), **own}
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         check_rows(self, self.rows, n_params)
-        if not self.rows.shape[0]:
+        if not (self.rows.shape[0] or self.replace_from):
             raise QueryError("query 'cells' asks about no cell")
+        if self.replace_from:
+            check_replace_from(self, self.replace_from)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        mine = np.bincount(cell_of(samples, self.rows), minlength=self.rows.shape[0]).astype(np.float64)
-        return {"cell_samples": mine, "cell_sites": (mine > 0).astype(np.float64)}
+        cell = cell_of(samples, self.rows)
+        mine = np.bincount(cell[cell >= 0], minlength=self.rows.shape[0]).astype(np.float64)
+        found = {"cell_samples": mine, "cell_sites": (mine > 0).astype(np.float64)}
+        if self.replace_from:
+            number, sizes = own_cells(samples)
+            alone = sizes[cell < 0]
+            counts = [(alone >= least).sum() for least in (FILTER_FROM, self.replace_from)]
+            found["own_cells"] = np.array([*counts, np.unique(number[cell < 0]).size], dtype=np.float64)
+        return found
 
 
 @dataclass(frozen=True)
@@ -162,34 +183,52 @@ def cells(
         rows = np.zeros((0, len(design.columns)))
         return Cells(rows, unknown, unknown, total["cell_counts"], n_samples, min_contributors, replace_from)
     rows = design.cells()
-    total = yield CellsQuery(none, rows)
+    total = yield CellsQuery(none, rows, replace_from if design.own.of else 0)
     sizes = total["cell_samples"]
     counts = np.array([float(sizes[sizes >= least].sum()) for least in (FILTER_FROM, replace_from)])
-    return Cells(rows, sizes, total["cell_sites"], counts, n_samples, min_contributors, replace_from)
+    own = total["own_cells"] if design.own.of else np.zeros(3)
+    counts += own[:2]
+    return Cells(rows, sizes, total["cell_sites"], counts, n_samples, min_contributors, replace_from, own)
 
 
 def cell_of(samples: Samples, rows: Floats) -> NDArray[np.intp]:
-    """Which cell each sample is in, ``(samples,)``. Raises `QueryError` where one is in none."""
+    """Which cell each sample is in, ``(samples,)``; -1 for one with a column of its site's own, in a cell at home.
+
+    Raises `QueryError` where another sample is in none.
+    """
+    alone = np.zeros(samples.n_samples, dtype=bool) if samples.own is None else samples.own.design.any(axis=1)
     same = (samples.design[:, None, :] == rows[None]).all(axis=2)
-    if not same.any(axis=1).all():
+    if not (same.any(axis=1) | alone).all():
         raise QueryError("a sample at this site is in no cell of the declared levels")
-    return np.asarray(same.argmax(axis=1))
+    place = same.argmax(axis=1) if rows.shape[0] else np.zeros(samples.n_samples, dtype=np.intp)
+    return np.where(alone, -1, place)
 
 
 def own_cells(samples: Samples) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The cells among one site's own rows: which one each sample is in, and its size, each ``(samples,)``."""
     if not samples.n_samples:
         return np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
-    _, cell, sizes = np.unique(samples.design, axis=0, return_inverse=True, return_counts=True)
+    _, cell, sizes = np.unique(samples.joint.design, axis=0, return_inverse=True, return_counts=True)
     cell = cell.reshape(-1)
     return cell, sizes[cell]
 
 
+def lonely_cells(samples: Samples, rows: Floats, lonely: Mask) -> NDArray[np.intp]:
+    """Which cell at this site alone each sample is in, ``(samples,)``; -1 for samples in cells of several sites."""
+    number, _ = own_cells(samples)
+    if not rows.shape[0]:
+        return number
+    cell = cell_of(samples, rows)
+    return np.where((cell < 0) | np.append(lonely, True)[cell], number, -1)
+
+
 def sizes_of(samples: Samples, rows: Floats, sizes: Floats) -> NDArray[np.intp]:
-    """How many samples each sample's cell has, over all sites or, if cells are not enumerated, at its own."""
-    if rows.shape[0]:
-        return sizes.astype(np.intp)[cell_of(samples, rows)]
-    return own_cells(samples)[1]
+    """How many samples each sample's cell has, over all sites or, for cells that are not enumerated, at its own."""
+    at_home = own_cells(samples)[1]
+    if not rows.shape[0]:
+        return at_home
+    cell = cell_of(samples, rows)
+    return np.where(cell < 0, at_home, np.append(sizes, 0.0).astype(np.intp)[cell])
 
 
 def check_replace_from(query: Query, replace_from: int) -> None:

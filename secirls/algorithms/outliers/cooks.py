@@ -7,68 +7,21 @@ Cook (1977); Love, Huber and Anders (2014), methods, Cook's distances.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 from scipy.special import fdtri
 
 from secirls.algorithms.betas import Betas
+from secirls.algorithms.outliers.bracketing import bracketed_dispersions
 from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
-from secirls.algorithms.outliers.robust_dispersion import Searching, robust_dispersions
-from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION, Fit, cooks_distances
+from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
+from secirls.algorithms.outliers.robust_dispersion import robust_dispersions
+from secirls.algorithms.query import Algorithm, QueryError
+from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION
 from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.solve import packed_size
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
-
-
-@dataclass(frozen=True)
-class DistanceQuery(Query):
-    """About Cook's distances of the genes asked about, at a public fit and public robust dispersions."""
-
-    beta: Floats
-    """See `secirls.numerics.cooks.Fit`, as the next two, ``(genes asked, params)``."""
-    hat_beta: Floats
-    hat_xtwx: Floats
-    robust: Floats
-    """Robust dispersions, ``(genes asked,)``."""
-    cutoff: float
-    """A distance above this is an outlier's."""
-    ridge: float
-    min_mu: float
-
-    def check(self, n_genes: int, n_params: int) -> None:
-        """Raise `QueryError` unless the query fits the fit."""
-        super().check(n_genes, n_params)
-        shape = (self.n_genes, n_params)
-        if self.beta.shape != shape or self.hat_beta.shape != shape:
-            raise QueryError(f"query {self.kind!r}: coefficients do not fit {shape[0]} genes, {n_params} params")
-        if self.hat_xtwx.shape != (self.n_genes, packed_size(n_params)) or self.robust.shape != (self.n_genes,):
-            raise QueryError(f"query {self.kind!r}: information and dispersions do not fit the genes asked about")
-        if not (self.robust > 0).all() or self.cutoff <= 0 or self.ridge < 0 or self.min_mu < 0:
-            raise QueryError(
-                f"query {self.kind!r}: dispersions and the cutoff are above zero, ridge and min_mu not below"
-            )
-
-    def distances(self, samples: Samples) -> Iterator[tuple[slice, Floats]]:
-        """Cook's distances of some genes at a time, ``(genes, samples)``: they stay in the site that computes them.
-
-        ``samples`` holds the asked genes only.
-        """
-        if samples.dispersions is None:
-            raise QueryError("this site has no dispersions yet: the query that brings them was not asked")
-        for block in samples.gene_blocks():
-            here = replace(
-                samples,
-                counts=samples.counts[:, block],
-                dispersions=samples.dispersions[block],
-                nll_constants=None,
-                replacement=None,
-            )
-            fit = Fit(self.beta[block], self.hat_beta[block], self.hat_xtwx[block], self.ridge, self.min_mu)
-            yield block, cooks_distances(here, fit, self.robust[block])
 
 
 @dataclass(frozen=True)
@@ -140,19 +93,6 @@ class OutliersQuery(DistanceQuery):
 
 
 @dataclass(frozen=True)
-class CooksConfig:
-    """What counts as an outlier, and how it is looked for."""
-
-    ridge: float
-    """Of the fit."""
-    min_mu: float = 0.5
-    """Of the fit."""
-    quantile: float = 0.99
-    """Of the F distribution with params and samples - params degrees of freedom."""
-    searching: Searching = field(default_factory=Searching)
-
-
-@dataclass(frozen=True)
 class Outliers:
     """What is known about a fit's outliers, over all agreed genes."""
 
@@ -204,7 +144,7 @@ def outliers(
     config
         Of the fit and of the search.
     """
-    params = betas.state.beta.shape[1]
+    params = config.columns or betas.state.beta.shape[1]
     min_kept = config.searching.min_kept
     if not (cells.n_samples > params and cells.filters and genes.any()):
         return None
@@ -217,19 +157,16 @@ def outliers(
     left = np.zeros_like(genes)
     left[genes] = total["cooks_bound"] > 0
     if left.any():
-        robust[left] = yield from robust_dispersions(
-            left, base_means[left], base_variances[left], cells, config.searching
-        )
+        if config.own:
+            robust[left] = yield from bracketed_dispersions(
+                left, betas, base_means, base_variances, cells, limit, config
+            )
+        else:
+            robust[left] = yield from robust_dispersions(
+                left, base_means[left], base_variances[left], cells, config.searching
+            )
         total = yield OutliersQuery(
             left, *distance_fields(left, betas, robust, limit, config), cells.rows, cells.samples, cells.replace_from
         )
         counts[left] = total["outliers"]
     return Outliers(counts, robust, limit, int(left.sum()), cells, cells.left_out(min_kept))
-
-
-def distance_fields(
-    genes: Mask, betas: Betas, robust: Floats, limit: float, config: CooksConfig
-) -> tuple[Floats, Floats, Floats, Floats, float, float, float]:
-    """The fields of a `DistanceQuery` after its genes, from arrays over all genes."""
-    fit = betas.state.beta[genes], betas.hat_beta[genes], betas.hat_xtwx[genes]
-    return *fit, robust[genes], limit, config.ridge, config.min_mu

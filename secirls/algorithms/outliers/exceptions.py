@@ -13,7 +13,8 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.outliers.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
+from secirls.algorithms.outliers.cooks import Outliers
+from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import SEARCHED
 from secirls.algorithms.query import Algorithm, QueryError
 from secirls.numerics.float_order import between, place

@@ -21,7 +21,8 @@ from secirls.algorithms.betas import Betas, betas
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.algorithms.normalisation import Normalisation, PresenceQuery, known_size_factors, normalise
 from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
-from secirls.algorithms.outliers.cooks import CooksConfig, DistanceQuery, Outliers, distance_fields
+from secirls.algorithms.outliers.cooks import Outliers
+from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.selection import Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, QueryError
 from secirls.algorithms.refit import ReplaceCountsQuery

@@ -77,7 +77,7 @@ def treat_outliers(
     """
     none = np.zeros_like(genes)
     untouched = Refit(fit, none, none, base_means, dispersions)
-    if n_samples <= len(design.columns):
+    if n_samples <= design.size:
         return Treated(untouched, none, none, None)
     if around is None:
         around = yield from cells(genes, design, n_samples, min_contributors)
@@ -86,7 +86,7 @@ def treat_outliers(
         return Treated(untouched, none, none, None)
     replacing = replacing and replaces(around)
     missing, kept = found.filtered(replaced=replacing), none
-    if not design.numeric and [len(levels) for levels in design.levels.values()] == [2]:
+    if not design.numeric and not design.own.of and [len(levels) for levels in design.levels.values()] == [2]:
         kept = yield from exceptions(missing, fit, found, plans[2])
     refit = untouched
     if replacing:

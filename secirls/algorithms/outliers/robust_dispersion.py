@@ -7,13 +7,14 @@ distances. Love, Huber and Anders (2014), methods, Cook's distances.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from secirls.algorithms.normalisation import known_size_factors
-from secirls.algorithms.outliers.cells import Cells, cell_of, check_rows, own_cells
+from secirls.algorithms.outliers.cells import Cells, check_rows, lonely_cells
 from secirls.algorithms.outliers.selection import THRESHOLDS, Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION
@@ -67,18 +68,19 @@ class CellsAboveQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         s = known_size_factors(samples)
-        if self.rows.shape[0]:
-            cell = cell_of(samples, self.rows)
-            cell = np.where(self.lonely[cell], cell, -1)
-        else:
-            cell, _ = own_cells(samples)
         above = np.zeros(self.thresholds.shape)
-        for number in np.unique(cell[cell >= 0]):
-            inside = np.flatnonzero(cell == number)
-            if inside.size >= FILTER_FROM:
-                variance = trimmed_variance(samples.counts.T[:, inside] / s[inside])
-                above += variance[:, None] > self.thresholds
+        for variance in lonely_variances(samples, s, self.rows, self.lonely):
+            above += variance[:, None] > self.thresholds
         return {"cells_above": above}
+
+
+def lonely_variances(samples: Samples, s: Floats, rows: Floats, lonely: Mask) -> Iterator[Floats]:
+    """The trimmed variance ``(genes,)`` of every cell of three samples or more that this site has to itself."""
+    cell = lonely_cells(samples, rows, lonely)
+    for number in np.unique(cell[cell >= 0]):
+        inside = np.flatnonzero(cell == number)
+        if inside.size >= FILTER_FROM:
+            yield trimmed_variance(samples.counts.T[:, inside] / s[inside])
 
 
 @dataclass(frozen=True)
@@ -113,18 +115,33 @@ def robust_dispersions(
     searching
         Which shared cells take part, and how many thresholds a round has.
     """
-    m = base_means
-    if not genes.any():
-        return np.zeros(0)
+    v = yield from shared_variances(genes, base_means, base_variances, cells, searching)
+    if cells.any_lonely and genes.any():
+        v = yield from _lonely(genes, v, cells, largest_variance(base_means, cells), searching)
+    return robust_dispersion(v, base_means)
+
+
+def robust_dispersion(v: Floats, base_means: Floats) -> Floats:
+    """The robust dispersion at a variance of y / s, ``(genes,)`` all."""
+    found: Floats = np.maximum((v - base_means) / base_means**2, SMALLEST_ROBUST_DISPERSION)
+    return found
+
+
+def largest_variance(base_means: Floats, cells: Cells) -> Floats:
+    """What no cell's trimmed variance exceeds, ``(genes,)``."""
+    return _SLACK * cell_scale(FILTER_FROM) * (cells.n_samples * base_means) ** 2
+
+
+def shared_variances(
+    genes: Mask, base_means: Floats, base_variances: Floats, cells: Cells, searching: Searching
+) -> Algorithm[Floats]:
+    """The largest trimmed variance over cells of several sites, or what changes nothing, ``(genes asked,)``."""
     # Below this a variance changes nothing: the robust dispersion is at its floor.
-    v = m + SMALLEST_ROBUST_DISPERSION * m**2
-    shared = yield from _shared(genes, m, base_variances, cells, searching)
-    v = np.maximum(v, shared)
-    if cells.any_lonely:
-        v = yield from _lonely(
-            genes, v, cells, _SLACK * cell_scale(FILTER_FROM) * (cells.n_samples * m) ** 2, searching
-        )
-    return np.maximum((v - m) / m**2, SMALLEST_ROBUST_DISPERSION)
+    v = base_means + SMALLEST_ROBUST_DISPERSION * base_means**2
+    if not genes.any():
+        return v
+    shared = yield from _shared(genes, base_means, base_variances, cells, searching)
+    return np.maximum(v, shared)
 
 
 def _shared(

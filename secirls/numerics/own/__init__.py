@@ -1,0 +1,1 @@
+"""What a site computes of its own design columns, so that the table need not know them."""

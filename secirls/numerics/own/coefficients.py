@@ -1,0 +1,192 @@
+"""Own coefficients at the table's: where IRLS begins, where its steps lead, and the best there are.
+
+Promises: what is found follows from the site's data, the table's coefficients and the notes, so the same question gives
+the same answer; a gene without own coefficients within the box has NaN. Refuses to know: queries, the table.
+
+Everything but the steps of IRLS asks for the best own coefficients at given ones of the table: a small minimisation
+that a site does alone. The likelihood that is left is a function of the table's coefficients, with the score of theirs
+as gradient and what `eliminate` leaves of the curvature as its own (Murphy and van der Vaart 2000, profile likelihood).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from secirls.numerics import kernels
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.box_step import box_step
+from secirls.numerics.own.columns import Own
+from secirls.numerics.own.elimination import eliminate, hold
+from secirls.numerics.samples import Samples
+from secirls.numerics.solve import packed_size
+from secirls.numerics.unclamped import unclamped_sums
+
+BEST = -1
+"""Instead of a step of IRLS: the best own coefficients for the likelihood without a floor under the means."""
+_BOX = 30.0 * 0.6931471805599453
+"""The best are looked for in R's box, as the table's are."""
+_STEPS = 200
+_DECREMENT = 1e-13
+"""A gene is settled when its step promises to lower the likelihood by less."""
+_ARMIJO = 1e-4
+_SMALLEST_SHARE = 0.5**40
+_ROUNDING = 64 * np.finfo(np.float64).eps
+
+
+class OwnSums(NamedTuple):
+    """What a site sends of a gene when its own columns are taken out."""
+
+    upper: Floats
+    right: Floats
+    nll: Floats
+
+
+def own_at(samples: Samples, beta: Floats, steps: Floats) -> tuple[Floats, Mask]:
+    """Own coefficients ``(genes, own)`` at the table's and at steps ``(genes,)``, and which are a new step.
+
+    `BEST` where the step says so. NaN where there are none within the box.
+    """
+    own = _own(samples)
+    at = steps.astype(np.int32)
+    delta, new = own.notes.at(beta, at)
+    begin = at == 0
+    if begin.any():
+        delta[begin], new = own_start(samples.take(begin), beta[begin]), new | begin
+    alone = at == BEST
+    if alone.any():
+        delta[alone] = best(samples.take(alone), beta[alone])[0]
+    with np.errstate(invalid="ignore"):
+        inside = (np.abs(delta) <= np.where(alone, _BOX, own.box)[:, None]).all(axis=1)
+    delta[~inside] = np.nan
+    return delta, new & inside & ~alone
+
+
+def own_start(samples: Samples, beta: Floats) -> Floats:
+    """Where IRLS begins: least squares of log(y / s + 0.1), given the table's part of it, within the box."""
+    own = _own(samples)
+    found = np.empty((samples.n_genes, own.size))
+    for block in samples.gene_blocks():
+        logs = np.log(samples.counts.T[block] / _size_factors(samples) + 0.1)
+        found[block] = own.least_squares(logs - linear(samples.design, beta[block]))
+    return np.clip(found, -own.box, own.box)
+
+
+def linear_coefficients(samples: Samples, coefficients: Floats) -> Floats:
+    """Those of the linear regression of y / s for `Samples.joint`, given the table's: ``(genes, own + params)``."""
+    own = samples.own
+    if own is None:
+        return coefficients
+    found = np.empty((samples.n_genes, own.size))
+    for block in samples.gene_blocks():
+        normalised = samples.counts.T[block] / _size_factors(samples)
+        found[block] = own.least_squares(normalised - linear(samples.design, coefficients[block]))
+    return np.hstack([found, coefficients])
+
+
+def linear(design: Floats, coefficients: Floats) -> Floats:
+    """``X b`` of every gene, ``(genes, samples)``; without BLAS, whose bits depend on how many genes there are."""
+    total = np.zeros((coefficients.shape[0], design.shape[0]))
+    for column in range(design.shape[1]):
+        total += coefficients[:, column, None] * design[:, column]
+    return total
+
+
+def joint_coefficients(samples: Samples, beta: Floats, steps: Floats) -> Floats:
+    """Own coefficients before the table's, for `Samples.joint`: ``(genes, own + params)``."""
+    return beta if samples.own is None else np.hstack([own_at(samples, beta, steps)[0], beta])
+
+
+def irls_sums(samples: Samples, beta: Floats, min_mu: float, steps: Floats) -> OwnSums:
+    """The sums of a step of IRLS with own columns taken out; what the next step needs is noted. NaN for lost genes."""
+    own = _own(samples)
+    delta, new = own_at(samples, beta, steps)
+    known = np.isfinite(delta).all(axis=1)
+    sums = kernels.summands(samples.joint, np.hstack([np.where(known[:, None], delta, 0.0), beta]), min_mu)
+    left = eliminate(sums.xtwx, sums.right, own.size)
+    own.notes.keep(new, steps.astype(np.int32), delta, left.constant, left.slope)
+    return OwnSums(*(_known(array, known) for array in (left.upper, left.right, sums.nll)))
+
+
+def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0) -> OwnSums:
+    """Information, score and nll of what is left when own coefficients are the best. NaN for lost genes.
+
+    The information is the observed one without a floor under the means, the expected one with it.
+    """
+    delta, held = best(samples, beta, min_mu)
+    known = np.isfinite(delta).all(axis=1)
+    at = np.hstack([np.where(known[:, None], delta, 0.0), beta])
+    information, score, nll = _likelihood(samples.joint, at, min_mu)
+    left = eliminate(*hold(information, score, held), held.shape[1])
+    return OwnSums(*(_known(array, known) for array in (left.upper, left.right, nll)))
+
+
+def _likelihood(joint: Samples, at: Floats, min_mu: float) -> tuple[Floats, Floats, Floats]:
+    """Information, score and nll at joint coefficients."""
+    if min_mu > 0:
+        return kernels.summands(joint, at, min_mu, right="score")
+    nll, score, information = unclamped_sums(joint, at)
+    return information, score, nll
+
+
+def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, Mask]:
+    """The best own coefficients ``(genes, own)`` at the table's, and which of them the box holds.
+
+    Newton's method with halving: without a floor under the means the function is convex, and the minimum does not
+    depend on where it begins. With one it is that of the valley next to the convex minimum.
+    """
+    joint, own = samples.joint, _own(samples)
+    delta = np.clip(own_start(samples, beta), -_BOX, _BOX)
+    if min_mu > 0:
+        delta = best(samples, beta)[0]
+    genes, k = delta.shape
+    value, slope, share = np.full(genes, np.inf), np.zeros(genes), np.ones(genes)
+    step, held = np.zeros_like(delta), np.zeros(delta.shape, dtype=bool)
+    going = np.arange(genes)
+    own_entries = np.concatenate([np.arange(k - j) + _row(j, k + beta.shape[1]) for j in range(k)])
+    for _ in range(_STEPS):
+        if not going.size:
+            break
+        tried = np.clip(delta[going] + share[going, None] * step[going], -_BOX, _BOX)
+        mask = np.zeros(genes, dtype=bool)
+        mask[going] = True
+        at, here = np.hstack([tried, beta[going]]), joint.take(mask)
+        information, score, nll = _likelihood(here, at, min_mu)
+        with np.errstate(invalid="ignore"):
+            slack = _ROUNDING * np.maximum(np.abs(nll), 1.0)
+            lower = nll <= value[going] + _ARMIJO * share[going] * slope[going] + slack
+        at = going[lower]
+        delta[at], value[at], share[at] = tried[lower], nll[lower], 1.0
+        share[going[~lower]] *= 0.5
+        curvature = information[lower][:, own_entries]
+        step[at], held[at] = box_step(curvature, -score[lower, :k], delta[at], _BOX)
+        slope[at] = -(score[lower, :k] * step[at]).sum(axis=1)
+        settled = lower.copy()
+        settled[lower] = -slope[at] <= _DECREMENT
+        stuck = ~lower & (~np.isfinite(value[going]) | (share[going] < _SMALLEST_SHARE))
+        delta[going[stuck & ~np.isfinite(value[going])]] = np.nan
+        going = going[~settled & ~stuck]
+    return delta, held
+
+
+def _row(j: int, params: int) -> int:
+    """Where row j of an upper triangle begins."""
+    return packed_size(params) - packed_size(params - j)
+
+
+def _known(array: Floats, known: Mask) -> Floats:
+    return np.where(known.reshape(-1, *[1] * (array.ndim - 1)), array, np.nan)
+
+
+def _own(samples: Samples) -> Own:
+    if samples.own is None:
+        raise ValueError("this site has no columns of its own")
+    return samples.own
+
+
+def _size_factors(samples: Samples) -> Floats:
+    if samples.size_factors is None:
+        raise ValueError("own coefficients need size factors: ask for them first")
+    return samples.size_factors
