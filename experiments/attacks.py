@@ -20,7 +20,7 @@ from experiments.record import Configuration, Row
 from protocols import fixed_point
 from protocols.primitives import ring
 from protocols.secure_sum import MisuseError
-from secirls.algorithms.irls import IrlsQuery
+from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.normalisation import LogCountsQuery
 from secirls.algorithms.query import QueryError
 from secirls.input_error import InputError

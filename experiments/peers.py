@@ -20,7 +20,7 @@ from experiments.fidelity import exact_sum
 from experiments.peer_fit import both_fits
 from experiments.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.algorithms.irls import IrlsQuery
+from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics.samples import Floats
 from secirls.outputs.plots import (

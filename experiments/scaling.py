@@ -17,7 +17,7 @@ import pandas as pd
 from experiments.record import Configuration, Experiment, Measurement, Row
 from protocols import run
 from protocols.settings import Settings
-from secirls.algorithms.irls import IrlsQuery
+from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics import kernels
 from secirls.outputs.plots import BLUE, GREEN, MEGABYTE, ORANGE, VERMILION, Figure, legend, panels

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.irls import IrlsQuery, State, steps_field
+from secirls.algorithms.irls import State, steps_field
+from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.config import Config
@@ -56,10 +57,7 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     total = yield census
     gone = census.lost(total)
     if gone.all():
-        raise InputError(
-            "a site's part of X'X is not finite or too large to be added: are columns of the design huge, or do those of "
-            "one site depend on each other?"
-        )
+        raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
     n_samples, xtx = float(total["samples"][0]), total["xtx"]
     contributors = np.where(gone, np.nan, total["presence"])
     _check_design(xtx, columns, n_samples)

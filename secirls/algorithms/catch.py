@@ -22,8 +22,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.irls import State, keep_constants, sums_at, update_rows
-from secirls.algorithms.quasi_newton import CatchConfig, Rows, check_candidates, descend, objective
+from secirls.algorithms.irls import State, update_rows
+from secirls.algorithms.irls_queries import keep_constants
+from secirls.algorithms.quasi_newton import CatchConfig, Rows, candidate_sums, check_candidates, descend, objective
 from secirls.algorithms.query import EXACT, LARGEST_ARRAY, LARGEST_CANDIDATES, Algorithm, Query, resolution
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import unpack
@@ -73,11 +74,7 @@ class LikelihoodQuery(Query):
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, candidate by candidate."""
-        nll = np.empty(self.candidates.shape[:2])
-        for tried in range(self.candidates.shape[1]):
-            beta = np.ascontiguousarray(self.candidates[:, tried])
-            nll[:, tried] = sums_at(samples, beta, self.min_mu).nll
-        return {"nll": nll}
+        return {"nll": candidate_sums(samples, self.candidates, self.min_mu, right="xtwz").nll}
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes)."""

@@ -8,27 +8,23 @@ Love, Huber and Anders (2014); Muzellec, Marteau-Ferey and Marchand (2024) for t
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.normalisation import known_size_factors
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, portions, resolution
-from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
-from secirls.numerics import kernels
+from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.query import EXACT, Algorithm, Total, lost, portions, resolution
+from secirls.algorithms.sent_products import expand_field, opened
 from secirls.numerics.distinct_products import Products
-from secirls.numerics.kernel_task import Sums
-from secirls.numerics.own.coefficients import BEST, best_sums, irls_sums
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.own.coefficients import BEST
+from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import packed_size, solve, times
 from secirls.numerics.status import EXCLUDED, Reason, Status
 
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
 """When beta no longer moves: see `step`."""
-LARGEST_STEP = 1 << 16
-"""Of IRLS, in a question about own columns."""
 R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
 
@@ -171,170 +167,12 @@ class State:
         return replace(self, **chosen, cohorts=self.cohorts + other.cohorts)
 
 
-@dataclass(frozen=True)
-class LeastSquaresQuery(Query):
-    """Normal equations of the regression of log(y / s + 0.1) on the design: where IRLS starts.
-
-    Its sum shows, of each gene, one number per design column: the sum of log(y / s + 0.1) over the samples of each
-    group of a factor; and X'X and the number of samples again, as in `CensusQuery`. A gene that fewer than
-    ``min_contributors`` sites count is never asked about; a column that one site alone fills is that site's own, and
-    not in the sum; a group of few samples is what the rule about thin cells is for.
-    """
-
-    params: int
-    """Columns of the design."""
-    expand: Floats = field(default_factory=lambda: np.zeros(0))
-    """Which products of columns are sent, as in `IrlsQuery`."""
-
-    kind: ClassVar[str] = "least_squares"
-    sign: ClassVar[str] = "xty"
-    not_by_gene: ClassVar[frozenset[str]] = frozenset({"xtx", "samples"})
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """X'X (upper triangle), X' log(y / s + 0.1) and the number of samples."""
-        return {"xtx": (sent_entries(self.expand, self.params),), "xty": (self.n_genes, self.params), "samples": (1,)}
-
-    @np.errstate(all="ignore")
-    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
-        """The sums of one site. It needs size factors."""
-        known_size_factors(samples)
-        about = replace(samples, design=samples.beside_own)
-        return {
-            "xtx": sent(self, kernels.upper_products(about.design).sum(axis=0), samples, self.expand),
-            "xty": kernels.log_moments(about),
-            "samples": np.array([float(samples.n_samples)]),
-        }
-
-    def check(self, n_genes: int, n_params: int) -> None:
-        """Raise `QueryError` unless the query fits the fit."""
-        super().check(n_genes, n_params)
-        if self.params != n_params:
-            raise QueryError(f"query {self.kind!r} is about {self.params} parameters, the fit has {n_params}")
-        check_expand(self, self.expand, n_params)
-
-
-@dataclass(frozen=True)
-class IrlsQuery(Query):
-    """X'WX, X'Wz and the negative log-likelihood at given coefficients.
-
-    Its sum shows, of each gene and at each round's coefficients, ``params (params + 3) / 2 + 1`` numbers: with a factor
-    alone in the design, a sum of weights and one of working responses per group. Rounds are many, and each is another
-    function of the same counts: n numbers are enough to know the counts of n samples as a multiset. That is what a
-    site's budget of values per gene is about; ``min_contributors`` keeps a gene of few sites out, the rule about lonely
-    columns a site that would stand in one alone, and that about thin cells a group of few samples.
-    """
-
-    beta: Floats
-    """Natural-log coefficients, ``(genes asked, params)``."""
-    min_mu: float
-    """Means are clamped below at this; 0 for none."""
-    fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
-    expand: Floats = field(default_factory=lambda: np.zeros(0))
-    """Which products of columns are sent, as `Products.expand`; empty for all. A site where it is wrong refuses."""
-    steps: Floats = field(default_factory=lambda: np.zeros(0))
-    """Where sites have columns of their own, the step that each gene is at, ``(genes asked,)``, or
-    `secirls.numerics.own.coefficients.BEST`; else empty."""
-
-    kind: ClassVar[str] = "irls"
-    may_shrink: ClassVar[bool] = True
-    sign: ClassVar[str] = "nll"
-
-    @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """What is summed, by gene."""
-        genes, params = self.beta.shape
-        return {"xtwx": (genes, sent_entries(self.expand, params)), "xtwz": (genes, params), "nll": (genes,)}
-
-    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
-        """The sums of one site."""
-        xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu, steps=self.steps)
-        return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
-
-    def recalled(self, samples: Samples) -> Samples:
-        """Keep the constants, and follow the step: own coefficients of the next one depend on it."""
-        kept = self.apply(samples)
-        if kept.own is not None:
-            self.summands(kept.take(self.genes), 1)
-        return kept
-
-    def apply(self, samples: Samples) -> Samples:
-        """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
-        return keep_constants(samples)
-
-    def check(self, n_genes: int, n_params: int) -> None:
-        """Raise `QueryError` unless the query fits the fit."""
-        super().check(n_genes, n_params)
-        if self.beta.shape != (self.n_genes, n_params):
-            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
-        if self.min_mu < 0:
-            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
-        check_expand(self, self.expand, n_params)
-        check_steps(self, self.steps)
-
-
-@np.errstate(all="ignore")
-def keep_constants(samples: Samples) -> Samples:
-    """The samples with the constants of the likelihood beside them."""
-    if samples.nll_constants is not None or samples.dispersions is None:
-        return samples
-    return replace(samples, nll_constants=kernels.nll_constants(samples))
-
-
-@np.errstate(all="ignore")
-def sums_at(
-    samples: Samples,
-    beta: Floats,
-    min_mu: float,
-    *,
-    right: kernels.RightSide = "xtwz",
-    steps: Floats | None = None,
-) -> Sums:
-    """A site's sums at coefficients ``(genes, params)``: NaN, which is signed as lost, where it has no size factors.
-
-    Own columns are taken out: at the ``steps`` of IRLS for its right-hand side, at the best of their coefficients for
-    the score. Raises `QueryError` where the questions that bring size factors or dispersions were not asked.
-    """
-    s = known_size_factors(samples)
-    if samples.dispersions is None:
-        raise QueryError("this site has no dispersions yet: the query that brings them was not asked")
-    if np.isnan(s).any():
-        genes, params = beta.shape
-        return Sums(*(np.full(shape, np.nan) for shape in ((genes, packed_size(params)), (genes, params), (genes,))))
-    if samples.own is None:
-        return kernels.summands(samples, beta, min_mu, right=right)
-    if right == "score":
-        return Sums(*best_sums(samples, beta, min_mu))
-    return Sums(*irls_sums(samples, beta, min_mu, known_steps(samples, steps)))
-
-
 def steps_field(state: State, genes: Mask, *, own: bool) -> Floats:
     """What a query says of where own coefficients are: at the step its gene is at, or the best, after Newton."""
     if not own:
         return np.zeros(0)
     caught = state.status[genes] == Status.CAUGHT
     return np.where(caught, float(BEST), state.iterations[genes].astype(np.float64))
-
-
-def known_steps(samples: Samples, steps: Floats | None) -> Floats:
-    """The steps that own columns are at. Raises `QueryError` where a question does not know of them."""
-    if steps is None or not steps.size:
-        if samples.own is not None and samples.n_genes:
-            raise QueryError("this site has design columns of its own, which the question does not know of")
-        return np.zeros(samples.n_genes)
-    return steps
-
-
-def check_steps(query: Query, steps: Floats) -> None:
-    """Raise `QueryError` unless a query says of every gene at which step it is, or of none."""
-    if steps.shape not in ((query.n_genes,), (0,)):
-        raise QueryError(f"query {query.kind!r}: steps {steps.shape} for {query.n_genes} genes")
-    if not (np.isin(steps, np.arange(BEST, LARGEST_STEP + 1))).all():
-        raise QueryError(f"query {query.kind!r}: impossible steps")
 
 
 def least_squares_start(

@@ -21,7 +21,8 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.irls import State, keep_constants, sums_at, update_rows
+from secirls.algorithms.irls import State, update_rows
+from secirls.algorithms.irls_queries import keep_constants, sums_at
 from secirls.algorithms.query import (
     EXACT,
     LARGEST_CANDIDATES,
@@ -34,7 +35,9 @@ from secirls.algorithms.query import (
     resolution,
 )
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
+from secirls.numerics import kernels
 from secirls.numerics.distinct_products import Products
+from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import pack, packed_size, solve, unpack
 from secirls.numerics.status import Reason, Status
@@ -148,14 +151,8 @@ class QuasiNewtonQuery(Query):
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site, candidate by candidate."""
-        shapes = self.shapes()
-        out = {name: np.empty(shape) for name, shape in shapes.items()}
-        for tried in range(self.candidates.shape[1]):
-            beta = np.ascontiguousarray(self.candidates[:, tried])
-            sums = sums_at(samples, beta, self.min_mu, right="score")
-            out["xtwx"][:, tried] = sent(self, sums.xtwx, samples, self.expand)
-            out["score"][:, tried], out["nll"][:, tried] = sums.right, sums.nll
-        return out
+        sums = candidate_sums(samples, self.candidates, self.min_mu, right="score")
+        return {"xtwx": sent(self, sums.xtwx, samples, self.expand), "score": sums.right, "nll": sums.nll}
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes)."""
@@ -166,6 +163,19 @@ class QuasiNewtonQuery(Query):
         super().check(n_genes, n_params)
         check_candidates(self, self.candidates, self.min_mu, n_params, _LARGEST_CANDIDATES)
         check_expand(self, self.expand, n_params)
+
+
+def candidate_sums(samples: Samples, candidates: Floats, min_mu: float, *, right: kernels.RightSide) -> Sums:
+    """The sums of one site at candidates ``(genes, candidates, params)``: arrays ``(genes, candidates, ...)``.
+
+    Own columns are at the best of their coefficients for each candidate, found for all of them at once.
+    """
+    genes, tried, params = candidates.shape
+    if samples.own is not None:
+        flat = sums_at(samples.repeated(tried), candidates.reshape(-1, params), min_mu, right="score")
+        return Sums(*(array.reshape(genes, tried, *array.shape[1:]) for array in flat))
+    parts = [sums_at(samples, np.ascontiguousarray(candidates[:, i]), min_mu, right=right) for i in range(tried)]
+    return Sums(*(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
 
 def check_candidates(query: Query, candidates: Floats, min_mu: float, n_params: int, most: int) -> None:

@@ -17,7 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.irls import R_RIDGE, IrlsQuery, State, update_rows
+from secirls.algorithms.irls import R_RIDGE, State, update_rows
+from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.normalisation import known_size_factors
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, resolution
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries

@@ -101,9 +101,7 @@ def _irls_fit(
         status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
     if dispersions is not None and genes.any():
         check_degrees_of_freedom(n_samples, begun.columns)
-        dispersions[genes] = yield from moments_dispersions(
-            genes, begun.xtx, n_samples, normalisation, begun.columns
-        )
+        dispersions[genes] = yield from moments_dispersions(genes, begun.xtx, n_samples, normalisation, begun.columns)
         status[genes] = np.where(np.isnan(dispersions[genes]), Status.FAILED, Status.ACTIVE)
     plan = replace(irls_plan(config), own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)

@@ -94,7 +94,9 @@ class Design:
     ) -> Design:
         """Agree on levels from what every site said: as declared, else the sorted union.
 
-        With ``own``, columns that only one site adds to stay with it. Raises `InputError` where sites differ in kind or hold a level that was not declared.
+        With ``own``, columns that only one site adds to stay with it.
+
+        Raises `InputError` where sites differ in kind or hold a level that was not declared.
         """
         names = variables(formula)
         for name in declared:
@@ -216,7 +218,8 @@ class Design:
     def cells(self) -> Floats:
         """The distinct design rows that the declared levels allow, ``(cells, params)``, in the order of the levels.
 
-        Those with a column of one site's own are left out: they are that site's cells. Raises `ValueError` where a variable is numeric: its cells are in the data.
+        Those with a column of one site's own are left out: they are that site's cells. Raises `ValueError` where a
+        variable is numeric: its cells are in the data.
         """
         if self.numeric:
             raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")

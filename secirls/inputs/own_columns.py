@@ -1,4 +1,4 @@
-"""Which design columns belong to one site alone: from the formula and the levels that each site told, at all parties alike.
+"""Which design columns belong to one site alone: from the formula and the levels that each site told.
 
 Promises: every column has one place, the table or one site; who finds it from the same public facts finds the same.
 Refuses to know: samples, counts, and what is done with the columns.
@@ -56,10 +56,10 @@ class OwnColumns:
                 for column in shared:
                     if adds[site][column] and spans(rows[site][:, own[site]], rows[site][:, column]):
                         adds[site][column] = False
-        adding = tuple(
+        told = tuple(
             tuple(site for site in sites if column in shared and adds[site][column]) for column in range(params)
         )
-        return cls({site: tuple(sorted(columns)) for site, columns in own.items() if columns}, adding)
+        return cls({site: tuple(sorted(columns)) for site, columns in own.items() if columns}, told)
 
     @property
     def all(self) -> frozenset[int]:

@@ -113,11 +113,15 @@ class Samples:
         for start in range(0, self.n_genes, size):
             yield slice(start, min(start + size, self.n_genes))
 
+    def repeated(self, times: int) -> Samples:
+        """The same samples with every gene so many times, one after the other."""
+        return self._chosen(np.repeat(np.arange(self.n_genes), times))
+
     def take(self, genes: NDArray[np.bool_]) -> Samples:
         """The same samples over a subset of genes, given as a mask ``(genes,)``."""
-        if genes.all():
-            return self
+        return self if genes.all() else self._chosen(np.flatnonzero(genes))
 
+    def _chosen(self, genes: NDArray[np.intp]) -> Samples:
         def chosen(array: Floats | None) -> Floats | None:
             return None if array is None else array[genes]
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from secirls.algorithms.catch import LikelihoodQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
-from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import LARGEST_ANSWER, Query, QueryError, query_from_bytes

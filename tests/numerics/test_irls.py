@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secirls.algorithms.catch import catch
-from secirls.algorithms.irls import IrlsConfig, IrlsQuery, State, irls, least_squares_start, step
+from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start, step
+from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import QueryError, Total
 from secirls.inputs.simulate import rows, simulate

@@ -15,7 +15,7 @@ from protocols.secure_sum import MisuseError
 from secirls.algorithms import catch as catch_room
 from secirls.algorithms import quasi_newton, query, whole_fit
 from secirls.algorithms.catch import LikelihoodQuery
-from secirls.algorithms.irls import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import CensusQuery, Normalisation, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, QueryError, Total, largest_honest, largest_summand, lost

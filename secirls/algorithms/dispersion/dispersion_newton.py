@@ -15,7 +15,7 @@ import numpy as np
 
 from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
 from secirls.algorithms.dispersion.dispersions import MIN_DISPERSION
-from secirls.algorithms.irls import check_steps, known_steps
+from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics import portable
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
@@ -90,13 +90,17 @@ class DispersionNewtonQuery(Query):
         if samples.size_factors is None:
             raise QueryError("this site has no size factors yet: the query that brings them was not asked")
         pairs = Products(self.rows.astype(np.intp), self.columns.astype(np.intp), np.zeros(0, dtype=np.intp))
-        how = {"linear": bool(self.linear), "min_mu": MIN_MU}
+        linear = bool(self.linear)
         with np.errstate(all="ignore"):
             if samples.own is None:
-                derivatives, powers = curvature_sums(samples, self.coefficients, self.dispersions, pairs, **how)
+                derivatives, powers = curvature_sums(
+                    samples, self.coefficients, self.dispersions, pairs, linear=linear, min_mu=MIN_MU
+                )
             else:
                 steps = known_steps(samples, self.steps)
-                derivatives, powers = own_curvature_sums(samples, self.coefficients, self.dispersions, steps, **how)
+                derivatives, powers = own_curvature_sums(
+                    samples, self.coefficients, self.dispersions, steps, linear=linear, min_mu=MIN_MU
+                )
         return {"derivatives": derivatives, "powers": powers}
 
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:

@@ -115,7 +115,7 @@ def moments_dispersions(
     """Estimate dispersions of the masked genes, ``(genes asked,)``, and have the sites adopt them.
 
     NaN where some site's sums are lost, or a mean is too small to be told from zero: sites adopt none for those.
-    ``xtx`` is the summed X'X ``(params, params)`` of full rank; ``columns`` are those of the whole design, own ones too.
+    ``xtx`` is the summed X'X ``(params, params)`` of full rank; ``columns`` are all of the design, own ones too.
     """
     params = columns or xtx.shape[0]
     dispersions: Floats = np.full(normalisation.base_means.size, np.nan)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
-from secirls.algorithms.irls import check_steps, known_steps
+from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
@@ -159,13 +159,17 @@ class ProfileQuery(Query):
         products, places = self.products, self.places
         if not products.hold(samples.design):
             raise QueryError("products of design columns that are called equal differ at this site")
-        how = {"linear": bool(self.linear), "min_mu": MIN_MU}
+        linear = bool(self.linear)
         with np.errstate(all="ignore"):
             if samples.own is None:
-                loglik, xwx, constant = profile_sums(samples, self.coefficients, places, products, **how)
+                loglik, xwx, constant = profile_sums(
+                    samples, self.coefficients, places, products, linear=linear, min_mu=MIN_MU
+                )
             else:
                 steps = known_steps(samples, self.steps)
-                loglik, xwx, constant = own_profile_sums(samples, self.coefficients, places, steps, **how)
+                loglik, xwx, constant = own_profile_sums(
+                    samples, self.coefficients, places, steps, linear=linear, min_mu=MIN_MU
+                )
         return {"loglik": loglik, "xwx": xwx, "constant": constant}
 
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:

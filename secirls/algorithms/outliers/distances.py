@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from secirls.algorithms.betas import Betas
-from secirls.algorithms.irls import check_steps, known_steps, steps_field
+from secirls.algorithms.irls import steps_field
+from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Query, QueryError
 from secirls.numerics.cooks import Fit, cooks_distances

@@ -10,7 +10,6 @@ as gradient and what `eliminate` leaves of the curvature as its own (Murphy and 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +102,7 @@ def irls_sums(samples: Samples, beta: Floats, min_mu: float, steps: Floats) -> O
     """The sums of a step of IRLS with own columns taken out; what the next step needs is noted. NaN for lost genes."""
     own = _own(samples)
     delta, new = own_at(samples, beta, steps)
-    known = np.isfinite(delta).all(axis=1)
+    known: Mask = np.asarray(np.isfinite(delta).all(axis=1))
     sums = kernels.summands(samples.joint, np.hstack([np.where(known[:, None], delta, 0.0), beta]), min_mu)
     left = eliminate(sums.xtwx, sums.right, own.size)
     own.notes.keep(new, steps.astype(np.int32), delta, left.constant, left.slope)
@@ -116,7 +115,7 @@ def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0) -> OwnSums:
     The information is the observed one without a floor under the means, the expected one with it.
     """
     delta, held = best(samples, beta, min_mu)
-    known = np.isfinite(delta).all(axis=1)
+    known: Mask = np.asarray(np.isfinite(delta).all(axis=1))
     at = np.hstack([np.where(known[:, None], delta, 0.0), beta])
     information, score, nll = _likelihood(samples.joint, at, min_mu)
     left = eliminate(*hold(information, score, held), held.shape[1])
@@ -137,7 +136,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, M
     Newton's method with halving: without a floor under the means the function is convex, and the minimum does not
     depend on where it begins. With one it is that of the valley next to the convex minimum.
     """
-    joint, own = samples.joint, _own(samples)
+    joint = samples.joint
     delta = np.clip(own_start(samples, beta), -_BOX, _BOX)
     if min_mu > 0:
         delta = best(samples, beta)[0]
@@ -152,8 +151,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, M
         tried = np.clip(delta[going] + share[going, None] * step[going], -_BOX, _BOX)
         mask = np.zeros(genes, dtype=bool)
         mask[going] = True
-        at, here = np.hstack([tried, beta[going]]), joint.take(mask)
-        information, score, nll = _likelihood(here, at, min_mu)
+        information, score, nll = _likelihood(joint.take(mask), np.hstack([tried, beta[going]]), min_mu)
         with np.errstate(invalid="ignore"):
             slack = _ROUNDING * np.maximum(np.abs(nll), 1.0)
             lower = nll <= value[going] + _ARMIJO * share[going] * slope[going] + slack

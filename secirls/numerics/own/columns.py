@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from secirls.numerics.arrays import Floats
 from secirls.numerics.own.notes import Notes
-from secirls.numerics.arrays import Floats, Mask
 
 _NOTHING = 1e-9
 """Of a column's length: what is left of it beside others, if no more than this, is rounding."""
@@ -34,7 +35,7 @@ class Own:
 
     @classmethod
     def of(cls, design: Floats, genes: int, shared: int, box: float) -> Own:
-        """Before the first round; ``shared`` columns are at the table. Raises `ValueError` where Z is rank-deficient."""
+        """Before the first round; ``shared`` columns are at the table. `ValueError` if Z is rank-deficient."""
         basis, triangle = orthogonal(design)
         if (np.diag(triangle) == 0).any():
             raise ValueError("own design columns depend on each other")
@@ -45,8 +46,8 @@ class Own:
         """How many columns."""
         return int(self.design.shape[1])
 
-    def take(self, genes: Mask) -> Own:
-        """The same with the notes of some genes, ``(genes,)``: what is noted there is noted here."""
+    def take(self, genes: NDArray[np.intp]) -> Own:
+        """The same with the notes of some genes, by index: what is noted there is noted here."""
         return Own(self.design, self.basis, self.triangle, self.notes.take(genes), self.box)
 
     def beside(self, columns: Floats) -> Floats:

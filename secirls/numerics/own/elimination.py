@@ -116,7 +116,7 @@ def own_leverages(weights: Floats, own: Floats, shared: Floats) -> tuple[Floats,
         block = slice(start, start + size)
         weighted = weights[block, None, :] * own.T
         inner, cross = weighted @ own, weighted @ shared
-        usable = (inner.diagonal(axis1=1, axis2=2) > 0).all(axis=1)
+        usable: Mask = np.asarray((inner.diagonal(axis1=1, axis2=2) > 0).all(axis=1))
         inner[~usable] = np.eye(k)
         solved = np.linalg.solve(inner, np.broadcast_to(own.T, weighted.shape))
         form[block] = np.where(usable[:, None], (own.T * solved).sum(axis=1), np.nan)

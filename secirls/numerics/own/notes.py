@@ -37,8 +37,8 @@ class Notes:
         rows, step = np.arange(genes), np.full(genes, -1, dtype=np.int32)
         return cls(rows, step, np.zeros((genes, own)), np.zeros((genes, own)), np.zeros((genes, own, shared)))
 
-    def take(self, genes: Mask) -> Notes:
-        """The notes of some of these genes; they are the same notes."""
+    def take(self, genes: NDArray[np.intp]) -> Notes:
+        """The notes of some of these genes, by index; they are the same notes."""
         return Notes(self.rows[genes], self.step, self.delta, self.constant, self.slope)
 
     def at(self, beta: Floats, steps: NDArray[np.int32]) -> tuple[Floats, Mask]:
@@ -53,9 +53,7 @@ class Notes:
         delta[~on & (steps != last)] = np.nan
         return delta, on
 
-    def keep(
-        self, genes: Mask, steps: NDArray[np.int32], delta: Floats, constant: Floats, slope: Floats
-    ) -> None:
+    def keep(self, genes: Mask, steps: NDArray[np.int32], delta: Floats, constant: Floats, slope: Floats) -> None:
         """Note the step that some of these genes, ``(genes,)``, were evaluated at, and where the next one leads."""
         rows = self.rows[genes]
         self.step[rows], self.delta[rows] = steps[genes], delta[genes]

@@ -32,7 +32,7 @@ def own_profile_sums(
     shared, k = samples.n_params, samples.own_size
     joint = samples.joint
     at = linear_coefficients(samples, coefficients) if linear else joint_coefficients(samples, coefficients, steps)
-    known = np.isfinite(at).all(axis=1)
+    known: Mask = np.asarray(np.isfinite(at).all(axis=1))
     at = np.where(known[:, None], at, 0.0)
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     products = Products.among(np.unique(joint.design, axis=0))
@@ -45,9 +45,7 @@ def own_profile_sums(
         genes = np.arange(first, min(first + size, samples.n_genes))
         here, mask = nodes.take(genes), np.zeros(samples.n_genes, dtype=bool)
         mask[genes] = True
-        loglik, xwx, constant = profile_sums(
-            joint.take(mask), at[genes], here, products, linear=linear, min_mu=min_mu
-        )
+        loglik, xwx, constant = profile_sums(joint.take(mask), at[genes], here, products, linear=linear, min_mu=min_mu)
         left = eliminate(products.packed(xwx), np.zeros((xwx.shape[0], shared + k)), k)
         alpha = node_dispersions(here.scale, here.reach, here.det_nodes)
         log_det = left.log_det - k * np.log1p(alpha)
@@ -70,7 +68,7 @@ def own_curvature_sums(
     shared, k = samples.n_params, samples.own_size
     joint = samples.joint
     at = linear_coefficients(samples, coefficients) if linear else joint_coefficients(samples, coefficients, steps)
-    known: Mask = np.isfinite(at).all(axis=1)
+    known: Mask = np.asarray(np.isfinite(at).all(axis=1))
     at = np.where(known[:, None], at, 0.0)
     products = Products.among(np.unique(joint.design, axis=0))
     derivatives, powers = curvature_sums(joint, at, alpha, products, linear=linear, min_mu=min_mu)
@@ -94,12 +92,12 @@ def own_curvature_sums(
         out[block, 2] = pack(0.5 * (left2 - left1))
         traces = np.trace(u1, axis1=1, axis2=2)
         derivatives[block, 0] -= 0.5 * traces
-        derivatives[block, 1] -= 0.5 * (np.trace(u2, axis1=1, axis2=2) - (u1 * _t(u1)).sum(axis=(1, 2)))
+        derivatives[block, 1] -= 0.5 * (np.trace(u2, axis1=1, axis2=2) - (u1 * u1.swapaxes(1, 2)).sum(axis=(1, 2)))
     return CurvatureSums(derivatives, out)
 
 
 def _at_nodes(log_det: Floats, nodes: Nodes) -> Floats:
-    """Log determinants at the nodes of the likelihood, from those at their own: by the Chebyshev series through them."""
+    """Log determinants at the nodes of the likelihood, from those at their own: by the series through them."""
     counts, det_counts = nodes.nodes, nodes.det_nodes
     starts, det_starts = offsets(counts), offsets(det_counts)
     out = np.empty(starts[-1])
@@ -114,4 +112,5 @@ def _at_nodes(log_det: Floats, nodes: Nodes) -> Floats:
 
 
 def _t(matrices: Floats) -> Floats:
-    return matrices.swapaxes(1, 2)
+    turned: Floats = matrices.swapaxes(1, 2)
+    return turned
