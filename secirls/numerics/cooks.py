@@ -7,7 +7,7 @@ Cook (1977), "Detection of influential observation in linear regression"; Love, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,9 +33,9 @@ class Fit:
     """Upper triangles of X'WX there, ``(genes, params (params + 1) / 2)``; without own columns, of what is left."""
     ridge: float
     min_mu: float
-    steps: Floats
+    steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are at `beta`, see `secirls.numerics.own.coefficients`, ``(genes,)``; or empty."""
-    hat_steps: Floats
+    hat_steps: Floats = field(default_factory=lambda: np.zeros(0))
     """The same at `hat_beta`."""
 
 

@@ -70,7 +70,8 @@ def header(kind, arrays, **told):
 
 BETA = np.zeros((GENES, PARAMS))
 NONE, ONES, ROWS = np.zeros(0), np.ones(GENES), np.array([[1.0, 0.0], [1.0, 1.0]])
-DISTANCES = (ALL, BETA, BETA, np.ones((GENES, 3)), ONES, 4.0, 1e-6, 0.5)
+NO_STEPS = np.zeros(0)
+DISTANCES = (ALL, BETA, BETA, np.ones((GENES, 3)), ONES, 4.0, 1e-6, 0.5, NO_STEPS, NO_STEPS)
 ASKS = (np.zeros(2), np.array([0.0, 1.0]), NONE)
 HOSTILE = {
     "nothing": b"",

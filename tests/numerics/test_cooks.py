@@ -457,6 +457,8 @@ def test_a_question_that_does_not_fit_is_refused():
         "cutoff": 4.0,
         "ridge": 1e-6,
         "min_mu": 0.5,
+        "steps": np.zeros(0),
+        "hat_steps": np.zeros(0),
     }
     CooksBoundQuery(genes, **fields).check(3, 2)
     for name, wrong in (
@@ -474,7 +476,7 @@ def test_a_question_that_does_not_fit_is_refused():
 def test_a_fit_is_replaced_gene_by_gene(drive):
     samples = two_groups()
     found = drive(samples)(first_fit(samples))
-    other = Betas(found.state, found.hat_beta + 1, found.hat_xtwx + 1)
+    other = Betas(found.state, found.hat_beta + 1, found.hat_xtwx + 1, found.hat_steps)
     some = np.arange(samples.n_genes) % 2 == 0
     mixed = found.replaced(other, some)
     assert np.array_equal(mixed.hat_beta[some], other.hat_beta[some])

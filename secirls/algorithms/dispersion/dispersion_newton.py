@@ -8,7 +8,7 @@ Cox and Reid (1987) for the adjusted profile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -53,7 +53,7 @@ class DispersionNewtonQuery(Query):
     """Second column of each, ``(q,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
-    steps: Floats
+    steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""

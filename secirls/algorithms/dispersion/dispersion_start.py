@@ -8,7 +8,7 @@ Anders and Huber (2010) for the moments; Love, Huber and Anders (2014, methods) 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class Means:
     linear: bool
     lost: NDArray[np.int8]
     """`Reason` of each gene that has no means, `Reason.NONE` for all others, ``(genes asked,)``."""
-    steps: Floats
+    steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as `secirls.algorithms.irls.steps_field` says it, ``(genes asked,)``; or empty."""
 
     def take(self, genes: NDArray[np.intp] | slice) -> Means:

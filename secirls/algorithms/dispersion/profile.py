@@ -9,7 +9,7 @@ Cox and Reid (1987) for the adjusted profile; Trefethen (2013) for the interpola
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -69,7 +69,7 @@ class ProfileQuery(Query):
     """Which product each entry of the upper triangle is, -1 for zero, ``(params (params + 1) / 2,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
-    steps: Floats
+    steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
