@@ -5,7 +5,9 @@ Promises: a p-value is NaN only where `reasons` says why. Refuses to know: sampl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.special import ndtr
@@ -16,6 +18,8 @@ from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import inverses, unpack
 
 LN2 = float(np.log(2.0))
+Smooth: TypeAlias = Callable[[Floats, Floats, float], Floats]
+"""A smooth curve through y at each x, each local line fitted to a share of the points."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ def benjamini_hochberg(pvalue: Floats) -> Floats:
     return adjusted
 
 
-def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05) -> tuple[Floats, float]:
+def independent_filtering(
+    pvalue: Floats, base_mean: Floats, alpha: float = 0.05, smooth: Smooth = lowess
+) -> tuple[Floats, float]:
     """Adjusted p-values where genes below the best base mean are not tested at all.
 
     Love, Huber and Anders (2014), methods, automatic independent filtering, in the form of DESeq2 1.38:
@@ -113,6 +119,8 @@ def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05
         ``(genes,)``; every gene has a base mean, all-zero genes too, whose p-value is NaN.
     alpha
         The false discovery rate to optimise for.
+    smooth
+        The curve: `lowess`, or PyDESeq2's.
 
     Returns
     -------
@@ -127,10 +135,10 @@ def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05
     rejected = np.array([int((trial < alpha).sum()) for trial in adjusted])
     best = 0
     if rejected.max() > 10:
-        smooth = lowess(theta, rejected.astype(np.float64), 0.2)
+        curve = smooth(theta, rejected.astype(np.float64), 0.2)
         some = rejected > 0
-        spread = np.sqrt(np.mean((rejected[some] - smooth[some]) ** 2))
-        enough = np.flatnonzero(rejected > smooth.max() - spread)
+        spread = np.sqrt(np.mean((rejected[some] - curve[some]) ** 2))
+        enough = np.flatnonzero(rejected > curve.max() - spread)
         best = int(enough[0]) if enough.size else 0
     return adjusted[best], float(cutoffs[best])
 

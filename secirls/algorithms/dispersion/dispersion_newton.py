@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import MIN_DISPERSION
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics import portable
@@ -51,6 +51,8 @@ class DispersionNewtonQuery(Query):
     """Second column of each, ``(q,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
+    min_mu: float
+    """Means are clamped below at this."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
 
@@ -79,6 +81,8 @@ class DispersionNewtonQuery(Query):
                 raise QueryError(f"query {self.kind!r}: its products name columns that are not there")
         if self.linear not in (0, 1):
             raise QueryError(f"query {self.kind!r}: impossible kind of means")
+        if not 0 < self.min_mu <= 1:
+            raise QueryError(f"query {self.kind!r}: min_mu is above zero, and 1 or less")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
@@ -87,7 +91,7 @@ class DispersionNewtonQuery(Query):
         pairs = Products(self.rows.astype(np.intp), self.columns.astype(np.intp), np.zeros(0, dtype=np.intp))
         with np.errstate(all="ignore"):
             derivatives, powers = curvature_sums(
-                samples, self.coefficients, self.dispersions, pairs, linear=bool(self.linear), min_mu=MIN_MU
+                samples, self.coefficients, self.dispersions, pairs, linear=bool(self.linear), min_mu=self.min_mu
             )
         return {"derivatives": derivatives, "powers": powers}
 
@@ -151,6 +155,7 @@ def polish(
             products.rows.astype(np.float64),
             products.columns.astype(np.float64),
             int(means.linear),
+            means.min_mu,
             fraction_bits,
         )
         sums = CurvatureSums(total["derivatives"], total["powers"])

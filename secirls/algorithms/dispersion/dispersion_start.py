@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import betas
+from secirls.algorithms.betas import WayOut, betas
 from secirls.algorithms.dispersion.dispersions import (
     MAX_DISPERSION,
     MIN_DISPERSION,
@@ -22,9 +22,7 @@ from secirls.algorithms.dispersion.dispersions import (
 )
 from secirls.algorithms.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
-from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics.distinct_products import Products
+from secirls.algorithms.query import Algorithm
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import pack, solve
 from secirls.numerics.status import Reason, Status
@@ -52,13 +50,18 @@ class Moments:
 
 @dataclass(frozen=True)
 class Means:
-    """What the means of the asked genes follow from: max(s X b, 1/2) if linear, else max(s exp(X b), 1/2)."""
+    """What the means of the asked genes follow from: max(s X b, min_mu) if linear, else max(s exp(X b), min_mu)."""
 
     coefficients: Floats
     """b, ``(genes asked, params)``; zeros for genes without."""
     linear: bool
     lost: NDArray[np.int8]
     """`Reason` of each gene that has no means, `Reason.NONE` for all others, ``(genes asked,)``."""
+    min_mu: float = MIN_MU
+
+    def take(self, genes: NDArray[np.intp] | slice) -> Means:
+        """The means of some of these genes."""
+        return replace(self, coefficients=np.ascontiguousarray(self.coefficients[genes]), lost=self.lost[genes])
 
 
 def largest_dispersion(n_samples: float) -> float:
@@ -88,7 +91,7 @@ def moments(genes: Mask, xtx: Floats, n_samples: float, normalisation: Normalisa
 
 
 def fitted_means(
-    genes: Mask, start: Moments, *, linear: bool, products: Products | None = None, fraction_bits: int = EXACT
+    genes: Mask, start: Moments, plan: IrlsConfig, way_out: WayOut, *, linear: bool, min_mu: float = MIN_MU
 ) -> Algorithm[Means]:
     """The coefficients that the masked genes' means follow from: linear, or as `secirls.algorithms.betas` finds them.
 
@@ -98,10 +101,12 @@ def fitted_means(
         Which of the agreed genes, ``(genes,)``.
     start
         Of those genes.
+    plan, way_out
+        Of the regression.
     linear
         Whether the design has as many distinct rows as columns, over all sites: then nothing is asked.
-    products
-        The distinct products of the design's columns; every product by itself if not given.
+    min_mu
+        Means by regression are clamped below at this where dispersions are estimated.
     """
     params, asked = start.coefficients.shape[1], np.flatnonzero(genes)
     none = np.zeros(asked.size, dtype=np.int8)
@@ -109,12 +114,10 @@ def fitted_means(
         return Means(start.coefficients, linear=linear, lost=none)
     yield AdoptDispersionsQuery(genes, start.start)
     status = np.where(genes, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
-    plan = replace(IrlsConfig.deseq2(), min_mu=MIN_MU, fraction_bits=fraction_bits, products=products)
-    free = NewtonConfig(min_mu=MIN_MU, fraction_bits=fraction_bits, products=products)
     start_at = yield from least_squares_start(status, params, plan)
-    state = (yield from betas(start_at, plan, free)).state
+    state = (yield from betas(start_at, plan, way_out)).state
     coefficients = state.beta[asked]
     known = np.isfinite(coefficients).all(axis=1)
     gone = ~known | (state.reason[asked] == Reason.LOST)
     reason = np.where(gone, Reason.LOST, Reason.NONE).astype(np.int8)
-    return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason)
+    return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason, min_mu=min_mu)

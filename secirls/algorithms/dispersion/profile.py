@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
-from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
@@ -67,6 +67,8 @@ class ProfileQuery(Query):
     """Which product each entry of the upper triangle is, -1 for zero, ``(params (params + 1) / 2,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
+    min_mu: float
+    """Means are clamped below at this."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
 
@@ -86,6 +88,7 @@ class ProfileQuery(Query):
             products.columns.astype(np.float64),
             products.expand.astype(np.float64),
             int(means.linear),
+            means.min_mu,
             fraction_bits,
         )
 
@@ -136,6 +139,8 @@ class ProfileQuery(Query):
             raise QueryError(f"query {self.kind!r}: impossible nodes")
         if not ((self.reach > 0).all() and (self.reach <= _LARGEST_REACH).all()) or self.linear not in (0, 1):
             raise QueryError(f"query {self.kind!r}: impossible reach or kind of means")
+        if not 0 < self.min_mu <= 1:
+            raise QueryError(f"query {self.kind!r}: min_mu is above zero, and 1 or less")
         q = self.rows.shape
         if len(q) != 1 or self.columns.shape != q or self.expand.shape != (packed_size(n_params),):
             raise QueryError(f"query {self.kind!r}: its products do not fit {n_params} params")
@@ -155,7 +160,7 @@ class ProfileQuery(Query):
             raise QueryError("products of design columns that are called equal differ at this site")
         with np.errstate(all="ignore"):
             loglik, xwx, constant = profile_sums(
-                samples, self.coefficients, places, products, linear=bool(self.linear), min_mu=MIN_MU
+                samples, self.coefficients, places, products, linear=bool(self.linear), min_mu=self.min_mu
             )
         return {"loglik": loglik, "xwx": xwx, "constant": constant}
 
@@ -236,8 +241,7 @@ def fetch_again(
         return fetched
     mask = np.zeros_like(genes)
     mask[np.flatnonzero(genes)[again]] = True
-    some = Means(means.coefficients[again], linear=means.linear, lost=means.lost[again])
-    new = yield from _ask(mask, some, nodes, products, fraction_bits)
+    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits)
     replaced = {}
     for name in ("reason", "rough"):
         replaced[name] = getattr(fetched, name).copy()
@@ -259,8 +263,7 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
     for block in _blocks(nodes.values(q)):
         mask = np.zeros_like(genes)
         mask[asked[block]] = True
-        some = Means(means.coefficients[block], linear=means.linear, lost=means.lost[block])
-        total = yield ProfileQuery.about(mask, some, nodes.take(block), products, fraction_bits)
+        total = yield ProfileQuery.about(mask, means.take(block), nodes.take(block), products, fraction_bits)
         bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         parts.append((total["loglik"], total["xwx"], total["constant"]))
