@@ -25,6 +25,7 @@ import numpy as np
 from secirls.algorithms.irls import State, keep_constants, sums_at, update_rows
 from secirls.algorithms.quasi_newton import CatchConfig, Rows, check_candidates, descend, objective
 from secirls.algorithms.query import EXACT, LARGEST_ARRAY, LARGEST_CANDIDATES, Algorithm, Query, resolution
+from secirls.numerics.eigen import eigenvectors
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import unpack
 from secirls.numerics.status import Status
@@ -163,7 +164,7 @@ def _pattern(state: State, rows: Rows, config: CatchConfig) -> Floats:
     params = state.beta.shape[1]
     axes = np.eye(params)
     against = axes[0] - axes[1:]
-    eigenvalues, vectors = np.linalg.eigh(unpack(state.xtwx[rows]) + config.ridge * axes)
+    eigenvalues, vectors = eigenvectors(unpack(state.xtwx[rows]) + config.ridge * axes)
     errors = 1.0 / np.sqrt(np.maximum(eigenvalues, config.ridge))
     principal = vectors.transpose(0, 2, 1) * errors[:, :, None]
     fixed = np.broadcast_to(np.concatenate([axes, against]), (rows.size, 2 * params - 1, params))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secirls.algorithms.normalisation import known_size_factors
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, portions, resolution
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
-from secirls.numerics import kernels
+from secirls.numerics import kernels, portable
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.samples import Floats, Mask, Samples
@@ -324,7 +324,7 @@ def least_squares_start(
         if base_means is None:
             raise ValueError("the design is rank-deficient over all samples: its X'X can't be inverted")
         start[known] = 0.0
-        start[known, 0] = np.log(np.maximum(base_means[known], 0.1))
+        start[known, 0] = portable.logs(np.maximum(base_means[known], 0.1))
     state = State.begin(status, np.clip(start, -config.max_beta, config.max_beta), reason)
     return update_rows(state, np.flatnonzero(active & ~known), status=Status.FAILED, reason=Reason.LOST)
 

@@ -15,9 +15,9 @@ from scipy.stats import false_discovery_control
 
 from secirls.numerics.lowess import lowess
 from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.solve import inverses, unpack
+from secirls.numerics.solve import inverses, times, unpack
 
-LN2 = float(np.log(2.0))
+LN2 = 0.6931471805599453
 Smooth: TypeAlias = Callable[[Floats, Floats, float], Floats]
 """A smooth curve through y at each x, each local line fitted to a share of the points."""
 
@@ -69,11 +69,12 @@ def wald(beta: Floats, xtwx: Floats, contrast: Floats, ridge: float = 1e-6) -> W
     variance = np.full(beta.shape[0], np.nan)
     inverse, failed = inverses(xtwx[known], ridge)
     with np.errstate(invalid="ignore", over="ignore"):
-        direction = inverse @ contrast
-        variance[known] = np.where(failed, np.nan, np.einsum("gi,gij,gj->g", direction, unpack(xtwx[known]), direction))
+        direction = (inverse * contrast).sum(axis=2)
+        length = (direction * times(xtwx[known], direction)).sum(axis=1)
+        variance[known] = np.where(failed, np.nan, length)
     positive = np.isfinite(variance) & (variance > 0)
     error = np.sqrt(np.where(positive, variance, np.nan))
-    estimate = np.where(known, np.where(known[:, None], beta, 0.0) @ contrast, np.nan)
+    estimate = np.where(known, (np.where(known[:, None], beta, 0.0) * contrast).sum(axis=1), np.nan)
     stat = estimate / error
     reasons = {int(gene): "The gene has no coefficients." for gene in np.flatnonzero(~known)}
     reasons |= {
@@ -91,7 +92,7 @@ def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-
     inverse, _ = inverses(xtwx, ridge)
     with np.errstate(invalid="ignore", over="ignore"):
         rest = score - ridge * beta
-        size: Floats = np.sqrt(np.maximum(np.einsum("gi,gij,gj->g", rest, inverse, rest), 0.0))
+        size: Floats = np.sqrt(np.maximum((rest * (inverse * rest[:, None, :]).sum(axis=2)).sum(axis=1), 0.0))
     return size
 
 
