@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,20 +26,66 @@ Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-thresh
 Engine = Literal["ray", "local"]
 Preset = Literal["deseq2", "irls", "pydeseq2", "fedpydeseq2"]
 
-_IRLS: dict[str, Any] = {
-    "dispersion_fit": "moments",
-    "cooks": False,
-    "ridge": 1e-6,
-    "max_iter": 250,
-    "independent_filtering": False,
-}
+_PYDESEQ2: dict[str, Any] = {"dispersion_fit": "optimum", "ridge": 1e-6, "max_iter": 250, "se": "unclamped"}
 PRESETS: dict[str, dict[str, Any]] = {
     "deseq2": {},
-    "irls": _IRLS,
-    "pydeseq2": _IRLS,
-    "fedpydeseq2": {**_IRLS, "max_iter": 20},
+    "irls": {
+        "dispersion_fit": "moments",
+        "cooks": False,
+        "ridge": 1e-6,
+        "max_iter": 250,
+        "independent_filtering": False,
+    },
+    "pydeseq2": _PYDESEQ2,
+    "fedpydeseq2": {**_PYDESEQ2, "dispersion_fit": "grid", "max_iter": 20},
 }
-"""What each preset changes from the defaults of `Config`."""
+"""What each preset changes from the defaults of `Config`: R's DESeq2 1.38, PyDESeq2 0.5, FedPyDESeq2 0.1."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a package does where no field of `Config` asks; the defaults are those of R's DESeq2."""
+
+    whole: bool = True
+    """Dispersions are drawn towards a trend and outliers dealt with; else the regression stands alone."""
+    lost: Literal["newton", "clamped", "unclamped"] = "newton"
+    """Who takes the genes that IRLS does not settle: Newton's method without a clamp, leverages staying those of IRLS;
+    or the catch, on the clamped likelihood or without the clamp."""
+    parametric: Literal["reselected", "dropped"] = "reselected"
+    """Genes far from a parametric trend: chosen anew for each fit, from those above the floor, and a local trend if it
+    fails; or dropped for good, from all genes, and the mean of dispersions if it fails."""
+    mad_per_sigma: float = 1.4826
+    """What a median absolute deviation is multiplied by."""
+    simulated_prior: bool = True
+    """The prior's variance is matched with R's simulations where three or fewer degrees of freedom are left."""
+    least_rise: float = 0.0
+    """A gene-wise optimum is not looked for where the square of the log-likelihood's slope at the moments' start, in
+    log alpha, is less than this share of its value: a first step along the slope ends the search."""
+    regression_min_mu: float = 0.5
+    """Where the means for dispersions come by regression they are clamped below at this."""
+    two_levels_only: bool = True
+    """Three larger counts keep an outlier's gene in designs of one factor with two levels; else in every design."""
+    lowess: Literal["R", "PyDESeq2"] = "R"
+    """Whose smooth curve independent filtering takes."""
+
+
+_OF_PYDESEQ2 = Choices(
+    lost="clamped",
+    parametric="dropped",
+    mad_per_sigma=1.482602218505602,
+    simulated_prior=False,
+    least_rise=1e7 * 2.0**-52,  # L-BFGS-B's default
+    regression_min_mu=1e-100,
+    two_levels_only=False,
+    lowess="PyDESeq2",
+)
+CHOICES: dict[str, Choices] = {
+    "deseq2": Choices(),
+    "irls": Choices(whole=False, lost="clamped"),
+    "pydeseq2": _OF_PYDESEQ2,
+    "fedpydeseq2": replace(_OF_PYDESEQ2, lost="unclamped"),
+}
+"""What each preset does where no field asks."""
 R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale."""
 
@@ -87,16 +134,18 @@ class Config(Frozen):
     min_contributors: int = Field(default=3, ge=1)
     """A gene with counts at fewer sites than this is left out: its sum would be theirs alone."""
     preset: Preset = "deseq2"
-    """``deseq2``: as R's DESeq2, with a trend, a prior, and outliers dealt with. ``irls``: dispersions given or by
-    moments, IRLS and the catch alone; ``pydeseq2`` is the same, ``fedpydeseq2`` with 20 updates. See `PRESETS`."""
+    """Whose choices are followed: ``deseq2`` R's, ``pydeseq2`` and ``fedpydeseq2`` those packages'. ``irls``:
+    dispersions given or by moments, IRLS and the catch alone. See `PRESETS` and `CHOICES`."""
     size_factor_type: Literal["ratio", "poscounts"] = "ratio"
     """Size factors over the genes with a count in every sample, or over positive counts."""
     control_genes: tuple[str, ...] = ()
     """Genes that size factors are estimated from; all if not given."""
-    dispersion_fit: Literal["deseq2", "optimum", "moments"] = "deseq2"
-    """The end of R's path, the maximum of each profile, or the method of moments without a trend."""
+    dispersion_fit: Literal["deseq2", "optimum", "grid", "moments"] = "deseq2"
+    """The end of R's path, the maximum of each profile, or of FedPyDESeq2's three grids of 100 points on it; or the
+    method of moments without a trend."""
     trend: Literal["parametric", "local", "mean"] = "parametric"
-    """Of gene-wise dispersions over base means; a parametric one that fails is replaced by the local one."""
+    """Of gene-wise dispersions over base means; a parametric one that fails is replaced by the local one, with the
+    presets of PyDESeq2 by the mean."""
     cooks: bool = True
     """Whether outliers are looked for by Cook's distances."""
     min_replicates: int = Field(default=REPLACE_FROM, ge=FILTER_FROM)
@@ -176,13 +225,15 @@ class Config(Frozen):
 
     @model_validator(mode="after")
     def _fits_the_preset(self) -> Self:
-        if self.preset == "deseq2":
+        if self.choices.whole:
             if self.refit_genes or self.refit_layer is not None:
-                raise ValueError("the preset 'deseq2' replaces outliers itself: a refit layer needs the preset 'irls'")
+                raise ValueError(
+                    f"the preset {self.preset!r} replaces outliers itself: a refit layer needs the preset 'irls'"
+                )
             return self
         for name in ("dispersion_fit", "cooks"):
             if getattr(self, name) != PRESETS["irls"][name]:
-                raise ValueError(f"{name} = {getattr(self, name)!r} needs the preset 'deseq2', not {self.preset!r}")
+                raise ValueError(f"{name} = {getattr(self, name)!r} needs another preset than {self.preset!r}")
         return self
 
     @model_validator(mode="after")
@@ -203,13 +254,18 @@ class Config(Frozen):
 
     @classmethod
     def pydeseq2(cls, **values: Any) -> Config:
-        """PyDESeq2's plan: up to 250 iterations on the active genes, tolerance 1e-8."""
+        """As PyDESeq2."""
         return cls.read("configuration", **{"preset": "pydeseq2", **values})
 
     @classmethod
     def fedpydeseq2(cls, **values: Any) -> Config:
-        """FedPyDESeq2's plan: 20 updates (21 evaluations)."""
+        """As FedPyDESeq2."""
         return cls.read("configuration", **{"preset": "fedpydeseq2", **values})
+
+    @property
+    def choices(self) -> Choices:
+        """What the preset does where no field asks."""
+        return CHOICES[self.preset]
 
     @property
     def digest(self) -> str:

@@ -11,13 +11,17 @@ gives the gene to an optimiser; but the leverages it uses later stay those of th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.catch import catch
 from secirls.algorithms.irls import IrlsConfig, State, one_round, update_rows
+from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Algorithm
 from secirls.algorithms.unclamped import NewtonConfig, newton
+from secirls.numerics.own.coefficients import BEST
 from secirls.numerics.samples import Floats
 from secirls.numerics.status import Reason, Status
 
@@ -53,8 +57,12 @@ class Betas:
         )
 
 
-def betas(state: State, config: IrlsConfig, free: NewtonConfig) -> Algorithm[Betas]:
-    """Fit the active genes from where they stand: IRLS, and Newton without a clamp for those it does not settle."""
+WayOut: TypeAlias = NewtonConfig | CatchConfig
+"""Newton without a clamp, after which leverages stay those of IRLS, as in R; or the catch, with its own leverages."""
+
+
+def betas(state: State, config: IrlsConfig, way_out: WayOut) -> Algorithm[Betas]:
+    """Fit the active genes from where they stand: IRLS, and a way out for those it does not settle."""
     past: tuple[Floats, ...] = ()
     last = np.full(state.status.size, config.max_iter, dtype=np.int32)
     for _ in range(config.max_iter + 1):
@@ -74,7 +82,10 @@ def betas(state: State, config: IrlsConfig, free: NewtonConfig) -> Algorithm[Bet
     hat_beta, hat_xtwx, hat_steps = state.beta, state.xtwx, state.iterations
     lost = state.irls_diverged_mask & (state.reason == Reason.LOST)
     state = update_rows(state, np.flatnonzero(lost), status=Status.FAILED)
-    state = yield from newton(state, state.irls_diverged_mask, free)
+    if isinstance(way_out, CatchConfig):
+        state = yield from catch(state, way_out)
+        return Betas(state, state.beta, state.xtwx, np.where(state.status == Status.CAUGHT, BEST, hat_steps))
+    state = yield from newton(state, state.irls_diverged_mask, way_out)
     return Betas(state, hat_beta, hat_xtwx, hat_steps)
 
 

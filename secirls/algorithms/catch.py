@@ -26,6 +26,7 @@ from secirls.algorithms.irls import State, update_rows
 from secirls.algorithms.irls_queries import keep_constants
 from secirls.algorithms.quasi_newton import CatchConfig, Rows, candidate_sums, check_candidates, descend, objective
 from secirls.algorithms.query import EXACT, LARGEST_ARRAY, LARGEST_CANDIDATES, Algorithm, Query, resolution
+from secirls.numerics.eigen import eigenvectors
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import unpack
 from secirls.numerics.status import Status
@@ -160,7 +161,7 @@ def _pattern(state: State, rows: Rows, config: CatchConfig) -> Floats:
     params = state.beta.shape[1]
     axes = np.eye(params)
     against = axes[0] - axes[1:]
-    eigenvalues, vectors = np.linalg.eigh(unpack(state.xtwx[rows]) + config.ridge * axes)
+    eigenvalues, vectors = eigenvectors(unpack(state.xtwx[rows]) + config.ridge * axes)
     errors = 1.0 / np.sqrt(np.maximum(eigenvalues, config.ridge))
     principal = vectors.transpose(0, 2, 1) * errors[:, :, None]
     fixed = np.broadcast_to(np.concatenate([axes, against]), (rows.size, 2 * params - 1, params))

@@ -20,7 +20,7 @@ from secirls.algorithms.beginning import (
     size_factors,
     unclamped_information,
 )
-from secirls.algorithms.betas import Betas, betas
+from secirls.algorithms.betas import Betas, WayOut, betas
 from secirls.algorithms.dispersion.dispersion_start import Moments, moments
 from secirls.algorithms.dispersion.shrunken_dispersions import (
     Dispersions,
@@ -36,6 +36,7 @@ from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
+from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import EXACT, Algorithm
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.config import Config
@@ -86,8 +87,20 @@ class Plan:
         return self.begun.columns > self.params
 
     @property
+    def way_out(self) -> WayOut:
+        """Of the genes that IRLS does not settle."""
+        config, lost = self.config, self.config.choices.lost
+        bits = config.fraction_bits or EXACT
+        if lost == "newton":
+            return NewtonConfig(
+                ridge=config.ridge, min_mu=config.min_mu, fraction_bits=bits, products=self.products, own=self.own
+            )
+        catch = CatchConfig(min_mu=config.min_mu) if lost == "clamped" else CatchConfig.fedpydeseq2()
+        return replace(catch, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits, products=self.products)
+
+    @property
     def plans(self) -> Plans:
-        """Of IRLS, of Newton's method after it, and of Cook's distances."""
+        """Of IRLS, of the way out of it, and of Cook's distances."""
         config, bits = self.config, self.config.fraction_bits or EXACT
         plan = replace(
             IrlsConfig.deseq2(),
@@ -100,11 +113,9 @@ class Plan:
             products=self.products,
             own=self.own,
         )
-        free = NewtonConfig(
-            ridge=config.ridge, min_mu=config.min_mu, fraction_bits=bits, products=self.products, own=self.own
-        )
         searching = Searching(min_kept=config.min_kept)
-        return plan, free, CooksConfig(config.ridge, config.min_mu, self.own, self.begun.columns, searching=searching)
+        cooks = CooksConfig(config.ridge, config.min_mu, self.own, self.begun.columns, searching=searching)
+        return plan, self.way_out, cooks
 
     def dispersions(
         self, genes: Mask, normalisation: Normalisation, towards: TrendAndPrior | None = None
@@ -117,12 +128,13 @@ class Plan:
             normalisation,
             self.products,
             cells=self.cells,
-            fit="optimum" if self.config.dispersion_fit == "optimum" else "deseq2",
+            fit="deseq2" if self.config.dispersion_fit == "moments" else self.config.dispersion_fit,
             kind=self.config.trend,
+            choices=self.config.choices,
+            regression=self.plans[:2],
             towards=towards,
             fraction_bits=self.config.fraction_bits or EXACT,
             columns=self.begun.columns,
-            own=self.own,
         )
 
     def moments(self, genes: Mask, normalisation: Normalisation) -> Algorithm[Moments]:
@@ -280,9 +292,9 @@ def _by_moments(genes: Mask, start: Moments) -> Algorithm[Floats]:
 
 def _coefficients(plan: Plan, status: NDArray[np.int8], reason: NDArray[np.int8]) -> Algorithm[Betas]:
     """IRLS from least squares, and the way out of it."""
-    irls_plan, newton_plan, _ = plan.plans
+    irls_plan, way_out, _ = plan.plans
     start = yield from least_squares_start(status, plan.params, irls_plan, reason=reason)
-    return (yield from betas(start, irls_plan, newton_plan))
+    return (yield from betas(start, irls_plan, way_out))
 
 
 def _treated(
@@ -323,6 +335,7 @@ def _treated(
             lambda sites: eligible(sites, config.min_contributors),
             again,
             plan.plans,
+            two_levels_only=config.choices.two_levels_only,
             around=plan.around,
         )
     )

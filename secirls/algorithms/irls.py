@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.query import EXACT, Algorithm, Total, lost, portions, resolution
 from secirls.algorithms.sent_products import expand_field, opened
+from secirls.numerics import portable
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.own.coefficients import BEST
 from secirls.numerics.samples import Floats, Mask
@@ -216,7 +217,7 @@ def least_squares_start(
         if base_means is None:
             raise ValueError("the design is rank-deficient over all samples: its X'X can't be inverted")
         start[known] = 0.0
-        start[known, 0] = np.log(np.maximum(base_means[known], 0.1))
+        start[known, 0] = portable.logs(np.maximum(base_means[known], 0.1))
     state = State.begin(status, np.clip(start, -config.max_beta, config.max_beta), reason)
     return update_rows(state, np.flatnonzero(active & ~known), status=Status.FAILED, reason=Reason.LOST)
 

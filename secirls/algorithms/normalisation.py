@@ -15,6 +15,7 @@ import numpy as np
 
 from secirls.algorithms.query import Query, QueryError, Total
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
+from secirls.numerics import portable
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import pack
 
@@ -25,8 +26,8 @@ _LARGEST_LOG_SIZE = 100.0
 
 LARGEST_LOG_SCALE = 21.0
 """No size factors are divided by more than exp of this (1.3e9, a library of reads), or less than exp of minus it."""
-AROUND_ONE = 2.0
-"""Size factors whose geometric mean is within this factor of one are taken as they were brought."""
+LOG_AROUND_ONE = 0.6931471805599453
+"""log 2. Size factors whose geometric mean is within a factor of two of one are taken as they were brought."""
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ def scale_of(logs: Floats, n_samples: float) -> tuple[float, float]:
     """
     mean = float(np.clip(logs[0] / n_samples, -LARGEST_LOG_SCALE, LARGEST_LOG_SCALE))
     spread = float(np.sqrt(max(float(logs[1] / n_samples) - mean**2, 0.0)))
-    return (float(np.exp(mean)) if abs(mean) > np.log(AROUND_ONE) else 1.0), spread
+    return (float(portable.exps(np.array([mean]))[0]) if abs(mean) > LOG_AROUND_ONE else 1.0), spread
 
 
 def normalise(

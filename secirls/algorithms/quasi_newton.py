@@ -272,12 +272,12 @@ def _corrected(information: Floats, rows: Rows, steps: Steps) -> Floats:
     """Fisher's information ``(rows, params, params)``, made to agree with what the score did along the last steps."""
     for step in steps:
         move, turn = step.move[rows], step.turn[rows]
-        along = np.einsum("gij,gj->gi", information, move)
+        along = (information * move[:, None, :]).sum(axis=2)
         expected, observed = (move * along).sum(axis=1), (move * turn).sum(axis=1)
         use = np.flatnonzero((observed > _LEAST_CURVATURE * expected) & (expected > 0))
         along, turn = along[use], turn[use]
-        information[use] += np.einsum("gi,gj->gij", turn, turn) / observed[use, None, None]
-        information[use] -= np.einsum("gi,gj->gij", along, along) / expected[use, None, None]
+        information[use] += turn[:, :, None] * turn[:, None, :] / observed[use, None, None]
+        information[use] -= along[:, :, None] * along[:, None, :] / expected[use, None, None]
     return information
 
 
@@ -326,7 +326,7 @@ def _candidates(state: State, rows: Rows, ridge: Floats, steps: Steps, config: C
     _, direction, _ = _descent(state, rows, ridge[rows], steps, config)
     longest = np.abs(direction).max(axis=1, keepdims=True, initial=0.0)
     direction *= np.minimum(1.0, 2.0 * config.max_beta / np.maximum(longest, config.max_beta))
-    sizes = np.concatenate([[0.0], 0.5 ** np.arange(config.halvings)])
+    sizes = np.concatenate([[0.0], np.ldexp(1.0, -np.arange(config.halvings))])
     path = state.beta[rows, None, :] + sizes[:, None] * direction[:, None, :]
     return np.clip(path, -config.max_beta, config.max_beta)
 

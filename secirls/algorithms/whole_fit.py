@@ -73,13 +73,13 @@ def fit(
 ) -> Generator[Query, Total, Fitted]:
     """The whole fit as one algorithm, as the configuration's preset has it.
 
-    ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``; the preset ``deseq2`` has none.
+    ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``; a whole fit has none.
     ``control`` marks those that size factors are estimated from; all if not given.
     A gene that some site can't send a sum of, at any stage, fails with that reason, and the others go on.
     Raises `InputError` for a rank-deficient design or counts that can't be normalised.
     """
     stages = Stages()
-    if config.preset == "deseq2":
+    if config.choices.whole:
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
@@ -136,8 +136,6 @@ def irls_plan(config: Config) -> IrlsConfig:
 
 
 def catch_plan(config: Config) -> CatchConfig:
-    """How the catch runs: clamped as IRLS is, except in the ``fedpydeseq2`` preset."""
+    """How the catch runs: clamped as IRLS is."""
     bits = config.fraction_bits or EXACT
-    if config.preset == "fedpydeseq2":
-        return replace(CatchConfig.fedpydeseq2(), max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)
     return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)

@@ -144,7 +144,7 @@ def fit(
     ] = None,
     dispersion_fit: Annotated[
         str | None,
-        typer.Option(help="Dispersions: deseq2 (as R's path ends), optimum or moments. Default: deseq2."),
+        typer.Option(help="Dispersions: deseq2 (as R's path ends), optimum, grid or moments. Default: deseq2."),
     ] = None,
     trend: Annotated[
         str | None, typer.Option(help="Of dispersions over means: parametric, local or mean. Default: parametric.")
@@ -169,7 +169,7 @@ def fit(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="deseq2; or irls alone: irls, pydeseq2, or fedpydeseq2 with 20 updates. Default: deseq2."),
+        typer.Option(help="Whose choices: deseq2, pydeseq2, fedpydeseq2; or irls alone. Default: deseq2."),
     ] = None,
     max_iter: Annotated[
         int | None, typer.Option(help="Updates before IRLS gives a gene up. Default: 100; 250 with irls.")

@@ -22,6 +22,7 @@ from secirls.input_error import InputError, complain
 from secirls.inputs.labels import check_alike, label, labels
 from secirls.inputs.own_columns import OwnColumns
 from secirls.numerics.distinct_products import Products
+from secirls.numerics.eigen import eigenvectors
 from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
@@ -332,7 +333,7 @@ def dependent_columns(xtx: Floats, columns: Sequence[str]) -> list[list[str]]:
     if kept.size == 0:
         return groups
     scaled = xtx[np.ix_(kept, kept)] / np.outer(scale[kept], scale[kept])
-    values, vectors = np.linalg.eigh(scaled)
+    values, vectors = (array[0] for array in eigenvectors(scaled[None]))
     null = vectors[:, values < 1e-10]
     involved = np.flatnonzero((np.abs(null) > 1e-6).any(axis=1))
     if involved.size:

@@ -1,4 +1,4 @@
-"""Robust locally weighted regression of a few points, as R's `lowess` computes it.
+"""Robust locally weighted regression of a few points, as R's `lowess` computes it, and as PyDESeq2 does.
 
 Promises: every point is fitted by itself, on its nearest points including the point. Refuses to know: what the
 points are.
@@ -56,6 +56,24 @@ def lowess(x: Floats, y: Floats, share: float, passes: int = 3) -> Floats:
             return smooth
         trusted = _fade(rest, np.asarray(scale), 2)
     return _lines(x, y, near * trusted, span)
+
+
+def pydeseq2_lowess(x: Floats, y: Floats, share: float) -> Floats:
+    """As `lowess`, but as PyDESeq2 fits it: bandwidths reach one point farther, weights have no cutoffs, three fits."""
+    if x.size < 2:
+        return y.astype(np.float64)
+    beyond = min(int(np.ceil(share * x.size)), x.size - 1)
+    distance = np.abs(x[:, None] - x)
+    reach = np.maximum(np.sort(distance, axis=1)[:, beyond], 1e-12)
+    near = (1.0 - np.minimum(distance / reach[:, None], 1.0) ** 3) ** 3
+    trusted, smooth = np.ones_like(x), np.zeros_like(x)
+    for _ in range(3):
+        smooth = _lines(x, y, near * trusted, 0.0)
+        rest = y - smooth
+        scale = 6.0 * float(np.median(np.abs(rest)))
+        off = (rest != 0).astype(np.float64) if scale == 0 else np.clip(rest / scale, -1.0, 1.0)
+        trusted = (1.0 - off**2) ** 2
+    return smooth
 
 
 def _fade(distance: Floats, reach: Floats, power: int) -> Floats:

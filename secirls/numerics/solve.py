@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.numerics.portable import strictly
 from secirls.numerics.samples import Floats
 
 Failed = NDArray[np.bool_]
@@ -141,16 +142,41 @@ def _eliminate(upper: Floats, right: Floats, ridge: Floats | float) -> tuple[lis
     return solutions, failed
 
 
+@strictly()
+def _pivoted(A: Floats, b: Floats) -> bool:
+    """Gauss's elimination with row exchanges, in place: b becomes the solution. False where a pivot is zero."""
+    n = b.size
+    for j in range(n):
+        pivot = j
+        for i in range(j + 1, n):
+            if abs(A[i, j]) > abs(A[pivot, j]):
+                pivot = i
+        if A[pivot, j] == 0.0:
+            return False
+        for k in range(j, n):
+            A[j, k], A[pivot, k] = A[pivot, k], A[j, k]
+        b[j], b[pivot] = b[pivot], b[j]
+        for i in range(j + 1, n):
+            share = A[i, j] / A[j, j]
+            for k in range(j, n):
+                A[i, k] -= share * A[j, k]
+            b[i] -= share * b[j]
+    for i in range(n - 1, -1, -1):
+        for k in range(i + 1, n):
+            b[i] -= A[i, k] * b[k]
+        b[i] /= A[i, i]
+    return True
+
+
 def _solve_one(upper: Floats, right: Floats, ridge: float) -> tuple[Floats, bool]:
     """The fallback for one gene: pivoted elimination, accepted only if it solves the system."""
     full = unpack(upper) + ridge * np.eye(right.size)
     if not (np.isfinite(full).all() and np.isfinite(right).all()):
         return np.zeros_like(right), True
-    try:
-        x = np.linalg.solve(full, right).astype(np.float64, copy=False)
-    except np.linalg.LinAlgError:
-        return np.zeros_like(right), True
+    x = np.array(right, dtype=np.float64)
     with np.errstate(all="ignore"):
-        residual = np.abs(full @ x - right)
-        solved = bool(np.all(residual <= 1e-6 * (np.abs(full) @ np.abs(x) + np.abs(right))))
+        if not _pivoted(full.copy(), x):
+            return np.zeros_like(right), True
+        residual = np.abs((full * x).sum(axis=1) - right)
+        solved = bool(np.all(residual <= 1e-6 * ((np.abs(full) * np.abs(x)).sum(axis=1) + np.abs(right))))
     return (x, False) if solved and np.isfinite(x).all() else (np.zeros_like(right), True)

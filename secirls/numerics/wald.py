@@ -5,7 +5,9 @@ Promises: a p-value is NaN only where `reasons` says why. Refuses to know: sampl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.special import ndtr
@@ -13,9 +15,11 @@ from scipy.stats import false_discovery_control
 
 from secirls.numerics.lowess import lowess
 from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.solve import inverses, unpack
+from secirls.numerics.solve import inverses, times, unpack
 
-LN2 = float(np.log(2.0))
+LN2 = 0.6931471805599453
+Smooth: TypeAlias = Callable[[Floats, Floats, float], Floats]
+"""A smooth curve through y at each x, each local line fitted to a share of the points."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,12 @@ def wald(beta: Floats, xtwx: Floats, contrast: Floats, ridge: float = 1e-6) -> W
     variance = np.full(beta.shape[0], np.nan)
     inverse, failed = inverses(xtwx[known], ridge)
     with np.errstate(invalid="ignore", over="ignore"):
-        direction = inverse @ contrast
-        variance[known] = np.where(failed, np.nan, np.einsum("gi,gij,gj->g", direction, unpack(xtwx[known]), direction))
+        direction = (inverse * contrast).sum(axis=2)
+        length = (direction * times(xtwx[known], direction)).sum(axis=1)
+        variance[known] = np.where(failed, np.nan, length)
     positive = np.isfinite(variance) & (variance > 0)
     error = np.sqrt(np.where(positive, variance, np.nan))
-    estimate = np.where(known, np.where(known[:, None], beta, 0.0) @ contrast, np.nan)
+    estimate = np.where(known, (np.where(known[:, None], beta, 0.0) * contrast).sum(axis=1), np.nan)
     stat = estimate / error
     reasons = {int(gene): "The gene has no coefficients." for gene in np.flatnonzero(~known)}
     reasons |= {
@@ -87,7 +92,7 @@ def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-
     inverse, _ = inverses(xtwx, ridge)
     with np.errstate(invalid="ignore", over="ignore"):
         rest = score - ridge * beta
-        size: Floats = np.sqrt(np.maximum(np.einsum("gi,gij,gj->g", rest, inverse, rest), 0.0))
+        size: Floats = np.sqrt(np.maximum((rest * (inverse * rest[:, None, :]).sum(axis=2)).sum(axis=1), 0.0))
     return size
 
 
@@ -100,7 +105,9 @@ def benjamini_hochberg(pvalue: Floats) -> Floats:
     return adjusted
 
 
-def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05) -> tuple[Floats, float]:
+def independent_filtering(
+    pvalue: Floats, base_mean: Floats, alpha: float = 0.05, smooth: Smooth = lowess
+) -> tuple[Floats, float]:
     """Adjusted p-values where genes below the best base mean are not tested at all.
 
     Love, Huber and Anders (2014), methods, automatic independent filtering, in the form of DESeq2 1.38:
@@ -113,6 +120,8 @@ def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05
         ``(genes,)``; every gene has a base mean, all-zero genes too, whose p-value is NaN.
     alpha
         The false discovery rate to optimise for.
+    smooth
+        The curve: `lowess`, or PyDESeq2's.
 
     Returns
     -------
@@ -127,10 +136,10 @@ def independent_filtering(pvalue: Floats, base_mean: Floats, alpha: float = 0.05
     rejected = np.array([int((trial < alpha).sum()) for trial in adjusted])
     best = 0
     if rejected.max() > 10:
-        smooth = lowess(theta, rejected.astype(np.float64), 0.2)
+        curve = smooth(theta, rejected.astype(np.float64), 0.2)
         some = rejected > 0
-        spread = np.sqrt(np.mean((rejected[some] - smooth[some]) ** 2))
-        enough = np.flatnonzero(rejected > smooth.max() - spread)
+        spread = np.sqrt(np.mean((rejected[some] - curve[some]) ** 2))
+        enough = np.flatnonzero(rejected > curve.max() - spread)
         best = int(enough[0]) if enough.size else 0
     return adjusted[best], float(cutoffs[best])
 

@@ -168,6 +168,8 @@ def _of_dispersions(config: Config, outcome: Outcome, towards: TrendAndPrior) ->
     elif towards.trend.kind == "local":
         failed = "" if config.trend == "local" else "The parametric trend could not be fitted. "
         told.append(f"{failed}Dispersions were drawn towards a local trend, which is not R's to the digit.")
+    elif towards.trend.kind == "mean" and config.trend != "mean":
+        told.append("The parametric trend could not be fitted. Dispersions were drawn towards their mean.")
     rough = 0 if fitted.by_gene is None else int(fitted.by_gene.rough.sum())
     if rough:
         told.append(f"The profiles of {rough} genes could not be interpolated to 1e-6: their dispersions are rougher.")
@@ -178,7 +180,7 @@ def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
     """What was done about outliers, and what that shows."""
     treatment = outcome.fitted.treatment
     if treatment is None:
-        return [] if config.cooks or config.preset != "deseq2" else ["Outliers were not looked for, as was asked."]
+        return [] if config.cooks or not config.choices.whole else ["Outliers were not looked for, as was asked."]
     around = treatment.cells
     told = []
     if around is not None and around.enumerated:

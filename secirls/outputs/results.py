@@ -23,6 +23,7 @@ from secirls.agreement.order import Order
 from secirls.agreement.whole_file import whole_folder
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.numerics.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Status
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
@@ -170,7 +171,7 @@ def _table(config: Config, outcome: Outcome, contrast: Floats) -> tuple[pd.DataF
         _add(reasons, missing, OUTLYING)
     padj, threshold = benjamini_hochberg(test.pvalue), None
     if config.independent_filtering:
-        padj, threshold = _filtered(test.pvalue, fitted.base_means, config.alpha)
+        padj, threshold = _filtered(test.pvalue, fitted.base_means, config)
         _add(reasons, np.isnan(padj) & ~np.isnan(test.pvalue), FILTERED.format(threshold))
     table = pd.DataFrame(
         {
@@ -216,11 +217,12 @@ def _dispersions(outcome: Outcome) -> pd.DataFrame | None:
     )
 
 
-def _filtered(pvalue: Floats, base_means: Floats, alpha: float) -> tuple[Floats, float]:
+def _filtered(pvalue: Floats, base_means: Floats, config: Config) -> tuple[Floats, float]:
     """Adjusted p-values after independent filtering over the genes that have a base mean, and its cutoff."""
     known = ~np.isnan(base_means)
     padj = np.full_like(pvalue, np.nan)
-    padj[known], cutoff = independent_filtering(pvalue[known], base_means[known], alpha)
+    curve = lowess if config.choices.lowess == "R" else pydeseq2_lowess
+    padj[known], cutoff = independent_filtering(pvalue[known], base_means[known], config.alpha, curve)
     return padj, cutoff
 
 
@@ -280,13 +282,19 @@ def _outliers(config: Config, outcome: Outcome) -> dict[str, Any] | None:
     }
 
 
+WAYS = {
+    "deseq2": "end of DESeq2's path",
+    "optimum": "maximum of each profile",
+    "grid": "best of three grids on each profile",
+}
+
+
 def _dispersions_of(config: Config, outcome: Outcome) -> str:
     if config.dispersions is not None:
         return "brought by the sites"
     if outcome.fitted.towards is None:
         return "method of moments by secure sums"
-    way = "maximum of each profile" if config.dispersion_fit == "optimum" else "end of DESeq2's path"
-    return f"{way}, drawn towards a {outcome.fitted.towards.trend.kind} trend, by secure sums"
+    return f"{WAYS[config.dispersion_fit]}, drawn towards a {outcome.fitted.towards.trend.kind} trend, by secure sums"
 
 
 def _size_factors_of(config: Config, scale: float) -> str:

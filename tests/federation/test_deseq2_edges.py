@@ -166,8 +166,9 @@ def test_outliers_are_replaced_unless_switched_off_or_in_larger_cells_alone():
     ("options", "words"),
     [
         ({"refit_layer": "x", "refit_genes": ["g1"]}, "replaces outliers itself"),
-        ({"preset": "irls", "cooks": True}, "cooks = True needs the preset 'deseq2'"),
-        ({"preset": "pydeseq2", "dispersion_fit": "optimum"}, "needs the preset 'deseq2'"),
+        ({"preset": "irls", "cooks": True}, "cooks = True needs another preset than 'irls'"),
+        ({"preset": "irls", "dispersion_fit": "optimum"}, "needs another preset than 'irls'"),
+        ({"preset": "pydeseq2", "refit_layer": "x", "refit_genes": ["g1"]}, "replaces outliers itself"),
         ({"size_factors": "s", "size_factor_type": "poscounts"}, "size factors are brought"),
         ({"min_replicates": 2}, "min_replicates"),
         ({"trend": "cubic"}, "trend"),

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from secirls.algorithms import betas as betas_file
-from secirls.algorithms import unclamped
+from secirls.algorithms import catch, irls, quasi_newton, unclamped
+from secirls.algorithms.dispersion import (
+    dispersion_newton,
+    dispersion_start,
+    dispersions,
+    profile,
+    shrunken_dispersions,
+)
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import normalise
@@ -24,7 +31,7 @@ from secirls.algorithms.outliers.cells import Cells, CellsQuery
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Total
 from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics import box_step, distinct_products, float_order
+from secirls.numerics import box_step, distinct_products, eigen, float_order, solve
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
 
@@ -146,14 +153,24 @@ def matrix_products(module):
     [
         betas_file,
         box_step,
+        catch,
         cells,
         cooks,
+        dispersion_newton,
+        dispersion_start,
+        dispersions,
         distinct_products,
+        eigen,
         exceptions,
         float_order,
+        irls,
         outlier_replacement,
+        profile,
+        quasi_newton,
         robust_dispersion,
         selection,
+        shrunken_dispersions,
+        solve,
         unclamped,
     ],
     ids=lambda module: module.__name__.rpartition(".")[2],

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import hashlib
 import numpy as np
@@ -69,3 +71,134 @@ def test_a_plainer_processor_gives_the_same_bits():
     assert here == plain
     if __cpu_features__.get("FMA3"):  # the test sees fused operations where there are any: IRLS sums inside a site
         assert fused_here != fused_plain
+
+
+WHOLE_FIT = """
+import hashlib
+import pickle
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from secirls.algorithms import irls
+from secirls.algorithms.query import Total
+from secirls.algorithms.whole_fit import fit
+from secirls.config import Config
+from secirls.inputs.design import Design, Variable
+from secirls.numerics import portable, solve
+from secirls.numerics.samples import Samples
+from secirls.outputs import results
+
+preset, twin, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+if twin == "lapack":
+    def by_lapack(upper, right, ridge=0.0):
+        full = solve.unpack(upper) + ridge * np.eye(right.shape[1])
+        return np.linalg.solve(full, right[..., None])[..., 0], np.zeros(len(right), dtype=bool)
+    irls.solve = by_lapack
+if twin == "log":
+    portable.logs, portable.exps = np.log, np.exp
+
+n, genes = 24, 60
+i, g = np.arange(n), np.arange(genes)
+levels = {"batch": ("a", "b", "c"), "condition": ("no", "yes")}
+said = {"all": {name: Variable(numeric=False, levels=values) for name, values in levels.items()}}
+design = Design.agree("~ batch + condition", levels, said)
+X = np.column_stack([np.ones(n), i % 3 == 1, i % 3 == 2, i // 3 % 2 == 1]).astype(float)
+counts = ((7919 * (i[:, None] + 1) * (g + 1)) % (3 + 11 * (1 + g % 29))).astype(np.int32)
+counts[5, 10:14] = 9000
+counts[X[:, 3] > 0, 20:24] = 0
+counts[X[:, 1] > 0, 22] = 0
+counts[:, 50] = [4 * (k == 12) + (k == 17) + 7 * (k == 23) for k in i]  # and a few that don't settle
+counts[[1, 3, 5, 9, 13], 51] = 147, 38, 95, 16, 93
+counts[[0, 2, 4, 6, 7, 8], 51] = 0
+counts[[*range(10, 13), *range(14, 24)], 51] = 0
+counts[:, 52:54] = 0
+counts[[0, 1, 9], 52] = 122, 37, 89
+counts[[0, 2, 9], 53] = 167, 108, 62
+brought = 3e6 * (1.0 + (i % 5) / 8.0) if preset == "irls" else None  # library sizes: divided by their geometric mean
+sites = [Samples(X[j::3], counts[j::3], None if brought is None else brought[j::3]) for j in range(3)]
+config = Config(
+    design="~ batch + condition",
+    levels=levels,
+    preset=preset,
+    min_kept=1,
+    min_replicates=3,
+    min_contributors=1,
+    protocol="plain",
+    size_factors=None if brought is None else "s",
+)
+names = tuple("abc")
+recorded = pickle.loads(file.read_bytes()) if file.exists() else None
+totals, asked, algorithm, total = [], hashlib.sha256(), fit(config, design, genes), None
+while True:
+    try:
+        query = algorithm.send(total)
+    except StopIteration as end:
+        fitted = end.value
+        break
+    asked.update(query.to_bytes())
+    if recorded is None:
+        sites = [query.apply(site) for site in sites]
+        parts = [query.summands(site.take(query.genes), 3) for site in sites]
+        totals.append({key: sum(part[key] for part in parts) for key in parts[0]})
+    elif len(totals) == len(recorded):
+        break
+    else:
+        totals.append(recorded[len(totals)])
+    total = Total(totals[-1], names, names)
+if recorded is None:
+    file.write_bytes(pickle.dumps(totals))
+print(asked.hexdigest())
+if recorded is None or len(totals) == len(recorded):
+    outcome = SimpleNamespace(fitted=fitted, genes=tuple(map(str, g)))
+    table, _ = results._table(config, outcome, design.default_contrast()[0])
+    dispersions = results._dispersions(outcome)
+    for csv in (table, dispersions):
+        print("" if csv is None else hashlib.sha256(csv.to_csv(index=False).encode()).hexdigest())
+    print(sorted({stage.name for stage in fitted.stages}), sorted(set(table["status"])), int(table["replaced"].sum()))
+"""
+
+
+def plainest():
+    """Settings that make the compiler, NumPy, its linear algebra and the C library take the plainest processor."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    return {
+        "NUMBA_CPU_NAME": "generic",
+        "NUMBA_CPU_FEATURES": "",
+        "NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name)),
+        "OPENBLAS_CORETYPE": "Prescott",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4,-AVX",
+    }
+
+
+def whole_fit(preset, twin, file, **settings):
+    """Digests of all questions and of both tables of a small fit; from recorded totals if there is a file of them."""
+    words = [sys.executable, "-c", WHOLE_FIT, preset, twin, str(file)]
+    run = subprocess.run(words, capture_output=True, text=True, check=True, env={**os.environ, **settings})
+    return run.stdout.splitlines()
+
+
+@pytest.mark.parametrize("preset", ["deseq2", "pydeseq2", "fedpydeseq2", "irls"])
+def test_who_repeats_a_whole_fit_from_its_totals_asks_and_finds_the_same(preset, tmp_path):
+    """Questions, results.csv and dispersions.csv to the byte, whatever the processor."""
+    here = whole_fit(preset, "none", tmp_path / "totals")
+    assert here == whole_fit(preset, "none", tmp_path / "totals", **plainest())
+    stages = here[-1]
+    assert "caught" in stages
+    if preset != "irls":
+        assert all(name in stages for name in ("profile", "outliers", "refit"))
+
+
+@pytest.mark.parametrize("twin", ["lapack", "log"])
+def test_a_step_through_a_library_would_be_seen(twin, tmp_path):
+    """LAPACK's solver in IRLS, or NumPy's logarithm between rounds: on this processor and on the plainest."""
+    from numpy._core._multiarray_umath import __cpu_features__
+
+    if not __cpu_features__.get("AVX2"):
+        pytest.skip("this processor is the plainest itself")
+    here = whole_fit("deseq2", twin, tmp_path / "totals")
+    assert here == whole_fit("deseq2", twin, tmp_path / "totals")
+    assert here != whole_fit("deseq2", twin, tmp_path / "totals", **plainest())

@@ -23,6 +23,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
 from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
 from secirls.algorithms.normalisation import CensusQuery, normalise
 from secirls.algorithms.query import EXACT, QueryError, query_from_bytes
+from secirls.algorithms.unclamped import NewtonConfig
 from secirls.inputs.simulate import simulate
 from secirls.numerics.dispersion.curvature import adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.nodes import Nodes, nodes_for
@@ -302,7 +303,7 @@ def test_a_changed_byte_is_refused_or_changes_the_digest(newton, where, flip):
     means, products = Means(np.ones((3, 2)), linear=True, lost=np.zeros(3, dtype=np.int8)), Products.full(2)
     if newton:
         pairs = products.rows.astype(float), products.columns.astype(float)
-        query = DispersionNewtonQuery(mask, means.coefficients, np.full(3, 0.5), *pairs, 1)
+        query = DispersionNewtonQuery(mask, means.coefficients, np.full(3, 0.5), *pairs, 1, 0.5)
     else:
         query = ProfileQuery.about(mask, means, places, products, EXACT)
     data = bytearray(query.to_bytes())
@@ -350,7 +351,7 @@ def test_means_are_those_of_irls_at_the_start(drive):
     z = samples.counts.T
     start = Moments(z.mean(axis=1), z.var(axis=1, ddof=1), b, np.full(60, 0.3))
     run = drive(samples)
-    means = run(fitted_means(np.ones(60, dtype=bool), start, linear=False))
+    means = run(fitted_means(np.ones(60, dtype=bool), start, IrlsConfig.deseq2(), NewtonConfig(), linear=False))
     at_start = replace(samples, dispersions=np.full(60, 0.3))
     plan = IrlsConfig(beta_tol=1e-12, ridge=1e-6 / np.log(2) ** 2)
     other = drive(at_start)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from secirls.inputs.simulate import simulate
+from secirls.numerics.eigen import eigenvectors
 from secirls.numerics.solve import inverses, pack, packed_params, packed_size, solve, times, unpack
 from secirls.numerics.wald import benjamini_hochberg, covariance, independent_filtering, wald
 
@@ -170,3 +171,17 @@ def test_independent_filtering_raises_power_and_says_what_it_left_out():
     few, none = independent_filtering(np.linspace(0.2, 1, 9), np.arange(1.0, 10.0))
     assert np.isfinite(few).all()
     assert none == 1.0
+
+
+@given(st.integers(1, 8), st.integers(0, 2**32 - 1), st.sampled_from([1.0, 1e-8, 1e8]))
+def test_eigenvectors_diagonalise(n, seed, scale):
+    random = np.random.default_rng(seed)
+    A = random.normal(size=(3, n, n)) * scale ** random.uniform(0, 1, (3, 1, n))
+    A = A @ A.transpose(0, 2, 1)
+    A[2] = A[2, 0, 0] * np.eye(n)  # all alike
+    values, vectors = eigenvectors(A)
+    np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(A), rtol=1e-12, atol=1e-13 * np.abs(A).max())
+    np.testing.assert_allclose(vectors.transpose(0, 2, 1) @ vectors, np.broadcast_to(np.eye(n), A.shape), atol=1e-13)
+    np.testing.assert_allclose(
+        (vectors * values[:, None, :]) @ vectors.transpose(0, 2, 1), A, atol=1e-13 * np.abs(A).max()
+    )

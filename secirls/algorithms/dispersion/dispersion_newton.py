@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import MIN_DISPERSION
 from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
@@ -53,6 +53,8 @@ class DispersionNewtonQuery(Query):
     """Second column of each, ``(q,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
+    min_mu: float
+    """Means are clamped below at this."""
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
@@ -84,6 +86,8 @@ class DispersionNewtonQuery(Query):
         if self.linear not in (0, 1):
             raise QueryError(f"query {self.kind!r}: impossible kind of means")
         check_steps(self, self.steps)
+        if not 0 < self.min_mu <= 1:
+            raise QueryError(f"query {self.kind!r}: min_mu is above zero, and 1 or less")
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
@@ -94,12 +98,12 @@ class DispersionNewtonQuery(Query):
         with np.errstate(all="ignore"):
             if samples.own is None:
                 derivatives, powers = curvature_sums(
-                    samples, self.coefficients, self.dispersions, pairs, linear=linear, min_mu=MIN_MU
+                    samples, self.coefficients, self.dispersions, pairs, linear=linear, min_mu=self.min_mu
                 )
             else:
                 steps = known_steps(samples, self.steps)
                 derivatives, powers = own_curvature_sums(
-                    samples, self.coefficients, self.dispersions, steps, linear=linear, min_mu=MIN_MU
+                    samples, self.coefficients, self.dispersions, steps, linear=linear, min_mu=self.min_mu
                 )
         return {"derivatives": derivatives, "powers": powers}
 
@@ -163,6 +167,7 @@ def polish(
             products.rows.astype(np.float64),
             products.columns.astype(np.float64),
             int(means.linear),
+            means.min_mu,
             means.steps[active] if means.steps.size else means.steps,
             fraction_bits,
         )

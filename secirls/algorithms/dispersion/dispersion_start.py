@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import betas
+from secirls.algorithms.betas import WayOut, betas
 from secirls.algorithms.dispersion.dispersions import (
     MAX_DISPERSION,
     MIN_DISPERSION,
@@ -22,9 +22,7 @@ from secirls.algorithms.dispersion.dispersions import (
 )
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, steps_field
 from secirls.algorithms.normalisation import Normalisation
-from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics.distinct_products import Products
+from secirls.algorithms.query import Algorithm
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import pack, solve
 from secirls.numerics.status import Reason, Status
@@ -52,20 +50,25 @@ class Moments:
 
 @dataclass(frozen=True)
 class Means:
-    """What the means of the asked genes follow from: max(s X b, 1/2) if linear, else max(s exp(X b), 1/2)."""
+    """What the means of the asked genes follow from: max(s X b, min_mu) if linear, else max(s exp(X b), min_mu)."""
 
     coefficients: Floats
     """b, ``(genes asked, params)``; zeros for genes without."""
     linear: bool
     lost: NDArray[np.int8]
     """`Reason` of each gene that has no means, `Reason.NONE` for all others, ``(genes asked,)``."""
+    min_mu: float = MIN_MU
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as `secirls.algorithms.irls.steps_field` says it, ``(genes asked,)``; or empty."""
 
     def take(self, genes: NDArray[np.intp] | slice) -> Means:
         """The means of some of these genes."""
-        steps = self.steps[genes] if self.steps.size else self.steps
-        return Means(self.coefficients[genes], linear=self.linear, lost=self.lost[genes], steps=steps)
+        return replace(
+            self,
+            coefficients=np.ascontiguousarray(self.coefficients[genes]),
+            lost=self.lost[genes],
+            steps=self.steps[genes] if self.steps.size else self.steps,
+        )
 
 
 def largest_dispersion(n_samples: float) -> float:
@@ -98,13 +101,7 @@ def moments(
 
 
 def fitted_means(
-    genes: Mask,
-    start: Moments,
-    *,
-    linear: bool,
-    products: Products | None = None,
-    fraction_bits: int = EXACT,
-    own: bool = False,
+    genes: Mask, start: Moments, plan: IrlsConfig, way_out: WayOut, *, linear: bool, min_mu: float = MIN_MU
 ) -> Algorithm[Means]:
     """The coefficients that the masked genes' means follow from: linear, or as `secirls.algorithms.betas` finds them.
 
@@ -114,27 +111,26 @@ def fitted_means(
         Which of the agreed genes, ``(genes,)``.
     start
         Of those genes.
+    plan, way_out
+        Of the regression.
     linear
         Whether the design has as many distinct rows as columns, over all sites: then nothing is asked.
-    products
-        The distinct products of the design's columns; every product by itself if not given.
-    own
-        Whether some site has columns of its own.
+    min_mu
+        Means by regression are clamped below at this where dispersions are estimated.
     """
     params, asked = start.coefficients.shape[1], np.flatnonzero(genes)
     none = np.zeros(asked.size, dtype=np.int8)
     if linear or not asked.size:
-        steps = np.zeros(asked.size if own else 0)
+        steps = np.zeros(asked.size if plan.own else 0)
         return Means(start.coefficients, linear=linear, lost=none, steps=steps)
     yield AdoptDispersionsQuery(genes, start.start)
     status = np.where(genes, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
-    plan = replace(IrlsConfig.deseq2(), min_mu=MIN_MU, fraction_bits=fraction_bits, products=products, own=own)
-    free = NewtonConfig(min_mu=MIN_MU, fraction_bits=fraction_bits, products=products, own=own)
     start_at = yield from least_squares_start(status, params, plan)
-    state = (yield from betas(start_at, plan, free)).state
+    state = (yield from betas(start_at, plan, way_out)).state
     coefficients = state.beta[asked]
     known = np.isfinite(coefficients).all(axis=1)
     gone = ~known | (state.reason[asked] == Reason.LOST)
     reason = np.where(gone, Reason.LOST, Reason.NONE).astype(np.int8)
-    steps = steps_field(state, genes, own=own)
-    return Means(np.where(gone[:, None], 0.0, coefficients), linear=False, lost=reason, steps=steps)
+    steps = steps_field(state, genes, own=plan.own)
+    coefficients = np.where(gone[:, None], 0.0, coefficients)
+    return Means(coefficients, linear=False, lost=reason, min_mu=min_mu, steps=steps)

@@ -19,6 +19,7 @@ from secirls.algorithms.normalisation import Normalisation, known_size_factors, 
 from secirls.algorithms.query import Query, QueryError, Total, largest_summand
 from secirls.numerics.own.coefficients import linear, linear_coefficients
 from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.solve import pack, packed_size, solve
 
 MIN_DISPERSION = 1e-8
 MAX_DISPERSION = 10.0
@@ -119,7 +120,8 @@ def moments_dispersions(
     """
     params = columns or xtx.shape[0]
     dispersions: Floats = np.full(normalisation.base_means.size, np.nan)
-    coefficients = np.linalg.solve(xtx, normalisation.xt_normalised.T).T
+    repeated = np.broadcast_to(pack(xtx), (dispersions.size, packed_size(params)))
+    coefficients, _ = solve(np.ascontiguousarray(repeated), normalisation.xt_normalised)
     known = np.flatnonzero(normalisation.base_means**2 > 0)
     if not known.size:
         return dispersions

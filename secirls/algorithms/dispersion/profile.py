@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
-from secirls.algorithms.dispersion.dispersion_start import MIN_MU, Means
+from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
@@ -69,6 +69,8 @@ class ProfileQuery(Query):
     """Which product each entry of the upper triangle is, -1 for zero, ``(params (params + 1) / 2,)``."""
     linear: int
     """1: means are s X b; 0: s exp(X b)."""
+    min_mu: float
+    """Means are clamped below at this."""
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
@@ -90,6 +92,7 @@ class ProfileQuery(Query):
             products.columns.astype(np.float64),
             products.expand.astype(np.float64),
             int(means.linear),
+            means.min_mu,
             means.steps,
             fraction_bits,
         )
@@ -141,6 +144,8 @@ class ProfileQuery(Query):
             raise QueryError(f"query {self.kind!r}: impossible nodes")
         if not ((self.reach > 0).all() and (self.reach <= _LARGEST_REACH).all()) or self.linear not in (0, 1):
             raise QueryError(f"query {self.kind!r}: impossible reach or kind of means")
+        if not 0 < self.min_mu <= 1:
+            raise QueryError(f"query {self.kind!r}: min_mu is above zero, and 1 or less")
         q = self.rows.shape
         if len(q) != 1 or self.columns.shape != q or self.expand.shape != (packed_size(n_params),):
             raise QueryError(f"query {self.kind!r}: its products do not fit {n_params} params")
@@ -163,12 +168,12 @@ class ProfileQuery(Query):
         with np.errstate(all="ignore"):
             if samples.own is None:
                 loglik, xwx, constant = profile_sums(
-                    samples, self.coefficients, places, products, linear=linear, min_mu=MIN_MU
+                    samples, self.coefficients, places, products, linear=linear, min_mu=self.min_mu
                 )
             else:
                 steps = known_steps(samples, self.steps)
                 loglik, xwx, constant = own_profile_sums(
-                    samples, self.coefficients, places, steps, linear=linear, min_mu=MIN_MU
+                    samples, self.coefficients, places, steps, linear=linear, min_mu=self.min_mu
                 )
         return {"loglik": loglik, "xwx": xwx, "constant": constant}
 

@@ -14,14 +14,18 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.betas import WayOut
 from secirls.algorithms.dispersion.dispersion_newton import polish
 from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, largest_dispersion, moments
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import Fetched, fetch_again, fetch_profiles
+from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.unclamped import NewtonConfig
+from secirls.config import CHOICES, Choices
 from secirls.numerics.dispersion.nodes import farther, nodes_for
-from secirls.numerics.dispersion.optimum import maximise
+from secirls.numerics.dispersion.optimum import first_steps, maximise, search_grids
 from secirls.numerics.dispersion.path import Walked, outliers, walk_gene_wise, walk_map
 from secirls.numerics.dispersion.prior import log_variance, prior_variance, residuals
 from secirls.numerics.dispersion.trend import NoTrendError, Trend, TrendType, fit_trend
@@ -29,8 +33,8 @@ from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Reason
 
-FitType: TypeAlias = Literal["deseq2", "optimum"]
-"""The end of R's path, or the maximum."""
+FitType: TypeAlias = Literal["deseq2", "optimum", "grid"]
+"""The end of R's path, the maximum, or the best of FedPyDESeq2's grids."""
 
 FLAT = 1e-7
 """Everybody's dispersion where no gene-wise estimate is above 1e-6."""
@@ -48,6 +52,8 @@ class Question:
     n_samples: float
     fit: FitType = "deseq2"
     fraction_bits: int = EXACT
+    least_rise: float = 0.0
+    """See `Choices`."""
 
     @property
     def largest(self) -> float:
@@ -62,7 +68,7 @@ class GeneWise:
     dispersions: Floats
     """NaN where `Fetched.reason` says why."""
     iterations: NDArray[np.int32]
-    """Steps tried; 0 for genes without, and for optima."""
+    """Steps tried; 0 for genes without, and for optima; 1 where `Choices.least_rise` ended the search of one."""
     fetched: Fetched
     """The profiles they were found on."""
 
@@ -129,17 +135,24 @@ def gene_wise(question: Question, start: Moments) -> Algorithm[GeneWise]:
 
 
 def trend_and_prior(
-    base_means: Floats, estimates: Floats, n_samples: int, params: int, kind: TrendType = "parametric"
+    base_means: Floats,
+    estimates: Floats,
+    n_samples: int,
+    params: int,
+    kind: TrendType = "parametric",
+    choices: Choices = CHOICES["deseq2"],
 ) -> TrendAndPrior:
     """Trend, spread around it and prior from gene-wise estimates ``(genes,)``, NaN for genes without; asks nothing."""
     known = np.isfinite(estimates)
     means, found = base_means[known], estimates[known]
     try:
-        trend = fit_trend(means, found, kind)
+        trend = fit_trend(means, found, kind, choices.parametric)
     except NoTrendError:
         return TrendAndPrior(Trend("mean", mean=FLAT), 0.0, 1.0, flat=True)
     rest = residuals(found, trend.at(means))
-    return TrendAndPrior(trend, log_variance(rest), prior_variance(rest, n_samples - params))
+    per_sigma = choices.mad_per_sigma
+    prior = prior_variance(rest, n_samples - params, per_sigma, simulated=choices.simulated_prior)
+    return TrendAndPrior(trend, log_variance(rest, per_sigma), prior)
 
 
 def map_dispersions(
@@ -172,10 +185,11 @@ def estimate_dispersions(
     cells: int | None,
     fit: FitType = "deseq2",
     kind: TrendType = "parametric",
+    choices: Choices = CHOICES["deseq2"],
+    regression: tuple[IrlsConfig, WayOut] | None = None,
     towards: TrendAndPrior | None = None,
     fraction_bits: int = EXACT,
     columns: int | None = None,
-    own: bool = False,
 ) -> Algorithm[Dispersions]:
     """All stages for the masked genes, ``(genes,)``; sites keep the final dispersions.
 
@@ -192,27 +206,35 @@ def estimate_dispersions(
     cells
         How many distinct rows the design has over all sites, or ``None`` if it has a numeric covariate.
     fit
-        The end of R's path, or the maximum of each profile.
+        What is searched for on each profile.
     kind
         The trend.
+    choices
+        How the trend is fitted, and the prior.
+    regression
+        How means come about that are not linear; R's way if not given.
     towards
         Trend and prior of an earlier fit, in which these genes were; their own if not given.
-    columns, own
-        Of the whole design, and whether some are of one site alone; the columns of X'X if not given.
+    columns
+        Of the whole design, those that are one site's alone too; the columns of X'X if not given.
     """
     params = columns or xtx.shape[0]
     start = yield from moments(genes, xtx, n_samples, normalisation, params)
     lost = np.isnan(start.base_variances)
+    plan, way_out = regression or (
+        replace(IrlsConfig.deseq2(), fraction_bits=fraction_bits, products=products),
+        NewtonConfig(fraction_bits=fraction_bits, products=products),
+    )
     means = yield from fitted_means(
-        genes, start, linear=cells == params, products=products, fraction_bits=fraction_bits, own=own
+        genes, start, plan, way_out, linear=cells == params, min_mu=choices.regression_min_mu
     )
     if lost.any():
         means = replace(means, lost=np.where(lost, Reason.LOST, means.lost).astype(np.int8))
         start = replace(start, base_variances=np.where(lost, 0.0, start.base_variances))
-    question = Question(genes, means, products, n_samples, fit, fraction_bits)
+    question = Question(genes, means, products, n_samples, fit, fraction_bits, choices.least_rise)
     found = yield from gene_wise(question, start)
     if towards is None:
-        towards = trend_and_prior(start.base_means, found.dispersions, int(n_samples), params, kind)
+        towards = trend_and_prior(start.base_means, found.dispersions, int(n_samples), params, kind, choices)
     last = yield from map_dispersions(question, found, start.base_means, towards)
     yield from leave_at_sites(genes, last.final)
     fetched = last.fetched
@@ -247,21 +269,21 @@ def _search(
 ) -> Algorithm[tuple[Walked, Fetched]]:
     """Search every profile; where the path led beyond the nodes, ask again, farther, and search again.
 
-    Optima lie within the nodes' reach; Newton's method adds the digits that the interpolant leaves open.
+    Optima and grids lie within the nodes' reach; Newton's method adds the digits that the interpolant leaves open.
     """
     walked = _walk(question, fetched, np.flatnonzero(fetched.known), start, trend, variance)
     if question.fit == "optimum":
         best = yield from polish(
             question.genes,
             question.means,
-            walked.dispersions,
+            np.where(walked.iterations == 0, walked.dispersions, np.nan),
             question.products,
             question.largest,
             trend=trend,
             prior_variance=variance,
             fraction_bits=question.fraction_bits,
         )
-        return replace(walked, dispersions=best), fetched
+        return replace(walked, dispersions=np.where(walked.iterations == 0, best, walked.dispersions)), fetched
     again = np.flatnonzero(walked.beyond)
     if again.size:
         fetched = yield from fetch_again(
@@ -286,9 +308,15 @@ def _walk(
     """Search the profiles of some genes, by index; the others get NaN."""
     profiles = fetched.profiles.take(rows)
     towards = None if trend is None else trend[rows]
-    if question.fit == "optimum":
-        best = maximise(profiles, question.largest, towards, variance)
-        walked = Walked(best, np.zeros(rows.size, dtype=np.int32), np.zeros(rows.size, dtype=bool))
+    if question.fit != "deseq2":
+        search = maximise if question.fit == "optimum" else search_grids
+        best = search(profiles, question.largest, towards, variance)
+        stays = np.zeros(rows.size, dtype=bool)
+        if towards is None and question.least_rise > 0 and question.fit == "optimum":
+            near = first_steps(profiles, start[rows], question.least_rise, question.largest)
+            stays = np.isfinite(near)
+            best = np.where(stays, near, best)
+        walked = Walked(best, stays.astype(np.int32), np.zeros(rows.size, dtype=bool))
     elif towards is None:
         walked = walk_gene_wise(profiles, start[rows], question.largest)
     else:

@@ -17,7 +17,7 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import Betas, betas
+from secirls.algorithms.betas import Betas, WayOut, betas
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.algorithms.normalisation import Normalisation, PresenceQuery, known_size_factors, normalise
 from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
@@ -26,7 +26,6 @@ from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, di
 from secirls.algorithms.outliers.selection import Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, QueryError
 from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.unclamped import NewtonConfig
 from secirls.numerics.samples import LARGEST_COUNT, Floats, Mask, Samples
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.trimming import REPLACE_FROM, REPLACEMENT_SHARE, cut
@@ -97,8 +96,8 @@ Dispersions: TypeAlias = Callable[[Mask, Normalisation], Algorithm[Floats]]
 sites have adopted when it returns; with the trend and the prior of the first fit."""
 
 
-Plans: TypeAlias = tuple[IrlsConfig, NewtonConfig, CooksConfig]
-"""Of IRLS, of Newton's method after it, and of Cook's distances."""
+Plans: TypeAlias = tuple[IrlsConfig, WayOut, CooksConfig]
+"""Of IRLS, of the way out of it, and of Cook's distances."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,9 @@ def replace_outliers(
     again
         The dispersion stage, for the genes and normalisation it is given.
     plans
-        Of IRLS, of Newton's method after it, and of Cook's distances.
+        Of IRLS, of the way out of it, and of Cook's distances.
     """
-    irls_plan, newton_plan, cooks_plan = plans
+    irls_plan, way_out, cooks_plan = plans
     genes, cells = found.any, found.cells
     if not genes.any() or not replaces(cells):
         none = np.zeros_like(genes)
@@ -183,5 +182,5 @@ def replace_outliers(
     without = (left & ~(dispersions > 0)) | failed
     start = yield from least_squares_start(np.where(without, Status.FAILED, status).astype(np.int8), params, irls_plan)
     start = update_rows(start, np.flatnonzero(without), reason=Reason.LOST)
-    fitted = yield from betas(start, irls_plan, newton_plan)
+    fitted = yield from betas(start, irls_plan, way_out)
     return Refit(fit.replaced(fitted, genes), genes, emptied, base_means, dispersions)

@@ -52,6 +52,7 @@ def treat_outliers(
     plans: Plans,
     *,
     replacing: bool = True,
+    two_levels_only: bool = True,
     around: Cells | None = None,
 ) -> Algorithm[Treated]:
     """Find the outliers of a first fit and deal with them.
@@ -69,9 +70,11 @@ def treat_outliers(
     again
         The dispersion stage of a second fit.
     plans
-        Of IRLS, of Newton's method after it, and of Cook's distances.
+        Of IRLS, of the way out of it, and of Cook's distances.
     replacing
         Whether outliers are replaced at all.
+    two_levels_only
+        Whether only a design of one factor with two levels has the exception, as in R; else every design.
     around
         The cells of the design, where they are known already.
     """
@@ -86,7 +89,8 @@ def treat_outliers(
         return Treated(untouched, none, none, None)
     replacing = replacing and replaces(around)
     missing, kept = found.filtered(replaced=replacing), none
-    if not design.numeric and not design.own.of and [len(levels) for levels in design.levels.values()] == [2]:
+    of_two_levels = not design.numeric and not design.own.of and [len(x) for x in design.levels.values()] == [2]
+    if not two_levels_only or of_two_levels:
         kept = yield from exceptions(missing, fit, found, plans[2])
     refit = untouched
     if replacing:

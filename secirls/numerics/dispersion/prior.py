@@ -29,7 +29,7 @@ from secirls.numerics.samples import Floats
 MIN_PRIOR_VARIANCE = 0.25
 MOST_SIMULATED = 3
 """Residual degrees of freedom up to which histograms are matched."""
-_MAD_PER_SIGMA = 1.4826
+MAD_PER_SIGMA = 1.4826
 _LARGEST_VARIANCE = 8.0
 _FINE = 1000
 _SPAN = 0.2
@@ -51,19 +51,24 @@ def residuals(estimates: Floats, trend: Floats) -> Floats:
     return portable.logs(estimates[used]) - portable.logs(trend[used])
 
 
-def log_variance(rest: Floats) -> float:
-    """A robust variance of residuals: 1.4826 times the median absolute deviation, squared."""
-    spread = _MAD_PER_SIGMA * float(np.median(np.abs(rest - np.median(rest))))
+def log_variance(rest: Floats, mad_per_sigma: float = MAD_PER_SIGMA) -> float:
+    """A robust variance of residuals: so many times the median absolute deviation, squared."""
+    spread = mad_per_sigma * float(np.median(np.abs(rest - np.median(rest))))
     return spread * spread
 
 
-def prior_variance(rest: Floats, degrees: int) -> float:
-    """The variance of the normal prior of log dispersions, from residuals and n - p > 0; never below 1/4."""
+def prior_variance(
+    rest: Floats, degrees: int, mad_per_sigma: float = MAD_PER_SIGMA, *, simulated: bool = True
+) -> float:
+    """The variance of the normal prior of log dispersions, from residuals and n - p > 0; never below 1/4.
+
+    `simulated`: by matching with R's draws where n - p is 3 or less.
+    """
     if degrees < 1:
         raise ValueError("a prior needs more samples than design columns")
-    if degrees <= MOST_SIMULATED:
+    if simulated and degrees <= MOST_SIMULATED:
         return max(matched_variance(rest, degrees), MIN_PRIOR_VARIANCE)
-    return max(log_variance(rest) - sampling_variance(degrees), MIN_PRIOR_VARIANCE)
+    return max(log_variance(rest, mad_per_sigma) - sampling_variance(degrees), MIN_PRIOR_VARIANCE)
 
 
 def sampling_variance(degrees: int) -> float:

@@ -5,6 +5,7 @@ parametric trend and the mean have the same bits on any machine. Refuses to know
 
 Parametric: dispersion = asymptotic + extra-Poisson / mean, a gamma regression with identity link, refitted without
 the genes far from it until it stands (Love, Huber and Anders 2014, eq. 6; iteratively reweighted least squares).
+PyDESeq2 chooses genes and what follows a failure otherwise: `dropping_trend`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from secirls.numerics.samples import Floats
 
 TrendType: TypeAlias = Literal["parametric", "local", "mean"]
 
+Parametric: TypeAlias = Literal["reselected", "dropped"]
+"""Whether genes far from a parametric trend are chosen anew for each fit, as in R, or dropped for good."""
+
 LEAST_FITTED = 100.0 * MIN_DISPERSION
 """Estimates above this make the trend."""
 _LEAST_AVERAGED = 10.0 * MIN_DISPERSION
@@ -32,6 +36,8 @@ _REFITS = 11
 _GLM_ITERATIONS = 25
 _GLM_TOLERANCE = 1e-8
 _STANDS = 1e-6
+_LEAST_COEFFICIENT = 1e-10
+"""Where PyDESeq2 takes a coefficient for none."""
 
 
 class NoTrendError(ValueError):
@@ -61,14 +67,22 @@ class Trend:
         return self.local.at(base_means)
 
 
-def fit_trend(base_means: Floats, estimates: Floats, kind: TrendType = "parametric") -> Trend:
+def fit_trend(
+    base_means: Floats, estimates: Floats, kind: TrendType = "parametric", parametric: Parametric = "reselected"
+) -> Trend:
     """The trend of gene-wise estimates over base means, both ``(genes,)``.
 
-    A parametric fit that fails gives the local trend, as in R. Raises `NoTrendError` where no estimate is above 1e-6.
+    A parametric fit that fails gives the local trend, as in R, or the mean where genes are dropped, as in PyDESeq2.
+    Raises `NoTrendError` where no estimate is above 1e-6.
     """
     fitted = estimates > LEAST_FITTED
     if not fitted.any():
         raise NoTrendError("every gene-wise dispersion is at its floor")
+    if kind == "parametric" and parametric == "dropped":
+        coefficients = dropping_trend(base_means, estimates)
+        if coefficients is not None:
+            return Trend("parametric", *coefficients)
+        kind = "mean"
     if kind == "mean":
         averaged = np.sort(estimates[estimates > _LEAST_AVERAGED])
         cut = int(averaged.size * _TRIMMED)
@@ -98,6 +112,30 @@ def parametric_trend(means: Floats, estimates: Floats) -> tuple[float, float] | 
         coefficients = a, b
         if steps[0] * steps[0] + steps[1] * steps[1] < _STANDS and converged:
             return coefficients
+    return None
+
+
+def dropping_trend(means: Floats, estimates: Floats) -> tuple[float, float] | None:
+    """As `parametric_trend`, but PyDESeq2's way: of all genes, each fit from (1, 1), without those ever far before.
+
+    Its own optimiser stops a little before the maximum of the same likelihood.
+    """
+    inverse, before = 1.0 / means, (1.0, 1.0)
+    while inverse.size:
+        a, b, converged = _gamma_regression(inverse, estimates, 1.0, 1.0)
+        for _ in range(_REFITS):
+            if converged or not (a > 0.0 and b > 0.0):
+                break
+            a, b, converged = _gamma_regression(inverse, estimates, a, b)
+        if not (converged and a > _LEAST_COEFFICIENT and b > _LEAST_COEFFICIENT):
+            return None
+        ratios = estimates / (a + b * inverse)
+        near = (ratios >= _NEAR) & (ratios < _FAR)
+        inverse, estimates = inverse[near], estimates[near]
+        steps = portable.logs(np.array([a / before[0], b / before[1]]))
+        before = a, b
+        if steps[0] * steps[0] + steps[1] * steps[1] < _STANDS:
+            return before
     return None
 
 
