@@ -305,3 +305,14 @@ def test_an_aggregator_that_plays_the_helper_reads_every_site(grounds, lead, mon
     plain = private.decrypt(from_buffer(sent[VICTIM][:size], private.public.ciphertext_bytes))
     own = layout.decode(packing.unpack(plain, 1), 1)
     assert np.array_equal(own["zeros"], (grounds.counts(VICTIM) == 0).sum(axis=0))
+
+
+def test_a_site_that_reckons_with_a_colluder_shares_no_key_where_sums_may_shrink(lay, lead):
+    for rule in ("abort", "continue"):
+        grounds = lay(rule, beside=("key-dealer",)).rule(ALLOWED).rule(f'on_dropout = "{rule}"')
+        room = lead.room(grounds, protocol="paillier-threshold", on_dropout=rule, **SMALL).survey()
+        if rule == "abort":
+            room.sites[VICTIM].join(room.agreement)
+        else:
+            with pytest.raises(MisuseError, match="only where everybody is in every sum"):
+                room.sites[VICTIM].join(room.agreement)
