@@ -39,6 +39,11 @@ _DEALER = (
     "with the aggregator it would learn every site's numbers."
 )
 
+_EVERYBODY = (
+    "The same holds against an aggregator that breaks the protocol where every site helps only with sums that "
+    "everybody is in, as in a fit that ends when a site falls silent."
+)
+
 _PRESENT = (
     "Before a site helps to open a sum it is shown over which sites, and may refuse: a site that demands it helps only "
     "where everybody is in it."
@@ -103,10 +108,10 @@ def plan(
         if dropouts:
             raise MisuseError("an additive sum opens only if every site answers: take pairwise if some may be silent")
         return settings, claim(protocol, parties, settings)
-    if protocol == "paillier-threshold" and settings.consistency and colluders:
+    if protocol == "paillier-threshold" and settings.consistency and colluders and dropouts:
         raise MisuseError(
-            "against an aggregator that breaks the protocol, Paillier in shares is shown to bear no colluding site: "
-            "take pairwise, or paillier with a key-holder"
+            "against an aggregator that breaks the protocol, Paillier in shares is shown to bear colluding sites only "
+            "where everybody must answer: take pairwise, or paillier with a key-holder"
         )
     if settings.threshold is not None:
         settings.threshold_for(parties)
@@ -143,7 +148,8 @@ def _obstacle(protocol: str, parties: int, settings: Settings, colluders: int, d
     alone = share_threshold(threshold, parties, degree_for(settings, parties)) if pairwise else threshold
     if colluders >= alone:
         return f"{colluders} colluding sites reach the {alone} whose shares or signatures open a sum: too low"
-    if pairwise and settings.consistency and colluders > active_colluders(parties, threshold):
+    once = protocol in ("pairwise", "paillier-threshold")
+    if once and settings.consistency and colluders > active_colluders(parties, threshold):
         return (
             f"against an aggregator that breaks the protocol 2 * threshold > sites + colluders is needed, and "
             f"{2 * threshold} > {parties} + {colluders} does not hold: too low"
@@ -228,14 +234,16 @@ def _paillier_threshold(parties: int, threshold: int, settings: Settings) -> tup
         raise MisuseError(f"a Paillier key is shared among at most {MOST_SHARES} sites, and here are {parties}")
     most = active_colluders(parties, threshold)
     once = (
-        f"No sum is opened over two sets of sites if at most {most} of them collude with an aggregator that breaks the "
-        "protocol; a site that expects more takes no part."
+        f"Where sites help with sums over fewer, no sum is opened over two sets of sites if at most {most} of them "
+        "collude with such an aggregator; a site that expects more takes no part. But that parts of a decryption which "
+        "open nothing tell it nothing is not shown: a site that expects any takes no part there."
         if most >= 0
-        else "An aggregator that breaks the protocol may open a sum over two sets of sites: what tells them apart is "
-        "then not hidden."
+        else "Where sites help with sums over fewer, such an aggregator may open a sum over two sets of sites: what "
+        "tells them apart is then not hidden."
     )
     return (
         f"{_PASSIVE} {threshold} of {parties} sites collude with it.",
+        _EVERYBODY,
         once,
         f"If fewer than {threshold} of {parties} sites answer, no sum opens.",
         _PRESENT,

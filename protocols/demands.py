@@ -67,6 +67,17 @@ class Demands:
                 "Take a higher threshold"
             )
 
+    def check_one_set(self) -> None:
+        """Raise `MisuseError` where colluders are reckoned with, and parts of a sum may be given over two sets.
+
+        For partial decryptions: that those which are too few to open a sum tell nothing of it is not shown.
+        """
+        if self.colluders and not self.whole:
+            raise MisuseError(
+                f"with {self.colluders} colluding sites Paillier in shares is shown to hide only where everybody is in "
+                "every sum: take pairwise, or demand the whole cohort (a fit: on_dropout = 'abort')"
+            )
+
     def check_key(self, bits: int) -> None:
         """Raise `MisuseError` for a Paillier key shorter than demanded."""
         if bits < self.key_bits:

@@ -136,6 +136,7 @@ class ThresholdParty(PaillierParty):
 
     def __init__(self, seat: Seat, *, n_jobs: int = 1) -> None:
         super().__init__(seat, n_jobs=n_jobs)
+        seat.demands.check_one_set()
         self._channels = Channels(seat.me, seat.entropy)
         self._shared: ThresholdKey | None = None
         self._dealt_binding = b""

@@ -105,9 +105,9 @@ class PairwiseCollector(AtSession):
         self._room.check_enough(tuple(sorted(replies)), tuple(pending.requests))
         self._room.check_shares(tuple(sorted(replies)), pending.context, pending.parties)
         total = hidden.total.copy()
-        plus, minus = self._remaining_masks(pending, hidden, shares)
+        plus, minus, unfit = self._remaining_masks(pending, hidden, shares)
         ring.mask_into(total, plus, minus, self._settings.prg)
-        return Total(total, pending.parties)
+        return Total(total, pending.parties, unfit)
 
     def _check_set(self, present: tuple[PartyId, ...], context: Context) -> None:
         """Raise `DropoutError` unless those present can open the sum and will agree that it hides them."""
@@ -162,32 +162,36 @@ class PairwiseCollector(AtSession):
 
     def _remaining_masks(
         self, pending: Pending, hidden: _Hidden, shares: Mapping[PartyId, Mapping[int, bytes]]
-    ) -> tuple[list[bytes], list[bytes]]:
-        """The keystream keys that must still be added to the sum, and those that must be subtracted."""
+    ) -> tuple[list[bytes], list[bytes], int]:
+        """The keystream keys to be added to the sum, those to be subtracted, and how many shares were false."""
         context = pending.context
         book = self._room.book(context)
         plus: list[bytes] = []
         minus: list[bytes] = []
+        unfit = 0
         for party in pending.parties:
-            seed = self._recover(party, shares[party], _opens(hidden.payloads[party].commitment, party, context))
+            accepts = _opens(hidden.payloads[party].commitment, party, context)
+            seed, wrong = self._recover(party, shares[party], accepts)
+            unfit += wrong
             minus.append(self_mask_key(seed, party, context))
         for absent in (party for party in context.cohort if party not in pending.parties):
             near = self._room.graph.among(absent, pending.parties)
             if not near:
                 continue
-            private = self._recover(absent, shares[absent], _is_behind(book.public(absent, context.round)))
+            private, wrong = self._recover(absent, shares[absent], _is_behind(book.public(absent, context.round)))
+            unfit += wrong
             for party in near:
                 key = pair_mask_key(AgreementKey(private), absent, party, book, context)
                 (minus if party < absent else plus).append(key)
-        return plus, minus
+        return plus, minus, unfit
 
-    def _recover(self, owner: PartyId, shares: Mapping[int, bytes], accepts: shamir.Accepts) -> bytes:
-        """A secret of the owner's from its shares, checked against what the owner published.
+    def _recover(self, owner: PartyId, shares: Mapping[int, bytes], accepts: shamir.Accepts) -> tuple[bytes, int]:
+        """A secret of the owner's from its shares, checked against what the owner published; how many did not fit.
 
         A false share names nobody: its holder may have changed it, or its owner may have dealt it so.
         """
         try:
-            return shamir.combine(shares, self._room.share_threshold, accepts)
+            return shamir.corrected(shares, self._room.share_threshold, accepts)
         except shamir.ShareError as error:
             raise IntegrityError(
                 f"the secret of {owner} can't be put together, and nobody can be shown to have lied: {error}"

@@ -177,6 +177,8 @@ class Total:
 
     vector: Vector
     parties: tuple[PartyId, ...]
+    unfit: int = 0
+    """Shares that did not fit the others, or whose boxes did not open: it was opened without, and names nobody."""
 
 
 class Party(Protocol):

@@ -22,7 +22,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.channels import SEAL_BYTES, Box, Channels
+from protocols.channels import SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector, sha256
@@ -66,13 +66,10 @@ class SeedTable(Secret):
         """The others' part. Raises `PeerError` naming who sent what does not hold."""
         self._meet(greetings)
         dealer = min(greetings)
-        body = open_message(self._roster, b"check seed", dealer, self._session, dealt)
         peers = [peer for peer in sorted(greetings) if peer != dealer]
-        if len(body) != _BOX_BYTES * len(peers):
-            raise PeerError(dealer, f"deals {len(body)} bytes, not one box for each of {len(peers)} peers")
-        start = _BOX_BYTES * peers.index(self._me)
+        boxes = read_seed_boxes(self._roster, self._session, dealer, dealt, len(peers))
         try:
-            box = bytes(body[start : start + _BOX_BYTES])
+            box = boxes[peers.index(self._me)]
             return Checks(self._channels.open(dealer, Box.CHECK_SEED, (0, 0), self._session, box))
         except ValueError as error:
             raise PeerError(dealer, f"the box with the seed: {error}") from None
@@ -80,14 +77,28 @@ class SeedTable(Secret):
     def _meet(self, greetings: Mapping[PartyId, bytes]) -> list[PartyId]:
         if self._me not in greetings:
             raise MisuseError(f"the greeting of {self._me} was lost on its way")
-        publics = {}
-        for peer, greeting in greetings.items():
-            body = open_message(self._roster, b"check key", peer, self._session, greeting)
-            if len(body) != KEY_BYTES:
-                raise PeerError(peer, "its channel key is cut short")
-            publics[peer] = bytes(body)
+        publics = read_greetings(self._roster, self._session, greetings)
         self._channels.meet(self._session, publics)
         return [peer for peer in sorted(publics) if peer != self._me]
+
+
+def read_greetings(roster: Roster, session: bytes, greetings: Mapping[PartyId, bytes]) -> dict[PartyId, bytes]:
+    """Everyone's channel key, which whoever carries them can check too. Raises `PeerError` naming whose is no good."""
+    publics = {}
+    for peer, greeting in greetings.items():
+        body = open_message(roster, b"check key", peer, session, greeting)
+        if len(body) != KEY_BYTES:
+            raise PeerError(peer, "its channel key is cut short")
+        publics[peer] = channel_key(peer, bytes(body))
+    return publics
+
+
+def read_seed_boxes(roster: Roster, session: bytes, dealer: PartyId, dealt: bytes, peers: int) -> list[bytes]:
+    """The dealer's boxes, one for each of so many peers in their order. Raises `PeerError` naming the dealer."""
+    body = bytes(open_message(roster, b"check seed", dealer, session, dealt))
+    if len(body) != _BOX_BYTES * peers:
+        raise PeerError(dealer, f"deals {len(body)} bytes, not one box for each of {peers} peers")
+    return [body[start : start + _BOX_BYTES] for start in range(0, len(body), _BOX_BYTES)]
 
 
 class Checks(Secret):

@@ -54,7 +54,12 @@ def split_at(secret: bytes, threshold: int, indices: Collection[int], entropy: E
 
 
 def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None = None) -> bytes:
-    """The secret behind shares given by index, whichever of them are false, as far as those to spare allow.
+    """The secret behind shares given by index; see `corrected`."""
+    return corrected(shares, threshold, accepts)[0]
+
+
+def corrected(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None = None) -> tuple[bytes, int]:
+    """The secret behind shares given by index, whichever are false, as far as those to spare allow; how many are.
 
     All shares are looked at, not only the first ``threshold``. Half as many false ones as there are to spare are left
     out for sure, and, where ``accepts`` recognises the secret, as many as there are to spare, unless these are so many
@@ -70,11 +75,11 @@ def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None
     }
     if len(points) < threshold:
         raise ShareError(f"{len(points)} shares are too few: the threshold is {threshold}")
-    for candidate in _candidates(points, threshold, search=accepts is not None):
+    for candidate, wrong in _candidates(points, threshold, search=accepts is not None):
         if candidate >> (8 * SECRET_BYTES) == 0:
             secret = candidate.to_bytes(SECRET_BYTES, "little")
             if accepts is None or accepts(secret):
-                return secret
+                return secret, wrong + len(shares) - len(points)
     raise ShareError(f"{len(points)} shares do not open the secret, {threshold} that fit each other are needed")
 
 
@@ -114,14 +119,17 @@ def fit_one_polynomial(points: Mapping[int, int], threshold: int, prime: int = P
     return True
 
 
-def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> Iterator[int]:
-    """What the secret may be, the likeliest first: behind all points, behind all but few, behind any enough of them."""
+def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> Iterator[tuple[int, int]]:
+    """What the secret may be, and how many points it leaves out.
+
+    The likeliest first: behind all points, behind all but few, behind any enough of them.
+    """
     if fit_one_polynomial(points, threshold):
-        yield interpolate(dict(islice(points.items(), threshold)))
+        yield interpolate(dict(islice(points.items(), threshold))), 0
         return
-    corrected = corrected_polynomial(points, threshold)
-    if corrected is not None:
-        yield corrected[0]
+    likely = corrected_polynomial(points, threshold)
+    if likely is not None:
+        yield likely[0], sum(value_at(likely, index) != value for index, value in points.items())
     spare = len(points) - threshold
     trials = 0
     # So few as half of the spare ones are wrong on one polynomial at most, and it was tried.
@@ -132,7 +140,7 @@ def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> I
         for suspects in combinations(points, wrong):
             rest = {index: value for index, value in points.items() if index not in suspects}
             if fit_one_polynomial(rest, threshold):
-                yield interpolate(dict(islice(rest.items(), threshold)))
+                yield interpolate(dict(islice(rest.items(), threshold))), wrong
 
 
 def corrected_polynomial(points: Mapping[int, int], threshold: int, prime: int = PRIME) -> list[int] | None:

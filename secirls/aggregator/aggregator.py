@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.claims import claim
-from protocols.secure_sum import PartyId
+from protocols.secure_sum import MisuseError, PartyId
+from secirls.aggregator.losses import LeftOutError, Loss
 from secirls.aggregator.rounds import Federation, SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
 from secirls.agreement.faults import PartyFaultError
@@ -54,17 +55,45 @@ class Outcome:
 
 
 Event: TypeAlias = Begun | Stage | Opening | Record | Outcome
-"""What a fit tells whoever ordered it: one at first, one record per round and what precedes it, one at last."""
+"""What a fit tells whoever ordered it: `Begun` at first, and again where it begins anew without somebody, one record
+per round and what precedes it, one outcome at last."""
 
 
 def lead(task: Task, federation: Federation, witness: Witness | None = None) -> Iterator[Event]:
     """Lead one fit over a federation, from its beginning or on from its past, under a witness where there is one.
 
-    Raises `InputError` where files, design or counts can't be used.
+    Where sites fall silent or send nonsense before the session stands, and it was agreed that a fit goes on, it begins
+    anew among the others: nothing of anybody's data had left. Raises `InputError` where files, design or counts can't
+    be used, `LeftOutError` where too few are left.
     """
-    config = task.config
     fixed_point.warm_up()  # loading what is compiled is no round's cost
-    sites = federation.sites
+    ledger, sites, lost = Ledger(task.run, task.config.protocol), federation.sites, tuple[Loss, ...]()
+    while True:
+        try:
+            yield from _session(task, federation, witness, ledger, sites, lost)
+        except LeftOutError as left_out:
+            lost += left_out.lost
+            sites = tuple(site for site in sites if site not in dict(lost))
+            try:
+                task.config.settings().threshold_for(len(sites))
+            except MisuseError:
+                raise left_out from None
+            told = "; ".join(f"{party} {how}" for party, how in left_out.lost)
+            yield Stage(SETUP_ROUND, f"{told}: the session begins anew without it")
+        else:
+            return
+
+
+def _session(
+    task: Task,
+    federation: Federation,
+    witness: Witness | None,
+    ledger: Ledger,
+    sites: tuple[PartyId, ...],
+    lost: tuple[Loss, ...],
+) -> Iterator[Event]:
+    """One session of a fit over these sites, without those who are ``lost``."""
+    config = task.config
     answered: dict[PartyId, Facts] = federation.ask("survey", dict.fromkeys(sites, ()))
     check_present(sites, answered)
     extra = helpers(config.protocol)
@@ -84,7 +113,7 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])
     yield past.begun
-    rounds = SecureRounds(config, federation, agreement, Ledger(task.run, config.protocol), witness)
+    rounds = SecureRounds(config, federation, agreement, ledger, witness, lost)
     algorithm = fit(config, design, len(genes), refit_genes(config, genes), control_genes(config, genes))
     told = [record.told for record in past.records]
     for event in rounds.run(algorithm, past.records):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from protocols.choice import helpers
-from protocols.primitives import ring
 from protocols.secure_sum import DropoutError, IntegrityError, MisuseError, PartyId, PeerError, SecureSumError
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
@@ -112,7 +111,7 @@ class Again:
 
     def opened(self, total: Opened) -> None:
         """Compare a sum that was opened again with the one of then."""
-        mine = transcript.digests({"vector": ring.to_bytes(total.vector), "parties": list(total.parties)})
+        mine = transcript.digests(transcript.opened_sum(total))
         self._expect("opened", mine, f"the sum of round {self.sums} is another")
         self.sums += 1
         self.opened_again += 1

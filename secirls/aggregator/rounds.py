@@ -3,7 +3,9 @@
 Promises: the same rounds, bit for bit, in one process or over Ray; a context is never used twice;
 every verb is booked, and ``wait`` is the aggregator's wall time from asking to the last answer.
 A site that dies, is late, breaks or sends nonsense is *silent*: it is fenced, and then the fit stops
-(``on_dropout="abort"``) or goes on for good without it (``"continue"``). Who *refuses*, in words, stops it always.
+(``on_dropout="abort"``) or goes on for good without it (``"continue"``); before a session stands it begins anew
+without it. Nonsense is what the collector sees, or an accusation that it does not share: whoever accuses another party,
+or the aggregator, puts out nobody but itself. Who *refuses* for a rule of its own, in words, stops the fit always.
 Refuses to know: what the queries mean, and which protocol hides the answers.
 """
 
@@ -16,10 +18,11 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector
 from protocols.primitives import ring
-from protocols.secure_sum import Collector, Context, PartyId, PeerError, Pending
+from protocols.secure_sum import Collector, Context, DropoutError, PartyId, PeerError, Pending
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
-from protocols.verified import CHECK_VALUES
+from protocols.verified import CHECK_VALUES, read_greetings, read_seed_boxes
+from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
@@ -81,27 +84,32 @@ class SecureRounds:
         agreement: Agreement,
         ledger: Ledger,
         witness: Witness | None = None,
+        lost: tuple[Loss, ...] = (),
     ) -> None:
+        """``lost`` are those whom an earlier beginning of the same fit left out; the first round tells of them."""
         self._federation = federation
         self._config = config
         self._ledger = ledger
         self._helpers = helpers(config.protocol)
+        self._roster = Roster(agreement.roster)
         self._collector: Collector = make_collector(
             config.protocol,
-            Roster(agreement.roster),
+            self._roster,
             config.settings(agreement.digest),
             secrets.token_bytes if witness is None else witness.entropy,
             n_jobs=config.threads,
         )
         self._witness = witness
         self._meter = Meter()
-        self._cohort = tuple(federation.sites)
+        self._cohort = agreement.sites
         self._state = agreement.digest
         self._round = 0
         self._first = 0
         self._met = -1
         self._booked = 0
-        self._lost: list[tuple[PartyId, str]] = []
+        self._lost = lost
+        self._refused: dict[PartyId, PeerError] = {}
+        self._may_begin_anew = config.on_dropout == "continue"
         self._may_shrink = False
 
     @property
@@ -122,15 +130,17 @@ class SecureRounds:
         Where a round may lose a site, an `Opening` comes before its sum is opened.
 
         Rounds that are ``past`` are not asked again: the algorithm is told their totals, and the sites
-        what those left with them. Raises `InputError` where they are another fit's.
+        what those left with them. Raises `InputError` where they are another fit's, `LeftOutError` where a fit
+        without a past may begin anew without somebody.
         """
+        self._may_begin_anew &= not past
         query = self._step(algorithm, None)
         for record in past:
             query = self._replay(algorithm, query, record)
         self._first = self._round
         while isinstance(query, Query):
             began = time.perf_counter()
-            self._lost, self._may_shrink = [], self._config.on_dropout == "continue" and query.may_shrink
+            self._refused, self._may_shrink = {}, self._config.on_dropout == "continue" and query.may_shrink
             self._meet((self._round - self._first) // self._config.rounds_per_batch)
             cohort = self._cohort
             self._state = chained(self._state, query.to_bytes())
@@ -148,9 +158,12 @@ class SecureRounds:
                 asked, query = query, self._step(algorithm, Total(arrays, opened.parties, cohort))
             seconds = time.perf_counter() - began
             lost = tuple(sorted(self._lost))
-            told = Progress(self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds, lost)
+            told = Progress(
+                self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds, lost, opened.unfit
+            )
             rows = tuple(self._ledger.rows[self._booked :])
             self._booked += len(rows)
+            self._lost = ()
             yield Record(told, query_digest(asked), arrays, cohort, rows)
             self._round += 1
         yield query
@@ -186,47 +199,64 @@ class SecureRounds:
         """Exchange the public keys of a batch of rounds, once. Everyone must be there for the first."""
         if batch <= self._met:
             return
+        may_shrink = self._may_shrink
         if batch == 0:
-            self._may_shrink = False
+            self._may_shrink = self._may_begin_anew
         with self._ledger.booking(SETUP_ROUND, 0, 0):
             leaving = leave_after_meeting(self._config.protocol)
-            staying = tuple(name for name in self._helpers if batch == 0 or name not in leaving)
-            hellos, grants = self._greet(staying, batch)
-            self._without_nonsense("meet", lambda kept: self._collector.meet(hellos, kept, batch), grants)
+            self._greet(tuple(name for name in self._helpers if batch == 0 or name not in leaving), batch)
             if batch == 0:
                 self._share_a_seed()
             for name in leaving if batch == 0 else ():
                 self._federation.fence(name)
-        self._met = batch
+        self._met, self._may_shrink = batch, may_shrink
 
     def _share_a_seed(self) -> None:
         """Carry the boxes with which the sites share what they check totals with."""
-        greetings = self._answers("greet", dict.fromkeys(self._cohort, ()))
+        session, greetings = self._collector.session, self._answers("greet", dict.fromkeys(self._cohort, ()))
+        self._without_nonsense("meet", lambda kept: read_greetings(self._roster, session, kept), greetings)
         dealer, *others = self._cohort
-        dealt = self._answers("deal", {dealer: (greetings,)})[dealer]
-        self._answers("take", dict.fromkeys(others, (greetings, dealt)))
+        dealt = self._answers("deal", {dealer: (greetings,)})
+        self._without_nonsense(
+            "meet", lambda kept: read_seed_boxes(self._roster, session, dealer, kept[dealer], len(others)), dealt
+        )
+        self._answers("take", dict.fromkeys(others, (greetings, dealt[dealer])))
 
-    def _greet(self, staying: tuple[PartyId, ...], batch: int) -> tuple[dict[PartyId, bytes], dict[PartyId, bytes]]:
+    def _greet(self, staying: tuple[PartyId, ...], batch: int) -> None:
         """Everyone's hellos and grants for a batch; without the hello of a site that sent nonsense, where that may be.
 
-        Sites say whose hello is bad, and the aggregator looks for itself: an accusation alone puts nobody out.
+        Sites say whose hello is bad, and the collector looks for itself. Where it sees nothing wrong, the nonsense is
+        the accusation.
         """
         hellos = self._answers("hello", dict.fromkeys((*self._cohort, *staying), (batch,)))
         while True:
+            accusations: dict[PartyId, PeerError] = {}
+            asked = dict.fromkeys((*self._cohort, *staying), (hellos, batch))
+            grants = self._answers("meet", asked, accusations)
             try:
-                return hellos, self._answers("meet", dict.fromkeys((*self._cohort, *staying), (hellos, batch)))
-            except PeerError as accusation:
-                if batch == 0 or not self._may_shrink:
+                self._without_nonsense("meet", lambda kept: self._collector.meet(hellos, kept, batch), grants)  # noqa: B023
+            except PeerError as error:  # of somebody whose grant is not there, or was left out: so it is the hello
+                if not self._may_shrink or error.sender not in hellos or error.sender in self._helpers:
                     raise
-                try:
-                    self._own("meet", lambda: self._collector.meet(hellos, {}, batch))  # noqa: B023
-                except PeerError as seen:
-                    if seen.sender not in self._cohort:
-                        raise
-                    hellos = {name: hello for name, hello in hellos.items() if name != seen.sender}
-                    self._lose(seen.sender, f"sent nonsense: {seen.reason}")
-                else:
-                    raise accusation from None
+                hellos = {name: hello for name, hello in hellos.items() if name != error.sender}
+                if error.sender in self._cohort:
+                    self._lose((error.sender, nonsense(error)))
+                continue
+            except DropoutError:
+                for accuser, accusation in accusations.items():
+                    raise said_by(accuser, accusation) from None
+                raise
+            self._put_out(accusations, "meet")
+            return
+
+    def _put_out(self, accusations: Mapping[PartyId, PeerError], verb: str) -> None:
+        """Go on without those who accuse others of what the collector does not see, where that may be."""
+        for accuser, accusation in accusations.items():
+            if accuser not in self._cohort or not self._may_shrink:
+                raise said_by(accuser, accusation)
+            self._refused[accuser] = accusation
+        if accusations:
+            self._lose(*((accuser, f"refused {verb!r}, for {error}") for accuser, error in accusations.items()))
 
     def _sum(self, query: Query, context: Context) -> Generator[Stage | Opening, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""
@@ -242,7 +272,7 @@ class SecureRounds:
             yield opening  # who takes the second has kept the first
         while isinstance(outcome, Pending):
             yield from self._announce(context, tuple(outcome.requests), "opening the sum of")
-            outcome = self._open(outcome, self._assist(outcome))
+            outcome = self._open(outcome)
         if self._witness is not None:
             self._witness.opened(outcome)
         return outcome
@@ -252,19 +282,23 @@ class SecureRounds:
             text = f"round {context.round:>3}  {doing} {context.values:,} values: {', '.join(parties)}"
             yield Stage(context.round, text)
 
-    def _open(self, pending: Pending, replies: dict[PartyId, bytes]) -> Pending | Opened:
-        return self._without_nonsense("open", lambda kept: self._collector.open(pending, kept), replies)
-
-    def _assist(self, pending: Pending) -> dict[PartyId, bytes]:
-        context = pending.context
-        return self._answers(
-            "assist",
-            {
-                name: (request, context) if name in self._helpers else (request, context.round, context.attempt)
-                for name, request in pending.requests.items()
-                if name in self._cohort or name in self._helpers
-            },
-        )
+    def _open(self, pending: Pending) -> Pending | Opened:
+        """Ask for help, and open the sum with it; who accuses the aggregator gives none."""
+        context, accusations = pending.context, dict[PartyId, PeerError]()
+        asked = {
+            name: (request, context) if name in self._helpers else (request, context.round, context.attempt)
+            for name, request in pending.requests.items()
+            if name in self._cohort or name in self._helpers
+        }
+        replies = self._answers("assist", asked, accusations)
+        self._put_out(accusations, "assist")
+        try:
+            return self._without_nonsense("open", lambda kept: self._collector.open(pending, kept), replies)
+        except DropoutError as error:
+            for accuser in error.silent:
+                if accuser in self._refused:
+                    raise said_by(accuser, self._refused[accuser]) from None
+            raise
 
     def _without_nonsense(
         self, verb: str, call: Callable[[dict[PartyId, bytes]], T], messages: dict[PartyId, bytes]
@@ -278,10 +312,18 @@ class SecureRounds:
                 if error.sender not in kept or error.sender not in self._cohort or not self._may_shrink:
                     raise
                 del kept[error.sender]
-                self._lose(error.sender, f"sent nonsense: {error.reason}")
+                self._lose((error.sender, nonsense(error)))
 
-    def _answers(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, bytes]:
-        """Ask, book what it cost, and deal with those who stay silent: see `_settle`."""
+    def _answers(
+        self,
+        verb: str,
+        arguments: Mapping[PartyId, tuple[Any, ...]],
+        accusations: dict[PartyId, PeerError] | None = None,
+    ) -> dict[PartyId, bytes]:
+        """Ask, book what it cost, and deal with those who stay silent: see `_settle`.
+
+        Where ``accusations`` are heard, they are put there by who raised them, and end nothing.
+        """
         answers: dict[PartyId, Any] = self._own("wait", lambda: self._federation.ask(verb, arguments))
         messages: dict[PartyId, bytes] = {}
         silent: dict[PartyId, PartyFaultError | None] = {}
@@ -291,6 +333,10 @@ class SecureRounds:
                 role = name if name in self._helpers else SITE_ROLE
                 self._ledger.add(name, role, answer.costs)
                 messages[name] = answer.message
+            elif isinstance(answer, PeerError):
+                if accusations is None:
+                    raise said_by(name, answer)
+                accusations[name] = answer
             elif isinstance(answer, SPOKEN):
                 raise answer
             elif answer is None or isinstance(answer, PartyFaultError):
@@ -309,27 +355,21 @@ class SecureRounds:
             blocked = {name for name, fault in silent.items() if isinstance(fault, BlockedPartyError)}
             faults = [fault for name, fault in silent.items() if fault is not None and name not in blocked]
             raise faults[0] if faults else SilentSitesError(self._round, tuple(n for n in silent if n not in blocked))
-        for name, fault in silent.items():
-            self._lose(name, _how(verb, fault))
+        self._lose(*((name, befell(verb, fault)) for name, fault in silent.items()))
 
-    def _lose(self, party: PartyId, how: str) -> None:
-        self._federation.fence(party)
-        self._cohort = tuple(name for name in self._cohort if name != party)
-        self._lost.append((party, how))
+    def _lose(self, *lost: Loss) -> None:
+        """Go on without these for good. Raises `LeftOutError` before a session stands: it has to begin anew."""
+        for party, _ in lost:
+            self._federation.fence(party)
+        self._cohort = tuple(name for name in self._cohort if name not in dict(lost))
+        self._lost += lost
+        if self._met < 0:
+            raise LeftOutError(lost)
 
     def _own(self, verb: str, call: Callable[[], T]) -> T:
         result = self._meter.measure(verb, call)
         self._ledger.add("aggregator", AGGREGATOR_ROLE, self._meter.take())
         return result
-
-
-def _how(verb: str, fault: PartyFaultError | None) -> str:
-    """What befell who is silent, as a disclosure tells it."""
-    if fault is None:
-        return f"gave no answer to {verb!r} in time"
-    if isinstance(fault, BlockedPartyError):
-        return f"waited in vain for {fault.given[2]}, in the same process, to answer {verb!r}"
-    return f"broke in {verb!r}"
 
 
 def well_formed(answer: object) -> TypeGuard[Answer]:

@@ -112,8 +112,8 @@ class Transcript:
         return drawn
 
     def opened(self, total: Opened) -> None:
-        """Note an opened sum: the ring elements, before they are decoded."""
-        self.write("opened", {"vector": ring.to_bytes(total.vector), "parties": list(total.parties)})
+        """Note an opened sum."""
+        self.write("opened", opened_sum(total))
 
     def _plain(self, value: Any) -> Any:
         if isinstance(value, bytes):
@@ -190,6 +190,11 @@ def result_digest(outcome: Outcome) -> str:
     """What names a fit's result, hexadecimal: every number of it, the genes in order, the design, and who took part."""
     told = {"fitted": outcome.fitted, "genes": outcome.genes, "design": outcome.design, "sites": outcome.sites}
     return hashlib.sha256(canonical(digests(told)).encode()).hexdigest()
+
+
+def opened_sum(total: Opened) -> dict[str, Any]:
+    """An opened sum as it is written down: ring elements before they are decoded, parties, unfit shares."""
+    return {"vector": ring.to_bytes(total.vector), "parties": list(total.parties), "unfit": total.unfit}
 
 
 def plain(value: Any, inner: Any) -> Any:

@@ -36,6 +36,8 @@ class Progress:
     seconds: float
     lost: tuple[tuple[PartyId, str], ...] = ()
     """Who fell silent in this round and how; they are not asked again."""
+    unfit: int = 0
+    """Shares without which its sum was opened, for they did not fit; nobody can be named."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,11 @@ FRESH_ROSTER = (
 )
 
 
+UNFIT = (
+    "In round {}, {} did not fit: the sum was opened without. Nobody can be named: whoever passed a share on may have "
+    "changed it, and whoever dealt it may have dealt it so."
+)
+
 WIDE_SPREAD = 2.3
 """Of the logs of size factors: a factor of ten between samples, as the rule."""
 
@@ -102,6 +107,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     fitted = outcome.fitted
     told = [
         *_who(outcome),
+        *_unfit(outcome),
         *outcome.claims,
         PUBLIC_FACTS,
         f"Sums opened: {', '.join(kinds)}.",
@@ -227,10 +233,16 @@ def _sizes(around: Cells) -> str:
 
 def _who(outcome: Outcome) -> list[str]:
     """Who is in the sums; and for everyone who fell silent, since when they are not."""
-    lost = [(told, party, how) for told in outcome.rounds for party, how in told.lost]
+    every = [(told, party, how) for told in outcome.rounds for party, how in told.lost]
+    left_out = [
+        f"Before the first round {party} {how}; as was agreed, the fit began anew without it: it is in no sum."
+        for _, party, how in every
+        if party not in outcome.sites
+    ]
+    lost = [entry for entry in every if entry[1] in outcome.sites]
     if not lost:
-        return [f"Sites: {', '.join(outcome.sites)}. Every sum is over all {len(outcome.sites)} of them."]
-    told = [f"Sites: {', '.join(outcome.sites)}. Not every sum is over all of them:"]
+        return [f"Sites: {', '.join(outcome.sites)}. Every sum is over all {len(outcome.sites)} of them.", *left_out]
+    told = [f"Sites: {', '.join(outcome.sites)}. Not every sum is over all of them:", *left_out]
     for entry, party, how in lost:
         last = "with it for the last time" if party in entry.parties else "without it from then on"
         told.append(
@@ -244,6 +256,15 @@ def _who(outcome: Outcome) -> list[str]:
         else "Size factors and moments are from all sites; what was settled later, dispersions too, from those left."
     )
     return told
+
+
+def _unfit(outcome: Outcome) -> list[str]:
+    """In which rounds shares were false."""
+    return [
+        UNFIT.format(told.round, "one share" if told.unfit == 1 else f"{told.unfit} shares")
+        for told in outcome.rounds
+        if told.unfit
+    ]
 
 
 def sum_kinds(outcome: Outcome) -> list[str]:

@@ -119,7 +119,9 @@ def test_a_plan_takes_the_smallest_threshold_that_bears_what_is_asked_and_that_s
         ("paillier", 6, Settings(threshold=4), 0, 3, "only with up to 2"),
         ("paillier", 6, Settings(threshold=4, consistency=True), 4, 0, "4 colluding sites"),
         ("paillier", 6, Settings(threshold=4, consistency=True), 3, 1, None),
-        ("paillier-threshold", 6, Settings(threshold=4, consistency=True), 1, 0, "bear no colluding site"),
+        ("paillier-threshold", 6, Settings(threshold=4, consistency=True), 1, 0, None),
+        ("paillier-threshold", 6, Settings(threshold=4, consistency=True), 2, 0, "8 > 6 \\+ 2 does not hold"),
+        ("paillier-threshold", 6, Settings(threshold=4, consistency=True), 1, 1, "only where everybody must answer"),
         ("paillier-threshold", 6, Settings(threshold=4), 3, 2, "fewer than two"),
     ],
 )

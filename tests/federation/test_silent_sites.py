@@ -191,13 +191,27 @@ def test_additive_shares_lose_nobody(five_sites):
     assert len(records(events)) == LATE - 1
 
 
-@pytest.mark.parametrize("verb", ["survey", "join", "hello", "meet"])
-@pytest.mark.parametrize("rule", ["abort", "continue"])
+@pytest.mark.parametrize(
+    ("verb", "rule"),
+    [("survey", "abort"), ("join", "abort"), ("hello", "abort"), ("meet", "abort"), ("survey", "continue")],
+)
 def test_a_session_starts_with_everyone(five_sites, verb, rule):
     events, error, _ = run(five_sites, config(on_dropout=rule), verb=verb, call=1)
     assert error is not None
     assert "c" in str(error)
     assert not records(events)
+
+
+@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise", "paillier"])
+@pytest.mark.parametrize("verb", ["hello", "meet", "greet", "take"])
+def test_where_agreed_it_begins_anew_without_who_falls_silent_before_it_stands(five_sites, protocol, verb):
+    few = {name: site[:, :6].copy() for name, site in five_sites.items()}
+    events, error, federation = run(few, config(protocol, on_dropout="continue"), verb=verb, call=1)
+    assert error is None
+    outcome = outcome_of(events)
+    assert outcome.sites == federation.sites == ("a", "b", "d", "e")
+    assert all(told.parties == outcome.sites for told in outcome.rounds)
+    assert [told.lost[0][0] for told in outcome.rounds if told.lost] == ["c"]
 
 
 @pytest.mark.parametrize("call", [1, 3, 5])
@@ -231,7 +245,7 @@ def test_a_bad_hello_stops_a_fit_that_may_not_shrink(five_sites, way):
     assert len(records(events)) == LATE
 
 
-def test_an_accusation_alone_puts_nobody_out(five_sites):
+def test_an_accusation_puts_out_nobody_but_who_makes_it(five_sites):
     """The broken twin of a bad hello: a site that says another's good one is bad."""
 
     class Accused(Spoiled):
@@ -241,14 +255,19 @@ def test_an_accusation_alone_puts_nobody_out(five_sites):
                 answers["a"] = PeerError("c", "hello is not signed by the roster's key for this sum")
             return answers
 
-    settings = config(on_dropout="continue", rounds_per_batch=LATE)
-    federation = Accused(
-        {name: Site(Place(name, source), settings) for name, source in five_sites.items()}, "c", "none", 0, die
-    )
-    with pytest.raises(PeerError, match=r"^c: hello is not signed"):
-        for _ in lead(Task(settings, "test"), federation):
-            pass
-    assert "c" in federation.sites
+    for rule in ("continue", "abort"):
+        settings = config(on_dropout=rule, rounds_per_batch=LATE)
+        federation = Accused(
+            {name: Site(Place(name, source), settings) for name, source in five_sites.items()}, "c", "none", 0, die
+        )
+        if rule == "continue":
+            *_, outcome = lead(Task(settings, "test"), federation)
+            assert [lost for told in outcome.rounds for lost, _ in told.lost] == ["a"]
+            assert federation.sites == ("b", "c", "d", "e")
+        else:
+            with pytest.raises(PeerError, match=r"^c: hello is not signed .* \(so a says\)$"):
+                list(lead(Task(settings, "test"), federation))
+            assert "c" in federation.sites
 
 
 def test_below_the_threshold_nothing_opens(five_sites):

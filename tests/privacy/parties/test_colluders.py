@@ -4,6 +4,8 @@ Both secrets of one party, or one Paillier sum over two sets: either takes two g
 nobody honest in both, which 2 t > n + c rules out.
 """
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ from protocols.neighbours import degree_for, most_colluders, share_threshold
 from protocols.pairwise_messages import Leg, Payload, Reply, Request
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import AgreementKey, Identity
-from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, Pending
+from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PeerError, Pending
 from protocols.session import Roster, open_message
 from protocols.settings import Settings
 
@@ -23,14 +25,14 @@ VICTIM = "site-1"
 FIRST, SECOND = ("site-1", "site-2", "site-3"), ("site-4", "site-5", "site-6")
 
 
-def takes_part(protocol, parties, settings, colluders, who="s000"):
+def takes_part(protocol, parties, settings, colluders, who="s000", *, whole=True):
     """Whether a party that reckons with so many colluders sits down under these settings."""
     names = [f"s{number:03}" for number in range(parties)] + list(helpers(protocol))
     identities = {name: Identity(name.encode().ljust(32, b".")) for name in {who}}
     fillers = {name: bytes([at % 251, at // 251, 7] * 10 + [1, 1]) for at, name in enumerate(names)}
     roster = Roster({**fillers, who: identities[who].public})
     try:
-        make_party(protocol, who, identities[who], roster, settings, demands=Demands(colluders=colluders))
+        make_party(protocol, who, identities[who], roster, settings, demands=Demands(colluders, whole=whole))
     except MisuseError:
         return False
     return True
@@ -109,6 +111,39 @@ def test_what_is_claimed_of_colluders_is_what_parties_hold_sessions_to():
                     assert ("may open the numbers of one site alone" in told) == (most < 0)
                 told = " ".join(claims.claim("paillier-threshold", parties, settings))
                 assert ("may open a sum over two sets of sites" in told) == (most < 0)
+
+
+def test_a_share_of_a_paillier_key_is_taken_beside_colluders_only_where_everybody_is_in_every_sum():
+    for colluders in (None, 0, 1, 2):
+        settings = Settings(threshold=5)
+        assert takes_part("paillier-threshold", 6, settings, colluders, whole=True)
+        assert takes_part("paillier-threshold", 6, settings, colluders, whole=False) == (not colluders)
+        assert takes_part("pairwise", 6, settings, colluders, whole=False)
+
+
+def parts_over_two_sets(sit, demands):
+    """One sum, its set told differently to some: what honest sites decrypt parts of, by whom, in one context."""
+    room = sit("paillier-threshold", sites=6, threshold=5, demands=demands).meet()
+    context = room.context()
+    payloads = room.payloads(context)
+    decrypted = set()
+    for group, left_out in ((FIRST, None), (SECOND, VICTIM)):
+        shown = {site: text for site, text in payloads.items() if site != left_out}
+        pending = room.collector.combine(shown, context)
+        for site in group:
+            with suppress(PeerError):
+                room.parties[site].assist(pending.requests[site], context)
+                decrypted.add(tuple(shown))
+    return decrypted
+
+
+def test_who_demands_the_whole_cohort_decrypts_parts_of_one_product_alone(sit):
+    assert parts_over_two_sets(sit, Demands(1, whole=True)) == {(*FIRST, *SECOND)}
+
+
+def test_the_twin_that_demands_it_not_decrypts_parts_of_two(sit):
+    """The broken twin: neither opens, for five are needed, and that these parts tell nothing is not shown."""
+    assert len(parts_over_two_sets(sit, Demands(0))) == 2
 
 
 def test_a_party_that_demands_nothing_takes_part_in_all(sit):
@@ -191,4 +226,4 @@ def test_the_twin_that_demands_nothing_opens_one_paillier_sum_over_two_sets(sit)
 
 def test_under_that_threshold_nobody_deals_a_key_or_takes_a_share_of_one(sit):
     with pytest.raises(MisuseError, match="2 \\* 3 > 6 \\+ 1 does not hold"):
-        sit("paillier-threshold", sites=6, threshold=3, demands=Demands(colluders=1))
+        sit("paillier-threshold", sites=6, threshold=3, demands=Demands(colluders=1, whole=True))

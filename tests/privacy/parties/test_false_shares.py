@@ -52,12 +52,18 @@ def played(room, gone=()):
 
 
 @BOTH
+def test_where_all_shares_fit_none_is_told_of(sit, consistency):
+    assert played(sit("pairwise", consistency=consistency).meet()).unfit == 0
+
+
+@BOTH
 @WAYS
 def test_a_false_share_of_a_seed_puts_nobody_out_and_the_sum_opens(sit, consistency, way):
     room = sit("pairwise", consistency=consistency).meet()
     deal_falsely(room, way)
     total = played(room)
     assert total.parties == room.sites
+    assert total.unfit == 1
     assert room.holds(total)
     assert room.fenced == []
 
@@ -83,6 +89,7 @@ def test_a_box_full_of_nonsense_silences_nobody_but_the_share_in_it(sit, consist
     total = played(room, gone)
     assert room.holds(total)
     assert total.parties == tuple(site for site in room.sites if site not in gone)
+    assert total.unfit == 1
     assert room.fenced == []
 
 
@@ -91,7 +98,9 @@ def test_who_answers_with_false_shares_of_everybody_puts_nobody_out_either(sit):
     liar = room.parties[LIAR]
     honest = liar._shares_for
     liar._shares_for = lambda *asked: {owner: OTHER["another value"](s) for owner, s in honest(*asked).items()}
-    assert room.holds(played(room))
+    total = played(room)
+    assert room.holds(total)
+    assert total.unfit == len(room.sites)
     assert room.fenced == []
 
 
@@ -137,7 +146,7 @@ def test_the_twin_that_names_whoever_holds_the_share_that_does_not_fit_puts_the_
 
     def naming(self, owner, shares, accepts):
         threshold = self._room.share_threshold
-        secret = shamir.combine(shares, threshold, accepts)
+        secret = shamir.corrected(shares, threshold, accepts)
         for party in self._roster:
             rest = {index: share for index, share in shares.items() if index != self._room.index[party]}
             if not fits(shares, threshold) and fits(rest, threshold):
@@ -177,9 +186,9 @@ def test_the_twin_that_corrects_nothing_opens_no_sum_beside_one_liar(sit, monkey
         points = {index: int.from_bytes(share, "little") for index, share in shares.items()}
         if not shamir.fit_one_polynomial(points, threshold):
             raise shamir.ShareError("they do not fit")
-        return shamir.interpolate(dict(list(points.items())[:threshold])).to_bytes(32, "little")
+        return shamir.interpolate(dict(list(points.items())[:threshold])).to_bytes(32, "little"), 0
 
-    monkeypatch.setattr(pairwise_collector.shamir, "combine", uncorrected)
+    monkeypatch.setattr(pairwise_collector.shamir, "corrected", uncorrected)
     room = sit("pairwise").meet()
     deal_falsely(room, OTHER["another value"])
     with pytest.raises(IntegrityError):

@@ -4,18 +4,29 @@
 the column; where all policies say ``lonely = "publish"``, or in a simulation, the report says whose sums are published.
 """
 
+import anndata
 import numpy as np
 import pytest
 
 import secirls
-from secirls.agreement.order import Place
+from secirls.aggregator.aggregator import lead as lead_fit
+from secirls.agreement.order import Place, Task
+from secirls.agreement.record import Record
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.query import query_from_bytes
+from secirls.carriers.local import LocalFederation
+from secirls.numerics.solve import unpack
 from secirls.site.policy import Policy, RefusalError
+from secirls.site.site import Site
 
 PUBLISH = 'lonely = "publish"'
 DESIGN = "~ site + condition"
 SMALL = "min_samples = 2\nmin_samples_per_level = 1\nmax_params_per_sample = 1\nmin_total_samples_per_cell = 2"
 README_OF_OLD = 'min_samples_per_cell = 3\nmax_rounds = 300\nprotocols = ["pairwise", "paillier"]'
+
+
+COUNTED = 20
+"""Genes with at least so many counts in every sample are those whose counts are worked out."""
 
 
 def with_site_column(grounds):
@@ -90,6 +101,88 @@ def test_airway_by_site_is_refused_by_the_name_of_a_column(airway):
     with pytest.raises(RefusalError, match=r"min_contributors is 3 \(.*design column 'site\[T\.N061011\]'") as refused:
         ordered(airway.rule(SMALL))
     assert "\n" not in str(refused.value)
+
+
+class Eavesdropper(LocalFederation):
+    """An honest aggregator's own federation, that keeps the questions."""
+
+    def __init__(self, parties):
+        super().__init__(parties)
+        self.asked = []
+
+    def ask(self, verb, arguments):
+        if verb == "contribute":
+            self.asked.append(query_from_bytes(next(iter(arguments.values()))[0]))
+        return super().ask(verb, arguments)
+
+
+def honest_fit(grounds, lead):
+    """Questions and opened sums of an honest fit, as whoever leads it has them; and its columns and levels."""
+    config = lead.config(grounds, design=DESIGN, preset="irls", levels={"condition": ("untrt", "trt")})
+    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    federation = Eavesdropper(sites)
+    *events, outcome = lead_fit(Task(config, "fit-1"), federation)
+    opened = [event.arrays for event in events if isinstance(event, Record)]
+    return list(zip(federation.asked, opened, strict=True)), outcome.design
+
+
+def by_site(sums):
+    """Sums of the intercept and of all sites' columns but the reference's, as sums by site."""
+    return np.concatenate([sums[..., :1] - sums[..., 1:].sum(axis=-1, keepdims=True), sums[..., 1:]], axis=-1)
+
+
+def means_and_weights(asked, told, at):
+    """Logs of fitted means but for size factors, and samples' weights, both ``(conditions, sites, genes)``."""
+    beta, upper = asked.beta[at], unpack(told["xtwx"][at])
+    baseline = np.column_stack([beta[:, 0], beta[:, :1] + beta[:, 1:4]]).T
+    treated = by_site(upper[:, :4, 4])
+    return np.stack([baseline, baseline + beta[:, 4]]), np.stack([(by_site(upper[:, 0, :4]) - treated).T, treated.T])
+
+
+def counts_from(seen, genes):
+    """Counts ``(conditions, sites, genes)`` of single samples, one of each condition at each of four sites.
+
+    X'WX tells the weights, these the means, and these the size factors; then every sum is linear in the two counts that
+    a site has of a gene, and there are many.
+    """
+    coefficients, answers, sizes, alpha = [], [], None, None
+    for asked, told in seen:
+        if not asked.genes[genes].all():
+            continue
+        at = np.searchsorted(np.flatnonzero(asked.genes), genes)
+        if asked.kind == "adopt_dispersions":
+            alpha = asked.dispersions[at]
+        elif asked.kind == "normalised":
+            normalised = by_site(told["xt_normalised"][at][:, :4]).T
+        elif asked.kind == "irls":
+            eta, weights = means_and_weights(asked, told, at)
+            if sizes is None:
+                sizes = np.median(np.log(weights / (1 - alpha * weights)) - eta, axis=2, keepdims=True)
+            mean = np.exp(eta + sizes)
+            share = 1 / (1 + alpha * mean)
+            coefficients.append(share)
+            answers.append(by_site(told["xtwz"][at][:, :4]).T - (share * mean * (eta - 1)).sum(axis=0))
+    coefficients.append(np.broadcast_to(np.exp(-sizes), mean.shape))
+    answers.append(normalised)
+    systems = np.array(coefficients).transpose(2, 3, 0, 1)
+    counts = np.linalg.pinv(systems) @ np.array(answers).transpose(1, 2, 0)[..., None]
+    return np.rint(counts[..., 0].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("rule", ["published", "taken out"])
+def test_without_the_rule_honest_sums_of_airway_are_every_count_of_every_sample(airway, lead, monkeypatch, rule):
+    """The twin of the refusals above: all policies publish, or none looks. Nobody deviates."""
+    if rule == "taken out":
+        monkeypatch.setattr(Policy, "check_census", lambda *_: None)
+    few = np.flatnonzero(airway.all_counts().min(axis=0) >= COUNTED)[::40]
+    for name in airway.names:
+        airway.edit(name, lambda adata: adata._inplace_subset_var(few))
+    seen, design = honest_fit(airway.rule(SMALL).rule(PUBLISH if rule == "published" else ""), lead)
+    found = counts_from(seen, np.arange(few.size))
+    for place, name in enumerate(design.levels["site"]):
+        conditions = list(anndata.read_h5ad(airway.data[name]).obs["condition"])
+        truth = airway.counts(name)[[conditions.index("untrt"), conditions.index("trt")]]
+        assert np.array_equal(found[:, place], truth)
 
 
 def test_a_fit_that_publishes_says_whose_sums(grounds):

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from protocols import paillier_threshold
 from protocols.paillier_messages import Terms
 from protocols.primitives.big_numbers import from_buffer
 from protocols.secure_sum import MisuseError, PeerError
 from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.agreement.order import Order, Place
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.irls import IrlsQuery
+from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.input_error import InputError
 from secirls.inputs import design as design_room
 from secirls.inputs.design import Design, Variable
@@ -84,6 +87,60 @@ def test_genes_that_are_repeated_unknown_or_of_another_digest_are_refused(ground
     for problem, lie in lies.items():
         with pytest.raises(MisuseError, match=problem):
             room.sites[VICTIM].join(lie(room.agreement))
+
+
+BUDGET = "max_values_per_gene = 40"
+
+
+def repeated(grounds, lead):
+    """A room in which every gene is the same one, by the same name, for all sites alike."""
+    room = lead.room(grounds.rule(BUDGET), genes="intersection").survey()
+    gene = int(grounds.all_counts().min(axis=0).argmax())
+    names = (room.genes[gene],) * len(room.genes)
+    room.agreement = told_genes(lead, names)(room.agreement)
+    return room.join(), gene
+
+
+def to_irls(room):
+    """An honest beginning: everything that comes before the first coefficients."""
+    samples = room.census()["samples"][0]
+    means = room.total(LogCountsQuery(room.every))
+    room.total(NormalisedQuery(room.every, means["log_counts"] / samples, means["zeros"] == 0, 2))
+    room.total(AdoptDispersionsQuery(room.every, np.full(len(room.genes), 0.1)))
+    return room
+
+
+def likelihoods(room, gene, coefficients):
+    """A gene's likelihood at a few coefficients, in as many rounds."""
+    asked = (IrlsQuery(room.asked(gene), np.array([[cut, 0.0]]), 0.5) for cut in coefficients)
+    return [room.total(question)["nll"][0] for question in asked]
+
+
+def test_a_gene_is_asked_about_within_its_budget_and_under_one_name(lay, lead):
+    room, gene = to_irls(lead.room(lay("one").rule(BUDGET)).open()), 0
+    with pytest.raises(RefusalError, match="max_values_per_gene is 40"):
+        likelihoods(room, gene, np.linspace(0, 8, 60))
+    with pytest.raises(MisuseError, match="a gene is named twice"):
+        repeated(lay("two"), lead)
+
+
+def test_the_twin_that_takes_one_gene_under_sixty_names_gives_sixty_times_its_budget(lay, lead, monkeypatch):
+    honest = site_room._prepare
+
+    def unchecked(table, told, config, site):
+        own = honest(table, told_genes(lead, table.genes)(told), config, site)
+        position = {gene: i for i, gene in enumerate(table.genes)}
+        return lead.replace(own, counts=own.counts.T[[position[gene] for gene in told.genes]].T)
+
+    monkeypatch.setattr(site_room, "_prepare", unchecked)
+    grounds = lay()
+    room, gene = repeated(grounds, lead)
+    to_irls(room.meet())
+    grid = np.linspace(0, 8, len(room.genes))
+    told = room.total(IrlsQuery(room.every, np.column_stack([grid, np.zeros_like(grid)]), 0.5))["nll"]
+    assert np.unique(told).size == len(room.genes) > 40
+    for name, site in room.sites.items():
+        assert np.array_equal(site._samples.counts.T, [grounds.counts(name)[:, gene]] * len(room.genes))
 
 
 # The design: a site builds it from its own configuration.
@@ -233,14 +290,29 @@ def test_a_helper_that_is_in_the_roster_works(lay, lead, protocol, helper):
     assert np.array_equal(room.total(LogCountsQuery(room.every))["zeros"], (grounds.all_counts() == 0).sum(axis=0))
 
 
-def test_an_aggregator_that_plays_the_key_holder_reads_every_site(grounds, lead, monkeypatch):
+@HELPERS
+def test_an_aggregator_that_plays_the_helper_reads_every_site(grounds, lead, monkeypatch, protocol, helper):
+    """The broken twin: sites take any helper's key, so the helper is the aggregator's own, and what it made is kept."""
+    kept, honest = [], paillier_threshold.deal
+    monkeypatch.setattr(paillier_threshold, "deal", lambda key, *how: (kept.append(key), honest(key, *how))[1])
     monkeypatch.setattr(site_room.Site, "_check_agreement", lambda *_: None)
-    room = lead.room(grounds.rule(ALLOWED), protocol="paillier", **SMALL).open()
+    room = lead.room(grounds.rule(ALLOWED), protocol=protocol, **SMALL).open()
     room.census()
     layout, context, sent = room.payloads(LogCountsQuery(room.every))
-    private = room.helpers["key-holder"]._party._private
-    packing = Terms(room.roster, room.config.settings()).packing(context, context.session)
+    private = kept[0] if kept else room.helpers[helper]._party._private
+    packing = Terms(room.roster, room.config.settings(), helper).packing(context, context.session)
     size = private.public.ciphertext_bytes * packing.plaintexts
     plain = private.decrypt(from_buffer(sent[VICTIM][:size], private.public.ciphertext_bytes))
     own = layout.decode(packing.unpack(plain, 1), 1)
     assert np.array_equal(own["zeros"], (grounds.counts(VICTIM) == 0).sum(axis=0))
+
+
+def test_a_site_that_reckons_with_a_colluder_shares_no_key_where_sums_may_shrink(lay, lead):
+    for rule in ("abort", "continue"):
+        grounds = lay(rule, beside=("key-dealer",)).rule(ALLOWED).rule(f'on_dropout = "{rule}"')
+        room = lead.room(grounds, protocol="paillier-threshold", on_dropout=rule, **SMALL).survey()
+        if rule == "abort":
+            room.sites[VICTIM].join(room.agreement)
+        else:
+            with pytest.raises(MisuseError, match="only where everybody is in every sum"):
+                room.sites[VICTIM].join(room.agreement)
