@@ -46,6 +46,11 @@ SIMULATED = (
     "their own, and follow the simulation policy, which allows everything unless a policy was named for them."
 )
 
+SIMULATED_HELPER = (
+    "The {} was started by whoever ordered the fit, without a ground and a roster of its own: it took whatever roster "
+    "and length of key it was told."
+)
+
 LONELY = "Published: the sums of design column {!r} are those of {} alone, in every round."
 
 THIN = "Published: the combination {} has fewer than {} samples over all sites, so sums over it are nearly theirs."
@@ -99,7 +104,7 @@ def published(config: Config, outcome: Outcome) -> list[str]:
 def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Every sentence that must stand beside the results of this fit."""
     kinds = sum_kinds(outcome)
-    fitted = outcome.fitted
+    fitted, sites = outcome.fitted, [name for name in outcome.simulated if name in outcome.sites]
     told = [
         *_who(outcome),
         *outcome.claims,
@@ -107,8 +112,9 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
         *published(config, outcome),
-        *([SIMULATED.format(", ".join(outcome.simulated))] if outcome.simulated else []),
-        FRESH_ROSTER if config.roster is None and outcome.simulated else AGREED_ROSTER,
+        *([SIMULATED.format(", ".join(sites))] if sites else []),
+        *(SIMULATED_HELPER.format(name) for name in outcome.simulated if name not in sites),
+        FRESH_ROSTER if config.roster is None and sites else AGREED_ROSTER,
         ONE_RAY if engine == "ray" else ONE_PROCESS,
     ]
     if config.fraction_bits is not None:

@@ -287,11 +287,8 @@ class Site(Secret):
             problem = "its own key was told differently"
         if problem:
             raise MisuseError(f"site {self.name} does not agree: {problem}")
-        for party, known in sorted(agreement.roster.items()) if ground.roster is not None else ():
-            if ground.roster is not None and ground.roster.get(party) != known.hex():
-                raise MisuseError(
-                    f"the session was announced to {self.name} with another key for {party} than the roster's"
-                )
+        if ground.roster is not None:
+            ground.roster.check(self.name, agreement.roster)
 
     def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0, then: Context | None = None) -> Answer:
         """Answer, and prepare what a sum like ``then`` would need next time."""
