@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
@@ -17,7 +18,8 @@ from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
-from secirls.numerics.samples import Floats
+from secirls.numerics.samples import Floats, Samples
+from secirls.site.budget import Budget
 from secirls.site.ground import Ground
 from secirls.site.memory import Memory, Subject
 from secirls.site.policy import refusal
@@ -32,13 +34,15 @@ class Guard:
         self._policy = ground.policy
         self._agreement = agreement
         self._design = agreement.design(config)
+        self._kernel = config.kernel
         self._may_shrink = config.on_dropout == "continue"
         self._cohort = agreement.sites
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
         self._asked_in: dict[bytes, bytes] = {}
         self._rounds = 0
-        self._values = np.zeros(n_genes)
+        self._budget = Budget(site, n_genes)
+        self._asked_so_far = b""
         self._presence: Floats | None = None
         self._awaited: bytes | None = None
         self._memory: Memory | None = None
@@ -48,13 +52,14 @@ class Guard:
         """Whether this site helps to open sums over a whole cohort alone."""
         return not self._may_shrink
 
-    def enter(self, design: Floats, subject: Callable[[], Subject]) -> None:
-        """Before the session: the design ``(samples, params)``, and what the fit is about.
+    def enter(self, samples: Samples, genes: int, subject: Callable[[], Subject]) -> None:
+        """Before the session: this site's samples, how many genes its file has, and what the fit is about.
 
         Raises `RefusalError` where the policy does not allow the fit.
         """
         self._policy.check_cohort(self._site, len(self._agreement.sites))
-        self._policy.check_design(self._site, design)
+        self._policy.check_design(self._site, samples.design)
+        self._asked_so_far = self._start(samples)
         folder, run = self._ground.memory, self._agreement.run
         if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
             if folder is not None and (self._may_shrink or self._policy.memory is not None):
@@ -62,11 +67,12 @@ class Guard:
         elif folder is not None:
             about = subject()
             self._memory = Memory(self._site, folder, about.data)
+            self._budget = Budget(self._site, genes, about.places, self._memory.told)
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
     def check(self, asked: Query) -> None:
         """Whether a question may be answered or taken note of. Raises `RefusalError`, `MisuseError`."""
-        self._policy.check_question(self._site, asked.kind, self._rounds)
+        self._policy.check_question(self._site, asked.kind)
         if self._ground.simulated and self._presence is None:
             return
         if self._presence is None:
@@ -76,15 +82,18 @@ class Guard:
         if not isinstance(asked, PresenceQuery):
             self._policy.check_genes(self._site, asked.genes, self._presence)
 
-    def note(self, asked: Query, question: bytes) -> bytes:
-        """A question is taken, by contribution or recall: count it, and give the state that follows from it.
+    def note(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...] | None = None) -> bytes:
+        """A question is taken, to be answered for a cohort or by recall: count it, and give the state that follows.
 
-        Raises `RefusalError` where the budget does not allow it.
+        Raises `RefusalError` where the budget does not allow it, `InputError` where it can't be kept.
         """
-        values = self._values.copy()
-        values[asked.genes] += asked.values_per_gene
-        self._policy.check_values(self._site, values)
-        self._values = values
+        so_far = chained(self._asked_so_far, question)
+
+        def allowed(answered: int, told: NDArray[np.int64]) -> None:
+            self._policy.check_budget(self._site, answered, told)
+
+        self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed)
+        self._asked_so_far = so_far
         self._rounds += 1
         self._state = chained(self._state, question)
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
@@ -155,6 +164,12 @@ class Guard:
         if self._presence is None or isinstance(asked, CensusQuery):
             self._presence = np.zeros(asked.genes.size)
         self._presence[asked.genes] = presence
+
+    def _start(self, samples: Samples) -> bytes:
+        """What answers follow from beside the counts and the questions: the same in every session that has it all."""
+        kept = (samples.design, samples.size_factors, samples.dispersions, samples.replacement)
+        parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]
+        return sha256(b"secirls start v1", self._agreement.genes_digest, self._kernel.encode(), *parts)
 
     def _about(self) -> bytes:
         """What a fit that goes on has in common with its past: run, configuration, genes in order and levels."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from protocols.choice import NAMES
@@ -55,9 +56,9 @@ class Policy(Frozen):
     max_params_per_sample: float | None = Field(default=0.33, gt=0)
     """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``)."""
     max_rounds: int | None = Field(default=1_000, ge=1)
-    """Questions answered in one fit."""
+    """Questions answered about the same data, in all sessions; one that is asked again is not counted again."""
     max_values_per_gene: int | None = Field(default=5_000, ge=1)
-    """Numbers that leave about one gene in one fit."""
+    """Numbers that leave about one gene of the same data, in all sessions."""
     max_levels: int = Field(default=32, ge=1)
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None
@@ -148,15 +149,18 @@ class Policy(Frozen):
         if parties < self.min_sites:
             raise refusal(site, "min_sites", self.min_sites)
 
-    def check_question(self, site: PartyId, kind: str, answered: int) -> None:
-        """Before an answer, after ``answered`` others. Raises `RefusalError`."""
+    def check_question(self, site: PartyId, kind: str) -> None:
+        """Before an answer. Raises `RefusalError`."""
         if self.queries is not None and kind not in self.queries:
             raise refusal(site, "queries", ", ".join(self.queries))
+
+    def check_budget(self, site: PartyId, answered: int, told: NDArray[np.int64]) -> None:
+        """Before an answer, after ``answered`` others: so many numbers of each gene asked about will have left.
+
+        ``told`` is ``(genes asked,)``. Raises `RefusalError`.
+        """
         if self.max_rounds is not None and answered >= self.max_rounds:
             raise refusal(site, "max_rounds", self.max_rounds)
-
-    def check_values(self, site: PartyId, told: Floats) -> None:
-        """Before an answer: how many numbers per gene will have left with it, ``(genes,)``. Raises `RefusalError`."""
         if self.max_values_per_gene is not None and told.max(initial=0) > self.max_values_per_gene:
             raise refusal(site, "max_values_per_gene", self.max_values_per_gene)
 

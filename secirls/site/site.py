@@ -116,7 +116,7 @@ class Site(Secret):
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
         samples = _prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
-        guard.enter(samples.design, lambda: Subject.of(table.counts, table.genes, genes))
+        guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         demands = Demands(
             colluders=ground.policy.max_colluders,
@@ -201,7 +201,7 @@ class Site(Secret):
             raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")
         guard.check(asked)
         guard.admit(asked, query, cohort)
-        layout = asked.layout(len(cohort), guard.note(asked, query))
+        layout = asked.layout(len(cohort), guard.note(asked, query, cohort))
         layout.check_headroom(len(cohort))
         values = layout.values + (CHECK_VALUES[layout.limbs] if asked.verified else 0)
         context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
