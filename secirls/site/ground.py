@@ -24,6 +24,7 @@ from secirls.input_error import complain
 from secirls.inputs.text_file import read_text
 from secirls.site.key_files import KnownRoster, read_identity
 from secirls.site.policy import Policy, read_policy
+from secirls.site.study import Study
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
@@ -48,6 +49,8 @@ class SiteFile(OwnFile):
     """Its private key file (``secirls keys new``)."""
     roster: str | None = None
     """The file of the roster that it agreed to (``secirls keys roster``), or the roster's digest."""
+    study: Study | None = None
+    """What of the file a fit may read, and by which formula; any that the policy allows if not given."""
     policy: str | dict[str, Any] = Field(default_factory=dict)
     """Its own rules where they differ from the default policy: the fields of `Policy`, or a file of them."""
 
@@ -64,6 +67,8 @@ class Ground:
     memory: Path | None
     """Folder for what was asked and answered; nowhere for data in memory."""
     simulated: bool
+    study: Study | None = None
+    """What the site's staff agreed to, where they wrote it down."""
     key: str | None = field(repr=False, default=None)
     """The private key file, where there is one."""
 
@@ -118,6 +123,7 @@ def _own(place: Place, path: Path) -> Ground:
         roster=None if told.roster is None else KnownRoster.read(told.roster, here),
         memory=here / (policy.memory or MEMORY),
         simulated=False,
+        study=told.study,
         key=None if told.key is None else str(here / told.key),
     )
 
@@ -128,6 +134,12 @@ name = {name_text}
 data = {data}
 key = {key}
 roster = {roster}
+
+# The study that it agreed to: without this table any that the rules allow.
+# [study]
+# design = "~ condition"
+# layer = "X"
+# levels = {{ condition = ["control", "treated"] }}
 
 # Rules of its own. Those that are not set are the default policy's:
 [policy]

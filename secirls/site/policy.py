@@ -63,6 +63,8 @@ class Policy(Frozen):
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None
     """obs columns that a fit may use, for levels or as size factors; any that follow the rules above if not given."""
+    layers: tuple[str, ...] | None = None
+    """AnnData layers that a fit may read, ``X`` among them by that name; any if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
     """Whether data that was in a fit may be in another, over other sites or over nearly the same genes or samples."""
     min_difference: int = Field(default=5, ge=1)
@@ -107,6 +109,9 @@ class Policy(Frozen):
             raise refusal(site, "min_contributors", self.min_contributors)
         if self.variables is not None and config.size_factors not in (None, *self.variables):
             raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {config.size_factors!r}")
+        for layer in (config.layer or "X", config.refit_layer):
+            if self.layers is not None and layer not in (None, *self.layers):
+                raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:

@@ -85,6 +85,8 @@ class Site(Secret):
         self._ground = ground = open_ground(self._place, config)
         policy = ground.policy
         policy.check_config(self.name, config)
+        if ground.study is not None:
+            ground.study.check_config(self.name, config)
         policy.check_roster(self.name, own=ground.roster is not None)
         self._table = table = read_site(self.name, ground.source, _reading(config))
         policy.check_samples(self.name, table.counts.shape[0])
@@ -113,6 +115,8 @@ class Site(Secret):
             raise MisuseError(f"site {self.name} was given something else than an agreement")
         self._check_agreement(agreement, ground, table)
         config = self._config
+        if ground.study is not None:
+            ground.study.check_levels(self.name, agreement.design(config))
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
         samples = _prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
