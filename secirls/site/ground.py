@@ -8,6 +8,7 @@ Refuses to know: sessions and questions.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import tomllib
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from protocols.primitives.keys import Identity
 from protocols.secure_sum import PartyId
 from secirls.agreement.order import Place
 from secirls.config import Config, Frozen
-from secirls.input_error import complain
+from secirls.input_error import InputError, complain
 from secirls.inputs.text_file import read_text
 from secirls.site.key_files import KnownRoster, read_identity
 from secirls.site.policy import Policy, read_policy
@@ -28,6 +29,9 @@ from secirls.site.study import Study
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
+
+_terminal = logging.getLogger(__name__)
+"""Python shows warnings on standard error, of the site's own process, unless it is told otherwise there."""
 
 MEMORY = "memory"
 """Where a site on its own ground keeps what it answered, beside its file, if its policy names no other folder."""
@@ -60,6 +64,8 @@ class Ground:
     """A site's ground, opened. Never leaves the site's process."""
 
     source: str | AnnData = field(repr=False)
+    file: str
+    """The data file, as messages name it: on its own ground by the ground, whose content stays at the site."""
     policy: Policy
     identity: Identity = field(repr=False)
     roster: KnownRoster | None
@@ -72,10 +78,12 @@ class Ground:
     key: str | None = field(repr=False, default=None)
     """The private key file, where there is one."""
 
-    @property
-    def file(self) -> str:
-        """The data file, as messages name it."""
-        return self.source if isinstance(self.source, str) else "AnnData in memory"
+    def aloud(self, error: InputError) -> InputError:
+        """A mistake in the data file as others may hear it; on its own ground its detail is for the terminal here."""
+        if self.simulated:
+            return InputError(error.in_full)
+        _terminal.warning("%s, in %s", error.in_full, self.source)
+        return InputError(str(error))
 
 
 def open_ground(place: Place, config: Config) -> Ground:
@@ -89,7 +97,8 @@ def open_ground(place: Place, config: Config) -> Ground:
         memory = Path(f"{place.source}.answered") if isinstance(place.source, str) else None
     identity = Identity.fresh(secrets.token_bytes) if place.key is None else read_identity(place.name, place.key)
     roster = None if config.roster is None else KnownRoster(config.roster)
-    return Ground(place.source, policy, identity, roster, memory, simulated=True, key=place.key)
+    file = place.source if isinstance(place.source, str) else "AnnData in memory"
+    return Ground(place.source, file, policy, identity, roster, memory, simulated=True, key=place.key)
 
 
 File = TypeVar("File", bound=OwnFile)
@@ -116,6 +125,7 @@ def _own(place: Place, path: Path) -> Ground:
         policy = Policy.read(f"site {place.name!r}, file {str(path)!r}, [policy]", **told.policy)
     return Ground(
         source=str(here / told.data),
+        file=f"{path}: data",
         policy=policy,
         identity=(
             Identity.fresh(secrets.token_bytes) if told.key is None else read_identity(place.name, here / told.key)

@@ -21,7 +21,7 @@ from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
-from secirls.inputs.design import Design, Variable
+from secirls.inputs.design import Design, Variable, variables
 from secirls.inputs.text_file import read_text
 from secirls.numerics.samples import Floats, Mask
 
@@ -107,8 +107,10 @@ class Policy(Frozen):
             raise refusal(site, "protocols", ", ".join(self.protocols))
         if config.min_contributors < self.min_contributors:
             raise refusal(site, "min_contributors", self.min_contributors)
-        if self.variables is not None and config.size_factors not in (None, *self.variables):
-            raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {config.size_factors!r}")
+        asked = (*variables(config.design), *([] if config.size_factors is None else [config.size_factors]))
+        for column in asked:
+            if self.variables is not None and column not in self.variables:
+                raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {column!r}")
         for layer in (config.layer or "X", config.refit_layer):
             if self.layers is not None and layer not in (None, *self.layers):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
@@ -134,8 +136,6 @@ class Policy(Frozen):
         """
         for name, variable in said.items():
             column = f"obs column {name!r}"
-            if self.variables is not None and name not in self.variables:
-                raise refusal(site, "variables", ", ".join(self.variables) or "none", column)
             if len(variable.levels) > self.max_levels:
                 raise refusal(site, "max_levels", self.max_levels, column)
             if not variable.numeric and fewest[name] < self.min_samples_per_level:

@@ -28,7 +28,7 @@ from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
-from secirls.input_error import complain
+from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
 from secirls.inputs.labels import labels
 from secirls.inputs.site_file import Reading, SiteTable, read_site
@@ -88,7 +88,10 @@ class Site(Secret):
         if ground.study is not None:
             ground.study.check_config(self.name, config)
         policy.check_roster(self.name, own=ground.roster is not None)
-        self._table = table = read_site(self.name, ground.source, _reading(config))
+        try:
+            self._table = table = read_site(self.name, ground.source, _reading(config), shown=ground.file)
+        except InputError as error:
+            raise ground.aloud(error) from None
         policy.check_samples(self.name, table.counts.shape[0])
         policy.check_variables(self.name, table.variables, _fewest(table))
         if config.kernel == "fused":
