@@ -169,6 +169,11 @@ class Design:
         matrix = np.asarray(self._materialise(frame), dtype=np.float64)
         return np.asarray((matrix != 0).any(axis=0))
 
+    @property
+    def enumerable(self) -> bool:
+        """Whether cells follow from the levels, and are few enough to be gone through one by one."""
+        return not self.numeric and math.prod(map(len, self.levels.values())) <= LARGEST_ENUMERATION
+
     def cells(self) -> Floats:
         """The distinct design rows that the declared levels allow, ``(cells, params)``, in the order of the levels.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
+from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
@@ -73,6 +75,7 @@ class Guard:
     def check(self, asked: Query) -> None:
         """Whether a question may be answered or taken note of. Raises `RefusalError`, `MisuseError`."""
         self._policy.check_question(self._site, asked.kind)
+        self._check_cells(asked)
         if self._ground.simulated and self._presence is None:
             return
         if self._presence is None:
@@ -81,6 +84,24 @@ class Guard:
             return
         if not isinstance(asked, PresenceQuery):
             self._policy.check_genes(self._site, asked.genes, self._presence)
+
+    @cached_property
+    def _cells(self) -> Floats | None:
+        """The cells that may be asked about, ``(cells, params)``, if any."""
+        return self._design.cells() if self._design.enumerable else None
+
+    def _check_cells(self, asked: Query) -> None:
+        """Cells are all that the levels allow, one by one, or none: others could single out a sample's covariates.
+
+        Raises `QueryError`.
+        """
+        if not isinstance(asked, OfCells) or not asked.rows.shape[0]:
+            return
+        if self._design.numeric:
+            told = f"the design has the numeric variable {self._design.numeric[0]!r}, whose cells are single samples"
+            raise QueryError(f"query {asked.kind!r} asks about cells, and {told}")
+        if self._cells is None or not np.array_equal(asked.rows, self._cells):
+            raise QueryError(f"query {asked.kind!r} asks about other cells than the levels of the design allow")
 
     def note(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...] | None = None) -> bytes:
         """A question is taken, to be answered for a cohort or by recall: count it, and give the state that follows.

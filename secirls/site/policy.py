@@ -30,6 +30,21 @@ DROPOUT_RULES = ("abort", "continue")
 Lonely = Literal["refuse", "publish"]
 
 
+STAGES: dict[str, tuple[str, ...]] = {
+    "size factors": ("log_counts", "normalised", "log_size", "positive_normalised"),
+    "moments": ("residuals",),
+    "cells": ("cells", "cell_counts"),
+    "profile": ("profile", "dispersion_newton"),
+    "handing out": ("adopt_dispersions",),
+    "coefficients": ("least_squares", "irls"),
+    "catch": ("quasi_newton", "likelihood"),
+    "outliers": ("cooks_bound", "outliers", "below", "between", "cells_above", "farthest", "larger"),
+    "refit": ("replace_outliers", "replace_counts", "presence"),
+    "standard errors": ("unclamped",),
+}
+"""By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too."""
+
+
 class RefusalError(InputError):
     """A site's policy does not allow what was asked. Ends a fit, whatever happens when a site is silent."""
 
@@ -83,10 +98,20 @@ class Policy(Frozen):
     """Whether the keys of all who sign must be in a roster that this site holds itself."""
     queries: tuple[str, ...] | None = None
     """Permitted kinds of question; all that this release has if not given."""
+    refused_stages: tuple[str, ...] | None = None
+    """Stages of a fit, as its report calls them, whose questions are not answered; see `STAGES`."""
     on_dropout: Literal["abort", "continue"] = "abort"
     """``"abort"``: no part in fits that go on when a site falls silent."""
     memory: str | None = None
     """Folder, from this file's, for what was asked and answered; see `secirls.site.memory`."""
+
+    @field_validator("refused_stages")
+    @classmethod
+    def _known_stages(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if name not in STAGES:
+                raise ValueError(f"there is no stage {name!r} that can be refused, choose of {', '.join(STAGES)}")
+        return value
 
     @field_validator("protocols")
     @classmethod
@@ -158,6 +183,9 @@ class Policy(Frozen):
         """Before an answer. Raises `RefusalError`."""
         if self.queries is not None and kind not in self.queries:
             raise refusal(site, "queries", ", ".join(self.queries))
+        for stage in self.refused_stages or ():
+            if kind in STAGES[stage]:
+                raise refusal(site, "refused_stages", ", ".join(self.refused_stages or ()), f"question {kind!r}")
 
     def check_budget(self, site: PartyId, answered: int, told: NDArray[np.int64]) -> None:
         """Before an answer, after ``answered`` others: so many numbers of each gene asked about will have left.
