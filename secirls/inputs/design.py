@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -157,17 +157,36 @@ class Design:
 
     def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
         """Which columns samples of a site with these levels can be non-zero in, ``(params,)``: from public facts."""
-        names = list(self.levels)
-        held = [[level for level in self.levels[name] if level in said[name].levels] for name in names]
+        rows = self._possible(said)
+        return np.ones(len(self.columns), dtype=bool) if rows is None else np.asarray((rows != 0).any(axis=0))
+
+    def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...]:
+        """Sites whose own sums follow from those of the columns, by the levels that all have ``said``; in order.
+
+        Some combination of columns is zero in all samples of all others and not in theirs: without their rows the
+        design would have a lower rank. None where the levels have too many combinations to tell.
+        """
+        rows = {site: self._possible(facts) for site, facts in sorted(said.items())}
+        known = {site: np.unique(held, axis=0) for site, held in rows.items() if held is not None}
+        if len(known) < len(rows):
+            return ()
+
+        def rank(sites: Iterable[str]) -> int:
+            stacked = [known[site] for site in sites]
+            return int(np.linalg.matrix_rank(np.unique(np.concatenate(stacked), axis=0))) if stacked else 0
+
+        whole = rank(known)
+        return tuple(one for one in known if rank(site for site in known if site != one) < whole)
+
+    def _possible(self, said: Mapping[str, Variable]) -> Floats | None:
+        """Design rows that samples of a site with these levels can have, ``(rows, params)``; numeric ones at probes.
+
+        ``None`` where the levels have too many combinations.
+        """
+        held = [[level for level in levels if level in said[name].levels] for name, levels in self.levels.items()]
         if math.prod(map(len, held)) > LARGEST_GROUPS:
-            return np.ones(len(self.columns), dtype=bool)
-        rows = list(itertools.product(*held))
-        if not rows:
-            return np.zeros(len(self.columns), dtype=bool)
-        given: dict[str, Sequence[object] | Floats] = {name: [row[i] for row in rows] for i, name in enumerate(names)}
-        frame = self._frame({**given, **{name: np.ones(len(rows)) for name in self.numeric}}, len(rows))
-        matrix = np.asarray(self._materialise(frame), dtype=np.float64)
-        return np.asarray((matrix != 0).any(axis=0))
+            return None
+        return self._rows_at(list(itertools.product(*held)))
 
     @property
     def enumerable(self) -> bool:
@@ -195,13 +214,19 @@ class Design:
         """
         if math.prod(len(levels) for levels in self.levels.values()) > LARGEST_ENUMERATION:
             return Products.full(len(self.columns))
+        return Products.among(self._rows_at(list(itertools.product(*self.levels.values()))))
+
+    def _rows_at(self, levels: Sequence[tuple[str, ...]]) -> Floats:
+        """Design rows of combinations of levels, ``(rows, params)``, at a few fixed values of numeric variables."""
         probes = range(_PROBES if self.numeric else 1)
-        combined = [(row, probe) for row in itertools.product(*self.levels.values()) for probe in probes]
+        combined = [(row, probe) for row in levels for probe in probes]
+        if not combined:
+            return np.zeros((0, len(self.columns)))
         given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels)}
         for i, name in enumerate(self.numeric):
             roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
             given[name] = np.array(roots)
-        return Products.among(np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64))
+        return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""

@@ -53,6 +53,11 @@ SIMULATED_HELPER = (
 
 LONELY = "Published: the sums of design column {!r} are those of {} alone, in every round."
 
+FOLLOWING = (
+    "Published: the sums of {} alone follow too, in every round: they are what the columns of the other sites leave of "
+    "sums over all."
+)
+
 THIN = "Published: the combination {} has fewer than {} samples over all sites, so sums over it are nearly theirs."
 
 THIN_CELL = 5
@@ -89,11 +94,14 @@ def published(config: Config, outcome: Outcome) -> list[str]:
     """Whose own sums the design publishes: columns that few sites have samples in, and thin combinations of levels."""
     design, fitted = outcome.design, outcome.fitted
     could = {site: design.could_hold(said) for site, said in outcome.said.items()}
-    told = [
-        LONELY.format(design.columns[i], " and ".join(site for site in outcome.sites if could[site][i]))
-        for i, sites in enumerate(fitted.column_sites)
+    holders = {
+        name: [site for site in outcome.sites if could[site][i]]
+        for i, (name, sites) in enumerate(zip(design.columns, fitted.column_sites, strict=True))
         if 0 < sites < config.min_contributors
-    ]
+    }
+    told = [LONELY.format(name, " and ".join(sites)) for name, sites in holders.items()]
+    alone = {site for sites in holders.values() if len(sites) == 1 for site in sites}
+    told += [FOLLOWING.format(site) for site in design.told_apart(outcome.said) if site not in alone]
     return told + [
         THIN.format(", ".join(f"{name}={level}" for name, level in zip(design.shared, group, strict=True)), THIN_CELL)
         for group, size in zip(design.groups, fitted.group_samples, strict=True)

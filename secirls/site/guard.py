@@ -179,7 +179,8 @@ class Guard:
                 raise refusal(
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
-            self._policy.check_census(self._site, self._design, arrays, self._held())
+            apart = self._design.told_apart(self._agreement.said)
+            self._policy.check_census(self._site, self._design, arrays, self._held(), apart)
         sites = self._agreement.sites
         presence = np.where(asked.lost(Total(arrays, sites, sites)), 0.0, arrays["presence"])
         if self._presence is None or isinstance(asked, CensusQuery):

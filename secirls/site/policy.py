@@ -198,11 +198,16 @@ class Policy(Frozen):
             raise refusal(site, "max_values_per_gene", self.max_values_per_gene)
 
     def check_census(
-        self, site: PartyId, design: Design, census: Mapping[str, Floats], held: Mapping[str, int]
+        self,
+        site: PartyId,
+        design: Design,
+        census: Mapping[str, Floats],
+        held: Mapping[str, int],
+        apart: Sequence[PartyId],
     ) -> None:
         """Once the census is verified; ``held`` says of every level, as ``factor=level``, how many sites have it.
 
-        Raises `RefusalError`.
+        ``apart`` are those whose own sums follow from all columns: see `Design.told_apart`. Raises `RefusalError`.
         """
         samples, params = float(census["samples"][0]), len(design.columns)
         if self.max_params_per_sample is not None and params > self.max_params_per_sample * samples:
@@ -214,6 +219,9 @@ class Policy(Frozen):
         few += [f"design column {design.columns[i]!r}" for i in lonely_columns(sites, self.min_contributors)]
         if few:
             raise refusal(site, "min_contributors", self.min_contributors, _few(few, "at fewer sites"))
+        if apart and self.min_contributors > 1:
+            told = f"the sums of {', '.join(apart)} follow from those of all columns"
+            raise refusal(site, "min_contributors", self.min_contributors, told)
         sizes = census["group_samples"]
         thin = [
             "cell " + ", ".join(f"{factor}={level}" for factor, level in zip(design.shared, group, strict=True))
