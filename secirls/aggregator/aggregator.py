@@ -51,7 +51,7 @@ class Outcome:
     said: Mapping[PartyId, Mapping[str, Variable]] = field(repr=False)
     """What every site said in public of the formula's variables."""
     simulated: tuple[PartyId, ...]
-    """Sites that were started without a ground of their own."""
+    """Sites and helpers that were started without a ground of their own."""
 
 
 Event: TypeAlias = Begun | Stage | Opening | Record | Outcome
@@ -106,7 +106,8 @@ def _session(
         check_dispersions(joined)
     if extra and config.key_bits >= ANNOUNCED_KEY_BITS:
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
-    check_present(extra, federation.ask("join", dict.fromkeys(extra, (agreement,))))
+    helping = federation.ask("join", dict.fromkeys(extra, (agreement,)))
+    check_present(extra, helping)
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
@@ -119,6 +120,7 @@ def _session(
     for event in rounds.run(algorithm, past.records):
         if isinstance(event, Finished):
             simulated = tuple(site for site in sites if answered[site].simulated)
+            simulated += tuple(name for name in extra if helping[name] is not False)
             yield _outcome(config, agreement, genes, event.result, past, rounds, tuple(told), simulated)
             return
         if isinstance(event, Record):

@@ -50,7 +50,9 @@ def main() -> None:
     speak_plainly()
     try:
         app()
-    except (InputError, MisuseError) as error:
+    except InputError as error:
+        code, sentence = BAD_INPUT, error.in_full
+    except MisuseError as error:
         code, sentence = BAD_INPUT, str(error)
     except OSError as error:  # what this machine does not allow, wherever it was asked
         code, sentence = BAD_INPUT, _of_the_system(error)

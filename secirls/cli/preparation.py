@@ -57,23 +57,41 @@ def claim(
 
 
 def ground(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The site's name, as in the roster.")],
-    data: Annotated[str, typer.Option(metavar="FILE.h5ad", help="Its AnnData file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The site's or helper's name, as in the roster.")],
+    data: Annotated[str | None, typer.Option(metavar="FILE.h5ad", help="A site's AnnData file.")] = None,
     key: Annotated[
         str | None, typer.Option(metavar="NAME.key", help="Its private key file. Default: NAME.key.")
     ] = None,
-    roster: Annotated[str, typer.Option(metavar="FILE", help="The roster that it agreed to.")] = "roster.json",
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where the file goes.")] = Path("site.toml"),
+    roster: Annotated[
+        str, typer.Option(metavar="FILE", help="The roster that it agreed to, or the roster's digest.")
+    ] = "roster.json",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the file goes. Default: site.toml, or a helper's NAME.toml."),
+    ] = None,
 ) -> None:
-    """Write site.toml, the file a site stands on: its data, key, roster and rules, with the default policy shown.
+    """Write the file that a site, or a helper, stands on: its data, key, roster and rules, with the defaults shown.
 
-    Whoever starts the site may name this file, never what is in it. Paths are from where it lies.
+    Whoever starts it may name this file, never what is in it. Paths are from where it lies.
     """
+    from protocols.secure_sum import KEY_DEALER, KEY_HOLDER
     from secirls.site.ground import template
+    from secirls.site.helper_ground import helper_template
     from secirls.site.key_files import write_new
 
-    write_new(out, template(name, data, key or f"{name}.key", roster))
-    say(f"{out}: read the rules, change them where yours differ, and start with --site {name}={out}")
+    key, helper = key or f"{name}.key", name in (KEY_HOLDER, KEY_DEALER)
+    place = out or Path(f"{name}.toml" if helper else "site.toml")
+    if helper and data is not None:
+        raise InputError(f"--data: the {name} is no site and has no data")
+    if helper:
+        text = helper_template(name, key, roster)
+    elif data is None:
+        raise InputError(f"--data is missing: the AnnData file of site {name!r}")
+    else:
+        text = template(name, data, key, roster)
+    write_new(place, text)
+    option = "--key" if helper else "--site"
+    say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}")
 
 
 keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)

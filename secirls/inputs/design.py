@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -194,6 +194,26 @@ class Design:
         rows = self.possible_rows(said)
         return np.ones(self.size, dtype=bool) if rows is None else np.asarray((rows != 0).any(axis=0))
 
+    def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...]:
+        """Sites whose own sums follow from those of the columns, by the levels that all have ``said``; in order.
+
+        Some combination of columns is zero in all samples of all others and not in theirs: without their rows the
+        design would have a lower rank. None where the levels have too many combinations to tell.
+        """
+        rows = {site: self.possible_rows(facts) for site, facts in sorted(said.items())}
+        known = {
+            site: np.unique(self.own.split(site, held)[0], axis=0) for site, held in rows.items() if held is not None
+        }
+        if len(known) < len(rows):
+            return ()
+
+        def rank(sites: Iterable[str]) -> int:
+            stacked = [known[site] for site in sites]
+            return int(np.linalg.matrix_rank(np.unique(np.concatenate(stacked), axis=0))) if stacked else 0
+
+        whole = rank(known)
+        return tuple(one for one in known if rank(site for site in known if site != one) < whole)
+
     def possible_rows(self, said: Mapping[str, Variable]) -> Floats | None:
         """The design rows that samples of a site with these levels can have, ``(rows, all params)``: from public facts.
 
@@ -215,6 +235,11 @@ class Design:
             roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
             given[name] = np.array(roots)
         return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
+
+    @property
+    def enumerable(self) -> bool:
+        """Whether cells follow from the levels, and are few enough to be gone through one by one."""
+        return not self.numeric and math.prod(map(len, self.levels.values())) <= LARGEST_ENUMERATION
 
     def cells(self) -> Floats:
         """The distinct design rows that the declared levels allow, ``(cells, params)``, in the order of the levels.

@@ -1,7 +1,8 @@
 """Reading and writing AnnData: the one door to anndata.
 
 Promises: what is read is validated whole, and a refusal is one sentence with site, file and field
-that quotes no count. Refuses to know: designs, queries and protocols.
+that quotes no count, and names nothing but what was asked for: what else is in the file stands in its detail.
+Refuses to know: designs, queries and protocols.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,10 +78,15 @@ class SiteTable:
         return told.digest()
 
 
-def read_site(name: str, source: str | os.PathLike[str] | AnnData, reading: Reading) -> SiteTable:
-    """Open and validate one site's AnnData (an h5ad path, or an object). Raises `InputError`."""
+def read_site(
+    name: str, source: str | os.PathLike[str] | AnnData, reading: Reading, *, shown: str | None = None
+) -> SiteTable:
+    """Open and validate one site's AnnData (an h5ad path, or an object), by the name that is ``shown`` for the file.
+
+    Raises `InputError`.
+    """
     if isinstance(source, str | os.PathLike):
-        where = {"site": name, "file": str(source)}
+        where = {"site": name, "file": shown or str(source)}
         adata = _open(Path(source), where)
     else:
         where = {"site": name, "file": "AnnData in memory"}
@@ -195,11 +201,17 @@ def _layer_name(layer: str | None) -> str:
     return "X" if layer is None else f"layer {layer!r}"
 
 
+def _there_are(what: str, names: Iterable[object]) -> str:
+    """What a file holds in the place of what was asked for."""
+    shown = ", ".join(repr(str(name)) for name in names)
+    return f"there are the {what} {shown}" if shown else f"there are no {what}"
+
+
 def _matrix(adata: AnnData, layer: str | None, where: Mapping[str, str]) -> Any:
     if layer is not None:
         if layer not in adata.layers:
-            names = sorted(name for name in adata.layers if name is not None)  # newer anndata lists X as None
-            raise complain(f"is missing; there are {names or 'no layers'}", **where, field=_layer_name(layer))
+            names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
+            raise complain("is missing", **where, field=_layer_name(layer), detail=_there_are("layers", names))
         return adata.layers[layer]
     if adata.X is None:
         raise complain("is empty", **where, field="X")
@@ -220,7 +232,7 @@ def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping
         for problem, wrong in _problems(dense):
             if wrong.any():
                 gene = genes[start + int(np.flatnonzero(wrong.any(axis=0))[0])]
-                raise complain(f"{problem} (gene {gene!r})", **where, field=field_name)
+                raise complain(problem, **where, field=field_name, detail=f"gene {gene!r}")
         out[:, start : start + BLOCK_GENES] = dense
     return out
 
@@ -241,15 +253,16 @@ def _check_unique(
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            named = f" {name!r}" if quote else ""
-            raise complain(f"has the same {what}{named} twice", **where, field=field_name)
+            detail = f"{what} {name!r}" if quote else ""
+            raise complain(f"has the same {what} twice", **where, field=field_name, detail=detail)
         seen.add(name)
 
 
 def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[str, str]) -> Variable:
     field_name = f"obs column {column!r}"
     if column not in obs.columns:
-        raise complain("is missing, and the design needs it", **where, field=field_name)
+        detail = _there_are("columns", obs.columns)
+        raise complain("is missing, and the design needs it", **where, field=field_name, detail=detail)
     values = obs[column]
     if values.isna().any():
         raise complain("has a missing value", **where, field=field_name)
@@ -295,7 +308,7 @@ def _positive(
         return None
     field_name = f"{axis} column {column!r}"
     if column not in table.columns:
-        raise complain("is missing", **where, field=field_name)
+        raise complain("is missing", **where, field=field_name, detail=_there_are("columns", table.columns))
     try:
         values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
@@ -304,6 +317,6 @@ def _positive(
         values = np.where(fill & np.isnan(values), 1.0, values)
     wrong = ~(np.isfinite(values) & (values > 0))
     if wrong.any():
-        named = f" (gene {table.index[int(np.flatnonzero(wrong)[0])]!r})" if axis == "var" else ""
-        raise complain(f"has a missing value or one that is not above zero{named}", **where, field=field_name)
+        detail = f"gene {table.index[int(np.flatnonzero(wrong)[0])]!r}" if axis == "var" else ""
+        raise complain("has a missing value or one that is not above zero", **where, field=field_name, detail=detail)
     return np.ascontiguousarray(values)

@@ -1,7 +1,7 @@
 """The negative-binomial likelihood of one count, written so that nothing cancels and nothing overflows.
 
 Promises: elementwise functions of counts y, log means and dispersions alpha, with a relative error of
-the negative log-likelihood below 1e-10 for alpha in [1e-8, 1e3], y in [0, 1e9] and log mu in [-700, 700].
+the negative log-likelihood below 1e-10 for alpha in [1e-8, 1e5], y in [0, 1e9] and log mu in [-700, 700].
 Refuses to know: designs, samples, sums.
 
 The textbook form subtracts numbers of size y log y to leave a few units. Here the value at mu = y, which

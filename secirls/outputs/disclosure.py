@@ -51,7 +51,17 @@ SIMULATED = (
     "their own, and follow the simulation policy, which allows everything unless a policy was named for them."
 )
 
+SIMULATED_HELPER = (
+    "The {} was started by whoever ordered the fit, without a ground and a roster of its own: it took whatever roster "
+    "and length of key it was told."
+)
+
 LONELY = "Published: the sums of design column {!r} are those of {} alone, in every round."
+
+FOLLOWING = (
+    "Published: the sums of {} alone follow too, in every round: they are what the columns of the other sites leave of "
+    "sums over all."
+)
 
 THIN = "Published: the combination {} has fewer than {} samples over all sites, so sums over it are nearly theirs."
 
@@ -89,11 +99,14 @@ def published(config: Config, outcome: Outcome) -> list[str]:
     """Whose own sums the design publishes: columns that few sites have samples in, and thin combinations of levels."""
     design, fitted = outcome.design, outcome.fitted
     could = {site: design.could_hold(said) for site, said in outcome.said.items()}
-    told = [
-        LONELY.format(design.columns[i], " and ".join(site for site in outcome.sites if could[site][i]))
-        for i, sites in enumerate(fitted.column_sites)
+    holders = {
+        name: [site for site in outcome.sites if could[site][i] and (not design.own.of or site in design.own.adding[i])]
+        for i, name, sites in zip(design.at_the_table, design.columns, fitted.column_sites, strict=True)
         if 0 < sites < config.min_contributors
-    ]
+    }
+    told = [LONELY.format(name, " and ".join(sites)) for name, sites in holders.items()]
+    alone = {site for sites in holders.values() if len(sites) == 1 for site in sites}
+    told += [FOLLOWING.format(site) for site in design.told_apart(outcome.said) if site not in alone]
     return told + [
         THIN.format(", ".join(f"{name}={level}" for name, level in zip(design.shared, group, strict=True)), THIN_CELL)
         for group, size in zip(design.groups, fitted.group_samples, strict=True)
@@ -104,7 +117,7 @@ def published(config: Config, outcome: Outcome) -> list[str]:
 def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Every sentence that must stand beside the results of this fit."""
     kinds = sum_kinds(outcome)
-    fitted = outcome.fitted
+    fitted, sites = outcome.fitted, [name for name in outcome.simulated if name in outcome.sites]
     told = [
         *_who(outcome),
         *_unfit(outcome),
@@ -113,8 +126,9 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
         *published(config, outcome),
-        *([SIMULATED.format(", ".join(outcome.simulated))] if outcome.simulated else []),
-        FRESH_ROSTER if config.roster is None and outcome.simulated else AGREED_ROSTER,
+        *([SIMULATED.format(", ".join(sites))] if sites else []),
+        *(SIMULATED_HELPER.format(name) for name in outcome.simulated if name not in sites),
+        FRESH_ROSTER if config.roster is None and sites else AGREED_ROSTER,
         ONE_RAY if engine == "ray" else ONE_PROCESS,
     ]
     if config.fraction_bits is not None:

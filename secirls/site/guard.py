@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
+from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
-from secirls.numerics.samples import Floats
+from secirls.numerics.samples import Floats, Samples
+from secirls.site.budget import Budget
 from secirls.site.ground import Ground
 from secirls.site.memory import Memory, Subject
 from secirls.site.policy import refusal
@@ -32,13 +36,15 @@ class Guard:
         self._policy = ground.policy
         self._agreement = agreement
         self._design = agreement.design(config)
+        self._kernel = config.kernel
         self._may_shrink = config.on_dropout == "continue"
         self._cohort = agreement.sites
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
         self._asked_in: dict[bytes, bytes] = {}
         self._rounds = 0
-        self._values = np.zeros(n_genes)
+        self._budget = Budget(site, n_genes)
+        self._asked_so_far = b""
         self._presence: Floats | None = None
         self._awaited: bytes | None = None
         self._memory: Memory | None = None
@@ -48,13 +54,14 @@ class Guard:
         """Whether this site helps to open sums over a whole cohort alone."""
         return not self._may_shrink
 
-    def enter(self, design: Floats, subject: Callable[[], Subject]) -> None:
-        """Before the session: the design ``(samples, params)``, and what the fit is about.
+    def enter(self, samples: Samples, genes: int, subject: Callable[[], Subject]) -> None:
+        """Before the session: this site's samples, how many genes its file has, and what the fit is about.
 
         Raises `RefusalError` where the policy does not allow the fit.
         """
         self._policy.check_cohort(self._site, len(self._agreement.sites))
-        self._policy.check_design(self._site, design)
+        self._policy.check_design(self._site, samples.joint.design, samples.own_size)
+        self._asked_so_far = self._start(samples)
         folder, run = self._ground.memory, self._agreement.run
         if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
             if folder is not None and (self._may_shrink or self._policy.memory is not None):
@@ -62,11 +69,13 @@ class Guard:
         elif folder is not None:
             about = subject()
             self._memory = Memory(self._site, folder, about.data)
+            self._budget = Budget(self._site, genes, about.places, self._memory.told)
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
     def check(self, asked: Query) -> None:
         """Whether a question may be answered or taken note of. Raises `RefusalError`, `MisuseError`."""
-        self._policy.check_question(self._site, asked.kind, self._rounds)
+        self._policy.check_question(self._site, asked.kind)
+        self._check_cells(asked)
         if self._ground.simulated and self._presence is None:
             return
         if self._presence is None:
@@ -76,15 +85,36 @@ class Guard:
         if not isinstance(asked, PresenceQuery):
             self._policy.check_genes(self._site, asked.genes, self._presence)
 
-    def note(self, asked: Query, question: bytes) -> bytes:
-        """A question is taken, by contribution or recall: count it, and give the state that follows from it.
+    @cached_property
+    def _cells(self) -> Floats | None:
+        """The cells that may be asked about, ``(cells, params)``, if any."""
+        return self._design.cells() if self._design.enumerable else None
 
-        Raises `RefusalError` where the budget does not allow it.
+    def _check_cells(self, asked: Query) -> None:
+        """Cells are all that the levels allow, one by one, or none: others could single out a sample's covariates.
+
+        Raises `QueryError`.
         """
-        values = self._values.copy()
-        values[asked.genes] += asked.values_per_gene
-        self._policy.check_values(self._site, values)
-        self._values = values
+        if not isinstance(asked, OfCells) or not asked.rows.shape[0]:
+            return
+        if self._design.numeric:
+            told = f"the design has the numeric variable {self._design.numeric[0]!r}, whose cells are single samples"
+            raise QueryError(f"query {asked.kind!r} asks about cells, and {told}")
+        if self._cells is None or not np.array_equal(asked.rows, self._cells):
+            raise QueryError(f"query {asked.kind!r} asks about other cells than the levels of the design allow")
+
+    def note(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...] | None = None) -> bytes:
+        """A question is taken, to be answered for a cohort or by recall: count it, and give the state that follows.
+
+        Raises `RefusalError` where the budget does not allow it, `InputError` where it can't be kept.
+        """
+        so_far = chained(self._asked_so_far, question)
+
+        def allowed(answered: int, told: NDArray[np.int64]) -> None:
+            self._policy.check_budget(self._site, answered, told)
+
+        self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed)
+        self._asked_so_far = so_far
         self._rounds += 1
         self._state = chained(self._state, question)
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
@@ -149,12 +179,20 @@ class Guard:
                 raise refusal(
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
-            self._policy.check_census(self._site, self._design, arrays, self._held())
+            apart = self._design.told_apart(self._agreement.said)
+            self._policy.check_census(self._site, self._design, arrays, self._held(), apart)
         sites = self._agreement.sites
         presence = np.where(asked.lost(Total(arrays, sites, sites)), 0.0, arrays["presence"])
         if self._presence is None or isinstance(asked, CensusQuery):
             self._presence = np.zeros(asked.genes.size)
         self._presence[asked.genes] = presence
+
+    def _start(self, samples: Samples) -> bytes:
+        """What answers follow from beside the counts and the questions: the same in every session that has it all."""
+        own = None if samples.own is None else samples.own.design
+        kept = (samples.design, own, samples.size_factors, samples.dispersions, samples.replacement)
+        parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]
+        return sha256(b"secirls start v1", self._agreement.genes_digest, self._kernel.encode(), *parts)
 
     def _about(self) -> bytes:
         """What a fit that goes on has in common with its past: run, configuration, genes in order and levels."""

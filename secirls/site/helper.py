@@ -6,18 +6,18 @@ waits hears how far it is. Refuses to know: samples, queries, and what is summed
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 
-from protocols.choice import make_party
-from protocols.primitives.keys import Identity, Secret
+from protocols.choice import helpers, make_party
+from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, Searching
 from protocols.session import Roster
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import Meter
 from secirls.config import Config
-from secirls.site.key_files import read_identity
+from secirls.site.helper_ground import HelperGround, open_helper_ground
 from secirls.site.site import Answer
 
 SEARCHED_SECONDS = 1.0
@@ -29,28 +29,51 @@ class Helper(Secret):
     """One such role, behind the verbs that the rounds ask for."""
 
     def __init__(self, name: PartyId, config: Config, key: str | None = None) -> None:
-        """``key`` is its private key file, where there is a roster: it stands in it as everybody who signs."""
+        """``key`` names its own ground, or its private key file alone: then it is simulated."""
         self.name = name
         self._config = config
-        self._identity = Identity.fresh(secrets.token_bytes) if key is None else read_identity(name, key)
+        self._key = key
+        self._ground: HelperGround | None = None
         self._meter = Meter()
         self._party: Party | None = None
         self._tried = 0
 
     def key(self) -> bytes:
-        """Its public signing key."""
-        return self._identity.public
+        """Open its ground, and give its public signing key. Raises `InputError` where that can't be used."""
+        return self._opened().identity.public
 
-    def join(self, agreement: Agreement) -> None:
-        """Take what was agreed and make a key, where that takes no search. Raises `MisuseError` for another roster."""
-        config = self._config
-        for party, known in (config.roster or {}).items():
-            if party in agreement.roster and agreement.roster[party].hex() != known:
-                raise MisuseError(f"the session was announced to the {self.name} with another key for {party}")
-        settings = config.settings(agreement.digest)
+    def join(self, agreement: Agreement) -> bool:
+        """Take what was agreed and make a key, where that takes no search; gives whether it is simulated.
+
+        Raises `MisuseError` where the agreement is not what this helper would agree to, `RefusalError` where its own
+        rules do not allow the session.
+        """
+        if not isinstance(agreement, Agreement):
+            raise MisuseError(f"the {self.name} was given something else than an agreement")
+        ground, config, problem = self._opened(), self._config, ""
+        if agreement.config_digest != config.digest:
+            problem = "it was started for another configuration"
+        elif agreement.version != (mine := version("secirls")):
+            problem = f"it runs version {mine}, the session {agreement.version}"
+        elif list(agreement.sites) != sorted(set(agreement.sites)):
+            problem = "the sites are not sorted"
+        elif set(agreement.roster) != {*agreement.sites, *helpers(config.protocol)}:
+            problem = "the roster has other names than the sites and the roles of the protocol"
+        elif agreement.roster.get(self.name) != ground.identity.public:
+            problem = "its own key was told differently"
+        if problem:
+            raise MisuseError(f"the {self.name} does not agree: {problem}")
+        ground.check(agreement.roster, agreement.sites)
         self._party = make_party(
-            config.protocol, self.name, self._identity, Roster(agreement.roster), settings, n_jobs=config.threads
+            config.protocol,
+            self.name,
+            ground.identity,
+            Roster(agreement.roster),
+            config.settings(agreement.digest),
+            n_jobs=config.threads,
+            demands=ground.demands(agreement.sites),
         )
+        return ground.simulated
 
     def prepare(self) -> tuple[int, int] | None:
         """Search for a key for about a second: tries so far and how many are usual, or None once there is one."""
@@ -79,6 +102,11 @@ class Helper(Secret):
         party = self._joined()
         message = self._meter.measure(verb, lambda: call(party), down=down)
         return Answer(message, self._meter.take())
+
+    def _opened(self) -> HelperGround:
+        if self._ground is None:
+            self._ground = open_helper_ground(self.name, self._key, self._config)
+        return self._ground
 
     def _joined(self) -> Party:
         if self._party is None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import hmac
 import json
 import os
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from protocols.primitives.keys import KEY_BYTES, Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PartyId, party_id
@@ -21,6 +23,8 @@ from secirls.input_error import InputError, complain
 from secirls.inputs.text_file import read_text
 
 PRIVATE, PUBLIC = ".key", ".pub"
+
+_DIGEST = re.compile("[0-9a-fA-F]{64}")
 
 
 def new_key(name: PartyId, folder: Path) -> tuple[Path, Path]:
@@ -67,6 +71,36 @@ def make_roster(public_files: Sequence[Path]) -> Roster:
         return Roster(keys)
     except MisuseError as error:
         raise InputError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class KnownRoster:
+    """A roster as one party knows it from elsewhere than the session: the keys, or what names all of them."""
+
+    keys: Mapping[PartyId, str] | None
+    """Names and hexadecimal keys; ``None`` where the digest alone is known."""
+    digest: str = ""
+    """As ``secirls keys roster`` shows it, where the keys are not known."""
+
+    @classmethod
+    def read(cls, named: str, here: Path) -> Self:
+        """What a ground names: a roster's file, from the folder ``here``, or its digest. Raises `InputError`."""
+        if _DIGEST.fullmatch(named):
+            return cls(None, named.lower())
+        return cls(read_roster(here / named))
+
+    def check(self, me: PartyId, announced: Mapping[PartyId, bytes]) -> None:
+        """Raise `MisuseError` unless the keys that were announced to this party are those of its roster.
+
+        By the keys a session of some of those in the roster is one, by the digest only that of all of them.
+        """
+        if self.keys is None:
+            if Roster(announced).digest.hex() != self.digest:
+                raise MisuseError(f"the session was announced to {me} with another roster than it knows by its digest")
+            return
+        for party, key in sorted(announced.items()):
+            if self.keys.get(party) != key.hex():
+                raise MisuseError(f"the session was announced to {me} with another key for {party} than the roster's")
 
 
 def read_roster(path: Path) -> dict[PartyId, str]:

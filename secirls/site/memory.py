@@ -22,6 +22,7 @@ from filelock import FileLock
 from protocols.secure_sum import PartyId, sha256
 from secirls.input_error import InputError, complain
 from secirls.numerics.samples import Counts
+from secirls.site.budget import Places, places_of
 from secirls.site.key_files import write_new
 from secirls.site.policy import Policy, RefusalError
 
@@ -42,6 +43,8 @@ class Subject:
     """A digest of each sample's counts in that file."""
     genes: tuple[str, ...]
     """A digest of each agreed gene's name."""
+    places: Places
+    """Where the agreed genes stand among those of the file, by name, ``(agreed genes,)``."""
 
     @classmethod
     def of(cls, counts: Counts, genes: Sequence[str], agreed: Sequence[str]) -> Subject:
@@ -52,7 +55,8 @@ class Subject:
         """
         rows = [sha256(b"secirls sample v1", np.ascontiguousarray(row, dtype="<i4").tobytes()) for row in counts]
         data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
-        return cls(data.hex(), tuple(row.hex()[:32] for row in rows), tuple(_gene(gene).hex()[:16] for gene in agreed))
+        samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
+        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes))
 
 
 class Memory:
@@ -65,6 +69,8 @@ class Memory:
         # The name may come from outside, and must not say where on this disk the file is.
         name = sha256(b"secirls fit v1", site.encode(), subject.encode()).hex()[:32]
         self._path = folder / f"{name}.jsonl"
+        self.told = folder / f"{name}-told.npz"
+        """Where a `Budget` of the same subject is kept."""
 
     def admit(self, question: bytes, cohort: tuple[PartyId, ...]) -> None:
         """Note that a question, by digest, is about to be answered for a cohort.

@@ -14,19 +14,35 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
-from secirls.inputs.design import Design, Variable
+from secirls.inputs.design import Design, Variable, variables
 from secirls.inputs.text_file import read_text
 from secirls.numerics.samples import Floats, Mask
 
 DROPOUT_RULES = ("abort", "continue")
 
 Lonely = Literal["refuse", "publish"]
+
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "size factors": ("log_counts", "normalised", "log_size", "positive_normalised"),
+    "moments": ("residuals",),
+    "cells": ("cells", "cell_counts"),
+    "profile": ("profile", "dispersion_newton"),
+    "handing out": ("adopt_dispersions",),
+    "coefficients": ("least_squares", "irls"),
+    "catch": ("quasi_newton", "likelihood"),
+    "outliers": ("cooks_bound", "outliers", "below", "between", "cells_above", "variances", "farthest", "larger"),
+    "refit": ("replace_outliers", "replace_counts", "presence"),
+    "standard errors": ("unclamped",),
+}
+"""By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too."""
 
 
 class RefusalError(InputError):
@@ -54,14 +70,18 @@ class Policy(Frozen):
     sums that are one site's own or nearly so."""
     max_params_per_sample: float | None = Field(default=0.33, gt=0)
     """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``)."""
+    max_own_per_sample: float | None = Field(default=0.67, gt=0)
+    """This site's own design columns over its samples: the closer to one, the less of it is in any sum."""
     max_rounds: int | None = Field(default=1_000, ge=1)
-    """Questions answered in one fit."""
+    """Questions answered about the same data, in all sessions; one that is asked again is not counted again."""
     max_values_per_gene: int | None = Field(default=5_000, ge=1)
-    """Numbers that leave about one gene in one fit."""
+    """Numbers that leave about one gene of the same data, in all sessions."""
     max_levels: int = Field(default=32, ge=1)
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None
     """obs columns that a fit may use, for levels or as size factors; any that follow the rules above if not given."""
+    layers: tuple[str, ...] | None = None
+    """AnnData layers that a fit may read, ``X`` among them by that name; any if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
     """Whether data that was in a fit may be in another, over other sites or over nearly the same genes or samples."""
     min_difference: int = Field(default=5, ge=1)
@@ -80,10 +100,20 @@ class Policy(Frozen):
     """Whether the keys of all who sign must be in a roster that this site holds itself."""
     queries: tuple[str, ...] | None = None
     """Permitted kinds of question; all that this release has if not given."""
+    refused_stages: tuple[str, ...] | None = None
+    """Stages of a fit, as its report calls them, whose questions are not answered; see `STAGES`."""
     on_dropout: Literal["abort", "continue"] = "abort"
     """``"abort"``: no part in fits that go on when a site falls silent."""
     memory: str | None = None
     """Folder, from this file's, for what was asked and answered; see `secirls.site.memory`."""
+
+    @field_validator("refused_stages")
+    @classmethod
+    def _known_stages(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if name not in STAGES:
+                raise ValueError(f"there is no stage {name!r} that can be refused, choose of {', '.join(STAGES)}")
+        return value
 
     @field_validator("protocols")
     @classmethod
@@ -104,8 +134,13 @@ class Policy(Frozen):
             raise refusal(site, "protocols", ", ".join(self.protocols))
         if config.min_contributors < self.min_contributors:
             raise refusal(site, "min_contributors", self.min_contributors)
-        if self.variables is not None and config.size_factors not in (None, *self.variables):
-            raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {config.size_factors!r}")
+        asked = (*variables(config.design), *([] if config.size_factors is None else [config.size_factors]))
+        for column in asked:
+            if self.variables is not None and column not in self.variables:
+                raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {column!r}")
+        for layer in (config.layer or "X", config.refit_layer):
+            if self.layers is not None and layer not in (None, *self.layers):
+                raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
@@ -128,16 +163,19 @@ class Policy(Frozen):
         """
         for name, variable in said.items():
             column = f"obs column {name!r}"
-            if self.variables is not None and name not in self.variables:
-                raise refusal(site, "variables", ", ".join(self.variables) or "none", column)
             if len(variable.levels) > self.max_levels:
                 raise refusal(site, "max_levels", self.max_levels, column)
             if not variable.numeric and fewest[name] < self.min_samples_per_level:
                 raise refusal(site, "min_samples_per_level", self.min_samples_per_level, column)
 
-    def check_design(self, site: PartyId, design: Floats) -> None:
-        """Before the session begins; ``design`` is ``(samples, params)``. Raises `RefusalError`."""
+    def check_design(self, site: PartyId, design: Floats, own: int = 0) -> None:
+        """Before the session begins; ``design`` is ``(samples, params)``, ``own`` of its columns are this site's alone.
+
+        Raises `RefusalError`.
+        """
         samples, _ = design.shape
+        if self.max_own_per_sample is not None and own > self.max_own_per_sample * samples:
+            raise refusal(site, "max_own_per_sample", self.max_own_per_sample, f"{own} own columns, {samples} samples")
         if self.min_samples_per_cell > 1 and samples:
             _, sizes = np.unique(design, axis=0, return_counts=True)
             if sizes.min() < self.min_samples_per_cell:
@@ -148,24 +186,35 @@ class Policy(Frozen):
         if parties < self.min_sites:
             raise refusal(site, "min_sites", self.min_sites)
 
-    def check_question(self, site: PartyId, kind: str, answered: int) -> None:
-        """Before an answer, after ``answered`` others. Raises `RefusalError`."""
+    def check_question(self, site: PartyId, kind: str) -> None:
+        """Before an answer. Raises `RefusalError`."""
         if self.queries is not None and kind not in self.queries:
             raise refusal(site, "queries", ", ".join(self.queries))
+        for stage in self.refused_stages or ():
+            if kind in STAGES[stage]:
+                raise refusal(site, "refused_stages", ", ".join(self.refused_stages or ()), f"question {kind!r}")
+
+    def check_budget(self, site: PartyId, answered: int, told: NDArray[np.int64]) -> None:
+        """Before an answer, after ``answered`` others: so many numbers of each gene asked about will have left.
+
+        ``told`` is ``(genes asked,)``. Raises `RefusalError`.
+        """
         if self.max_rounds is not None and answered >= self.max_rounds:
             raise refusal(site, "max_rounds", self.max_rounds)
-
-    def check_values(self, site: PartyId, told: Floats) -> None:
-        """Before an answer: how many numbers per gene will have left with it, ``(genes,)``. Raises `RefusalError`."""
         if self.max_values_per_gene is not None and told.max(initial=0) > self.max_values_per_gene:
             raise refusal(site, "max_values_per_gene", self.max_values_per_gene)
 
     def check_census(
-        self, site: PartyId, design: Design, census: Mapping[str, Floats], held: Mapping[str, int]
+        self,
+        site: PartyId,
+        design: Design,
+        census: Mapping[str, Floats],
+        held: Mapping[str, int],
+        apart: Sequence[PartyId],
     ) -> None:
         """Once the census is verified; ``held`` says of every level, as ``factor=level``, how many sites have it.
 
-        Raises `RefusalError`.
+        ``apart`` are those whose own sums follow from all columns: see `Design.told_apart`. Raises `RefusalError`.
         """
         samples, params = float(census["samples"][0]), len(design.columns)
         if self.max_params_per_sample is not None and params > self.max_params_per_sample * samples:
@@ -177,6 +226,9 @@ class Policy(Frozen):
         few += [f"design column {design.columns[i]!r}" for i in lonely_columns(sites, self.min_contributors)]
         if few:
             raise refusal(site, "min_contributors", self.min_contributors, _few(few, "at fewer sites"))
+        if apart and self.min_contributors > 1:
+            told = f"the sums of {', '.join(apart)} follow from those of all columns"
+            raise refusal(site, "min_contributors", self.min_contributors, told)
         sizes = census["group_samples"]
         thin = [
             "cell " + ", ".join(f"{factor}={level}" for factor, level in zip(design.shared, group, strict=True))
@@ -200,6 +252,7 @@ SIMULATION: dict[str, Any] = {
     "min_total_samples_per_cell": 0,
     "lonely": "publish",
     "max_params_per_sample": None,
+    "max_own_per_sample": None,
     "max_rounds": None,
     "max_values_per_gene": None,
     "max_levels": 1 << 31,

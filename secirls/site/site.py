@@ -28,7 +28,7 @@ from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
-from secirls.input_error import complain
+from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
 from secirls.inputs.labels import labels
 from secirls.inputs.site_file import Reading, SiteTable, read_site
@@ -86,8 +86,13 @@ class Site(Secret):
         self._ground = ground = open_ground(self._place, config)
         policy = ground.policy
         policy.check_config(self.name, config)
+        if ground.study is not None:
+            ground.study.check_config(self.name, config)
         policy.check_roster(self.name, own=ground.roster is not None)
-        self._table = table = read_site(self.name, ground.source, _reading(config))
+        try:
+            self._table = table = read_site(self.name, ground.source, _reading(config), shown=ground.file)
+        except InputError as error:
+            raise ground.aloud(error) from None
         policy.check_samples(self.name, table.counts.shape[0])
         policy.check_variables(self.name, table.variables, _fewest(table))
         if config.kernel == "fused":
@@ -114,10 +119,12 @@ class Site(Secret):
             raise MisuseError(f"site {self.name} was given something else than an agreement")
         self._check_agreement(agreement, ground, table)
         config = self._config
+        if ground.study is not None:
+            ground.study.check_levels(self.name, agreement.design(config))
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
         samples = _prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
-        guard.enter(samples.joint.design, lambda: Subject.of(table.counts, table.genes, genes))
+        guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         demands = Demands(
             colluders=ground.policy.max_colluders,
@@ -202,7 +209,7 @@ class Site(Secret):
             raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")
         guard.check(asked)
         guard.admit(asked, query, cohort)
-        layout = asked.layout(len(cohort), guard.note(asked, query))
+        layout = asked.layout(len(cohort), guard.note(asked, query, cohort))
         layout.check_headroom(len(cohort))
         values = layout.values + (CHECK_VALUES[layout.limbs] if asked.verified else 0)
         context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
@@ -288,11 +295,8 @@ class Site(Secret):
             problem = "its own key was told differently"
         if problem:
             raise MisuseError(f"site {self.name} does not agree: {problem}")
-        for party, known in sorted(agreement.roster.items()) if ground.roster is not None else ():
-            if ground.roster is not None and ground.roster.get(party) != known.hex():
-                raise MisuseError(
-                    f"the session was announced to {self.name} with another key for {party} than the roster's"
-                )
+        if ground.roster is not None:
+            ground.roster.check(self.name, agreement.roster)
 
     def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0, then: Context | None = None) -> Answer:
         """Answer, and prepare what a sum like ``then`` would need next time."""

@@ -20,7 +20,7 @@ COUNTS = np.arange(1, 13).reshape(4, 3)
         ({"counts": np.where(COUNTS == 5, 3e9, COUNTS)}, (), "X", "above 2147483647"),
         ({"obs": {"other": [1, 2, 3, 4]}}, (), "obs column 'condition'", "is missing"),
         ({"obs": {"condition": ["u", None, "t", "t"]}}, (), "obs column 'condition'", "missing value"),
-        ({"genes": ["g0", "g1", "g1"]}, (), "var_names", "the same gene 'g1' twice"),
+        ({"genes": ["g0", "g1", "g1"]}, (), "var_names", "the same gene twice (gene 'g1')"),
         ({"samples": ["p", "p", "q", "r"]}, (), "obs_names", "the same sample twice"),
         ({"counts": np.zeros((0, 3))}, (), "", "has no samples"),
         ({"counts": np.zeros((4, 0))}, (), "", "has no genes"),

@@ -102,6 +102,8 @@ HOSTILE = {
     "half a gene": BelowQuery(ALL, ROWS, ASKS[0] + 0.5, ASKS[1], NONE, np.ones((2, 1))).to_bytes(),
     "sums in units of three": BetweenQuery(ALL, ROWS, *ASKS, ASKS[0], ASKS[1], np.full(2, 3.0)).to_bytes(),
     "a dispersion of zero": CooksBoundQuery(*DISTANCES[:4], NONE, *DISTANCES[5:]).to_bytes(),
+    "dispersions too small": AdoptDispersionsQuery(ALL, np.full(GENES, 1e-320)).to_bytes(),
+    "dispersions too large": AdoptDispersionsQuery(ALL, np.full(GENES, 1e300)).to_bytes(),
     "cells of other sizes": OutliersQuery(*DISTANCES, ROWS, np.ones(3)).to_bytes(),
     "cut short": CENSUS[:-1],
     "a byte more": CENSUS + b"\0",
@@ -143,7 +145,7 @@ def test_numbers_no_fit_would_send_do_not_break_a_site(session):
     """Finite, and far beyond sense: answered with the sign for lost genes, so that no refusal tells of the counts."""
     asked = [
         NormalisedQuery(ALL, np.full(GENES, 700.0), ALL, PARAMS),
-        AdoptDispersionsQuery(ALL, np.full(GENES, 1e300)),
+        AdoptDispersionsQuery(ALL, np.full(GENES, 1e5)),
         IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5),
         IrlsQuery(ALL, np.full((GENES, PARAMS), -1e300), 0.0),
         UnclampedQuery(ALL, np.full((GENES, PARAMS), 1e300)),

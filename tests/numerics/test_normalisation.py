@@ -21,7 +21,11 @@ from secirls.algorithms.normalisation import (
     normalise,
 )
 from secirls.algorithms.query import QueryError, Total
+from secirls.numerics import kernels
 from secirls.numerics.samples import Samples
+
+BEYOND = [0.0, -1.0, np.nan, np.inf, 1e-320, np.nextafter(1e-8, 0), np.nextafter(1e5, np.inf), 1e300]
+"""Dispersions that no estimate is."""
 
 
 @pytest.fixture(scope="module")
@@ -185,10 +189,25 @@ def test_one_number_is_summed_for_the_scale():
         LogCountsQuery(np.ones(5, bool)),
         NormalisedQuery(np.ones(4, bool), np.zeros(3), np.ones(3, bool), 2),
         NormalisedQuery(np.ones(4, bool), np.zeros(4), np.zeros(4, bool), 2),
-        AdoptDispersionsQuery(np.ones(4, bool), np.array([1.0, 1.0, 1.0, 0.0])),
+        *(AdoptDispersionsQuery(np.ones(4, bool), np.array([1.0, 1e-8, 1e5, alpha])) for alpha in BEYOND),
         AdoptDispersionsQuery(np.ones(4, bool), np.ones(3)),
     ],
 )
 def test_a_query_that_does_not_fit_is_refused(query):
     with pytest.raises(QueryError):
         query.check(4, 2)
+
+
+def test_dispersions_are_those_that_the_likelihood_has_its_digits_for():
+    some = np.ones(3, bool)
+    AdoptDispersionsQuery(some, np.array([1e-8, 1.0, 1e5])).check(3, 2)
+    for alpha in BEYOND:
+        with pytest.raises(QueryError, match="one dispersion from 1e-08 to 100000 is needed per gene asked about"):
+            AdoptDispersionsQuery(some, np.array([1.0, alpha, 1.0])).check(3, 2)
+
+
+@pytest.mark.parametrize("alpha", [1e-320, 1e300])
+def test_a_site_that_takes_any_above_zero_has_no_likelihood_left(alpha):
+    taken = Samples(np.ones((4, 1)), np.full((4, 1), 7, np.int32), np.ones(4), np.array([alpha]))
+    with np.errstate(all="ignore"):
+        assert not np.isfinite(kernels.summands(taken, np.zeros((1, 1)), 0.5).nll).any()

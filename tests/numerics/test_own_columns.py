@@ -56,7 +56,9 @@ class TestWhichColumns:
 
     def test_without_the_first_rule_the_intercept_stays_at_the_table(self):
         """The broken twin: a site that is not found to make up for the intercept goes on adding to it."""
-        possible = {site: agreed("~ site + condition", **THREE).possible_rows(told) for site, told in said(**THREE).items()}
+        possible = {
+            site: agreed("~ site + condition", **THREE).possible_rows(told) for site, told in said(**THREE).items()
+        }
         lonely = [c for c in range(4) if sum(rows[:, c].any() for rows in possible.values()) == 1]
         assert lonely == [1, 2]
         assert OwnColumns.find(possible).all == {0, 1, 2}
@@ -92,7 +94,8 @@ class TestWhichColumns:
     def test_nothing_is_own_without_such_a_column(self):
         told = {site: {"condition": ["a", "b"]} for site in "xyz"}
         design = agreed("~ condition", **told)
-        assert design.own.of == {} and design.columns == ("Intercept", "condition[T.b]")
+        assert design.own.of == {}
+        assert design.columns == ("Intercept", "condition[T.b]")
 
     def test_a_design_of_own_columns_alone_is_refused(self):
         from secirls.input_error import InputError
@@ -163,13 +166,15 @@ class TestElimination:
         root = rng.normal(size=(50, 5, 9))
         upper, right = pack(root @ root.swapaxes(1, 2)), rng.normal(size=(50, 5))
         together, alone = eliminate(upper, right, 2), eliminate(upper[7:8], right[7:8], 2)
-        assert (together.upper[7] == alone.upper[0]).all() and (together.constant[7] == alone.constant[0]).all()
+        assert (together.upper[7] == alone.upper[0]).all()
+        assert (together.constant[7] == alone.constant[0]).all()
 
     def test_what_cannot_be_factored_is_nan_for_its_gene_alone(self):
         upper, right = np.tile(pack(np.eye(3)[None]), (2, 1)), np.ones((2, 3))
         upper[0, 0] = 0.0
         left = eliminate(upper, right, 1)
-        assert np.isnan(left.upper[0]).all() and np.isfinite(left.upper[1]).all()
+        assert np.isnan(left.upper[0]).all()
+        assert np.isfinite(left.upper[1]).all()
 
     def test_held_columns_are_left_out(self):
         rng = np.random.default_rng(2)
@@ -183,7 +188,8 @@ class TestElimination:
 
     def test_spans(self):
         columns = np.repeat(np.eye(3), 4, axis=0)
-        assert spans(columns, np.ones(12)) and not spans(columns, np.arange(12.0))
+        assert spans(columns, np.ones(12))
+        assert not spans(columns, np.arange(12.0))
         assert not spans(columns[:, :2], np.ones(12))
 
 
@@ -226,7 +232,8 @@ class TestSteps:
         irls_sums(one, beta, 0.5, np.zeros(one.n_genes))
         noted = one.own.notes.step.copy()
         far = irls_sums(one, beta + 1e4, 0.5, np.ones(one.n_genes))
-        assert np.isnan(far.nll).any() and (one.own.notes.step[np.isnan(far.nll)] == noted[np.isnan(far.nll)]).all()
+        assert np.isnan(far.nll).any()
+        assert (one.own.notes.step[np.isnan(far.nll)] == noted[np.isnan(far.nll)]).all()
 
     def test_notes_of_some_genes_are_the_same_notes(self):
         notes = Notes.empty(4, 1, 1)
@@ -234,7 +241,8 @@ class TestSteps:
         some.keep(
             np.array([False, True]), np.array([0, 0], np.int32), np.ones((2, 1)), np.ones((2, 1)), np.ones((2, 1, 1))
         )
-        assert notes.step.tolist() == [-1, -1, -1, 0] and notes.delta[3, 0] == 1.0
+        assert notes.step.tolist() == [-1, -1, -1, 0]
+        assert notes.delta[3, 0] == 1.0
 
 
 class TestBest:
@@ -273,9 +281,11 @@ class TestBest:
         empty = dataclasses.replace(one, counts=counts)
         beta = np.zeros((one.n_genes, one.n_params))
         _, held = best(empty, beta)
-        assert held[:, 0].all() and not held[:, 1:].any()
+        assert held[:, 0].all()
+        assert not held[:, 1:].any()
         sums = best_sums(empty, beta)
-        assert np.isfinite(sums.upper).all() and np.isfinite(sums.right).all()
+        assert np.isfinite(sums.upper).all()
+        assert np.isfinite(sums.right).all()
 
 
 class TestDispersionsAndLeverages:
@@ -348,5 +358,6 @@ def test_own_columns_that_depend_on_each_other_are_told():
 def test_best_is_a_step_of_its_own(one):
     beta = np.zeros((one.n_genes, one.n_params))
     sums = irls_sums(one, beta, 0.5, np.full(one.n_genes, float(BEST)))
-    assert sums.upper.shape == (one.n_genes, packed_size(one.n_params)) and np.isfinite(sums.upper).all()
+    assert sums.upper.shape == (one.n_genes, packed_size(one.n_params))
+    assert np.isfinite(sums.upper).all()
     assert (one.own.notes.step == -1).all(), "nothing of it is noted"

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.dispersion.dispersions import MIN_DISPERSION
+from secirls.algorithms.dispersion.dispersions import LARGEST_DISPERSION, MIN_DISPERSION
 from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics import portable
@@ -28,7 +28,6 @@ SHORT = 1e-8
 """A step in log alpha that is no longer worth a question."""
 _LONGEST = 1.0
 """A longer step leaves the place that the interpolant found, and is not taken."""
-_LARGEST_DISPERSION = 1e5
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class DispersionNewtonQuery(Query):
         if self.coefficients.shape != (self.n_genes, n_params) or self.dispersions.shape != (self.n_genes,):
             raise QueryError(f"query {self.kind!r}: its arrays do not fit {self.n_genes} genes, {n_params} params")
         alpha = self.dispersions
-        if not ((alpha >= 0.1 * MIN_DISPERSION).all() and (alpha <= _LARGEST_DISPERSION).all()):
+        if not ((alpha >= 0.1 * MIN_DISPERSION).all() and (alpha <= LARGEST_DISPERSION).all()):
             raise QueryError(f"query {self.kind!r}: dispersions no path comes to")
         for array in (self.rows, self.columns):
             whole = array.shape == self.rows.shape and len(array.shape) == 1 and (array == np.round(array)).all()

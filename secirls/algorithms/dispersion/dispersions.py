@@ -23,6 +23,8 @@ from secirls.numerics.solve import pack, packed_size, solve
 
 MIN_DISPERSION = 1e-8
 MAX_DISPERSION = 10.0
+LARGEST_DISPERSION = 1e5
+"""The likelihood has its digits for dispersions from `MIN_DISPERSION` to this; estimates end at the sample size."""
 SMALLEST_MEAN = 2.0**-32
 """Of y / s; below it the moments are those of a gene that was all but never counted."""
 
@@ -96,8 +98,12 @@ class AdoptDispersionsQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        if self.dispersions.shape != (self.n_genes,) or not (self.dispersions > 0).all():
-            raise QueryError("query 'adopt_dispersions': one dispersion above zero is needed per gene asked about")
+        alpha = self.dispersions
+        if alpha.shape != (self.n_genes,) or not ((alpha >= MIN_DISPERSION) & (alpha <= LARGEST_DISPERSION)).all():
+            raise QueryError(
+                f"query {self.kind!r}: one dispersion from {MIN_DISPERSION:g} to {LARGEST_DISPERSION:g} is needed per "
+                "gene asked about"
+            )
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""

@@ -7,7 +7,6 @@ are never enumerated, and two numbers are summed. Refuses to know: what cells ar
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -96,8 +95,15 @@ class Cells:
         return bool(self.counts[1] == self.n_samples)
 
 
+class OfCells:
+    """A question that names cells of the design one by one."""
+
+    rows: Floats
+    """Their design rows, ``(cells, params)``: all that the levels allow, or none where they are not enumerated."""
+
+
 @dataclass(frozen=True)
-class CellsQuery(Query):
+class CellsQuery(Query, OfCells):
     """How many samples each cell of the design has, and at how many sites it has any.
 
     Its sum shows two numbers a cell, about all sites together, and nothing of a gene; never asked where a column is
@@ -177,7 +183,7 @@ def cells(
 ) -> Algorithm[Cells]:
     """Find out about the cells in one round; ``genes`` is any mask of the fit, ``(genes,)``: none is asked about."""
     none = np.zeros_like(genes)
-    if design.numeric or prod(len(levels) for levels in design.levels.values()) > LARGEST_ENUMERATION:
+    if not design.enumerable:
         total = yield CellCountsQuery(none, replace_from)
         unknown = np.zeros(0)
         rows = np.zeros((0, len(design.columns)))

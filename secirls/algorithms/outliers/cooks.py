@@ -15,7 +15,7 @@ from scipy.special import fdtri
 
 from secirls.algorithms.betas import Betas
 from secirls.algorithms.outliers.bracketing import bracketed_dispersions
-from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
+from secirls.algorithms.outliers.cells import Cells, OfCells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import robust_dispersions
 from secirls.algorithms.query import Algorithm, QueryError
@@ -50,7 +50,7 @@ class CooksBoundQuery(DistanceQuery):
 
 
 @dataclass(frozen=True)
-class OutliersQuery(DistanceQuery):
+class OutliersQuery(DistanceQuery, OfCells):
     """How many samples of a gene are outliers: of all, in cells of three or more, and in those that are not replaced.
 
     Its sum shows three numbers of samples by gene, over all sites; which sample it is, in which small cell and at which

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from secirls.algorithms.betas import Betas, WayOut, betas
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
 from secirls.algorithms.normalisation import Normalisation, PresenceQuery, known_size_factors, normalise
-from secirls.algorithms.outliers.cells import Cells, check_replace_from, check_rows, sizes_of
+from secirls.algorithms.outliers.cells import Cells, OfCells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.outliers.cooks import Outliers
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.selection import Wanted, trimmed_means
@@ -35,7 +35,7 @@ LEAST_SAMPLES = 10
 
 
 @dataclass(frozen=True)
-class ReplaceOutliersQuery(DistanceQuery):
+class ReplaceOutliersQuery(DistanceQuery, OfCells):
     """Sites put trimmed means where their outliers are, in cells of seven samples or more, and keep it to themselves.
 
     Its sum shows how many sites there are, and is the same whatever they hold: neither a small cell nor one sample

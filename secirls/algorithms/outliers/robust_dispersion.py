@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.normalisation import known_size_factors
-from secirls.algorithms.outliers.cells import Cells, check_rows, lonely_cells
+from secirls.algorithms.outliers.cells import Cells, OfCells, check_rows, lonely_cells
 from secirls.algorithms.outliers.selection import THRESHOLDS, Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION
@@ -31,7 +31,7 @@ _SLACK = 1.0 + 1e-9
 
 
 @dataclass(frozen=True)
-class CellsAboveQuery(Query):
+class CellsAboveQuery(Query, OfCells):
     """In how many cells that one site has to itself a gene's trimmed variance exceeds each of a few thresholds.
 
     Its sum shows a number of cells; a search of these ends at the largest variance, to 2^-40: a figure of one site and

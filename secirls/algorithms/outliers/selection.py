@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.normalisation import known_size_factors
-from secirls.algorithms.outliers.cells import cell_of, check_rows
+from secirls.algorithms.outliers.cells import OfCells, cell_of, check_rows
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.float_order import between
 from secirls.numerics.samples import Floats, Mask, Samples
@@ -33,7 +33,7 @@ _LARGEST_ROUNDS = 200
 
 
 @dataclass(frozen=True)
-class _AskQuery(Query):
+class _AskQuery(Query, OfCells):
     """About values of some genes in some cells; z = y / s, or its squared distance from a public centre."""
 
     rows: Floats

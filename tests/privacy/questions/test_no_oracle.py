@@ -105,7 +105,7 @@ def well_formed(draw, genes, params):
         lambda: LogCountsQuery(mask),
         lambda: NormalisedQuery(mask, np.zeros(0), np.zeros(0, bool), params),
         lambda: ResidualsQuery(mask, np.maximum(np.abs(array(n)), 5e-324), array(n, params)),
-        lambda: AdoptDispersionsQuery(mask, np.maximum(np.abs(array(n)), 5e-324)),
+        lambda: AdoptDispersionsQuery(mask, np.clip(np.abs(array(n)), 1e-8, 1e5)),
         lambda: ReplaceCountsQuery(mask),
         lambda: LeastSquaresQuery(mask, params),
         lambda: IrlsQuery(mask, array(n, params), min_mu, bits),
@@ -159,13 +159,13 @@ BEYOND = [
     LeastSquaresQuery(ALL, PARAMS),
     NormalisedQuery(ALL, np.full(GENES, 50.0), ALL, PARAMS),
     ResidualsQuery(ALL, np.full(GENES, 5e-324), np.zeros((GENES, PARAMS))),
-    AdoptDispersionsQuery(ALL, np.full(GENES, 1e-320)),
+    AdoptDispersionsQuery(ALL, np.full(GENES, 1e-8)),
     IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5),
     IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5, 8),
     QuasiNewtonQuery(ALL, np.full((GENES, 3, PARAMS), -1e300), 0.0),
     LikelihoodQuery(ALL, np.full((GENES, 3, PARAMS), 1e9), 0.5),
 ]
-"""One after the other: some leave size factors of nothing or infinity, or dispersions that can't be used."""
+"""One after the other: some leave size factors of nothing or infinity."""
 
 
 def ask_all(site):

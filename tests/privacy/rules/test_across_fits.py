@@ -105,13 +105,6 @@ def test_the_same_fit_may_be_made_again(grounds, lead):
     assert np.array_equal(first, zeros(lead.room(grounds)))
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="budgets are counted in one session, not in memory")
-def test_a_budget_is_not_filled_again_by_the_next_session(grounds, lead):
-    grounds.rule("max_rounds = 2")
-    told = [zeros(lead.room(grounds, run=run)).size for run in ("fit-1", "fit-2", "fit-3")]
-    assert len(told) == 1
-
-
 def test_in_one_session_no_cohort_is_smaller_than_agreed(grounds, lead):
     room = lead.room(grounds).open()
     room.census()

@@ -15,6 +15,7 @@ from secirls.agreement.record import Record
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import query_from_bytes
 from secirls.carriers.local import LocalFederation
+from secirls.inputs.design import Design, Variable
 from secirls.numerics.solve import unpack
 from secirls.site.policy import Policy, RefusalError
 from secirls.site.site import Site
@@ -45,7 +46,8 @@ def sums_by_column(room):
     samples = room.census()["samples"][0]
     means = room.total(LogCountsQuery(room.every))
     usable = means["zeros"] == 0
-    query = NormalisedQuery(room.every, np.where(usable, means["log_counts"] / samples, 0.0), usable, 5)
+    params = len(room.agreement.design(room.config).columns)
+    query = NormalisedQuery(room.every, np.where(usable, means["log_counts"] / samples, 0.0), usable, params)
     return room.total(query)["xt_normalised"]
 
 
@@ -193,11 +195,86 @@ def test_a_fit_that_publishes_says_whose_sums(grounds):
     ]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the reference has no column that could be named")
-def test_a_fit_that_publishes_says_what_it_leaves_of_the_reference(grounds):
+FOLLOWS = "Published: the sums of {} alone follow too, in every round"
+
+
+def names_of_those_that_follow(result):
+    return [told.split(" of ")[1].split()[0] for told in result.report["disclosure"] if "alone follow too" in told]
+
+
+def test_a_fit_that_publishes_names_the_reference_too(grounds):
     """The reference's sums are what the other sites' columns leave of the intercept's."""
     result = ordered(with_site_column(grounds).rule(PUBLISH))
-    assert any("site1" in told for told in result.report["disclosure"] if told.startswith("Published"))
+    assert names_of_those_that_follow(result) == ["site1"]
+    assert any(told.startswith(FOLLOWS.format("site1")) for told in result.report["disclosure"])
+
+
+def test_and_they_do_follow(grounds, lead):
+    room = lead.room(with_site_column(grounds).rule(PUBLISH), design=DESIGN).open()
+    sums, columns = sums_by_column(room), room.agreement.design(room.config).columns
+    others = [columns.index(f"site[T.{name}]") for name in ("site2", "site3", "site4")]
+    np.testing.assert_allclose(sums[:, 0] - sums[:, others].sum(axis=1), own_sums(room, "site1"), rtol=1e-12)
+
+
+def test_the_twin_that_looks_at_columns_alone_does_not_name_it(grounds, monkeypatch):
+    monkeypatch.setattr(Design, "told_apart", lambda *_: ())
+    result = ordered(with_site_column(grounds).rule(PUBLISH))
+    assert names_of_those_that_follow(result) == []
+    assert not any("site1" in told for told in result.report["disclosure"] if told.startswith("Published"))
+
+
+def factor(*levels):
+    return Variable(numeric=False, levels=levels)
+
+
+AB = factor("a", "b")
+APART = {
+    "a column each but the reference": ("~ site + g", "wxyz", [AB] * 4, "wxyz"),
+    "nobody is apart": ("~ g", "wxyz", [AB] * 4, ""),
+    "two at the reference hide each other": ("~ site + g", "wwyz", [AB] * 4, "34"),
+    "the reference level at one site": ("~ g", "wxyz", [factor("a"), *[factor("b")] * 3], "1"),
+    "another order of terms": ("~ g + site", "wxyz", [AB] * 4, "wxyz"),
+    "a slope of each site's own": ("~ site * age", "wxyz", [Variable(numeric=True)] * 4, "wxyz"),
+    "one slope for all": ("~ age", "wxyz", [Variable(numeric=True)] * 4, ""),
+}
+
+
+@pytest.mark.parametrize("case", APART)
+def test_who_is_told_apart_follows_from_the_levels(case):
+    formula, sites, groups, apart = APART[case]
+    second = "age" if "age" in formula else "g"
+    names = [name for name in ("site", second) if name in formula]
+    said = {
+        str(number): {name: factor(level) if name == "site" else group for name in names}
+        for number, (level, group) in enumerate(zip(sites, groups, strict=True), start=1)
+    }
+    expected = ("1", "2", "3", "4") if apart == "wxyz" else tuple(apart)
+    assert Design.agree(formula, {}, said).told_apart(said) == expected
+
+
+BLOCKS = {"a": "ax", "b": "ax", "c": "ax", "d": "by", "e": "by", "f": "by", "g": "ay"}
+"""By site the levels that all its samples have of two factors: each is at three sites or more, each column too."""
+
+
+def in_blocks(lay):
+    grounds = lay("blocks", tuple(BLOCKS), samples=56, genes=20).rule("max_params_per_sample = 1")
+    for name, (one, two) in BLOCKS.items():
+        grounds.edit(name, lambda adata, one=one: adata.obs.insert(0, "one", one))
+        grounds.edit(name, lambda adata, two=two: adata.obs.insert(0, "two", two))
+    return grounds
+
+
+def test_a_site_that_two_columns_tell_apart_is_refused_though_neither_is_lonely(lay, lead):
+    room = lead.room(in_blocks(lay), design="~ one + two").open()
+    with pytest.raises(RefusalError, match=r"min_contributors is 3 \(the sums of g follow from those of all columns"):
+        room.census()
+
+
+def test_without_that_rule_its_sums_are_the_difference_of_two_columns(lay, lead, monkeypatch):
+    monkeypatch.setattr(Design, "told_apart", lambda *_: ())
+    room = lead.room(in_blocks(lay), design="~ one + two").open()
+    sums = sums_by_column(room)
+    np.testing.assert_allclose(sums[:, 2] - sums[:, 1], own_sums(room, "g"), rtol=1e-12)
 
 
 def test_a_simulation_publishes_and_says_so(grounds):
@@ -207,4 +284,5 @@ def test_a_simulation_publishes_and_says_so(grounds):
     text = " ".join(result.report["disclosure"])
     assert "This is a simulation: site1, site2, site3, site4" in text
     assert "are those of site2 alone" in text
+    assert names_of_those_that_follow(result) == ["site1"]
     assert Place("site1", sites["site1"]).ground is None

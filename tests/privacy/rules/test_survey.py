@@ -3,10 +3,15 @@
 The aggregator names the columns. The twin tells what it is asked for.
 """
 
+import pickle
+
 import numpy as np
 import pytest
 
+from secirls.agreement.order import Place
 from secirls.algorithms.normalisation import NormalisedQuery
+from secirls.input_error import InputError, complain
+from secirls.site.ground import Ground
 from secirls.site.policy import Policy, RefusalError
 from secirls.site.site import Site
 
@@ -87,3 +92,81 @@ def test_too_many_levels_are_not_told(survey):
     survey.grounds.rule("min_samples_per_level = 0\nmax_levels = 9", "site1")
     with pytest.raises(RefusalError, match="max_levels is 9"):
         survey(design="~ patient")
+
+
+# What is wrong with a file is told, and what else is in it is not.
+
+HIDDEN = ["trial-of-jane", "hiv", "secret_alpha", "ENSG-jane"]
+
+
+def hide(adata):
+    annotate(adata)
+    adata.layers["trial-of-jane"] = adata.X
+    adata.var["secret_alpha"] = 0.1
+    adata.var["rough"] = [0.1] * 59 + [np.nan]
+    adata.var_names = [*adata.var_names[:-1], "ENSG-jane"]
+    adata.layers["halves"] = adata.X.astype(float)
+    adata.layers["halves"][0, -1] = 0.5
+
+
+MISTAKES = [
+    ({"layer": "raw"}, "layer 'raw': is missing", "trial-of-jane"),
+    ({"layer": "halves"}, "layer 'halves': has a fractional count", "ENSG-jane"),
+    ({"design": "~ batch"}, "obs column 'batch': is missing", "hiv"),
+    ({"size_factors": "sf"}, "obs column 'sf': is missing", "hiv"),
+    ({"dispersions": "alpha"}, "var column 'alpha': is missing", "secret_alpha"),
+    ({"dispersions": "rough"}, "var column 'rough': has a missing value", "ENSG-jane"),
+]
+
+
+def travelled(survey, options):
+    """What of a site's mistake gets to whoever leads: the sentence that was pickled."""
+    survey.grounds.edit("site1", hide)
+    with pytest.raises(InputError) as refused:
+        survey(**options)
+    return str(pickle.loads(pickle.dumps(refused.value))), vars(pickle.loads(pickle.dumps(refused.value)))
+
+
+@pytest.mark.parametrize(("options", "sentence", "hidden"), MISTAKES)
+def test_a_mistake_names_what_was_asked_for_and_nothing_else_of_the_file(survey, options, sentence, hidden, caplog):
+    told, beside = travelled(survey, options)
+    assert f"{survey.grounds.folder}/site1/site.toml: data" in told
+    assert sentence in told
+    assert not [name for name in (*HIDDEN, survey.grounds.data["site1"].name) if name in told]
+    assert not beside
+    assert hidden in caplog.text  # at the site itself, whoever has the file is helped
+    assert str(survey.grounds.data["site1"]) in caplog.text
+
+
+@pytest.mark.parametrize(("options", "sentence", "hidden"), MISTAKES)
+def test_the_twin_that_says_all_of_it_names_it(survey, options, sentence, hidden, monkeypatch):
+    monkeypatch.setattr(Ground, "aloud", lambda self, error: InputError(error.in_full))
+    told, _ = travelled(survey, options)
+    assert sentence in told
+    assert hidden in told
+
+
+def test_a_simulated_site_says_all_of_it_to_whoever_started_it(survey, lead):
+    survey.grounds.edit("site1", hide)
+    file = str(survey.grounds.data["site1"])
+    with pytest.raises(InputError, match=r"layer 'raw': is missing .there are the layers 'halves', 'trial-of-jane'"):
+        Site(Place("site1", file), lead.config(survey.grounds, roster=None, layer="raw"), own_process=False).survey()
+
+
+def test_a_detail_never_leaves_its_process():
+    error = complain("is missing", site="a", detail="there are the layers 'x'")
+    assert error.in_full == "site 'a': is missing (there are the layers 'x')"
+    assert str(error) == pickle.loads(pickle.dumps(error)).in_full == "site 'a': is missing"
+
+
+def test_columns_that_are_not_listed_are_not_told_to_be_there_or_not(survey, monkeypatch):
+    survey.grounds.rule('variables = ["condition"]', "site1")
+    said = set()
+    for column in ("hiv", "batch"):
+        with pytest.raises(RefusalError) as refused:
+            survey(design=f"~ {column}")
+        said.add(str(refused.value).replace(column, ""))
+    assert len(said) == 1
+    monkeypatch.setattr(Policy, "check_config", lambda *_: None)
+    with pytest.raises(InputError, match="is missing"):
+        survey(design="~ batch")
