@@ -110,6 +110,8 @@ def _session(
     check_present(extra, helping)
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
+    if config.contrast is not None:
+        design.contrast(*config.contrast)  # a mistake is told before the first round
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

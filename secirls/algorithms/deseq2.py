@@ -29,7 +29,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     leave_at_sites,
 )
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
-from secirls.algorithms.irls import IrlsConfig, least_squares_start
+from secirls.algorithms.irls import IrlsConfig, State, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.outliers.cells import Cells, cells
 from secirls.algorithms.outliers.distances import CooksConfig
@@ -152,6 +152,8 @@ class _Found:
     final: Floats
     base_variances: Floats
     reason: NDArray[np.int8]
+    begun: Floats | None = None
+    """Where the regression of the means began, ``(genes, params)``, if there was one: where that of the fit begins."""
     by_gene: GeneDispersions | None = None
     towards: TrendAndPrior | None = None
 
@@ -183,6 +185,9 @@ class _Found:
         self.towards = found.trend_and_prior
         self.final[genes], self.reason[genes] = found.final, found.reason
         self.base_variances[genes] = found.moments.base_variances
+        if found.means.begun is not None:
+            self.begun = np.full((count, found.means.begun.shape[1]), np.nan)
+            self.begun[genes] = found.means.begun
 
     def leave(self, genes: Mask) -> None:
         """Forget the estimates of genes ``(genes,)`` that have nothing left to estimate them from."""
@@ -228,7 +233,7 @@ def deseq2(
         status[gone] = Status.FAILED
     reason = np.where(found.reason != Reason.NONE, found.reason, Reason.LOST)
     reason = np.where(status == Status.FAILED, reason, Reason.NONE).astype(np.int8)
-    fit = yield from stages.named("coefficients", _coefficients(plan, status, reason))
+    fit = yield from stages.named("coefficients", _coefficients(plan, status, reason, found.begun))
     base_variances = found.base_variances
     treatment = None
     if treating and around is not None and fit.state.fitted.any() and fit.state.parties != begun.parties:
@@ -290,10 +295,15 @@ def _by_moments(genes: Mask, start: Moments) -> Algorithm[Floats]:
     return final
 
 
-def _coefficients(plan: Plan, status: NDArray[np.int8], reason: NDArray[np.int8]) -> Algorithm[Betas]:
-    """IRLS from least squares, and the way out of it."""
+def _coefficients(
+    plan: Plan, status: NDArray[np.int8], reason: NDArray[np.int8], begun: Floats | None
+) -> Algorithm[Betas]:
+    """IRLS from least squares, and the way out of it. Where it begins, ``(genes, params)``, is asked once in a fit."""
     irls_plan, way_out, _ = plan.plans
-    start = yield from least_squares_start(status, plan.params, irls_plan, reason=reason)
+    if begun is not None and np.isfinite(begun[status == Status.ACTIVE]).all():
+        start = State.begin(status, begun, reason)
+    else:
+        start = yield from least_squares_start(status, plan.params, irls_plan, reason=reason)
     return (yield from betas(start, irls_plan, way_out))
 
 

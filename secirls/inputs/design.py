@@ -304,13 +304,14 @@ class Design:
     def default_contrast(self) -> tuple[Floats, str]:
         """Last level against reference where the last term is one factor, else the last column; with its name."""
         last = _terms(self.formula)[-1].factors
-        name = str(last[0].expr)
-        if len(last) == 1 and name in self.levels:
+        name, column = str(last[0].expr), int(self.at_the_table[-1])
+        alone = self.size - 1 in self.own.all
+        if len(last) == 1 and name in self.levels and not alone:
             level, reference = self.levels[name][-1], self.levels[name][0]
             return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
         unit = np.zeros(self.size)
-        unit[-1] = 1.0
-        return self._together(unit, "the default contrast"), f"coefficient {self.all_columns[-1]}"
+        unit[column] = 1.0
+        return self._together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
 
     def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
         """A data frame of the formula's variables; those not given stand at reference level or zero."""

@@ -95,6 +95,28 @@ FEW = (
 )
 
 
+KEPT = (
+    "Kept at home: {}. Their coefficients and sums are in nothing that was opened, and every sum is the same whichever "
+    "site has which data: none can be attributed to a site that adds to all of the other columns."
+)
+
+ADDS_NOTHING = "{} adds nothing to the coefficients: its own columns make up for every column of the table."
+
+
+def kept_at_home(outcome: Outcome) -> list[str]:
+    """Which design columns are one site's own and stay there, and who so adds nothing to the others."""
+    design = outcome.design
+    if not design.own.of:
+        return []
+    named = [
+        f"{', '.join(design.all_columns[i] for i in columns[:3])}"
+        f"{f' and {len(columns) - 3} more' if len(columns) > 3 else ''} at {site}"
+        for site, columns in design.own.of.items()
+    ]
+    adding = {site for sites in design.own.adding for site in sites}
+    return [KEPT.format("; ".join(named))] + [ADDS_NOTHING.format(site) for site in outcome.sites if site not in adding]
+
+
 def published(config: Config, outcome: Outcome) -> list[str]:
     """Whose own sums the design publishes: columns that few sites have samples in, and thin combinations of levels."""
     design, fitted = outcome.design, outcome.fitted
@@ -125,6 +147,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         PUBLIC_FACTS,
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
+        *kept_at_home(outcome),
         *published(config, outcome),
         *([SIMULATED.format(", ".join(sites))] if sites else []),
         *(SIMULATED_HELPER.format(name) for name in outcome.simulated if name not in sites),
@@ -203,9 +226,14 @@ def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
         return [] if config.cooks or not config.choices.whole else ["Outliers were not looked for, as was asked."]
     around = treatment.cells
     told = []
-    if around is not None and around.enumerated:
+    if around is not None and around.own[2]:
+        told.append(
+            f"{int(around.own[2])} cells of the design have a column of one site's own: their outliers and robust "
+            "variances are found at home, and the largest is compared with what would make an outlier, not opened."
+        )
+    if around is not None and around.samples.any():
         told.append(f"Published: samples in the cells of the design over all sites: {_sizes(around)}.")
-    elif around is not None:
+    elif around is not None and not around.enumerated:
         told.append(
             "The design has a numeric variable, so its cells were not enumerated: each site formed cells among its own "
             "samples, where R may join rows of several sites."
@@ -220,7 +248,7 @@ def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
             f"are at fewer than {config.min_contributors} sites, or fewer than {config.min_kept} of their values would "
             "be kept."
         )
-    if config.min_kept == 1 and around is not None and around.enumerated:
+    if config.min_kept == 1 and around is not None and around.samples.any():
         told.append(
             "min_kept is 1, as in R: in cells of three samples the middle value of some genes can be told, in cells of "
             "four the mean of two."

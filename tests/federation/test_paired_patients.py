@@ -34,6 +34,7 @@ def fitted(pairs):
     return secirls.fit(
         pairs,
         design="~ patient + time",
+        own_columns="shared",
         levels={"time": ("pre", "post")},
         size_factors="sf",
         dispersions="alpha",

@@ -69,7 +69,13 @@ def split(data, obs, groups=None, every=1):
 
 
 def fitted(data, design, sites, **options):
-    ours = {"min_kept": 1, "min_contributors": 1, "protocol": "plain", "engine": "local"} | options
+    ours = {
+        "min_kept": 1,
+        "min_contributors": 1,
+        "protocol": "plain",
+        "engine": "local",
+        "own_columns": "shared",
+    } | options
     return secirls.fit(sites, design=FORMULAS[design], levels=dict(data.design.levels), **ours)
 
 

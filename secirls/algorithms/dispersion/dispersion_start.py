@@ -60,6 +60,8 @@ class Means:
     min_mu: float = MIN_MU
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as `secirls.algorithms.irls.steps_field` says it, ``(genes asked,)``; or empty."""
+    begun: Floats | None = None
+    """Where their regression began, ``(genes asked, params)``, if there was one."""
 
     def take(self, genes: NDArray[np.intp] | slice) -> Means:
         """The means of some of these genes."""
@@ -133,4 +135,5 @@ def fitted_means(
     reason = np.where(gone, Reason.LOST, Reason.NONE).astype(np.int8)
     steps = steps_field(state, genes, own=plan.own)
     coefficients = np.where(gone[:, None], 0.0, coefficients)
-    return Means(coefficients, linear=False, lost=reason, min_mu=min_mu, steps=steps)
+    begun = start_at.start[asked]
+    return Means(coefficients, linear=False, lost=reason, min_mu=min_mu, steps=steps, begun=begun)

@@ -1,7 +1,9 @@
 """A design in which one site alone fills a column publishes that site's sums: refused, unless all say otherwise.
 
-``~ site + condition`` is everybody's first design. Under the default policy it is refused in one sentence that names
-the column; where all policies say ``lonely = "publish"``, or in a simulation, the report says whose sums are published.
+``~ site + condition`` is everybody's first design, and with columns of one site at home it publishes nobody's sums
+(`test_own_columns`). Summed as all others (``own_columns = "shared"``) it is refused under the default policy in one
+sentence that names the column; where all policies say ``lonely = "publish"``, or in a simulation, the report says whose
+sums are published.
 """
 
 import anndata
@@ -22,6 +24,8 @@ from secirls.site.site import Site
 
 PUBLISH = 'lonely = "publish"'
 DESIGN = "~ site + condition"
+SHARED = {"design": DESIGN, "own_columns": "shared"}
+"""Every column in the sums, one site's own too."""
 SMALL = "min_samples = 2\nmin_samples_per_level = 1\nmax_params_per_sample = 1\nmin_total_samples_per_cell = 2"
 README_OF_OLD = 'min_samples_per_cell = 3\nmax_rounds = 300\nprotocols = ["pairwise", "paillier"]'
 
@@ -58,7 +62,7 @@ def own_sums(room, name):
 
 @pytest.mark.parametrize("rules", ["", README_OF_OLD])
 def test_a_column_of_one_site_is_refused_by_name(grounds, lead, rules):
-    room = lead.room(with_site_column(grounds).rule(rules), design=DESIGN).open()
+    room = lead.room(with_site_column(grounds).rule(rules), **SHARED).open()
     with pytest.raises(RefusalError) as refused:
         room.census()
     assert str(refused.value) == (
@@ -71,26 +75,26 @@ def test_a_column_of_one_site_is_refused_by_name(grounds, lead, rules):
 
 
 def test_where_all_policies_publish_it_the_column_is_one_sites_own(grounds, lead):
-    room = lead.room(with_site_column(grounds).rule(PUBLISH), design=DESIGN).open()
+    room = lead.room(with_site_column(grounds).rule(PUBLISH), **SHARED).open()
     column = room.agreement.design(room.config).columns.index("site[T.site3]")
     assert np.array_equal(sums_by_column(room)[:, column], own_sums(room, "site3"))
 
 
 def test_without_the_rule_the_column_is_one_sites_own(grounds, lead, monkeypatch):
     monkeypatch.setattr(Policy, "check_census", lambda *_: None)
-    room = lead.room(with_site_column(grounds).rule(README_OF_OLD), design=DESIGN).open()
+    room = lead.room(with_site_column(grounds).rule(README_OF_OLD), **SHARED).open()
     assert np.array_equal(sums_by_column(room)[:, 2], own_sums(room, "site3"))
 
 
 def test_one_policy_that_does_not_publish_is_enough(grounds, lead):
     with_site_column(grounds).rule(PUBLISH, "site1", "site2", "site4")
     with pytest.raises(RefusalError, match="site 'site3': its policy refuses: min_contributors"):
-        lead.room(grounds, design=DESIGN).open().census()
+        lead.room(grounds, **SHARED).open().census()
 
 
 def ordered(grounds, **options):
     """An honest fit over these grounds, as anybody orders it."""
-    told = {"design": DESIGN, "engine": "local", "kernel": "numpy", "roster": grounds.told(), **options}
+    told = {**SHARED, "engine": "local", "kernel": "numpy", "roster": grounds.told(), **options}
     return secirls.fit({name: grounds.place(name).source for name in grounds.names}, **told)
 
 
@@ -120,7 +124,7 @@ class Eavesdropper(LocalFederation):
 
 def honest_fit(grounds, lead):
     """Questions and opened sums of an honest fit, as whoever leads it has them; and its columns and levels."""
-    config = lead.config(grounds, design=DESIGN, preset="irls", levels={"condition": ("untrt", "trt")})
+    config = lead.config(grounds, **SHARED, preset="irls", levels={"condition": ("untrt", "trt")})
     sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
     federation = Eavesdropper(sites)
     *events, outcome = lead_fit(Task(config, "fit-1"), federation)
@@ -210,7 +214,7 @@ def test_a_fit_that_publishes_names_the_reference_too(grounds):
 
 
 def test_and_they_do_follow(grounds, lead):
-    room = lead.room(with_site_column(grounds).rule(PUBLISH), design=DESIGN).open()
+    room = lead.room(with_site_column(grounds).rule(PUBLISH), **SHARED).open()
     sums, columns = sums_by_column(room), room.agreement.design(room.config).columns
     others = [columns.index(f"site[T.{name}]") for name in ("site2", "site3", "site4")]
     np.testing.assert_allclose(sums[:, 0] - sums[:, others].sum(axis=1), own_sums(room, "site1"), rtol=1e-12)

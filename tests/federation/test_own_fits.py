@@ -1,0 +1,285 @@
+"""A whole DESeq2 in which columns of one site stay there: the joint fit, symmetric sums, and what may go wrong.
+
+Held to the fit with every column shared, at a ridge too small to be seen on either side: the ridge is all that block
+elimination leaves different, for own columns have none.
+"""
+
+from __future__ import annotations
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import secirls
+from secirls import fitting
+from secirls.aggregator.aggregator import lead
+from secirls.agreement.order import Place, Task
+from secirls.agreement.record import Record
+from secirls.carriers.local import LocalFederation
+from secirls.config import Config, Manifest
+from secirls.input_error import InputError
+from secirls.site.site import Site
+
+SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 30, 16
+NO_RIDGE = 1e-12
+SILENT = {"engine": "local", "kernel": "numpy", "protocol": "plain", "min_kept": 1}
+
+
+def made(sites=SITES, each=EACH, seed=3, patients=False):
+    """AnnData by site: a site's effect on every gene, a treatment's on some, and a few counts that are far off."""
+    rng = np.random.default_rng(seed)
+    base, effect = rng.uniform(2.5, 6, GENES), np.where(np.arange(GENES) % 3 == 0, 0.8, 0.0)
+    alpha = 0.05 + 2.0 / np.exp(base)
+    found = {}
+    for site in sites:
+        treated = np.arange(each) % 2
+        depth = np.exp(0.25 * rng.normal(size=(each, 1)))
+        mu = np.exp(base + 0.5 * rng.normal(size=GENES) + np.outer(treated, effect)) * depth
+        counts = rng.poisson(mu * rng.gamma(1 / alpha, alpha, mu.shape)).astype(np.int32)
+        obs = pd.DataFrame(
+            {"site": site, "condition": np.where(treated, "b", "a"), "age": rng.uniform(30, 70, each).round(1)},
+            index=[f"{site}{i}" for i in range(each)],
+        )
+        if patients:
+            obs["patient"] = [f"{site}-p{i // 2}" for i in range(each)]
+        found[site] = anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(GENES)]))
+    found[sites[0]].X[3, 4] = 40 * found[sites[0]].X[:, 4].max()
+    found[sites[1]].X[5, 9] = 40 * found[sites[1]].X[:, 9].max()
+    return found
+
+
+@pytest.fixture(scope="module")
+def data():
+    return made()
+
+
+def both(sites, **options):
+    """The fit with own columns at home, and with all of them shared."""
+    asked = {**SILENT, "design": "~ site + condition", "ridge": NO_RIDGE, **options}
+    return [secirls.fit(sites, own_columns=way, **asked) for way in ("own", "shared")]
+
+
+def assert_equal(own, shared, *, coefficient="condition[T.b]", lfc=1e-6, error=1e-7, dispersion=1e-6):
+    ours, theirs = own.table, shared.table
+    np.testing.assert_allclose(own.coefficients[coefficient], shared.coefficients[coefficient], rtol=lfc, atol=lfc)
+    np.testing.assert_allclose(ours["lfcSE"], theirs["lfcSE"], rtol=error)
+    np.testing.assert_allclose(ours["dispersion"], theirs["dispersion"], rtol=dispersion)
+    for name in ("status", "replaced", "outlier", "iterations"):
+        assert ours[name].tolist() == theirs[name].tolist(), name
+    assert (ours["padj"] < 0.05).tolist() == (theirs["padj"] < 0.05).tolist()
+
+
+def test_the_commonest_design_is_the_joint_fit_and_sends_a_part_of_it(data):
+    own, shared = both(data)
+    assert_equal(own, shared)
+    assert own.table["replaced"].sum() >= 2, "the planted counts were found"
+    assert list(own.coefficients.columns) == ["gene", "condition[T.b]"]
+    opened = [sum(stage["values"] for stage in fit.report["stages"]) for fit in (own, shared)]
+    assert opened[0] < 0.4 * opened[1]
+
+
+def test_dispersions_given_leave_rounding_alone(data):
+    sites = {name: site.copy() for name, site in data.items()}
+    for site in sites.values():
+        site.var["alpha"] = np.linspace(0.05, 0.4, GENES)
+    own, shared = both(sites, dispersions="alpha", preset="irls")
+    assert_equal(own, shared, lfc=1e-10, error=1e-11)
+
+
+@pytest.mark.parametrize("preset", ["irls", "pydeseq2"])
+def test_the_other_presets(data, preset):
+    own, shared = both(data, preset=preset)
+    np.testing.assert_allclose(own.table["log2FoldChange"], shared.table["log2FoldChange"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(own.table["lfcSE"], shared.table["lfcSE"], rtol=1e-5)
+
+
+def test_optima_of_profiles(data):
+    own, shared = both(data, dispersion_fit="optimum", cooks=False)
+    assert_equal(own, shared, dispersion=1e-7)
+
+
+def test_paired_patients_some_without_a_partner():
+    sites = made(patients=True)
+    sites["lyon"] = sites["lyon"][1:].copy()
+    own, shared = both(sites, design="~ patient + condition", min_contributors=1)
+    assert list(own.coefficients.columns) == ["gene", "condition[T.b]"]
+    assert_equal(own, shared)
+
+
+def test_a_batch_of_one_site(data):
+    sites = {name: site.copy() for name, site in data.items()}
+    for name, site in sites.items():
+        site.obs["batch"] = "odd" if name == "vigo" else np.where(np.arange(EACH) % 4 < 2, "one", "two")
+    own, shared = both(sites, design="~ batch + condition")
+    assert list(own.coefficients.columns) == [
+        "gene",
+        "Intercept",
+        "batch[T.one]",
+        "batch[T.two]",
+        "condition[T.b]",
+    ] or ("batch[T.odd]" not in own.coefficients.columns)
+    np.testing.assert_allclose(own.table["log2FoldChange"], shared.table["log2FoldChange"], rtol=1e-5, atol=1e-6)
+
+
+def test_a_numeric_covariate_and_interactions(data):
+    for design in ("~ site + age + condition", "~ site * age + condition"):
+        own, shared = both(data, design=design, cooks=False)
+        assert_equal(own, shared, lfc=1e-5, error=1e-6, dispersion=1e-5)
+
+
+def test_a_site_that_is_absorbed_adds_nothing_and_is_named(data):
+    sites = {name: site.copy() for name, site in data.items()}
+    sites["zurich"] = sites["vigo"][sites["vigo"].obs["condition"] == "b"].copy()
+    sites["zurich"].obs["site"] = "zurich"
+    sites["zurich"].obs_names = [f"z{i}" for i in range(sites["zurich"].n_obs)]
+    own, shared = both(sites, cooks=False)
+    assert_equal(own, shared)
+    assert any("zurich adds nothing to the coefficients" in told for told in own.report["disclosure"])
+
+
+def test_what_stays_is_said(data):
+    own, _ = both(data)
+    told = " ".join(own.report["disclosure"])
+    assert "site[T.lyon] at lyon" in told
+    assert not any(sentence.startswith("Published: the sums") for sentence in own.report["disclosure"])
+
+
+def test_a_contrast_of_sites_is_refused_before_the_first_round(data):
+    with pytest.raises(InputError, match="which lyon alone adds to and keeps"):
+        secirls.fit(data, design="~ site + condition", contrast=("site", "lyon", "berlin"), **SILENT)
+
+
+def opened_sums(sites, folder, **options):
+    """Every sum that an honest aggregator opens, in order: kinds of question and arrays."""
+    asked = {name: value for name, value in {**SILENT, **options}.items() if name != "engine"}
+    config = Config(design="~ site + condition", **asked)
+    parties = {}
+    for name, adata in sites.items():
+        path = folder / f"{name}.h5ad"
+        adata.write_h5ad(path)
+        parties[name] = Site(Place(name, str(path)), config, own_process=False)
+    events = lead(Task(config, "fit"), LocalFederation(parties))
+    return [event.arrays for event in events if isinstance(event, Record)]
+
+
+def exchanged(sites):
+    """The same files at other sites: everybody has another's."""
+    names = list(sites)
+    return {name: sites[other] for name, other in zip(names, names[1:] + names[:1], strict=True)}
+
+
+def same(ours, theirs):
+    if len(ours) != len(theirs):
+        return False
+    return all(
+        a.keys() == b.keys() and all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_sites_that_exchange_their_data_open_the_same_sums(data, tmp_path):
+    """So nothing that is opened can be attributed to a site: every sum of a whole DESeq2, bit for bit."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    ours, theirs = opened_sums(data, tmp_path / "a"), opened_sums(exchanged(data), tmp_path / "b")
+    assert len(ours) > 20
+    assert same(ours, theirs)
+
+
+def relabelled(sites):
+    """As `exchanged`, but each file says the name of the site that it is at now."""
+    told = {}
+    for name, site in exchanged(sites).items():
+        told[name] = site.copy()
+        told[name].obs["site"] = name
+    return told
+
+
+def test_whoever_calls_themselves_what_opens_the_same_sums(data, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert same(opened_sums(data, tmp_path / "a"), opened_sums(relabelled(data), tmp_path / "b"))
+
+
+def test_with_shared_columns_exchanging_shows_in_the_sums(data, tmp_path):
+    """The broken twin: a site's dummy selects its own samples, whoever they belong to now."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    ours = opened_sums(data, tmp_path / "a", own_columns="shared")
+    theirs = opened_sums(relabelled(data), tmp_path / "b", own_columns="shared")
+    first = [
+        number
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=False))
+        if any(not np.array_equal(a[k], b[k]) for k in a)
+    ]
+    assert first[0] <= 2, "in the first sums already"
+
+
+@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+def test_every_protocol_opens_the_same_bits(data, protocol):
+    plain = secirls.fit(data, design="~ site + condition", **SILENT)
+    other = secirls.fit(data, design="~ site + condition", **{**SILENT, "protocol": protocol})
+    assert plain.table.to_csv(float_format="%.17g") == other.table.to_csv(float_format="%.17g")
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("last", [1, 3, 7, 12, 18])
+def test_a_fit_that_was_stopped_ends_with_the_same_bits(data, tmp_path, last):
+    files = {}
+    for name, adata in data.items():
+        files[name] = str(tmp_path / f"{name}.h5ad")
+        adata.write_h5ad(files[name])
+    options = {name: value for name, value in SILENT.items() if name != "engine"}
+    manifest = Manifest.read(
+        "test", sites=files, engine="local", fit={"design": "~ site + condition", "consistency": False, **options}
+    )
+    whole = fitting.fit_manifest(manifest, tmp_path / "whole")
+
+    def stop(told):
+        if told.round == last:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest, tmp_path / "stopped", on_round=stop)
+    again = fitting.resume(tmp_path / "stopped")
+    assert again.table.to_csv(float_format="%.17g") == whole.table.to_csv(float_format="%.17g")
+
+
+def test_a_site_without_counts_of_a_gene_does_not_lose_it(data):
+    """Its own intercept has nowhere to go; R's clamp keeps IRLS where it is, and the others' part stands."""
+    sites = {name: site.copy() for name, site in data.items()}
+    sites["turin"].X[:, :6] = 0
+    own, shared = both(sites, cooks=False)
+    assert own.table["status"][:6].tolist() == shared.table["status"][:6].tolist()
+    np.testing.assert_allclose(
+        own.table["log2FoldChange"][:6], shared.table["log2FoldChange"][:6], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_site_that_falls_silent_is_left_out_where_that_was_agreed(data, tmp_path):
+    config = Config(
+        design="~ site + condition", protocol="plain", kernel="numpy", on_dropout="continue", min_contributors=1
+    )
+    parties = {}
+    for name, adata in data.items():
+        path = tmp_path / f"{name}.h5ad"
+        adata.write_h5ad(path)
+        parties[name] = Site(Place(name, str(path)), config, own_process=False)
+
+    class Leaving(LocalFederation):
+        rounds = 0
+
+        def ask(self, verb, arguments):
+            if verb == "contribute":
+                Leaving.rounds += 1
+                if Leaving.rounds > 9:
+                    arguments = {name: given for name, given in arguments.items() if name != "vigo"}
+            return super().ask(verb, arguments)
+
+    *_, outcome = lead(Task(config, "fit"), Leaving(parties))
+    assert outcome.fitted.state.fitted.all()
+    assert outcome.fitted.state.parties == ("berlin", "lyon", "turin")
