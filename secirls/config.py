@@ -301,7 +301,8 @@ class Manifest(Frozen):
     fit: Config
     engine: Engine = "ray"
     keys: dict[str, str] = Field(default_factory=dict)
-    """Site names to private key files, opened by the sites themselves; needed where there is a roster."""
+    """Names to private key files, opened by the sites themselves; needed where there is a roster. A helper's may be its
+    own ground."""
     policies: dict[str, str] = Field(default_factory=dict)
     """Site names to policy files, opened by the sites themselves; see `secirls.site.policy`."""
     nodes: dict[str, str] = Field(default_factory=dict)

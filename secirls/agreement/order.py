@@ -74,7 +74,7 @@ class Order:
     hosts: int | None
     """So many processes that the sites share; one each if not given."""
     helper_keys: Mapping[PartyId, str] = field(default_factory=dict)
-    """Private key files of the roles beside the sites, where there is a roster."""
+    """Of the roles beside the sites: their own grounds, or their private key files where there is a roster."""
 
     @classmethod
     def of(

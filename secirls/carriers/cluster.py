@@ -52,7 +52,8 @@ def template(
     ]
     join = f"{_START} --address={quote(head)}"
     for name in helpers(config.protocol):
-        lines += ["", f"# The {name}'s machine: run by somebody else than the aggregator", f"{join} {_declares(name)}"]
+        who = "run by somebody else than the aggregator, with a ground of its own"
+        lines += ["", f"# The {name}'s machine: {who}", f"{join} {_declares(name)}"]
     for name in sites:
         lines += ["", f"# The machine of site {name}", f"{join} {_declares(resource_of(name, nodes))}"]
     lines += [

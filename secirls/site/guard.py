@@ -73,7 +73,7 @@ class Guard:
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
     def check(self, asked: Query) -> None:
-        """Whether a question may be answered or taken note of. Raises `RefusalError`, `MisuseError`."""
+        """Whether a question may be answered or taken note of. Raises `RefusalError`, `QueryError`, `MisuseError`."""
         self._policy.check_question(self._site, asked.kind)
         self._check_cells(asked)
         if self._ground.simulated and self._presence is None:
