@@ -102,12 +102,12 @@ def table(local_ray, files):
 
     started = []
 
-    def run(settings, verb, way):
+    def run(settings, verb, way, call=LATE):
         kind = ray.remote(PartyActor).options(**_ACTOR)
         handles = {name: kind.remote(Site, (Place(name, path), settings)) for name, path in files.items()}
         started.extend(handles.values())
         pid = dict(zip(handles, pids(handles.values()), strict=True))
-        ray.get(handles["site2"].__ray_call__.remote(spoil, verb, LATE, way))
+        ray.get(handles["site2"].__ray_call__.remote(spoil, verb, call, way))
         federation = RayFederation(handles, (), settings.deadline)
         events, error = [], None
         began = time.monotonic()
@@ -137,6 +137,15 @@ def check_went_on(events, error, verb):
 
 def test_the_fit_goes_on_without_a_site_where_agreed(table):
     check_went_on(*table(config(on_dropout="continue"), "contribute", "hang"), "contribute")
+
+
+@pytest.mark.parametrize("way", [pytest.param("die", marks=pytest.mark.slow), "altered"])
+def test_before_it_stands_a_session_begins_anew_without_it_where_agreed(table, way):
+    events, error = table(config(on_dropout="continue"), "hello", way, call=1)
+    assert error is None
+    assert events[-1].sites == ("site1", "site3", "site4")
+    assert all(told.parties == events[-1].sites for told in events[-1].rounds)
+    assert [told.lost[0][0] for told in events[-1].rounds if told.lost] == ["site2"]
 
 
 @pytest.mark.slow
