@@ -20,7 +20,7 @@ from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
-from secirls.numerics.samples import Floats, Samples
+from secirls.numerics.samples import Counts, Floats, Samples
 from secirls.site.budget import Budget
 from secirls.site.ground import Ground
 from secirls.site.memory import Memory, Subject
@@ -42,6 +42,9 @@ class Guard:
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
         self._asked_in: dict[bytes, bytes] = {}
+        self._held_now = self._count_digest = b""
+        self._counts: Counts | None = None
+        self._dispersions: Floats | None = None
         self._rounds = 0
         self._budget = Budget(site, n_genes)
         self._asked_so_far = b""
@@ -62,6 +65,7 @@ class Guard:
         self._policy.check_cohort(self._site, len(self._agreement.sites))
         self._policy.check_design(self._site, samples.joint.design, samples.own_size)
         self._asked_so_far = self._start(samples)
+        self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
         if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
             if folder is not None and (self._may_shrink or self._policy.memory is not None):
@@ -124,13 +128,13 @@ class Guard:
         return self._state
 
     def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> None:
-        """One answer per question: the same query for another cohort would give sums that differ by one site.
+        """One answer per question about the same data: for another cohort it would give sums that differ by one site.
 
         A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
         Raises `RefusalError`, `QueryError`, `MisuseError`.
         """
         self._policy.check_cohort(self._site, len(cohort))
-        digest = sha256(b"secirls asked v1", question)
+        digest = self._digest(asked, question)
         if self._answered.get(digest, cohort) != cohort:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
         if not set(cohort) <= set(self._cohort) or (cohort != self._cohort and not self._may_shrink):
@@ -139,9 +143,21 @@ class Guard:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
 
+    def _digest(self, asked: Query, question: bytes) -> bytes:
+        """What names a question about the data as they are: the same one at other dispersions is another."""
+        alpha = b"" if self._dispersions is None else sha256(self._dispersions[asked.genes].tobytes())
+        return sha256(b"secirls asked v2", self._held_now, alpha, question)
+
+    def holds(self, samples: Samples) -> None:
+        """What answers are computed from has changed: size factors, dispersions, or counts that were replaced."""
+        s = b"" if samples.size_factors is None else sha256(samples.size_factors.tobytes())
+        if samples.counts is not self._counts:
+            self._counts, self._count_digest = samples.counts, sha256(samples.counts.tobytes(order="A"))
+        self._held_now, self._dispersions = sha256(b"secirls held v1", self._count_digest, s), samples.dispersions
+
     def answering(self, context: Context, asked: Query, question: bytes) -> None:
         """Remember which question a context is about, and of which total the rules wait to be told."""
-        self._asked_in[context.digest] = sha256(b"secirls asked v1", question)
+        self._asked_in[context.digest] = self._digest(asked, question)
         if asked.verified:
             self._awaited = context.digest
 

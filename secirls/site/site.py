@@ -363,9 +363,11 @@ class Site(Secret):
 
     def _keep(self, asked: Query, samples: Samples, *, recalling: bool = False) -> Samples:
         """The samples with what the query leaves; what was gathered from the old ones is let go."""
-        kept = asked.recalled(samples) if recalling else asked.apply(samples)
+        with kernels.using(self._config.kernel, self._config.n_jobs or 1):
+            kept = asked.recalled(samples) if recalling else asked.apply(samples)
         if kept is not samples:
             self._samples, self._asked = kept, None
+            self._guarded().holds(kept)
         return kept
 
 
