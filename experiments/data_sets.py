@@ -80,6 +80,13 @@ class DataSet:
         """The same samples over some of the genes."""
         return DataSet(self.name, self.whole[:, chosen].copy(), self.levels)
 
+    def with_empty_genes(self, count: int) -> DataSet:
+        """The same with so many genes more, without any count."""
+        names = self.whole.var_names.append(pd.Index([f"empty{number}" for number in range(count)]))
+        counts = np.pad(self.counts(), ((0, 0), (0, count)))
+        whole = anndata.AnnData(counts, obs=self.whole.obs.copy(), var=pd.DataFrame(index=names))
+        return DataSet(self.name, whole, self.levels)
+
 
 def size_factors(counts: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Median of ratios (Anders and Huber 2010) over genes without a zero, ``(samples,)``."""
