@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 import secirls
-from experiments.data_sets import BESIDE_THE_CHECKOUT, AnnData, DataSet, open_set
+from experiments.data_sets import BESIDE_THE_CHECKOUT, AnnData, DataSet, dealt, open_set
 from experiments.record import SkippedError
 from secirls.algorithms.normalisation import known_size_factors, normalise
 from secirls.algorithms.query import Total
@@ -70,21 +70,6 @@ def whole_set(name: str, seed: int) -> DataSet:
     return data.with_empty_genes(_ZEROS[name]) if name in _ZEROS else data
 
 
-def parties(data: DataSet) -> dict[str, AnnData]:
-    """Who holds which samples: the natural sites; where they are two, fewer than a sum needs, the larger as two."""
-    site = data.whole.obs["site"].astype(str).to_numpy().astype(object)
-    if len(set(site)) == 2:
-        larger = max(sorted(set(site)), key=lambda name: (site == name).sum())
-        rows = np.flatnonzero(site == larger)
-        site[rows] = [f"{larger}-{number % 2 + 1}" for number in range(rows.size)]
-    return _dealt(data.whole, site)
-
-
-def _dealt(whole: AnnData, to: Sequence[str]) -> dict[str, AnnData]:
-    places = np.asarray(to)
-    return {name: whole[places == name].copy() for name in sorted(set(to))}
-
-
 # --- federated ---------------------------------------------------------------------------------------------------
 
 
@@ -92,7 +77,7 @@ def _dealt(whole: AnnData, to: Sequence[str]) -> dict[str, AnnData]:
 def federated(name: str, design: str, seed: int, protocol: str) -> Table:
     """The whole pipeline over the sites, by R's rules."""
     data = whole_set(name, seed)
-    return _fitted(data, parties(data), design, protocol)
+    return _fitted(data, data.parties(), design, protocol)
 
 
 def _fitted(data: DataSet, sites: Mapping[str, AnnData], design: str, protocol: str) -> Table:
@@ -161,7 +146,7 @@ def given(name: str, design: str, seed: int, protocol: str) -> Table:
     some.whole.obs["size_factor"] = theirs.size_factors
     some.whole.var["dispersion"] = theirs.genes["dispersion"][known]
     result = secirls.fit(
-        parties(some),
+        some.parties(),
         **(some.options() | {"design": design, "preset": "pydeseq2", "min_contributors": 1}),
         engine="local",
         protocol=protocol,
@@ -312,6 +297,6 @@ def _alone(data: DataSet, site: AnnData) -> Table | None:
     parts = np.empty(site.n_obs, dtype=object)
     parts[order] = [f"part{number % 3 + 1}" for number in range(site.n_obs)]
     try:
-        return _fitted(data, _dealt(site, list(parts)), "~ condition", "plain")
+        return _fitted(data, dealt(site, parts), "~ condition", "plain")
     except InputError:
         return None
