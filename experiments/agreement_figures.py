@@ -22,7 +22,8 @@ ORDER = (
     "size factors", "base mean", "gene-wise dispersion", "trend", "prior variance", "MAP dispersion",
     "final dispersion", "log2 fold change", "standard error", "p-value", "filter threshold", "adjusted p-value",
 )  # fmt: skip
-_SMALLEST, _LEAST_P = 1e-16, 1e-60
+_SMALLEST, _LARGEST, _LEAST_P = 1e-16, 1e3, 1e-30
+"""What is beyond is drawn there."""
 _STEPS = (("median", "o", 26), ("high", "_", 60), ("largest", "x", 26))
 _LABELS = {"median": "median", "high": "99 %", "largest": "largest"}
 
@@ -72,24 +73,23 @@ def stages(rows: pd.DataFrame) -> Figure:
     designs = _panels(rows)
     columns = min(3, len(designs))
     lines = -(-len(designs) // columns)
-    figure, grid = panels(lines, columns, width=4.1 * columns + 1.2, height=3.5 * lines + 1.6, sharex=True, sharey=True)
+    figure, grid = panels(lines, columns, width=4.1 * columns + 1.2, height=2.9 * lines + 2.2, sharex=True, sharey=True)
     for axes in grid.flat[len(designs) :]:
         axes.set_visible(False)
-    for axes, (name, design) in zip(grid.flat, designs, strict=False):
+    for at, (axes, (name, design)) in enumerate(zip(grid.flat, designs, strict=False)):
         mine = rows[(rows["set"] == name) & (rows["design"] == design)]
         shown = [way for way in COLOURS if way in set(mine["way"])]
         for number, way in enumerate(shown):
             told = mine[mine["way"] == way].set_index("item")
             place = np.array([ORDER.index(item) for item in told.index]) + 0.22 * (number - (len(shown) - 1) / 2)
-            axes.vlines(
-                place, *(told[k].clip(lower=_SMALLEST) for k in ("median", "largest")), color=COLOURS[way], lw=1
-            )
+            gaps = told[[column for column, _, _ in _STEPS]].clip(_SMALLEST, _LARGEST)
+            axes.vlines(place, gaps["median"], gaps["largest"], color=COLOURS[way], linewidth=1)
             for column, marker, size in _STEPS:
-                axes.scatter(place, told[column].clip(lower=_SMALLEST), s=size, marker=marker, color=COLOURS[way])
-        axes.set_yscale("log")
+                axes.scatter(place, gaps[column], s=size, marker=marker, color=COLOURS[way])
+        axes.set(yscale="log", ylim=(_SMALLEST / 5, 5 * _LARGEST))
         axes.set_title(f"{_title(name, design)}\nbeside {NAMES[mine['beside'].iloc[0]]}", fontsize=11)
         axes.set_xticks(range(len(ORDER)), ORDER, rotation=60, ha="right", rotation_mode="anchor", fontsize=9.5)
-        axes.tick_params(labelbottom=True)
+        axes.tick_params(labelbottom=at + columns >= len(designs))
         axes.grid(visible=True, axis="y", color=GREY, alpha=0.25)
     for axes in grid[:, 0]:
         axes.set_ylabel("relative difference")
@@ -126,7 +126,12 @@ def overlaps(rows: pd.DataFrame) -> Figure:
         for name, design, way, beside in chosen[["set", "design", "way", "beside"]].astype(str).to_numpy()
     ]
     axes.set_yticks(chosen.index, labels, fontsize=9)
-    axes.set(xlim=(0, 128), xticks=range(0, 101, 20), xlabel="% of the genes differentially expressed in either")
+    axes.set(
+        xlim=(0, 140),
+        ylim=(-0.6, len(chosen) - 0.4),
+        xticks=range(0, 101, 20),
+        xlabel="% of the genes differentially expressed in either",
+    )
     axes.invert_yaxis()
     legend(axes, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3)
     return figure
@@ -150,26 +155,22 @@ def _called(mine: pd.DataFrame, way: str) -> tuple[pd.DataFrame, pd.Series[str]]
     )
 
 
-def _grid(rows: pd.DataFrame, *, reference: bool) -> tuple[Figure, Any, list[tuple[Any, pd.DataFrame, str]]]:
-    """A line of panels per design, one for each way: the figure, its axes, and what to draw where."""
-    designs = _panels(rows)
-    shown = [
-        [way for way in ("R", "pooled", "federated", "meta") if way in set(mine["way"])]
-        for mine in (rows[(rows["set"] == name) & (rows["design"] == design)] for name, design in designs)
-    ]
-    most = max(map(len, shown)) - (not reference)
-    figure, axes = panels(len(designs), most, width=3.2 * most, height=2.55 * len(designs) + 0.8)
+def _grid(rows: pd.DataFrame, first: Sequence[str]) -> tuple[Figure, Any, list[tuple[Any, pd.DataFrame, str]]]:
+    """A line of panels per design, a column per way: the figure, its axes, and what to draw where."""
+    designs, found = _panels(rows), set(rows.loc[rows["way"] != rows["beside"], "way"])
+    columns = [*first, *(way for way in ("federated", "pooled", "meta") if way in found)]
+    figure, axes = panels(len(designs), len(columns), width=3.1 * len(columns) + 0.6, height=2.25 * len(designs) + 0.8)
     drawn = []
-    for line, ((name, design), found) in enumerate(zip(designs, shown, strict=True)):
+    for line, (name, design) in zip(axes, designs, strict=True):
         mine = rows[(rows["set"] == name) & (rows["design"] == design)]
         beside = mine["beside"].iloc[0]
-        ways = [beside] * reference + [way for way in found if way != beside]
-        for place in axes[line, len(ways) :]:
-            place.set_visible(False)
-        for place, way in zip(axes[line], ways, strict=False):
+        for place, column in zip(line, columns, strict=True):
+            way = beside if column == "reference" else column
+            place.set_visible(column == "reference" or (way != beside and way in set(mine["way"])))
             place.set_title(NAMES[way], fontsize=10.5)
-            drawn.append((place, mine, way))
-        axes[line, 0].set_title(f"{_title(name, design)}\n{NAMES[ways[0]]}", fontsize=10.5)
+            if place.get_visible():
+                drawn.append((place, mine, way))
+        line[0].set_ylabel(f"{_title(name, design)}\n{'log2 fold change' if 'reference' in first else '−log10 p'}")
     return figure, axes, drawn
 
 
@@ -186,15 +187,13 @@ def _calls_key(figure: Figure, axes: Any) -> None:
 
 def changes(rows: pd.DataFrame) -> Figure:
     """MA plots, the reference first."""
-    figure, axes, drawn = _grid(rows, reference=True)
+    figure, axes, drawn = _grid(rows, ["reference"])
     for place, mine, way in drawn:
         genes, calls = _called(mine, way)
         _dots(place, genes["base_mean"], genes["change"], calls)
         place.axhline(0, color=BLACK, linewidth=0.6)
         reach = 1.05 * mine.loc[mine["way"] == mine["beside"], "change"].abs().quantile(0.998)
         place.set(xscale="log", ylim=(-reach, reach))
-    for line in axes:
-        line[0].set_ylabel("log2 fold change")
     for place in axes[-1]:
         place.set_xlabel("base mean")
     _calls_key(figure, axes[0, 0])
@@ -203,7 +202,7 @@ def changes(rows: pd.DataFrame) -> Figure:
 
 def pvalues(rows: pd.DataFrame) -> Figure:
     """P-values of each way against the reference's."""
-    figure, axes, drawn = _grid(rows, reference=False)
+    figure, axes, drawn = _grid(rows, [])
     for place, mine, way in drawn:
         genes, calls = _called(mine, way)
         x, y = (-np.log10(genes[column].clip(lower=_LEAST_P)) for column in ("reference", "pvalue"))
@@ -211,7 +210,5 @@ def pvalues(rows: pd.DataFrame) -> Figure:
         _dots(place, x, y, calls)
         reach = 1.05 * max(float(x.max()), float(y.max()))
         place.set(xlim=(0, reach), ylim=(0, reach), xlabel=f"−log10 p, {NAMES[mine['beside'].iloc[0]]}")
-    for line in axes:
-        line[0].set_ylabel("−log10 p")
     _calls_key(figure, axes[0, 0])
     return figure

@@ -6,8 +6,8 @@ and the profile again with other numbers of nodes and fraction bits. Costs are t
 truth is R's search on exact sums at every step; the optimum's is Newton's method from a profile of 14 digits.
 
 Two of them are emulated by questions that no fit asks (`dispersion_rounds`). The line search has the kernels compute
-second derivatives that it does not send, so its CPU time is too large by about a quarter of a step. The grids are sent
-here as the others are, 16 bytes a value under masks; FedPyDESeq2 sends 8 in the clear.
+second derivatives that it does not send, so its CPU time is somewhat too large. The grids are sent as the others are,
+16 bytes a value under masks; FedPyDESeq2 sends 8 in the clear.
 """
 
 from __future__ import annotations

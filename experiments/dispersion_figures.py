@@ -145,7 +145,7 @@ def answer(rows: pd.DataFrame) -> str:
 
     return (
         f"For both estimates of a gene a site sends {'; '.join(told)}. In 99 % of genes profiles end R's path "
-        f"{within(PROFILE, 'path_high')} of the search in log alpha, {' and '.join(bits)}; optima are "
+        f"{within(PROFILE, 'path_high')} of the search in log alpha, {', '.join(bits)}; optima are "
         f"{within(PROFILE)} by profiles, {within(POLISHED)} with Newton's method after them, "
         f"{within(NEWTON)} by Newton's method alone and {within(GRIDS)} by grids."
     )
