@@ -1,298 +1,245 @@
-"""The federated fit beside pooled PyDESeq2 and beside per-site meta-analysis, gene by gene.
+"""The whole federated DESeq2 beside R's, stage by stage, beside pooled PyDESeq2, and beside per-site meta-analysis.
 
-Pooled is PyDESeq2 on all samples together, which is what nobody can do when counts may not leave. Federated takes the
-pooled run's size factors and dispersions, so that the regression alone is compared; *federated alone* estimates both
-by secure sums over all genes of the set, as a user without them does. Meta-analysis is PyDESeq2 at every site by
-itself, its log2 fold changes weighted by the inverse of their variances (fixed effect): what people do when they can't
-pool. The sites keep the pooled size factors, which is kind to it.
+Stages are compared gene by gene: median, 99 % and largest relative difference, over genes with a value both ways and,
+for dispersions, those that neither way fitted again after replacing a count. Fold changes are relative to max(|lfc|,
+0.001), and p-values below 1e-280 are left out. Sets of genes are compared as sets. Of some genes the values themselves
+are kept, for figures.
 
-On airway the reference is a frozen table of R's DESeq2, read from the tests of the checkout, and pooled PyDESeq2 is one
-of the ways; sites of one sample per condition leave a meta-analysis nothing to estimate a variance from.
+R's tables are frozen beside the data; which genes lie beyond 1e-3, and why, is listed by name in ``tests/oracle``.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-import secirls
-from experiments.data_sets import AnnData, DataSet, open_set, size_factors
-from experiments.record import Configuration, Experiment, Measurement, Row, SkippedError
+from experiments import agreement_ways as ways
+from experiments.agreement_figures import figures, span
+from experiments.agreement_ways import ALPHA, Table
+from experiments.record import Configuration, Experiment, Measurement, Row
 from secirls.numerics.samples import Floats
-from secirls.outputs.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 
+_CONDITION, _SITE = "~ condition", "~ site + condition"
 CONFIGURATION: Configuration = {
     "seed": 0,
     "engine": "local",
     "protocol": "pairwise",
-    # set, every how many genes (PyDESeq2 takes some ten milliseconds per gene and run here), least mean count
-    "sets": [["airway", 16, 1.0], ["bottomly", 24, 1.0], ["tcga_brca", 16, 1.0]],
+    "beside_r": [[name, design] for name in ("airway", "bottomly", "hapmap_lcl") for design in (_CONDITION, _SITE)],
+    "beside_pooled": [
+        [name, _SITE] for name in ("pasilla", "airway", "bottomly", "geuvadis_tsi", "hapmap_lcl", "tcga_brca")
+    ],
+    # genes of each set whose values are kept for figures, of those with a base mean of 1 or more
+    "genes": 800,
 }
-QUICK: Configuration = {"sets": [["simulated-40x24x3", 1, 1.0]]}
+QUICK: Configuration = {"beside_r": [], "beside_pooled": [["simulated-300x24x3", _SITE]]}
 
-REFERENCES = {"airway": "R's DESeq2"}
-POOLED = "pooled PyDESeq2"
-FROZEN = Path(__file__).parents[1] / "tests" / "oracle" / "deseq2"
-WAYS = {"federated": "federated", "alone": "federated alone", "pooled": POOLED, "meta": "meta-analysis"}
-COLOURS = {"federated": BLUE, "alone": ORANGE, "pooled": GREEN, "meta": VERMILION}
-COLUMNS = ("log2FoldChange", "lfcSE", "pvalue")
-ALPHA = 0.05
-_SMALLEST, _LEAST_P = 1e-16, 1e-60
+R, POOLED = "R's DESeq2", "pooled PyDESeq2"
+BESIDE = {"R": R, "pooled": POOLED}
+STAGES = {
+    "base mean": "base_mean",
+    "gene-wise dispersion": "gene_wise",
+    "trend": "trend",
+    "MAP dispersion": "maximum",
+    "final dispersion": "dispersion",
+    "log2 fold change": "change",
+    "standard error": "error",
+    "p-value": "pvalue",
+    "adjusted p-value": "padj",
+}
+_FIRST_FIT = ("gene_wise", "trend", "maximum")
+_LEAST = {"change": 1e-3}
+"""Differences are relative to this at least."""
+_SMALLEST_P = 1e-280
+_BEYOND = 1e-3
 
 
 def plan(configuration: Configuration) -> Sequence[Measurement]:
-    """One measurement per set."""
+    """One measurement per design and what it is held against; both of a design in turn, so that fits are made once."""
+    held = {"R": configuration["beside_r"], "pooled": configuration["beside_pooled"]}
+    designs = {(name, design): None for pairs in held.values() for name, design in pairs}
     return [
-        Measurement(f"{name}/{every}", partial(measure, name, every, least, configuration))
-        for name, every, least in configuration["sets"]
+        Measurement(f"{name}/{design}/{beside}", partial(measure, name, design, beside, configuration))
+        for name, design in designs
+        for beside, pairs in held.items()
+        if [name, design] in pairs
     ]
 
 
-def measure(name: str, every: int, least: float, configuration: Configuration) -> Iterator[Row]:
-    """One row per gene."""
-    if find_spec("pydeseq2") is None:
-        raise SkippedError("pydeseq2 is not installed: pip install -e '.[test]'")
-    whole = open_set(name, configuration["seed"])
-    frozen = _frozen(whole) if name in REFERENCES else None
-    factors = size_factors(whole.counts()) if frozen is None else frozen[1]
-    counts = whole.counts()
-    expressed = np.flatnonzero((counts / factors[:, None]).mean(axis=0) >= least)
-    if frozen is not None:
-        expressed = expressed[frozen[0]["pvalue"].reindex(whole.whole.var_names[expressed]).notna().to_numpy()]
-    data = whole.genes(expressed[::every])
-    data.whole.obs["size_factor"] = factors
-    pooled, alpha = pydeseq2(data.whole, data.levels)
-    reference = pooled
-    if frozen is not None:
-        reference = frozen[0].loc[data.whole.var_names]
-        alpha = reference["dispersion"].to_numpy()
-    data.whole.var["dispersion"] = alpha
-    absent = pd.DataFrame(np.nan, index=data.whole.var_names, columns=list(COLUMNS))
-    tables = {
-        "reference": reference,
-        "federated": _federated(data, configuration),
-        "alone": _federated(whole, configuration),
-        "pooled": absent if frozen is None else pooled,
-        "meta": absent if min(site.n_obs for site in data.sites().values()) <= 2 else meta_analysis(data),
-    }
-    for gene in data.whole.var_names:
-        row: dict[str, Any] = {"set": name, "sites": len(data.sites()), "gene": gene}
-        row["base_mean"] = pooled.loc[gene, "baseMean"]
-        for way, table in tables.items():
-            row |= {f"{way}_{column}": table.loc[gene, column] for column in COLUMNS}
-        yield row
+def measure(name: str, design: str, beside: str, configuration: Configuration) -> Iterator[Row]:
+    """Rows of stages, of sets, and of some genes."""
+    seed, protocol = configuration["seed"], configuration["protocol"]
+    theirs = ways.reference(name, design) if beside == "R" else ways.pooled(name, design, seed)
+    tables = {"federated": ways.federated(name, design, seed, protocol)}
+    if [name, design] in configuration["beside_pooled"]:
+        if beside == "R":
+            tables["pooled"] = ways.pooled(name, design, seed)
+        else:
+            tables["given"] = ways.given(name, design, seed, protocol)
+        meta = ways.meta_analysis(name, seed)
+        if meta is not None:
+            tables["meta"] = meta
+    data = ways.whole_set(name, seed)
+    shared = {"set": name, "design": design, "samples": data.whole.n_obs, "sites": len(data.sites()), "beside": beside}
+    for way, ours in tables.items():
+        for row in (*stages(ours, theirs), *(sets(ours, theirs) if way != "given" else ())):
+            yield _row(**shared, way=way, **row)
+    expressed = theirs.genes.index[theirs.genes["base_mean"] >= 1]
+    some = expressed[:: max(1, len(expressed) // configuration["genes"])]
+    for way, told in {beside: theirs, **tables}.items():
+        if way != "given":
+            yield from (_row(**shared, way=way, **row) for row in values(told, theirs, some))
 
 
-def _frozen(data: DataSet) -> tuple[pd.DataFrame, Floats]:
-    """R's table and its size factors in the order of the samples, as frozen for ``tests/oracle``."""
-    if not FROZEN.is_dir():
-        raise SkippedError("the frozen table of R's DESeq2 is in the checkout's tests, which are not here")
-    table = pd.read_csv(FROZEN / "airway-condition.csv.gz", index_col="gene", float_precision="round_trip")
-    factors = pd.read_csv(FROZEN / "size-factors.csv", index_col="sample", float_precision="round_trip")
-    return table, factors["size_factor"][data.whole.obs_names].to_numpy(dtype=np.float64)
+_EMPTY: dict[str, Any] = {
+    "set": "", "design": "", "samples": 0, "sites": 0, "beside": "", "way": "", "kind": "", "item": "",
+    "genes": None, "median": None, "high": None, "largest": None, "beyond": None,
+    "ours": None, "theirs": None, "common": None,
+    "base_mean": None, "change": None, "pvalue": None, "called": None,
+}  # fmt: skip
 
 
-def _federated(data: DataSet, configuration: Configuration) -> pd.DataFrame:
-    result = secirls.fit(
-        data.sites(), **data.options(), protocol=configuration["protocol"], engine=configuration["engine"]
-    )
-    return result.table.set_index("gene")
+def _row(**told: Any) -> Row:
+    if set(told) - set(_EMPTY):
+        raise ValueError(f"unknown columns {set(told) - set(_EMPTY)}")
+    return {**_EMPTY, **told}
 
 
-def pydeseq2(whole: AnnData, levels: tuple[str, str]) -> tuple[pd.DataFrame, Floats]:
-    """PyDESeq2's results table and its dispersions, with given size factors, no refit and no filters."""
-    from pydeseq2.dds import DeseqDataSet
-    from pydeseq2.default_inference import DefaultInference
-    from pydeseq2.ds import DeseqStats
-
-    matrix: Any = whole.X
-    dense = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
-    counts = pd.DataFrame(dense, index=whole.obs_names, columns=whole.var_names)
-    condition = pd.Categorical(whole.obs["condition"].astype(str), categories=list(levels))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dds = DeseqDataSet(
-            counts=counts,
-            metadata=pd.DataFrame({"condition": condition}, index=whole.obs_names),
-            design="~condition",
-            quiet=True,
-            refit_cooks=False,
-            inference=DefaultInference(n_cpus=1),
-        )
-        dds.obs["size_factors"] = whole.obs["size_factor"].to_numpy()
-        dds.layers["normed_counts"] = dense / dds.obs["size_factors"].to_numpy()[:, None]
-        dds.var["_normed_means"] = dds.layers["normed_counts"].mean(axis=0)
-        dds.fit_genewise_dispersions()
-        dds.fit_dispersion_trend()
-        dds.fit_dispersion_prior()
-        dds.fit_MAP_dispersions()
-        dds.fit_LFC()
-        stats = DeseqStats(
-            dds, contrast=["condition", levels[1], levels[0]], quiet=True, cooks_filter=False, independent_filter=False
-        )
-        stats.summary()
-    return stats.results_df, np.asarray(dds.var["dispersions"].to_numpy(dtype=np.float64))
+def stages(ours: Table, theirs: Table) -> Iterator[dict[str, Any]]:
+    """Relative differences of every stage that both have, from size factors to adjusted p-values."""
+    if ours.size_factors is not None and theirs.size_factors is not None:
+        yield _difference("size factors", ours.size_factors.reindex(theirs.size_factors.index), theirs.size_factors)
+    mine = ours.genes.reindex(theirs.genes.index)
+    again = theirs.genes["replaced"] | mine["replaced"].fillna(value=True).astype(bool)
+    for stage, column in STAGES.items():
+        left, right = mine[column], theirs.genes[column]
+        if column in _FIRST_FIT:
+            left, right = left[~again], right[~again]
+        if column == "pvalue":
+            right = right.where(right > _SMALLEST_P)
+        row = _difference(stage, left, right, _LEAST.get(column, 0.0))
+        if row["genes"]:
+            yield row
+    for item, name in {"prior variance": "prior_variance", "filter threshold": "threshold"}.items():
+        mine_of_it, theirs_of_it = getattr(ours, name), getattr(theirs, name)
+        if np.isfinite([mine_of_it, theirs_of_it]).all():
+            yield _difference(item, [mine_of_it], [theirs_of_it])
 
 
-def meta_analysis(data: DataSet) -> pd.DataFrame:
-    """Fixed-effect, inverse-variance mean of the sites' own log2 fold changes; genes a site can't fit lack it there."""
-    from scipy.special import ndtr
-
-    genes = data.whole.var_names
-    weight, weighted = np.zeros(len(genes)), np.zeros(len(genes))
-    for site in data.sites().values():
-        table, _ = pydeseq2(site[:, np.asarray(site.X.sum(axis=0)).ravel() > 0].copy(), data.levels)
-        table = table.reindex(genes)
-        each = 1.0 / table["lfcSE"].to_numpy(dtype=np.float64) ** 2
-        known = np.isfinite(each) & np.isfinite(table["log2FoldChange"].to_numpy(dtype=np.float64))
-        weight += np.where(known, each, 0.0)
-        weighted += np.where(known, each * table["log2FoldChange"].to_numpy(dtype=np.float64), 0.0)
+def _difference(item: str, ours: Any, theirs: Any, least: float = 0.0) -> dict[str, Any]:
+    left, right = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        change, error = weighted / weight, 1.0 / np.sqrt(weight)
-        pvalue = 2.0 * ndtr(-np.abs(change / error))
-    return pd.DataFrame({"log2FoldChange": change, "lfcSE": error, "pvalue": pvalue}, index=genes)
+        gap: Floats = np.abs(left - right) / np.maximum(np.abs(right), least)
+    gap = gap[np.isfinite(gap)]
+    told: dict[str, Any] = {"kind": "stage", "item": item, "genes": gap.size}
+    if gap.size:
+        told |= {"median": np.median(gap), "high": np.quantile(gap, 0.99), "largest": gap.max()}
+        told["beyond"] = int((gap > _BEYOND).sum())
+    return told
+
+
+def _significant(table: pd.DataFrame) -> pd.Series[bool]:
+    return table["padj"] < ALPHA
+
+
+SETS: Mapping[str, Callable[[pd.DataFrame], pd.Series[bool]]] = {
+    "differentially expressed": _significant,
+    "replaced": lambda table: table["replaced"],
+    "without a p-value": lambda table: table["missing"],
+}
+
+
+def sets(ours: Table, theirs: Table) -> Iterator[dict[str, Any]]:
+    """How many genes are in a set one way, the other, and both; genes only one way knows are in."""
+    for item, chosen in SETS.items():
+        mine, others = (set(table.genes.index[chosen(table.genes)]) for table in (ours, theirs))
+        yield {"kind": "set", "item": item, "ours": len(mine), "theirs": len(others), "common": len(mine & others)}
+
+
+def values(told: Table, theirs: Table, genes: pd.Index[str]) -> Iterator[dict[str, Any]]:
+    """What one way says of some genes."""
+    table, means = told.genes.reindex(genes), theirs.genes["base_mean"].reindex(genes)
+    columns = (genes, means, table["change"], table["pvalue"], _significant(table))
+    for gene, *numbers, called in zip(*columns, strict=True):
+        mean, change, pvalue = (float(f"{number:.6g}") for number in numbers)
+        yield {
+            "kind": "gene", "item": gene, "base_mean": mean, "change": change, "pvalue": pvalue, "called": int(called),
+        }  # fmt: skip
 
 
 # --- reading the rows --------------------------------------------------------------------------------------------
 
 
-def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
-    """Scatter, differences and p-values against the reference; MA and volcano plots, one panel per way."""
-    return {
-        "agreement": _against(rows),
-        "agreement-ma": _panel_per_way(rows, _ma),
-        "agreement-volcano": _panel_per_way(rows, _volcano),
-    }
-
-
-def _against(rows: pd.DataFrame) -> Figure:
-    sets = list(dict.fromkeys(rows["set"]))
-    figure, axes = panels(len(sets), 3, width=13.5, height=0.6 + 3.9 * len(sets))
-    for line, name in enumerate(sets):
-        mine = rows[rows["set"] == name]
-        reference = mine["reference_log2FoldChange"]
-        scatter, spread, tests = axes[line]
-        for way in reversed(_ways(mine)):
-            change, pvalue = mine[f"{way}_log2FoldChange"], mine[f"{way}_pvalue"]
-            dots: dict[str, Any] = {"s": 9, "color": COLOURS[way], "alpha": 0.55, "linewidths": 0, "label": WAYS[way]}
-            scatter.scatter(reference, change, **dots)
-            off = np.maximum(np.abs(change - reference), _SMALLEST)
-            spread.scatter(mine["base_mean"], off, **dots)
-            tests.scatter(_height(mine["reference_pvalue"]), _height(pvalue), **dots)
-        reach = 1.05 * float(reference.abs().max())
-        scatter.axline((0, 0), slope=1, color=BLACK, linewidth=0.8)
-        scatter.set(xlim=(-reach, reach), ylim=(-reach, reach))
-        told = REFERENCES.get(name, POOLED)
-        scatter.set(xlabel=f"{told}, log2 fold change", ylabel="log2 fold change")
-        scatter.set_title(_title(mine), loc="left")
-        spread.set(xscale="log", yscale="log", xlabel="base mean", ylabel="|difference|, log2 fold change")
-        tests.axline((0, 0), slope=1, color=BLACK, linewidth=0.8)
-        tests.set(xlabel=f"{told}, −log10 p", ylabel="−log10 p")
-        legend(scatter, loc="upper left", markerscale=2, handletextpad=0.2)
-    return figure
-
-
-def _panel_per_way(rows: pd.DataFrame, draw: Callable[[Any, pd.DataFrame, str], None]) -> Figure:
-    sets = list(dict.fromkeys(rows["set"]))
-    most = 1 + max(len(_ways(rows[rows["set"] == name])) for name in sets)
-    figure, axes = panels(len(sets), most, width=3.5 * most, height=0.6 + 3.3 * len(sets))
-    for line, name in enumerate(sets):
-        mine = rows[rows["set"] == name]
-        shown = {"reference": REFERENCES.get(name, POOLED), **{way: WAYS[way] for way in _ways(mine)}}
-        for place in axes[line]:
-            place.set_visible(False)
-        for place, (way, title) in zip(axes[line], shown.items(), strict=False):
-            place.set_visible(True)
-            draw(place, mine, way)
-            place.set_title(title)
-            place.sharex(axes[line, 0])
-            place.sharey(axes[line, 0])
-        axes[line, 0].set_title(f"{_title(mine)}\n{shown['reference']}", fontsize=10.5)
-    legend(axes[0, 0], loc="upper left", markerscale=2, handletextpad=0.2)
-    return figure
-
-
-def _clouds(mine: pd.DataFrame, way: str) -> Iterator[tuple[pd.DataFrame, dict[str, Any]]]:
-    for called, colour, label in ((False, GREY, "other"), (True, VERMILION, f"p < {ALPHA}")):
-        chosen = mine[(mine[f"{way}_pvalue"] < ALPHA) == called]
-        yield chosen, {"s": 6, "color": colour, "linewidths": 0, "alpha": 0.7, "label": label}
-
-
-def _ma(axes: Any, mine: pd.DataFrame, way: str) -> None:
-    for chosen, dots in _clouds(mine, way):
-        axes.scatter(chosen["base_mean"], chosen[f"{way}_log2FoldChange"], **dots)
-    axes.axhline(0, color=BLACK, linewidth=0.8)
-    axes.set(xscale="log", xlabel="base mean", ylabel="log2 fold change")
-
-
-def _volcano(axes: Any, mine: pd.DataFrame, way: str) -> None:
-    for chosen, dots in _clouds(mine, way):
-        axes.scatter(chosen[f"{way}_log2FoldChange"], _height(chosen[f"{way}_pvalue"]), **dots)
-    axes.set(xlabel="log2 fold change", ylabel="−log10 p")
-
-
-def _ways(mine: pd.DataFrame) -> list[str]:
-    """The ways that were measured on a set."""
-    return [way for way in WAYS if mine[f"{way}_log2FoldChange"].notna().any()]
-
-
-def _title(mine: pd.DataFrame) -> str:
-    name = str(mine["set"].iloc[0])
-    shown = "simulated" if name.startswith("simulated") else name
-    return f"{shown}: {len(mine):,} genes, {mine['sites'].iloc[0]} sites"
-
-
-def _height(pvalue: pd.Series[float]) -> pd.Series[float]:
-    return -np.log10(pvalue.clip(lower=_LEAST_P))
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per set and way: differences of log2 fold changes, and the share of genes on the same side of p = 0.05."""
-    told = []
-    for name, mine in rows.groupby("set", sort=False):
-        called = mine["reference_pvalue"] < ALPHA
-        for way in _ways(mine):
-            off = (mine[f"{way}_log2FoldChange"] - mine["reference_log2FoldChange"]).abs()
-            same = (mine[f"{way}_pvalue"] < ALPHA) == called
-            told.append(
-                {"set": name, "way": way, "median": off.median(), "99%": off.quantile(0.99), "calls": same.mean()}
-            )
-    return pd.DataFrame(told)
-
-
 def answer(rows: pd.DataFrame) -> str:
-    """How far each way is from each reference."""
-    table = summary(rows)
+    """How near each way comes to R and to pooling."""
     sentences = []
-    for reference in dict.fromkeys(REFERENCES.get(name, POOLED) for name in table["set"]):
-        beside = table[[REFERENCES.get(name, POOLED) == reference for name in table["set"]]]
-        told = []
-        for way, title in WAYS.items():
-            mine = beside[beside["way"] == way]
-            if not mine.empty:
-                told.append(
-                    f"{title} fold changes differ by {_span(mine['median'], '.1g')} log2 in the median gene and agree "
-                    f"on p < {ALPHA} in {_span(100 * mine['calls'], '.1f')}% of genes"
-                )
-        sentences.append(f"Beside {reference}: {'; '.join(told)}.")
+    for beside, title in BESIDE.items():
+        mine = rows[rows["beside"] == beside]
+        if mine.empty:
+            continue
+        told = [text for way, say in _SAYINGS[beside].items() for text in say(mine[mine["way"] == way]) if text]
+        designs = len(mine[["set", "design"]].drop_duplicates())
+        sentences.append(f"Beside {title}, on {designs} design{'s' * (designs > 1)}: {'; '.join(told)}.")
     return " ".join(sentences)
 
 
-def _span(values: pd.Series[float], form: str) -> str:
-    low, high = f"{values.min():{form}}", f"{values.max():{form}}"
-    return low if low == high else f"{low} to {high}"
+def _same_sets(rows: pd.DataFrame) -> Iterator[str]:
+    """In how many designs the sets are equal, and how far p-values are apart."""
+    chosen = rows[rows["kind"] == "set"]
+    equal = (chosen["ours"] == chosen["common"]) & (chosen["theirs"] == chosen["common"])
+    counts = [f"{item} in {int(equal[chosen['item'] == item].sum())}" for item in SETS]
+    yield f"the federated fit finds the same genes {counts[0]}, {counts[1]} and {counts[2]}"
+    p, final = (_of_stage(rows, item) for item in ("p-value", "final dispersion"))
+    yield (
+        f"its dispersions differ by {span(final['median'])} of their size in the median gene and p-values by "
+        f"{span(p['median'])} (99 % of them by less than {p['high'].max():.0e})"
+    )
 
+
+def _near(title: str, rows: pd.DataFrame) -> Iterator[str]:
+    """Which share of the genes that are differentially expressed either way is so both ways."""
+    chosen = rows[(rows["kind"] == "set") & (rows["item"] == "differentially expressed")]
+    either = chosen["ours"] + chosen["theirs"] - chosen["common"]
+    share, change = (100 * chosen["common"] / either)[either > 0], _of_stage(rows, "log2 fold change")
+    if not share.empty:
+        yield (
+            f"{title} shares {span(share, '.1f')}% of the genes differentially expressed in either, and its fold "
+            f"changes differ by {span(change['median'], '.1g')} of their size in the median gene"
+        )
+
+
+def _regression(rows: pd.DataFrame) -> Iterator[str]:
+    change = _of_stage(rows, "log2 fold change")
+    if not change.empty:
+        yield (
+            "given its size factors and dispersions, federated fold changes differ by "
+            f"{span(change['median'], '.1g')} of their size in the median gene"
+        )
+
+
+def _of_stage(rows: pd.DataFrame, item: str) -> pd.DataFrame:
+    return rows[(rows["kind"] == "stage") & (rows["item"] == item)]
+
+
+_SAYINGS: Mapping[str, Mapping[str, Callable[[pd.DataFrame], Iterator[str]]]] = {
+    "R": {
+        "federated": _same_sets,
+        "pooled": partial(_near, POOLED),
+        "meta": partial(_near, "meta-analysis"),
+    },
+    "pooled": {
+        "federated": partial(_near, "the federated fit"),
+        "given": _regression,
+        "meta": partial(_near, "meta-analysis"),
+    },
+}
 
 EXPERIMENT = Experiment(
     name="agreement",
-    question="Does the federated fit agree with pooling, and what does meta-analysis give instead?",
+    question="Is the federated fit R's DESeq2, stage by stage, and what do pooling and meta-analysis give beside it?",
     configuration=CONFIGURATION,
     quick=QUICK,
     plan=plan,

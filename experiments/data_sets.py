@@ -38,8 +38,16 @@ class DataSet:
 
     def sites(self) -> dict[str, AnnData]:
         """Every site's samples."""
-        site = self.whole.obs["site"].astype(str)
-        return {name: self.whole[(site == name).to_numpy()].copy() for name in sorted(set(site))}
+        return dealt(self.whole, self.whole.obs["site"].astype(str))
+
+    def parties(self) -> dict[str, AnnData]:
+        """Who holds which samples: the sites; where they are two, fewer than a sum needs, the larger as two parties."""
+        site = self.whole.obs["site"].astype(str).to_numpy().astype(object)
+        if len(set(site)) == 2:
+            larger = max(sorted(set(site)), key=lambda name: (site == name).sum())
+            rows = np.flatnonzero(site == larger)
+            site[rows] = [f"{larger}-{number % 2 + 1}" for number in range(rows.size)]
+        return dealt(self.whole, site)
 
     def options(self) -> dict[str, Any]:
         """What `secirls.fit` needs to know about this set: IRLS alone is measured, dispersions given or by moments."""
@@ -79,6 +87,19 @@ class DataSet:
     def genes(self, chosen: Any) -> DataSet:
         """The same samples over some of the genes."""
         return DataSet(self.name, self.whole[:, chosen].copy(), self.levels)
+
+    def with_empty_genes(self, count: int) -> DataSet:
+        """The same with so many genes more, without any count."""
+        names = self.whole.var_names.append(pd.Index([f"empty{number}" for number in range(count)]))
+        counts = np.pad(self.counts(), ((0, 0), (0, count)))
+        whole = anndata.AnnData(counts, obs=self.whole.obs.copy(), var=pd.DataFrame(index=names))
+        return DataSet(self.name, whole, self.levels)
+
+
+def dealt(whole: AnnData, to: Any) -> dict[str, AnnData]:
+    """The samples that go to each name; ``to`` has one per sample."""
+    names = np.asarray(to)
+    return {name: whole[names == name].copy() for name in sorted(set(names))}
 
 
 def size_factors(counts: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
