@@ -98,7 +98,9 @@ def differing(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for (name, params), mine in rows[rows["repeat"] == 0].groupby(["set", "params"], sort=False):
         genes = {cell.way: unpacked(cell.significant, cell.genes) for cell in mine.itertuples()}
-        pooled = genes[POOLED]
+        pooled = genes.get(POOLED)
+        if pooled is None:
+            continue
         for way, marked in genes.items():
             more, fewer = int((marked & ~pooled).sum()), int((pooled & ~marked).sum())
             told = {"way": way, "significant": int(marked.sum()), "more": more, "fewer": fewer}
@@ -107,40 +109,33 @@ def differing(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
-    """CPU, wall, bytes and rounds by set and way, and the genes called otherwise than by the reference."""
+    """CPU, bytes and rounds by set and way, and the genes called otherwise than by PyDESeq2."""
     table, sets = medians(rows), list(dict.fromkeys(zip(rows["set"], rows["params"], strict=True)))
-    figure, axes = panels(1, 4, width=15.0, height=0.9 * len(sets) + 2.2)
+    figure, axes = panels(1, 4, width=14.0, height=1.0 * len(sets) + 1.8, sharey=True)
     cpu, sent, rounds, calls = axes[0]
-    for axis, cost, scale, label, ways in (
-        (cpu, "cpu_seconds", 1.0, "CPU s, all parties", (OURS, POOLED, RIVAL)),
-        (sent, "bytes_up", 1 / MEGABYTE, "MB up, all sites", (OURS, RIVAL)),
-        (rounds, "rounds", 1.0, "rounds", (OURS, RIVAL)),
+    for axis, cost, unit, label in (
+        (cpu, "cpu_seconds", 1.0, "CPU s, all parties"),
+        (sent, "bytes_up", MEGABYTE, "MB up, all sites"),
+        (rounds, "rounds", 1.0, "rounds"),
     ):
+        costs = table[cost][table[cost] > 0] / unit
         for place, cell in enumerate(sets):
-            for way in ways:
-                if (*cell, way) in table.index:
-                    _bar(axis, place, way, float(table.loc[(*cell, way), cost]) * scale)
-        axis.set_xscale("log")
-        low, high = axis.get_xlim()
-        axis.set_xlim(low, high * 8)
-        axis.set_xlabel(label)
-    told = differing(rows).set_index(["set", "params", "way"])
-    for place, cell in enumerate(sets):
-        for way in (OURS, POOLED, RIVAL):
-            if (*cell, way) in told.index:
-                line = told.loc[(*cell, way)]
-                beside = "" if way == POOLED else f": {line['more']} more, {line['fewer']} fewer than {POOLED}"
-                text = f" {line['significant']:,}{beside}"
-                calls.text(0.0, place + _OFFSETS[way], text, va="center", fontsize=9, color=COLOURS[way])
-    calls.set(xlim=(0, 1), xticks=[], xlabel="significant genes")
+            for way in COLOURS:
+                if (*cell, way) in costs.index:
+                    _bar(axis, place, way, float(costs[(*cell, way)]))
+        axis.set(xscale="log", xlabel=label, xlim=(costs.min() / 3, costs.max() * 6))
+    for (name, params, way), line in differing(rows).set_index(["set", "params", "way"]).iterrows():
+        beside = "" if way == POOLED else f": {line['more']} more, {line['fewer']} fewer"
+        text = f"{line['significant']:,}{beside}"
+        calls.text(0.0, sets.index((name, params)) + _OFFSETS[way], text, va="center", fontsize=9.5)
+    calls.set(xlim=(0, 1), xticks=[], xlabel=f"significant genes\n(beside {POOLED}'s)")
     calls.spines[["left", "bottom"]].set_visible(False)
-    for axis in axes[0]:
-        axis.set_ylim(len(sets) - 0.5, -0.5)
-        axis.set_yticks(range(len(sets)), [""] * len(sets))
-        axis.tick_params(axis="y", length=0)
+    cpu.set_ylim(len(sets) - 0.5, -0.5)
     cpu.set_yticks(range(len(sets)), [_title(*cell) for cell in sets])
-    handles = [cpu.barh([0], [0], color=COLOURS[way], label=_NAMES[way]) for way in (OURS, POOLED, RIVAL)]
-    legend(cpu, handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
+    for axis in axes[0]:
+        axis.tick_params(axis="y", length=0)
+    handles, labels = cpu.get_legend_handles_labels()
+    legend(calls, handles=handles, labels=labels, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return {"cost": figure}
 
 
@@ -149,9 +144,10 @@ _NAMES = {OURS: "secirls, pairwise masks", POOLED: "PyDESeq2, counts pooled", RI
 
 
 def _bar(axes: Any, place: int, way: str, value: float) -> None:
-    axes.barh(place + _OFFSETS[way], value, height=0.25, color=COLOURS[way])
-    text = f" {value:,.0f}" if value >= 100 else f" {value:.2g}" if value < 10 else f" {value:.1f}"
-    axes.text(value, place + _OFFSETS[way], text, va="center", fontsize=9)
+    label = _NAMES[way] if place == 0 else "_another"
+    axes.barh(place + _OFFSETS[way], value, height=0.25, color=COLOURS[way], label=label)
+    text = f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    axes.text(value, place + _OFFSETS[way], f" {text}", va="center", fontsize=9.5)
 
 
 def _title(name: str, params: int) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,9 @@ def _warm(design: str) -> None:
 
 
 def by_pydeseq2(data: Cohort) -> dict[str, Any]:
-    """PyDESeq2 on the pooled counts."""
+    """PyDESeq2 on the pooled counts. Raises `SkippedError` where it is not installed."""
+    if find_spec("pydeseq2") is None:
+        raise SkippedError("pydeseq2 is not installed: pip install -e '.[test]'")
     from pydeseq2.dds import DeseqDataSet
     from pydeseq2.default_inference import DefaultInference
     from pydeseq2.ds import DeseqStats
