@@ -265,15 +265,14 @@ def by_set(rows: pd.DataFrame) -> Figure:
     place = range(len(sums))
     figure, ((left, right),) = panels(1, 2, width=12.0, height=0.45 * len(sums) + 2.0, sharey=True)
     cells = pd.MultiIndex.from_frame(sums[_CELL])
-    for axes, cost, total, ratio in ((left, "cpu_seconds", "cpu", "cpu_ratio"), (right, "sent", "sent", "bytes_ratio")):
+    for axes, cost, ratio in ((left, "cpu_seconds", "cpu_ratio"), (right, "sent", "bytes_ratio")):
         edge = _WIDEST * 1.35  # what runs out of the picture is drawn in proportion
-        scale = (sums[ratio].where(sums[ratio] <= _WIDEST, edge) / sums[total]).to_numpy()
-        start = 0.0 * scale
-        for stage, colour in STAGE_COLOURS.items():
-            if stage in costs.index.get_level_values("stage"):
-                part = costs.xs(stage, level="stage")[cost].reindex(cells).fillna(0.0).to_numpy() * scale
-                axes.barh(place, part, left=start, color=colour, label=stage)
-                start = start + part
+        parts = costs[cost].unstack("stage", fill_value=0.0).reindex(cells)  # noqa: PD010 - an index, not a table
+        parts = parts.mul((sums[ratio].where(sums[ratio] <= _WIDEST, edge)).to_numpy() / parts.sum(axis=1), axis=0)
+        start = 0.0 * parts.sum(axis=1).to_numpy()
+        for stage in [stage for stage in STAGE_COLOURS if stage in parts]:
+            axes.barh(place, parts[stage], left=start, color=STAGE_COLOURS[stage], label=stage)
+            start = start + parts[stage].to_numpy()
         axes.axvline(1.0, color=BLACK, linewidth=0.8)
         axes.set_xlim(0, edge)
     for at, cell in enumerate(sums.itertuples()):
@@ -281,7 +280,7 @@ def by_set(rows: pd.DataFrame) -> Figure:
         _beside(right, at, cell.bytes_ratio, f"{cell.sent:.1f} MB")
     left.set(xlabel="CPU time, whole fit, plain = 1", yticks=list(place), yticklabels=labels)
     right.set_xlabel("bytes, whole fit, plain = 1")
-    left.invert_yaxis()
+    left.set_ylim(len(sums) - 0.4, -0.6)
     left.tick_params(axis="y", labelsize=9)
     legend(right, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
