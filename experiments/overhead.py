@@ -1,41 +1,67 @@
-"""What secrecy costs, by round, party and verb, beside the same fit in the clear.
+"""What secrecy costs a whole DESeq2, by stage, party and verb, beside the same fit in the clear.
 
-Every measurement is one whole fit; its rows are the ledger's, with waiting left out (it is other parties' work).
-Offline is what needs no data: hellos, keys met, and Paillier's obfuscators (``precompute``), which a site on Ray makes
-while it waits. Making a Paillier key is booked by nobody: it happens before the parties meet, once. Keys are real ones
-of ``key_bits``, made in the run. What sites spend on checking the census that their rules are about is ``verify``.
-CPU seconds are compared, because walls have neighbours.
+Every measurement is one whole fit; its rows are the ledger's, summed over the rounds of each stage, with waiting left
+out (it is other parties' work). Offline is what needs no data: hellos, keys met, and Paillier's obfuscators
+(``precompute``), which a site on Ray makes while it waits. Making a Paillier key is booked by nobody: it happens before
+the parties meet, once. Keys are real ones of ``key_bits``, made in the run. ``verify`` is what sites spend on checking
+the census that their rules are about. What no verb is booked for (opening files, joining, looking into the rules
+before each answer, tests and tables) is a stage of its own, and in no total. CPU seconds are compared, because walls
+have neighbours.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
 
 import secirls
-from experiments.data_sets import open_set
+from experiments.data_sets import DataSet, open_set
 from experiments.record import Configuration, Experiment, Measurement, Row
 from secirls.agreement.ledger import SETUP_ROUND
 from secirls.outputs.plots import (
     BLACK,
     BLUE,
-    COLOURS,
+    BROWN,
+    GREEN,
+    GREY,
     MEGABYTE,
     OFFLINE_VERBS,
+    ORANGE,
+    PURPLE,
+    SKY,
     VERB_COLOURS,
+    VERMILION,
+    YELLOW,
     Figure,
     legend,
     panels,
-    stack_by_verb,
 )
 
-PLAIN = "plain"
+PLAIN, PAIRWISE = "plain", "pairwise"
 TRUSTING = "pairwise without consistency"
 """Pairwise as it was before sites saw who signed for the set of present ones: what that costs, by the difference."""
-_ALL = (PLAIN, "additive", TRUSTING, "pairwise", "paillier", "paillier-threshold")
+_ALL = (PLAIN, "additive", TRUSTING, PAIRWISE, "paillier", "paillier-threshold")
+_IN_THE_RING = [PLAIN, "additive", TRUSTING, PAIRWISE]
+
+MEETING, UNBOOKED = "meeting", "beside the sums"
+STAGE_COLOURS: Mapping[str, str] = {
+    MEETING: "#DDDDDD",
+    "census": BROWN,
+    "size factors": YELLOW,
+    "cells": PURPLE,
+    "moments": GREY,
+    "means": SKY,
+    "profile": BLUE,
+    "handing out": "#B8D4E8",
+    "coefficients": GREEN,
+    "outliers": ORANGE,
+    "refit": VERMILION,
+}
+"""The stages of DESeq2 in their order, after meeting each other."""
 
 CONFIGURATION: Configuration = {
     "seed": 1,
@@ -44,21 +70,18 @@ CONFIGURATION: Configuration = {
     "key_bits": 2048,
     # name of the set, every how many genes, protocols
     "fits": [
-        ["simulated-20000x48x4", 1, ["plain", "additive", "pairwise"]],
-        ["simulated-20000x48x4", 40, ["plain", "paillier", "paillier-threshold"]],
-        ["airway", 1, ["plain", "additive", "pairwise"]],
-        ["geuvadis_tsi", 1, ["plain", "additive", "pairwise"]],
-        ["tcga_brca", 1, ["plain", "additive", "pairwise"]],
+        ["simulated-20000x48x4", 1, _IN_THE_RING],
+        ["simulated-20000x48x4", 80, ["plain", "paillier", "paillier-threshold"]],
+        ["airway", 1, _IN_THE_RING],
+        ["geuvadis_tsi", 1, _IN_THE_RING],
+        ["tcga_brca", 1, _IN_THE_RING],
     ],
-    # a key of safe primes takes up to a minute: measured in the first repeat alone
-    "once": ["paillier-threshold"],
+    # minutes each, where plain takes a fraction of a second: measured in the first repeat alone
+    "once": ["paillier", "paillier-threshold"],
 }
 QUICK: Configuration = {
     "repeats": 1,
-    "fits": [
-        ["simulated-300x12x3", 1, ["plain", "additive", TRUSTING, "pairwise"]],
-        ["simulated-300x12x3", 10, ["plain", "paillier"]],
-    ],
+    "fits": [["simulated-300x12x3", 1, _IN_THE_RING], ["simulated-300x12x3", 10, ["plain", "paillier"]]],
 }
 
 
@@ -77,64 +100,91 @@ def plan(configuration: Configuration) -> Sequence[Measurement]:
 
 
 def measure(name: str, every: int, protocol: str, repeat: int, configuration: Configuration) -> Iterator[Row]:
-    """One fit; one row per round, party and verb."""
+    """One fit; one row per stage, party and verb, and one for all that is not booked."""
+    _load()
     whole = open_set(name, configuration["seed"])
     chosen = whole if every == 1 else whole.genes(slice(None, None, every))
-    result = secirls.fit(
-        chosen.sites(),
-        **chosen.options(),
+    cpu = time.process_time()
+    result = _fit(chosen, protocol, configuration)
+    cpu = time.process_time() - cpu
+    rounds = pd.DataFrame(result.report["rounds"]).set_index("round")
+    ledger = result.ledger[result.ledger["verb"] != "wait"]
+    ledger = ledger.assign(stage=ledger["round"].map(rounds["stage"]).fillna(MEETING))
+    asked = (
+        ledger[ledger["round"] != SETUP_ROUND].drop_duplicates("round").groupby("stage")["values"].agg(["size", "sum"])
+    )
+    shared = {"set": name, "every": every, "genes": chosen.whole.n_vars, "protocol": protocol, "repeat": repeat}
+    costs = ["seconds", "cpu_seconds", "bytes_up", "bytes_down"]
+    for (stage, party, role, verb), cell in ledger.groupby(["stage", "party", "role", "verb"], sort=False)[costs]:
+        size, values = asked.loc[stage] if stage in asked.index else (0, 0)
+        spent = cell.sum()
+        yield {
+            **shared,
+            "stage": stage,
+            "rounds": int(size),
+            "values": int(values),
+            "party": party,
+            "role": role,
+            "verb": verb,
+            "seconds": round(spent["seconds"], 7),
+            "cpu_seconds": round(spent["cpu_seconds"], 7),
+            "bytes_up": int(spent["bytes_up"]),
+            "bytes_down": int(spent["bytes_down"]),
+        }
+    left = {"party": "everyone", "role": "", "verb": "", "seconds": 0.0, "bytes_up": 0, "bytes_down": 0}
+    booked = round(cpu - ledger["cpu_seconds"].sum(), 7)
+    yield {**shared, "stage": UNBOOKED, "rounds": 0, "values": 0, **left, "cpu_seconds": booked}
+
+
+def _fit(data: DataSet, protocol: str, configuration: Configuration) -> secirls.Result:
+    """A whole DESeq2: nothing is given, dispersions neither."""
+    options = {name: value for name, value in data.options().items() if name in ("design", "levels")}
+    return secirls.fit(
+        data.sites(),
+        **options,
         engine=configuration["engine"],
-        protocol="pairwise" if protocol == TRUSTING else protocol,
+        protocol=PAIRWISE if protocol == TRUSTING else protocol,
         consistency=protocol != TRUSTING,
         key_bits=configuration["key_bits"],
     )
-    values = 1 + result.ledger.columns.get_loc("values")
-    for row in result.ledger.itertuples():
-        if row.verb != "wait":
-            yield {
-                "set": name,
-                "every": every,
-                "genes": chosen.whole.n_vars,
-                "protocol": protocol,
-                "repeat": repeat,
-                "round": row.round,
-                "party": row.party,
-                "role": row.role,
-                "verb": row.verb,
-                "seconds": round(row.seconds, 7),
-                "cpu_seconds": round(row.cpu_seconds, 7),
-                "bytes_up": row.bytes_up,
-                "bytes_down": row.bytes_down,
-                "values": row[values],
-                "active_genes": row.active_genes,
-            }
+
+
+@cache
+def _load() -> None:
+    """Load what is compiled, once: it is no fit's cost."""
+    _fit(open_set("simulated-60x12x3"), PLAIN, CONFIGURATION)
 
 
 _CELL = ["set", "every", "genes", "protocol"]
 
 
-def by_round(rows: pd.DataFrame) -> pd.DataFrame:
-    """CPU seconds by round and verb, all parties together: the median over repeats."""
-    sums = rows.groupby([*_CELL, "repeat", "round", "verb"], sort=False)["cpu_seconds"].sum().reset_index()
-    return sums.groupby([*_CELL, "round", "verb"], sort=False)["cpu_seconds"].median().reset_index()
+def booked(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are some verb's."""
+    return rows[rows["stage"] != UNBOOKED]
+
+
+def by_stage(rows: pd.DataFrame, *within: str) -> pd.DataFrame:
+    """CPU seconds and megabytes by stage (and what else is named), all parties together: the medians over repeats."""
+    told = booked(rows)
+    told = told.assign(sent=(told["bytes_up"] + told["bytes_down"]) / MEGABYTE)
+    index, costs = [*_CELL, "stage", "rounds", "values", *within], ["cpu_seconds", "sent"]
+    sums = told.groupby([*index, "repeat"], sort=False)[costs].sum().reset_index()
+    return sums.groupby(index, sort=False)[costs].median().reset_index()
 
 
 def totals(rows: pd.DataFrame) -> pd.DataFrame:
-    """Per set and protocol: CPU seconds offline, online and without the statistics, megabytes; medians over repeats."""
-    marked = rows.assign(
-        offline=rows["cpu_seconds"].where(_offline(rows), 0.0),
-        online=rows["cpu_seconds"].where(~_offline(rows), 0.0),
-        statistics=rows["cpu_seconds"].where(rows["verb"].isin(["compute", "step"]), 0.0),
-        up=rows["bytes_up"] / MEGABYTE,
-        down=rows["bytes_down"] / MEGABYTE,
+    """Per set and protocol: CPU seconds in all, of the census with its checks, of opening sums; megabytes; medians."""
+    told = booked(rows)
+    rules = (told["stage"] == "census") | (told["verb"] == "verify")
+    marked = told.assign(
+        cpu=told["cpu_seconds"],
+        rules=told["cpu_seconds"].where(rules, 0.0),
+        opening=told["cpu_seconds"].where(told["verb"].isin(["combine", "assist", "open"]), 0.0),
+        sent=(told["bytes_up"] + told["bytes_down"]) / MEGABYTE,
     )
-    columns = ["offline", "online", "statistics", "up", "down"]
+    columns = ["cpu", "rules", "opening", "sent"]
     sums = marked.groupby([*_CELL, "repeat"], sort=False)[columns].sum().reset_index()
     return sums.groupby(_CELL, sort=False)[columns].median().reset_index()
-
-
-def _offline(rows: pd.DataFrame) -> pd.Series[bool]:
-    return (rows["round"] == SETUP_ROUND) | rows["verb"].isin(OFFLINE_VERBS)
 
 
 def against_plain(rows: pd.DataFrame) -> pd.DataFrame:
@@ -142,11 +192,9 @@ def against_plain(rows: pd.DataFrame) -> pd.DataFrame:
     sums = totals(rows)
     plain = sums[sums["protocol"] == PLAIN].set_index(["set", "every"])
     index = pd.MultiIndex.from_frame(sums[["set", "every"]])
-    cpu, plain_cpu = sums["offline"] + sums["online"], plain["offline"] + plain["online"]
-    sent, plain_sent = sums["up"] + sums["down"], plain["up"] + plain["down"]
     return sums.assign(
-        cpu_ratio=cpu.to_numpy() / plain_cpu.reindex(index).to_numpy(),
-        bytes_ratio=sent.to_numpy() / plain_sent.reindex(index).to_numpy(),
+        cpu_ratio=sums["cpu"].to_numpy() / plain["cpu"].reindex(index).to_numpy(),
+        bytes_ratio=sums["sent"].to_numpy() / plain["sent"].reindex(index).to_numpy(),
     )
 
 
@@ -156,79 +204,85 @@ def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
 
 
 def headline(rows: pd.DataFrame) -> Figure:
-    """Cost by round as genes leave the active set, stacked by verb, one panel per protocol (first set)."""
+    """Cost by stage, stacked by verb, one panel per protocol (first set)."""
     first = rows[rows["set"] == rows["set"].iloc[0]]
-    costs = by_round(first)
+    costs = by_stage(first, "verb")
     shown = [protocol for protocol in _ALL if protocol in set(costs["protocol"])]
-    figure, axes = panels(2, len(shown), width=3.0 * len(shown) + 1.0, height=5.8, sharex=True, height_ratios=[2.2, 1])
+    stages = [stage for stage in STAGE_COLOURS if stage in set(costs["stage"])]
+    figure, axes = panels(1, len(shown), width=2.7 * len(shown) + 3.0, height=0.42 * len(stages) + 2.0, sharey=True)
     largest: dict[int, float] = {}
-    for column, protocol in enumerate(shown):
-        above, below = axes[:, column]
-        mine = costs[costs["protocol"] == protocol]
-        every = mine["every"].min()
-        mine = mine[mine["every"] == every]
-        stack_by_verb(above, mine, costs["round"].max())
-        above.set_title(f"{protocol}\n{int(mine['genes'].iloc[0]):,} genes")
-        active = first[(first["protocol"] == protocol) & (first["every"] == every) & (first["round"] >= 0)]
-        line = active.groupby("round")["active_genes"].max()
-        below.step(line.index, line, where="mid", color=BLUE)
-        below.set_yscale("log")
-        below.set_ylim(0.7, 1.6 * first["active_genes"].max())
-        below.set_xlabel("round (−1: meeting)")
-        largest[every] = max(largest.get(every, 0.0), above.get_ylim()[1])
-        if protocol.startswith("paillier"):
-            above.set_ylabel("own scale")
-    for column, protocol in enumerate(shown):
+    every = {protocol: int(costs[costs["protocol"] == protocol]["every"].min()) for protocol in shown}
+    for protocol, axis in zip(shown, axes[0], strict=True):
+        mine = costs[(costs["protocol"] == protocol) & (costs["every"] == every[protocol])]
+        _by_verb(axis, mine, stages)
+        axis.set_title(f"{protocol.replace(' without', chr(10) + 'without')}\n{int(mine['genes'].iloc[0]):,} genes")
+        axis.set_xlabel("CPU s, all parties" + (", own scale" if protocol.startswith("paillier") else ""))
+        largest[every[protocol]] = max(largest.get(every[protocol], 0.0), axis.get_xlim()[1])
+    for protocol, axis in zip(shown, axes[0], strict=True):
         if not protocol.startswith("paillier"):
-            axes[0, column].set_ylim(0, largest[int(costs[costs["protocol"] == protocol]["every"].min())])
-    axes[0, 0].set_ylabel("CPU ms per round,\nall parties")
-    axes[1, 0].set_ylabel("active genes")
+            axis.set_xlim(0, largest[every[protocol]])
+    asked = costs[(costs["protocol"] == shown[-1]) | (costs["protocol"] == PAIRWISE)].drop_duplicates("stage")
+    asked = asked.set_index("stage")
+    axes[0, 0].set_yticks(range(len(stages)), [_asked(stage, asked) for stage in stages])
+    axes[0, 0].set_ylim(len(stages) - 0.5, -0.5)
     _one_legend(axes[0, -1], axes[0])
     return figure
+
+
+def _asked(stage: str, asked: pd.DataFrame) -> str:
+    """A stage's name, rounds, and values: a gene, or in all where they are fewer than genes."""
+    if stage not in asked.index or not asked.loc[stage, "rounds"]:
+        return stage
+    rounds, values, genes = (int(asked.loc[stage, name]) for name in ("rounds", "values", "genes"))
+    told = f"{values / genes:.3g} a gene" if values >= genes else f"{values:,} value{'s' * (values > 1)}"
+    return f"{stage} ({rounds} round{'s' * (rounds > 1)}, {told})"
+
+
+def _by_verb(axis: Any, costs: pd.DataFrame, stages: Sequence[str]) -> None:
+    """A bar per stage, stacked by verb; what is offline is hatched."""
+    left = pd.Series(0.0, index=stages)
+    sums = costs.pivot_table(index="stage", columns="verb", values="cpu_seconds", aggfunc="sum").fillna(0.0)
+    for verb, colour in VERB_COLOURS.items():
+        if verb in sums:
+            width = sums[verb].reindex(stages, fill_value=0.0)
+            hatch: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if verb in OFFLINE_VERBS else {}
+            axis.barh(range(len(stages)), width, left=left, color=colour, label=verb, height=0.8, linewidth=0, **hatch)
+            left = left + width
 
 
 def _one_legend(place: Any, every: Sequence[Any]) -> None:
     """Every verb that any panel shows, once, right of the last panel; offline ones say so."""
     handles = {label: handle for axes in every for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    verbs = [verb for verb in reversed(VERB_COLOURS) if verb in handles]
+    verbs = [verb for verb in VERB_COLOURS if verb in handles]
     labels = [f"{verb} (offline)" if verb in OFFLINE_VERBS else verb for verb in verbs]
     legend(place, handles=[handles[verb] for verb in verbs], labels=labels, loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def by_set(rows: pd.DataFrame) -> Figure:
-    """CPU and bytes of every set and protocol as multiples of plain's, offline apart; absolute values beside them."""
-    sums = against_plain(rows)
+    """CPU and bytes of every set and protocol as multiples of plain's, stacked by stage; absolute values beside."""
+    sums, costs = against_plain(rows), by_stage(rows).set_index([*_CELL, "stage"])[["cpu_seconds", "sent"]]
     labels = [f"{_title(cell.set)}\n{cell.genes:,} genes, {cell.protocol}" for cell in sums.itertuples()]
     place = range(len(sums))
-    figure, ((left, right),) = panels(1, 2, width=12.0, height=0.45 * len(sums) + 1.6, sharey=True)
-    cpu, sent = sums["offline"] + sums["online"], sums["up"] + sums["down"]
-    for axes, parts, scale in (
-        (
-            left,
-            [
-                (sums["statistics"], VERB_COLOURS["compute"], "statistics"),
-                (sums["online"] - sums["statistics"], BLUE, "sums, online"),
-                (sums["offline"], COLOURS[1], "offline"),
-            ],
-            sums["cpu_ratio"] / cpu,
-        ),
-        (right, [(sums["up"], BLUE, "up"), (sums["down"], COLOURS[1], "down")], sums["bytes_ratio"] / sent),
-    ):
-        start = 0.0 * scale
-        for part, colour, label in parts:
-            axes.barh(place, part * scale, left=start, color=colour, label=label)
-            start = start + part * scale
+    figure, ((left, right),) = panels(1, 2, width=12.0, height=0.45 * len(sums) + 2.0, sharey=True)
+    cells = pd.MultiIndex.from_frame(sums[_CELL])
+    for axes, cost, ratio in ((left, "cpu_seconds", "cpu_ratio"), (right, "sent", "bytes_ratio")):
+        edge = _WIDEST * 1.35  # what runs out of the picture is drawn in proportion
+        parts = costs[cost].unstack("stage", fill_value=0.0).reindex(cells)  # noqa: PD010 - an index, not a table
+        parts = parts.mul((sums[ratio].where(sums[ratio] <= _WIDEST, edge)).to_numpy() / parts.sum(axis=1), axis=0)
+        start = 0.0 * parts.sum(axis=1).to_numpy()
+        for stage in [stage for stage in STAGE_COLOURS if stage in parts]:
+            axes.barh(place, parts[stage], left=start, color=STAGE_COLOURS[stage], label=stage)
+            start = start + parts[stage].to_numpy()
         axes.axvline(1.0, color=BLACK, linewidth=0.8)
-        axes.set_xlim(0, _WIDEST * 1.35)
+        axes.set_xlim(0, edge)
     for at, cell in enumerate(sums.itertuples()):
-        _beside(left, at, cell.cpu_ratio, f"{cell.offline + cell.online:.2f} s")
-        _beside(right, at, cell.bytes_ratio, f"{cell.up + cell.down:.1f} MB")
+        _beside(left, at, cell.cpu_ratio, f"{cell.cpu:.2f} s")
+        _beside(right, at, cell.bytes_ratio, f"{cell.sent:.1f} MB")
     left.set(xlabel="CPU time, whole fit, plain = 1", yticks=list(place), yticklabels=labels)
     right.set_xlabel("bytes, whole fit, plain = 1")
-    left.invert_yaxis()
+    left.set_ylim(len(sums) - 0.4, -0.6)
     left.tick_params(axis="y", labelsize=9)
-    legend(left, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
-    legend(right, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    legend(right, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -251,7 +305,7 @@ def _title(name: str) -> str:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """How much more than plain, in CPU and bytes, over all sets measured."""
+    """How much more than plain, in CPU and bytes, over all sets; what of it is consistency's and the rules'."""
     sums = against_plain(rows)
     told = []
     for protocol in _ALL[1:]:
@@ -260,7 +314,40 @@ def answer(rows: pd.DataFrame) -> str:
             told.append(
                 f"{protocol} {_span(mine['cpu_ratio'])} the CPU time and {_span(mine['bytes_ratio'])} the bytes"
             )
-    return f"A whole fit costs, in multiples of the same fit in the clear: {'; '.join(told)}."
+    return (
+        f"A whole DESeq2 costs, in multiples of the same fit in the clear: {'; '.join(told)}. Of pairwise's CPU time "
+        f"consistency is {_shares(_consistency(sums))}, and the census with all checks of it, which the sites' rules "
+        f"need, {_shares(_rules(sums))}; of what pairwise adds to plain, {_added(rows)}."
+    )
+
+
+def _of(sums: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    return sums[sums["protocol"] == protocol].set_index(["set", "every"])
+
+
+def _consistency(sums: pd.DataFrame) -> pd.Series[float]:
+    """What consistency adds to opening sums, in parts of pairwise's CPU time, by set; all else is the same with it."""
+    whole, without = _of(sums, PAIRWISE), _of(sums, TRUSTING)
+    return ((whole["opening"] - without["opening"]) / whole["cpu"]).dropna()
+
+
+def _rules(sums: pd.DataFrame) -> pd.Series[float]:
+    """The census and the checks of it, in parts of pairwise's CPU time, by set."""
+    mine = _of(sums, PAIRWISE)
+    return mine["rules"] / mine["cpu"]
+
+
+def _added(rows: pd.DataFrame) -> str:
+    """The three stages in which pairwise adds most to plain, over all sets."""
+    costs = by_stage(rows).set_index(["protocol", "set", "every", "stage"])["cpu_seconds"]
+    more = (costs[PAIRWISE] - costs[PLAIN]).dropna()
+    by_name = more.groupby("stage").sum().sort_values(ascending=False) / more.sum()
+    return ", ".join(f"{share:.0%} is in {stage}" for stage, share in by_name.head(3).items())
+
+
+def _shares(parts: pd.Series[float]) -> str:
+    low, high = f"{100 * min(parts):.2g}%", f"{100 * max(parts):.2g}%"
+    return low if low == high else f"{low} to {high}"
 
 
 def _span(ratios: Any) -> str:
@@ -270,7 +357,7 @@ def _span(ratios: Any) -> str:
 
 EXPERIMENT = Experiment(
     name="overhead",
-    question="What does secrecy cost, by round, party and verb?",
+    question="What does secrecy cost a whole DESeq2, by stage, party and verb?",
     configuration=CONFIGURATION,
     quick=QUICK,
     plan=plan,

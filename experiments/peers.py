@@ -1,10 +1,8 @@
-"""The same sums by other packages, and the same fit by FedPyDESeq2: time, bytes and error side by side.
+"""The same sums by other packages: time, bytes and error side by side.
 
 The vectors are summands of an IRLS round over simulated counts, divided by a power of two above the largest of all
 parties, since every peer but phe and TenSEAL clips. Slow peers are measured on fewer values (`peer_sums.CAPS`) and
-read per value. A peer whose package is missing is skipped with a sentence. FedPyDESeq2 pins NumPy 1 and an anndata
-that secirls does not take, so that no one environment holds both: its interpreter is named by
-``SECIRLS_FEDPYDESEQ2_PYTHON``.
+read per value. A peer whose package is missing is skipped with a sentence.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from experiments.fidelity import exact_sum
-from experiments.peer_fit import both_fits
 from experiments.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
 from experiments.record import Configuration, Experiment, Measurement, Row
 from secirls.algorithms.irls_queries import IrlsQuery
@@ -49,10 +46,9 @@ CONFIGURATION: Configuration = {
     # the grid is a cross: every size with 5 parties, every number of parties with the middle size
     "few": 5,
     "slow_once": ["phe, a float each", "declearn Joye-Libert", "paillier"],
-    "fit": "simulated-1000x24x3",
 }
 QUICK: Configuration = {
-    "repeats": 1, "values": [60, 120], "parties": [3], "middle": 60, "few": 3, "fit": "simulated-100x12x3",
+    "repeats": 1, "values": [60, 120], "parties": [3], "middle": 60, "few": 3,
 }  # fmt: skip
 
 STYLES: Mapping[str, tuple[str, str]] = {
@@ -71,10 +67,10 @@ _LEAST_ERROR = 1e-17
 
 
 def plan(configuration: Configuration) -> Sequence[Measurement]:
-    """Every way over the cross of sizes and parties; then the fit."""
+    """Every way over the cross of sizes and parties."""
     cells = [(values, configuration["few"]) for values in configuration["values"]]
     cells += [(configuration["middle"], parties) for parties in configuration["parties"]]
-    steps = [
+    return [
         Measurement(
             f"sum/{way}/{values}/{parties}/{repeat}", partial(measure, way, values, parties, repeat, configuration)
         )
@@ -84,7 +80,6 @@ def plan(configuration: Configuration) -> Sequence[Measurement]:
         if repeat == 0 or way not in configuration["slow_once"]
         if values <= CAPS.get(way, values) or values == min(configuration["values"])
     ]
-    return [*steps, Measurement("fit", partial(fit, configuration))]
 
 
 def summands(values: int, parties: int, seed: int) -> list[Floats]:
@@ -108,38 +103,20 @@ def measure(way: str, values: int, parties: int, repeat: int, configuration: Con
     exact = exact_sum(parts)
     known = exact != 0
     error = np.abs(done.total[known] / exact[known] - 1.0)
-    yield _row(
-        part="sum",
-        way=way,
-        version=installed(PACKAGES.get(way, "secirls")),
-        values=values,
-        measured=parts[0].size,
-        parties=parties,
-        repeat=repeat,
-        keys_cpu_seconds=round(done.keys, 7),
-        protect_cpu_seconds=round(done.protect, 7),
-        aggregate_cpu_seconds=round(done.aggregate, 7),
-        bytes_up=done.bytes_up,
-        error_median=float(np.median(error)),
-        error_max=float(error.max()),
-    )
-
-
-def fit(configuration: Configuration) -> Iterator[Row]:
-    """The same counts by FedPyDESeq2's whole pipeline and by ours, which is given its dispersions."""
-    for told in both_fits(configuration["fit"], configuration["seed"]):
-        yield _row(part="fit", **told)
-
-
-def _row(**told: Any) -> Row:
-    empty: dict[str, Any] = {
-        "part": "", "way": "", "version": "", "values": 0, "measured": 0, "parties": 0, "repeat": 0,
-        "keys_cpu_seconds": 0.0, "protect_cpu_seconds": 0.0, "aggregate_cpu_seconds": 0.0, "bytes_up": 0.0,
-        "error_median": 0.0, "error_max": 0.0, "seconds": 0.0,
-    }  # fmt: skip
-    if set(told) - set(empty):
-        raise ValueError(f"unknown columns {set(told) - set(empty)}")
-    return {**empty, **told}
+    yield {
+        "way": way,
+        "version": installed(PACKAGES.get(way, "secirls")),
+        "values": values,
+        "measured": parts[0].size,
+        "parties": parties,
+        "repeat": repeat,
+        "keys_cpu_seconds": round(done.keys, 7),
+        "protect_cpu_seconds": round(done.protect, 7),
+        "aggregate_cpu_seconds": round(done.aggregate, 7),
+        "bytes_up": done.bytes_up,
+        "error_median": float(np.median(error)),
+        "error_max": float(error.max()),
+    }
 
 
 # --- reading the rows --------------------------------------------------------------------------------------------
@@ -147,11 +124,10 @@ def _row(**told: Any) -> Row:
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
     """Per way, size and number of parties: microseconds and bytes per value, errors; medians over repeats."""
-    sums = rows[rows["part"] == "sum"]
-    told = sums.assign(
-        protect=1e6 * sums["protect_cpu_seconds"] / sums["measured"],
-        aggregate=1e6 * sums["aggregate_cpu_seconds"] / sums["measured"],
-        sent=sums["bytes_up"] / sums["measured"],
+    told = rows.assign(
+        protect=1e6 * rows["protect_cpu_seconds"] / rows["measured"],
+        aggregate=1e6 * rows["aggregate_cpu_seconds"] / rows["measured"],
+        sent=rows["bytes_up"] / rows["measured"],
     )
     columns = ["protect", "aggregate", "sent", "error_median", "error_max"]
     return told.groupby(["way", "values", "parties"], sort=False)[columns].median().reset_index()
@@ -160,7 +136,7 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
 def _one_size(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per way: the largest size measured, at the number of parties that all sizes share."""
     table = medians(rows)
-    shared = table[table["parties"] == rows[rows["part"] == "sum"]["parties"].iloc[0]]
+    shared = table[table["parties"] == rows["parties"].iloc[0]]
     largest = shared.sort_values("values", kind="stable").groupby("way").tail(1).set_index("way")
     return largest.loc[[way for way in STYLES if way in largest.index]]
 
@@ -215,7 +191,7 @@ def _label(axes: Any, place: Any, values: pd.Series[float]) -> None:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """A party's time and bytes as multiples of pairwise's, and the errors; then the fits."""
+    """A party's time and bytes as multiples of pairwise's, and the errors."""
     line = _one_size(rows)
     own = line.loc["pairwise"]
     told = [
@@ -225,15 +201,7 @@ def answer(rows: pd.DataFrame) -> str:
     ]
     worst = max(float(line.loc[way]["error_max"]) for way in OURS)
     peers = f"per value at a party, {'; '.join(told)}" if told else "no other package is installed"
-    fits = rows[rows["part"] == "fit"].set_index("way")
-    whole = "FedPyDESeq2 was not measured"
-    if len(fits):
-        theirs, mine = fits.loc["FedPyDESeq2"], fits.loc["secirls"]
-        whole = (
-            f"FedPyDESeq2's simulated pipeline takes {theirs.seconds / mine.seconds:.2g} times as long as a fit by "
-            f"pairwise, whose fold changes differ by {mine.error_median:.0e} log2 in the median gene"
-        )
-    return f"Sums by our protocols: {_worst(worst)}; {peers}; {whole}."
+    return f"Sums by our protocols: {_worst(worst)}; {peers}."
 
 
 def _times(ratio: float) -> str:

@@ -40,6 +40,8 @@ class Stages:
     """Counts what the stages of a fit ask, as they ask it."""
 
     done: list[StageCost] = field(default_factory=list)
+    of_rounds: list[str] = field(default_factory=list)
+    """The name of every question's stage, in order."""
 
     def named(
         self, name: str, algorithm: Algorithm[T], kinds: Mapping[str, str] | None = None, then: str = ""
@@ -63,6 +65,7 @@ class Stages:
             return result
 
     def _count(self, name: str, query: Query, parties: tuple[str, ...]) -> None:
+        self.of_rounds.append(name)
         for i, stage in enumerate(self.done):
             if stage.name == name:
                 asked = stage.kinds if query.kind in stage.kinds else (*stage.kinds, query.kind)
@@ -135,6 +138,8 @@ class Fitted:
     size_factor_spread: float = 0.0
     """Standard deviation of the logs of brought size factors."""
     stages: tuple[StageCost, ...] = ()
+    stage_of_rounds: tuple[str, ...] = ()
+    """The name of every round's stage, in order."""
     by_gene: GeneDispersions | None = field(default=None, repr=False)
     """Where dispersions were drawn towards a trend."""
     towards: TrendAndPrior | None = field(default=None, repr=False)

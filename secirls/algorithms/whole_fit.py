@@ -83,7 +83,7 @@ def fit(
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
-    return replace(fitted, stages=tuple(stages.done))
+    return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
 
 
 def _irls_fit(

@@ -337,12 +337,13 @@ def _report(
         "rounds": [
             {
                 "round": told.round,
+                "stage": stage,
                 "query": told.kind,
                 "active_genes": told.active_genes,
                 "parties": list(told.parties),
                 **({"lost": dict(told.lost)} if told.lost else {}),
             }
-            for told in outcome.rounds
+            for told, stage in zip(outcome.rounds, fitted.stage_of_rounds, strict=True)
         ],
         "stages": [
             {

@@ -24,16 +24,14 @@ PNG = b"\x89PNG\r\n"
 
 def absent(name):
     """The sentences that have to be in run.json for want of packages of others; none for every other experiment."""
-    if name != "peers":
-        return []
     wanted = []
-    for step in experiment(name).plan(experiment(name).configured(quick=True)):
-        package = PACKAGES.get(step.key.split("/")[1]) if step.key != "fit" else None
-        if package is not None and find_spec(package) is None:
+    for step in experiment(name).plan(experiment(name).configured(quick=True)) if name in ("peers", "cost") else ():
+        package = PACKAGES.get(step.key.split("/")[1])
+        if name == "peers" and package is not None and find_spec(package) is None:
             wanted.append(f"{step.key}: {package} is not installed: pip install -e '.[peers]'")
-        if step.key == "fit":
+        if name == "cost" and "/FedPyDESeq2/" in step.key:
             wanted.append(
-                "fit: SECIRLS_FEDPYDESEQ2_PYTHON names no interpreter with fedpydeseq2, "
+                f"{step.key}: SECIRLS_FEDPYDESEQ2_PYTHON names no interpreter with fedpydeseq2, "
                 "which can't be installed beside secirls"
             )
     return wanted
