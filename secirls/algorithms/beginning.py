@@ -15,10 +15,12 @@ from secirls.algorithms.irls import State, steps_field
 from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.query import Algorithm, Query, Total
+from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design, dependent_columns
 from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.solve import unpack
 from secirls.numerics.status import Status
 
 
@@ -53,12 +55,13 @@ class Begun:
 def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     """The census. Raises `InputError` where there is nothing to fit, or the design can't be."""
     columns = design.columns
-    census = CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups))
+    products = design.products()
+    census = CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups), expand_field(products))
     total = yield census
     gone = census.lost(total)
     if gone.all():
         raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
-    n_samples, xtx = float(total["samples"][0]), total["xtx"]
+    n_samples, xtx = float(total["samples"][0]), unpack(opened(total["xtx"], products))
     contributors = np.where(gone, np.nan, total["presence"])
     _check_design(xtx, columns, n_samples)
     status = np.where(gone, Status.FAILED, eligible(contributors, config.min_contributors)).astype(np.int8)

@@ -177,3 +177,42 @@ def test_outliers_are_replaced_unless_switched_off_or_in_larger_cells_alone():
 def test_options_that_do_not_fit_each_other_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         fitted(made(6), **options)
+
+
+def with_a_rising_trend():
+    """Dispersions that rise with the mean, as no positive share of its inverse lets them."""
+    rng = np.random.default_rng(7)
+    means = np.exp(rng.uniform(3, 8, GENES))
+    a = 0.002 * means**0.75
+    return made(24, counts=rng.negative_binomial(1.0 / a, 1.0 / (1.0 + a * means), size=(24, GENES)))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({}, "local", "The parametric trend could not be fitted. Dispersions were drawn towards a local trend"),
+        ({"preset": "pydeseq2"}, "mean", "The parametric trend could not be fitted. Dispersions were drawn towards"),
+        ({"trend": "local"}, "local", "Dispersions were drawn towards a local trend, which is not R's to the digit"),
+        ({"trend": "mean"}, "mean", ""),
+    ],
+)
+def test_a_parametric_trend_that_fails_gives_way_and_is_told(options, kind, words):
+    result = fitted(with_a_rising_trend(), **options)
+    trend, found = result.report["trend"], result.dispersions
+    assert trend["kind"] == kind
+    assert settled(result)
+    assert f"drawn towards a {kind} trend" in result.report["dispersions"]
+    assert any(sentence.startswith(words) for sentence in result.report["disclosure"])
+    failed = any("could not be fitted" in sentence for sentence in result.report["disclosure"])
+    assert failed == ("trend" not in options)
+    if kind == "mean":
+        assert (found["dispFit"] == trend["mean"]).all()
+        assert found["dispGeneEst"].min() < trend["mean"] < found["dispGeneEst"].max()
+    else:
+        assert np.corrcoef(np.log(found["baseMean"]), np.log(found["dispFit"]))[0, 1] > 0.9
+
+
+def test_a_parametric_trend_that_holds_is_told_as_such():
+    result = fitted(made(24))
+    assert result.report["trend"]["kind"] == "parametric"
+    assert not any("could not be fitted" in sentence for sentence in result.report["disclosure"])

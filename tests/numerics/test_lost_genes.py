@@ -22,6 +22,7 @@ from secirls.algorithms.query import Query, QueryError, Total, largest_honest, l
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.simulate import rows, simulate
+from secirls.numerics.distinct_products import Products
 from secirls.numerics.status import Reason, Status
 
 GENES, PARAMS, HIT = 24, 2, 7
@@ -142,7 +143,7 @@ def fitted(drive, parts, *, lose=(), after=0, **options):
     again = np.zeros(GENES, bool)
     again[[HIT, 9]] = True
     run = Losing(*parts)
-    design = SimpleNamespace(groups=((),), columns=("Intercept", "condition"))
+    design = SimpleNamespace(groups=((),), columns=("Intercept", "condition"), products=lambda: Products.full(2))
     return run(whole_fit.fit(config, design, GENES, again)), run.queries
 
 

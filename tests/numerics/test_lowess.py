@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.numerics.lowess import lowess
+from secirls.numerics.lowess import lowess, pydeseq2_lowess
 
 
 def by_hand(x, y, nearest, passes):
@@ -76,3 +76,16 @@ def test_a_line_is_a_line_and_what_can_t_be_fitted_stays():
     assert lowess(x, 3 - 2 * x, 0.2) == pytest.approx(3 - 2 * x, abs=1e-12)
     assert np.array_equal(lowess(np.ones(5), np.arange(5.0), 0.2), np.full(5, 2.0))
     assert np.array_equal(lowess(np.ones(1), np.array([7.0]), 0.2), [7.0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pydeseq2s_curve_is_pydeseq2s(seed):
+    from pydeseq2.utils import lowess as theirs
+
+    random = np.random.default_rng(seed)
+    x = np.linspace(0.1 * seed, 0.95, 50)
+    y = 1000 * (1 - (x - 0.4) ** 2) + random.normal(0, 20, 50)
+    y[random.integers(0, 50, 3)] += 300
+    y = np.floor(y)
+    np.testing.assert_allclose(pydeseq2_lowess(x, y, 0.2), theirs(x, y, frac=0.2), rtol=1e-9)
+    assert np.abs(lowess(x, y, 0.2) - theirs(x, y, frac=0.2)).max() > 1e-3

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from secirls.algorithms import query
 from secirls.algorithms.dispersion import profile
 from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuery
 from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, moments
@@ -100,6 +101,21 @@ def test_blocks_of_a_long_question_change_no_bit(drive, monkeypatch):
     assert len(asked) > 5
     assert all(sum(np.prod(shape) for shape in query.shapes().values()) <= 700 for query in asked)
     for name in ("gene_wise", "gene_wise_iterations", "maximum", "map_iterations", "final"):
+        np.testing.assert_array_equal(getattr(many, name), getattr(one, name))
+
+
+def test_newton_asks_of_many_genes_in_portions(drive, monkeypatch):
+    samples = made()
+    whole = drive(samples)
+    one = whole(everything(samples, fit="optimum"))
+    monkeypatch.setattr(profile, "LARGEST_QUESTION", 400)
+    monkeypatch.setattr(query, "LARGEST_ANSWER", 400)
+    portions = drive(samples)
+    many = portions(everything(samples, fit="optimum"))
+    asked = [[asked for asked in run.queries if asked.kind == "dispersion_newton"] for run in (whole, portions)]
+    assert len(asked[1]) > len(asked[0])
+    assert max(asked.values for asked in asked[0]) > 400
+    for name in ("gene_wise", "maximum", "final"):
         np.testing.assert_array_equal(getattr(many, name), getattr(one, name))
 
 

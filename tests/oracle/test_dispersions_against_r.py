@@ -247,7 +247,7 @@ def test_broken_a_rule_of_three_spreads_finds_other_outliers(folder):
 
 def test_broken_a_prior_twice_as_wide_shrinks_too_little(folder, monkeypatch):
     good = shrunken_dispersions.prior_variance
-    monkeypatch.setattr(shrunken_dispersions, "prior_variance", lambda *given: 2.0 * good(*given))
+    monkeypatch.setattr(shrunken_dispersions, "prior_variance", lambda *given, **named: 2.0 * good(*given, **named))
     result = fitted.__wrapped__("airway", "~ condition", folder("airway")).result
     gap = relative(result.maximum, table("airway", "condition")["dispMAP"])
     assert np.quantile(gap, 0.99) > 1e-2

@@ -16,7 +16,7 @@ import numpy as np
 from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import LARGEST_DISPERSION, MIN_DISPERSION
 from secirls.algorithms.irls_queries import check_steps, known_steps
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, portions, resolution
 from secirls.numerics import portable
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
 from secirls.numerics.distinct_products import Products
@@ -156,34 +156,51 @@ def polish(
     for _ in range(ROUNDS):
         if not active.size:
             break
+        here = portable.exps(place[active])
         mask = np.zeros_like(genes)
         mask[asked[active]] = True
-        here = portable.exps(place[active])
-        total = yield DispersionNewtonQuery(
-            mask,
-            np.ascontiguousarray(means.coefficients[active]),
-            here,
-            products.rows.astype(np.float64),
-            products.columns.astype(np.float64),
-            int(means.linear),
-            means.min_mu,
-            means.steps[active] if means.steps.size else means.steps,
-            fraction_bits,
-        )
-        sums = CurvatureSums(total["derivatives"], total["powers"])
+        sums, lost, parties = yield from _ask(mask, means.take(active), here, products, fraction_bits)
         first, second, singular = adjusted_derivatives(sums, products)
         if trend is not None:
             first = first - (place[active] - portable.logs(trend[active])) / prior_variance
             second = second - 1.0 / prior_variance
-        gone = singular | (total["derivatives"][:, 0] > largest_summand(len(total.cohort), fraction_bits) / 2)
+        gone = singular | lost
         better = ~gone & (np.abs(first) < best[active])
         found[active[better]], best[active[better]] = here[better], np.abs(first)[better]
         with np.errstate(divide="ignore", invalid="ignore"):
             move = -first / second
-        noise = 8.0 * resolution(len(total.parties), fraction_bits)
+        noise = 8.0 * resolution(parties, fraction_bits)
         goes_on = better & (second < 0) & (np.abs(move) > SHORT) & (np.abs(move) < _LONGEST) & (np.abs(first) > noise)
         active, moved = active[goes_on], place[active[goes_on]] + move[goes_on]
         place[active] = moved
         ends = portable.exps(moved)
         active = active[(ends > MIN_DISPERSION) & (ends < max_dispersion)]
     return found
+
+
+def _ask(
+    genes: Mask, means: Means, dispersions: Floats, products: Products, fraction_bits: int
+) -> Algorithm[tuple[CurvatureSums, Mask, int]]:
+    """The sums of the masked genes, which are lost, and over how many parties; in portions, if they are many."""
+    parts: list[tuple[Floats, Floats, Mask]] = []
+    parties = 0
+    begin = 0
+    for portion in portions(genes, 1, 2 + 3 * products.size):
+        block = slice(begin, begin + int(portion.sum()))
+        some = means.take(block)
+        total = yield DispersionNewtonQuery(
+            portion,
+            some.coefficients,
+            dispersions[block],
+            products.rows.astype(np.float64),
+            products.columns.astype(np.float64),
+            int(means.linear),
+            means.min_mu,
+            some.steps,
+            fraction_bits,
+        )
+        lost = total["derivatives"][:, 0] > largest_summand(len(total.cohort), fraction_bits) / 2
+        parts.append((total["derivatives"], total["powers"], lost))
+        parties, begin = len(total.parties), block.stop
+    derivatives, powers, gone = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return CurvatureSums(derivatives, powers), gone, parties

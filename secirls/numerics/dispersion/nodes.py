@@ -11,6 +11,7 @@ h = 2 pi / T (Trefethen 2013, chapter 8). The bound of the counts is Samuelson's
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,18 +105,27 @@ def node_dispersions(scale: Floats, reach: Floats, counts: NDArray[np.intp]) -> 
     """The dispersions at all nodes, gene after gene: ``(sum of counts,)``."""
     starts = offsets(counts)
     out = np.empty(starts[-1])
-    for n in np.unique(counts):
-        here = np.flatnonzero(counts == n)
-        place = (1.0 + portable.cosines(int(n))[1 : 2 * n : 2]) / 2.0
-        _place(place, scale[here], reach[here], starts[here], out)
+    places = [_places(int(n)) for n in range(counts.max(initial=0) + 1)]
+    _place(np.concatenate(places), offsets(np.array([place.size for place in places])), scale, reach, starts, out)
     return out
 
 
+@cache
+def _places(nodes: int) -> Floats:
+    """Where so many nodes are, in shares of the reach."""
+    return (1.0 + portable.cosines(nodes)[1 : 2 * nodes : 2]) / 2.0 if nodes else np.zeros(0)
+
+
 @strictly()
-def _place(place: Floats, scale: Floats, reach: Floats, starts: NDArray[np.intp], out: Floats) -> None:
+def _place(
+    places: Floats, at: NDArray[np.intp], scale: Floats, reach: Floats, starts: NDArray[np.intp], out: Floats
+) -> None:
+    """Fill in the dispersions; `at` is where the places of so many nodes start among all."""
     for g in range(scale.size):
-        far, over, here = reach[g], 1.0 / scale[g], out[starts[g] : starts[g] + place.size]
-        for j in range(place.size):
+        nodes = starts[g + 1] - starts[g]
+        far, over = reach[g], 1.0 / scale[g]
+        place, here = places[at[nodes] : at[nodes + 1]], out[starts[g] : starts[g + 1]]
+        for j in range(nodes):
             here[j] = expm1(far * place[j]) * over
 
 
