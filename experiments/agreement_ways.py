@@ -40,7 +40,7 @@ FOLDERS = {"~ condition": "condition", "~ site + condition": "site_condition"}
 ALPHA = 0.05
 _ZEROS = {"airway": 30_633}
 """Genes without a count that the set in the package lacks: R adjusts p-values over them, too."""
-_AS_R: Mapping[str, Any] = {"min_kept": 1, "min_contributors": 1}
+_AS_R: Mapping[str, Any] = {"min_kept": 1, "min_contributors": 1, "own_columns": "shared"}
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,7 @@ def in_session(
         levels={"condition": data.levels},
         protocol=protocol,
         min_contributors=1,
+        own_columns="shared",
         size_factors="size_factor",
     )
     federation = LocalFederation(

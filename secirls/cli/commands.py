@@ -163,6 +163,10 @@ def fit(
         int | None,
         typer.Option(help="Values of a trimmed cell that must stay to look for its outliers; 1 is R. Default: 3."),
     ] = None,
+    own_columns: Annotated[
+        str | None,
+        typer.Option(help="Design columns of one site: kept there ('own'), or 'shared' as R has them. Default: own."),
+    ] = None,
     genes: Annotated[
         str | None, typer.Option(help="'identical' gene lists, or their 'intersection'. Default: identical.")
     ] = None,
@@ -292,6 +296,7 @@ def fit(
         "cooks": cooks,
         "min_replicates": min_replicates,
         "min_kept": min_kept,
+        "own_columns": own_columns,
         "genes": genes,
         "min_contributors": min_contributors,
         "preset": preset,

@@ -45,6 +45,7 @@ def fitted(name, **options):
     result = secirls.fit(
         sites,
         design=DESIGNS[name],
+        own_columns="shared",
         levels=AIRWAY_LEVELS,
         size_factors="size_factor",
         dispersions="dispersion",

@@ -120,7 +120,13 @@ def theirs(shared_data, name, design, every):
 
 
 def fitted(theirs, design, preset="pydeseq2", **options):
-    ours = {"min_kept": 1, "min_contributors": 1, "protocol": "plain", "engine": "local"} | options
+    ours = {
+        "min_kept": 1,
+        "min_contributors": 1,
+        "protocol": "plain",
+        "engine": "local",
+        "own_columns": "shared",
+    } | options
     return secirls.fit(theirs.sites, design=FORMULAS[design], levels=theirs.levels, preset=preset, **ours)
 
 

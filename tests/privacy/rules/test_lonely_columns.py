@@ -281,10 +281,39 @@ def test_without_that_rule_its_sums_are_the_difference_of_two_columns(lay, lead,
     np.testing.assert_allclose(sums[:, 2] - sums[:, 1], own_sums(room, "g"), rtol=1e-12)
 
 
+def test_with_own_columns_the_default_policy_allows_it_and_nothing_is_published(grounds):
+    """The commonest multi-centre design, from every site's own ground: the twin of the refusals above."""
+    result = ordered(with_site_column(grounds), own_columns="own")
+    told = result.report["disclosure"]
+    assert list(result.coefficients.columns) == ["gene", "condition[T.treated]"]
+    assert not any(sentence.startswith("Published: the sums") for sentence in told)
+    assert any("site[T.site3] at site3" in sentence for sentence in told)
+
+
+def test_with_own_columns_no_sum_has_a_place_for_a_site(grounds, lead):
+    """What the attack on airway reads: sums by column, of which none is a site's any more."""
+    room = lead.room(with_site_column(grounds), design=DESIGN).open()
+    sums = sums_by_column(room)
+    assert sums.shape[1] == 1
+    for name in room.names:
+        assert not np.isclose(sums[:, 0], own_sums(room, name)).any()
+
+
+def test_a_site_whose_own_columns_are_nearly_all_it_has_takes_no_part(grounds):
+    def patients(adata):
+        adata.obs["patient"] = [f"{adata.obs_names[0]}-{i // 2}" for i in range(adata.n_obs)]
+
+    for name in grounds.names:
+        grounds.edit(name, patients)
+    rules = "min_samples_per_level = 0\nmax_levels = 100\nmax_own_per_sample = 0.4"
+    with pytest.raises(RefusalError, match=r"max_own_per_sample is 0\.4 \(\d+ own columns, \d+ samples\)"):
+        ordered(grounds.rule(rules), design="~ patient + condition", own_columns="own")
+
+
 def test_a_simulation_publishes_and_says_so(grounds):
     with_site_column(grounds)
     sites = {name: str(path) for name, path in grounds.data.items()}
-    result = secirls.fit(sites, design=DESIGN, engine="local", kernel="numpy")
+    result = secirls.fit(sites, **SHARED, engine="local", kernel="numpy")
     text = " ".join(result.report["disclosure"])
     assert "This is a simulation: site1, site2, site3, site4" in text
     assert "are those of site2 alone" in text
