@@ -37,6 +37,7 @@ class Begun:
     """Summed X'X, ``(params, params)``, of full rank."""
     column_sites: Floats
     group_samples: Floats
+    group_sites: Floats
     parties: tuple[str, ...]
     """Who is in the census."""
     size_factor_scale: float
@@ -67,7 +68,7 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     status = np.where(gone, Status.FAILED, eligible(contributors, config.min_contributors)).astype(np.int8)
     if not ((status == Status.ACTIVE) | gone).any():
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
-    sizes = total["column_sites"], total["group_samples"]
+    sizes = total["column_sites"], total["group_samples"], total["group_sites"]
     return Begun(
         status,
         contributors,

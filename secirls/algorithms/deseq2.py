@@ -263,6 +263,7 @@ def deseq2(
         begun.contributors,
         begun.column_sites,
         begun.group_samples,
+        begun.group_sites,
         int(n),
         begun.size_factor_scale,
         begun.size_factor_spread,

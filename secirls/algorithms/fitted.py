@@ -132,6 +132,8 @@ class Fitted:
     """At how many sites a design column has any sample, ``(params,)``."""
     group_samples: Floats = field(repr=False)
     """Samples in every combination of levels of shared factors, ``(groups,)``."""
+    group_sites: Floats = field(repr=False)
+    """Sites that have any, ``(groups,)``."""
     n_samples: int
     size_factor_scale: float = 1.0
     """What brought size factors were divided by."""

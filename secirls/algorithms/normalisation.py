@@ -35,10 +35,10 @@ class CensusQuery(Query):
     """Who has what: the first question of a fit, and the one that the sites' rules are about.
 
     Its sum shows how many sites a gene is counted at and a design column has samples at, not which, and sizes of the
-    pool: samples in all, in every combination of levels of the shared factors, and by X'X those with each pair of
-    levels; and the sums of log s and of its square, zero where the sites bring no size factors. The sites are told the
-    total, check it, and hold their rules against it: ``min_contributors`` for genes, levels and columns,
-    ``min_total_samples_per_cell`` for combinations (`secirls.site.policy`).
+    pool: samples in all, and in every combination of levels of the shared factors, with the number of sites that have
+    any; by X'X samples with each pair of levels; and the sums of log s and of its square, zero where the sites bring no
+    size factors. The sites are told the total, check it, and hold their rules against it: ``min_contributors`` for
+    genes, levels, columns and combinations, ``min_total_samples_per_cell`` for combinations (`secirls.site.policy`).
     """
 
     params: int
@@ -51,7 +51,7 @@ class CensusQuery(Query):
     verified: ClassVar[bool] = True
     sign: ClassVar[str] = "presence"
     not_by_gene: ClassVar[frozenset[str]] = frozenset(
-        {"xtx", "samples", "column_sites", "group_samples", "log_size_factors"}
+        {"xtx", "samples", "column_sites", "group_samples", "group_sites", "log_size_factors"}
     )
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -63,6 +63,7 @@ class CensusQuery(Query):
             "samples": (1,),
             "column_sites": (self.params,),
             "group_samples": (self.groups,),
+            "group_sites": (self.groups,),
             "log_size_factors": (2,),
         }
 
@@ -89,6 +90,7 @@ class CensusQuery(Query):
             "samples": n,
             "column_sites": (X != 0).any(axis=0).astype(np.float64),
             "group_samples": sizes,
+            "group_sites": (sizes > 0).astype(np.float64),
             "log_size_factors": np.array([log_s.sum(), (log_s**2).sum()]),
         }
 

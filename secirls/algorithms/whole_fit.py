@@ -123,6 +123,7 @@ def _irls_fit(
         begun.contributors,
         begun.column_sites,
         begun.group_samples,
+        begun.group_sites,
         int(n_samples),
         begun.size_factor_scale,
         begun.size_factor_spread,

@@ -23,7 +23,7 @@ from secirls.inputs.labels import check_alike, label, labels
 from secirls.inputs.own_columns import OwnColumns
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.eigen import eigenvectors
-from secirls.numerics.samples import Floats
+from secirls.numerics.samples import Floats, Mask
 
 Levels = Mapping[str, tuple[str, ...]]
 
@@ -189,6 +189,34 @@ class Design:
         rows = zip(*(labels(obs[name]) for name in self.shared), strict=True)
         return np.bincount([place[row] for row in rows], minlength=len(place)).astype(np.float64)
 
+    def cells_apart(self, sites: Floats, least: int) -> tuple[str, ...]:
+        """Which `groups` at fewer than ``least`` sites have sums that follow from those of the columns; in words.
+
+        ``sites`` have samples in each, ``(groups,)``. Without such a group's rows the design would have a lower rank:
+        some combination of columns is zero in all other samples. A lonely column shows it, a reference cell does not.
+        """
+        few = np.flatnonzero((sites > 0) & (sites < least))
+        if not few.size:
+            return ()
+        probes = range(_PROBES if self.numeric else 1)
+        combined = [(group, probe) for group in self.groups for probe in probes]
+        given: dict[str, Any] = {name: [group[i] for group, _ in combined] for i, name in enumerate(self.shared)}
+        given |= self._probed([probe for _, probe in combined])
+        frame = self._materialise(self._frame(given, len(combined)))
+        rows = np.asarray(frame, dtype=np.float64)[:, self.at_the_table].reshape(len(self.groups), len(probes), -1)
+
+        def rank(chosen: Mask) -> int:
+            return int(np.linalg.matrix_rank(rows[chosen].reshape(-1, rows.shape[2]))) if chosen.any() else 0
+
+        whole, found = rank(sites > 0), []
+        for number in few:
+            others = sites > 0
+            others[number] = False
+            if rank(others) < whole:
+                pairs = zip(self.shared, self.groups[number], strict=True)
+                found.append("cell " + ", ".join(f"{factor}={level}" for factor, level in pairs))
+        return tuple(found)
+
     def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
         """Which columns samples of a site with these levels can be non-zero in, ``(params,)``: from public facts."""
         rows = self.possible_rows(said)
@@ -231,10 +259,15 @@ class Design:
         if not combined:
             return np.zeros((0, self.size))
         given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(held)}
-        for i, name in enumerate(self.numeric):
-            roots = [_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for _, probe in combined]
-            given[name] = np.array(roots)
+        given |= self._probed([probe for _, probe in combined])
         return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
+
+    def _probed(self, probes: Sequence[int]) -> dict[str, Floats]:
+        """Values of the numeric variables at each probe, such that no coincidence makes products of columns equal."""
+        return {
+            name: np.array([_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for probe in probes])
+            for i, name in enumerate(self.numeric)
+        }
 
     @property
     def enumerable(self) -> bool:

@@ -65,6 +65,8 @@ FOLLOWING = (
 
 THIN = "Published: the combination {} has fewer than {} samples over all sites, so sums over it are nearly theirs."
 
+CELL_APART = "Published: the sums of {} follow in every round, and fewer than {} sites have samples in it."
+
 THIN_CELL = 5
 """Combinations of levels with fewer samples over all sites are named."""
 
@@ -129,6 +131,9 @@ def published(config: Config, outcome: Outcome) -> list[str]:
     told = [LONELY.format(name, " and ".join(sites)) for name, sites in holders.items()]
     alone = {site for sites in holders.values() if len(sites) == 1 for site in sites}
     told += [FOLLOWING.format(site) for site in design.told_apart(outcome.said) if site not in alone]
+    if design.shared and not told:
+        cells = design.cells_apart(fitted.group_sites, config.min_contributors)
+        told += [CELL_APART.format(cell, config.min_contributors) for cell in cells]
     return told + [
         THIN.format(", ".join(f"{name}={level}" for name, level in zip(design.shared, group, strict=True)), THIN_CELL)
         for group, size in zip(design.groups, fitted.group_samples, strict=True)

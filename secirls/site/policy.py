@@ -229,6 +229,9 @@ class Policy(Frozen):
         if apart and self.min_contributors > 1:
             told = f"the sums of {', '.join(apart)} follow from those of all columns"
             raise refusal(site, "min_contributors", self.min_contributors, told)
+        cells = design.cells_apart(census["group_sites"], self.min_contributors)
+        if cells:
+            raise refusal(site, "min_contributors", self.min_contributors, _few(cells, "at fewer sites"))
         sizes = census["group_samples"]
         thin = [
             "cell " + ", ".join(f"{factor}={level}" for factor, level in zip(design.shared, group, strict=True))

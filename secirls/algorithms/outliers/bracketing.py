@@ -17,7 +17,7 @@ import numpy as np
 
 from secirls.algorithms.betas import Betas
 from secirls.algorithms.normalisation import known_size_factors
-from secirls.algorithms.outliers.cells import Cells, check_rows
+from secirls.algorithms.outliers.cells import Cells, OfCells, check_rows
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import (
     SEARCHED,
@@ -33,7 +33,7 @@ from secirls.numerics.samples import Floats, Mask, Samples
 
 
 @dataclass(frozen=True)
-class VarianceQuery(DistanceQuery):
+class VarianceQuery(DistanceQuery, OfCells):
     """At each of a few variances: how many cells at one site exceed it, and how many samples would be outliers above.
 
     Its sum shows two numbers a threshold, of cells and of samples over all sites: neither whose they are, nor a

@@ -227,6 +227,47 @@ def test_the_twin_that_looks_at_columns_alone_does_not_name_it(grounds, monkeypa
     assert not any("site1" in told for told in result.report["disclosure"] if told.startswith("Published"))
 
 
+CROSSED = "~ batch * condition"
+
+
+def with_batches(grounds):
+    """A reference cell that site1 alone has, five samples of it, and no column by which that shows."""
+    for name in grounds.names:
+
+        def deal(adata, name=name):
+            treated = (adata.obs["condition"] == adata.obs["condition"].astype(str).max()).to_numpy()
+            batch = np.where(np.arange(adata.n_obs) % 2 == 0, "p", "q")
+            batch[~treated] = "p" if name == "site1" else "q"
+            where = np.flatnonzero(treated)
+            batch[where] = ["p", "p", "q", "q", "q"] if name == "site1" else ["p", "p", "p", "q", "q"]
+            adata.obs["batch"] = batch
+
+        grounds.edit(name, deal)
+    return grounds
+
+
+def test_a_cell_of_one_site_that_no_column_shows_is_refused_by_name(grounds, lead):
+    room = lead.room(with_batches(grounds), design=CROSSED).open()
+    with pytest.raises(RefusalError, match=r"min_contributors is 3 \(cell batch=p, condition=\w+: at fewer sites\)"):
+        room.census()
+
+
+def test_without_the_rule_its_sums_follow_from_those_of_the_columns(grounds, lead, monkeypatch):
+    """The twin: what all columns but the intercept take away leaves site1's five samples."""
+    monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
+    room = lead.room(with_batches(grounds), design=CROSSED).open()
+    sums = sums_by_column(room)
+    samples = room.sites["site1"]._samples
+    alone = ~samples.design[:, 1:].any(axis=1)
+    own = (samples.counts / samples.size_factors[:, None])[alone].sum(axis=0)
+    assert alone.sum() == 5
+    np.testing.assert_allclose(sums[:, 0] - sums[:, 1] - sums[:, 2] + sums[:, 3], own, rtol=1e-9)
+
+
+def test_where_the_design_can_not_tell_the_cell_apart_it_is_allowed(grounds, lead):
+    lead.room(with_batches(grounds), design="~ batch + condition").open().census()
+
+
 def factor(*levels):
     return Variable(numeric=False, levels=levels)
 
@@ -276,6 +317,7 @@ def test_a_site_that_two_columns_tell_apart_is_refused_though_neither_is_lonely(
 
 def test_without_that_rule_its_sums_are_the_difference_of_two_columns(lay, lead, monkeypatch):
     monkeypatch.setattr(Design, "told_apart", lambda *_: ())
+    monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
     room = lead.room(in_blocks(lay), design="~ one + two").open()
     sums = sums_by_column(room)
     np.testing.assert_allclose(sums[:, 2] - sums[:, 1], own_sums(room, "g"), rtol=1e-12)

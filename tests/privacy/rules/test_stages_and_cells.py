@@ -11,6 +11,7 @@ import secirls
 from secirls.algorithms import whole_fit  # noqa: F401 - with it every kind of question is known
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.outliers.bracketing import VarianceQuery
 from secirls.algorithms.outliers.cells import CellCountsQuery, CellsQuery, OfCells
 from secirls.algorithms.outliers.cooks import OutliersQuery
 from secirls.algorithms.outliers.outlier_replacement import ReplaceOutliersQuery
@@ -53,12 +54,14 @@ def asks(rows, every, ones):
     """One question of each kind that names cells."""
     genes, params = int(every.sum()), rows.shape[1]
     first, beta = np.array([0.0]), np.zeros((genes, params))
-    distance = (every, beta, beta, np.zeros((genes, params * (params + 1) // 2)), ones, 4.0, 1e-6, 0.5)
+    none = np.zeros(0)
+    distance = (every, beta, beta, np.zeros((genes, params * (params + 1) // 2)), ones, 4.0, 1e-6, 0.5, none, none)
     return [
         CellsQuery(every, rows),
         BelowQuery(every, rows, first, first, np.zeros(0), np.ones((1, 1))),
         BetweenQuery(every, rows, first, first, np.zeros(0), first, first + 1, first + 1),
         CellsAboveQuery(every, rows, np.zeros(len(rows), dtype=bool), np.ones((genes, 1))),
+        VarianceQuery(*distance, ones, rows, np.zeros(len(rows), dtype=bool), np.ones((genes, 1))),
         OutliersQuery(*distance, rows, np.full(len(rows), 9.0)),
         ReplaceOutliersQuery(*distance, ones, rows, np.full(len(rows), 9.0)),
     ]
