@@ -17,7 +17,7 @@ from secirls.algorithms.query import EXACT, Query, QueryError
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
 from secirls.numerics import kernels
 from secirls.numerics.kernel_task import Sums
-from secirls.numerics.own.coefficients import BEST, best_sums, irls_sums
+from secirls.numerics.own.coefficients import BEST, best_sums, irls_sums, own_at
 from secirls.numerics.samples import Floats, Samples
 from secirls.numerics.solve import packed_size
 
@@ -129,6 +129,44 @@ class IrlsQuery(Query):
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
         check_expand(self, self.expand, n_params)
         check_steps(self, self.steps)
+
+
+@dataclass(frozen=True)
+class OwnCoefficientsQuery(Query):
+    """The fit is done: whoever has columns of its own may note their coefficients, which belong to these of the table.
+
+    Its sum shows how many sites there are, and is the same whatever they hold: no rule is needed.
+    """
+
+    beta: Floats
+    """Natural-log coefficients, ``(genes asked, params)``."""
+    steps: Floats
+    """As in `IrlsQuery`, ``(genes asked,)``."""
+
+    kind: ClassVar[str] = "own_coefficients"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"sites"})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        return {"sites": (1,)}
+
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site."""
+        return {"sites": np.ones(1)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        if self.beta.shape != (self.n_genes, n_params):
+            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        check_steps(self, self.steps)
+
+    @np.errstate(all="ignore")
+    def coefficients(self, samples: Samples) -> Floats:
+        """Those of a site's own columns, which stay there, ``(all genes, own)``; NaN for genes not asked about."""
+        found = np.full((samples.n_genes, samples.own_size), np.nan)
+        found[self.genes] = own_at(samples.take(self.genes), self.beta, self.steps)[0]
+        return found
 
 
 @np.errstate(all="ignore")

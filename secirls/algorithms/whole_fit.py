@@ -16,9 +16,10 @@ from secirls.algorithms.catch import catch
 from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
-from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start, steps_field
+from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.quasi_newton import CatchConfig
-from secirls.algorithms.query import EXACT, Query, Total
+from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -83,7 +84,16 @@ def fit(
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
+    if design.own.of:
+        yield from stages.named("own coefficients", _own_coefficients(fitted.state))
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
+
+
+def _own_coefficients(state: State) -> Algorithm[None]:
+    """Tell the sites where the fit ended, so that they can note what their own columns come to."""
+    genes = state.fitted
+    if genes.any():
+        yield OwnCoefficientsQuery(genes, state.beta[genes], steps_field(state, genes, own=True))
 
 
 def _irls_fit(

@@ -35,7 +35,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "moments": ("residuals",),
     "cells": ("cells", "cell_counts"),
     "profile": ("profile", "dispersion_newton"),
-    "handing out": ("adopt_dispersions",),
+    "handing out": ("adopt_dispersions", "own_coefficients"),
     "coefficients": ("least_squares", "irls"),
     "catch": ("quasi_newton", "likelihood"),
     "outliers": ("cooks_bound", "outliers", "below", "between", "cells_above", "variances", "farthest", "larger"),
@@ -72,6 +72,8 @@ class Policy(Frozen):
     """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``)."""
     max_own_per_sample: float | None = Field(default=0.67, gt=0)
     """This site's own design columns over its samples: the closer to one, the less of it is in any sum."""
+    write_own: bool = False
+    """Whether coefficients of this site's own design columns are written beside its data file, as ``FILE.own.csv``."""
     max_rounds: int | None = Field(default=1_000, ge=1)
     """Questions answered about the same data, in all sessions; one that is asked again is not counted again."""
     max_values_per_gene: int | None = Field(default=5_000, ge=1)

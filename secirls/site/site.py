@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from protocols.verified import CHECK_VALUES, Checks, SeedTable
 from secirls.agreement.agreement import Agreement, Facts, genes_digest
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
+from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
 from secirls.input_error import InputError, complain
@@ -41,6 +43,7 @@ from secirls.site.ground import Ground, open_ground
 from secirls.site.guard import Guard
 from secirls.site.key_files import keyed_digest
 from secirls.site.memory import Subject
+from secirls.site.own_file import write_own
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Site(Secret):
         self._guard: Guard | None = None
         self._meter = Meter()
         self._samples: Samples | None = None
+        self._genes: tuple[str, ...] = ()
         self._party: Party | None = None
         self._seeds: SeedTable | None = None
         self._checks: Checks | None = None
@@ -126,6 +130,7 @@ class Site(Secret):
         genes = agreement.genes or table.genes
         guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
+        self._genes = tuple(genes)
         demands = Demands(
             colluders=ground.policy.max_colluders,
             key_bits=ground.policy.min_key_bits,
@@ -217,6 +222,8 @@ class Site(Secret):
         guard.answering(context, asked, query)
         meter = self._meter
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
+        if isinstance(asked, OwnCoefficientsQuery):
+            self._write_own(asked, samples)
         vector = meter.measure("encode", lambda: layout.encode(arrays))
         if asked.verified:
             checks, bare = self._checking(), vector
@@ -360,6 +367,15 @@ class Site(Secret):
             self._asked = (asked.genes, kept.take(asked.genes))
         with kernels.using(self._config.kernel, self._config.n_jobs or 1):
             return asked.summands(self._asked[1], parties)
+
+    def _write_own(self, asked: OwnCoefficientsQuery, samples: Samples) -> None:
+        """Write what this site keeps of the fit beside its file, if its policy says so."""
+        ground, agreement = self._agreed()
+        if samples.own is None or not ground.policy.write_own or not isinstance(ground.source, str):
+            return
+        design = agreement.design(self._config)
+        columns = [design.all_columns[i] for i in design.own.at(self.name)]
+        write_own(Path(ground.source), self._genes, columns, asked.coefficients(samples))
 
     def _keep(self, asked: Query, samples: Samples, *, recalling: bool = False) -> Samples:
         """The samples with what the query leaves; what was gathered from the old ones is let go."""

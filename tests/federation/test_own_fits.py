@@ -283,3 +283,28 @@ def test_a_site_that_falls_silent_is_left_out_where_that_was_agreed(data, tmp_pa
     *_, outcome = lead(Task(config, "fit"), Leaving(parties))
     assert outcome.fitted.state.fitted.all()
     assert outcome.fitted.state.parties == ("berlin", "lyon", "turin")
+
+
+def test_a_site_whose_policy_says_so_notes_its_own_coefficients(data, tmp_path):
+    """They are the joint fit's: intercept and difference of the shared one."""
+    files = {}
+    for name, adata in data.items():
+        files[name] = str(tmp_path / f"{name}.h5ad")
+        adata.write_h5ad(files[name])
+    rules = tmp_path / "lyon.toml"
+    rules.write_text("write_own = true\n")
+    options = {name: value for name, value in SILENT.items() if name != "engine"} | {"ridge": NO_RIDGE}
+    manifest = Manifest.read(
+        "test",
+        sites=files,
+        engine="local",
+        policies={"lyon": str(rules)},
+        fit={"design": "~ site + condition", **options},
+    )
+    fitting.fit_manifest(manifest, tmp_path / "out")
+    assert [path.name for path in tmp_path.glob("*.own.csv")] == ["lyon.h5ad.own.csv"], "and nobody else"
+    written = pd.read_csv(tmp_path / "lyon.h5ad.own.csv")
+    shared = secirls.fit(data, design="~ site + condition", own_columns="shared", ridge=NO_RIDGE, **SILENT)
+    joint = shared.coefficients["Intercept"] + shared.coefficients["site[T.lyon]"]
+    assert list(written.columns) == ["gene", "site[T.lyon]"]
+    np.testing.assert_allclose(written["site[T.lyon]"], joint, rtol=1e-6)
