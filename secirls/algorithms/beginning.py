@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.irls import State, steps_field
 from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.algorithms.normalisation import CensusQuery, NoCommonGeneError, Normalisation, normalise, scale_of
+from secirls.algorithms.normalisation import NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config

@@ -384,3 +384,9 @@ def _read_array(where: str, told: str, described: object, data: bytes, start: in
     if not np.isfinite(array).all():
         raise QueryError(f"{where} holds a number that is not finite")
     return array, stop
+
+
+def check_params(query: Query, params: int, n_params: int) -> None:
+    """Raise `QueryError` unless a query's number of design columns is the agreed one."""
+    if params != n_params:
+        raise QueryError(f"query {query.kind!r} is about {params} design columns, the fit has {n_params}")

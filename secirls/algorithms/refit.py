@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.catch import catch
+from secirls.algorithms.census import PresenceQuery
 from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.algorithms.normalisation import PresenceQuery
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Algorithm, Query, QueryError
 from secirls.numerics.samples import Floats, Mask, Samples

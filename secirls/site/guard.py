@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
-from secirls.algorithms.normalisation import CensusQuery, PresenceQuery
+from secirls.algorithms.census import CensusQuery, PresenceQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery

@@ -8,9 +8,8 @@ Refuses to know: Ray, other sites, the answers.
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,26 +23,23 @@ from protocols.primitives.keys import Secret
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, Party, PartyId, PeerError, sha256
 from protocols.session import Roster
 from protocols.verified import CHECK_VALUES, Checks, SeedTable
-from secirls.agreement.agreement import Agreement, Facts, genes_digest
+from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.config import Config
-from secirls.input_error import InputError, complain
-from secirls.inputs.design import variables
-from secirls.inputs.labels import labels
-from secirls.inputs.site_file import Reading, SiteTable, read_site
+from secirls.input_error import InputError
+from secirls.inputs.site_file import SiteTable, read_site
 from secirls.numerics import kernels
-from secirls.numerics.own.columns import Own
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site import arguments
 from secirls.site.ahead import WorkAhead
 from secirls.site.ground import Ground, open_ground
 from secirls.site.guard import Guard
-from secirls.site.key_files import keyed_digest
 from secirls.site.memory import Subject
 from secirls.site.own_file import write_own
+from secirls.site.preparation import fewest, named, prepare, reading_of
 
 
 @dataclass(frozen=True)
@@ -94,11 +90,11 @@ class Site(Secret):
             ground.study.check_config(self.name, config)
         policy.check_roster(self.name, own=ground.roster is not None)
         try:
-            self._table = table = read_site(self.name, ground.source, _reading(config), shown=ground.file)
+            self._table = table = read_site(self.name, ground.source, reading_of(config), shown=ground.file)
         except InputError as error:
             raise ground.aloud(error) from None
         policy.check_samples(self.name, table.counts.shape[0])
-        policy.check_variables(self.name, table.variables, _fewest(table))
+        policy.check_variables(self.name, table.variables, fewest(table))
         if config.kernel == "fused":
             kernels.warm_up()
         fixed_point.warm_up()
@@ -109,7 +105,7 @@ class Site(Secret):
             genes=table.genes,
             variables=dict(table.variables),
             simulated=ground.simulated,
-            data=sha256(b"secirls data v1", self.name.encode(), _named(self.name, ground, table)),
+            data=sha256(b"secirls data v1", self.name.encode(), named(self.name, ground, table)),
         )
 
     def join(self, agreement: Agreement) -> bytes:
@@ -126,7 +122,7 @@ class Site(Secret):
         if ground.study is not None:
             ground.study.check_levels(self.name, agreement.design(config))
         guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
-        samples = _prepare(table, agreement, config, self.name)
+        samples = prepare(table, agreement, config, self.name)
         genes = agreement.genes or table.genes
         guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
@@ -385,79 +381,3 @@ class Site(Secret):
             self._samples, self._asked = kept, None
             self._guarded().holds(kept)
         return kept
-
-
-def _reading(config: Config) -> Reading:
-    """Which parts of a site's file a configuration needs."""
-    return Reading(
-        variables(config.design),
-        config.layer,
-        config.size_factors,
-        config.dispersions,
-        config.refit_layer,
-        config.levels,
-    )
-
-
-def _named(site: PartyId, ground: Ground, table: SiteTable) -> bytes:
-    """What names the data and tells nobody whether a guess at them is right who lacks the site's key.
-
-    Without a key file the run is a simulation, whose parties are not apart, and the digest is a plain one.
-    """
-    digest = table.digest()
-    return digest if ground.key is None else keyed_digest(site, ground.key, digest)
-
-
-def _fewest(table: SiteTable) -> dict[str, int]:
-    """By factor: how many samples its rarest level has."""
-    factors = (name for name, variable in table.variables.items() if not variable.numeric)
-    return {name: min(Counter(labels(table.obs[name])).values()) for name in factors}
-
-
-def _prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) -> Samples:
-    """A site's arrays in the agreed gene order, and in the design that follows from its own configuration.
-
-    Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
-    """
-    design = agreement.design(config)
-    try:
-        shared, own = design.own.split(site, design.matrix(table.obs))
-    except ValueError as error:
-        raise MisuseError(f"site {site} does not agree: {error}") from None
-    genes = len(agreement.genes or table.genes)
-    samples = Samples(
-        shared,
-        table.counts,
-        table.size_factors,
-        table.dispersions,
-        replacement=table.replacement,
-        group_sizes=design.group_sizes(table.obs),
-        own=_own(own, genes, shared.shape[1], config, site),
-        columns=design.size,
-    )
-    if agreement.genes is None:
-        if genes_digest(table.genes) != agreement.genes_digest:
-            raise complain("has other genes than were agreed", site=site)
-        return samples
-    position = {gene: i for i, gene in enumerate(table.genes)}
-    if config.genes == "identical" or genes_digest(agreement.genes) != agreement.genes_digest:
-        raise MisuseError(f"site {site} does not agree: the genes are not those of its configuration")
-    if len(set(agreement.genes)) != len(agreement.genes) or not set(agreement.genes) <= set(position):
-        raise MisuseError(f"site {site} does not agree: a gene is named twice, or is not in its file")
-    order = np.array([position[gene] for gene in agreement.genes], dtype=np.intp)
-    return replace(
-        samples,
-        counts=samples.counts.T[order].T,
-        replacement=None if samples.replacement is None else samples.replacement.T[order].T,
-        dispersions=None if samples.dispersions is None else samples.dispersions[order],
-    )
-
-
-def _own(columns: Floats, genes: int, shared: int, config: Config, site: str) -> Own | None:
-    """A site's own design columns ``(samples, own)``, where it has any. Raises `InputError` where they depend."""
-    if not columns.shape[1]:
-        return None
-    try:
-        return Own.of(columns, genes, shared, config.max_beta)
-    except ValueError as error:
-        raise complain(str(error), site=site, field="design") from None

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from protocols.run import secure_sum
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.shrunken_dispersions import estimate_dispersions
-from secirls.algorithms.normalisation import CensusQuery, normalise
+from secirls.algorithms.normalisation import normalise
 from secirls.algorithms.query import Total, query_from_bytes
 from secirls.inputs.simulate import simulate
 from secirls.numerics.distinct_products import Products

@@ -11,9 +11,10 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import CensusQuery, NormalisedQuery
+from secirls.algorithms.normalisation import NormalisedQuery
 from secirls.algorithms.outliers.cells import CellsQuery
 from secirls.algorithms.outliers.cooks import CooksBoundQuery, OutliersQuery
 from secirls.algorithms.outliers.outlier_replacement import ReplaceOutliersQuery

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from secirls.algorithms.catch import LikelihoodQuery
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
+from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import LARGEST_ANSWER, Query, QueryError, query_from_bytes
 from secirls.algorithms.refit import ReplaceCountsQuery

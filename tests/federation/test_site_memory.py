@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import ResidualsQuery
-from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
+from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.inputs import site_file
 from secirls.inputs.simulate import simulate
 from secirls.inputs.site_file import Reading, read_site

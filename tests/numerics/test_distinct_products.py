@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from secirls.algorithms.betas import betas
 from secirls.algorithms.catch import catch
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
 from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.algorithms.normalisation import CensusQuery
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.sent_products import expand_field

@@ -15,8 +15,9 @@ from protocols.secure_sum import MisuseError
 from secirls.algorithms import catch as catch_room
 from secirls.algorithms import quasi_newton, query, whole_fit
 from secirls.algorithms.catch import LikelihoodQuery
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import CensusQuery, Normalisation, NormalisedQuery
+from secirls.algorithms.normalisation import Normalisation, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, QueryError, Total, largest_honest, largest_summand, lost
 from secirls.config import Config

@@ -5,6 +5,7 @@ import pytest
 from pydeseq2.preprocessing import deseq2_norm
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
 
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import (
     MAX_DISPERSION,
     MIN_DISPERSION,
@@ -12,7 +13,6 @@ from secirls.algorithms.dispersion.dispersions import (
     moments_dispersions,
 )
 from secirls.algorithms.normalisation import (
-    CensusQuery,
     LogCountsQuery,
     LogSizeQuery,
     NoCommonGeneError,

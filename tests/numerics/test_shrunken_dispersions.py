@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secirls.algorithms import query
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion import profile
 from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuery
 from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, moments
@@ -22,7 +23,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     trend_and_prior,
 )
 from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
-from secirls.algorithms.normalisation import CensusQuery, normalise
+from secirls.algorithms.normalisation import normalise
 from secirls.algorithms.query import EXACT, QueryError, query_from_bytes
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.inputs.simulate import simulate

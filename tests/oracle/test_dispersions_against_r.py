@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion import shrunken_dispersions
 from secirls.algorithms.dispersion.shrunken_dispersions import estimate_dispersions
-from secirls.algorithms.normalisation import CensusQuery, normalise
+from secirls.algorithms.normalisation import normalise
 from secirls.algorithms.query import Total, query_from_bytes
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 from secirls.inputs.design import Design, Variable

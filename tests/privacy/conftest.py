@@ -21,7 +21,7 @@ from protocols.session import Roster
 from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
-from secirls.algorithms.normalisation import CensusQuery
+from secirls.algorithms.census import CensusQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.site import guard

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.betas import Betas, WayOut, betas
+from secirls.algorithms.census import PresenceQuery
 from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
-from secirls.algorithms.normalisation import Normalisation, PresenceQuery, known_size_factors, normalise
+from secirls.algorithms.normalisation import Normalisation, known_size_factors, normalise
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.outliers.cooks import Outliers
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields

@@ -13,9 +13,10 @@ from protocols.secure_sum import MisuseError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
 from secirls.algorithms.catch import LikelihoodQuery
+from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, NormalisedQuery
+from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, largest_summand, query_from_bytes
 from secirls.algorithms.refit import ReplaceCountsQuery

@@ -10,7 +10,8 @@ from protocols.primitives import ring
 from protocols.secure_sum import MisuseError, PeerError
 from protocols.verified import Checks
 from secirls.agreement.agreement import genes_digest
-from secirls.algorithms.normalisation import CensusQuery, LogCountsQuery, PresenceQuery
+from secirls.algorithms.census import CensusQuery, PresenceQuery
+from secirls.algorithms.normalisation import LogCountsQuery
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.site import guard as guard_room
 from secirls.site.guard import Guard

@@ -1,0 +1,100 @@
+"""A site's file made into samples: which parts of it are read, what names its data, and the arrays of what was agreed.
+
+Promises: genes and design are those of the site's own configuration; what does not fit ends in one sentence.
+Refuses to know: questions, protocols, rules.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from protocols.secure_sum import MisuseError, PartyId
+from secirls.agreement.agreement import Agreement, genes_digest
+from secirls.config import Config
+from secirls.input_error import complain
+from secirls.inputs.design import variables
+from secirls.inputs.labels import labels
+from secirls.inputs.site_file import Reading, SiteTable
+from secirls.numerics.own.columns import Own
+from secirls.numerics.samples import Floats, Samples
+from secirls.site.ground import Ground
+from secirls.site.key_files import keyed_digest
+
+
+def reading_of(config: Config) -> Reading:
+    """Which parts of a site's file a configuration needs."""
+    return Reading(
+        variables(config.design),
+        config.layer,
+        config.size_factors,
+        config.dispersions,
+        config.refit_layer,
+        config.levels,
+    )
+
+
+def named(site: PartyId, ground: Ground, table: SiteTable) -> bytes:
+    """What names the data and tells nobody whether a guess at them is right who lacks the site's key.
+
+    Without a key file the run is a simulation, whose parties are not apart, and the digest is a plain one.
+    """
+    digest = table.digest()
+    return digest if ground.key is None else keyed_digest(site, ground.key, digest)
+
+
+def fewest(table: SiteTable) -> dict[str, int]:
+    """By factor: how many samples its rarest level has."""
+    factors = (name for name, variable in table.variables.items() if not variable.numeric)
+    return {name: min(Counter(labels(table.obs[name])).values()) for name in factors}
+
+
+def prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) -> Samples:
+    """A site's arrays in the agreed gene order, and in the design that follows from its own configuration.
+
+    Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
+    """
+    design = agreement.design(config)
+    try:
+        shared, own = design.own.split(site, design.matrix(table.obs))
+    except ValueError as error:
+        raise MisuseError(f"site {site} does not agree: {error}") from None
+    genes = len(agreement.genes or table.genes)
+    samples = Samples(
+        shared,
+        table.counts,
+        table.size_factors,
+        table.dispersions,
+        replacement=table.replacement,
+        group_sizes=design.group_sizes(table.obs),
+        own=_own(own, genes, shared.shape[1], config, site),
+        columns=design.size,
+    )
+    if agreement.genes is None:
+        if genes_digest(table.genes) != agreement.genes_digest:
+            raise complain("has other genes than were agreed", site=site)
+        return samples
+    position = {gene: i for i, gene in enumerate(table.genes)}
+    if config.genes == "identical" or genes_digest(agreement.genes) != agreement.genes_digest:
+        raise MisuseError(f"site {site} does not agree: the genes are not those of its configuration")
+    if len(set(agreement.genes)) != len(agreement.genes) or not set(agreement.genes) <= set(position):
+        raise MisuseError(f"site {site} does not agree: a gene is named twice, or is not in its file")
+    order = np.array([position[gene] for gene in agreement.genes], dtype=np.intp)
+    return replace(
+        samples,
+        counts=samples.counts.T[order].T,
+        replacement=None if samples.replacement is None else samples.replacement.T[order].T,
+        dispersions=None if samples.dispersions is None else samples.dispersions[order],
+    )
+
+
+def _own(columns: Floats, genes: int, shared: int, config: Config, site: str) -> Own | None:
+    """A site's own design columns ``(samples, own)``, where it has any. Raises `InputError` where they depend."""
+    if not columns.shape[1]:
+        return None
+    try:
+        return Own.of(columns, genes, shared, config.max_beta)
+    except ValueError as error:
+        raise complain(str(error), site=site, field="design") from None
