@@ -90,7 +90,7 @@ def figure(rows: pd.DataFrame) -> Figure:
 
 
 def _short(value: float) -> str:
-    return f" {value:,.0f}" if value >= 10 else f" {value:.2g}"
+    return f" {value:,.0f}" if value >= 10 else f" {value:#.2g}"
 
 
 def answer(rows: pd.DataFrame) -> str:
@@ -103,5 +103,5 @@ def answer(rows: pd.DataFrame) -> str:
 
 
 def _span(ratios: Any) -> str:
-    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+    low, high = f"{min(ratios):.2f}", f"{max(ratios):.2f}"
     return f"{low}×" if low == high else f"{low}× to {high}×"

@@ -75,8 +75,8 @@ def test_rows_on_own_columns_are_in_no_ratio_to_plain_and_in_an_answer_of_their_
     cheaper = pd.concat([measured, cheap], ignore_index=True)
     first, second = (overhead.answer(rows).split(" With columns of one site") for rows in (both, cheaper))
     assert first[0] == second[0]
-    assert " 0× the CPU time" in second[1]
-    assert " 0× the CPU time" not in first[1]
+    assert " 0.00× the CPU time" in second[1]
+    assert " 0.00× the CPU time" not in first[1]
 
 
 def test_every_site_of_the_shape_with_five_columns_has_every_combination_of_levels():
