@@ -11,17 +11,15 @@ have neighbours.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-import secirls
-from experiments.data_sets import DataSet, open_set
+from experiments import overhead_own
+from experiments.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.agreement.ledger import SETUP_ROUND
 from secirls.outputs.plots import (
     BLACK,
     BLUE,
@@ -41,13 +39,11 @@ from secirls.outputs.plots import (
     panels,
 )
 
-PLAIN, PAIRWISE = "plain", "pairwise"
 TRUSTING = "pairwise without consistency"
 """Pairwise as it was before sites saw who signed for the set of present ones: what that costs, by the difference."""
 _ALL = (PLAIN, "additive", TRUSTING, PAIRWISE, "paillier", "paillier-threshold")
 _IN_THE_RING = [PLAIN, "additive", TRUSTING, PAIRWISE]
 
-MEETING, UNBOOKED = "meeting", "beside the sums"
 STAGE_COLOURS: Mapping[str, str] = {
     MEETING: "#DDDDDD",
     "census": BROWN,
@@ -78,16 +74,23 @@ CONFIGURATION: Configuration = {
     ],
     # minutes each, where plain takes a fraction of a second: measured in the first repeat alone
     "once": ["paillier", "paillier-threshold"],
+    # pairwise, each with own columns and with shared ones, once; pasilla's two sites are fewer than a sum needs
+    "own_columns": {
+        "design": "~ site + condition",
+        "repeats": 1,
+        "fits": [[name, 1] for name in ("airway", "bottomly", "hapmap_lcl", "geuvadis_tsi", "tcga_brca")],
+    },
 }
 QUICK: Configuration = {
     "repeats": 1,
     "fits": [["simulated-300x12x3", 1, _IN_THE_RING], ["simulated-300x12x3", 10, ["plain", "paillier"]]],
+    "own_columns": {"design": "~ site + condition", "repeats": 1, "fits": [["simulated-300x12x3", 1]]},
 }
 
 
 def plan(configuration: Configuration) -> Sequence[Measurement]:
     """One fit per repeat, set and protocol; repeats outermost and protocols in turn first, so that no one gains."""
-    return [
+    protocols_beside_plain = [
         Measurement(
             f"{name}/{every}/{protocol}/{repeat}",
             partial(measure, name, every, protocol, repeat, configuration),
@@ -97,51 +100,18 @@ def plan(configuration: Configuration) -> Sequence[Measurement]:
         for protocol in [*protocols[repeat % len(protocols) :], *protocols[: repeat % len(protocols)]]
         if repeat == 0 or protocol not in configuration["once"]
     ]
+    return [*protocols_beside_plain, *overhead_own.plan(configuration)]
 
 
 def measure(name: str, every: int, protocol: str, repeat: int, configuration: Configuration) -> Iterator[Row]:
     """One fit; one row per stage, party and verb, and one for all that is not booked."""
-    _load()
-    whole = open_set(name, configuration["seed"])
-    chosen = whole if every == 1 else whole.genes(slice(None, None, every))
-    cpu = time.process_time()
-    result = _fit(chosen, protocol, configuration)
-    cpu = time.process_time() - cpu
-    rounds = pd.DataFrame(result.report["rounds"]).set_index("round")
-    ledger = result.ledger[result.ledger["verb"] != "wait"]
-    ledger = ledger.assign(stage=ledger["round"].map(rounds["stage"]).fillna(MEETING))
-    asked = (
-        ledger[ledger["round"] != SETUP_ROUND].drop_duplicates("round").groupby("stage")["values"].agg(["size", "sum"])
-    )
-    shared = {"set": name, "every": every, "genes": chosen.whole.n_vars, "protocol": protocol, "repeat": repeat}
-    costs = ["seconds", "cpu_seconds", "bytes_up", "bytes_down"]
-    for (stage, party, role, verb), cell in ledger.groupby(["stage", "party", "role", "verb"], sort=False)[costs]:
-        size, values = asked.loc[stage] if stage in asked.index else (0, 0)
-        spent = cell.sum()
-        yield {
-            **shared,
-            "stage": stage,
-            "rounds": int(size),
-            "values": int(values),
-            "party": party,
-            "role": role,
-            "verb": verb,
-            "seconds": round(spent["seconds"], 7),
-            "cpu_seconds": round(spent["cpu_seconds"], 7),
-            "bytes_up": int(spent["bytes_up"]),
-            "bytes_down": int(spent["bytes_down"]),
-        }
-    left = {"party": "everyone", "role": "", "verb": "", "seconds": 0.0, "bytes_up": 0, "bytes_down": 0}
-    booked = round(cpu - ledger["cpu_seconds"].sum(), 7)
-    yield {**shared, "stage": UNBOOKED, "rounds": 0, "values": 0, **left, "cpu_seconds": booked}
-
-
-def _fit(data: DataSet, protocol: str, configuration: Configuration) -> secirls.Result:
-    """A whole DESeq2: nothing is given, dispersions neither."""
-    options = {name: value for name, value in data.options().items() if name in ("design", "levels")}
-    return secirls.fit(
-        data.sites(),
-        **options,
+    load()
+    return account(
+        name,
+        every,
+        configuration["seed"],
+        protocol,
+        repeat,
         engine=configuration["engine"],
         protocol=PAIRWISE if protocol == TRUSTING else protocol,
         consistency=protocol != TRUSTING,
@@ -149,25 +119,11 @@ def _fit(data: DataSet, protocol: str, configuration: Configuration) -> secirls.
     )
 
 
-@cache
-def _load() -> None:
-    """Load what is compiled, once: it is no fit's cost."""
-    _fit(open_set("simulated-60x12x3"), PLAIN, CONFIGURATION)
-
-
-_CELL = ["set", "every", "genes", "protocol"]
-
-
-def booked(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are some verb's."""
-    return rows[rows["stage"] != UNBOOKED]
-
-
 def by_stage(rows: pd.DataFrame, *within: str) -> pd.DataFrame:
     """CPU seconds and megabytes by stage (and what else is named), all parties together: the medians over repeats."""
     told = booked(rows)
     told = told.assign(sent=(told["bytes_up"] + told["bytes_down"]) / MEGABYTE)
-    index, costs = [*_CELL, "stage", "rounds", "values", *within], ["cpu_seconds", "sent"]
+    index, costs = [*CELL, "stage", "rounds", "values", *within], ["cpu_seconds", "sent"]
     sums = told.groupby([*index, "repeat"], sort=False)[costs].sum().reset_index()
     return sums.groupby(index, sort=False)[costs].median().reset_index()
 
@@ -183,8 +139,8 @@ def totals(rows: pd.DataFrame) -> pd.DataFrame:
         sent=(told["bytes_up"] + told["bytes_down"]) / MEGABYTE,
     )
     columns = ["cpu", "rules", "opening", "sent"]
-    sums = marked.groupby([*_CELL, "repeat"], sort=False)[columns].sum().reset_index()
-    return sums.groupby(_CELL, sort=False)[columns].median().reset_index()
+    sums = marked.groupby([*CELL, "repeat"], sort=False)[columns].sum().reset_index()
+    return sums.groupby(CELL, sort=False)[columns].median().reset_index()
 
 
 def against_plain(rows: pd.DataFrame) -> pd.DataFrame:
@@ -199,8 +155,13 @@ def against_plain(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
-    """The headline, and every set beside plain."""
-    return {"overhead": headline(rows), "overhead-by-set": by_set(rows)}
+    """The headline, every set beside plain, and own columns beside shared ones."""
+    ways = rows[~overhead_own.of_part(rows)]
+    return {
+        "overhead": headline(ways),
+        "overhead-by-set": by_set(ways),
+        "overhead-own-columns": overhead_own.figure(rows),
+    }
 
 
 def headline(rows: pd.DataFrame) -> Figure:
@@ -260,11 +221,11 @@ def _one_legend(place: Any, every: Sequence[Any]) -> None:
 
 def by_set(rows: pd.DataFrame) -> Figure:
     """CPU and bytes of every set and protocol as multiples of plain's, stacked by stage; absolute values beside."""
-    sums, costs = against_plain(rows), by_stage(rows).set_index([*_CELL, "stage"])[["cpu_seconds", "sent"]]
+    sums, costs = against_plain(rows), by_stage(rows).set_index([*CELL, "stage"])[["cpu_seconds", "sent"]]
     labels = [f"{_title(cell.set)}\n{cell.genes:,} genes, {cell.protocol}" for cell in sums.itertuples()]
     place = range(len(sums))
     figure, ((left, right),) = panels(1, 2, width=12.0, height=0.45 * len(sums) + 2.0, sharey=True)
-    cells = pd.MultiIndex.from_frame(sums[_CELL])
+    cells = pd.MultiIndex.from_frame(sums[CELL])
     for axes, cost, ratio in ((left, "cpu_seconds", "cpu_ratio"), (right, "sent", "bytes_ratio")):
         edge = _WIDEST * 1.35  # what runs out of the picture is drawn in proportion
         parts = costs[cost].unstack("stage", fill_value=0.0).reindex(cells)  # noqa: PD010 - an index, not a table
@@ -305,7 +266,8 @@ def _title(name: str) -> str:
 
 
 def answer(rows: pd.DataFrame) -> str:
-    """How much more than plain, in CPU and bytes, over all sets; what of it is consistency's and the rules'."""
+    """How much more than plain, in CPU and bytes, over all sets; consistency's part and the rules'; own columns."""
+    saved, rows = overhead_own.answer(rows), rows[~overhead_own.of_part(rows)]
     sums = against_plain(rows)
     told = []
     for protocol in _ALL[1:]:
@@ -317,7 +279,7 @@ def answer(rows: pd.DataFrame) -> str:
     return (
         f"A whole DESeq2 costs, in multiples of the same fit in the clear: {'; '.join(told)}. Of pairwise's CPU time "
         f"consistency is {_shares(_consistency(sums))}, and the census with all checks of it, which the sites' rules "
-        f"need, {_shares(_rules(sums))}; of what pairwise adds to plain, {_added(rows)}."
+        f"need, {_shares(_rules(sums))}; of what pairwise adds to plain, {_added(rows)}. {saved}"
     )
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cost, overhead, record
+from experiments import cost, overhead, overhead_own, record
 from experiments.cost_fits import cohort, packed, unpacked
 from experiments.fedpydeseq2_program import Account
+from experiments.overhead_fits import MEETING, PLAIN, UNBOOKED
 
 KEPT = record.RESULTS
 
@@ -17,7 +18,7 @@ KEPT = record.RESULTS
 @pytest.fixture(scope="module")
 def measured():
     """Rows of the three ways whose difference is read."""
-    ways = (overhead.PLAIN, overhead.TRUSTING, overhead.PAIRWISE)
+    ways = (PLAIN, overhead.TRUSTING, overhead.PAIRWISE)
     configuration = {**overhead.CONFIGURATION, **overhead.QUICK}
     made = {way: pd.DataFrame(overhead.measure("simulated-60x12x3", 1, way, 0, configuration)) for way in ways}
     return pd.concat(made.values(), ignore_index=True)
@@ -26,7 +27,7 @@ def measured():
 def test_every_stage_of_a_whole_fit_is_booked_and_drawn(measured):
     kept = record.read(KEPT / "overhead" / "rows.csv")
     for rows in (measured, kept):
-        assert set(rows["stage"]) <= {*overhead.STAGE_COLOURS, overhead.UNBOOKED}
+        assert set(rows["stage"]) <= {*overhead.STAGE_COLOURS, UNBOOKED}
     assert {"census", "size factors", "profile", "coefficients", "outliers"} <= set(measured["stage"])
     rounds = measured.drop_duplicates(["protocol", "stage"]).groupby("protocol")["rounds"].sum()
     assert len(set(rounds)) == 1
@@ -35,7 +36,7 @@ def test_every_stage_of_a_whole_fit_is_booked_and_drawn(measured):
 
 def test_checks_of_the_census_are_booked_where_they_are_made(measured):
     checks = measured[measured["verb"] == "verify"]
-    assert set(checks["stage"]) == {overhead.MEETING, "census"}
+    assert set(checks["stage"]) == {MEETING, "census"}
     assert set(checks["role"]) == {"site"}
     rules = overhead.totals(measured).set_index("protocol")
     assert (rules["rules"] > checks.groupby("protocol", sort=False)["cpu_seconds"].sum()).all()
@@ -44,7 +45,38 @@ def test_checks_of_the_census_are_booked_where_they_are_made(measured):
 
 def test_consistency_costs_a_trip_more_than_trust(measured):
     sent = overhead.totals(measured).set_index("protocol")["sent"]
-    assert sent[overhead.PLAIN] < sent[overhead.TRUSTING] < sent[overhead.PAIRWISE]
+    assert sent[PLAIN] < sent[overhead.TRUSTING] < sent[overhead.PAIRWISE]
+
+
+@pytest.fixture(scope="module")
+def own_and_shared():
+    """Rows of the part on own columns, of a set with three sites."""
+    configuration = {**overhead.CONFIGURATION, **overhead.QUICK}
+    made = [overhead_own.measure("simulated-60x12x3", 1, way, 0, configuration) for way in overhead_own.WAYS]
+    return pd.concat([pd.DataFrame(rows) for rows in made], ignore_index=True)
+
+
+def test_the_part_on_own_columns_fits_with_one_column_together_and_with_all(own_and_shared):
+    # a round of IRLS opens X'WX, upper half, and X'Wz: of one column together 2 values a gene, of four 14
+    steps = own_and_shared[own_and_shared["stage"] == "coefficients"].drop_duplicates("protocol")
+    a_round = (steps.set_index("protocol")["values"] / steps.set_index("protocol")["rounds"]).round()
+    assert a_round[overhead_own.SHARED] > 3 * a_round[overhead_own.OWN]
+    table = overhead_own.costs(own_and_shared).set_index("protocol")
+    sent = own_and_shared.drop_duplicates(["protocol", "stage"]).groupby("protocol")["values"].sum() / 60
+    assert table["values"].to_dict() == sent.to_dict()
+    everything = own_and_shared.groupby("protocol")[["bytes_up", "bytes_down"]].sum().sum(axis=1) / 1e6
+    assert table["sent"].to_dict() == pytest.approx(everything.to_dict())
+
+
+def test_rows_on_own_columns_are_in_no_ratio_to_plain_and_in_an_answer_of_their_own(measured, own_and_shared):
+    both = pd.concat([measured, own_and_shared], ignore_index=True)
+    halved = own_and_shared["protocol"].eq(overhead_own.OWN)
+    cheap = own_and_shared.assign(cpu_seconds=own_and_shared["cpu_seconds"].where(~halved, 0.0))
+    cheaper = pd.concat([measured, cheap], ignore_index=True)
+    first, second = (overhead.answer(rows).split(" With columns of one site") for rows in (both, cheaper))
+    assert first[0] == second[0]
+    assert " 0.00× the CPU time" in second[1]
+    assert " 0.00× the CPU time" not in first[1]
 
 
 def test_every_site_of_the_shape_with_five_columns_has_every_combination_of_levels():
