@@ -73,7 +73,9 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
             yield from _session(task, federation, witness, ledger, sites, lost)
         except LeftOutError as left_out:
             lost += left_out.lost
-            sites = tuple(site for site in sites if site not in dict(lost))
+            before, sites = sites, tuple(site for site in sites if site not in dict(lost))
+            if sites == before:  # who was lost already can't be the reason again
+                raise
             try:
                 task.config.settings().threshold_for(len(sites))
             except MisuseError:

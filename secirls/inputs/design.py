@@ -31,6 +31,8 @@ LARGEST_GROUPS = 4096
 """Combinations of levels that a design may have where they are counted."""
 LARGEST_ENUMERATION = 4096
 """Combinations of levels beyond which they are not gone through."""
+LARGEST_ENUMERATIONS = 1 << 16
+"""The same for all sites together."""
 _PROBES = 3
 """Values of each numeric variable at which products of columns are told apart."""
 _PRIMES = (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0)
@@ -132,10 +134,10 @@ class Design:
         design = cls(formula, levels, tuple(numeric), names, shared)
         if not own:
             return design
-        possible = {site: design.possible_rows(told) for site, told in said.items()}
-        if any(rows is None for rows in possible.values()):
+        possible = design.possible_rows(said)
+        if possible is None:
             return design
-        found = OwnColumns.find({site: rows for site, rows in possible.items() if rows is not None})
+        found = OwnColumns.find(possible)
         if len(found.all) == design.size:
             raise InputError(
                 f"design {formula!r}: every column is one site's alone, so there is nothing to estimate together"
@@ -219,8 +221,8 @@ class Design:
 
     def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
         """Which columns samples of a site with these levels can be non-zero in, ``(params,)``: from public facts."""
-        rows = self.possible_rows(said)
-        return np.ones(self.size, dtype=bool) if rows is None else np.asarray((rows != 0).any(axis=0))
+        rows = self.possible_rows({"": said})
+        return np.ones(self.size, dtype=bool) if rows is None else np.asarray((rows[""] != 0).any(axis=0))
 
     def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...]:
         """Sites whose own sums follow from those of the columns, by the levels that all have ``said``; in order.
@@ -228,12 +230,10 @@ class Design:
         Some combination of columns is zero in all samples of all others and not in theirs: without their rows the
         design would have a lower rank. None where the levels have too many combinations to tell.
         """
-        rows = {site: self.possible_rows(facts) for site, facts in sorted(said.items())}
-        known = {
-            site: np.unique(self.own.split(site, held)[0], axis=0) for site, held in rows.items() if held is not None
-        }
-        if len(known) < len(rows):
+        rows = self.possible_rows(said)
+        if rows is None:
             return ()
+        known = {site: np.unique(self.own.split(site, rows[site])[0], axis=0) for site in sorted(rows)}
 
         def rank(sites: Iterable[str]) -> int:
             stacked = [known[site] for site in sites]
@@ -242,23 +242,31 @@ class Design:
         whole = rank(known)
         return tuple(one for one in known if rank(site for site in known if site != one) < whole)
 
-    def possible_rows(self, said: Mapping[str, Variable]) -> Floats | None:
-        """The design rows that samples of a site with these levels can have, ``(rows, all params)``: from public facts.
+    def possible_rows(self, said: Mapping[str, Mapping[str, Variable]]) -> dict[str, Floats] | None:
+        """The design rows that samples of sites with such levels can have, each ``(rows, all params)``: public facts.
 
         Numeric variables stand at a few fixed values. ``None`` where there are too many combinations to go through.
         """
-        held = {name: [level for level in self.levels[name] if level in said[name].levels] for name in self.levels}
-        return self._rows(held)
-
-    def _rows(self, held: Mapping[str, Sequence[str]]) -> Floats | None:
-        """The rows of every combination of levels, numeric variables at their probes."""
-        if math.prod(map(len, held.values())) > LARGEST_ENUMERATION:
+        held = {
+            site: tuple(tuple(x for x in self.levels[name] if x in told[name].levels) for name in self.levels)
+            for site, told in said.items()
+        }
+        different = tuple(dict.fromkeys(held.values()))
+        sizes = [math.prod(map(len, levels)) for levels in different]
+        if max(sizes) > LARGEST_ENUMERATION or sum(sizes) > LARGEST_ENUMERATIONS:
             return None
+        rows = self._rows_at([row for levels in different for row in itertools.product(*levels)])
+        ends = np.cumsum(sizes) * (_PROBES if self.numeric else 1)
+        parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))  # one call of formulaic for all sites
+        return {site: parts[levels] for site, levels in held.items()}
+
+    def _rows_at(self, levels: Sequence[tuple[str, ...]]) -> Floats:
+        """Design rows of combinations of levels, ``(rows, params)``, numeric variables at their probes."""
         probes = range(_PROBES if self.numeric else 1)
-        combined = [(row, probe) for row in itertools.product(*held.values()) for probe in probes]
+        combined = [(row, probe) for row in levels for probe in probes]
         if not combined:
             return np.zeros((0, self.size))
-        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(held)}
+        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels)}
         given |= self._probed([probe for _, probe in combined])
         return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
 
@@ -295,8 +303,9 @@ class Design:
         Every product by itself where the levels have too many combinations, and where sites have columns of their own:
         what is left once those are taken out is no sum of products.
         """
-        rows = None if self.own.of else self._rows(self.levels)
-        return Products.full(len(self.columns)) if rows is None else Products.among(rows)
+        if self.own.of or math.prod(map(len, self.levels.values())) > LARGEST_ENUMERATION:
+            return Products.full(len(self.columns))
+        return Products.among(self._rows_at(list(itertools.product(*self.levels.values()))))
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
