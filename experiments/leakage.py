@@ -173,7 +173,7 @@ def _draw_multisets(axes: Any, rows: pd.DataFrame) -> None:
         ylim=(0, 1.02),
         title="E  own columns at home, every fitted mean given",
     )
-    legend(axes, loc="center right")
+    legend(axes, loc="upper right")
 
 
 def _draw_attribution(axes: Any, rows: pd.DataFrame) -> None:
@@ -193,11 +193,11 @@ def _draw_attribution(axes: Any, rows: pd.DataFrame) -> None:
     axes.set(
         xlabel="mean count of a gene",
         ylabel="counts recovered and attributed\nto the right sample",
-        ylim=(0, 1.55),
+        ylim=(0, 1.75),
         yticks=[0, 0.25, 0.5, 0.75, 1.0],
         title=f"F  design by site, {largest} samples",
     )
-    legend(axes, loc="upper center", ncols=2)
+    legend(axes, loc="upper right")
 
 
 def answer(rows: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,19 @@ def test_without_the_profile_the_solver_recovers_hardly_anything():
 
     assert recovered(whole) > 0.8
     assert recovered(blind) < 0.3
+
+
+def test_the_worst_case_that_a_report_tells_is_that_of_the_kept_rows():
+    from experiments.by_site import BINS, MEANS
+    from secirls.outputs.disclosure import RECOVERED
+
+    rows = record.read(KEPT / "leakage" / "rows.csv")
+    exact = rows[(rows["attack"] == "multiset") & rows["outcome"].str.endswith(next(iter(MEANS)))]
+    most = [*sorted(RECOVERED), 10**9]
+    for least, above in pairwise(most):
+        here = exact[(exact["x"] >= least) & (exact["x"] < above)].groupby("view")["exact"].max()
+        assert len(here)
+        assert RECOVERED[least] == tuple(round(100 * here.get(view, 0.0)) for view in BINS)
 
 
 def test_only_the_exact_ways_of_adding_are_exact():
