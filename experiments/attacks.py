@@ -29,7 +29,7 @@ from secirls.numerics.samples import Floats
 NO_RULE = "none"
 
 
-def _row(attack: str, rule: str, **told: Any) -> Row:
+def row(attack: str, rule: str, **told: Any) -> Row:
     """One attack's outcome; ``x`` is what the attack varies, fractions and errors are over the guessed counts."""
     empty: dict[str, Any] = {
         "attack": attack, "rule": rule, "view": "", "x": 0, "guesses": 0, "exact": 0.0, "error": USELESS,
@@ -60,7 +60,7 @@ def summand(cell: int, protocol: str, configuration: Configuration) -> Iterator[
     site = told.cohort[0]
     marked = _attack(session, told, told.vector(site), data, site, cell, configuration["expressed"])
     rule = NO_RULE if protocol == "plain" else protocol
-    yield _row("summand", rule, view=f"payload of {protocol}", x=cell, **marked)
+    yield row("summand", rule, view=f"payload of {protocol}", x=cell, **marked)
 
 
 def difference(configuration: Configuration) -> Iterator[Row]:
@@ -82,7 +82,7 @@ def difference(configuration: Configuration) -> Iterator[Row]:
         genes = np.flatnonzero(both)
         kept = data.counts()[:, genes].mean(axis=0) >= configuration["expressed"]
         marked = mark({name: values[kept] for name, values in guessed.items()}, data, site, genes[kept])
-        yield _row("difference", NO_RULE, view="sums with and without one site", x=number, **marked)
+        yield row("difference", NO_RULE, view="sums with and without one site", x=number, **marked)
 
 
 def _sums(told: Heard, sites: Sequence[str], genes: NDArray[np.bool_]) -> dict[str, Floats]:
@@ -111,7 +111,7 @@ def difference_refused(configuration: Configuration) -> Iterator[Row]:
         session = listen(data, "pairwise", silent=told.cohort[0], since=told.round)
         if not session.stopped or session.federation.opened != told.round:
             raise RuntimeError("a sum was opened without the silent site")
-        yield _row("difference", "abort", view="sums with and without one site", x=number, outcome=session.stopped)
+        yield row("difference", "abort", view="sums with and without one site", x=number, outcome=session.stopped)
 
 
 def second_cohort(configuration: Configuration) -> Iterator[Row]:
@@ -129,7 +129,7 @@ def second_cohort(configuration: Configuration) -> Iterator[Row]:
             outcome = f"refused: {reason}"
         else:
             outcome = "answered"
-        yield _row("second cohort", "one answer", view=view, outcome=outcome)
+        yield row("second cohort", "one answer", view=view, outcome=outcome)
 
 
 def lonely(least: int, configuration: Configuration) -> Iterator[Row]:
@@ -146,7 +146,7 @@ def lonely(least: int, configuration: Configuration) -> Iterator[Row]:
     exact = float((np.rint(guessed) == truth).mean()) if genes.size else 0.0
     error = float(np.median(np.abs(guessed - truth) / (truth + 1.0))) if genes.size else USELESS
     rule = NO_RULE if least == 1 else "min_contributors"
-    yield _row(
+    yield row(
         "lonely genes", rule, view="opened sums", x=least, guesses=int(genes.size), exact=exact,
         error=max(error, FINEST), outcome="opened" if genes.size else "never asked about",
     )  # fmt: skip
@@ -191,7 +191,7 @@ def layers(configuration: Configuration) -> Iterator[Row]:
         told = {"exact": 0.0, "error": USELESS, "guesses": 0}
         if len(vector) == len(clear):
             told = _attack(session, first, np.ascontiguousarray(vector), data, site, cell, configuration["expressed"])
-        yield _row("layers", rule, view=view, departure=departure(vector), **told)
+        yield row("layers", rule, view=view, departure=departure(vector), **told)
 
 
 def departure(vector: ring.Vector) -> float:

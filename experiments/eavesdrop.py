@@ -6,15 +6,16 @@ Refuses to know: what can be learned from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from experiments.data_sets import DataSet
 from protocols import fixed_point
 from protocols.choice import helpers
+from protocols.primitives import ring
 from protocols.secure_sum import PartyId, Vector
 from secirls.aggregator.aggregator import lead
 from secirls.agreement.faults import SilentSitesError
@@ -27,6 +28,8 @@ from secirls.site.helper import Helper
 from secirls.site.site import Site
 
 LIMB_BYTES = 16
+Witness: TypeAlias = Callable[[Query, Mapping[PartyId, Site]], None]
+"""Sees every question and the sites it goes to, before they answer: for what an attacker is given beside messages."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,11 @@ class Heard:
         raw = self.payloads[site][: LIMB_BYTES * layout.values]
         return np.frombuffer(raw, dtype="<u8").astype(np.uint64).reshape(layout.values, 2)
 
+    def opened(self) -> dict[str, Floats]:
+        """The sums over all that were asked. Of messages under `plain` alone."""
+        layout = self.query.layout(len(self.cohort))
+        return self.read(ring.total_of((self.vector(site) for site in self.cohort), layout.values, layout.limbs))
+
     def read(self, vector: Vector) -> dict[str, Floats]:
         """A vector decoded as if nothing hid it."""
         found, start = {}, 0
@@ -57,12 +65,19 @@ class Heard:
 class Eavesdropped(LocalFederation):
     """A federation whose every round is noted; a site may fall silent from some round on."""
 
-    def __init__(self, parties: Mapping[PartyId, Site | Helper], silent: PartyId = "", since: int = 0) -> None:
+    def __init__(
+        self,
+        parties: Mapping[PartyId, Site | Helper],
+        silent: PartyId = "",
+        since: int = 0,
+        witness: Witness | None = None,
+    ) -> None:
         super().__init__(parties)
         self.parties = dict(parties)
         self.heard: list[Heard] = []
         self._opened: set[int] = set()
         self._silent, self._since = silent, since
+        self._witness = witness
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
         """As a federation does, and note it."""
@@ -70,6 +85,10 @@ class Eavesdropped(LocalFederation):
         gone = self._silent if len(self.heard) >= self._since else ""
         if verb == "contribute":
             asked = {name: given for name, given in arguments.items() if name != gone}
+            if self._witness is not None:
+                sites = {name: self.parties[name] for name in asked}
+                query = query_from_bytes(next(iter(asked.values()))[0])
+                self._witness(query, {name: site for name, site in sites.items() if isinstance(site, Site)})
         answers = super().ask(verb, asked)
         if verb == "contribute":
             query, number, _, cohort = next(iter(arguments.values()))
@@ -103,7 +122,15 @@ class Session:
         return [told for told in self.heard if told.query.kind == kind]
 
 
-def listen(data: DataSet, protocol: str, *, silent: PartyId = "", since: int = 0, **options: Any) -> Session:
+def listen(
+    data: DataSet,
+    protocol: str,
+    *,
+    silent: PartyId = "",
+    since: int = 0,
+    witness: Witness | None = None,
+    **options: Any,
+) -> Session:
     """Run a fit in this process and keep what the aggregator receives; dispersions are estimated, so it knows them."""
     given = {**data.options(), **options, "protocol": protocol}
     given.pop("dispersions", None)
@@ -112,7 +139,7 @@ def listen(data: DataSet, protocol: str, *, silent: PartyId = "", since: int = 0
         name: Site(Place(name, adata), config) for name, adata in data.sites().items()
     }
     parties |= {name: Helper(name, config) for name in helpers(protocol)}
-    federation = Eavesdropped(parties, silent, since)
+    federation = Eavesdropped(parties, silent, since, witness)
     try:
         for _ in lead(Task(config, "experiment"), federation):
             pass  # what it tells the outside is not what an eavesdropper hears

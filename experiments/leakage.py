@@ -1,7 +1,7 @@
 """What the aggregator could learn: attacks on a fit's messages, with and without the rule that stops each.
 
-`experiments.attacks` makes the rows and `experiments.guessing` reads counts from summands; here is what is asked of
-them, and how the answers are drawn.
+`experiments.attacks` and `experiments.by_site` make the rows, `experiments.guessing` reads counts from summands; here
+is what is asked of them, and how the answers are drawn.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from experiments.attacks import NO_RULE, difference, difference_refused, layers, lonely, second_cohort, summand
+from experiments.by_site import BINS, CHANCE, MEANS, OWN, TOLD, UNTOLD, own_columns, shared
 from experiments.guessing import FINEST, USELESS
 from experiments.record import Configuration, Experiment, Measurement
-from secirls.outputs.plots import BLUE, GREY, VERMILION, Figure, legend, panels
+from secirls.outputs.plots import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Figure, legend, panels
 
 CONFIGURATION: Configuration = {
     "seed": 4,
@@ -26,12 +27,22 @@ CONFIGURATION: Configuration = {
     "genes": 2000,
     "contributors": [1, 2, 3],
     "expressed": 10.0,
+    "by_site": ["airway", "simulated-400x6x3", "simulated-400x12x3", "simulated-400x30x3", "simulated-400x100x5"],
+    "tried": 60,
+    "unknowns": 60_000,
 }
-QUICK: Configuration = {"set": "simulated-200x6x3", "cells": [1, 2], "genes": 200, "contributors": [1, 3]}
+QUICK: Configuration = {
+    "set": "simulated-200x6x3",
+    "cells": [1, 2],
+    "genes": 200,
+    "contributors": [1, 3],
+    "by_site": ["simulated-200x6x3"],
+    "tried": 8,
+}
 
 
 def plan(configuration: Configuration) -> Sequence[Measurement]:
-    """The four attacks, each with and without its rule."""
+    """The attacks, each with and without its rule."""
     steps = [
         Measurement(f"summand/{cell}/{protocol}", partial(summand, cell, protocol, configuration))
         for cell in configuration["cells"]
@@ -46,6 +57,11 @@ def plan(configuration: Configuration) -> Sequence[Measurement]:
         Measurement(f"lonely/{least}", partial(lonely, least, configuration)) for least in configuration["contributors"]
     ]
     steps.append(Measurement("layers", partial(layers, configuration)))
+    steps.append(Measurement("by site/shared", partial(shared, configuration)))
+    steps += [
+        Measurement(f"by site/own/{name}", partial(own_columns, name, configuration))
+        for name in configuration["by_site"]
+    ]
     return steps
 
 
@@ -53,12 +69,14 @@ def plan(configuration: Configuration) -> Sequence[Measurement]:
 
 
 def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
-    """Four panels, one per attack."""
-    figure, axes = panels(2, 2, width=12.0, height=8.4)
+    """A panel per attack, two for the design by site."""
+    figure, axes = panels(3, 2, width=12.0, height=12.6)
     _draw_summand(axes[0, 0], rows[rows["attack"] == "summand"])
     _draw_difference(axes[0, 1], rows[rows["attack"] == "difference"])
     _draw_lonely(axes[1, 0], rows[rows["attack"] == "lonely genes"])
     _draw_layers(axes[1, 1], rows[rows["attack"] == "layers"])
+    _draw_multisets(axes[2, 0], rows[rows["attack"] == "multiset"])
+    _draw_attribution(axes[2, 1], rows[rows["attack"] == "attribution"])
     return {"leakage": figure}
 
 
@@ -138,6 +156,50 @@ def _draw_layers(axes: Any, rows: pd.DataFrame) -> None:
     axes.invert_yaxis()
 
 
+EVERY, ROUGHLY = MEANS
+
+
+def _draw_multisets(axes: Any, rows: pd.DataFrame) -> None:
+    exact = rows[rows["outcome"].str.endswith(EVERY)]
+    for view, colour, marker in zip(BINS, (VERMILION, ORANGE, GREEN, BLUE), "os^D", strict=True):
+        mine = exact[exact["view"] == view].sort_values("x")
+        axes.plot(mine["x"], mine["exact"], color=colour, marker=marker, label=f"mean count {view}", clip_on=False)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted(set(rows["x"])), [f"{x}" for x in sorted(set(rows["x"]))])
+    axes.minorticks_off()
+    axes.set(
+        xlabel="samples (8: airway; else simulated)",
+        ylabel="genes whose counts are recovered\nas a multiset, of those tried",
+        ylim=(0, 1.02),
+        title="E  own columns at home, every fitted mean given",
+    )
+    legend(axes, loc="upper right")
+
+
+def _draw_attribution(axes: Any, rows: pd.DataFrame) -> None:
+    largest = rows[rows["rule"] == NO_RULE]["x"].max()
+    rows = rows[rows["x"] == largest]
+    bars = (
+        ("shared columns, opened sums alone", VERMILION, rows["rule"] == NO_RULE),
+        ("own columns, means given by site", ORANGE, rows["outcome"].str.endswith(f"{EVERY}; {TOLD}")),
+        ("the same to three digits", SKY, rows["outcome"].str.endswith(f"{ROUGHLY}; {TOLD}")),
+        ("own columns, means given, not whose", BLUE, rows["outcome"].str.endswith(f"{EVERY}; {UNTOLD}")),
+        ("true counts, sites dealt at random", GREY, rows["outcome"].str.endswith(f"{EVERY}; {CHANCE}")),
+    )
+    for at, (label, colour, chosen) in enumerate(bars):
+        share = rows[chosen].set_index("view")["exact"].reindex(list(BINS))
+        axes.bar([place + 0.17 * (at - 2) for place in range(len(BINS))], share, 0.16, color=colour, label=label)
+    axes.set_xticks(range(len(BINS)), list(BINS))
+    axes.set(
+        xlabel="mean count of a gene",
+        ylabel="counts recovered and attributed\nto the right sample",
+        ylim=(0, 1.75),
+        yticks=[0, 0.25, 0.5, 0.75, 1.0],
+        title=f"F  design by site, {largest} samples",
+    )
+    legend(axes, loc="upper right")
+
+
 def answer(rows: pd.DataFrame) -> str:
     """What the attacks get without their rules, and with them."""
     summands = rows[(rows["attack"] == "summand") & (rows["x"] == 1)]
@@ -150,7 +212,31 @@ def answer(rows: pd.DataFrame) -> str:
         f"one {hidden:.1%}; two sums that differ by a site give {apart['exact'].iloc[0]:.1%} when it leaves after the "
         f"first round and {apart['exact'].max():.1%} at best later on, which stopping prevents; genes seen in one "
         f"sample publish {published.iloc[0]:,.0f} counts without the rule on contributors and "
-        f"{published.iloc[-1]:,.0f} with it; {_asked_again(rows)}."
+        f"{published.iloc[-1]:,.0f} with it; {_asked_again(rows)}. {_by_site(rows)}"
+    )
+
+
+def _by_site(rows: pd.DataFrame) -> str:
+    """What a design by site gives, with all columns summed and with own ones at home."""
+    whose = rows[rows["attack"] == "attribution"]
+    summed = whose[whose["rule"] == NO_RULE]
+    n = int(summed["x"].max())
+    share = (summed["exact"] * summed["guesses"]).sum() / summed["guesses"].sum()
+    own = whose[(whose["rule"] == OWN) & (whose["x"] == n) & (whose["view"] == "2 to 10")]
+    told, untold, chance = (
+        float(own[own["outcome"].str.endswith(f"{EVERY}; {how}")]["exact"].iloc[0]) for how in (TOLD, UNTOLD, CHANCE)
+    )
+    exact = rows[(rows["attack"] == "multiset") & rows["outcome"].str.endswith(EVERY)].sort_values("x")
+    pooled = "; ".join(
+        f"mean {view}: " + ", ".join(f"{cell.exact:.0%} (n = {cell.x})" for cell in mine.itertuples())
+        for view in BINS
+        if (mine := exact[exact["view"] == view])["exact"].max() > 0
+    )
+    return (
+        f"A design by site with all columns summed gives {share:.1%} of all counts of {n} samples, each with its "
+        f"sample; with own columns at home, whoever is given every fitted mean recovers a gene's counts as a multiset "
+        f"in so many genes: {pooled}; at n = {n}, means 2 to 10, he then has {told:.0%} of counts at the right sample "
+        f"if he is told which site each mean is of, and {untold:.0%} if not, where chance gives {chance:.0%}."
     )
 
 

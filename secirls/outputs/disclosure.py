@@ -91,10 +91,21 @@ TREND_WITHOUT = (
     "which may so differ from those of the pooled data."
 )
 
-FEW_SAMPLES = 12
-FEW = (
-    "With {} samples in all, whoever knows every fitted mean can tell from a gene's profile which low counts it has "
-    "over all sites, though never whose they are, nor at which site."
+IN_ALL = "In all {:,.1f} numbers a gene were opened over {} samples, {} than the gene has counts."
+
+GIVEN_MEANS = (
+    "In the worst case that was found (experiment leakage), whoever also knew every fitted mean and size factor "
+    "recovered from a profile the counts that a gene has over all samples, {}; and whose they are, where he knew whose "
+    "each mean is. In the sums alone they are no site's."
+)
+
+MEAN_COUNTS = ("below 2", "from 2 to 10", "from 10 to 50", "above 50")
+RECOVERED = {100: (43, 0, 0, 0), 30: (55, 0, 0, 0), 12: (100, 37, 2, 0), 0: (100, 100, 87, 50)}
+"""In how many genes of these mean counts, in percent, from so many samples on: at 100, 30, 12; the more of 6 and 8."""
+
+BY_SITE = (
+    "In the worst case that was found (experiment leakage), sums of one site alone gave every count of it, each with "
+    "its sample; it had one sample of each condition."
 )
 
 
@@ -167,6 +178,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
             "failed."
         )
     told += [_stage(stage, outcome) for stage in fitted.stages]
+    told.append(_worst_case(outcome))
     if fitted.towards is not None:
         told += _of_dispersions(config, outcome, fitted.towards)
     elif config.dispersions is None:
@@ -206,12 +218,26 @@ def _stage(stage: StageCost, outcome: Outcome) -> str:
     return f"Stage {stage.name!r} opened {each} in {rounds}{over}{shows}."
 
 
+def _worst_case(outcome: Outcome) -> str:
+    """How many numbers a gene were opened beside how many counts it has, and what followed in the experiment."""
+    stages, n = outcome.fitted.stages, outcome.fitted.n_samples
+    each = sum(stage.opened for stage in stages) / len(outcome.genes)
+    told = IN_ALL.format(each, n, "more" if each > n else "no more")
+    if outcome.design.told_apart(outcome.said):
+        return f"{told} {BY_SITE}"
+    if any(stage.name == "profile" for stage in stages):
+        shares = next(shares for least, shares in RECOVERED.items() if n >= least)
+        genes = [
+            f"{share} % of genes with means {mean}" for share, mean in zip(shares, MEAN_COUNTS, strict=True) if share
+        ]
+        return f"{told} {GIVEN_MEANS.format('in ' + ', '.join(genes))}"
+    return told
+
+
 def _of_dispersions(config: Config, outcome: Outcome, towards: TrendAndPrior) -> list[str]:
     """What is to be said of dispersions that were drawn towards a trend."""
     fitted = outcome.fitted
     told = [TREND_WITHOUT.format(config.min_contributors)]
-    if fitted.n_samples < FEW_SAMPLES:
-        told.append(FEW.format(fitted.n_samples))
     if towards.flat:
         told.append("No gene-wise dispersion was above 1e-6, so every dispersion is 1e-7.")
     elif towards.trend.kind == "local":

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,74 @@ def test_a_fit_stops_rather_than_open_a_sum_without_a_site(quick_leakage):
     rows = quick_leakage[(quick_leakage["attack"] == "difference") & (quick_leakage["rule"] == "abort")]
     assert len(rows)
     assert rows["outcome"].str.contains("fell silent, so the fit stops").all()
+
+
+def shares(rows, attack, rule, ends=""):
+    mine = rows[(rows["attack"] == attack) & (rows["rule"] == rule) & rows["outcome"].str.endswith(ends)]
+    assert len(mine)
+    return mine.set_index("view")["exact"]
+
+
+def test_a_design_by_site_gives_every_count_summed_and_at_home_none_to_a_site(quick_leakage):
+    """The twin of columns at home is columns summed: the same fit gives everything."""
+    from experiments.by_site import CHANCE, OWN, UNTOLD
+
+    assert (shares(quick_leakage, "attribution", "none") > 0.99).all()
+    untold, chance = (shares(quick_leakage, "attribution", OWN, how) for how in (UNTOLD, CHANCE))
+    assert (untold <= chance + 0.1).all()
+    assert (untold < 0.9).all()
+
+
+def test_the_pooled_counts_of_six_samples_follow_from_a_profile_and_all_means(quick_leakage):
+    from experiments.by_site import OWN, TOLD
+
+    recovered = shares(quick_leakage, "multiset", OWN)
+    assert (recovered[["below 2", "2 to 10"]] >= 0.9).all()
+    assert recovered["50 and more"] < 0.9  # the same solver, where the sums say too little
+    assert shares(quick_leakage, "attribution", OWN, TOLD)["2 to 10"] > 0.9
+
+
+def test_without_the_profile_the_solver_recovers_hardly_anything():
+    """So it solves the sums and does not look at the truth: the twin has the totals of a gene and no likelihood."""
+    from experiments.by_site import DESIGN, Generous, Solver, thinned
+    from experiments.data_sets import open_set
+    from experiments.eavesdrop import listen
+
+    witness = Generous()
+    session = listen(
+        thinned(open_set("simulated-60x6x3", 4), 4),
+        "plain",
+        design=DESIGN,
+        preset="deseq2",
+        cooks=False,
+        witness=witness,
+    )
+    given = witness.given
+    whole = Solver.of(session, given)
+    blind = Solver(whole.query, given, whole.sums, whole.alphas, np.zeros_like(whole.starts))
+    genes = np.flatnonzero((given.counts.mean(axis=1) > 2) & (given.counts.mean(axis=1) < 20))
+    assert genes.size > 5
+
+    def recovered(solver):
+        found = (solver.solve(gene, given.mu[gene]).sum(axis=0) for gene in genes)
+        truth = (np.bincount(given.counts[gene]) for gene in genes)
+        return np.mean([np.array_equal(np.trim_zeros(np.rint(f), "b"), t) for f, t in zip(found, truth, strict=True)])
+
+    assert recovered(whole) > 0.8
+    assert recovered(blind) < 0.3
+
+
+def test_the_worst_case_that_a_report_tells_is_that_of_the_kept_rows():
+    from experiments.by_site import BINS, MEANS
+    from secirls.outputs.disclosure import RECOVERED
+
+    rows = record.read(KEPT / "leakage" / "rows.csv")
+    exact = rows[(rows["attack"] == "multiset") & rows["outcome"].str.endswith(next(iter(MEANS)))]
+    most = [*sorted(RECOVERED), 10**9]
+    for least, above in pairwise(most):
+        here = exact[(exact["x"] >= least) & (exact["x"] < above)].groupby("view")["exact"].max()
+        assert len(here)
+        assert RECOVERED[least] == tuple(round(100 * here.get(view, 0.0)) for view in BINS)
 
 
 def test_only_the_exact_ways_of_adding_are_exact():
