@@ -56,7 +56,7 @@ class TestWhichColumns:
 
     def test_without_the_first_rule_the_intercept_stays_at_the_table(self):
         """The broken twin: a site that is not found to make up for the intercept goes on adding to it."""
-        possible = design.possible_rows(said(**THREE))
+        possible = agreed("~ site + condition", **THREE).possible_rows(said(**THREE))
         lonely = [c for c in range(4) if sum(rows[:, c].any() for rows in possible.values()) == 1]
         assert lonely == [1, 2]
         assert OwnColumns.find(possible).all == {0, 1, 2}

@@ -41,7 +41,8 @@ class ProfileQuery(Query):
 
     Its sum shows a function of the pooled counts of a gene. Whoever knows all its fitted means, as somebody
     who knows every sample's covariates and size factor does, can find the pooled multiset of low counts from exact
-    values, but never whose they are, nor at which site; with 20 fraction bits seldom. What keeps a site out of it:
+    values, and by unequal means which sample each belongs to, so that whoever is told which site a mean is from knows
+    whose it is; without that nobody does; with 20 fraction bits seldom. What keeps a site out of it:
     genes are asked about at `min_contributors` sites or more, and all sites are in the sum, so that only all the
     others together find one's part. What keeps a small cell or one sample out of it: the sum is over all
     samples whatever their cell, and its dispersions follow from public moments; none is chosen to single out

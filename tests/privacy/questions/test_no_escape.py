@@ -16,7 +16,12 @@ def framed(text, tail=b""):
 def asked(kind="irls", **changes):
     """A question as whoever writes it by hand would, with some of its parts changed."""
     floats = {"dtype": "float64", "shape": [0]}
-    parts = {"genes": {"dtype": "bool", "shape": [0]}, "beta": {"dtype": "float64", "shape": [0, 2]}, "expand": floats}
+    parts = {
+        "genes": {"dtype": "bool", "shape": [0]},
+        "beta": {"dtype": "float64", "shape": [0, 2]},
+        "expand": floats,
+        "steps": floats,
+    }
     told = {"kind": kind, "fraction_bits": 64, "min_mu": 0.5, **parts, **changes}
     return framed(json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
 
