@@ -104,7 +104,10 @@ class PresenceQuery(Query):
 
 
 def _presence(samples: Samples) -> Floats:
-    presence = np.empty(samples.n_genes)
+    """Which genes a site counts, ``(genes,)``: none if its own columns make up for all others."""
+    presence = np.zeros(samples.n_genes)
+    if samples.own is not None and not samples.design.any():
+        return presence
     for block in samples.gene_blocks():
         presence[block] = (samples.counts[:, block] > 0).any(axis=0)
     return presence

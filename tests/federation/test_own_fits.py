@@ -111,15 +111,20 @@ def test_a_batch_of_one_site(data):
     sites = {name: site.copy() for name, site in data.items()}
     for name, site in sites.items():
         site.obs["batch"] = "odd" if name == "vigo" else np.where(np.arange(EACH) % 4 < 2, "one", "two")
-    own, shared = both(sites, design="~ batch + condition")
-    assert list(own.coefficients.columns) == [
-        "gene",
-        "Intercept",
-        "batch[T.one]",
-        "batch[T.two]",
-        "condition[T.b]",
-    ] or ("batch[T.odd]" not in own.coefficients.columns)
-    np.testing.assert_allclose(own.table["log2FoldChange"], shared.table["log2FoldChange"], rtol=1e-5, atol=1e-6)
+    levels = {"batch": ("one", "two", "odd")}
+    own, shared = both(sites, design="~ batch + condition", levels=levels)
+    assert list(own.coefficients.columns) == ["gene", "Intercept", "batch[T.two]", "condition[T.b]"]
+    assert_equal(own, shared)
+
+
+def test_a_reference_level_of_one_site_is_no_column_and_its_site_is_named(data):
+    """No column is that site's, but a difference of columns is: what follows is said, and declaring levels mends it."""
+    sites = {name: site.copy() for name, site in data.items()}
+    for name, site in sites.items():
+        site.obs["batch"] = "odd" if name == "vigo" else np.where(np.arange(EACH) % 4 < 2, "one", "two")
+    own, _ = both(sites, design="~ batch + condition")
+    assert list(own.coefficients.columns) == ["gene", "Intercept", "batch[T.one]", "batch[T.two]", "condition[T.b]"]
+    assert any("the sums of vigo alone follow" in told for told in own.report["disclosure"])
 
 
 def test_a_numeric_covariate_and_interactions(data):
@@ -136,6 +141,28 @@ def test_a_site_that_is_absorbed_adds_nothing_and_is_named(data):
     own, shared = both(sites, cooks=False)
     assert_equal(own, shared)
     assert any("zurich adds nothing to the coefficients" in told for told in own.report["disclosure"])
+
+
+def test_a_site_that_is_absorbed_is_no_contributor(data):
+    """Two sites add to the condition, the third to nothing: no gene is at three sites, and none is fitted."""
+    sites = {name: data[name].copy() for name in ("berlin", "lyon", "turin")}
+    options = {**SILENT, "design": "~ site + condition"}
+    assert secirls.fit(sites, **options).table["status"].eq("converged").all(), "as long as all three add"
+    sites["turin"] = sites["turin"][sites["turin"].obs["condition"] == "b"].copy()
+    with pytest.raises(InputError, match="no gene has counts at 3 or more sites"):
+        secirls.fit(sites, **options)
+
+
+def test_means_that_are_linear_in_the_design(data):
+    """Three groups, one of them at one site alone: as many cells as columns, so no regression is needed for them."""
+    sites = {name: site.copy() for name, site in data.items()}
+    for name, site in sites.items():
+        other = np.where(np.arange(EACH) % 4 == 3, "c", site.obs["condition"])
+        site.obs["group"] = other if name == "vigo" else site.obs["condition"]
+    own, shared = both(sites, design="~ group", contrast=("group", "b", "a"), min_contributors=1)
+    assert list(own.coefficients.columns) == ["gene", "Intercept", "group[T.b]"]
+    assert_equal(own, shared, coefficient="group[T.b]")
+    assert not any(stage["stage"] == "means" for stage in own.report["stages"]), "nothing was asked for the means"
 
 
 def test_what_stays_is_said(data):
