@@ -22,6 +22,7 @@ from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, QueryError, Total, largest_honest, largest_summand, lost
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.status import Reason, Status
@@ -144,7 +145,8 @@ def fitted(drive, parts, *, lose=(), after=0, **options):
     again = np.zeros(GENES, bool)
     again[[HIT, 9]] = True
     run = Losing(*parts)
-    design = SimpleNamespace(groups=((),), columns=("Intercept", "condition"), products=lambda: Products.full(2))
+    columns = ("Intercept", "condition")
+    design = SimpleNamespace(groups=((),), columns=columns, size=2, own=OwnColumns(), products=lambda: Products.full(2))
     return run(whole_fit.fit(config, design, GENES, again)), run.queries
 
 

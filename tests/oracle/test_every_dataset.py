@@ -221,8 +221,8 @@ def test_all_genes_of_every_dataset_agree_with_pydeseq2(name, design, shared_dat
 def test_a_step_that_is_a_little_too_short_would_be_caught(shared_data, monkeypatch):
     import secirls.algorithms.irls
 
-    def timid(state, total, config: IrlsConfig):
-        after = step(state, total, config)
+    def timid(state, total, config: IrlsConfig, last=None):
+        after = step(state, total, config, last)
         on = after.active
         beta = after.beta.copy()
         beta[on] = 0.98 * beta[on] + 0.02 * state.beta[on]
