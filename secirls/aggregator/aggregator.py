@@ -112,8 +112,10 @@ def _session(
     check_present(extra, helping)
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
-    if config.contrast is not None:
-        design.contrast(*config.contrast)  # a mistake is told before the first round
+    if config.contrast is not None:  # a mistake is told before the first round
+        design.contrast(*config.contrast)
+    else:
+        design.default_contrast()
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

@@ -344,11 +344,13 @@ class Design:
         return together
 
     def default_contrast(self) -> tuple[Floats, str]:
-        """Last level against reference where the last term is one factor, else the last column; with its name."""
+        """Last level against reference where the last term is one factor, else the last column that is at the table.
+
+        With its name. Raises `InputError` where one site alone adds to that level, and keeps it.
+        """
         last = _terms(self.formula)[-1].factors
         name, column = str(last[0].expr), int(self.at_the_table[-1])
-        alone = self.size - 1 in self.own.all
-        if len(last) == 1 and name in self.levels and not alone:
+        if len(last) == 1 and name in self.levels:
             level, reference = self.levels[name][-1], self.levels[name][0]
             return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
         unit = np.zeros(self.size)

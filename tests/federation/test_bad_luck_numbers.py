@@ -63,7 +63,7 @@ def test_taken_as_they_are_library_sizes_would_make_discoveries_of_noise(pool, m
     """The broken twin."""
     counts, s = pool
     usual = fit(counts, s)
-    monkeypatch.setattr(normalisation, "AROUND_ONE", np.inf)
+    monkeypatch.setattr(normalisation, "LOG_AROUND_ONE", np.inf)
     unscaled = fit(counts, s * 1e7)
     assert (usual.table["pvalue"] < 0.05).mean() < 0.15
     assert (unscaled.table["pvalue"] < 0.05).mean() > 0.3

@@ -11,6 +11,7 @@ import pytest
 
 import secirls
 from secirls.algorithms import irls as irls_module
+from secirls.input_error import InputError
 
 FINAL = {"converged", "caught", "failed", "all_zero", "too_few_sites"}
 PLAIN = "plain gene"
@@ -121,7 +122,9 @@ def test_a_group_of_a_single_sample():
     genes = cruel_genes(np.random.default_rng(3))
     counts = np.column_stack(list(genes.values()))
     obs = {"condition": np.where(np.arange(N) == 6, "t", "c")}
-    result = run(federation(counts, list(genes), 0.1, obs=obs))
+    with pytest.raises(InputError, match="alone adds to and keeps"):
+        run(federation(counts, list(genes), 0.1, obs=obs))
+    result = run(federation(counts, list(genes), 0.1, obs=obs), own_columns="shared")
     check(result, len(genes))
     rows = result.table.set_index("gene")
     assert rows.loc[PLAIN, "status"] == "converged"
