@@ -142,7 +142,8 @@ def test_no_replicates_and_no_dispersions(make_site, refused):
         name: make_site(name, counts=COUNTS[:1], obs={"condition": [level]})
         for name, level in zip("abc", "utv", strict=True)
     }
-    assert "leave nothing to estimate dispersions" in refused(sites)
+    assert "every column is one site's alone, so there is nothing to estimate together" in refused(sites)
+    assert "leave nothing to estimate dispersions" in refused(sites, "--own-columns", "shared")
 
 
 def test_no_gene_without_zeros_needs_size_factors(make_site, refused):
