@@ -13,7 +13,7 @@ second derivatives that it does not send, so its CPU time is somewhat too large.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -42,7 +42,9 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     trend_and_prior,
 )
 from secirls.algorithms.fitted import Stages
+from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.unclamped import NewtonConfig
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.inputs.design import Design
@@ -273,7 +275,8 @@ def _started(config: Config, design: Design, n_genes: int, data: DataSet) -> Alg
     start = yield from moments(begun.genes, begun.xtx, begun.n_samples, normalisation)
     cells = len(data.whole.obs[[name for name in ("site", "condition") if name in config.design]].drop_duplicates())
     products = design.products()
-    means = yield from fitted_means(begun.genes, start, linear=cells == len(design.columns), products=products)
+    way = replace(IrlsConfig.deseq2(), products=products), NewtonConfig(products=products)
+    means = yield from fitted_means(begun.genes, start, *way, linear=cells == len(design.columns))
     if means.lost.any() or not begun.genes.all():
         raise RuntimeError("every chosen gene must have means")
     return Question(begun.genes, means, products, begun.n_samples), start
@@ -297,7 +300,7 @@ def _profiles(
     means, mask = question.means, question.genes
     if genes is not None:
         mask = rounds.about(question, genes)
-        means = type(means)(means.coefficients[genes], linear=means.linear, lost=means.lost[genes])
+        means = means.take(genes)
     total = yield ProfileQuery.about(mask, means, nodes, question.products, bits)
     return interpolate(total["loglik"], total["xwx"], total["constant"], nodes, question.products), nodes
 

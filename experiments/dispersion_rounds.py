@@ -298,6 +298,7 @@ def newton(question: Question, begin: Floats, prior: Prior | None = None) -> Alg
             products.rows.astype(np.float64),
             products.columns.astype(np.float64),
             int(question.means.linear),
+            question.means.min_mu,
         )
         first, second, _ = adjusted_derivatives(CurvatureSums(total["derivatives"], total["powers"]), products)
         first, second = first + towards.slope(going, here), second - 1.0 / towards.variance

@@ -63,7 +63,9 @@ def test_levels_that_differ_in_case_alone_are_named_with_their_sites(trial):
     assert "'Control' (lyon) and 'control' (berlin, turin)" in told
     # The twin: levels that really are four can be declared, and then there are four.
     every = "condition=control,treated,Control,Treated"
-    fitted = trial.fit(trial.write(), "--levels", every, "--contrast", "condition", "Treated", "Control")
+    fitted = trial.fit(
+        trial.write(), "--levels", every, "--contrast", "condition", "Treated", "Control", "--own-columns", "shared"
+    )
     assert np.isfinite(fitted["log2FoldChange"]).all()
 
 
