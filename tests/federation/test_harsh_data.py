@@ -174,6 +174,7 @@ def with_one_small_size_factor(s, huge):
     return federation(counts, names, 1.0, s=factors)
 
 
+@pytest.mark.slow
 def test_a_gene_that_one_site_cannot_send_fails_and_changes_no_other():
     s = 1e-10
     results = [

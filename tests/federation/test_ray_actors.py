@@ -81,6 +81,7 @@ def test_a_sentence_for_the_user_crosses_ray_unchanged(local_ray, make_site):
         secirls.fit(sites, design="~ condition", protocol="plain")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_running_after_a_fit(local_ray, airway_sites):
     import ray
     from ray._private.state import actors as known_actors

@@ -135,6 +135,7 @@ def check_went_on(events, error, verb):
     assert "patient" not in str(events[-1].rounds)
 
 
+@pytest.mark.slow
 def test_the_fit_goes_on_without_a_site_where_agreed(table):
     check_went_on(*table(config(on_dropout="continue"), "contribute", "hang"), "contribute")
 
@@ -179,6 +180,7 @@ def living(kind):
     return [entry for entry in actors().values() if entry["State"] == "ALIVE" and entry["ActorClassName"] == kind]
 
 
+@pytest.mark.slow
 def test_a_killed_aggregator_loses_no_finished_round(tmp_path, files, undisturbed, local_ray, actors_left):
     def kill(told):
         if told.round == LATE:

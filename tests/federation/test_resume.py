@@ -87,6 +87,7 @@ def outlying(tmp_path_factory):
     return {name: str(path) for name, path in paths.items()}
 
 
+@pytest.mark.slow
 def test_the_whole_deseq2_goes_on_after_any_stage(tmp_path, outlying):
     asked = manifest(outlying, preset="deseq2", protocol="plain")
     whole = fitting.fit_manifest(asked, tmp_path / "whole")

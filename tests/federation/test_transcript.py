@@ -293,6 +293,7 @@ def test_a_resumed_fit_of_every_protocol(tmp_path, files, protocol):
     check_clean(folder, {}, len(result.report["rounds"]))
 
 
+@pytest.mark.slow
 def test_on_ray_the_next_aggregator_goes_on_with_it(tmp_path, files, local_ray):
     """The aggregator may have finished a round that the driver never took: then that one is asked twice."""
     result, folder = in_parts(tmp_path, files, (5,), engine="ray")

@@ -50,8 +50,18 @@ def plain_bytes(tmp_path_factory, few_genes):
     return written(tmp_path_factory.mktemp("plain"), few_genes, "plain", "local")
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
-@pytest.mark.parametrize("protocol", NAMES)
+LONG = {("paillier", "local"), ("paillier", "ray"), ("paillier-threshold", "ray")}
+"""Real keys, and every number encrypted."""
+
+
+@pytest.mark.parametrize(
+    ("protocol", "engine"),
+    [
+        pytest.param(protocol, engine, marks=[pytest.mark.slow] if (protocol, engine) in LONG else [])
+        for protocol in NAMES
+        for engine in ("local", "ray")
+    ],
+)
 def test_every_protocol_and_engine_writes_the_same_bytes(tmp_path, few_genes, plain_bytes, local_ray, protocol, engine):
     assert written(tmp_path, few_genes, protocol, engine) == plain_bytes
 

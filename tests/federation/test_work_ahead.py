@@ -127,6 +127,7 @@ def few_genes(tmp_path_factory, airway_sites):
     return paths
 
 
+@pytest.mark.slow
 def test_a_fit_books_work_ahead_apart_and_gives_the_same_numbers(few_genes):
     with_, told = fitted(few_genes)
     without, _ = fitted(few_genes, precompute=False)

@@ -30,7 +30,10 @@ from secirls.numerics.samples import Samples
 
 FORMULAS = {"condition": "~ condition", "site": "~ site + condition"}
 DATA = [("pasilla", "condition", 4), ("pasilla", "site", 4), ("bottomly", "condition", 6)]
-every_design = pytest.mark.parametrize(("name", "design", "every"), DATA)
+every_design = pytest.mark.parametrize(
+    ("name", "design", "every"),
+    [pytest.param(*data, marks=[pytest.mark.slow] if data[1] == "site" else []) for data in DATA],
+)
 OUTLYING = ("ENSMUSG00000023236", "ENSMUSG00000049422", "ENSMUSG00000054354", "ENSMUSG00000064201")
 CAUGHT = {
     "FBgn0003938": "IRLS does not settle; its L-BFGS-B has no slope where means are clamped, and stops",

@@ -180,6 +180,7 @@ def told_of_helpers(result):
     return [sentence for sentence in result.report["disclosure"] if sentence.startswith("The key-holder was started")]
 
 
+@pytest.mark.slow
 def test_in_processes_of_their_own_a_fit_says_whether_the_helper_stood_on_its_ground(laid):
     grounds = laid("key-holder")
     result = fit(grounds, ground_of(grounds, "key-holder"), "ray")
