@@ -64,11 +64,6 @@ class LikelihoodQuery(Query):
     may_shrink: ClassVar[bool] = True
     sign: ClassVar[str] = "nll"
 
-    @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""
         return {"nll": self.candidates.shape[:2]}

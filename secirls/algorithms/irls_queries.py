@@ -94,11 +94,6 @@ class IrlsQuery(Query):
     may_shrink: ClassVar[bool] = True
     sign: ClassVar[str] = "nll"
 
-    @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         genes, params = self.beta.shape
@@ -123,8 +118,7 @@ class IrlsQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        if self.beta.shape != (self.n_genes, n_params):
-            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        check_beta(self, self.beta, n_params)
         if self.min_mu < 0:
             raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
         check_expand(self, self.expand, n_params)
@@ -157,8 +151,7 @@ class OwnCoefficientsQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        if self.beta.shape != (self.n_genes, n_params):
-            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        check_beta(self, self.beta, n_params)
         check_steps(self, self.steps)
 
     @np.errstate(all="ignore")
@@ -211,6 +204,12 @@ def known_steps(samples: Samples, steps: Floats | None) -> Floats:
             raise QueryError("this site has design columns of its own, which the question does not know of")
         return np.zeros(samples.n_genes)
     return steps
+
+
+def check_beta(query: Query, beta: Floats, n_params: int) -> None:
+    """Raise `QueryError` unless there are coefficients of every gene asked about, ``(genes asked, params)``."""
+    if beta.shape != (query.n_genes, n_params):
+        raise QueryError(f"query {query.kind!r}: beta {beta.shape} for {query.n_genes} genes, {n_params} params")
 
 
 def check_steps(query: Query, steps: Floats) -> None:

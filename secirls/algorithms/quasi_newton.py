@@ -138,11 +138,6 @@ class QuasiNewtonQuery(Query):
     may_shrink: ClassVar[bool] = True
     sign: ClassVar[str] = "nll"
 
-    @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene and candidate."""
         genes, tried, params = self.candidates.shape

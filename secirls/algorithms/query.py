@@ -114,6 +114,7 @@ class Query(ABC):
     """Which of the agreed genes are asked about, ``(all genes,)``."""
 
     kind: ClassVar[str]
+    fraction_bits = EXACT
     verified: ClassVar[bool] = False
     """Whether the sites are told the total, and check it: see `protocols.verified`."""
     may_shrink: ClassVar[bool] = False
@@ -138,8 +139,8 @@ class Query(ABC):
 
     @property
     def precision(self) -> int:
-        """Fraction bits of the sums: `EXACT` unless overridden."""
-        return EXACT
+        """Fraction bits of the sums: a question that can be coarser has a field of that name."""
+        return self.fraction_bits
 
     @property
     def values(self) -> int:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.irls import R_RIDGE, State, update_rows
-from secirls.algorithms.irls_queries import IrlsQuery
+from secirls.algorithms.irls_queries import IrlsQuery, check_beta
 from secirls.algorithms.normalisation import known_size_factors
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, resolution
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
@@ -89,11 +89,6 @@ class UnclampedQuery(Query):
     may_shrink: ClassVar[bool] = True
     sign: ClassVar[str] = "nll"
 
-    @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         genes, params = self.beta.shape
@@ -116,8 +111,7 @@ class UnclampedQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        if self.beta.shape != (self.n_genes, n_params):
-            raise QueryError(f"query {self.kind!r}: beta {self.beta.shape} for {self.n_genes} genes, {n_params} params")
+        check_beta(self, self.beta, n_params)
         check_expand(self, self.expand, n_params)
 
 

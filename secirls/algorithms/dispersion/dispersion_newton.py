@@ -61,11 +61,6 @@ class DispersionNewtonQuery(Query):
 
     kind: ClassVar[str] = "dispersion_newton"
 
-    @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         return {"derivatives": (self.n_genes, 2), "powers": (self.n_genes, 3, self.rows.size)}

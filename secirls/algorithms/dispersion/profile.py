@@ -99,11 +99,6 @@ class ProfileQuery(Query):
         )
 
     @property
-    def precision(self) -> int:
-        """As it was asked for."""
-        return self.fraction_bits
-
-    @property
     def products(self) -> Products:
         """Which products of design columns are summed."""
         return Products(*(array.astype(np.intp) for array in (self.rows, self.columns, self.expand)))
