@@ -193,8 +193,8 @@ def sums_at(
     if samples.own is None:
         return kernels.summands(samples, beta, min_mu, right=right)
     if right == "score":
-        return Sums(*best_sums(samples, beta, min_mu))
-    return Sums(*irls_sums(samples, beta, min_mu, known_steps(samples, steps)))
+        return best_sums(samples, beta, min_mu)
+    return irls_sums(samples, beta, min_mu, known_steps(samples, steps))
 
 
 def known_steps(samples: Samples, steps: Floats | None) -> Floats:

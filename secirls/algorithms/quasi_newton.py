@@ -167,7 +167,9 @@ def candidate_sums(samples: Samples, candidates: Floats, min_mu: float, *, right
     """
     genes, tried, params = candidates.shape
     if samples.own is not None:
-        flat = sums_at(samples.repeated(tried), candidates.reshape(-1, params), min_mu, right="score")
+        flat = sums_at(
+            samples.at(np.repeat(np.arange(genes), tried)), candidates.reshape(-1, params), min_mu, right="score"
+        )
         return Sums(*(array.reshape(genes, tried, *array.shape[1:]) for array in flat))
     parts = [sums_at(samples, np.ascontiguousarray(candidates[:, i]), min_mu, right=right) for i in range(tried)]
     return Sums(*(np.stack(arrays, axis=1) for arrays in zip(*parts, strict=True)))

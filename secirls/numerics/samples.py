@@ -113,15 +113,13 @@ class Samples:
         for start in range(0, self.n_genes, size):
             yield slice(start, min(start + size, self.n_genes))
 
-    def repeated(self, times: int) -> Samples:
-        """The same samples with every gene so many times, one after the other."""
-        return self._chosen(np.repeat(np.arange(self.n_genes), times))
-
     def take(self, genes: NDArray[np.bool_]) -> Samples:
         """The same samples over a subset of genes, given as a mask ``(genes,)``."""
-        return self if genes.all() else self._chosen(np.flatnonzero(genes))
+        return self if genes.all() else self.at(np.flatnonzero(genes))
 
-    def _chosen(self, genes: NDArray[np.intp]) -> Samples:
+    def at(self, genes: NDArray[np.intp]) -> Samples:
+        """The same samples over genes given by index, each as often as it stands there."""
+
         def chosen(array: Floats | None) -> Floats | None:
             return None if array is None else array[genes]
 

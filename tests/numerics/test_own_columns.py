@@ -203,16 +203,16 @@ class TestSteps:
             np.testing.assert_allclose(sums.nll, whole.nll, rtol=1e-12)
             inverse, _ = inverses(whole.xtwx)
             np.testing.assert_allclose(
-                np.linalg.inv(unpack(sums.upper)), inverse[:, k:, k:], rtol=1e-9, err_msg=f"step {number}"
+                np.linalg.inv(unpack(sums.xtwx)), inverse[:, k:, k:], rtol=1e-9, err_msg=f"step {number}"
             )
-            beta, _ = solve(sums.upper, sums.right)
+            beta, _ = solve(sums.xtwx, sums.right)
             together, _ = solve(whole.xtwx, whole.right)
             np.testing.assert_allclose(beta, together[:, k:], rtol=1e-9, atol=1e-12)
 
     def test_the_same_question_has_the_same_answer(self, one):
         beta, steps = np.zeros((one.n_genes, one.n_params)), np.zeros(one.n_genes)
         first = irls_sums(one, beta, 0.5, steps)
-        following, _ = solve(first.upper, first.right)
+        following, _ = solve(first.xtwx, first.right)
         second = irls_sums(one, following, 0.5, steps + 1)
         again = irls_sums(one, following, 0.5, steps + 1)
         for a, b in zip(second, again, strict=True):
@@ -271,7 +271,7 @@ class TestBest:
             slope = (best_sums(one, up).nll - best_sums(one, down).nll) / (2 * h)
             np.testing.assert_allclose(-sums.right[:, column], slope, rtol=1e-5, atol=1e-4)
             bend = -(best_sums(one, up).right - best_sums(one, down).right) / (2 * h)
-            np.testing.assert_allclose(unpack(sums.upper)[:, column], bend, rtol=1e-4, atol=1e-3)
+            np.testing.assert_allclose(unpack(sums.xtwx)[:, column], bend, rtol=1e-4, atol=1e-3)
 
     def test_a_gene_without_counts_is_held_by_the_box_and_harms_nothing(self, one):
         counts = one.counts.copy()
@@ -282,7 +282,7 @@ class TestBest:
         assert held[:, 0].all()
         assert not held[:, 1:].any()
         sums = best_sums(empty, beta)
-        assert np.isfinite(sums.upper).all()
+        assert np.isfinite(sums.xtwx).all()
         assert np.isfinite(sums.right).all()
 
 
@@ -297,7 +297,7 @@ class TestDispersionsAndLeverages:
         for number in range(8):
             sums = irls_sums(one, beta, 0.5, np.full(one.n_genes, float(number)))
             if number < 7:
-                beta, _ = solve(sums.upper, sums.right)
+                beta, _ = solve(sums.xtwx, sums.right)
         return beta, np.full(one.n_genes, 7.0), sums
 
     def test_determinants_are_those_of_the_joint_matrix(self, one):
@@ -332,7 +332,7 @@ class TestDispersionsAndLeverages:
         beta, steps, sums = self.fitted(one)
         together = np.hstack([one.own.notes.delta, beta])
         none = np.zeros(0)
-        ours = leverages(one, Fit(beta, beta, sums.upper, 0.0, 0.5, steps, steps))
+        ours = leverages(one, Fit(beta, beta, sums.xtwx, 0.0, 0.5, steps, steps))
         whole = kernels.summands(one.joint, together, 0.5)
         theirs = leverages(one.joint, Fit(together, together, whole.xtwx, 0.0, 0.5, none, none))
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
@@ -356,6 +356,6 @@ def test_own_columns_that_depend_on_each_other_are_told():
 def test_best_is_a_step_of_its_own(one):
     beta = np.zeros((one.n_genes, one.n_params))
     sums = irls_sums(one, beta, 0.5, np.full(one.n_genes, float(BEST)))
-    assert sums.upper.shape == (one.n_genes, packed_size(one.n_params))
-    assert np.isfinite(sums.upper).all()
+    assert sums.xtwx.shape == (one.n_genes, packed_size(one.n_params))
+    assert np.isfinite(sums.xtwx).all()
     assert (one.own.notes.step == -1).all(), "nothing of it is noted"

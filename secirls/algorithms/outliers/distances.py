@@ -68,8 +68,6 @@ class DistanceQuery(Query):
             raise QueryError("this site has no dispersions yet: the query that brings them was not asked")
         steps, hat_steps = (known_steps(samples, given) for given in (self.steps, self.hat_steps))
         for block in samples.gene_blocks():
-            mask = np.zeros(samples.n_genes, dtype=bool)
-            mask[block] = True
             fit = Fit(
                 self.beta[block],
                 self.hat_beta[block],
@@ -79,7 +77,7 @@ class DistanceQuery(Query):
                 steps[block],
                 hat_steps[block],
             )
-            yield block, samples.take(mask), fit
+            yield block, samples.at(np.arange(block.start, block.stop)), fit
 
 
 @dataclass(frozen=True)

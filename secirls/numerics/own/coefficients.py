@@ -10,13 +10,14 @@ as gradient and what `eliminate` leaves of the curvature as its own (Murphy and 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
 from secirls.numerics import kernels
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.box_step import box_step
+from secirls.numerics.kernel_task import Sums
 from secirls.numerics.own.columns import Own
 from secirls.numerics.own.elimination import eliminate, hold
 from secirls.numerics.samples import Samples
@@ -33,14 +34,6 @@ _DECREMENT = 1e-13
 _ARMIJO = 1e-4
 _SMALLEST_SHARE = 0.5**40
 _ROUNDING = 64 * np.finfo(np.float64).eps
-
-
-class OwnSums(NamedTuple):
-    """What a site sends of a gene when its own columns are taken out."""
-
-    upper: Floats
-    right: Floats
-    nll: Floats
 
 
 def own_at(samples: Samples, beta: Floats, steps: Floats) -> tuple[Floats, Mask]:
@@ -65,24 +58,27 @@ def own_at(samples: Samples, beta: Floats, steps: Floats) -> tuple[Floats, Mask]
 
 def own_start(samples: Samples, beta: Floats) -> Floats:
     """Where IRLS begins: least squares of log(y / s + 0.1), given the table's part of it, within the box."""
-    own = _own(samples)
-    found = np.empty((samples.n_genes, own.size))
-    for block in samples.gene_blocks():
-        logs = np.log(samples.counts.T[block] / _size_factors(samples) + 0.1)
-        found[block] = own.least_squares(logs - linear(samples.design, beta[block]))
-    return np.clip(found, -own.box, own.box)
+    box = _own(samples).box
+    return np.clip(_regressed(samples, beta, lambda normalised: np.log(normalised + 0.1)), -box, box)
 
 
 def linear_coefficients(samples: Samples, coefficients: Floats) -> Floats:
     """Those of the linear regression of y / s for `Samples.joint`, given the table's: ``(genes, own + params)``."""
-    own = samples.own
-    if own is None:
+    if samples.own is None:
         return coefficients
+    return np.hstack([_regressed(samples, coefficients, lambda normalised: normalised), coefficients])
+
+
+def _regressed(samples: Samples, coefficients: Floats, of: Callable[[Floats], Floats]) -> Floats:
+    """Least squares on own columns of a function of y / s, once the table's part is taken off, ``(genes, own)``."""
+    own = _own(samples)
+    if samples.size_factors is None:
+        raise ValueError("own coefficients need size factors: ask for them first")
     found = np.empty((samples.n_genes, own.size))
     for block in samples.gene_blocks():
-        normalised = samples.counts.T[block] / _size_factors(samples)
-        found[block] = own.least_squares(normalised - linear(samples.design, coefficients[block]))
-    return np.hstack([found, coefficients])
+        values = of(samples.counts.T[block] / samples.size_factors)
+        found[block] = own.least_squares(values - linear(samples.design, coefficients[block]))
+    return found
 
 
 def linear(design: Floats, coefficients: Floats) -> Floats:
@@ -98,28 +94,33 @@ def joint_coefficients(samples: Samples, beta: Floats, steps: Floats) -> Floats:
     return beta if samples.own is None else np.hstack([own_at(samples, beta, steps)[0], beta])
 
 
-def irls_sums(samples: Samples, beta: Floats, min_mu: float, steps: Floats) -> OwnSums:
+def irls_sums(samples: Samples, beta: Floats, min_mu: float, steps: Floats) -> Sums:
     """The sums of a step of IRLS with own columns taken out; what the next step needs is noted. NaN for lost genes."""
     own = _own(samples)
     delta, new = own_at(samples, beta, steps)
-    known: Mask = np.asarray(np.isfinite(delta).all(axis=1))
-    sums = kernels.summands(samples.joint, np.hstack([np.where(known[:, None], delta, 0.0), beta]), min_mu)
+    at, known = finite(np.hstack([delta, beta]))
+    sums = kernels.summands(samples.joint, at, min_mu)
     left = eliminate(sums.xtwx, sums.right, own.size)
     own.notes.keep(new, steps.astype(np.int32), delta, left.constant, left.slope)
-    return OwnSums(*(_known(array, known) for array in (left.upper, left.right, sums.nll)))
+    return Sums(*(_known(array, known) for array in (left.upper, left.right, sums.nll)))
 
 
-def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0) -> OwnSums:
+def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0) -> Sums:
     """Information, score and nll of what is left when own coefficients are the best. NaN for lost genes.
 
     The information is the observed one without a floor under the means, the expected one with it.
     """
     delta, held = best(samples, beta, min_mu)
-    known: Mask = np.asarray(np.isfinite(delta).all(axis=1))
-    at = np.hstack([np.where(known[:, None], delta, 0.0), beta])
+    at, known = finite(np.hstack([delta, beta]))
     information, score, nll = _likelihood(samples.joint, at, min_mu)
     left = eliminate(*hold(information, score, held), held.shape[1])
-    return OwnSums(*(_known(array, known) for array in (left.upper, left.right, nll)))
+    return Sums(*(_known(array, known) for array in (left.upper, left.right, nll)))
+
+
+def finite(at: Floats) -> tuple[Floats, Mask]:
+    """Coefficients ``(genes, params)`` with zeros for genes that lack any, and which genes lack none, ``(genes,)``."""
+    known: Mask = np.asarray(np.isfinite(at).all(axis=1))
+    return np.where(known[:, None], at, 0.0), known
 
 
 def _likelihood(joint: Samples, at: Floats, min_mu: float) -> tuple[Floats, Floats, Floats]:
@@ -149,9 +150,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, M
         if not going.size:
             break
         tried = np.clip(delta[going] + share[going, None] * step[going], -_BOX, _BOX)
-        mask = np.zeros(genes, dtype=bool)
-        mask[going] = True
-        information, score, nll = _likelihood(joint.take(mask), np.hstack([tried, beta[going]]), min_mu)
+        information, score, nll = _likelihood(joint.at(going), np.hstack([tried, beta[going]]), min_mu)
         with np.errstate(invalid="ignore"):
             slack = _ROUNDING * np.maximum(np.abs(nll), 1.0)
             lower = nll <= value[going] + _ARMIJO * share[going] * slope[going] + slack
@@ -182,9 +181,3 @@ def _own(samples: Samples) -> Own:
     if samples.own is None:
         raise ValueError("this site has no columns of its own")
     return samples.own
-
-
-def _size_factors(samples: Samples) -> Floats:
-    if samples.size_factors is None:
-        raise ValueError("own coefficients need size factors: ask for them first")
-    return samples.size_factors

@@ -13,7 +13,7 @@ from secirls.numerics.dispersion.curvature import CurvatureSums, curvature_sums
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets
 from secirls.numerics.dispersion.sums import ProfileSums, profile_sums
 from secirls.numerics.distinct_products import Products
-from secirls.numerics.own.coefficients import joint_coefficients, linear_coefficients
+from secirls.numerics.own.coefficients import finite, joint_coefficients, linear_coefficients
 from secirls.numerics.own.elimination import eliminate
 from secirls.numerics.samples import Samples
 from secirls.numerics.solve import pack, packed_size, unpack
@@ -30,10 +30,7 @@ def own_profile_sums(
     ``steps`` are those of `own_at`, ``(genes,)``, where means are not linear. NaN for genes without own coefficients.
     """
     shared, k = samples.n_params, samples.own_size
-    joint = samples.joint
-    at = linear_coefficients(samples, coefficients) if linear else joint_coefficients(samples, coefficients, steps)
-    known: Mask = np.asarray(np.isfinite(at).all(axis=1))
-    at = np.where(known[:, None], at, 0.0)
+    joint, (at, known) = samples.joint, _means_at(samples, coefficients, steps, linear=linear)
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     products = Products.among(np.unique(joint.design, axis=0))
     found = ProfileSums(
@@ -43,9 +40,8 @@ def own_profile_sums(
     size = max(1, _BLOCK_VALUES // most)
     for first in range(0, samples.n_genes, size):
         genes = np.arange(first, min(first + size, samples.n_genes))
-        here, mask = nodes.take(genes), np.zeros(samples.n_genes, dtype=bool)
-        mask[genes] = True
-        loglik, xwx, constant = profile_sums(joint.take(mask), at[genes], here, products, linear=linear, min_mu=min_mu)
+        here = nodes.take(genes)
+        loglik, xwx, constant = profile_sums(joint.at(genes), at[genes], here, products, linear=linear, min_mu=min_mu)
         left = eliminate(products.packed(xwx), np.zeros((xwx.shape[0], shared + k)), k)
         alpha = node_dispersions(here.scale, here.reach, here.det_nodes)
         log_det = left.log_det - k * np.log1p(alpha)
@@ -66,10 +62,7 @@ def own_curvature_sums(
     log det D adds to the adjusted likelihood is added here.
     """
     shared, k = samples.n_params, samples.own_size
-    joint = samples.joint
-    at = linear_coefficients(samples, coefficients) if linear else joint_coefficients(samples, coefficients, steps)
-    known: Mask = np.asarray(np.isfinite(at).all(axis=1))
-    at = np.where(known[:, None], at, 0.0)
+    joint, (at, known) = samples.joint, _means_at(samples, coefficients, steps, linear=linear)
     products = Products.among(np.unique(joint.design, axis=0))
     derivatives, powers = curvature_sums(joint, at, alpha, products, linear=linear, min_mu=min_mu)
     derivatives = np.where(known[:, None], derivatives, np.nan)
@@ -94,6 +87,13 @@ def own_curvature_sums(
         derivatives[block, 0] -= 0.5 * traces
         derivatives[block, 1] -= 0.5 * (np.trace(u2, axis1=1, axis2=2) - (u1 * u1.swapaxes(1, 2)).sum(axis=(1, 2)))
     return CurvatureSums(derivatives, out)
+
+
+def _means_at(samples: Samples, coefficients: Floats, steps: Floats, *, linear: bool) -> tuple[Floats, Mask]:
+    """The coefficients that means follow from, for `Samples.joint`, and which genes have them."""
+    return finite(
+        linear_coefficients(samples, coefficients) if linear else joint_coefficients(samples, coefficients, steps)
+    )
 
 
 def _at_nodes(log_det: Floats, nodes: Nodes) -> Floats:
