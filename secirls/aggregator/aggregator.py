@@ -127,7 +127,7 @@ def _session(
         if isinstance(event, Finished):
             simulated = tuple(site for site in sites if answered[site].simulated)
             simulated += tuple(name for name in extra if helping[name] is not False)
-            yield _outcome(config, agreement, genes, event.result, past, rounds, tuple(told), simulated)
+            yield _outcome(config, agreement, design, genes, event.result, past, rounds, tuple(told), simulated)
             return
         if isinstance(event, Record):
             told.append(event.told)
@@ -137,6 +137,7 @@ def _session(
 def _outcome(
     config: Config,
     agreement: Agreement,
+    design: Design,
     genes: tuple[str, ...],
     fitted: Fitted,
     past: Past,
@@ -148,7 +149,7 @@ def _outcome(
     return Outcome(
         fitted=fitted,
         genes=genes,
-        design=agreement.design(config),
+        design=design,
         rows=(*booked, *rounds.rows),
         rounds=told,
         sites=past.begun.sites,

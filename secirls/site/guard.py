@@ -20,6 +20,7 @@ from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
+from secirls.inputs.design import Design
 from secirls.numerics.samples import Counts, Floats, Samples
 from secirls.site.budget import Budget
 from secirls.site.ground import Ground
@@ -30,12 +31,14 @@ from secirls.site.policy import refusal
 class Guard:
     """One site's side of one fit, from the moment it joined."""
 
-    def __init__(self, site: PartyId, ground: Ground, config: Config, agreement: Agreement, n_genes: int) -> None:
+    def __init__(
+        self, site: PartyId, ground: Ground, config: Config, agreement: Agreement, design: Design, n_genes: int
+    ) -> None:
         self._site = site
         self._ground = ground
         self._policy = ground.policy
         self._agreement = agreement
-        self._design = agreement.design(config)
+        self._design = design
         self._kernel = config.kernel
         self._may_shrink = config.on_dropout == "continue"
         self._cohort = agreement.sites

@@ -15,7 +15,7 @@ from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.config import Config
 from secirls.input_error import complain
-from secirls.inputs.design import variables
+from secirls.inputs.design import Design, variables
 from secirls.inputs.labels import labels
 from secirls.inputs.site_file import Reading, SiteTable
 from secirls.numerics.own.columns import Own
@@ -51,12 +51,11 @@ def fewest(table: SiteTable) -> dict[str, int]:
     return {name: min(Counter(labels(table.obs[name])).values()) for name in factors}
 
 
-def prepare(table: SiteTable, agreement: Agreement, config: Config, site: str) -> Samples:
-    """A site's arrays in the agreed gene order, and in the design that follows from its own configuration.
+def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Config, site: str) -> Samples:
+    """A site's arrays in the agreed gene order, and in the ``design`` that follows from its own configuration.
 
     Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
     """
-    design = agreement.design(config)
     try:
         shared, own = design.own.split(site, design.matrix(table.obs))
     except ValueError as error:

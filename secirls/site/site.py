@@ -69,6 +69,7 @@ class Site(Secret):
         self._meter = Meter()
         self._samples: Samples | None = None
         self._genes: tuple[str, ...] = ()
+        self._own_columns: list[str] = []
         self._party: Party | None = None
         self._seeds: SeedTable | None = None
         self._checks: Checks | None = None
@@ -118,15 +119,14 @@ class Site(Secret):
         if not isinstance(agreement, Agreement):
             raise MisuseError(f"site {self.name} was given something else than an agreement")
         self._check_agreement(agreement, ground, table)
-        config = self._config
+        config, design, genes = self._config, agreement.design(self._config), agreement.genes or table.genes
         if ground.study is not None:
-            ground.study.check_levels(self.name, agreement.design(config))
-        guard = Guard(self.name, ground, config, agreement, len(agreement.genes or table.genes))
-        samples = prepare(table, agreement, config, self.name)
-        genes = agreement.genes or table.genes
+            ground.study.check_levels(self.name, design)
+        guard = Guard(self.name, ground, config, agreement, design, len(genes))
+        samples = prepare(table, agreement, design, config, self.name)
         guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
-        self._genes = tuple(genes)
+        self._genes, self._own_columns = genes, [design.all_columns[i] for i in design.own.at(self.name)]
         demands = Demands(
             colluders=ground.policy.max_colluders,
             key_bits=ground.policy.min_key_bits,
@@ -366,12 +366,9 @@ class Site(Secret):
 
     def _write_own(self, asked: OwnCoefficientsQuery, samples: Samples) -> None:
         """Write what this site keeps of the fit beside its file, if its policy says so."""
-        ground, agreement = self._agreed()
-        if samples.own is None or not ground.policy.write_own or not isinstance(ground.source, str):
-            return
-        design = agreement.design(self._config)
-        columns = [design.all_columns[i] for i in design.own.at(self.name)]
-        write_own(Path(ground.source), self._genes, columns, asked.coefficients(samples))
+        ground, _ = self._agreed()
+        if samples.own is not None and ground.policy.write_own and isinstance(ground.source, str):
+            write_own(Path(ground.source), self._genes, self._own_columns, asked.coefficients(samples))
 
     def _keep(self, asked: Query, samples: Samples, *, recalling: bool = False) -> Samples:
         """The samples with what the query leaves; what was gathered from the old ones is let go."""

@@ -128,8 +128,8 @@ def test_a_gene_is_asked_about_within_its_budget_and_under_one_name(lay, lead):
 def test_the_twin_that_takes_one_gene_under_sixty_names_gives_sixty_times_its_budget(lay, lead, monkeypatch):
     honest = site_room.prepare
 
-    def unchecked(table, told, config, site):
-        own = honest(table, told_genes(lead, table.genes)(told), config, site)
+    def unchecked(table, told, design, config, site):
+        own = honest(table, told_genes(lead, table.genes)(told), design, config, site)
         position = {gene: i for i, gene in enumerate(table.genes)}
         return lead.replace(own, counts=own.counts.T[[position[gene] for gene in told.genes]].T)
 
