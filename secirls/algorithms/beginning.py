@@ -19,7 +19,8 @@ from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Design, dependent_columns
+from secirls.inputs.design import Design
+from secirls.inputs.ranks import dependent_columns
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import unpack
 from secirls.numerics.status import Status

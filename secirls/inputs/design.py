@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from secirls.input_error import InputError, complain
 from secirls.inputs.labels import check_alike, label, labels
 from secirls.inputs.own_columns import OwnColumns
+from secirls.inputs.ranks import apart
 from secirls.numerics.distinct_products import Products
-from secirls.numerics.eigen import eigenvectors
-from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.samples import Floats
 
 Levels = Mapping[str, tuple[str, ...]]
 
@@ -157,12 +157,13 @@ class Design:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the design columns whose coefficients are estimated together, in order."""
-        return tuple(name for i, name in enumerate(self.all_columns) if i not in self.own.all)
+        return tuple(self.all_columns[i] for i in self.at_the_table)
 
-    @property
+    @cached_property
     def at_the_table(self) -> NDArray[np.intp]:
         """Which of all columns those are."""
-        return np.array([i for i in range(self.size) if i not in self.own.all], dtype=np.intp)
+        own = self.own.all
+        return np.array([i for i in range(self.size) if i not in own], dtype=np.intp)
 
     def matrix(self, obs: pd.DataFrame) -> Floats:
         """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before."""
@@ -194,30 +195,16 @@ class Design:
     def cells_apart(self, sites: Floats, least: int) -> tuple[str, ...]:
         """Which `groups` at fewer than ``least`` sites have sums that follow from those of the columns; in words.
 
-        ``sites`` have samples in each, ``(groups,)``. Without such a group's rows the design would have a lower rank:
-        some combination of columns is zero in all other samples. A lonely column shows it, a reference cell does not.
+        ``sites`` have samples in each, ``(groups,)``. A lonely column shows such a group, but a reference cell has no
+        column: see `secirls.inputs.ranks.apart`.
         """
         few = np.flatnonzero((sites > 0) & (sites < least))
         if not few.size:
             return ()
-        probes = range(_PROBES if self.numeric else 1)
-        combined = [(group, probe) for group in self.groups for probe in probes]
-        given: dict[str, Any] = {name: [group[i] for group, _ in combined] for i, name in enumerate(self.shared)}
-        given |= self._probed([probe for _, probe in combined])
-        frame = self._materialise(self._frame(given, len(combined)))
-        rows = np.asarray(frame, dtype=np.float64)[:, self.at_the_table].reshape(len(self.groups), len(probes), -1)
-
-        def rank(chosen: Mask) -> int:
-            return int(np.linalg.matrix_rank(rows[chosen].reshape(-1, rows.shape[2]))) if chosen.any() else 0
-
-        whole, found = rank(sites > 0), []
-        for number in few:
-            others = sites > 0
-            others[number] = False
-            if rank(others) < whole:
-                pairs = zip(self.shared, self.groups[number], strict=True)
-                found.append("cell " + ", ".join(f"{factor}={level}" for factor, level in pairs))
-        return tuple(found)
+        rows = np.split(self._rows_at(self.groups, self.shared)[:, self.at_the_table], len(self.groups))
+        cells = apart({int(number): rows[number] for number in np.flatnonzero(sites > 0)}, few.tolist())
+        named = (zip(self.shared, self.groups[number], strict=True) for number in cells)
+        return tuple("cell " + ", ".join(f"{factor}={level}" for factor, level in pairs) for pairs in named)
 
     def could_hold(self, said: Mapping[str, Variable]) -> NDArray[np.bool_]:
         """Which columns samples of a site with these levels can be non-zero in, ``(params,)``: from public facts."""
@@ -227,20 +214,13 @@ class Design:
     def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...]:
         """Sites whose own sums follow from those of the columns, by the levels that all have ``said``; in order.
 
-        Some combination of columns is zero in all samples of all others and not in theirs: without their rows the
-        design would have a lower rank. None where the levels have too many combinations to tell.
+        See `secirls.inputs.ranks.apart`. None where the levels have too many combinations to tell.
         """
         rows = self.possible_rows(said)
         if rows is None:
             return ()
-        known = {site: np.unique(self.own.split(site, rows[site])[0], axis=0) for site in sorted(rows)}
-
-        def rank(sites: Iterable[str]) -> int:
-            stacked = [known[site] for site in sites]
-            return int(np.linalg.matrix_rank(np.unique(np.concatenate(stacked), axis=0))) if stacked else 0
-
-        whole = rank(known)
-        return tuple(one for one in known if rank(site for site in known if site != one) < whole)
+        shared = {site: self.own.split(site, rows[site])[0] for site in sorted(rows)}
+        return tuple(apart(shared, shared))
 
     def possible_rows(self, said: Mapping[str, Mapping[str, Variable]]) -> dict[str, Floats] | None:
         """The design rows that samples of sites with such levels can have, each ``(rows, all params)``: public facts.
@@ -260,13 +240,18 @@ class Design:
         parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))  # one call of formulaic for all sites
         return {site: parts[levels] for site, levels in held.items()}
 
-    def _rows_at(self, levels: Sequence[tuple[str, ...]]) -> Floats:
-        """Design rows of combinations of levels, ``(rows, params)``, numeric variables at their probes."""
+    def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
+        """Design rows of combinations of levels, ``(rows, params)``, numeric variables at their probes.
+
+        Of all factors, or of those with these ``names``: then the others are at their reference.
+        """
         probes = range(_PROBES if self.numeric else 1)
         combined = [(row, probe) for row in levels for probe in probes]
         if not combined:
             return np.zeros((0, self.size))
-        given: dict[str, Any] = {name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels)}
+        given: dict[str, Any] = {
+            name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels if names is None else names)
+        }
         given |= self._probed([probe for _, probe in combined])
         return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
 
@@ -290,9 +275,7 @@ class Design:
         """
         if self.numeric:
             raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
-        combined = list(itertools.product(*self.levels.values()))
-        frame = {name: [row[i] for row in combined] for i, name in enumerate(self.levels)}
-        rows = np.asarray(self._materialise(self._frame(frame, len(combined))), dtype=np.float64)
+        rows = self._rows_at(list(itertools.product(*self.levels.values())))
         rows = rows[~rows[:, sorted(self.own.all)].any(axis=1)][:, self.at_the_table]
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
         return distinct
@@ -388,24 +371,3 @@ def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...])
             site=site,
             field=f"obs column {name!r}",
         )
-
-
-def dependent_columns(xtx: Floats, columns: Sequence[str]) -> list[list[str]]:
-    """Groups of linearly dependent design columns, from the summed X'X ``(params, params)``; empty at full rank.
-
-    Eigenvectors of the correlation-scaled X'X with an eigenvalue below 1e-10 span the null space; a
-    column belongs to a group where its weight is above 1e-6.
-    """
-    scale = np.sqrt(np.diag(xtx))
-    zero = scale == 0
-    groups = [[columns[int(i)]] for i in np.flatnonzero(zero)]
-    kept = np.flatnonzero(~zero)
-    if kept.size == 0:
-        return groups
-    scaled = xtx[np.ix_(kept, kept)] / np.outer(scale[kept], scale[kept])
-    values, vectors = (array[0] for array in eigenvectors(scaled[None]))
-    null = vectors[:, values < 1e-10]
-    involved = np.flatnonzero((np.abs(null) > 1e-6).any(axis=1))
-    if involved.size:
-        groups.append([columns[int(kept[i])] for i in involved])
-    return groups

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secirls.input_error import InputError
-from secirls.inputs.design import Design, Variable, dependent_columns
+from secirls.inputs.design import Design, Variable
+from secirls.inputs.ranks import dependent_columns
 
 CODE = """
 from secirls.inputs.design import Design, Variable
