@@ -318,9 +318,10 @@ class Design:
     def _together(self, contrast: Floats, name: str) -> Floats:
         """A contrast of all columns ``(all params,)`` among those of the table. Raises `InputError`."""
         for site, columns in self.own.of.items():
-            if contrast[list(columns)].any():
+            kept = next((column for column in columns if contrast[column]), None)
+            if kept is not None:
                 raise InputError(
-                    f"{name} asks for {self.all_columns[columns[0]]!r}, which {site} alone adds to and keeps: compare "
+                    f"{name} asks for {self.all_columns[kept]!r}, which {site} alone adds to and keeps: compare "
                     "what several sites have, or publish that site's sums with own_columns = 'shared'"
                 )
         together: Floats = contrast[self.at_the_table]

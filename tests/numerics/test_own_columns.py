@@ -108,6 +108,13 @@ class TestWhichColumns:
             agreed("~ site + condition", **THREE).contrast("site", "y", "x")
         assert agreed("~ site + condition", **THREE).contrast("condition", "b", "a").tolist() == [1.0]
 
+    def test_the_column_named_is_the_one_that_the_contrast_asks_for(self):
+        from secirls.input_error import InputError
+
+        told = {f"s{k}": {"patient": [f"p{3 * k + i}" for i in range(3)], "condition": ["a", "b"]} for k in range(3)}
+        with pytest.raises(InputError, match=r"asks for 'patient\[T.p5\]', which s1 alone"):
+            agreed("~ patient + condition", **told).contrast("patient", "p5", "p0")
+
     def test_a_site_that_adds_to_another_ones_column_is_told(self):
         design = agreed("~ site + condition", **THREE)
         row = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]])  # not what z's levels allow: no intercept
