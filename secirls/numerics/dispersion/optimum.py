@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from secirls.numerics import portable
 from secirls.numerics.dispersion.interpolant import Profiles, profile_at
-from secirls.numerics.dispersion.path import MIN_DISPERSION
+from secirls.numerics.dispersion.path import MIN_DISPERSION, best_of_grid, posterior
 from secirls.numerics.portable import exp, log, strictly
 from secirls.numerics.samples import Floats
 
@@ -42,17 +42,11 @@ def _climb(
     spacing = (high - low) / (_POINTS - 1)
     for g in range(starts.size):
         c = coefficients[starts[g] : starts[g] + sizes[g]]
-        best, highest = 0, -np.inf
-        for k in range(_POINTS):
-            a = low + k * spacing
-            off = a - centre[g]
-            value = profile_at(c, scale[g], reach[g], a)[0] - 0.5 * precision * (off * off)
-            if value > highest:
-                best, highest = k, value
+        best, _ = best_of_grid(c, scale[g], reach[g], low, spacing, _POINTS, centre[g], precision)
         left, right = low + max(best - 1, 0) * spacing, low + min(best + 1, _POINTS - 1) * spacing
         for _ in range(_HALVINGS):
             middle = 0.5 * (left + right)
-            if profile_at(c, scale[g], reach[g], middle)[1] - precision * (middle - centre[g]) > 0.0:
+            if posterior(c, scale[g], reach[g], middle, centre[g], precision)[1] > 0.0:
                 left = middle
             else:
                 right = middle
@@ -97,13 +91,9 @@ def _grids(
         c = coefficients[starts[g] : starts[g] + sizes[g]]
         left, right, best = low, high, low
         for _ in range(_GRIDS):
-            spacing, highest = (right - left) / (_GRID - 1), -np.inf
-            for k in range(_GRID):
-                a = left + k * spacing
-                off = a - centre[g]
-                value = profile_at(c, scale[g], reach[g], a)[0] - 0.5 * precision * (off * off)
-                if value > highest:
-                    best, highest = a, value
+            spacing = (right - left) / (_GRID - 1)
+            k, _ = best_of_grid(c, scale[g], reach[g], left, spacing, _GRID, centre[g], precision)
+            best = left + k * spacing
             left, right = max(low, best - spacing), min(high, best + spacing)
         found[g] = min(max(exp(best), MIN_DISPERSION), max_dispersion)
 

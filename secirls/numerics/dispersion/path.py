@@ -44,7 +44,7 @@ class Walked:
 
 
 @strictly(inline=True)
-def _posterior(
+def posterior(
     c: Floats, scale: float, reach: float, a: float, centre: float, precision: float
 ) -> tuple[float, float, bool]:
     """L and its slope with a normal prior of log alpha; no prior if its precision is 0."""
@@ -59,7 +59,7 @@ def _ascend(
 ) -> tuple[float, float, float, int, bool]:
     """Walk from a log dispersion: the end, the first and the last L, the steps tried, and whether ever beyond reach."""
     a, kappa, accepted, tried = start, 1.0, 0, 0
-    value, slope, beyond = _posterior(c, scale, reach, a, centre, precision)
+    value, slope, beyond = posterior(c, scale, reach, a, centre, precision)
     first = value
     while tried < MAX_ITERATIONS:
         tried += 1
@@ -68,7 +68,7 @@ def _ascend(
         if a + kappa * slope > _HIGHEST:
             kappa = (_HIGHEST - a) / slope
         proposed = a + kappa * slope
-        new, new_slope, out = _posterior(c, scale, reach, proposed, centre, precision)
+        new, new_slope, out = posterior(c, scale, reach, proposed, centre, precision)
         beyond |= out
         if -new > -value - kappa * _SUFFICIENT * (slope * slope):
             kappa /= 2.0
@@ -88,17 +88,16 @@ def _ascend(
 
 
 @strictly(inline=True)
-def _best_of_grid(
-    c: Floats, scale: float, reach: float, low: float, spacing: float, centre: float, precision: float
-) -> tuple[float, bool]:
-    """The first best of 20 equally spaced log dispersions, and whether any lay beyond reach."""
-    best, highest, beyond = low, -np.inf, False
-    for k in range(_GRID):
-        a = low + k * spacing
-        value, _, out = _posterior(c, scale, reach, a, centre, precision)
+def best_of_grid(
+    c: Floats, scale: float, reach: float, low: float, spacing: float, points: int, centre: float, precision: float
+) -> tuple[int, bool]:
+    """Which of equally spaced log dispersions from ``low`` on is the first best, and whether any lay beyond reach."""
+    best, highest, beyond = 0, -np.inf, False
+    for k in range(points):
+        value, _, out = posterior(c, scale, reach, low + k * spacing, centre, precision)
         beyond |= out
         if value > highest:
-            best, highest = a, value
+            best, highest = k, value
     return best, beyond
 
 
@@ -108,10 +107,10 @@ def _by_grids(
 ) -> tuple[float, bool]:
     """The best of a grid over the whole range, refined once around itself."""
     spacing = (highest - lowest) / (_GRID - 1)
-    around, beyond = _best_of_grid(c, scale, reach, lowest, spacing, centre, precision)
-    fine = 2.0 * spacing / (_GRID - 1)
-    best, out = _best_of_grid(c, scale, reach, around - spacing, fine, centre, precision)
-    return best, beyond | out
+    best, beyond = best_of_grid(c, scale, reach, lowest, spacing, _GRID, centre, precision)
+    begin, fine = lowest + best * spacing - spacing, 2.0 * spacing / (_GRID - 1)
+    best, out = best_of_grid(c, scale, reach, begin, fine, _GRID, centre, precision)
+    return begin + best * fine, beyond | out
 
 
 @strictly()
