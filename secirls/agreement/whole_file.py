@@ -50,6 +50,15 @@ def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: 
             raise
 
 
+def settle(folder: Path) -> None:
+    """Have a folder's entries on the disk, so that a file made or replaced there is found again after a crash."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A folder for drafts, whose files all move into ``folder`` at the end, or none. Raises `UnwritableError`."""

@@ -21,6 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from protocols.secure_sum import PartyId, sha256
+from secirls.agreement.whole_file import settle
 from secirls.input_error import InputError, complain
 from secirls.numerics.samples import Mask
 
@@ -124,8 +125,4 @@ def _write(file: Path, told: Told) -> None:
         out.flush()
         os.fsync(descriptor)
     draft.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    settle(file.parent)

@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
+from secirls.agreement.whole_file import settle
 from secirls.input_error import InputError, complain
 from secirls.numerics.samples import Counts
 from secirls.site.budget import Places, places_of
@@ -189,8 +190,4 @@ def _append(descriptor: int, path: Path, entry: Mapping[str, Any]) -> None:
     if os.write(descriptor, line) != len(line):
         raise OSError("the line was written in part")
     os.fsync(descriptor)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    settle(path.parent)
