@@ -107,7 +107,8 @@ class CellsQuery(Query, OfCells):
     """How many samples each cell of the design has, and at how many sites it has any.
 
     Its sum shows two numbers a cell, about all sites together, and nothing of a gene; never asked where a column is
-    numeric. Of cells with a site's own column it shows three numbers for all such sites together. What keeps a small cell out of what is opened is the report's rule, which prints few samples as such, and
+    numeric. Of cells with a site's own column it shows three numbers for all such sites together. What keeps a small
+    cell out of what is opened is the report's rule, which prints few samples as such, and
     ``min_total_samples_per_cell``; of a site or one sample it shows that somebody has it. What is asked later in a
     shared cell is asked where it is at ``min_contributors`` sites.
     """
