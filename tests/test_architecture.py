@@ -23,6 +23,7 @@ FLOORS = (
     "input_error",  # the one error a mistake ends in
     "numerics",  # pure functions of arrays
     "inputs",  # the doors to anndata and formulaic, and small data
+    "presets",  # whose choices are followed, as data
     "config",  # what is asked for
     "algorithms",  # questions as data, and generators that yield them
     "agreement",  # what all know before a session, and what a session leaves

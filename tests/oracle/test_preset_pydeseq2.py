@@ -22,11 +22,11 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior, es
 from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.normalisation import normalise
 from secirls.algorithms.quasi_newton import CatchConfig
-from secirls.config import CHOICES
 from secirls.inputs.design import Design, Variable
 from secirls.numerics import likelihood
 from secirls.numerics.dispersion.trend import Trend
 from secirls.numerics.samples import Samples
+from secirls.presets import CHOICES
 
 FORMULAS = {"condition": "~ condition", "site": "~ site + condition"}
 DATA = [("pasilla", "condition", 4), ("pasilla", "site", 4), ("bottomly", "condition", 6)]

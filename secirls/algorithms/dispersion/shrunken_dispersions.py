@@ -23,7 +23,6 @@ from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.query import EXACT, Algorithm
 from secirls.algorithms.unclamped import NewtonConfig
-from secirls.config import CHOICES, Choices
 from secirls.numerics.dispersion.nodes import farther, nodes_for
 from secirls.numerics.dispersion.optimum import first_steps, maximise, search_grids
 from secirls.numerics.dispersion.path import Walked, outliers, walk_gene_wise, walk_map
@@ -32,6 +31,7 @@ from secirls.numerics.dispersion.trend import NoTrendError, Trend, TrendType, fi
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Reason
+from secirls.presets import CHOICES, Choices
 
 FitType: TypeAlias = Literal["deseq2", "optimum", "grid"]
 """The end of R's path, the maximum, or the best of FedPyDESeq2's grids."""
