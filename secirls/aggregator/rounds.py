@@ -1,12 +1,8 @@
 """The one loop: an algorithm's queries become secure sums, leg by leg, over whatever carries messages.
 
 Promises: the same rounds, bit for bit, in one process or over Ray; a context is never used twice;
-every verb is booked, and ``wait`` is the aggregator's wall time from asking to the last answer.
-A site that dies, is late, breaks or sends nonsense is *silent*: it is fenced, and then the fit stops
-(``on_dropout="abort"``) or goes on for good without it (``"continue"``); before a session stands it begins anew
-without it. Nonsense is what the collector sees, or an accusation that it does not share: whoever accuses another party,
-or the aggregator, puts out nobody but itself. Who *refuses* for a rule of its own, in words, stops the fit always.
-Refuses to know: what the queries mean, and which protocol hides the answers.
+every verb is booked. In lock-step the sites are asked by a question's digest alone, are told every total, and
+sign how the fit ended. Refuses to know: what the queries mean, and which protocol hides the answers.
 """
 
 from __future__ import annotations
@@ -14,52 +10,28 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeGuard, TypeVar
+from typing import Protocol, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector
 from protocols.primitives import ring
 from protocols.secure_sum import Collector, Context, DropoutError, PartyId, PeerError, Pending
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
+from protocols.totals import pack_total
 from protocols.verified import CHECK_VALUES, read_greetings, read_seed_boxes
-from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
+from secirls.aggregator.asking import Asking, Federation
+from secirls.aggregator.losses import Loss, nonsense, said_by
 from secirls.agreement.agreement import Agreement
-from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
-from secirls.agreement.ledger import SETUP_ROUND, Cost, Ledger, Meter, Row
-from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, query_digest
+from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
+from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, followed, query_digest, read_head
 from secirls.algorithms.query import Algorithm, Query, Total, chained
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.site.desk import SPOKEN
-from secirls.site.site import Answer
 
 T = TypeVar("T")
 
-AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
-
 ANNOUNCED_VALUES = 2_000
 """Legs of sums with helpers (large powers) are announced from this many values on."""
-
-
-class Federation(Protocol):
-    """The seam between the rounds and what carries them: ask some parties to run one verb each.
-
-    The answer lacks whoever fell silent, and holds, in place of a result, the exception a party raised:
-    one of `SPOKEN`, or a `PartyFaultError` for any other.
-    """
-
-    @property
-    def sites(self) -> tuple[PartyId, ...]:
-        """Names of the sites, sorted."""
-        ...
-
-    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
-        """Run ``verb`` at every named party with its arguments."""
-        ...
-
-    def fence(self, party: PartyId) -> None:
-        """Have nothing more to do with a party: whatever it still sends is never read."""
-        ...
 
 
 class Witness(Protocol):
@@ -74,7 +46,7 @@ class Witness(Protocol):
         ...
 
 
-class SecureRounds:
+class SecureRounds(Asking):
     """The aggregator's side of a session: runs an algorithm's queries as secure sums."""
 
     def __init__(
@@ -87,10 +59,8 @@ class SecureRounds:
         lost: tuple[Loss, ...] = (),
     ) -> None:
         """``lost`` are those whom an earlier beginning of the same fit left out; the first round tells of them."""
-        self._federation = federation
+        super().__init__(federation, ledger, agreement.sites, helpers(config.protocol), lost)
         self._config = config
-        self._ledger = ledger
-        self._helpers = helpers(config.protocol)
         self._roster = Roster(agreement.roster)
         self._collector: Collector = make_collector(
             config.protocol,
@@ -100,17 +70,10 @@ class SecureRounds:
             n_jobs=config.threads,
         )
         self._witness = witness
-        self._meter = Meter()
-        self._cohort = agreement.sites
         self._state = agreement.digest
-        self._round = 0
         self._first = 0
-        self._met = -1
         self._booked = 0
-        self._lost = lost
-        self._refused: dict[PartyId, PeerError] = {}
         self._may_begin_anew = config.on_dropout == "continue"
-        self._may_shrink = False
 
     @property
     def session(self) -> bytes:
@@ -143,28 +106,34 @@ class SecureRounds:
             self._refused, self._may_shrink = {}, self._config.on_dropout == "continue" and query.may_shrink
             self._meet((self._round - self._first) // self._config.rounds_per_batch)
             cohort = self._cohort
-            self._state = chained(self._state, query.to_bytes())
+            question = query.to_bytes()
+            self._state = chained(self._state, question)
             layout = query.layout(len(cohort), self._state)
             layout.check_headroom(len(cohort))
-            values = layout.values + (CHECK_VALUES[layout.limbs] if query.verified else 0)
-            number = self._round - self._first
-            context = Context(self.session, number, 0, cohort, layout.digest, values, layout.limbs)
+            told = query.verified or self._config.lock_step
+            values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
+            context = Context(
+                self.session, self._round - self._first, 0, cohort, layout.digest, values, layout.limbs
+            )
             with self._ledger.booking(self._round, values, query.n_genes):
-                opened = yield from self._sum(query, context)
-                if query.verified:
-                    self._answers("hear", dict.fromkeys(cohort, (ring.to_bytes(opened.vector), number, 0)))
+                opened = yield from self._sum(query, self._asked(query, question), context)
+                heads = self._tell(opened, context) if told else {}
                 body = opened.vector[: layout.values]
                 arrays = self._own("decode", lambda: layout.decode(body, len(opened.parties)))  # noqa: B023
-                asked, query = query, self._step(algorithm, Total(arrays, opened.parties, cohort))
+                total = Total(arrays, opened.parties, cohort)
+                asked, query = query, self._step(algorithm, total)
+                self._keep_up(total)
+                if isinstance(query, Finished) and self._config.lock_step:
+                    self._check_heads(heads)
             seconds = time.perf_counter() - began
             lost = tuple(sorted(self._lost))
-            told = Progress(
+            progress = Progress(
                 self._round, asked.kind, layout.values, asked.n_genes, opened.parties, seconds, lost, opened.unfit
             )
             rows = tuple(self._ledger.rows[self._booked :])
             self._booked += len(rows)
             self._lost = ()
-            yield Record(told, query_digest(asked), arrays, cohort, rows)
+            yield Record(progress, query_digest(asked), arrays, cohort, rows)
             self._round += 1
         yield query
 
@@ -175,14 +144,40 @@ class SecureRounds:
                 f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
             )
         with self._ledger.booking(self._round, 0, query.n_genes):
-            asked = query.to_bytes()
-            self._state = chained(self._state, asked)
+            question = query.to_bytes()
+            self._state = chained(self._state, question)
+            asked, total = self._asked(query, question), Total(record.arrays, record.told.parties, record.cohort)
             self._answers("recall", dict.fromkeys(self._cohort, (asked,)))
-            if query.verified:
-                self._answers("remind", dict.fromkeys(self._cohort, (asked, query.arrays_to_bytes(record.arrays))))
-            following = self._step(algorithm, Total(record.arrays, record.told.parties, record.cohort))
+            if query.verified or self._config.lock_step:
+                told = asked, query.arrays_to_bytes(record.arrays), total.parties, total.cohort
+                self._answers("remind", dict.fromkeys(self._cohort, told))
+            following = self._step(algorithm, total)
+            self._keep_up(total)
         self._round += 1
         return following
+
+    def _asked(self, query: Query, question: bytes) -> bytes:
+        """What sites are asked with: in lock-step they know the question, and see by its digest that it is theirs."""
+        return query_digest(query) if self._config.lock_step else question
+
+    def _tell(self, opened: Opened, context: Context) -> dict[PartyId, bytes]:
+        """Tell the sites a total, for them to check; gives what they answer."""
+        told = pack_total(opened.vector), context.round, context.attempt, opened.parties
+        return self._answers("hear", dict.fromkeys(self._cohort, told))
+
+    def _keep_up(self, total: Total) -> None:
+        """The state that follows from a total, where sites follow too."""
+        if self._config.lock_step:
+            self._state = followed(self._state, total)
+
+    def _check_heads(self, heads: dict[PartyId, bytes]) -> None:
+        """Every site signed that the fit ends here, after these questions and totals."""
+
+        def check(kept: dict[PartyId, bytes]) -> None:
+            for site, head in kept.items():
+                read_head(self._roster, site, self.session, self._state, head)
+
+        self._without_nonsense("verify", check, heads)
 
     def _step(self, algorithm: Algorithm[T], total: Total | None) -> Query | Finished[T]:
         """Resume the algorithm with a total: its next query, or its result."""
@@ -249,20 +244,11 @@ class SecureRounds:
             self._put_out(accusations, "meet")
             return
 
-    def _put_out(self, accusations: Mapping[PartyId, PeerError], verb: str) -> None:
-        """Go on without those who accuse others of what the collector does not see, where that may be."""
-        for accuser, accusation in accusations.items():
-            if accuser not in self._cohort or not self._may_shrink:
-                raise said_by(accuser, accusation)
-            self._refused[accuser] = accusation
-        if accusations:
-            self._lose(*((accuser, f"refused {verb!r}, for {error}") for accuser, error in accusations.items()))
-
-    def _sum(self, query: Query, context: Context) -> Generator[Stage | Opening, None, Opened]:
+    def _sum(self, query: Query, asked: bytes, context: Context) -> Generator[Stage | Opening, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""
-        asked = dict.fromkeys(self._cohort, (query.to_bytes(), context.round, context.attempt, context.cohort))
+        given = asked, context.round, context.attempt, context.cohort
         yield from self._announce(context, self._cohort, "encrypting")
-        payloads = self._answers("contribute", asked)
+        payloads = self._answers("contribute", dict.fromkeys(self._cohort, given))
         outcome: Pending | Opened = self._without_nonsense(
             "combine", lambda kept: self._collector.combine(kept, context), payloads
         )
@@ -299,84 +285,3 @@ class SecureRounds:
                 if accuser in self._refused:
                     raise said_by(accuser, self._refused[accuser]) from None
             raise
-
-    def _without_nonsense(
-        self, verb: str, call: Callable[[dict[PartyId, bytes]], T], messages: dict[PartyId, bytes]
-    ) -> T:
-        """Run a verb of the collector's; without the message of a site that sent nonsense, where that may be."""
-        kept = dict(messages)
-        while True:
-            try:
-                return self._own(verb, lambda: call(dict(kept)))
-            except PeerError as error:
-                if error.sender not in kept or error.sender not in self._cohort or not self._may_shrink:
-                    raise
-                del kept[error.sender]
-                self._lose((error.sender, nonsense(error)))
-
-    def _answers(
-        self,
-        verb: str,
-        arguments: Mapping[PartyId, tuple[Any, ...]],
-        accusations: dict[PartyId, PeerError] | None = None,
-    ) -> dict[PartyId, bytes]:
-        """Ask, book what it cost, and deal with those who stay silent: see `_settle`.
-
-        Where ``accusations`` are heard, they are put there by who raised them, and end nothing.
-        """
-        answers: dict[PartyId, Any] = self._own("wait", lambda: self._federation.ask(verb, arguments))
-        messages: dict[PartyId, bytes] = {}
-        silent: dict[PartyId, PartyFaultError | None] = {}
-        for name in sorted(arguments):
-            answer = answers.get(name)
-            if well_formed(answer):
-                role = name if name in self._helpers else SITE_ROLE
-                self._ledger.add(name, role, answer.costs)
-                messages[name] = answer.message
-            elif isinstance(answer, PeerError):
-                if accusations is None:
-                    raise said_by(name, answer)
-                accusations[name] = answer
-            elif isinstance(answer, SPOKEN):
-                raise answer
-            elif answer is None or isinstance(answer, PartyFaultError):
-                silent[name] = answer
-            else:
-                silent[name] = PartyFaultError(name, verb, type(answer).__name__)
-        if silent:
-            self._settle(verb, silent)
-        return messages
-
-    def _settle(self, verb: str, silent: dict[PartyId, PartyFaultError | None]) -> None:
-        """Stop where somebody is silent, for a smaller sum may give them away; or go on without them for good."""
-        for name in silent:
-            self._federation.fence(name)
-        if not self._may_shrink or not set(silent) <= set(self._cohort):
-            blocked = {name for name, fault in silent.items() if isinstance(fault, BlockedPartyError)}
-            faults = [fault for name, fault in silent.items() if fault is not None and name not in blocked]
-            raise faults[0] if faults else SilentSitesError(self._round, tuple(n for n in silent if n not in blocked))
-        self._lose(*((name, befell(verb, fault)) for name, fault in silent.items()))
-
-    def _lose(self, *lost: Loss) -> None:
-        """Go on without these for good. Raises `LeftOutError` before a session stands: it has to begin anew."""
-        for party, _ in lost:
-            self._federation.fence(party)
-        self._cohort = tuple(name for name in self._cohort if name not in dict(lost))
-        self._lost += lost
-        if self._met < 0:
-            raise LeftOutError(lost)
-
-    def _own(self, verb: str, call: Callable[[], T]) -> T:
-        result = self._meter.measure(verb, call)
-        self._ledger.add("aggregator", AGGREGATOR_ROLE, self._meter.take())
-        return result
-
-
-def well_formed(answer: object) -> TypeGuard[Answer]:
-    """Whether a site sent what a verb gives: bytes, and what they cost in numbers."""
-    return (
-        isinstance(answer, Answer)
-        and isinstance(answer.message, bytes)
-        and isinstance(answer.costs, tuple)
-        and all(isinstance(cost, Cost) and isinstance(cost.verb, str) for cost in answer.costs)
-    )

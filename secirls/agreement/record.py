@@ -5,13 +5,15 @@ Promises: all of it is public. Refuses to know: how the sum was opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from protocols.secure_sum import PartyId, sha256
+from protocols.primitives.keys import Identity
+from protocols.secure_sum import PartyId, PeerError, sha256
+from protocols.session import Roster, open_message, sign_message
 from secirls.agreement.ledger import Row
-from secirls.algorithms.query import Query
+from secirls.algorithms.query import Query, Total, chained
 from secirls.numerics.samples import Floats
 
 T = TypeVar("T")
@@ -75,9 +77,29 @@ def query_digest(query: Query) -> bytes:
 
 def sum_digest(record: Record) -> bytes:
     """What names an opened sum, who was asked for it and who is in it."""
-    names = [name.encode() for party in (record.cohort, record.told.parties) for name in (*party, "")]
-    arrays = [part for name, array in record.arrays.items() for part in (name.encode(), array.astype("<f8").tobytes())]
-    return sha256(b"secirls sum v1", record.query, *names, *arrays)
+    return sha256(b"secirls sum v1", record.query, *_parts(record.arrays, record.told.parties, record.cohort))
+
+
+def followed(state: bytes, total: Total) -> bytes:
+    """The state of a session in lock-step after one more total: what is asked follows from all of them."""
+    return chained(state, sha256(b"secirls told v1", *_parts(total.arrays, total.parties, total.cohort)))
+
+
+def sign_head(identity: Identity, site: PartyId, session: bytes, state: bytes) -> bytes:
+    """A site's signature that the fit ended for it in this state, after all questions and totals."""
+    return sign_message(identity, b"head", site, sha256(b"secirls head v1", session, state))
+
+
+def read_head(roster: Roster, site: PartyId, session: bytes, state: bytes, head: bytes) -> None:
+    """Raise `PeerError` naming the site unless it signed this end."""
+    if open_message(roster, b"head", site, sha256(b"secirls head v1", session, state), head):
+        raise PeerError(site, "signs another end of the fit than there is")
+
+
+def _parts(arrays: Mapping[str, Floats], parties: Sequence[PartyId], cohort: Sequence[PartyId]) -> list[bytes]:
+    """Whose sum it is, who was asked for it, and the sum."""
+    names = [name.encode() for party in (cohort, parties) for name in (*party, "")]
+    return names + [part for name, array in arrays.items() for part in (name.encode(), array.astype("<f8").tobytes())]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,159 @@
+"""Asking the parties of a session: every answer is booked, and who stays silent or sends nonsense is dealt with.
+
+Promises: ``wait`` is the aggregator's wall time from asking to the last answer.
+A site that dies, is late, breaks or sends nonsense is *silent*: it is fenced, and then the fit stops
+(``on_dropout="abort"``) or goes on for good without it (``"continue"``); before a session stands it begins anew
+without it. Nonsense is what the collector sees, or an accusation that it does not share: whoever accuses another party,
+or the aggregator, puts out nobody but itself. Who *refuses* for a rule of its own, in words, stops the fit always.
+Refuses to know: what is asked, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeGuard, TypeVar
+
+from protocols.secure_sum import PartyId, PeerError
+from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
+from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
+from secirls.agreement.ledger import Cost, Ledger, Meter
+from secirls.site.desk import SPOKEN
+from secirls.site.site import Answer
+
+T = TypeVar("T")
+
+AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
+
+
+class Federation(Protocol):
+    """The seam between the rounds and what carries them: ask some parties to run one verb each.
+
+    The answer lacks whoever fell silent, and holds, in place of a result, the exception a party raised:
+    one of `SPOKEN`, or a `PartyFaultError` for any other.
+    """
+
+    @property
+    def sites(self) -> tuple[PartyId, ...]:
+        """Names of the sites, sorted."""
+        ...
+
+    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
+        """Run ``verb`` at every named party with its arguments."""
+        ...
+
+    def fence(self, party: PartyId) -> None:
+        """Have nothing more to do with a party: whatever it still sends is never read."""
+        ...
+
+
+class Asking:
+    """Whoever leads, as far as it asks and listens."""
+
+    def __init__(
+        self,
+        federation: Federation,
+        ledger: Ledger,
+        cohort: tuple[PartyId, ...],
+        helper_names: tuple[PartyId, ...],
+        lost: tuple[Loss, ...] = (),
+    ) -> None:
+        self._federation = federation
+        self._ledger = ledger
+        self._cohort = cohort
+        self._helpers = helper_names
+        self._lost = lost
+        self._meter = Meter()
+        self._round = 0
+        self._met = -1
+        self._refused: dict[PartyId, PeerError] = {}
+        self._may_shrink = False
+
+    def _put_out(self, accusations: Mapping[PartyId, PeerError], verb: str) -> None:
+        """Go on without those who accuse others of what the collector does not see, where that may be."""
+        for accuser, accusation in accusations.items():
+            if accuser not in self._cohort or not self._may_shrink:
+                raise said_by(accuser, accusation)
+            self._refused[accuser] = accusation
+        if accusations:
+            self._lose(*((accuser, f"refused {verb!r}, for {error}") for accuser, error in accusations.items()))
+
+    def _without_nonsense(
+        self, verb: str, call: Callable[[dict[PartyId, bytes]], T], messages: dict[PartyId, bytes]
+    ) -> T:
+        """Run a verb of the collector's; without the message of a site that sent nonsense, where that may be."""
+        kept = dict(messages)
+        while True:
+            try:
+                return self._own(verb, lambda: call(dict(kept)))
+            except PeerError as error:
+                if error.sender not in kept or error.sender not in self._cohort or not self._may_shrink:
+                    raise
+                del kept[error.sender]
+                self._lose((error.sender, nonsense(error)))
+
+    def _answers(
+        self,
+        verb: str,
+        arguments: Mapping[PartyId, tuple[Any, ...]],
+        accusations: dict[PartyId, PeerError] | None = None,
+    ) -> dict[PartyId, bytes]:
+        """Ask, book what it cost, and deal with those who stay silent: see `_settle`.
+
+        Where ``accusations`` are heard, they are put there by who raised them, and end nothing.
+        """
+        answers: dict[PartyId, Any] = self._own("wait", lambda: self._federation.ask(verb, arguments))
+        messages: dict[PartyId, bytes] = {}
+        silent: dict[PartyId, PartyFaultError | None] = {}
+        for name in sorted(arguments):
+            answer = answers.get(name)
+            if well_formed(answer):
+                role = name if name in self._helpers else SITE_ROLE
+                self._ledger.add(name, role, answer.costs)
+                messages[name] = answer.message
+            elif isinstance(answer, PeerError):
+                if accusations is None:
+                    raise said_by(name, answer)
+                accusations[name] = answer
+            elif isinstance(answer, SPOKEN):
+                raise answer
+            elif answer is None or isinstance(answer, PartyFaultError):
+                silent[name] = answer
+            else:
+                silent[name] = PartyFaultError(name, verb, type(answer).__name__)
+        if silent:
+            self._settle(verb, silent)
+        return messages
+
+    def _settle(self, verb: str, silent: dict[PartyId, PartyFaultError | None]) -> None:
+        """Stop where somebody is silent, for a smaller sum may give them away; or go on without them for good."""
+        for name in silent:
+            self._federation.fence(name)
+        if not self._may_shrink or not set(silent) <= set(self._cohort):
+            blocked = {name for name, fault in silent.items() if isinstance(fault, BlockedPartyError)}
+            faults = [fault for name, fault in silent.items() if fault is not None and name not in blocked]
+            raise faults[0] if faults else SilentSitesError(self._round, tuple(n for n in silent if n not in blocked))
+        self._lose(*((name, befell(verb, fault)) for name, fault in silent.items()))
+
+    def _lose(self, *lost: Loss) -> None:
+        """Go on without these for good. Raises `LeftOutError` before a session stands: it has to begin anew."""
+        for party, _ in lost:
+            self._federation.fence(party)
+        self._cohort = tuple(name for name in self._cohort if name not in dict(lost))
+        self._lost += lost
+        if self._met < 0:
+            raise LeftOutError(lost)
+
+    def _own(self, verb: str, call: Callable[[], T]) -> T:
+        result = self._meter.measure(verb, call)
+        self._ledger.add("aggregator", AGGREGATOR_ROLE, self._meter.take())
+        return result
+
+
+def well_formed(answer: object) -> TypeGuard[Answer]:
+    """Whether a site sent what a verb gives: bytes, and what they cost in numbers."""
+    return (
+        isinstance(answer, Answer)
+        and isinstance(answer.message, bytes)
+        and isinstance(answer.costs, tuple)
+        and all(isinstance(cost, Cost) and isinstance(cost.verb, str) for cost in answer.costs)
+    )
