@@ -1,22 +1,23 @@
 """Totals that a party can check: each adds an inner product of its vector with a vector that only the parties know.
 
-Promises: a party that is told a total other than the ring sum of what was protected in this context, by its whole
-cohort, takes it with a chance of 2^-64, unless a party gave the seed away.
+Promises: a party that is told a total, and who is in it, takes it with a chance of 2^-64 if it is another than the
+ring sum of what these protected in this context, unless a party gave the seed away.
 Refuses to know: how the sum is hidden, and who adds.
 
 The parties share one seed: the first of them by name draws it and seals it for each of the others, so that whoever
-carries the boxes learns nothing. For a context, a key vector k and a pad b follow from the seed; a party with the
-integers v appends <v, k> + b modulo the prime p = 2^130 - 5 to its vector, in clear within it, so hidden as all else
-is. Headroom keeps integer sums from wrapping, so the appended values of n parties must add up to <total, k> + n b.
-Whoever tells a false total v' with a check value that is off by e has to have <v' - v, k> = e. The pad is uniform and
-used in this context alone, so the opened check value tells nothing of k: without it, a total and its check value could
-be scaled together. And p is larger than the ring, so some integer of v' - v has an inverse modulo p, and one value of
-its key at most fits e: of the 2^64 there are (Carter and Wegman 1979; Wegman and Carter 1981 for the pad).
+carries the boxes learns nothing. For a context, a key vector k and a pad b_i for each party follow from the seed; party
+i with the integers v appends <v, k> + b_i modulo the prime p = 2^130 - 5 to its vector, in clear within it, so hidden
+as all else is. Headroom keeps integer sums from wrapping, so the appended values must add up to <total, k> + the sum
+of the pads of those in it. Pads are uniform and used in this context alone. So another set's pads add up to something
+that fits with a chance of 1/p; and the opened check value tells nothing of k: without pads, a total and its check
+value could be scaled together. Whoever tells a false total v' of the true set, with a check value that is off by e,
+has to have <v' - v, k> = e. As p is larger than the ring, some integer of v' - v has an inverse modulo p, and one value
+of its key at most fits e: of the 2^64 there are (Carter and Wegman 1979; Wegman and Carter 1981 for the pads).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -60,7 +61,7 @@ class SeedTable(Secret):
             raise MisuseError(f"{self._me} is not the one who deals the seed")
         seed = self._entropy(KEY_BYTES)
         boxes = (self._channels.seal(peer, Box.CHECK_SEED, (0, 0), self._session, seed) for peer in peers)
-        return sign_message(self._identity, b"check seed", self._me, self._session, *boxes), Checks(seed)
+        return sign_message(self._identity, b"check seed", self._me, self._session, *boxes), Checks(seed, self._me)
 
     def take(self, greetings: Mapping[PartyId, bytes], dealt: bytes) -> Checks:
         """The others' part. Raises `PeerError` naming who sent what does not hold."""
@@ -70,7 +71,7 @@ class SeedTable(Secret):
         boxes = read_seed_boxes(self._roster, self._session, dealer, dealt, len(peers))
         try:
             box = boxes[peers.index(self._me)]
-            return Checks(self._channels.open(dealer, Box.CHECK_SEED, (0, 0), self._session, box))
+            return Checks(self._channels.open(dealer, Box.CHECK_SEED, (0, 0), self._session, box), self._me)
         except ValueError as error:
             raise PeerError(dealer, f"the box with the seed: {error}") from None
 
@@ -102,38 +103,42 @@ def read_seed_boxes(roster: Roster, session: bytes, dealer: PartyId, dealt: byte
 
 
 class Checks(Secret):
-    """What a party appends to its vectors, and how it checks the totals it is told."""
+    """What party ``me`` appends to its vectors, and how it checks the totals it is told."""
 
-    def __init__(self, seed: bytes) -> None:
-        self._seed = seed
+    def __init__(self, seed: bytes, me: PartyId) -> None:
+        self._seed, self._me = seed, me
 
     def append(self, vector: Vector, context: Context) -> Vector:
         """The vector with its check values behind it; the context counts them among its values."""
         limbs = vector.shape[1]
         if vector.shape[0] + CHECK_VALUES[limbs] != context.values:
             raise MisuseError("the context has no room for check values")
-        check = (self._product(vector, context) + self._pad(context)) % PRIME
+        check = (self._product(vector, context) + self._pad(context, self._me)) % PRIME
         bits = _PIECE_BITS[limbs]
         pieces = [(check >> (bits * place)) & ((1 << bits) - 1) for place in range(CHECK_VALUES[limbs])]
         return np.concatenate([vector, ring.from_bytes(_joined(pieces, limbs), CHECK_VALUES[limbs], limbs)])
 
-    def verify(self, total: Vector, context: Context) -> None:
-        """Raise `PeerError` naming the aggregator unless this is the sum over the context's cohort, checks and all."""
+    def verify(self, total: Vector, context: Context, parties: Sequence[PartyId]) -> None:
+        """Raise `PeerError` naming the aggregator unless this is the sum over these parties, checks and all."""
         if total.dtype != np.uint64 or total.shape != (context.values, context.limbs):
             raise PeerError(AGGREGATOR, "tells a total of another shape than was asked for")
+        if not parties or list(parties) != sorted({*parties} & {*context.cohort}):
+            raise PeerError(AGGREGATOR, "tells a total of others than were asked")
         body, tail = total[: -CHECK_VALUES[context.limbs]], total[-CHECK_VALUES[context.limbs] :]
         bits = _PIECE_BITS[context.limbs]
         pieces = (sum(int(limb) << (64 * at) for at, limb in enumerate(row)) for row in tail)
         told = sum(piece << (bits * place) for place, piece in enumerate(pieces))
-        if (told - self._product(body, context) - len(context.cohort) * self._pad(context)) % PRIME:
+        pads = sum(self._pad(context, party) for party in parties)
+        if (told - self._product(body, context) - pads) % PRIME:
             raise PeerError(AGGREGATOR, "tells a total that is not the sum of what was sent")
 
     def _product(self, vector: Vector, context: Context) -> int:
         key = sha256(b"secirls check key v2", self._seed, context.digest)
         return inner_product(vector, ring.expand(key, vector.shape[0], 1)[:, 0])
 
-    def _pad(self, context: Context) -> int:
-        return int.from_bytes(sha256(b"secirls check pad v2", self._seed, context.digest), "little") % PRIME
+    def _pad(self, context: Context, party: PartyId) -> int:
+        digest = sha256(b"secirls check pad v3", self._seed, context.digest, party.encode())
+        return int.from_bytes(digest, "little") % PRIME
 
 
 def inner_product(vector: Vector, keys: Keys) -> int:

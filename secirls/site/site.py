@@ -274,7 +274,7 @@ class Site(Secret):
             vector = ring.from_bytes(total, context.values, context.limbs)
         except ValueError:
             raise PeerError(AGGREGATOR, "tells a total of another length than was asked for") from None
-        self._checking().verify(vector, context)
+        self._checking().verify(vector, context, context.cohort)
         layout = asked.layout(len(context.cohort))
         arrays = layout.decode(vector[: layout.values], len(context.cohort))
         self._guarded().hear(asked, arrays, context)

@@ -3,7 +3,7 @@
 The claim's limit is shown too: a site that gives the seed away lets the aggregator tell what it likes.
 """
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -32,13 +32,13 @@ def small(site, where):
 
 
 def summed(checks, where, limbs, cohort=SITES):
-    vectors = [checks.append(small(site, where), where) for site in cohort]
+    vectors = [Checks(checks._seed, site).append(small(site, where), where) for site in cohort]
     return ring.total_of(iter(vectors), where.values, limbs)
 
 
-def refused(checks, told, where):
+def refused(checks, told, where, parties=None):
     try:
-        checks.verify(told, where)
+        checks.verify(told, where, where.cohort if parties is None else parties)
     except PeerError as error:
         return error.sender == AGGREGATOR
     return False
@@ -58,13 +58,13 @@ def ring_of(values, limbs):
 
 @BOTH
 def test_the_sum_of_what_was_sent_is_taken(limbs):
-    where, checks = context(limbs), Checks(SEED)
+    where, checks = context(limbs), Checks(SEED, SITES[0])
     assert not refused(checks, summed(checks, where, limbs), where)
 
 
 @BOTH
 def test_every_position_flipped_in_some_bits_is_refused(limbs):
-    where, checks = context(limbs), Checks(SEED)
+    where, checks = context(limbs), Checks(SEED, SITES[0])
     total = summed(checks, where, limbs)
     for at in np.ndindex(total.shape):
         for bit in (0, 1, 7, 29, 30, 31, 32, 33, 59, 60, 61, 62, 63):
@@ -75,7 +75,7 @@ def test_every_position_flipped_in_some_bits_is_refused(limbs):
 
 @BOTH
 def test_a_total_of_another_round_session_or_cohort_is_refused(limbs):
-    checks, here = Checks(SEED), context(limbs)
+    checks, here = Checks(SEED, SITES[0]), context(limbs)
     others = [
         context(limbs, round_=1),
         context(limbs, session=b"t" * 32),
@@ -93,16 +93,33 @@ def test_a_total_of_another_round_session_or_cohort_is_refused(limbs):
 
 @BOTH
 def test_a_sum_over_fewer_than_the_cohort_is_refused(limbs):
-    checks, where = Checks(SEED), context(limbs)
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
     assert refused(checks, summed(checks, where, limbs, SITES[:3]), where)
     assert refused(checks, summed(checks, where, limbs, (*SITES, SITES[0])), where)
+
+
+@BOTH
+def test_a_total_is_taken_for_that_of_its_own_parties_and_of_no_others(limbs):
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
+    sets = [some for size in range(len(SITES) + 1) for some in combinations(SITES, size)]
+    totals = {some: summed(checks, where, limbs, some) for some in sets}
+    for real in sets[1:]:
+        assert {said for said in sets if not refused(checks, totals[real], where, said)} == {real}
+    assert all(refused(checks, totals[()], where, said) for said in sets)  # nothing is nobody's total
+
+
+@BOTH
+@pytest.mark.parametrize("said", [SITES[::-1], (*SITES, SITES[-1]), (*SITES, "site-5"), SITES[1:] + SITES[:1]])
+def test_parties_that_are_not_a_sorted_part_of_the_cohort_are_refused(limbs, said):
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
+    assert refused(checks, summed(checks, where, limbs, said), where, said)
 
 
 @BOTH
 @pytest.mark.parametrize("times", [0, 2, 3, -1, 1 << 20])
 def test_a_total_that_is_scaled_with_its_check_values_is_refused(limbs, times):
     """Inner products are linear: without a pad the scaled total carried the scaled product."""
-    checks, where = Checks(SEED), context(limbs)
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
     told = ring_of([times * value for value in integers(summed(checks, where, limbs))], limbs)
     assert refused(checks, told, where)
 
@@ -111,7 +128,7 @@ def test_a_total_that_is_scaled_with_its_check_values_is_refused(limbs, times):
 @pytest.mark.parametrize("modulus", [PRIME, (1 << 61) - 1, 1 << 61, 1 << 63])
 def test_a_total_that_is_off_by_a_modulus_is_refused(limbs, modulus):
     """No two vectors of the ring are the same modulo the prime: it is larger than the ring."""
-    checks, where = Checks(SEED), context(limbs)
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
     total = integers(summed(checks, where, limbs))
     for times in (1, -1, 16):
         told = ring_of([value + times * modulus * (at == 2) for at, value in enumerate(total)], limbs)
@@ -122,7 +139,7 @@ def test_a_total_that_is_off_by_a_modulus_is_refused(limbs, modulus):
 
 @BOTH
 def test_positions_that_trade_places_are_refused(limbs):
-    checks, where = Checks(SEED), context(limbs)
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
     told = summed(checks, where, limbs)
     told[[0, 1]] = told[[1, 0]]
     assert refused(checks, told, where)
@@ -131,7 +148,7 @@ def test_positions_that_trade_places_are_refused(limbs):
 @BOTH
 @pytest.mark.parametrize("change", [lambda t: t[:-1], lambda t: t.astype(np.int64), lambda t: t.reshape(-1)])
 def test_another_shape_is_refused(limbs, change):
-    checks, where = Checks(SEED), context(limbs)
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
     assert refused(checks, change(summed(checks, where, limbs)), where)
 
 
@@ -152,7 +169,7 @@ def forged(seeds, forge):
     """How often a forged total is taken, each time under other keys."""
     where, taken = context(2, values=3), 0
     for number in range(seeds):
-        checks = Checks(number.to_bytes(32, "little"))
+        checks = Checks(number.to_bytes(32, "little"), SITES[0])
         taken += not refused(checks, forge(summed(checks, where, 2), number), where)
     return taken
 

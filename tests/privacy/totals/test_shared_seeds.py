@@ -121,8 +121,8 @@ def test_a_site_that_gives_the_seed_away_lets_the_aggregator_lie(grounds, lead):
         body = vector[: layout.values].copy()
         body[lonely, 1] += np.uint64(2)
         context = room.contexts[0]
-        zeros = ring.zeros(layout.values, 2)
-        summands = [Checks(seed).append(each, context) for each in (body, *[zeros] * (len(room.names) - 1))]
+        bodies = [body, *[ring.zeros(layout.values, 2)] * (len(room.names) - 1)]
+        summands = [Checks(seed, name).append(each, context) for name, each in zip(room.names, bodies, strict=True)]
         return ring.total_of(iter(summands), context.values, 2)
 
     room.census(tell=lie)
