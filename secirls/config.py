@@ -115,6 +115,9 @@ class Config(Frozen):
     """How sites compute summands: compiled, or plain NumPy. The two agree to rounding, not to the bit."""
     threshold: int | None = None
     """How many sites must answer for a sum to open; just above two thirds if not given."""
+    trust_aggregator: bool = False
+    """Let the aggregator choose the questions, as sites that do not follow the algorithm themselves must: they check
+    totals only where their rules are about them. Always so with the protocol ``plain``."""
     consistency: bool = True
     """Show signatures on the set of present sites before shares are released (one more trip): against an aggregator
     that deviates."""
@@ -205,6 +208,11 @@ class Config(Frozen):
     def choices(self) -> Choices:
         """What the preset does where no field asks."""
         return CHOICES[self.preset]
+
+    @property
+    def lock_step(self) -> bool:
+        """Whether sites follow the algorithm themselves, from totals that they verify, and answer nothing else."""
+        return not self.trust_aggregator and self.protocol != "plain"
 
     @property
     def digest(self) -> str:

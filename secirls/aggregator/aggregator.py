@@ -14,8 +14,9 @@ from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import MisuseError, PartyId
+from secirls.aggregator.asking import Federation
 from secirls.aggregator.losses import LeftOutError, Loss
-from secirls.aggregator.rounds import Federation, SecureRounds, Witness
+from secirls.aggregator.rounds import SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
@@ -23,7 +24,7 @@ from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.fitted import Fitted
-from secirls.algorithms.whole_fit import control_genes, fit, refit_genes
+from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import Design, Variable
@@ -121,7 +122,7 @@ def _session(
     past.check(begun, [answered[site] for site in agreement.sites])
     yield past.begun
     rounds = SecureRounds(config, federation, agreement, ledger, witness, lost)
-    algorithm = fit(config, design, len(genes), refit_genes(config, genes), control_genes(config, genes))
+    algorithm = agreed_fit(config, design, genes)
     told = [record.told for record in past.records]
     for event in rounds.run(algorithm, past.records):
         if isinstance(event, Finished):

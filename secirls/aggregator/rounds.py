@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from protocols.choice import helpers, leave_after_meeting, make_collector
-from protocols.primitives import ring
+from protocols.fixed_point import Layout
 from protocols.secure_sum import Collector, Context, DropoutError, PartyId, PeerError, Pending
 from protocols.secure_sum import Total as Opened
 from protocols.session import Roster
@@ -106,17 +106,10 @@ class SecureRounds(Asking):
             self._refused, self._may_shrink = {}, self._config.on_dropout == "continue" and query.may_shrink
             self._meet((self._round - self._first) // self._config.rounds_per_batch)
             cohort = self._cohort
-            question = query.to_bytes()
-            self._state = chained(self._state, question)
-            layout = query.layout(len(cohort), self._state)
-            layout.check_headroom(len(cohort))
-            told = query.verified or self._config.lock_step
-            values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
-            context = Context(
-                self.session, self._round - self._first, 0, cohort, layout.digest, values, layout.limbs
-            )
-            with self._ledger.booking(self._round, values, query.n_genes):
-                opened = yield from self._sum(query, self._asked(query, question), context)
+            layout, context = self._context(query)
+            told = context.values > layout.values
+            with self._ledger.booking(self._round, context.values, query.n_genes):
+                opened = yield from self._sum(query, context)
                 heads = self._tell(opened, context) if told else {}
                 body = opened.vector[: layout.values]
                 arrays = self._own("decode", lambda: layout.decode(body, len(opened.parties)))  # noqa: B023
@@ -144,9 +137,8 @@ class SecureRounds(Asking):
                 f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
             )
         with self._ledger.booking(self._round, 0, query.n_genes):
-            question = query.to_bytes()
-            self._state = chained(self._state, question)
-            asked, total = self._asked(query, question), Total(record.arrays, record.told.parties, record.cohort)
+            self._state = chained(self._state, query.to_bytes())
+            asked, total = self._asked(query), Total(record.arrays, record.told.parties, record.cohort)
             self._answers("recall", dict.fromkeys(self._cohort, (asked,)))
             if query.verified or self._config.lock_step:
                 told = asked, query.arrays_to_bytes(record.arrays), total.parties, total.cohort
@@ -156,9 +148,20 @@ class SecureRounds(Asking):
         self._round += 1
         return following
 
-    def _asked(self, query: Query, question: bytes) -> bytes:
+    def _context(self, query: Query) -> tuple[Layout, Context]:
+        """What sites are to send for a question, and the name of its sum; the state goes on."""
+        cohort = self._cohort
+        self._state = chained(self._state, query.to_bytes())
+        layout = query.layout(len(cohort), self._state)
+        layout.check_headroom(len(cohort))
+        told = query.verified or self._config.lock_step
+        values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
+        number = self._round - self._first
+        return layout, Context(self.session, number, 0, cohort, layout.digest, values, layout.limbs)
+
+    def _asked(self, query: Query) -> bytes:
         """What sites are asked with: in lock-step they know the question, and see by its digest that it is theirs."""
-        return query_digest(query) if self._config.lock_step else question
+        return query_digest(query) if self._config.lock_step else query.to_bytes()
 
     def _tell(self, opened: Opened, context: Context) -> dict[PartyId, bytes]:
         """Tell the sites a total, for them to check; gives what they answer."""
@@ -244,9 +247,9 @@ class SecureRounds(Asking):
             self._put_out(accusations, "meet")
             return
 
-    def _sum(self, query: Query, asked: bytes, context: Context) -> Generator[Stage | Opening, None, Opened]:
+    def _sum(self, query: Query, context: Context) -> Generator[Stage | Opening, None, Opened]:
         """One secure sum; see `protocols.secure_sum` for the legs."""
-        given = asked, context.round, context.attempt, context.cohort
+        given = self._asked(query), context.round, context.attempt, context.cohort
         yield from self._announce(context, self._cohort, "encrypting")
         payloads = self._answers("contribute", dict.fromkeys(self._cohort, given))
         outcome: Pending | Opened = self._without_nonsense(

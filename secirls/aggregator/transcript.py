@@ -27,7 +27,7 @@ from protocols.primitives import ring
 from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator.aggregator import Event, Outcome, lead
-from secirls.aggregator.rounds import Federation
+from secirls.aggregator.asking import Federation
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest

@@ -80,9 +80,14 @@ def sum_digest(record: Record) -> bytes:
     return sha256(b"secirls sum v1", record.query, *_parts(record.arrays, record.told.parties, record.cohort))
 
 
+def total_digest(total: Total) -> bytes:
+    """What names a total as an algorithm takes it."""
+    return sha256(b"secirls told v1", *_parts(total.arrays, total.parties, total.cohort))
+
+
 def followed(state: bytes, total: Total) -> bytes:
     """The state of a session in lock-step after one more total: what is asked follows from all of them."""
-    return chained(state, sha256(b"secirls told v1", *_parts(total.arrays, total.parties, total.cohort)))
+    return chained(state, total_digest(total))
 
 
 def sign_head(identity: Identity, site: PartyId, session: bytes, state: bytes) -> bytes:

@@ -69,6 +69,14 @@ def _marked(field: str, named: tuple[str, ...], genes: tuple[str, ...]) -> Mask 
     return mask
 
 
+def agreed_fit(config: Config, design: Design, genes: tuple[str, ...]) -> Algorithm[Fitted]:
+    """The algorithm that all agreed on: who runs it with the same totals asks the same questions, to the bit.
+
+    Raises `InputError` where the configuration names a gene that is not there.
+    """
+    return fit(config, design, len(genes), refit_genes(config, genes), control_genes(config, genes))
+
+
 def fit(
     config: Config, design: Design, n_genes: int, again: Mask | None = None, control: Mask | None = None
 ) -> Generator[Query, Total, Fitted]:

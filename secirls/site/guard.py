@@ -7,7 +7,7 @@ remembered before it leaves. Refuses to know: counts, keys, and how a sum is mad
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
+from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
@@ -53,12 +54,18 @@ class Guard:
         self._asked_so_far = b""
         self._presence: Floats | None = None
         self._awaited: bytes | None = None
+        self._opened: dict[bytes, tuple[PartyId, ...]] = {}
         self._memory: Memory | None = None
 
     @property
     def whole(self) -> bool:
         """Whether this site helps to open sums over a whole cohort alone."""
         return not self._may_shrink
+
+    @property
+    def state(self) -> bytes:
+        """What follows from all questions so far, and in lock-step from all totals: `chained` and `followed`."""
+        return self._state
 
     def enter(self, samples: Samples, genes: int, subject: Callable[[], Subject]) -> None:
         """Before the session: this site's samples, how many genes its file has, and what the fit is about.
@@ -158,10 +165,10 @@ class Guard:
             self._counts, self._count_digest = samples.counts, sha256(samples.counts.tobytes(order="A"))
         self._held_now, self._dispersions = sha256(b"secirls held v1", self._count_digest, s), samples.dispersions
 
-    def answering(self, context: Context, asked: Query, question: bytes) -> None:
-        """Remember which question a context is about, and of which total the rules wait to be told."""
+    def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
+        """Remember which question a context is about, and whether its total is to be ``told``."""
         self._asked_in[context.digest] = self._digest(asked, question)
-        if asked.verified:
+        if told:
             self._awaited = context.digest
 
     def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
@@ -174,34 +181,49 @@ class Guard:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
         if self._memory is not None:
             self._memory.opening(question, present)
-        self._cohort = present
+        self._opened[context.digest] = self._cohort = present
 
-    def hear(self, asked: Query, arrays: Mapping[str, Floats], context: Context | None = None) -> None:
-        """Take a total that the rules are about: verified against the check values of its ``context``, or remembered.
+    def told(self, context: Context, parties: tuple[PartyId, ...]) -> None:
+        """Before a total is looked at: whether it is awaited, and may be over these. Once for each.
 
-        Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before,
-        `MisuseError` where it is not the one of the last such question.
+        Raises `PeerError`, `MisuseError`, `RefusalError`.
         """
-        verified = context is not None
-        if context is not None and context.digest != self._awaited:
-            raise MisuseError(f"site {self._site} was told a total that its rules do not wait for")
-        name = sha256(b"secirls total v2", self._about(), asked.to_bytes())
-        digest = sha256(b"secirls total v1", *(array.astype("<f8").tobytes() for array in arrays.values()))
+        if context.digest != self._awaited:
+            raise MisuseError(f"site {self._site} was told a total that it does not wait for")
+        self._policy.check_cohort(self._site, len(parties))
+        whole = self._agreement.sites if self.whole else parties
+        if parties != self._opened.get(context.digest, whole) or self._site not in parties:
+            raise PeerError(AGGREGATOR, f"tells {self._site} a total over other sites than it answered with")
+        self._awaited = None
+
+    def follow(self, total: Total) -> None:
+        """The session is in the state that follows from this total, from which the next question does."""
+        self._state = followed(self._state, total)
+
+    def hear(self, asked: Query, total: Total, *, verified: bool) -> None:
+        """Take a total: ``verified`` now, or remembered from an earlier session; and hold the rules against it.
+
+        Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before.
+        """
         if not self._ground.simulated:
-            known = self._memory is not None and self._memory.knows_total(name, digest)
-            if not verified and not known:
+            name = sha256(b"secirls total v2", self._about(), asked.to_bytes())
+            if verified and self._memory is not None:
+                self._memory.keep_total(name, total_digest(total))
+            elif self._memory is None or not self._memory.knows_total(name, total_digest(total)):
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
-            if verified and not known and self._memory is not None:
-                self._memory.keep_total(name, digest)
+        if asked.verified:
+            self._hold_rules(asked, total)
+
+    def _hold_rules(self, asked: Query, total: Total) -> None:
+        """The rules about the census, and about genes."""
         if isinstance(asked, CensusQuery):
             if not asked.genes.all():
                 raise refusal(
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
             apart = self._design.told_apart(self._agreement.said)
-            self._policy.check_census(self._site, self._design, arrays, self._held(), apart)
-        sites = self._agreement.sites
-        presence = np.where(asked.lost(Total(arrays, sites, sites)), 0.0, arrays["presence"])
+            self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
+        presence = np.where(asked.lost(total), 0.0, total["presence"])
         if self._presence is None or isinstance(asked, CensusQuery):
             self._presence = np.zeros(asked.genes.size)
         self._presence[asked.genes] = presence

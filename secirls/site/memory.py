@@ -114,8 +114,10 @@ class Memory:
 
     def keep_total(self, name: bytes, digest: bytes) -> None:
         """Note a total that was verified, for a session that goes on."""
-        with self._entries(self._path) as (_, append):
-            append({"total": name.hex(), "is": digest.hex()})
+        entry = {"total": name.hex(), "is": digest.hex()}
+        with self._entries(self._path) as (told, append):
+            if entry not in told:
+                append(entry)
 
     def knows_total(self, name: bytes, digest: bytes) -> bool:
         """Whether this very total was verified before."""

@@ -100,6 +100,8 @@ class Policy(Frozen):
     """Whether sites must see who signed for the set of present ones before a sum is opened (pairwise)."""
     require_roster: bool = True
     """Whether the keys of all who sign must be in a roster that this site holds itself."""
+    require_lock_step: bool = True
+    """Whether this site answers only what the agreed algorithm asks next, as it finds itself from verified totals."""
     queries: tuple[str, ...] | None = None
     """Permitted kinds of question; all that this release has if not given."""
     refused_stages: tuple[str, ...] | None = None
@@ -147,6 +149,8 @@ class Policy(Frozen):
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
             raise refusal(site, "require_consistency", "true")
+        if self.require_lock_step and not config.lock_step:
+            raise refusal(site, "require_lock_step", "true")
 
     def check_roster(self, site: PartyId, *, own: bool) -> None:
         """Whether the site holds a roster of its ``own``. Raises `RefusalError`."""
@@ -266,6 +270,7 @@ SIMULATION: dict[str, Any] = {
     "min_key_bits": 0,
     "max_colluders": 0,
     "require_consistency": False,
+    "require_lock_step": False,
     "require_roster": False,
     "on_dropout": "continue",
 }

@@ -1,7 +1,8 @@
 """One site: its samples, its end of the protocol, and what it agrees to answer.
 
-Promises: only bytes and public facts leave; every question is decoded and checked here, also against the
-site's own rules; the context of a sum is built from what this site itself knows.
+Promises: only bytes and public facts leave; every question is the agreed algorithm's next, as this site finds it
+itself (unless it was agreed to trust the aggregator), and checked against the site's own rules; the context of a sum
+is built from what this site itself knows.
 Refuses to know: Ray, other sites, the answers.
 """
 
@@ -10,31 +11,34 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from protocols import fixed_point
-from protocols.choice import helpers, make_party
+from protocols.choice import make_party
 from protocols.demands import Demands
-from protocols.primitives import ring
 from protocols.primitives.keys import Secret
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, Party, PartyId, PeerError, sha256
+from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
+from protocols.totals import unpack_total
 from protocols.verified import CHECK_VALUES, Checks, SeedTable
 from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
+from secirls.agreement.record import sign_head
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
-from secirls.algorithms.query import Query, query_from_bytes
+from secirls.algorithms.query import Query, Total, query_from_bytes
+from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.site_file import SiteTable, read_site
 from secirls.numerics import kernels
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site import arguments
+from secirls.site.agreeing import check_agreement
 from secirls.site.ahead import WorkAhead
+from secirls.site.follower import Follower
 from secirls.site.ground import Ground, open_ground
 from secirls.site.guard import Guard
 from secirls.site.memory import Subject
@@ -66,6 +70,7 @@ class Site(Secret):
         self._ground: Ground | None = None
         self._agreement: Agreement | None = None
         self._guard: Guard | None = None
+        self._follower: Follower | None = None
         self._meter = Meter()
         self._samples: Samples | None = None
         self._genes: tuple[str, ...] = ()
@@ -118,7 +123,7 @@ class Site(Secret):
         ground, table = self._opened()
         if not isinstance(agreement, Agreement):
             raise MisuseError(f"site {self.name} was given something else than an agreement")
-        self._check_agreement(agreement, ground, table)
+        check_agreement(self.name, self._config, agreement, ground, table)
         config, design, genes = self._config, agreement.design(self._config), agreement.genes or table.genes
         if ground.study is not None:
             ground.study.check_levels(self.name, design)
@@ -126,6 +131,8 @@ class Site(Secret):
         samples = prepare(table, agreement, design, config, self.name)
         guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
+        if config.lock_step:
+            self._follower = Follower(self.name, agreed_fit(config, design, genes))
         self._genes, self._own_columns = genes, [design.all_columns[i] for i in design.own.at(self.name)]
         demands = Demands(
             colluders=ground.policy.max_colluders,
@@ -195,33 +202,34 @@ class Site(Secret):
         return self._answer("verify", take, down=sum(map(len, greetings.values())) + len(dealt))
 
     def contribute(self, query: bytes, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Answer:
-        """Answer a public question with one protected vector.
+        """Answer a public question with one protected vector; in lock-step it is named by its digest.
 
-        Raises `QueryError` for a question that does not fit, `MisuseError` for a context that was used,
-        `RefusalError` for what the policy does not allow.
+        Raises `QueryError` for a question that does not fit, `PeerError` for one that is not the algorithm's next,
+        `MisuseError` for a context that was used, `RefusalError` for what the policy does not allow.
         """
         arguments.messages(query)
         arguments.numbers(round_number, attempt)
         arguments.names(cohort)
         party, guard = self._begin(), self._guarded()
-        asked, samples = self._read(query)
         if (round_number, attempt) in self._contexts:
             how = "answered" if self._contexts[round_number, attempt][1] == query else "asked differently"
             raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")
+        asked, question, samples = self._read(query)
         guard.check(asked)
-        guard.admit(asked, query, cohort)
-        layout = asked.layout(len(cohort), guard.note(asked, query, cohort))
+        guard.admit(asked, question, cohort)
+        layout = asked.layout(len(cohort), guard.note(asked, question, cohort))
         layout.check_headroom(len(cohort))
-        values = layout.values + (CHECK_VALUES[layout.limbs] if asked.verified else 0)
+        told = asked.verified or self._config.lock_step
+        values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
         context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
         self._contexts[round_number, attempt] = context, query
-        guard.answering(context, asked, query)
+        guard.answering(context, asked, question, told=told)
         meter = self._meter
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
         if isinstance(asked, OwnCoefficientsQuery):
             self._write_own(asked, samples)
         vector = meter.measure("encode", lambda: layout.encode(arrays))
-        if asked.verified:
+        if told:
             checks, bare = self._checking(), vector
             vector = meter.measure("verify", lambda: checks.append(bare, context))
         return self._answer("protect", lambda: party.protect(vector, context), then=context)
@@ -233,9 +241,9 @@ class Site(Secret):
         """
         arguments.messages(query)
         self._begin()
-        asked, samples = self._read(query)
+        asked, question, samples = self._read(query)
         self._guarded().check(asked)
-        self._guarded().note(asked, query)
+        self._guarded().note(asked, question)
         self._meter.measure("recall", lambda: self._keep(asked, samples, recalling=True), down=len(query))
         return Answer(b"", self._meter.take())
 
@@ -247,59 +255,51 @@ class Site(Secret):
         context, _ = self._taken_part(round_number, attempt)
         return self._answer("assist", lambda: party.assist(request, context), down=len(request), then=context)
 
-    def hear(self, total: bytes, round_number: int, attempt: int) -> Answer:
-        """Check a total against its check values, and the rules against the total.
+    def hear(self, total: bytes, round_number: int, attempt: int, parties: tuple[PartyId, ...]) -> Answer:
+        """Check a total, and who is in it, against its check values; hold the rules against it, and follow.
 
-        Raises `PeerError` for a total that is not the sum of what was sent, `RefusalError` for a broken rule.
+        Where the algorithm ends with it the answer is this site's signature over the end. Raises `PeerError` for a
+        total that is not the sum of what these sent, `RefusalError` for a broken rule.
         """
         arguments.messages(total)
         arguments.numbers(round_number, attempt)
-        self._begin()
+        arguments.names(parties)
+        party = self._begin()
         context, query = self._taken_part(round_number, attempt)
-        asked = query_from_bytes(query)
-        self._meter.measure("verify", lambda: self._hear(total, context, asked), down=len(total))
-        return Answer(b"", self._meter.take())
+        self._guarded().told(context, parties)
+        asked = query_from_bytes(query) if self._follower is None else self._follower.asked
+        meter, checks, head = self._meter, self._checking(), b""
 
-    def remind(self, query: bytes, total: bytes) -> Answer:
-        """Take a total of an earlier session, which this site verified then, and hold the rules against it again."""
+        def verified() -> Total:
+            vector = unpack_total(total, context)
+            checks.verify(vector, context, parties)
+            layout = asked.layout(len(context.cohort))
+            return Total(layout.decode(vector[: layout.values], len(parties)), parties, context.cohort)
+
+        opened = meter.measure("verify", verified, down=len(total))
+        meter.measure("verify", lambda: self._guarded().hear(asked, opened, verified=True))
+        if self._follower is not None and self._follow(self._follower, opened):
+            head = sign_head(self._agreed()[0].identity, self.name, party.session, self._guarded().state)
+        return self._answer("follow", lambda: head)
+
+    def remind(self, query: bytes, total: bytes, parties: tuple[PartyId, ...], cohort: tuple[PartyId, ...]) -> Answer:
+        """Take a total of an earlier session, which this site verified then; hold the rules against it, and follow."""
         arguments.messages(query, total)
+        arguments.names(parties)
+        arguments.names(cohort)
         self._begin()
-        asked, _ = self._read(query)
-        arrays = asked.arrays_from(total)
-        self._meter.measure("verify", lambda: self._guarded().hear(asked, arrays), down=len(total))
+        asked, _, _ = self._read(query)
+        opened = Total(asked.arrays_from(total), parties, cohort)
+        self._meter.measure("verify", lambda: self._guarded().hear(asked, opened, verified=False), down=len(total))
+        if self._follower is not None:
+            self._follow(self._follower, opened)
         return Answer(b"", self._meter.take())
 
-    def _hear(self, total: bytes, context: Context, asked: Query) -> None:
-        try:
-            vector = ring.from_bytes(total, context.values, context.limbs)
-        except ValueError:
-            raise PeerError(AGGREGATOR, "tells a total of another length than was asked for") from None
-        self._checking().verify(vector, context, context.cohort)
-        layout = asked.layout(len(context.cohort))
-        arrays = layout.decode(vector[: layout.values], len(context.cohort))
-        self._guarded().hear(asked, arrays, context)
-
-    def _check_agreement(self, agreement: Agreement, ground: Ground, table: SiteTable) -> None:
-        """Hold all that was agreed against what this site knows itself. Raises `MisuseError`."""
-        mine, problem = version("secirls"), ""
-        if agreement.config_digest != self._config.digest:
-            problem = "it was started for another configuration"
-        elif agreement.version != mine:
-            problem = f"it runs version {mine}, the session {agreement.version}"
-        elif list(agreement.sites) != sorted(set(agreement.sites)) or self.name not in agreement.sites:
-            problem = "the sites are not sorted, or it is not among them"
-        elif set(agreement.said) != set(agreement.sites):
-            problem = "not every site said what levels it has"
-        elif dict(agreement.said[self.name]) != dict(table.variables):
-            problem = "its own levels were told differently"
-        elif set(agreement.roster) != {*agreement.sites, *helpers(self._config.protocol)}:
-            problem = "the roster has other names than the sites and the roles of the protocol"
-        elif agreement.roster[self.name] != ground.identity.public:
-            problem = "its own key was told differently"
-        if problem:
-            raise MisuseError(f"site {self.name} does not agree: {problem}")
-        if ground.roster is not None:
-            ground.roster.check(self.name, agreement.roster)
+    def _follow(self, follower: Follower, total: Total) -> bool:
+        """Go on to the question that follows from a total; whether there is none."""
+        self._meter.measure("follow", lambda: follower.follow(total))
+        self._guarded().follow(total)
+        return follower.finished
 
     def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0, then: Context | None = None) -> Answer:
         """Answer, and prepare what a sum like ``then`` would need next time."""
@@ -348,13 +348,16 @@ class Site(Secret):
             raise MisuseError(f"site {self.name} took no part in round {round_number} attempt {attempt}")
         return self._contexts[round_number, attempt]
 
-    def _read(self, query: bytes) -> tuple[Query, Samples]:
-        """A question that fits the fit, and the samples it is about."""
+    def _read(self, query: bytes) -> tuple[Query, bytes, Samples]:
+        """A question that fits the fit, its bytes, and the samples it is about."""
         if self._samples is None:
             raise MisuseError(f"site {self.name} has not joined a session")
-        asked = query_from_bytes(query)
+        if self._follower is None:
+            asked, question = query_from_bytes(query), query
+        else:
+            asked, question = self._follower.next(query)
         asked.check(self._samples.n_genes, self._samples.n_params)
-        return asked, self._samples
+        return asked, question, self._samples
 
     def _compute(self, asked: Query, samples: Samples, parties: int) -> dict[str, Floats]:
         """The summands, after keeping what the query leaves; the gathered genes stay for the next round."""

@@ -1,0 +1,61 @@
+"""The agreed algorithm as a site runs it itself: from totals that it verified to the only question it answers next.
+
+Promises: a question is asked once, and follows from the agreement and from totals that this site checked; nothing of
+a message but a total is ever believed. Refuses to know: samples, rules, and how a total is checked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protocols.secure_sum import AGGREGATOR, MisuseError, PartyId, PeerError
+from secirls.agreement.record import query_digest
+from secirls.algorithms.query import Algorithm, Query, Total, query_from_bytes
+
+
+class Follower:
+    """One site's run of the algorithm, in lock-step with everybody's."""
+
+    def __init__(self, site: PartyId, algorithm: Algorithm[Any]) -> None:
+        """Nothing is run yet: the first question is found when it is asked for."""
+        self._site = site
+        self._algorithm = algorithm
+        self._asked: Query | None = None
+        self._begun = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the algorithm has asked its last question."""
+        return self._begun and self._asked is None
+
+    @property
+    def asked(self) -> Query:
+        """The question whose total comes next. Raises `MisuseError` where there is none."""
+        if not self._begun:
+            self._begun, self._asked = True, _one_form(next(self._algorithm))
+        if self._asked is None:
+            raise MisuseError(f"site {self._site}: the fit that was agreed on has ended, and nothing is asked after it")
+        return self._asked
+
+    def next(self, digest: bytes) -> tuple[Query, bytes]:
+        """The question that comes next, and its bytes. Raises `PeerError` where another is meant by a digest."""
+        asked = self.asked
+        if digest != query_digest(asked):
+            raise PeerError(
+                AGGREGATOR,
+                f"asks {self._site} something else than the agreed algorithm does, which asks {asked.kind!r} about "
+                f"{asked.n_genes} genes: it deviates, or one of the two machines computes otherwise",
+            )
+        return asked, asked.to_bytes()
+
+    def follow(self, total: Total) -> None:
+        """Take the total of the last question: go on to the next, or to the end."""
+        try:
+            self._asked = _one_form(self._algorithm.send(total))
+        except StopIteration:
+            self._asked = None
+
+
+def _one_form(query: Query) -> Query:
+    """A question as it would arrive."""
+    return query_from_bytes(query.to_bytes())
