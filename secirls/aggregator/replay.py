@@ -172,4 +172,7 @@ class Again:
             for name, entry in told["variables"]["map"].items()
         }
         identity = transcript.message(self._folder, told["identity"]["bytes"])
-        return Facts(told["site"], told["file"], identity, tuple(told["genes"]), seen, told["simulated"])
+        arithmetic = transcript.message(self._folder, told["arithmetic"]["bytes"])
+        return Facts(
+            told["site"], told["file"], identity, tuple(told["genes"]), seen, told["simulated"], arithmetic=arithmetic
+        )

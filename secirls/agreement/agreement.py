@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from protocols.secure_sum import PartyId, sha256
+from secirls.algorithms.arithmetic import arithmetic_digest
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import Design, Variable
@@ -30,6 +31,8 @@ class Facts:
     """Whether it was started without a ground of its own, and follows the rules of a simulation."""
     data: bytes = b""
     """What names the data as they are now, so that a fit does not go on with others: see `Site.survey`."""
+    arithmetic: bytes = b""
+    """How its machine computes, where it is to follow the algorithm: see `secirls.algorithms.arithmetic`."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Agreement:
     """The agreed genes in order, where sites must rearrange theirs; ``None`` where all have the same."""
     run: str = ""
     """What names the fit, also when it goes on in a later session."""
+    arithmetic: bytes = b""
+    """How everybody's machine computes, where sites follow the algorithm themselves."""
     version: str = field(default_factory=lambda: version("secirls"))
 
     @property
@@ -56,7 +61,7 @@ class Agreement:
             for site, told in sorted(self.said.items())
         }
         roster = {name: key.hex() for name, key in sorted(self.roster.items())}
-        text = json.dumps([self.config_digest, self.sites, roster, said, self.run, self.version])
+        text = json.dumps([self.config_digest, self.sites, roster, said, self.run, self.arithmetic.hex(), self.version])
         return sha256(b"secirls agreement v1", text.encode(), self.genes_digest)
 
     def design(self, config: Config) -> Design:
@@ -72,11 +77,21 @@ def genes_digest(genes: Sequence[str]) -> bytes:
 def agree(
     facts: Sequence[Facts], config: Config, helpers: Mapping[PartyId, bytes], run: str = ""
 ) -> tuple[Agreement, tuple[str, ...]]:
-    """The agreement that these facts allow, and the genes in order. Raises `InputError` where genes differ.
+    """The agreement that these facts allow, and the genes in order.
+
+    Raises `InputError` where genes differ, or a site computes otherwise than this machine and is to follow.
 
     ``helpers`` are the signing keys of roles that are not sites.
     """
     said = sorted(facts, key=lambda fact: fact.site)
+    arithmetic = arithmetic_digest() if config.lock_step else b""
+    others = [fact.site for fact in said if fact.arithmetic != arithmetic]
+    if others:
+        raise complain(
+            "computes otherwise than the aggregator's machine on the problem that both were given, so it would come to "
+            "other questions: compare the releases of secirls, NumPy and numba",
+            site=", ".join(others),
+        )
     genes, rearranged = _agree_on_genes(said, config)
     agreement = Agreement(
         config.digest,
@@ -86,6 +101,7 @@ def agree(
         genes_digest(genes),
         genes if rearranged else None,
         run,
+        arithmetic,
     )
     return agreement, genes
 

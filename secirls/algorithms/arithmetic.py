@@ -1,0 +1,67 @@
+"""Whether two machines compute alike: one fit of a problem that is written here, and a digest of all it asks.
+
+Promises: machines with one digest come to the same questions from the same totals, as far as one whole fit with
+outliers and lost genes shows. Refuses to know: anybody's data.
+
+The totals are rounded to 24 bits before the algorithm hears them: how a site adds up its own counts may differ in last
+bits without harm, for it is told the opened sum of all, and so must not show here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from protocols.secure_sum import sha256
+from secirls.algorithms.query import Total
+from secirls.algorithms.whole_fit import agreed_fit
+from secirls.config import Config
+from secirls.input_error import InputError
+from secirls.inputs.design import Design, Variable
+from secirls.numerics import kernels
+from secirls.numerics.samples import Counts, Samples
+
+_SITES = ("a", "b", "c")
+_GENES = 16
+_SAMPLES = 8
+"""At each site."""
+
+
+@cache
+def arithmetic_digest() -> bytes:
+    """SHA-256 over every question of the fit, in order; computed once in a process."""
+    config = Config(design="~ condition", protocol="plain", kernel="numpy", max_iter=12)
+    said = {site: {"condition": Variable(numeric=False, levels=("x", "y"))} for site in _SITES}
+    design = Design.agree(config.design, {}, said)
+    rows = np.column_stack([np.ones(_SAMPLES), np.arange(_SAMPLES) % 2.0])
+    halves = np.full(2, _SAMPLES / 2)
+    sites = [Samples(rows, _counts(number), group_sizes=halves) for number in range(len(_SITES))]
+    algorithm = agreed_fit(config, design, tuple(f"gene{i}" for i in range(_GENES)))
+    asked: list[bytes] = []
+    total = None
+    while True:
+        try:
+            query = next(algorithm) if total is None else algorithm.send(total)
+        except (StopIteration, InputError):
+            return sha256(b"secirls arithmetic v1", *asked)
+        asked.append(query.to_bytes())
+        with kernels.using("numpy", 1):
+            sites = [query.apply(site) for site in sites]
+            parts = [query.summands(site.take(query.genes), len(sites)) for site in sites]
+        sums = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
+        arrays = {name: array.astype(np.float32).astype(np.float64) for name, array in sums.items()}
+        total = Total(arrays, _SITES, _SITES)
+
+
+def _counts(site: int) -> Counts:
+    """Counts ``(samples, genes)`` of one site: means from 2 to 50,000, an effect here and there, and some outliers."""
+    sample, gene = np.meshgrid(np.arange(_SAMPLES), np.arange(_GENES), indexing="ij")
+    mixed = (sample + 8 * site + 1) * 2654435761 + (gene + 1) * 40503 * 2246822519
+    mixed = (mixed ^ (mixed >> 15)) * 3266489917 % (1 << 32)
+    wave = (mixed >> 8) % 1000
+    mean = 2 + gene**4 * (1 + (gene % 3 == 0) * (sample % 2))
+    counts: Counts = (mean * (200 + wave) // 700).astype(np.int32)
+    counts[0, 5::4] *= 40 if site == 0 else 1
+    counts[0::2, 3] *= 0  # a group without counts
+    return counts
