@@ -21,7 +21,7 @@ class Follower:
         self._site = site
         self._algorithm = algorithm
         self._asked: Query | None = None
-        self._begun = False
+        self._begun = self._owed = False
 
     @property
     def finished(self) -> bool:
@@ -38,7 +38,15 @@ class Follower:
         return self._asked
 
     def next(self, digest: bytes) -> tuple[Query, bytes]:
-        """The question that comes next, and its bytes. Raises `PeerError` where another is meant by a digest."""
+        """The question that comes next, and its bytes; once. Raises `PeerError` where a digest means another."""
+        if self._owed:
+            raise MisuseError(f"site {self._site} answers nothing before it is told the total of its last answer")
+        asked = self.meant(digest)
+        self._owed = True
+        return asked, asked.to_bytes()
+
+    def meant(self, digest: bytes) -> Query:
+        """The question whose total comes next. Raises `PeerError` where a digest means another."""
         asked = self.asked
         if digest != query_digest(asked):
             raise PeerError(
@@ -46,10 +54,13 @@ class Follower:
                 f"asks {self._site} something else than the agreed algorithm does, which asks {asked.kind!r} about "
                 f"{asked.n_genes} genes: it deviates, or one of the two machines computes otherwise",
             )
-        return asked, asked.to_bytes()
+        return asked
 
     def follow(self, total: Total) -> None:
         """Take the total of the last question: go on to the next, or to the end."""
+        if not self._owed:
+            raise MisuseError(f"site {self._site} waits for no total")
+        self._owed = False
         try:
             self._asked = _one_form(self._algorithm.send(total))
         except StopIteration:

@@ -270,7 +270,7 @@ class Site(Secret):
         context, query = self._taken_part(round_number, attempt)
         self._guarded().told(context, parties)
         asked = query_from_bytes(query) if self._follower is None else self._follower.asked
-        meter, checks, head = self._meter, self._checking(), b""
+        meter, checks = self._meter, self._checking()
 
         def verified() -> Total:
             vector = unpack_total(total, context)
@@ -280,9 +280,10 @@ class Site(Secret):
 
         opened = meter.measure("verify", verified, down=len(total))
         meter.measure("verify", lambda: self._guarded().hear(asked, opened, verified=True))
-        if self._follower is not None and self._follow(self._follower, opened):
-            head = sign_head(self._agreed()[0].identity, self.name, party.session, self._guarded().state)
-        return self._answer("follow", lambda: head)
+        if self._follower is None or not self._follow(self._follower, opened):
+            return Answer(b"", meter.take())
+        identity, state = self._agreed()[0].identity, self._guarded().state
+        return self._answer("follow", lambda: sign_head(identity, self.name, party.session, state))
 
     def remind(self, query: bytes, total: bytes, parties: tuple[PartyId, ...], cohort: tuple[PartyId, ...]) -> Answer:
         """Take a total of an earlier session, which this site verified then; hold the rules against it, and follow."""
@@ -290,7 +291,8 @@ class Site(Secret):
         arguments.names(parties)
         arguments.names(cohort)
         self._begin()
-        asked, _, _ = self._read(query)
+        self._guarded()
+        asked = query_from_bytes(query) if self._follower is None else self._follower.meant(query)
         opened = Total(asked.arrays_from(total), parties, cohort)
         self._meter.measure("verify", lambda: self._guarded().hear(asked, opened, verified=False), down=len(total))
         if self._follower is not None:

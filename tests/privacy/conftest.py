@@ -21,7 +21,9 @@ from protocols.totals import pack_total
 from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
+from secirls.agreement.record import followed, query_digest
 from secirls.algorithms.census import CensusQuery
+from secirls.algorithms.query import Total
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.site import guard
@@ -166,18 +168,19 @@ class Room:
         """The context of the next round, as sites make it that were asked this and nothing else."""
         cohort = tuple(cohort or self.names)
         layout = query.layout(len(cohort), guard.chained(self.state if state is None else state, query.to_bytes()))
-        values = layout.values + (CHECK_VALUES[layout.limbs] if query.verified else 0)
+        told = query.verified or self.config.lock_step
+        values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
         return layout, Context(self.collector.session, self.round, 0, cohort, layout.digest, values, layout.limbs)
 
     def payloads(self, query, cohort=None):
         """The answers of a round, and what they are answers to; the round is used up."""
         self.meet(self.round // self.config.rounds_per_batch)
         layout, context = self.context(query, cohort)
-        data = query.to_bytes()
+        asked = query_digest(query) if self.config.lock_step else query.to_bytes()
         sent = {
-            name: self.sites[name].contribute(data, self.round, 0, context.cohort).message for name in context.cohort
+            name: self.sites[name].contribute(asked, self.round, 0, context.cohort).message for name in context.cohort
         }
-        self.state = guard.chained(self.state, data)
+        self.state = guard.chained(self.state, query.to_bytes())
         self.contexts[self.round] = context
         self.round += 1
         return layout, context, sent
@@ -199,11 +202,14 @@ class Room:
         """One secure sum, opened and decoded. ``tell`` turns a verified total into what the sites are told of it."""
         layout, context, sent = self.payloads(query, cohort)
         opened = self.add_up(sent, context)
-        if query.verified:
+        arrays = layout.decode(opened.vector[: layout.values], len(opened.parties))
+        if query.verified or self.config.lock_step:
             told = opened.vector if tell is None else tell(opened.vector.copy(), layout)
             for name in context.cohort if told is not None else ():
                 self.sites[name].hear(pack_total(told), context.round, context.attempt, opened.parties)
-        return layout.decode(opened.vector[: layout.values], len(opened.parties))
+        if self.config.lock_step:
+            self.state = followed(self.state, Total(arrays, opened.parties, context.cohort))
+        return arrays
 
     def census(self, **how):
         design = self.agreement.design(self.config)

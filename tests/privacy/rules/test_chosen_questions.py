@@ -3,22 +3,18 @@
 A score is clamped where a mean is below ``min_mu``: a sample whose mean lies below adds nothing. Means are size
 factor times exp(coefficient), so a coefficient cuts the pool by size factors, and the difference of two cuts is the
 samples between. The sites below stand on their own grounds and keep the default policy, budgets included; every
-question and the order of questions is legal. Only a site that knows which question comes next could refuse: lock-step.
-Until then both attacks are expected to succeed, and fail here by what they recover.
+question and the order of questions is legal. Only a site that knows which question comes next refuses. The twin is a
+session that trusts the aggregator, whose sites' policies were told so: there both attacks succeed.
 """
 
 import numpy as np
 import pytest
 
+from protocols.secure_sum import PeerError
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 
-LOCK_STEP = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="questions are the aggregator's to choose until sites run the algorithm themselves in lock-step",
-)
 ALPHA = 0.1
 MOST = 63
 """Coefficients asked about at once."""
@@ -89,24 +85,22 @@ def recovered(grounds, counts):
 
 @pytest.fixture
 def led(lay, lead):
-    def opened(least):
+    def opened(least, *, trusting=False):
         grounds = lay(genes=80, samples=24)
-        return grounds, Attacker(lead.room(grounds).open(), least)
+        return grounds, Attacker(lead.room(grounds, trust_aggregator=trusting).open(), least)
 
     return opened
 
 
-@LOCK_STEP
-def test_a_clamp_of_the_aggregators_choice_singles_out_no_sample(led):
-    grounds, attacker = led(1e-6)
+def by_a_clamp_of_its_choice(grounds, attacker):
+    """Clamps far below any mean of an honest fit."""
     _, cuts = attacker.locate(2.0, 64, 18, lambda gene, width: 0.5)
     counts = np.diff(attacker.scores(attacker.room.every, cuts), axis=1, prepend=0.0)
-    assert recovered(grounds, np.rint(counts.T).astype(np.int64)) < 0.05
+    return recovered(grounds, np.rint(counts.T).astype(np.int64))
 
 
-@LOCK_STEP
-def test_the_clamp_of_the_configuration_singles_out_no_sample(led):
-    grounds, attacker = led(0.5)
+def by_the_clamp_of_the_configuration(grounds, attacker):
+    """The clamp that the configuration has; counts follow one sample after the other."""
     at, cuts = attacker.locate(
         2.0, 1024, 16, lambda gene, width: attacker.size[gene] * (0.1 + 4 * attacker.samples * width)
     )
@@ -117,4 +111,22 @@ def test_the_clamp_of_the_configuration_singles_out_no_sample(led):
         for known, mean in zip(counts, mu, strict=False):
             rest -= (known - mean) / (1 + ALPHA * mean)
         counts.append(np.rint(rest * (1 + ALPHA * mu[k]) + mu[k]))
-    assert recovered(grounds, np.array(counts, dtype=np.int64)) < 0.05
+    return recovered(grounds, np.array(counts, dtype=np.int64))
+
+
+def test_a_clamp_of_the_aggregators_choice_singles_out_no_sample(led):
+    with pytest.raises(PeerError, match="asks site1 something else than the agreed algorithm does"):
+        by_a_clamp_of_its_choice(*led(1e-6))
+
+
+def test_the_clamp_of_the_configuration_singles_out_no_sample(led):
+    with pytest.raises(PeerError, match="asks site1 something else than the agreed algorithm does"):
+        by_the_clamp_of_the_configuration(*led(0.5))
+
+
+def test_where_the_aggregator_is_trusted_a_clamp_gives_every_count(led):
+    assert by_a_clamp_of_its_choice(*led(1e-6, trusting=True)) > 0.9
+
+
+def test_where_the_aggregator_is_trusted_the_configurations_clamp_gives_them_too(led):
+    assert by_the_clamp_of_the_configuration(*led(0.5, trusting=True)) > 0.9
