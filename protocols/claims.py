@@ -24,6 +24,13 @@ ALWAYS = (
 )
 """True of every protocol here."""
 
+VERIFIED = (
+    "Every site checks each total that it is told, and which sites are in it.",
+    "An aggregator that no site helps gets a false total past a site with a chance of 2^-63 at most.",
+    "One site that gives away what the sites check totals with lets the aggregator tell all others what it likes.",
+)
+"""True of every protocol here where sites verify totals (`protocols.verified`)."""
+
 _SUM_ALONE = "The aggregator learns the sum over the sites that answered, which sites those are, and nothing else"
 _PROVED = (
     "Every site proves that it knows what is in its ciphertexts, and the aggregator and all other sites check that: a "
@@ -56,19 +63,20 @@ _FALSE_SHARES = (
 _STRENGTH = {3072: "about 128 bits of security", 2048: "about 112 bits of security"}
 
 
-def claim(protocol: str, parties: int, settings: Settings) -> tuple[str, ...]:
-    """What holds for that many parties under these settings, in plain sentences.
+def claim(protocol: str, parties: int, settings: Settings, *, verified: bool = False) -> tuple[str, ...]:
+    """What holds for that many parties under these settings, and where totals are ``verified``, in plain sentences.
 
     Raises `MisuseError` where nothing can be claimed: too few parties, an impossible threshold, or
     consistency asked for with a threshold too low to give it meaning.
     """
     if protocol not in NAMES:
         raise MisuseError(f"there is no protocol {protocol!r}: choose one of {', '.join(NAMES)}")
+    always = (*VERIFIED, *ALWAYS) if verified else ALWAYS
     if protocol == "plain":
         return (
             "The aggregator sees every site's numbers: this is the baseline for cost, and hides nothing.",
             "A sum opens over whichever sites answer.",
-            *ALWAYS,
+            *always,
         )
     threshold = settings.threshold_for(parties)
     if protocol == "additive":
@@ -80,7 +88,7 @@ def claim(protocol: str, parties: int, settings: Settings) -> tuple[str, ...]:
     else:
         sentences = _paillier_threshold(parties, threshold, settings)
     two = ("With two sites, each learns the other's numbers by subtracting its own.",) if parties == 2 else ()
-    return (*sentences, *two, *ALWAYS)
+    return (*sentences, *two, *always)
 
 
 def plan(

@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.primitives import ring
+from protocols.primitives import linear_hash, ring
 from protocols.primitives.keys import parts
 from protocols.secure_sum import IntegrityError, MisuseError, Vector, sha256
 
@@ -100,15 +100,16 @@ class Layout:
                     f"fraction bits need {needed:.1f} bits, the ring has {HEADROOM_BITS[self.limbs]}"
                 )
 
-    def encode(self, arrays: Mapping[str, NDArray[np.float64]]) -> Vector:
-        """Named float64 arrays to one vector ``(values, limbs)``.
+    def encode(self, arrays: Mapping[str, NDArray[np.float64]], room: int = 0) -> Vector:
+        """Named float64 arrays to one vector ``(values + room, limbs)``, with zeros for whatever else goes behind them.
 
         Raises `MisuseError` naming field and position for a wrong shape, a NaN, or a magnitude
         beyond the field's bound.
         """
         if set(arrays) != {field.name for field in self.fields}:
             raise MisuseError(f"the layout has fields {[f.name for f in self.fields]}, not {sorted(arrays)}")
-        vector = np.empty((self.values, self.limbs), dtype=np.uint64)
+        vector = np.empty((self.values + room, self.limbs), dtype=np.uint64)
+        vector[self.values :] = 0
         start = 0
         for field in self.fields:
             array = np.ascontiguousarray(arrays[field.name], dtype=np.float64)
@@ -167,6 +168,7 @@ def warm_up() -> None:
     layout = Layout((Field("warm", (COMPILED_FROM,), 1.0),))
     layout.decode(layout.encode({"warm": np.zeros(COMPILED_FROM)}), 1)
     ring.warm_up()
+    linear_hash.warm_up()
 
 
 def largest_bound(parties: int, fraction_bits: int = FRACTION_BITS, limbs: int = 2) -> float:

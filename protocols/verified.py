@@ -1,31 +1,27 @@
-"""Totals that a party can check: each adds an inner product of its vector with a vector that only the parties know.
+"""Totals that a party can check: each adds a hash of its vector under keys that only the parties know.
 
-Promises: a party that is told a total, and who is in it, takes it with a chance of 2^-64 if it is another than the
-ring sum of what these protected in this context, unless a party gave the seed away.
+Promises: a party that is told a total, and who is in it, takes it with a chance of 2^-63 at most if it is another than
+the ring sum of what these protected in this context, unless a party gave the seed away.
 Refuses to know: how the sum is hidden, and who adds.
 
 The parties share one seed: the first of them by name draws it and seals it for each of the others, so that whoever
-carries the boxes learns nothing. For a context, a key vector k and a pad b_i for each party follow from the seed; party
-i with the integers v appends <v, k> + b_i modulo the prime p = 2^130 - 5 to its vector, in clear within it, so hidden
-as all else is. Headroom keeps integer sums from wrapping, so the appended values must add up to <total, k> + the sum
-of the pads of those in it. Pads are uniform and used in this context alone. So another set's pads add up to something
-that fits with a chance of 1/p; and the opened check value tells nothing of k: without pads, a total and its check
-value could be scaled together. Whoever tells a false total v' of the true set, with a check value that is off by e,
-has to have <v' - v, k> = e. As p is larger than the ring, some integer of v' - v has an inverse modulo p, and one value
-of its key at most fits e: of the 2^64 there are (Carter and Wegman 1979; Wegman and Carter 1981 for the pads).
+carries the boxes learns nothing. For a context, the keys of a linear hash h and a pad b_i for each party follow from
+the seed; party i with the integers v appends h(v) + b_i modulo the prime p = 2^130 - 5 to its vector, in clear within
+it, so hidden as all else is. Headroom keeps integer sums from wrapping, so the appended values must add up to h(total)
++ the sum of the pads of those in it. Why this can't be forged, and what each piece of it is for, is written down in
+the README beside this file (Carter and Wegman 1979; Wegman and Carter 1981 for the pads).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.channels import SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
+from protocols.primitives.linear_hash import keys_of, linear_hash
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector, sha256
 from protocols.session import Roster, open_message, sign_message
 
@@ -35,11 +31,7 @@ CHECK_VALUES = {1: 4, 2: 2}
 """Ring elements that a vector of so many limbs grows by: pieces of one number below the prime."""
 
 _PIECE_BITS = {1: 33, 2: 65}
-_DIGIT = np.uint64(32)
-_LOW = np.uint64((1 << 32) - 1)
 _BOX_BYTES = KEY_BYTES + SEAL_BYTES
-
-Keys: TypeAlias = NDArray[np.uint64]
 
 
 class SeedTable(Secret):
@@ -110,13 +102,19 @@ class Checks(Secret):
 
     def append(self, vector: Vector, context: Context) -> Vector:
         """The vector with its check values behind it; the context counts them among its values."""
-        limbs = vector.shape[1]
-        if vector.shape[0] + CHECK_VALUES[limbs] != context.values:
+        if vector.shape[0] + CHECK_VALUES[context.limbs] != context.values:
             raise MisuseError("the context has no room for check values")
-        check = (self._product(vector, context) + self._pad(context, self._me)) % PRIME
+        return self.fill(np.concatenate([vector, ring.zeros(CHECK_VALUES[context.limbs], context.limbs)]), context)
+
+    def fill(self, vector: Vector, context: Context) -> Vector:
+        """Write the check values over the last elements of the vector, in place, and give it back."""
+        context.check_vector(vector)
+        limbs, count = context.limbs, CHECK_VALUES[context.limbs]
+        check = (self._hash(vector[:-count], context) + self._pad(context, self._me)) % PRIME
         bits = _PIECE_BITS[limbs]
-        pieces = [(check >> (bits * place)) & ((1 << bits) - 1) for place in range(CHECK_VALUES[limbs])]
-        return np.concatenate([vector, ring.from_bytes(_joined(pieces, limbs), CHECK_VALUES[limbs], limbs)])
+        pieces = [(check >> (bits * place)) & ((1 << bits) - 1) for place in range(count)]
+        vector[-count:] = ring.from_bytes(_joined(pieces, limbs), count, limbs)
+        return vector
 
     def verify(self, total: Vector, context: Context, parties: Sequence[PartyId]) -> None:
         """Raise `PeerError` naming the aggregator unless this is the sum over these parties, checks and all."""
@@ -129,35 +127,16 @@ class Checks(Secret):
         pieces = (sum(int(limb) << (64 * at) for at, limb in enumerate(row)) for row in tail)
         told = sum(piece << (bits * place) for place, piece in enumerate(pieces))
         pads = sum(self._pad(context, party) for party in parties)
-        if (told - self._product(body, context) - pads) % PRIME:
+        if (told - self._hash(body, context) - pads) % PRIME:
             raise PeerError(AGGREGATOR, "tells a total that is not the sum of what was sent")
 
-    def _product(self, vector: Vector, context: Context) -> int:
-        key = sha256(b"secirls check key v2", self._seed, context.digest)
-        return inner_product(vector, ring.expand(key, vector.shape[0], 1)[:, 0])
+    def _hash(self, vector: Vector, context: Context) -> int:
+        key = sha256(b"secirls check key v3", self._seed, context.digest)
+        return linear_hash(vector, ring.expand(key, keys_of(vector.shape[0]), 1)[:, 0])
 
     def _pad(self, context: Context, party: PartyId) -> int:
         digest = sha256(b"secirls check pad v3", self._seed, context.digest, party.encode())
         return int.from_bytes(digest, "little") % PRIME
-
-
-def inner_product(vector: Vector, keys: Keys) -> int:
-    """Of the integers that ring elements stand for (two's complement) with keys below 2^64, as an integer."""
-    limbs = vector.shape[1]
-    key_digits = keys & _LOW, keys >> _DIGIT
-    negative = keys[vector[:, -1] >> np.uint64(63) != 0]
-    total: int = -(_sum(negative) << (64 * limbs))
-    for limb in range(limbs):
-        for half, digit in enumerate((vector[:, limb] & _LOW, vector[:, limb] >> _DIGIT)):
-            for place, key in enumerate(key_digits):
-                total += _sum(digit * key) << (64 * limb + 32 * half + 32 * place)
-    return total
-
-
-def _sum(numbers: Keys) -> int:
-    """Of up to 2^32 numbers below 2^64, exactly."""
-    low, high = (numbers & _LOW).sum(dtype=np.uint64), (numbers >> _DIGIT).sum(dtype=np.uint64)
-    return int(low) + (int(high) << 32)
 
 
 def _joined(pieces: list[int], limbs: int) -> bytes:

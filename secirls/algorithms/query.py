@@ -276,9 +276,9 @@ class SignedLayout(Layout):
     query: Query | None = field(default=None, compare=False, repr=False)
     parties: int = 0
 
-    def encode(self, arrays: Mapping[str, Floats]) -> NDArray[np.uint64]:
-        """Named float64 arrays, with the sign for what can't be sent, to one vector ``(values, limbs)``."""
-        return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties))
+    def encode(self, arrays: Mapping[str, Floats], room: int = 0) -> NDArray[np.uint64]:
+        """Named float64 arrays, with the sign for what can't be sent, to one vector ``(values + room, limbs)``."""
+        return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties), room)
 
 
 def _saturated(array: Floats, most: float, bound: float) -> Floats:

@@ -230,10 +230,10 @@ class Site(Secret):
         arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
         if isinstance(asked, OwnCoefficientsQuery):
             self._write_own(asked, samples)
-        vector = meter.measure("encode", lambda: layout.encode(arrays))
+        vector = meter.measure("encode", lambda: layout.encode(arrays, values - layout.values))
         if told:
-            checks, bare = self._checking(), vector
-            vector = meter.measure("verify", lambda: checks.append(bare, context))
+            checks = self._checking()
+            meter.measure("verify", lambda: checks.fill(vector, context))
         return self._answer("protect", lambda: party.protect(vector, context), then=context)
 
     def recall(self, query: bytes) -> Answer:

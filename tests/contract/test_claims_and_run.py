@@ -16,6 +16,16 @@ def test_every_claim_is_sentences_and_says_what_holds_for_all(protocol):
     assert all(sentence[0].isupper() and sentence.endswith(".") for sentence in sentences)
 
 
+@pytest.mark.parametrize("protocol", NAMES)
+def test_a_claim_says_that_totals_are_verified_where_they_are_and_what_that_rests_on(protocol):
+    without = claims.claim(protocol, 5, Settings())
+    told = claims.claim(protocol, 5, Settings(), verified=True)
+    assert set(told) - set(without) == set(claims.VERIFIED)
+    assert set(without) < set(told)
+    assert any("2^-63" in sentence for sentence in claims.VERIFIED)
+    assert any(sentence.startswith("One site that gives away") for sentence in claims.VERIFIED)
+
+
 @pytest.mark.parametrize(
     ("protocol", "settings", "said"),
     [

@@ -24,6 +24,17 @@ def total(integers, limbs):
     return ring.from_bytes(body + tail, len(integers) + CHECK_VALUES[limbs], limbs)
 
 
+def form(integers, width, tail=bytes(32)):
+    """Check values, columns of the integers' lowest bytes in pieces of 8, 4, 2 and 1, and how many bytes these are."""
+    numbers = [value.to_bytes(width, "little", signed=True) for value in integers]
+    columns, at = [], 0
+    for size in (8, 8, 4, 2, 1):
+        if size <= width - at:
+            columns += [number[at : at + size] for number in numbers]
+            at += size
+    return tail + b"".join(columns) + bytes([width])
+
+
 def refused(data, where):
     try:
         unpack_total(data, where)
@@ -40,9 +51,7 @@ def test_the_integers_come_back_and_take_the_bytes_that_the_widest_needs(limbs, 
     sent, where = total(integers, limbs), context(len(integers), limbs)
     packed = pack_total(sent)
     width = next(w for w in range(1, 17) if all(-(1 << 8 * w - 1) <= value < 1 << 8 * w - 1 for value in integers))
-    assert packed[0] == width
-    assert len(packed) == 1 + width * len(integers) + 32
-    assert packed[1 : len(packed) - 32] == b"".join(value.to_bytes(width, "little", signed=True) for value in integers)
+    assert packed == form(integers, width, ring.to_bytes(sent[len(integers) :]))
     assert np.array_equal(unpack_total(packed, where), sent)
 
 
@@ -52,7 +61,7 @@ def test_whatever_is_read_is_the_only_form_of_what_it_says(limbs, data):
     values = data.draw(st.integers(0, 3))
     width = data.draw(st.integers(0, 8 * limbs + 1))
     length = width * values + 32
-    message = bytes([width]) + data.draw(st.binary(min_size=length, max_size=length))
+    message = data.draw(st.binary(min_size=length, max_size=length)) + bytes([width])
     where = context(values, limbs)
     if not refused(message, where):
         assert pack_total(unpack_total(message, where)) == message
@@ -64,18 +73,17 @@ def test_a_form_that_is_wider_than_it_need_be_is_refused(limbs):
     for width in range(2, 8 * limbs + 1):
         edge = 1 << (8 * (width - 1) - 1)
         for integers, fits in (((edge, 0), True), ((0, -edge - 1), True), ((edge - 1, -edge), False)):
-            body = b"".join(value.to_bytes(width, "little", signed=True) for value in integers)
-            assert refused(bytes([width]) + body + bytes(32), where) != fits, (width, integers)
+            assert refused(form(integers, width), where) != fits, (width, integers)
 
 
 @BOTH
 def test_another_length_or_width_is_refused(limbs):
     packed, where = pack_total(total([300, -1, 0], limbs)), context(3, limbs)
     assert not refused(packed, where)
-    for message in (b"", packed[:-1], packed + b"\0", packed[:1]):
+    for message in (b"", packed[:-1], packed[1:], b"\0" + packed, packed[-1:]):
         assert refused(message, where)
     for width in (0, 1, 3, 8 * limbs + 1, 255):
-        assert refused(bytes([width]) + packed[1:], where)
+        assert refused(packed[:-1] + bytes([width]), where)
     assert refused(bytes(33), Context(b"s" * 32, 0, 0, ("a", "b", "c"), b"l" * 32, 1, limbs))  # no room for checks
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from protocols import verified
-from protocols.primitives import ring
-from protocols.secure_sum import AGGREGATOR, Context, PeerError, sha256
+from protocols.primitives import linear_hash, ring
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PeerError, sha256
+from protocols.totals import pack_total, unpack_total
 from protocols.verified import CHECK_VALUES, PRIME, Checks
 
 SITES = ("site-1", "site-2", "site-3", "site-4")
@@ -63,14 +64,53 @@ def test_the_sum_of_what_was_sent_is_taken(limbs):
 
 
 @BOTH
-def test_every_position_flipped_in_some_bits_is_refused(limbs):
+def test_every_bit_of_every_position_flipped_is_refused(limbs):
     where, checks = context(limbs), Checks(SEED, SITES[0])
     total = summed(checks, where, limbs)
     for at in np.ndindex(total.shape):
-        for bit in (0, 1, 7, 29, 30, 31, 32, 33, 59, 60, 61, 62, 63):
+        for bit in range(64):
             told = total.copy()
             told[at] ^= np.uint64(1 << bit)
             assert refused(checks, told, where), (at, bit)
+
+
+@BOTH
+def test_every_bit_of_a_total_as_it_travels_flipped_is_refused(limbs):
+    """Widths aside, whatever `unpack_total` reads out of it."""
+    where, checks = context(limbs), Checks(SEED, SITES[0])
+    packed = pack_total(summed(checks, where, limbs))
+    for at in range(8 * len(packed)):
+        told = bytearray(packed)
+        told[at // 8] ^= 1 << at % 8
+        with pytest.raises(PeerError, match=AGGREGATOR):
+            checks.verify(unpack_total(bytes(told), where), where, SITES)
+
+
+@BOTH
+@pytest.mark.parametrize("values", [1, 513, 4096])
+def test_a_long_total_is_taken_and_refused_where_its_last_bit_is_off(limbs, values):
+    """In one row of the hash, in two, and in the compiled pass."""
+    where, checks = context(limbs, values=values), Checks(SEED, SITES[0])
+    total = summed(checks, where, limbs)
+    assert not refused(checks, total, where)
+    for at in (0, values // 2, values - 1):
+        told = total.copy()
+        told[at, 0] ^= np.uint64(1)
+        assert refused(checks, told, where)
+
+
+@BOTH
+def test_check_values_are_written_in_place_as_they_are_appended(limbs):
+    where, checks = context(limbs), Checks(SEED, SITES[0])
+    vector = small(SITES[0], where)
+    room = np.concatenate([vector, ring.expand(b"x" * 32, CHECK_VALUES[limbs], limbs)])
+    assert checks.fill(room, where) is room
+    assert np.array_equal(room, checks.append(vector, where))
+    for wrong in (vector, np.concatenate([room, room[:1]])):
+        with pytest.raises(MisuseError):
+            checks.fill(wrong, where)
+    with pytest.raises(MisuseError, match="no room"):
+        checks.append(room, where)
 
 
 @BOTH
@@ -152,51 +192,65 @@ def test_another_shape_is_refused(limbs, change):
     assert refused(checks, change(summed(checks, where, limbs)), where)
 
 
-@BOTH
-@pytest.mark.parametrize("values", [0, 1, 1000])
-def test_the_check_is_the_inner_product_of_the_integers(limbs, values):
-    """Beside Python's own integers, over the whole range of the ring."""
-    vector = ring.expand(b"v" * 32, values, limbs)
-    keys = ring.expand(b"k" * 32, values, 1)[:, 0]
-    expected = sum(value * int(key) for value, key in zip(integers(vector), keys, strict=True))
-    assert verified.inner_product(vector, keys) == expected
-
-
 # The chance, in a field small enough to see it.
 
 
 def forged(seeds, forge):
-    """How often a forged total is taken, each time under other keys."""
-    where, taken = context(2, values=3), 0
+    """How often a forged total is taken, each time under other keys; `forge` gives what is told."""
+    where, taken = context(2, values=4), 0
     for number in range(seeds):
         checks = Checks(number.to_bytes(32, "little"), SITES[0])
-        taken += not refused(checks, forge(summed(checks, where, 2), number), where)
+        taken += not refused(checks, *forge(summed(checks, where, 2), number, where))
     return taken
 
 
-def off_by_one(total, number):
+def off_by_one(total, number, where):
     told = total.copy()
-    told[number % 3, 0] += np.uint64(1)
-    return told
+    told[number % 4, 0] += np.uint64(1)
+    return told, where
 
 
-def doubled(total, number):
-    return ring_of([2 * value for value in integers(total)], 2)
+def off_in_two_rows(total, _, where):
+    told = total.copy()
+    told[[0, 3], 0] += np.uint64(1)
+    return told, where
 
 
-def with_another_check(total, number):
-    told = off_by_one(total, number)
-    told[3, 0] += np.uint64(number % 7)
-    return told
+def with_another_check(total, number, where):
+    told, _ = off_by_one(total, number, where)
+    told[4, 0] += np.uint64(1 + number % 7)
+    return told, where
+
+
+def doubled(total, _, where):
+    return ring_of([2 * value for value in integers(total)], 2), where
+
+
+def of_fewer(total, _, where):
+    return total, where, SITES[1:]
+
+
+CHANCES = {
+    off_by_one: lambda p: 2 / p - 1 / p**2,  # its place's key is zero modulo p, or its row's
+    off_in_two_rows: lambda p: 1 / p + 1 / p**2 - 1 / p**3,  # both places' keys are zero, or one row's fits the other's
+    with_another_check: lambda p: 1 / p - 1 / p**2,  # its place's key is not zero, and its row's fits
+    doubled: lambda p: 1 / p,  # the pads add up to zero
+    of_fewer: lambda p: 1 / p,  # one pad is zero
+}
 
 
 @pytest.mark.parametrize("prime", [13, 61])
-@pytest.mark.parametrize("forge", [off_by_one, doubled, with_another_check])
-def test_the_chance_of_a_forgery_is_one_in_the_number_of_keys(monkeypatch, prime, forge):
+@pytest.mark.parametrize("forge", CHANCES)
+def test_the_chance_of_a_forgery_is_that_of_the_formula_and_none_is_above_the_bound(monkeypatch, prime, forge):
+    """Two places a row, and 13 or 61 keys: the bound is 1/p for a place's key and 1/p for a row's, as in the claim."""
     monkeypatch.setattr(verified, "PRIME", prime)
-    tries = 40 * prime
-    expected, deviation = tries / prime, np.sqrt(tries / prime)
-    assert abs(forged(tries, forge) - expected) < 5 * deviation
+    monkeypatch.setattr(linear_hash, "ROW", 2)
+    tries, chance = 60 * prime, CHANCES[forge](prime)
+    assert chance <= 2 / prime
+    assert abs(forged(tries, forge) - tries * chance) < 5 * np.sqrt(tries * chance)
+
+
+# What the claim rests on, taken away piece by piece: then the same forgeries are certain.
 
 
 def test_without_pads_a_doubled_total_is_always_taken(monkeypatch):
@@ -205,11 +259,47 @@ def test_without_pads_a_doubled_total_is_always_taken(monkeypatch):
     assert forged(20, off_by_one) == 0
 
 
-def test_modulo_a_prime_that_is_smaller_than_the_ring_its_multiples_are_always_taken(monkeypatch):
-    monkeypatch.setattr(verified, "PRIME", (1 << 61) - 1)
+def test_with_one_pad_for_all_parties_others_of_the_same_number_are_always_taken(monkeypatch):
+    pad = Checks._pad
+    monkeypatch.setattr(Checks, "_pad", lambda self, where, _: pad(self, where, "everybody"))
+    where, checks = context(2), Checks(SEED, SITES[0])
+    total = summed(checks, where, 2, SITES[:3])
+    assert not refused(checks, total, where, SITES[1:])
+    assert refused(checks, total, where, SITES)
 
-    def off(total, number):
-        values = integers(total)
-        return ring_of([values[0] + ((1 << 61) - 1) * 16, *values[1:]], 2)
+
+def test_where_keys_and_pads_are_those_of_another_context_its_total_is_always_taken(monkeypatch):
+    checks, here, there = Checks(SEED, SITES[0]), context(2), context(2, round_=1)
+    told = summed(checks, there, 2)
+    assert refused(checks, told, here)
+    monkeypatch.setattr(verified, "sha256", lambda label, seed, _, *name: sha256(label, seed, *name))
+    told = summed(checks, there, 2)
+    assert not refused(checks, told, here)
+
+
+def test_modulo_a_prime_that_is_smaller_than_the_ring_its_multiples_are_always_taken(monkeypatch):
+    prime = (1 << 61) - 1
+    monkeypatch.setattr(verified, "PRIME", prime)
+
+    def off(total, _, where):
+        first, *others = integers(total)
+        return ring_of([first + 16 * prime, *others], 2), where
 
     assert forged(20, off) == 20
+    assert forged(20, off_by_one) == 0
+
+
+# Where the claim ends.
+
+
+@BOTH
+def test_who_has_the_seed_of_a_party_forges_what_it_likes_for_all_others(limbs):
+    checks, where = Checks(SEED, SITES[0]), context(limbs)
+    body = ring_of([7, -7, 0, 1 << 40, 5, 6], limbs)
+    bodies = [body, *[ring.zeros(VALUES, limbs)] * 3]
+    forgers = [Checks(SEED, site) for site in SITES]  # one colluding party knows the seed, and so every other's pad
+    appended = (forger.append(each, where) for forger, each in zip(forgers, bodies, strict=True))
+    told = ring.total_of(appended, where.values, limbs)
+    assert not refused(checks, told, where)
+    others = [Checks(b"?" * 32, site).append(each, where) for site, each in zip(SITES, bodies, strict=True)]
+    assert refused(checks, ring.total_of(iter(others), where.values, limbs), where)
