@@ -18,6 +18,7 @@ import numpy as np
 from protocols import fixed_point
 from protocols.choice import make_party
 from protocols.demands import Demands
+from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
@@ -105,6 +106,7 @@ class Site(Secret):
         if config.kernel == "fused":
             kernels.warm_up()
         fixed_point.warm_up()
+        linear_hash.warm_up()
         return Facts(
             site=self.name,
             file=self._place.ground or ground.file,
