@@ -156,7 +156,7 @@ def _outcome(
         sites=past.begun.sites,
         session=rounds.session.hex(),
         roster={name: key.hex() for name, key in sorted(agreement.roster.items())},
-        claims=claim(config.protocol, len(past.begun.sites), config.settings()),
+        claims=claim(config.protocol, len(past.begun.sites), config.settings(), verified=config.lock_step),
         said=agreement.said,
         simulated=simulated,
     )

@@ -1,9 +1,9 @@
 """Reads a transcript again: whether all went as the protocol says, and what is there that should not be.
 
 Promises: the aggregator's part is done again from what was received, so every signature is verified, every
-sum recomputed and every question, request and result compared, bit by bit. (Questions are floating point: audit with
-the NumPy that made them.) What an audit can't tell it says in words. Refuses to know: any secret of a site, and
-what passed beside the transcript.
+sum recomputed, and every question, request and result found anew from the totals before it and compared, bit by bit;
+where sites followed in lock-step, what they signed of the end too. What an audit can't tell it says in words. Refuses
+to know: any secret of a site, and what passed beside the transcript.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ LEAST_BYTES = 2048
 """Payloads shorter than this are too short to tell."""
 
 OFF_THE_RECORD = "only what was written down was read: what was asked beside the transcript leaves no trace in it"
+FOLLOWED = (
+    "what was asked beside the transcript leaves no trace in it; but sites in lock-step, as these signed that they are, "
+    "answer each question once and no other"
+)
 UNSIGNED_END = (
     "the end is signed by nobody: whoever keeps the transcript can cut it and chain another end to it, such as a site "
     "that fell silent"
@@ -85,7 +89,7 @@ def audit(
         done.findings += _two_questions(entries) + _lengths(folder, config, entries) + _unnamed(folder, entries)
         if roster is not None:
             done.findings += _strangers(keys, roster)
-        done.limits = _limits(config, entries, roster)
+        done.limits = _limits(config, entries, roster, signed=config.lock_step and bool(done.result))
         if files:
             shown, unseen = traces_in([folder / transcript.LINES, *messages], files, config)
             done.findings += shown
@@ -98,9 +102,11 @@ def audit(
     return done
 
 
-def _limits(config: Config, entries: list[tuple[str, Any]], roster: Mapping[PartyId, str] | None) -> list[str]:
-    """What can't be told from the entries alone."""
-    told = [OFF_THE_RECORD, UNSIGNED_END, UNSIGNED_FACTS]
+def _limits(
+    config: Config, entries: list[tuple[str, Any]], roster: Mapping[PartyId, str] | None, *, signed: bool
+) -> list[str]:
+    """What can't be told from the entries alone; the end is ``signed`` where sites in lock-step came to a result."""
+    told = [FOLLOWED if config.lock_step else OFF_THE_RECORD, *([] if signed else [UNSIGNED_END]), UNSIGNED_FACTS]
     if roster is None:
         return [*told, NO_ROSTER]
     if config.protocol == "plain":

@@ -162,7 +162,14 @@ def fit(
         bool | None,
         typer.Option(
             "--consistency/--no-consistency",
-            help="Show all sites who signed the set of present ones before a sum is opened. Default: no.",
+            help="Show all sites who signed the set of present ones before a sum is opened. Default: yes.",
+        ),
+    ] = None,
+    trust_aggregator: Annotated[
+        bool | None,
+        typer.Option(
+            "--trust-aggregator/--follow",
+            help="Let the aggregator choose the questions. Default: sites follow the algorithm, and check every total.",
         ),
     ] = None,
     neighbours: Annotated[
@@ -249,6 +256,7 @@ def fit(
         "kernel": kernel,
         "threshold": threshold,
         "consistency": consistency,
+        "trust_aggregator": trust_aggregator,
         "neighbours": neighbours,
         "prg": prg,
         "rounds_per_batch": rounds_per_batch,

@@ -38,6 +38,16 @@ FRESH_ROSTER = (
 )
 
 
+LOCK_STEP = (
+    "Every site ran the algorithm itself and answered no question but its next, which follows from the agreement and "
+    "from totals that it had checked."
+)
+
+TRUSTED = (
+    "The aggregator was trusted to ask what the algorithm asks: the sites answered whatever their rules allow, and "
+    "questions that somebody chooses for it can single out samples."
+)
+
 UNFIT = (
     "In round {}, {} did not fit: the sum was opened without. Nobody can be named: whoever passed a share on may have "
     "changed it, and whoever dealt it may have dealt it so."
@@ -161,6 +171,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *_who(outcome),
         *_unfit(outcome),
         *outcome.claims,
+        LOCK_STEP if config.lock_step else TRUSTED,
         PUBLIC_FACTS,
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),

@@ -15,11 +15,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from protocols.secure_sum import PeerError
+from protocols.secure_sum import MisuseError, PeerError
 from secirls.aggregator import audit as auditing
 from secirls.aggregator import replay
 from secirls.aggregator import transcript as room
-from secirls.aggregator.audit import NO_FILES, NO_ROSTER, NOBODY_MET, OFF_THE_RECORD, PLAIN, UNSIGNED_END, audit
+from secirls.aggregator.audit import (
+    FOLLOWED,
+    NO_FILES,
+    NO_ROSTER,
+    NOBODY_MET,
+    OFF_THE_RECORD,
+    PLAIN,
+    UNSIGNED_END,
+    audit,
+)
 from secirls.agreement.faults import SilentSitesError
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.carriers.local import LocalFederation
@@ -27,6 +36,7 @@ from secirls.cli.commands import app
 from secirls.config import Manifest
 from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.site.key_files import make_roster, new_key
+from secirls.site.site import Answer
 
 
 def check_clean(folder, **given):
@@ -385,12 +395,7 @@ def test_a_part_that_goes_on_as_another_fit_is_found(tmp_path, equivocal, forger
     assert not any(expected in text for text in audit(folder).findings)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a transcript holds what its keeper wrote down; sites must refuse questions that are not the algorithm's "
-    "next (lock-step), or sign how far they have come, before this can be found",
-)
-def test_questions_beside_the_transcript_are_refused_or_found(tmp_path, files, keys, roster, forger, monkeypatch):
+def off_the_record(monkeypatch):
     """The same sites are asked something else in the same session, and only the honest rounds are written down."""
     honest, asked = LocalFederation.ask, []
 
@@ -403,12 +408,45 @@ def test_questions_beside_the_transcript_are_refused_or_found(tmp_path, files, k
         return answers
 
     monkeypatch.setattr(LocalFederation, "ask", ask)
-    settings = forger.config(roster=keys[0])
+    return asked
+
+
+def test_questions_beside_the_transcript_are_refused(tmp_path, files, keys, roster, forger, monkeypatch):
+    asked = off_the_record(monkeypatch)
+    fit_config(forger.config(roster=keys[0]), files, engine="local", keys=keys[1], transcript=tmp_path / "t")
+    done = audit(tmp_path / "t", files, roster)
+    assert FOLLOWED in done.limits
+    assert OFF_THE_RECORD not in done.limits
+    assert {type(answer) for answer in asked[0].values()} == {MisuseError}
+
+
+def test_where_the_aggregator_is_trusted_they_are_answered_and_leave_no_trace(
+    tmp_path, files, keys, roster, forger, monkeypatch
+):
+    asked = off_the_record(monkeypatch)
+    settings = forger.config(roster=keys[0], trust_aggregator=True)
     fit_config(settings, files, engine="local", keys=keys[1], transcript=tmp_path / "t")
     done = audit(tmp_path / "t", files, roster)
+    assert not done.findings
     assert OFF_THE_RECORD in done.limits
-    refused = [isinstance(answer, Exception) for answer in asked[0].values()]
-    assert done.findings or all(refused)
+    assert {type(answer) for answer in asked[0].values()} == {Answer}
+
+
+def test_the_end_of_a_fit_in_lock_step_is_signed_by_its_sites(kept, roster):
+    assert UNSIGNED_END not in audit(kept, roster=roster).limits
+
+
+def test_another_end_than_the_sites_signed_is_found(copy, forger, roster, monkeypatch):
+    """The keeper has the sites' heads replaced by those of some other end, and chains everything anew."""
+    entries = forger.lines(copy)
+    last = forger.verbs(entries, "received", "hear")[-1]
+    answers = entries[last]["content"]["map"]["from"]["map"]
+    for answer in answers.values():
+        answer["fields"]["message"]["bytes"] = forger.put(copy, bytes(64))
+    forger.chain(copy, entries)
+    assert any("head is not signed" in text for text in audit(copy, roster=roster).findings)
+    monkeypatch.setattr("secirls.aggregator.rounds.read_head", lambda *_: None)
+    assert not any("head" in text for text in audit(copy, roster=roster).findings)
 
 
 # Its folder
