@@ -35,8 +35,8 @@ LEAST_BYTES = 2048
 
 OFF_THE_RECORD = "only what was written down was read: what was asked beside the transcript leaves no trace in it"
 FOLLOWED = (
-    "what was asked beside the transcript leaves no trace in it; but sites in lock-step, as these signed that they are, "
-    "answer each question once and no other"
+    "what was asked beside the transcript leaves no trace in it; but sites in lock-step, as these signed that they "
+    "are, answer each question once and no other"
 )
 UNSIGNED_END = (
     "the end is signed by nobody: whoever keeps the transcript can cut it and chain another end to it, such as a site "
