@@ -193,6 +193,7 @@ def in_session(
         design=formula,
         levels={"condition": data.levels},
         protocol=protocol,
+        trust_aggregator=True,  # what is asked is compared, and is no whole fit
         min_contributors=1,
         own_columns="shared",
         size_factors="size_factor",

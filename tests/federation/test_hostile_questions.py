@@ -34,7 +34,7 @@ SPOKEN = (QueryError, SecureSumError)
 @pytest.fixture
 def session(tmp_path):
     """Four sites that have met."""
-    return met(tmp_path, Config(design="~ condition", kernel="numpy"))
+    return met(tmp_path, Config(design="~ condition", kernel="numpy", trust_aggregator=True))
 
 
 def met(tmp_path, config):
@@ -190,7 +190,9 @@ def test_another_cohort_than_was_agreed_is_refused(site, cohort):
 
 def test_the_same_question_over_fewer_sites_is_never_answered(tmp_path):
     """Where shrinking was agreed, the question that was answered is still not answered again."""
-    site = met(tmp_path, Config(design="~ condition", kernel="numpy", on_dropout="continue"))["site1"]
+    site = met(tmp_path, Config(design="~ condition", kernel="numpy", on_dropout="continue", trust_aggregator=True))[
+        "site1"
+    ]
     site.contribute(CENSUS, 0, 0, COHORT)
     with pytest.raises(QueryError, match="answered for another cohort before"):
         site.contribute(CENSUS, 1, 0, COHORT[:3])
@@ -211,7 +213,7 @@ def test_help_is_for_what_was_answered(site):
 
 def test_an_agreement_of_another_configuration_is_refused(tmp_path):
     files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
-    config = Config(design="~ condition", kernel="numpy")
+    config = Config(design="~ condition", kernel="numpy", trust_aggregator=True)
     sites = {name: Site(Place(name, str(path)), config) for name, path in files.items()}
     agreement, _ = agree([site.survey() for site in sites.values()], config, {})
     weaker = config.model_copy(update={"protocol": "plain"})

@@ -6,6 +6,7 @@ told that the processor is the plainest of its kind.
 
 import multiprocessing
 import os
+import sys
 
 import pytest
 
@@ -14,6 +15,7 @@ from secirls.agreement.order import Place, Task
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
+from secirls.numerics import solve
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,21 +29,26 @@ def narrow_numpy():
     return {"NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))}
 
 
+def round_otherwise():
+    """Make this process one in which the solution of linear equations is off in its last bit."""
+    honest = solve.solve
+
+    def off(*given):
+        solved, failed = honest(*given)
+        return solved * (1 + 2**-52), failed
+
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("secirls.") and getattr(module, "solve", None) is honest:
+            module.solve = off
+
+
 def serve(pipe, place, config, spoil):
     """One site's process: verbs come in, answers or errors go out."""
     from secirls.site.desk import Desk
     from secirls.site.site import Site
 
-    if spoil:  # before anybody imports it: a machine that rounds one division otherwise
-        from secirls.numerics import solve
-
-        honest = solve.solve
-
-        def off_by_a_bit(*given):
-            solved, failed = honest(*given)
-            return solved * (1 + 2**-52), failed
-
-        solve.solve = off_by_a_bit
+    if spoil:
+        round_otherwise()
     desk = Desk(Site(place, config, own_process=False))
     while (asked := pipe.recv()) is not None:
         try:

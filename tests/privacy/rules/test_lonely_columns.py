@@ -129,7 +129,8 @@ class Eavesdropper(LocalFederation):
 
 def honest_fit(grounds, lead):
     """Questions and opened sums of an honest fit, as whoever leads it has them; and its columns and levels."""
-    config = lead.config(grounds, **SHARED, preset="irls", levels={"condition": ("untrt", "trt")})
+    options = {**SHARED, "preset": "irls", "levels": {"condition": ("untrt", "trt")}, "trust_aggregator": True}
+    config = lead.config(grounds.trust(), **options)
     sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
     federation = Eavesdropper(sites)
     *events, outcome = lead_fit(Task(config, "fit-1"), federation)

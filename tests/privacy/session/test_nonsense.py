@@ -21,8 +21,8 @@ BEFORE = {
     "contribute": [(b"", 0, 0, COHORT)],
     "recall": [(b"",)],
     "assist": [(b"", 0, 0)],
-    "hear": [(b"", 0, 0)],
-    "remind": [(b"", b"")],
+    "hear": [(b"", 0, 0, COHORT)],
+    "remind": [(b"", b"", COHORT, COHORT)],
 }
 AFTER = {
     "join": BEFORE["join"],
@@ -62,8 +62,20 @@ AFTER = {
         (b"", None, None),
         (b"", "x", 0),
     ],
-    "hear": [(b"", 0, 0), (None, 0, 0), (b"x" * 200, 0, 0), (7, 0, 0), (b"", [], 0), (b"", 9, 9)],
-    "remind": [(b"", b""), (None, None), (b"CENSUS", b""), (b"CENSUS", None), (b"CENSUS", bytes(8 * 69)), (b"", 7)],
+    "hear": [
+        *((*given, COHORT) for given in [(b"", 0, 0), (None, 0, 0), (b"x" * 200, 0, 0), (7, 0, 0), (b"", [], 0)]),
+        (b"", 9, 9, COHORT),
+        (b"", 0, 0, None),
+        (b"", 0, 0, ()),
+        (b"", 0, 0, (5, b"site1")),
+        (b"", 0, 0, COHORT[::-1]),
+    ],
+    "remind": [
+        *((b"", total, COHORT, COHORT) for total in (b"", None, 7)),
+        *((b"CENSUS", total, COHORT, COHORT) for total in (b"", None, bytes(8 * 69))),
+        (b"CENSUS", bytes(8 * 69), None, COHORT),
+        (b"CENSUS", bytes(8 * 69), COHORT, 7),
+    ],
 }
 FITTING = {
     name: [(verb, given) for verb, many in table.items() for given in many]
