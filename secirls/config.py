@@ -20,6 +20,8 @@ from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
+from secirls.inputs.contrasts import Contrast
+from secirls.numerics.alternatives import Alternative, check_threshold
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
@@ -118,6 +120,16 @@ class Config(Frozen):
     protocol: Protocol = "pairwise"
     contrast: tuple[str, str, str] | None = None
     """Factor, level, reference of the reported fold change."""
+    coefficients: tuple[str, ...] = ()
+    """Design columns whose coefficients add up to it, instead."""
+    minus: tuple[str, ...] = ()
+    """Those that are taken off."""
+    contrast_vector: tuple[float, ...] = ()
+    """One number per design column at the table, instead."""
+    lfc_threshold: float = Field(default=0.0, ge=0)
+    """The log2 fold change that is tested against, as in R's ``results()``."""
+    alternative: Alternative = "greaterAbs"
+    """Beyond it on either side, within it (``lessAbs``), above it, or below minus it."""
     levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Declared levels of factors, reference first; others are agreed in sorted order."""
     layer: str | None = None
@@ -245,6 +257,12 @@ class Config(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        check_threshold(self.lfc_threshold, self.alternative)
+        self.asked_contrast  # noqa: B018 - raises where two forms are given
+        return self
+
+    @model_validator(mode="after")
     def _both_of_refit(self) -> Self:
         if (self.refit_layer is None) != (not self.refit_genes):
             raise ValueError("a refit needs both: a layer (refit_layer) and genes (refit_genes)")
@@ -266,6 +284,11 @@ class Config(Frozen):
     def choices(self) -> Choices:
         """What the preset does where no field asks."""
         return CHOICES[self.preset]
+
+    @property
+    def asked_contrast(self) -> Contrast:
+        """The reported contrast, in whichever form it is asked for."""
+        return Contrast(self.contrast, self.coefficients, self.minus, self.contrast_vector)
 
     @property
     def digest(self) -> str:

@@ -133,6 +133,26 @@ def show_result(result: Result, files: Sequence[Path], further: Sequence[Section
         console.print(f"  {file}", soft_wrap=True, markup=False)
 
 
+def show_comparison(result: Result, files: Sequence[Path]) -> None:
+    """The strongest genes of a comparison, how many changed, and where its files are."""
+    console, table, alpha = Console(highlight=False), result.table, result.asked.alpha
+    title, shown = strongest(result, 10)
+    console.print(f"\n{title}", style="bold", markup=False)
+    console.print(shown)
+    found = table[table["padj"] < alpha]
+    up, down = (int((sign * found["log2FoldChange"] > 0).sum()) for sign in (1, -1))
+    filtering = result.report["independent_filtering"]
+    kept = "" if filtering is None else f", of those with base mean {filtering['threshold']:.4g} or more"
+    say(
+        f"{len(found):,} of {table['padj'].notna().sum():,} genes with adjusted p below {alpha:g}{kept}: "
+        f"{up:,} up, {down:,} down"
+    )
+    for file in files:
+        console.print(f"  {file}", soft_wrap=True, markup=False)
+    if not files:
+        say("The whole table goes to a file with --out FILE.csv.")
+
+
 def strongest(result: Result, n: int) -> Section:
     """The genes with the smallest p-values."""
     table = Table()
