@@ -35,7 +35,7 @@ Threshold: TypeAlias = Annotated[
 ]
 Alternative: TypeAlias = Annotated[
     str | None,
-    typer.Option("--alternative", help=f"To what that is: {', '.join(ALTERNATIVES)}, as in R. Default: greaterAbs."),
+    typer.Option("--alternative", help=f"What is tested for: {', '.join(ALTERNATIVES)}, as in R. Default: greaterAbs."),
 ]
 Filtering: TypeAlias = Annotated[
     bool | None,

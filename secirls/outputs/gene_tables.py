@@ -12,9 +12,7 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.outputs.kept_fit import KeptFit
 
-_MISSING = {
-    name: ["", "nan"] for name in ("baseMean", "dispGeneEst", "dispFit", "dispMAP", "dispersion", "dispGeneIter")
-}
+_MISSING = {name: ["", "nan"] for name in ("baseMean", "dispGeneEst", "dispFit", "dispMAP", "dispersion")}
 """Columns of dispersions.csv that may lack a value; a gene may be called NA."""
 
 
@@ -52,6 +50,10 @@ def dispersions(outcome: Outcome) -> pd.DataFrame | None:
 def read_dispersions(path: Path) -> pd.DataFrame:
     """The table that a fit has written. Raises `OSError` or `ValueError`."""
     read = pd.read_csv(
-        path, dtype={"gene": str}, keep_default_na=False, na_values=_MISSING, float_precision="round_trip"
+        path,
+        dtype={"gene": str, "dispGeneIter": "int32"},
+        keep_default_na=False,
+        na_values=_MISSING,
+        float_precision="round_trip",
     )
     return read.set_axis(read["gene"].tolist())
