@@ -6,6 +6,7 @@ Promises: every value is checked when it is read, and a wrong one ends in one se
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -309,6 +310,14 @@ class Config(Frozen):
             obfuscation=self.obfuscation,
             insecure_test_keys=self.insecure_test_keys,
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what differs from the defaults, escaped."""
+        chosen = self.model_dump(mode="json", exclude_defaults=True)
+        rows = (
+            f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(told))}</td></tr>" for name, told in chosen.items()
+        )
+        return f"<table><tr><th>option</th><th>value</th></tr>{''.join(rows)}</table>"
 
     @property
     def threads(self) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from secirls.aggregator.aggregator import Outcome
@@ -50,10 +51,6 @@ def dispersions(outcome: Outcome) -> pd.DataFrame | None:
 def read_dispersions(path: Path) -> pd.DataFrame:
     """The table that a fit has written. Raises `OSError` or `ValueError`."""
     read = pd.read_csv(
-        path,
-        dtype={"gene": str, "dispGeneIter": "int32"},
-        keep_default_na=False,
-        na_values=_MISSING,
-        float_precision="round_trip",
+        path, dtype={"gene": str}, keep_default_na=False, na_values=_MISSING, float_precision="round_trip"
     )
-    return read.set_axis(read["gene"].tolist())
+    return read.astype({"dispGeneIter": np.int32}).set_axis(read["gene"].tolist())

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from secirls.outputs.results import Result
+import pandas as pd
 
 SHOWN = 10
 
 
-def result_html(result: Result) -> str:
-    """One paragraph and a table of the genes with the smallest p-values."""
-    table, alpha = result.table, result.asked.alpha
+def result_html(table: pd.DataFrame, report: Mapping[str, Any], named: Sequence[str], alpha: float) -> str:
+    """One paragraph and a table of the genes with the smallest p-values, with the columns ``named`` beside the gene."""
     told = (
-        f"{result.report['contrast']}: {len(table):,} genes, {result.report['samples']:,} samples, "
-        f"{len(result.report['sites'])} sites; {int((table['padj'] < alpha).sum()):,} genes with adjusted p below "
-        f"{alpha:g}"
+        f"{report['contrast']}: {len(table):,} genes, {report['samples']:,} samples, {len(report['sites'])} sites; "
+        f"{int((table['padj'] < alpha).sum()):,} genes with adjusted p below {alpha:g}"
     )
-    columns = ["gene", *result.kept.annotation, "baseMean", "log2FoldChange", "lfcSE", "pvalue", "padj"]
+    columns = ["gene", *named, "baseMean", "log2FoldChange", "lfcSE", "pvalue", "padj"]
     best = table.dropna(subset=["pvalue"]).sort_values("pvalue", kind="stable").head(SHOWN)
     shown = best[columns].to_html(index=False, escape=True, float_format=lambda number: f"{number:.4g}")
     return f"<p>{html.escape(told)}</p>{shown}"

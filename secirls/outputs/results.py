@@ -33,6 +33,7 @@ from secirls.outputs.gene_tables import coefficients, csv_of, dispersions, read_
 from secirls.outputs.kept_fit import FILE as KEPT
 from secirls.outputs.kept_fit import KeptFit
 from secirls.outputs.next_tools import RANKED, rnk, to_scanpy
+from secirls.outputs.notebook import result_html
 from secirls.outputs.results_table import Compared, Comparison, compare
 
 if TYPE_CHECKING:
@@ -159,9 +160,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what was fitted, and the strongest genes."""
-        from secirls.outputs.notebook import result_html
-
-        return result_html(self)
+        return result_html(self.table, self.report, tuple(self.kept.annotation), self.asked.alpha)
 
     def plot_volcano(self) -> Figure:
         """P-value over log2 fold change, as a matplotlib figure."""

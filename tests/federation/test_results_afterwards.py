@@ -274,7 +274,7 @@ def test_a_column_that_a_site_keeps_is_refused_with_who_keeps_it(sites):
     for name, adata in sites.items():
         named[name] = adata.copy()
         named[name].obs["site"] = name
-    own = secirls.fit(named, **{**OPTIONS, "preset": "irls", "design": "~ site + dose"})
+    own = secirls.fit(named, **{**OPTIONS, "design": "~ site + dose"})
     assert own.coefficients.columns.tolist() == ["gene", "dose[T.mid]", "dose[T.top]"]
     with pytest.raises(InputError, match=r"'site\[T.lyon\]', which lyon alone adds to and keeps"):
         own.contrast(coefficients="site[T.lyon]")
