@@ -29,7 +29,7 @@ from secirls.numerics.status import Status
 from secirls.numerics.wald import standard_score
 from secirls.outputs.annotation import Annotation
 from secirls.outputs.disclosure import statements
-from secirls.outputs.gene_tables import coefficients, csv_of, dispersions, read_dispersions
+from secirls.outputs.gene_tables import coefficients, dispersions, read_dispersions
 from secirls.outputs.kept_fit import FILE as KEPT
 from secirls.outputs.kept_fit import KeptFit
 from secirls.outputs.next_tools import RANKED, rnk, to_scanpy
@@ -88,9 +88,9 @@ class Result:
         try:
             report = json.loads((place / "report.json").read_text(encoding="utf-8"))
             ledger = pd.read_csv(place / "rounds.csv", float_precision="round_trip")
-            has = (place / "dispersions.csv").exists()
+            has = report["trend"] is not None  # else a file of that name is of an earlier fit
             dispersions = read_dispersions(place / "dispersions.csv") if has else None
-        except (OSError, ValueError) as error:
+        except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(f"folder {str(place)!r}: is not the output of 'secirls fit' ({error})") from None
         asked = Comparison.of(kept.config)
         return cls(compare(kept, asked).table, coefficients(kept), dispersions, ledger, report, kept, asked)
@@ -189,7 +189,7 @@ class Result:
         out = Path(out)
         check_free(out, overwrite=overwrite)
         with whole_folder(out) as draft:
-            (draft / "results.csv").write_bytes(csv_of(self.table))
+            self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
             (draft / RANKED).write_text(rnk(self.table), encoding="utf-8")
             self.kept.write(draft / KEPT)
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
