@@ -37,7 +37,7 @@ def results(
 ) -> None:
     """Make a table of another contrast, threshold or alpha from a finished fit. No site is asked.
 
-    What is not given is as in the fit: without options, its own results.csv.
+    What is not given is as in its results.csv.
     """
     from secirls.agreement.whole_file import write_whole
     from secirls.inputs.contrasts import Contrast

@@ -7,6 +7,7 @@ this; whoever reads results brings a table of public names. Refuses to know: wha
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,8 +35,11 @@ class Annotation:
         """Read a CSV file, or one with tabs where its name ends in .tsv or .txt. Raises `InputError`."""
         place = Path(path)
         sign = "\t" if place.suffix.lower() in {".tsv", ".txt"} else ","
-        lines = [row for row in csv.reader(read_text(place).splitlines(), delimiter=sign) if row]
         where = {"file": str(place)}
+        try:
+            lines = [row for row in csv.reader(io.StringIO(read_text(place), newline=""), delimiter=sign) if row]
+        except csv.Error as error:
+            raise complain(f"can't be read as a table ({error})", **where) from None
         if not lines or len(lines[0]) < 2:
             raise complain("needs a header and two columns or more, gene names first", **where)
         columns = tuple(name.strip() for name in lines[0][1:])

@@ -7,7 +7,8 @@ The file is a NumPy archive without pickled objects (`numpy.load` opens it, and 
 
 ========================  ==========================================================================================
 ``header``                bytes of a JSON object in UTF-8: ``format`` (``secirls fit``), ``version`` (1), ``release``,
-                          ``config``, ``design`` (formula, levels ...), ``columns``, ``genes``, ``annotation``
+                          ``config``, ``design`` (formula, levels ...), ``asked`` (what the table beside it compares),
+                          ``columns``, ``genes``, ``annotation``
 ``beta``                  float64 ``(genes, params)``, natural log, params in the order of ``columns``
 ``information``           float64 ``(genes, params (params + 1) / 2)``: upper triangles of X'WX, row by row
 ``status``, ``reason``    int8 ``(genes,)``: `Status` and `Reason`
@@ -39,11 +40,12 @@ from pydantic import TypeAdapter, ValidationError
 from secirls.aggregator.aggregator import Outcome
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Design
+from secirls.inputs.design import Design, variables
 from secirls.inputs.own_columns import OwnColumns
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason, Status
+from secirls.outputs.comparison import Comparison
 
 FILE, FORMAT, VERSION = "fit.npz", "secirls fit", 1
 _KINDS = {
@@ -63,6 +65,8 @@ class KeptFit:
 
     config: Config
     design: Design
+    asked: Comparison
+    """What the table beside it compares."""
     genes: tuple[str, ...] = field(repr=False)
     beta: Floats = field(repr=False)
     information: Floats = field(repr=False)
@@ -89,6 +93,7 @@ class KeptFit:
         return cls(
             config,
             replace(outcome.design, own=OwnColumns(outcome.design.own.of)),
+            Comparison.of(config),
             outcome.genes,
             state.beta,
             fitted.information,
@@ -121,6 +126,7 @@ class KeptFit:
             "release": version("secirls"),
             "config": self.config.model_dump(mode="json"),
             "design": _DESIGN.dump_python(self.design, mode="json"),
+            "asked": _ASKED.dump_python(self.asked, mode="json"),
             "columns": self.design.columns,
             "genes": self.genes,
             "annotation": dict(self.annotation),
@@ -144,7 +150,8 @@ class KeptFit:
                 arrays = {name: archive[name] for name in _arrays()}
             kept = cls(
                 Config(**header["config"]),
-                _DESIGN.validate_python(header["design"]),
+                _design(header["design"]),
+                _ASKED.validate_python(header["asked"]),
                 tuple(header["genes"]),
                 **arrays,
                 annotation={str(name): tuple(map(str, told)) for name, told in header["annotation"].items()},
@@ -173,12 +180,22 @@ class KeptFit:
             raise ValueError("status")
 
 
-_DESIGN = TypeAdapter(Design)
+_DESIGN, _ASKED = TypeAdapter(Design), TypeAdapter(Comparison)
+
+
+def _design(told: Any) -> Design:
+    """The design of a header. Raises `ValueError`, before its formula is used if that has an expression to evaluate."""
+    design = _DESIGN.validate_python(told)
+    if variables(design.formula) != design.names or {*design.levels, *design.numeric} != set(design.names):
+        raise ValueError(design.formula)
+    return design
 
 
 def _arrays() -> list[str]:
     """Names of the arrays of a kept fit."""
-    return [each.name for each in fields(KeptFit) if each.name not in {"config", "design", "genes", "annotation"}]
+    return [
+        each.name for each in fields(KeptFit) if each.name not in {"config", "design", "asked", "genes", "annotation"}
+    ]
 
 
 def _check_version(where: str, header: dict[str, Any]) -> None:

@@ -28,13 +28,14 @@ from secirls.inputs.contrasts import Contrast
 from secirls.numerics.status import Status
 from secirls.numerics.wald import standard_score
 from secirls.outputs.annotation import Annotation
+from secirls.outputs.comparison import Comparison
 from secirls.outputs.disclosure import statements
 from secirls.outputs.gene_tables import coefficients, dispersions, read_dispersions
 from secirls.outputs.kept_fit import FILE as KEPT
 from secirls.outputs.kept_fit import KeptFit
 from secirls.outputs.next_tools import RANKED, rnk, to_scanpy
 from secirls.outputs.notebook import result_html
-from secirls.outputs.results_table import Compared, Comparison, compare
+from secirls.outputs.results_table import Compared, compare
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
@@ -77,8 +78,6 @@ class Result:
     """Versions, configuration, sites, parties in every sum, status counts, disclosure statements."""
     kept: KeptFit = field(repr=False)
     """What further contrasts are made from, without the sites."""
-    asked: Comparison
-    """What the table compares."""
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Result:
@@ -92,8 +91,12 @@ class Result:
             dispersions = read_dispersions(place / "dispersions.csv") if has else None
         except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(f"folder {str(place)!r}: is not the output of 'secirls fit' ({error})") from None
-        asked = Comparison.of(kept.config)
-        return cls(compare(kept, asked).table, coefficients(kept), dispersions, ledger, report, kept, asked)
+        return cls(compare(kept, kept.asked).table, coefficients(kept), dispersions, ledger, report, kept)
+
+    @property
+    def asked(self) -> Comparison:
+        """What the table compares."""
+        return self.kept.asked
 
     def contrast(
         self,
@@ -109,7 +112,7 @@ class Result:
         alpha: float | None = None,
         independent_filtering: bool | None = None,
     ) -> Result:
-        """The same fit with the table of another comparison, without a round; what is not given is as in the fit.
+        """The same fit with the table of another comparison, without a round; what is not given is as it is here.
 
         Parameters
         ----------
@@ -134,15 +137,16 @@ class Result:
             levels = (str(factor), str(level), str(reference))
         elif not factor == level == reference:
             raise InputError("a contrast of levels is a factor, a level and a reference")
-        asked = Comparison.of(self.kept.config).but(
+        asked = self.asked.but(
             Contrast(levels, _names(coefficients), _names(minus), tuple(map(float, vector))),
             lfc_threshold=lfc_threshold,
             alternative=alternative,
             alpha=alpha,
             filtering=independent_filtering,
         )
-        found = compare(self.kept, asked)
-        return replace(self, table=found.table, report={**self.report, **_of_comparison(asked, found)}, asked=asked)
+        kept = replace(self.kept, asked=asked)
+        found = compare(kept, asked)
+        return replace(self, table=found.table, report={**self.report, **_of_comparison(asked, found)}, kept=kept)
 
     def annotated(self, file: str | os.PathLike[str] | Annotation) -> Result:
         """The same with columns of a table by gene, such as symbols: see `Annotation`. Raises `InputError`."""
@@ -219,16 +223,15 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
     """Tables and report from an order's outcome. ``seconds`` is the wall time of the whole fit."""
     config = order.task.config
-    kept, asked = KeptFit.of(config, outcome), Comparison.of(config)
-    found = compare(kept, asked)
+    kept = KeptFit.of(config, outcome)
+    found = compare(kept, kept.asked)
     return Result(
         found.table,
         coefficients(kept),
         dispersions(outcome),
         ledger_table(list(outcome.rows)),
-        _report(order, outcome, seconds=seconds, compared=_of_comparison(asked, found)),
+        _report(order, outcome, seconds=seconds, compared=_of_comparison(kept.asked, found)),
         kept,
-        asked,
     )
 
 

@@ -7,21 +7,18 @@ Order of things as in R's ``results()``: estimate, groups without any count, thr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from secirls.config import Config
-from secirls.input_error import InputError
 from secirls.inputs.compared_groups import compared_groups
 from secirls.inputs.contrasts import Contrast
-from secirls.numerics.alternatives import Alternative, check_threshold
 from secirls.numerics.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Status
 from secirls.numerics.thresholds import against_threshold
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering, wald
+from secirls.outputs.comparison import Comparison
 from secirls.outputs.kept_fit import KeptFit
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
@@ -35,43 +32,6 @@ NO_COUNT = -2.302585092994046
 LEAST_EXCESS = 1e-6
 """Sums of log(y / s + 0.1) that exceed those of no counts by less: one count in a sample of size factor 1000 adds 0.01,
 rounding less than 1e-9."""
-_WORDS = {
-    "greaterAbs": "|log2 fold change| above {:g}",
-    "lessAbs": "|log2 fold change| below {:g}",
-    "greater": "log2 fold change above {:g}",
-    "less": "log2 fold change below -{:g}",
-}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What is asked of a fit: a contrast, the null hypothesis, and how p-values are adjusted."""
-
-    contrast: Contrast
-    lfc_threshold: float
-    alternative: Alternative
-    alpha: float
-    filtering: bool
-    """Whether genes with a low base mean are left out of the adjusted p-values."""
-
-    def __post_init__(self) -> None:
-        try:
-            check_threshold(self.lfc_threshold, self.alternative)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-        if not 0 < self.alpha < 1:
-            raise InputError(f"alpha is a false discovery rate between 0 and 1, not {self.alpha}")
-
-    @classmethod
-    def of(cls, config: Config) -> Comparison:
-        """The comparison that a fit reports itself."""
-        asked = config.lfc_threshold, config.alternative, config.alpha, config.independent_filtering
-        return cls(config.asked_contrast, *asked)
-
-    def but(self, contrast: Contrast, **given: Any) -> Comparison:
-        """The same with what is given: a contrast unless it is the default one, and what is not ``None``."""
-        chosen = {name: value for name, value in given.items() if value is not None}
-        return replace(self, contrast=self.contrast if contrast == Contrast() else contrast, **chosen)
 
 
 @dataclass(frozen=True)
@@ -134,9 +94,7 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         },
         index=list(kept.genes),
     )
-    if asked.lfc_threshold > 0 or asked.alternative != "greaterAbs":
-        name += f", {_WORDS[asked.alternative].format(asked.lfc_threshold)}"
-    return Compared(table, name, cutoff)
+    return Compared(table, f"{name}{asked.against}", cutoff)
 
 
 def _uncounted(kept: KeptFit, contrast: Contrast) -> Mask:

@@ -1,8 +1,10 @@
 """What is asked of a finished fit, without its sites: the same bits, other contrasts, and what a folder must not do."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import anndata
 import numpy as np
@@ -13,9 +15,10 @@ import secirls
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
 from secirls.numerics.wald import covariance
+from secirls.outputs.comparison import Comparison
 from secirls.outputs.kept_fit import KeptFit
 from secirls.outputs.results import Result
-from secirls.outputs.results_table import UNCOUNTED, Comparison, compare
+from secirls.outputs.results_table import UNCOUNTED, compare
 
 GENES, EACH = 60, 12
 OPTIONS = {"engine": "local", "kernel": "numpy", "protocol": "plain", "design": "~ sex + dose", "min_replicates": 6}
@@ -165,6 +168,25 @@ def test_they_are_not_told_where_the_sums_do_not_tell(folder):
     assert not Result.read(folder).table["reason"].str.contains(UNCOUNTED, regex=False).any()
 
 
+def test_they_are_not_told_after_a_loss(fitted):
+    kept = fitted.kept
+    state = SimpleNamespace(
+        **{name: getattr(kept, name) for name in ("beta", "status", "reason", "iterations", "start")}
+    )
+    found = SimpleNamespace(
+        state=state,
+        treatment=None,
+        dispersions=None,
+        information=kept.information,
+        base_means=kept.base_means,
+        xtx=kept.xtx,
+    )
+    for last, whole in (("abc", True), ("ab", False)):
+        rounds = [SimpleNamespace(parties=tuple(names)) for names in ("abc", last)]
+        outcome = SimpleNamespace(fitted=found, genes=kept.genes, design=kept.design, rounds=rounds)
+        assert bool(KeptFit.of(kept.config, outcome).xtx.size) == whole
+
+
 def test_outliers_stay_without_a_p_value_and_emptied_genes_unchanged_whatever_is_asked(folder):
     kept = KeptFit.read(folder)
     marked = replace(kept, outlier=np.arange(GENES) == 3, emptied=np.arange(GENES) == 8)
@@ -200,6 +222,37 @@ def test_nothing_of_a_site_is_in_the_file(sites, folder):
     text = json.dumps({name: told for name, told in header.items() if name != "config"})
     assert not any(site in text for site in sites), "which site holds which level is not kept"
     assert "berlin" in json.dumps({"berlin": 1}), "and the search would find it"
+
+
+def test_a_folder_of_another_contrast_asks_on_from_that(folder, tmp_path):
+    other = Result.read(folder).contrast("dose", "mid", "top", lfc_threshold=0.3)
+    other.write(tmp_path / "other")
+    again = Result.read(tmp_path / "other")
+    assert csv(again) == csv(again.contrast()) == (tmp_path / "other" / "results.csv").read_bytes()
+    assert csv(again) != (folder / "results.csv").read_bytes()
+    assert again.report["contrast"] == "dose: mid against top, |log2 fold change| above 0.3"
+    assert csv(again.contrast("dose", "top", "low", lfc_threshold=0)) != csv(again.contrast("dose", "top", "low"))
+
+
+def test_a_formula_is_not_evaluated(folder, tmp_path, monkeypatch):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    header = header_of(copy)
+    monkeypatch.chdir(tmp_path)
+    for formula in ("~ {__import__('os').mkdir('evil')}", "~ dose + Q('sex').map(open)", "~ dose"):
+        spoil(copy, design={**header["design"], "formula": formula})
+        with pytest.raises(InputError):
+            Result.read(copy)
+    assert not (tmp_path / "evil").exists()
+    from formulaic import Formula
+
+    with contextlib.suppress(Exception):  # as it would be evaluated, unasked
+        Formula("~ {__import__('os').mkdir('evil')}").get_model_matrix(pd.DataFrame({"x": [1]}))
+    assert (tmp_path / "evil").exists()
+
+
+def header_of(folder):
+    with np.load(folder / "fit.npz") as archive:
+        return json.loads(bytes(archive["header"]))
 
 
 def spoil(folder, **changes):

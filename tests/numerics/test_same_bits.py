@@ -91,7 +91,8 @@ from secirls.numerics import portable, solve
 from secirls.numerics.samples import Samples
 from secirls.outputs import gene_tables
 from secirls.outputs.kept_fit import KeptFit
-from secirls.outputs.results_table import Comparison, compare
+from secirls.outputs.comparison import Comparison
+from secirls.outputs.results_table import compare
 
 preset, twin, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 if twin == "lapack":
