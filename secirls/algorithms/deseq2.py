@@ -270,6 +270,7 @@ def deseq2(
         by_gene=found.by_gene,
         towards=found.towards,
         treatment=treatment,
+        xtx=begun.xtx,
     )
 
 

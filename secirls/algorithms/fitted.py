@@ -148,3 +148,5 @@ class Fitted:
     """What they were drawn towards."""
     treatment: Treatment | None = field(default=None, repr=False)
     """Where outliers were looked for."""
+    xtx: Floats = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
+    """X'X over the sites of the census, ``(params, params)``."""

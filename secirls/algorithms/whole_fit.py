@@ -145,6 +145,7 @@ def _irls_fit(
         int(n_samples),
         begun.size_factor_scale,
         begun.size_factor_spread,
+        xtx=begun.xtx,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli.after_commands import audit_transcript, report
+from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, unfinished
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
@@ -81,6 +81,7 @@ def _root(
 
 app.command()(fit)
 app.command("resume")(resume_fit)
+app.command()(results)
 app.command("audit")(audit_transcript)
 app.command()(report)
 app.command()(simulate)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
+from secirls.cli import comparison_options
 from secirls.cli.console import RoundsDisplay, show_result
 from secirls.input_error import InputError
 
@@ -49,13 +50,13 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: secirls-fit.")
     ] = None,
-    contrast: Annotated[
-        tuple[str, str, str] | None,
-        typer.Option(
-            metavar="FACTOR LEVEL REFERENCE",
-            help="The fold change to report. Default: the last term's last level against its reference.",
-        ),
-    ] = None,
+    contrast: comparison_options.Levels = None,
+    coefficient: comparison_options.Coefficients = None,
+    minus: comparison_options.Minus = None,
+    contrast_vector: comparison_options.Vector = None,
+    lfc_threshold: comparison_options.Threshold = None,
+    alternative: comparison_options.Alternative = None,
+    annotation: comparison_options.Names = None,
     levels: Annotated[
         list[str] | None,
         typer.Option(
@@ -129,16 +130,8 @@ def fit(
         str | None,
         typer.Option(help="Means in standard errors: clamped as in the fit, or unclamped. Default: clamped."),
     ] = None,
-    independent_filtering: Annotated[
-        bool | None,
-        typer.Option(
-            "--independent-filtering/--no-independent-filtering",
-            help="Leave genes with a low base mean out of the adjusted p-values. Default: yes; no with irls.",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(help="False discovery rate that independent filtering aims at. Default: 0.05.")
-    ] = None,
+    independent_filtering: comparison_options.Filtering = None,
+    alpha: comparison_options.Alpha = None,
     refit_layer: Annotated[
         str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
     ] = None,
@@ -222,6 +215,8 @@ def fit(
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.cli.manifest import combined, gene_names, levels_of, pair
     from secirls.fitting import fit_manifest
+    from secirls.inputs.contrasts import Contrast
+    from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
     from secirls.site.key_files import read_roster
 
@@ -229,6 +224,11 @@ def fit(
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
+        "coefficients": None if coefficient is None else tuple(coefficient),
+        "minus": None if minus is None else tuple(minus),
+        "contrast_vector": None if contrast_vector is None else Contrast.parse_vector(contrast_vector).vector,
+        "lfc_threshold": lfc_threshold,
+        "alternative": alternative,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
         "size_factors": size_factors,
@@ -267,6 +267,7 @@ def fit(
     if roster is not None:
         given["roster"] = read_roster(roster)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    names = None if annotation is None else Annotation.read(annotation)
     run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     check_free(folder, overwrite=overwrite)
@@ -280,6 +281,7 @@ def fit(
         with _resumable(folder):
             with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
                 result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
+            result = result if names is None else result.annotated(names)
             files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
     show_result(result, files)
 
@@ -288,6 +290,7 @@ def resume_fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fit that ended early.")],
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    annotation: comparison_options.Names = None,
 ) -> None:
     """Go on with a fit after its last finished round; the results are the same to the last bit.
 
@@ -295,14 +298,17 @@ def resume_fit(
     """
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import resume
+    from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
 
+    names = None if annotation is None else Annotation.read(annotation)
     check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
         raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")
     with claimed(folder), _resumable(folder):
         with RoundsDisplay("resumed") as display:
             result = resume(folder, on_round=display, on_note=display.note)
+        result = result if names is None else result.annotated(names)
         files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
     show_result(result, files)
 

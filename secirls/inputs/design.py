@@ -313,9 +313,9 @@ class Design:
         difference: Floats = rows[0] - rows[1]
         if not difference.any():
             raise InputError(f"contrast {factor} {level} {reference} compares a level with itself")
-        return self._together(difference, f"contrast {factor} {level} {reference}")
+        return self.together(difference, f"contrast {factor} {level} {reference}")
 
-    def _together(self, contrast: Floats, name: str) -> Floats:
+    def together(self, contrast: Floats, name: str) -> Floats:
         """A contrast of all columns ``(all params,)`` among those of the table. Raises `InputError`."""
         for site, columns in self.own.of.items():
             kept = next((column for column in columns if contrast[column]), None)
@@ -332,14 +332,22 @@ class Design:
 
         With its name. Raises `InputError` where one site alone adds to that level, and keeps it.
         """
-        last = _terms(self.formula)[-1].factors
-        name, column = str(last[0].expr), int(self.at_the_table[-1])
-        if len(last) == 1 and name in self.levels:
-            level, reference = self.levels[name][-1], self.levels[name][0]
-            return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
+        named = self.default_levels()
+        if named is not None:
+            name, level, reference = named
+            return self.contrast(*named), f"{name}: {level} against {reference}"
+        column = int(self.at_the_table[-1])
         unit = np.zeros(self.size)
         unit[column] = 1.0
-        return self._together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
+        return self.together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
+
+    def default_levels(self) -> tuple[str, str, str] | None:
+        """Factor, level and reference of the default contrast, if it compares levels."""
+        last = _terms(self.formula)[-1].factors
+        name = str(last[0].expr)
+        if len(last) != 1 or name not in self.levels:
+            return None
+        return name, self.levels[name][-1], self.levels[name][0]
 
     def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
         """A data frame of the formula's variables; those not given stand at reference level or zero."""
