@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from secirls.numerics.wald import benjamini_hochberg, independent_filtering, sta
 from secirls.outputs.disclosure import statements
 
 if TYPE_CHECKING:
-    from secirls.outputs.plots import Figure
+    from secirls.outputs.pictures.album import Album
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 OUTLYING = (
@@ -78,23 +79,12 @@ class Result:
         """Status of every gene, indexed by gene."""
         return pd.Series(self.table["status"].to_numpy(), index=self.table["gene"].to_numpy(), name="status")
 
-    def plot_volcano(self) -> Figure:
-        """P-value over log2 fold change, as a matplotlib figure."""
-        from secirls.outputs import plots
+    @property
+    def plots(self) -> Album:
+        """The fit's pictures: ``result.plots.volcano()``, ``result.plots.save("figures", ["pdf"])``."""
+        from secirls.outputs.pictures.album import Album
 
-        return plots.volcano(self.table, self.report["contrast"])
-
-    def plot_convergence(self) -> Figure:
-        """Genes asked about by round, as a matplotlib figure."""
-        from secirls.outputs import plots
-
-        return plots.convergence(self.report["rounds"])
-
-    def plot_overhead(self) -> Figure:
-        """CPU time by round and verb, and bytes, as a matplotlib figure."""
-        from secirls.outputs import plots
-
-        return plots.overhead(self.ledger)
+        return Album(self.table, self.report, self.ledger, self.dispersions)
 
     def write(self, out: Path, *, h5ad: bool = False, overwrite: bool = False) -> list[Path]:
         """Write all files into a folder, whole or not at all; gives their paths.
@@ -313,6 +303,7 @@ def _report(
     names, counts = np.unique(fitted.state.status, return_counts=True)
     return {
         "run": order.task.run,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
         "configuration": config.model_dump(mode="json"),
         "engine": engine,
