@@ -6,7 +6,7 @@ What a command needs is imported where it runs, so that the help does not wait f
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ import typer
 
 from protocols.choice import NAMES
 from secirls.cli.console import RoundsDisplay, say, show_result, speak_plainly
+from secirls.cli.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.input_error import InputError
 
@@ -269,6 +270,7 @@ def fit(
         typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
     ] = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
 ) -> None:
     """Fit one negative-binomial regression per gene over several sites.
@@ -281,6 +283,7 @@ def fit(
     from secirls.outputs.results import check_free
     from secirls.site.key_files import read_roster
 
+    kinds = kinds_of(plots)
     told = {
         "design": design,
         "protocol": protocol,
@@ -335,7 +338,7 @@ def fit(
         with _resumable(folder):
             with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
                 result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
-            files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+            files = _write(result, folder, h5ad=h5ad, kinds=kinds, overwrite=overwrite)
     show_result(result, files)
 
 
@@ -343,6 +346,7 @@ def fit(
 def resume_fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fit that ended early.")],
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
 ) -> None:
     """Go on with a fit after its last finished round; the results are the same to the last bit.
@@ -353,13 +357,14 @@ def resume_fit(
     from secirls.fitting import resume
     from secirls.outputs.results import check_free
 
+    kinds = kinds_of(plots)
     check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
         raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")
     with claimed(folder), _resumable(folder):
         with RoundsDisplay("resumed") as display:
             result = resume(folder, on_round=display, on_note=display.note)
-        files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+        files = _write(result, folder, h5ad=h5ad, kinds=kinds, overwrite=overwrite)
     show_result(result, files)
 
 
@@ -417,26 +422,30 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> list[Path]:
-    """Write a fit's results; its rounds are kept until they are there."""
+def _write(result: Result, folder: Path, *, h5ad: bool, kinds: Sequence[str], overwrite: bool) -> list[Path]:
+    """Write a fit's results, and then pictures; its rounds are kept until the results are there."""
     from secirls.aggregator.checkpoint import discard
 
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
     discard(folder)
-    return files
+    return files + (result.plots.save(folder, kinds) if kinds else [])
 
 
 @app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    plots: Plots = None,
 ) -> None:
     """Write report.html into a fit's output folder: figures, costs, disclosure and configuration on one page.
 
     The page stands alone: it fetches nothing and can be sent as it is.
     """
-    from secirls.outputs.report_page import write_page
+    from secirls.outputs.report_page import read_album, write_page
 
+    kinds = kinds_of(plots)
     say(str(write_page(folder)))
+    for file in read_album(folder).save(folder, kinds) if kinds else []:
+        say(str(file))
 
 
 app.command()(simulate)
@@ -451,6 +460,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for data and results.")] = Path("secirls-demo"),
     protocol: Annotated[str, typer.Option(help=f"{', '.join(NAMES[1:])}.")] = "pairwise",
     engine: Annotated[str, typer.Option(help="ray: one actor per site; local: one process.")] = "ray",
+    plots: Plots = None,
 ) -> None:
     """Four real sites fit the airway counts together (Himes et al. 2014), and show what secrecy cost.
 
@@ -459,7 +469,7 @@ def demo(
     from secirls.cli.demo import run_demo
     from secirls.config import Config
 
-    run_demo(out, Config.read("options", **_demo_options(protocol)), engine)
+    run_demo(out, Config.read("options", **_demo_options(protocol)), engine, kinds_of(plots))
 
 
 def _demo_options(protocol: str) -> dict[str, Any]:

@@ -223,3 +223,22 @@ def test_a_result_gives_pictures_of_its_own_numbers(small_fit, tmp_path):
     assert {file.stem for file in written} == {
         "ma", "volcano", "pvalues", "dispersions", "convergence", "overhead", "cost_by_round",
     }  # fmt: skip
+
+
+def test_pictures_are_written_beside_results_in_the_kinds_asked_for(trial, run, tmp_path):
+    sites = [word for name, path in trial.write().items() for word in ("--site", f"{name}={path}")]
+    fit = ("fit", *sites, "--design", "~ condition", "--engine", "local", "--protocol", "plain")
+    code, _, error = run(*fit, "--out", tmp_path / "none", "--plots", "png,gif")
+    assert code == 2
+    assert "--plots 'png,gif': pictures: there is no kind 'gif'" in " ".join(error.split())
+    assert not (tmp_path / "none").exists()
+    code, shown, error = run(*fit, "--out", tmp_path / "drawn", "--plots", "png, SVG")
+    assert code == 0, error
+    written = {file.name for file in (tmp_path / "drawn").iterdir()}
+    assert {"ma.png", "ma.svg", "volcano.png", "volcano.svg", "results.csv"} <= written
+    assert not any(name.endswith(".pdf") or name.startswith(".") for name in written)
+    assert "volcano.svg" in shown
+    code, shown, error = run("report", tmp_path / "drawn", "--plots", "pdf")
+    assert code == 0, error
+    assert (tmp_path / "drawn" / "volcano.pdf").read_bytes()[:4] == b"%PDF"
+    assert "volcano.pdf" in shown
