@@ -71,12 +71,15 @@ def panels(rows: int, columns: int, *, width: float, height: float, **options: A
     return figure, axes
 
 
-def packed(figure: Figure, kind: str) -> bytes:
-    """The picture as a file of one of `KINDS`, without a date; points within vectors are dots at 220 to the inch."""
+def packed(figure: Figure, kind: str, *, dots: int | None = None) -> bytes:
+    """The picture as a file of one of `KINDS`, without a date.
+
+    ``dots`` to the inch are 150 where all is made of them, and 220 where points within vectors are.
+    """
     buffer = io.BytesIO()
     with rc_context(_STYLE):
-        dots = _SCREEN_DOTS if kind == "png" else _PRINT_DOTS
-        figure.savefig(buffer, format=kind, dpi=dots, metadata=_NO_DATE[kind])
+        usual = _SCREEN_DOTS if kind == "png" else _PRINT_DOTS
+        figure.savefig(buffer, format=kind, dpi=dots or usual, metadata=_NO_DATE[kind])
     return buffer.getvalue()
 
 

@@ -20,7 +20,7 @@ NAMED: Final = "_named"
 """Label of the rings around named points; matplotlib leaves labels with an underscore out of legends."""
 _GAPS: Final = (4.5, 12.0, 22.0)
 """Points of 1/72 inch between a dot and its name, nearest first; from the second on a line leads there."""
-_AIR: Final = 1.0
+_AIR: Final = 2.0
 """The same, around a name."""
 _DOT: Final = 3.0
 """The same, from the middle of a named dot to its ring."""
