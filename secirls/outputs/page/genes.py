@@ -69,7 +69,7 @@ def gene_table(table: pd.DataFrame, labels: dict[str, str] | None = None) -> str
             '<p id="search" hidden><label>Search genes and statuses: <input type="search" autocomplete="off"></label>',
             '<span id="told" role="status"></span></p>',
             f"<noscript><p>These are the {STRONGEST} strongest; results.csv has all.</p></noscript>",
-            f'<div class="wide"><table id="genes-table"><thead><tr>{heads}</tr></thead><tbody>',
+            f'<div class="high"><table id="genes-table"><thead><tr>{heads}</tr></thead><tbody>',
             strongest,
             "</tbody></table></div>",
             '<p><button id="more" type="button" hidden>Show more</button></p>',
