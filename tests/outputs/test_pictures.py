@@ -316,5 +316,18 @@ def test_pictures_that_a_fit_does_not_have_are_left_out(album, report, ledger, t
         bare.dispersions()
 
 
+def test_dollar_signs_are_no_formulas_wherever_they_stand(album, ledger, report):
+    wild = "$x_{ $"
+    rounds = [told | {"stage": wild} for told in report["rounds"]]
+    costs = ledger.assign(protocol=wild, verb=ledger["verb"].replace("open", wild))
+    for figure in (
+        convergence(rounds, wild),
+        overhead(costs, costs, wild),
+        cost_by_round(costs),
+        volcano(album.table, wild),
+    ):
+        assert png(figure)[:4] == b"\x89PNG"
+
+
 def test_a_notebook_shows_a_picture_by_itself(album):
     assert album.volcano()._repr_png_()[:4] == b"\x89PNG"

@@ -7,7 +7,7 @@ every kind of file, nothing global is changed and no window opens. Refuses to kn
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Figure  # noqa: PLC0414 - the same
 from matplotlib.lines import Line2D as Line2D  # noqa: PLC0414 - the same
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox as Bbox  # noqa: PLC0414 - the same
 from numpy.typing import NDArray
@@ -99,21 +100,32 @@ def save(figure: Figure, path: Path) -> None:
 def titled(axes: Axes, title: str, **labels: Any) -> None:
     """Set a title that may hold dollar signs, and what `Axes.set` takes beside it."""
     axes.set(title=title, **labels)
-    axes.title.set_parse_math(False)
-    for text in (axes.xaxis.label, axes.yaxis.label):
+    _as_written([axes.title, axes.xaxis.label, axes.yaxis.label])
+
+
+def name_bars(axes: Axes, places: NDArray[Any], names: Sequence[str]) -> None:
+    """Names at the left of lying bars."""
+    axes.set_yticks(places, names)
+    axes.tick_params(axis="y", length=0)
+    _as_written(axes.get_yticklabels())
+
+
+def _as_written(texts: Iterable[Text]) -> None:
+    """Texts may have dollar signs, which are no formulas."""
+    for text in texts:
         text.set_parse_math(False)
 
 
 def legend(axes: Axes, **options: Any) -> None:
     """A legend in the house style."""
     with rc_context(_STYLE):
-        axes.legend(**options)
+        _as_written(axes.legend(**options).get_texts())
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D | Patch], *, columns: int = 2) -> None:
     """One legend below all axes, where it covers no point."""
     with rc_context(_STYLE):
-        figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+        _as_written(figure.legend(handles=list(handles), loc="outside lower center", ncols=columns).get_texts())
 
 
 def marker(colour: str, label: str, *, shape: str = "o", hollow: bool = False, size: float = 5.5) -> Line2D:

@@ -22,6 +22,7 @@ from secirls.outputs.pictures.canvas import (
     Picture,
     finite,
     legend_below,
+    name_bars,
     nothing_to_draw,
     panels,
     patch,
@@ -78,12 +79,11 @@ def cooks_counts(outliers: Mapping[str, Any] | None, title: str = "") -> Picture
     if outliers is None or not outliers["looked_for"]:
         nothing_to_draw(axes, "outliers were not looked for")
         return figure
-    counts = [int(outliers[name]) for name in COOKS]
+    counts = [int(outliers.get(name, 0)) for name in COOKS]
     words, colours = zip(*COOKS.values(), strict=True)
     places = np.arange(len(counts))[::-1]
     axes.barh(places, counts, color=list(colours), height=0.7)
-    axes.set_yticks(places, words)
-    axes.tick_params(axis="y", length=0)
+    name_bars(axes, places, words)
     for place, count in zip(places, counts, strict=True):
         axes.annotate(f"{count:,}", (count, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=10)
     axes.set_xlim(0, 1.15 * max(*counts, 1))

@@ -30,6 +30,7 @@ from secirls.outputs.pictures.canvas import (
     Picture,
     legend,
     legend_below,
+    name_bars,
     nothing_to_draw,
     panels,
     patch,
@@ -113,9 +114,8 @@ def overhead(ledger: pd.DataFrame, plain: pd.DataFrame | None = None, title: str
         left.barh(at, sums["cpu_seconds"], height=height, color=colour)
         sites = by_verb(costs[costs["role"] == "site"]).set_index("verb").reindex(verbs, fill_value=0)
         right.barh(at, (sites["bytes_up"] + sites["bytes_down"]) / MEGABYTE, height=height, color=colour)
-    left.set_yticks(places, verbs)
-    for axes in (left, right):
-        axes.tick_params(axis="y", length=0)
+    name_bars(left, places, verbs)
+    right.tick_params(axis="y", length=0)
     titled(left, title, xlabel="CPU seconds, all parties")
     titled(right, "", xlabel="MB to and from sites")
     entries = [patch(BLUE, f"protocol: {_protocol(ledger)}")]
