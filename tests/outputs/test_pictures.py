@@ -171,6 +171,16 @@ def test_an_album_names_genes_by_a_column_of_symbols(album):
     assert all(name.startswith("SYM") for name in written)
 
 
+def test_thresholds_are_those_that_were_asked_for(album):
+    assert (album.alpha, album.fold) == (0.05, 1.0)
+    album.report["independent_filtering"] = None
+    album.report["configuration"] |= {"alpha": 0.2, "lfc_threshold": 0.5}
+    assert (album.alpha, album.fold) == (0.2, 0.5)
+    album.report.update(alpha=0.01, lfc_threshold=0.0)  # of a comparison made afterwards
+    assert (album.alpha, album.fold) == (0.01, 1.0)
+    assert "adjusted p = 0.01" in told(album.volcano())
+
+
 def test_a_test_of_several_coefficients_has_no_up_and_down(album):
     album.report["configuration"]["test"] = "lrt"
     for figure in (album.volcano(), album.ma()):

@@ -153,7 +153,8 @@ class Album:
     def alpha(self) -> float:
         """The adjusted p-value below which a gene counts as found."""
         filtering = self.report.get("independent_filtering") or {}
-        return float(filtering.get("alpha") or self.report["configuration"].get("alpha", SIGNIFICANT))
+        told = self.report.get("alpha", filtering.get("alpha", self.report["configuration"].get("alpha")))
+        return float(told or SIGNIFICANT)
 
     @property
     def fold(self) -> float:
