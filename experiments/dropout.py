@@ -34,7 +34,7 @@ from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
-from secirls.outputs.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 

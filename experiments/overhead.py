@@ -20,24 +20,23 @@ import pandas as pd
 from experiments import overhead_own
 from experiments.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.outputs.plots import (
+from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
     BROWN,
     GREEN,
     GREY,
     MEGABYTE,
-    OFFLINE_VERBS,
     ORANGE,
     PURPLE,
     SKY,
-    VERB_COLOURS,
     VERMILION,
     YELLOW,
     Figure,
     legend,
     panels,
 )
+from secirls.outputs.pictures.rounds import OFFLINE_VERBS, VERB_COLOURS
 
 TRUSTING = "pairwise without consistency"
 """Pairwise as it was before sites saw who signed for the set of present ones: what that costs, by the difference."""

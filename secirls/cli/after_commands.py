@@ -12,6 +12,7 @@ import typer
 
 from secirls.cli import comparison_options
 from secirls.cli.console import say, show_comparison
+from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 FOUND = 1
@@ -110,11 +111,15 @@ def audit_transcript(
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    plots: Plots = None,
 ) -> None:
     """Write report.html into a fit's output folder: figures, costs, disclosure and configuration on one page.
 
     The page stands alone: it fetches nothing and can be sent as it is.
     """
-    from secirls.outputs.report_page import write_page
+    from secirls.outputs.report_page import read_album, write_page
 
+    kinds = kinds_of(plots)
     say(str(write_page(folder)))
+    for file in read_album(folder).save(folder, kinds) if kinds else []:
+        say(str(file))

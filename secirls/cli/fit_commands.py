@@ -5,7 +5,7 @@ Promises: rounds are kept until the results are there; a folder's results are ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +15,7 @@ import typer
 from protocols.choice import NAMES
 from secirls.cli import comparison_options
 from secirls.cli.console import RoundsDisplay, show_result
+from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ def fit(
         typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
     ] = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
 ) -> None:
     """Fit one negative-binomial regression per gene over several sites.
@@ -220,6 +222,7 @@ def fit(
     from secirls.outputs.results import check_free
     from secirls.site.key_files import read_roster
 
+    kinds = kinds_of(plots)
     told = {
         "design": design,
         "protocol": protocol,
@@ -282,13 +285,14 @@ def fit(
             with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
                 result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
             result = result if names is None else result.annotated(names)
-            files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+            files = _write(result, folder, h5ad=h5ad, kinds=kinds, overwrite=overwrite)
     show_result(result, files)
 
 
 def resume_fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fit that ended early.")],
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
     annotation: comparison_options.Names = None,
 ) -> None:
@@ -301,7 +305,7 @@ def resume_fit(
     from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
 
-    names = None if annotation is None else Annotation.read(annotation)
+    names, kinds = None if annotation is None else Annotation.read(annotation), kinds_of(plots)
     check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
         raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")
@@ -309,7 +313,7 @@ def resume_fit(
         with RoundsDisplay("resumed") as display:
             result = resume(folder, on_round=display, on_note=display.note)
         result = result if names is None else result.annotated(names)
-        files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+        files = _write(result, folder, h5ad=h5ad, kinds=kinds, overwrite=overwrite)
     show_result(result, files)
 
 
@@ -328,10 +332,10 @@ def _resumable(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> list[Path]:
-    """Write a fit's results; its rounds are kept until they are there."""
+def _write(result: Result, folder: Path, *, h5ad: bool, kinds: Sequence[str], overwrite: bool) -> list[Path]:
+    """Write a fit's results, and then pictures; its rounds are kept until the results are there."""
     from secirls.aggregator.checkpoint import discard
 
     files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
     discard(folder)
-    return files
+    return files + (result.plots.save(folder, kinds) if kinds else [])

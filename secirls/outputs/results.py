@@ -11,6 +11,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ from secirls.outputs.results_table import Compared, compare
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
-    from secirls.outputs.plots import Figure
+    from secirls.outputs.pictures.album import Album
 
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 _VERSIONED = (
@@ -166,23 +167,12 @@ class Result:
         """What a notebook shows: what was fitted, and the strongest genes."""
         return result_html(self.table, self.report, tuple(self.kept.annotation), self.asked.alpha)
 
-    def plot_volcano(self) -> Figure:
-        """P-value over log2 fold change, as a matplotlib figure."""
-        from secirls.outputs import plots
+    @property
+    def plots(self) -> Album:
+        """The fit's pictures: ``result.plots.volcano()``, ``result.plots.save("figures", ["pdf"])``."""
+        from secirls.outputs.pictures.album import Album
 
-        return plots.volcano(self.table, self.report["contrast"])
-
-    def plot_convergence(self) -> Figure:
-        """Genes asked about by round, as a matplotlib figure."""
-        from secirls.outputs import plots
-
-        return plots.convergence(self.report["rounds"])
-
-    def plot_overhead(self) -> Figure:
-        """CPU time by round and verb, and bytes, as a matplotlib figure."""
-        from secirls.outputs import plots
-
-        return plots.overhead(self.ledger)
+        return Album(self.table, self.report, self.ledger, self.dispersions)
 
     def write(self, out: str | os.PathLike[str], *, h5ad: bool = False, overwrite: bool = False) -> list[Path]:
         """Write all files into a folder, whole or not at all; gives their paths.
@@ -238,7 +228,8 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
 def _of_comparison(asked: Comparison, found: Compared) -> dict[str, Any]:
     """What a report says of a comparison."""
     filtering = None if found.cutoff is None else {"alpha": asked.alpha, "threshold": found.cutoff}
-    return {"contrast": found.name, "independent_filtering": filtering}
+    told = {"alpha": asked.alpha, "lfc_threshold": asked.lfc_threshold}
+    return {"contrast": found.name, **told, "independent_filtering": filtering}
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:
@@ -325,6 +316,7 @@ def _report(order: Order, outcome: Outcome, *, seconds: float, compared: dict[st
     names, counts = np.unique(fitted.state.status, return_counts=True)
     return {
         "run": order.task.run,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
         "configuration": config.model_dump(mode="json"),
         "engine": engine,
