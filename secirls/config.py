@@ -118,6 +118,10 @@ class Config(Frozen):
     protocol: Protocol = "pairwise"
     contrast: tuple[str, str, str] | None = None
     """Factor, level, reference of the reported fold change."""
+    test: Literal["wald", "lrt"] = "wald"
+    """Of p-values: the fold change over its error, or the likelihood of the design beside that of a ``reduced`` one."""
+    reduced: str | None = None
+    """The smaller design of a likelihood-ratio test, such as ``~ batch``; its columns must lie within the design's."""
     levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Declared levels of factors, reference first; others are agreed in sorted order."""
     layer: str | None = None
@@ -242,6 +246,14 @@ class Config(Frozen):
             raise ValueError(
                 "size factors are brought (size_factors), so control_genes and size_factor_type do nothing"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _both_of_the_test(self) -> Self:
+        if self.test == "lrt" and self.reduced is None:
+            raise ValueError("a likelihood-ratio test (test = 'lrt') needs the smaller design too (reduced)")
+        if self.test != "lrt" and self.reduced is not None:
+            raise ValueError(f"a reduced design is of a likelihood-ratio test (test = 'lrt'), not of {self.test!r}")
         return self
 
     @model_validator(mode="after")

@@ -116,6 +116,8 @@ def _session(
         design.contrast(*config.contrast)
     else:
         design.default_contrast()
+    if config.reduced is not None:
+        design.reduced(config.reduced)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

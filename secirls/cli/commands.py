@@ -119,6 +119,14 @@ def fit(
             help="The fold change to report. Default: the last term's last level against its reference.",
         ),
     ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Of p-values: wald, or lrt, which compares with the design --reduced. Default: wald."),
+    ] = None,
+    reduced: Annotated[
+        str | None,
+        typer.Option(metavar="FORMULA", help="The smaller design of a likelihood-ratio test, such as '~ batch'."),
+    ] = None,
     levels: Annotated[
         list[str] | None,
         typer.Option(
@@ -285,6 +293,8 @@ def fit(
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
+        "test": test,
+        "reduced": reduced,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
         "size_factors": size_factors,

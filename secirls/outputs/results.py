@@ -21,12 +21,14 @@ from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
 from secirls.agreement.whole_file import whole_folder
+from secirls.algorithms.fitted import LikelihoodRatio, Treatment
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.numerics.likelihood_ratio import chi_squared_pvalues
 from secirls.numerics.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.status import Status
-from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
+from secirls.numerics.status import Reason, Status
+from secirls.numerics.wald import WaldTest, benjamini_hochberg, independent_filtering, standard_score, wald
 from secirls.outputs.disclosure import statements
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ OUTLYING = (
     "A sample has an outlying count by its Cook's distance, in a cell with too few samples to replace it: no p-value."
 )
 EMPTIED = "Its outlying counts were replaced, and no count above zero is left."
+WITHOUT_RATIO = "It has no likelihood ratio, for of its two fits one was lost: {}"
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 _VERSIONED = (
     "secirls",
@@ -169,6 +172,8 @@ def _table(config: Config, outcome: Outcome, contrast: Floats) -> tuple[pd.DataF
         )
         reasons |= {int(gene): EMPTIED for gene in np.flatnonzero(treatment.emptied)}
         _add(reasons, missing, OUTLYING)
+    if fitted.ratio is not None:
+        test = _by_likelihoods(test, fitted.ratio, treatment, reasons)
     padj, threshold = benjamini_hochberg(test.pvalue), None
     if config.independent_filtering:
         padj, threshold = _filtered(test.pvalue, fitted.base_means, config)
@@ -191,6 +196,20 @@ def _table(config: Config, outcome: Outcome, contrast: Floats) -> tuple[pd.DataF
         }
     )
     return table, threshold
+
+
+def _by_likelihoods(
+    test: WaldTest, ratio: LikelihoodRatio, treatment: Treatment | None, reasons: dict[int, str]
+) -> WaldTest:
+    """The test with statistics and p-values of likelihood ratios; fold changes and their errors stay."""
+    stat = ratio.statistics
+    pvalue = chi_squared_pvalues(stat, ratio.reduced.degrees_of_freedom)
+    if treatment is not None:
+        stat = np.where(treatment.emptied, 0.0, stat)
+        pvalue = np.where(treatment.missing, np.nan, np.where(treatment.emptied, 1.0, pvalue))
+    for code in np.unique(ratio.reason[np.isnan(stat) & np.isfinite(test.stat)]):
+        _add(reasons, np.isnan(stat) & (ratio.reason == code), WITHOUT_RATIO.format(Reason(code).sentence))
+    return replace(test, stat=stat, pvalue=pvalue)
 
 
 def _add(reasons: dict[int, str], genes: Mask, sentence: str) -> None:
@@ -264,6 +283,24 @@ def _towards(outcome: Outcome) -> dict[str, Any] | None:
     }
 
 
+def _tested(config: Config, outcome: Outcome) -> dict[str, Any]:
+    """What p-values are of."""
+    ratio = outcome.fitted.ratio
+    if ratio is None:
+        return {"test": config.test}
+    stat = ratio.statistics
+    return {
+        "test": config.test,
+        "reduced": ratio.reduced.formula,
+        "reduced_columns": list(ratio.reduced.columns),
+        "degrees_of_freedom": ratio.reduced.degrees_of_freedom,
+        "genes": int(np.isfinite(stat).sum()),
+        "below_zero": int((stat < 0).sum()),
+        "without_statistic": int((ratio.reason != Reason.NONE)[outcome.fitted.state.fitted].sum()),
+        "status_counts": {name: count for name, count in ratio.fit.counts().items() if count},
+    }
+
+
 def _outliers(config: Config, outcome: Outcome) -> dict[str, Any] | None:
     """How many genes had outliers, and what became of them."""
     treatment = outcome.fitted.treatment
@@ -325,6 +362,7 @@ def _report(
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "contrast": contrast,
+        "test": _tested(config, outcome),
         "size_factors": _size_factors_of(config, fitted.size_factor_scale),
         "dispersions": _dispersions_of(config, outcome),
         "trend": _towards(outcome),
