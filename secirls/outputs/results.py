@@ -39,7 +39,7 @@ OUTLYING = (
     "A sample has an outlying count by its Cook's distance, in a cell with too few samples to replace it: no p-value."
 )
 EMPTIED = "Its outlying counts were replaced, and no count above zero is left."
-WITHOUT_RATIO = "It has no likelihood ratio, for of its two fits one was lost: {}"
+WITHOUT_RATIO = "It has no likelihood ratio: {}"
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 _VERSIONED = (
     "secirls",
@@ -207,8 +207,9 @@ def _by_likelihoods(
     if treatment is not None:
         stat = np.where(treatment.emptied, 0.0, stat)
         pvalue = np.where(treatment.missing, np.nan, np.where(treatment.emptied, 1.0, pvalue))
-    for code in np.unique(ratio.reason[np.isnan(stat) & np.isfinite(test.stat)]):
-        _add(reasons, np.isnan(stat) & (ratio.reason == code), WITHOUT_RATIO.format(Reason(code).sentence))
+    without = np.isnan(stat) & np.isfinite(test.log2_fold_change)
+    for code in np.unique(ratio.reason[without]):
+        _add(reasons, without & (ratio.reason == code), WITHOUT_RATIO.format(Reason(code).sentence))
     return replace(test, stat=stat, pvalue=pvalue)
 
 
