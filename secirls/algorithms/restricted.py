@@ -14,7 +14,7 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from secirls.algorithms.irls_queries import IrlsQuery, check_beta, check_steps, keep_constants, sums_at
+from secirls.algorithms.irls_queries import IrlsQuery, check_beta, check_steps, followed, keep_constants, sums_at
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.algorithms.unclamped import UnclampedQuery
@@ -59,10 +59,7 @@ class LikelihoodAtQuery(Query):
 
     def recalled(self, samples: Samples) -> Samples:
         """Keep the constants, and follow the step, as `IrlsQuery` does."""
-        kept = self.apply(samples)
-        if kept.own is not None:
-            self.summands(kept.take(self.genes), 1)
-        return kept
+        return followed(self, self.apply(samples))
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes)."""

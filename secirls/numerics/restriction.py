@@ -57,7 +57,22 @@ def expressed(columns: Floats, others: Floats) -> tuple[Floats, Floats]:
     """
     params = columns.shape[1]
     rows = np.hstack([columns, others]).astype(np.float64)
-    scale = np.maximum(np.abs(columns).max(axis=0, initial=0.0), np.finfo(np.float64).tiny)
+    pivots = _eliminate(rows, params)
+    basis = np.zeros((params, others.shape[1]))
+    basis[pivots] = rows[: len(pivots), params:]
+    whole = np.rint(basis)
+    basis = np.where(np.abs(basis - whole) <= SMALLEST_SHARE, whole, basis) + 0.0
+    return basis, np.abs(rows[len(pivots) :, params:]).max(axis=0, initial=0.0)
+
+
+def independent(columns: Floats) -> list[int]:
+    """The first columns of ``(rows, columns)`` that depend on none before them."""
+    return _eliminate(columns.astype(np.float64), columns.shape[1])
+
+
+def _eliminate(rows: Floats, params: int) -> list[int]:
+    """Bring the first so many columns to unit vectors, in place: those that it finds, in the order of their rows."""
+    scale = np.maximum(np.abs(rows[:, :params]).max(axis=0, initial=0.0), np.finfo(np.float64).tiny)
     pivots: list[int] = []
     for column in range(params):
         done = len(pivots)
@@ -72,21 +87,7 @@ def expressed(columns: Floats, others: Floats) -> tuple[Floats, Floats]:
         shares[done] = 0.0
         rows -= shares[:, None] * rows[done]
         pivots.append(column)
-    basis = np.zeros((params, others.shape[1]))
-    basis[pivots] = rows[: len(pivots), params:]
-    whole = np.rint(basis)
-    basis = np.where(np.abs(basis - whole) <= SMALLEST_SHARE, whole, basis) + 0.0
-    return basis, np.abs(rows[len(pivots) :, params:]).max(axis=0, initial=0.0)
-
-
-def independent(columns: Floats) -> list[int]:
-    """The first columns of ``(rows, columns)`` that depend on none before them."""
-    found: list[int] = []
-    for k in range(columns.shape[1]):
-        _, missed = expressed(columns[:, found], columns[:, [k]])
-        if missed[0] > SMALLEST_SHARE * max(float(np.abs(columns[:, k]).max(initial=0.0)), np.finfo(np.float64).tiny):
-            found.append(k)
-    return found
+    return pivots
 
 
 def _place(i: int, j: int, params: int) -> int:

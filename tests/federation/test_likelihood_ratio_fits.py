@@ -132,7 +132,7 @@ def test_own_coefficients_that_stay_where_they_begin_give_others(data, monkeypat
     assert np.median(gap(broken.table["stat"], shared.table["stat"])) > 1e-4
 
 
-def test_a_gene_whose_outlier_was_replaced_is_compared_on_the_counts_it_was_fitted_on(data, tested):
+def test_a_gene_whose_outlier_was_replaced_has_another_statistic_and_no_other_gene_has(data, tested):
     """As R does, which refits both designs."""
     left = secirls.fit(data, **ASKED, cooks=False).table
     replaced = tested.table["replaced"].to_numpy()
@@ -194,6 +194,23 @@ def test_a_fit_that_stops_within_the_test_ends_with_the_same_bits(data, tmp_path
             fitting.fit_manifest(manifest, folder, on_round=stop)
         again = fitting.resume(folder)
         assert again.table.to_csv(float_format="%.17g") == whole.table.to_csv(float_format="%.17g")
+
+
+def test_without_following_the_steps_a_resumed_fit_has_other_bits(data, tmp_path, monkeypatch):
+    """The broken twin: sites that forget where their own columns were have no sums for the next step."""
+    manifest = manifest_of(files_of(data, tmp_path))
+    whole = fitting.fit_manifest(manifest, tmp_path / "whole")
+    last = [told["round"] for told in whole.report["rounds"] if told["stage"] == "likelihood ratio"][3]
+
+    def stop(told):
+        if told.round == last:
+            raise StopError
+
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest, tmp_path / "stopped", on_round=stop)
+    monkeypatch.setattr(restricted, "followed", lambda _, samples: samples)
+    again = fitting.resume(tmp_path / "stopped")
+    assert not np.array_equal(again.table["stat"], whole.table["stat"])
 
 
 def test_own_coefficients_that_sites_note_are_those_of_the_larger_design(data, tmp_path):
