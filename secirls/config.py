@@ -70,6 +70,10 @@ class Config(Frozen):
     """The log2 fold change that is tested against, as in R's ``results()``."""
     alternative: Alternative = "greaterAbs"
     """Beyond it on either side, within it (``lessAbs``), above it, or below minus it."""
+    test: Literal["wald", "lrt"] = "wald"
+    """Of p-values: the fold change over its error, or the likelihood of the design beside that of a ``reduced`` one."""
+    reduced: str | None = None
+    """The smaller design of a likelihood-ratio test, such as ``~ batch``; its columns must lie within the design's."""
     levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Declared levels of factors, reference first; others are agreed in sorted order."""
     layer: str | None = None
@@ -203,6 +207,16 @@ class Config(Frozen):
     def _comparable(self) -> Self:
         check_threshold(self.lfc_threshold, self.alternative)
         self.asked_contrast  # noqa: B018 - raises where two forms are given
+        return self
+
+    @model_validator(mode="after")
+    def _both_of_the_test(self) -> Self:
+        if self.test == "lrt" and self.reduced is None:
+            raise ValueError("a likelihood-ratio test (test = 'lrt') needs the smaller design too (reduced)")
+        if self.test == "lrt" and (self.lfc_threshold or self.alternative != "greaterAbs"):
+            raise ValueError("a likelihood-ratio test has no threshold of fold changes: leave lfc_threshold out")
+        if self.test != "lrt" and self.reduced is not None:
+            raise ValueError(f"a reduced design is of a likelihood-ratio test (test = 'lrt'), not of {self.test!r}")
         return self
 
     @model_validator(mode="after")

@@ -114,6 +114,8 @@ def _session(
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
     config.asked_contrast.of(design)  # a mistake is told before the first round
+    if config.reduced is not None:
+        design.reduced(config.reduced)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

@@ -16,6 +16,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
+from secirls.inputs.reduced_design import ReducedDesign
 from secirls.numerics.samples import Floats, Mask
 
 T = TypeVar("T")
@@ -116,6 +117,19 @@ class Treatment:
 
 
 @dataclass(frozen=True)
+class LikelihoodRatio:
+    """The fitted design beside a smaller one, arrays over all agreed genes."""
+
+    reduced: ReducedDesign
+    statistics: Floats
+    """Twice the logarithm of the ratio of likelihoods, means not clamped, ``(genes,)``; NaN for genes without."""
+    fit: State
+    """The smaller design's, with its coefficients gamma ``(genes, columns)``."""
+    reason: NDArray[np.int8]
+    """`Reason` of fitted genes without a statistic, ``(genes,)``."""
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What the algorithm ends with, over all agreed genes."""
 
@@ -135,6 +149,8 @@ class Fitted:
     group_sites: Floats = field(repr=False)
     """Sites that have any, ``(groups,)``."""
     n_samples: int
+    xtx: Floats = field(repr=False)
+    """Summed X'X, ``(params, params)``."""
     size_factor_scale: float = 1.0
     """What brought size factors were divided by."""
     size_factor_spread: float = 0.0
@@ -148,5 +164,5 @@ class Fitted:
     """What they were drawn towards."""
     treatment: Treatment | None = field(default=None, repr=False)
     """Where outliers were looked for."""
-    xtx: Floats = field(default_factory=lambda: np.zeros((0, 0)), repr=False)
-    """X'X over the sites of the census, ``(params, params)``."""
+    ratio: LikelihoodRatio | None = field(default=None, repr=False)
+    """Where p-values are of a likelihood-ratio test."""

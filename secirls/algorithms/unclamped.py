@@ -61,6 +61,8 @@ class NewtonConfig:
     """Which entries of matrices are sent, the same for everyone; all if not given."""
     own: bool = False
     """Whether some site has columns of its own."""
+    errors: bool = True
+    """Whether X'WX for standard errors is asked for afterwards."""
 
     def __post_init__(self) -> None:
         if not (self.ridge > 0 and self.box > 0 and self.decrement > 0 and 0 < self.armijo < 0.5 and self.min_mu >= 0):
@@ -241,7 +243,7 @@ def _judge(
 def _information(state: State, genes: Mask, config: NewtonConfig) -> Algorithm[State]:
     """The state with X'WX at clamped means for the genes that were caught, in one round."""
     asked = genes & (state.status == Status.CAUGHT)
-    if not asked.any():
+    if not asked.any() or not config.errors:
         return state
     entries = expand_field(config.products)
     steps = np.full(int(asked.sum()), float(BEST)) if config.own else np.zeros(0)

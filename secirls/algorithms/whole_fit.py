@@ -16,10 +16,11 @@ from secirls.algorithms.catch import catch
 from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
-from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start, steps_field
+from secirls.algorithms.irls import State, irls, least_squares_start, steps_field
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
-from secirls.algorithms.quasi_newton import CatchConfig
-from secirls.algorithms.query import EXACT, Algorithm, Query, Total
+from secirls.algorithms.likelihood_ratio import likelihood_ratio
+from secirls.algorithms.plans import catch_plan, irls_plan
+from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.refit import refit
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -94,6 +95,9 @@ def fit(
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
     if design.own.of:
         yield from stages.named("own coefficients", _own_coefficients(fitted.state))
+    if config.reduced is not None:
+        ratio = likelihood_ratio(config, design, design.reduced(config.reduced), fitted)
+        fitted = replace(fitted, ratio=(yield from stages.named("likelihood ratio", ratio)))
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
 
 
@@ -121,7 +125,7 @@ def _irls_fit(
         check_degrees_of_freedom(n_samples, begun.columns)
         dispersions[genes] = yield from moments_dispersions(genes, begun.xtx, n_samples, normalisation, begun.columns)
         status[genes] = np.where(np.isnan(dispersions[genes]), Status.FAILED, Status.ACTIVE)
-    plan = replace(irls_plan(config), own=begun.columns > len(columns))
+    plan = irls_plan(config, own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
     state = yield from least_squares_start(status, len(columns), plan, reason=reason)
     state = yield from irls(state, plan)
@@ -143,19 +147,7 @@ def _irls_fit(
         begun.group_samples,
         begun.group_sites,
         int(n_samples),
+        begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
-        xtx=begun.xtx,
     )
-
-
-def irls_plan(config: Config) -> IrlsConfig:
-    """How IRLS runs under this configuration."""
-    plan = config.min_mu, config.beta_tol, config.max_beta, config.ridge, config.max_iter
-    return IrlsConfig(*plan, config.fraction_bits or EXACT)
-
-
-def catch_plan(config: Config) -> CatchConfig:
-    """How the catch runs: clamped as IRLS is."""
-    bits = config.fraction_bits or EXACT
-    return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)

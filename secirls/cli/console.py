@@ -166,7 +166,15 @@ def strongest(result: Result, n: int) -> Section:
             f"{row['lfcSE']:.3f}",
             f"{row['padj']:.2e}",
         )
-    return f"Strongest genes ({result.report['contrast']})", table
+    return f"Strongest genes ({tested(result)})", table
+
+
+def tested(result: Result) -> str:
+    """What fold changes and p-values are of, in a few words."""
+    test, contrast = result.report["test"], result.report["contrast"]
+    if "reduced" not in test:
+        return str(contrast)
+    return f"p of {result.report['configuration']['design']} against {test['reduced']}; fold changes of {contrast}"
 
 
 def statuses(result: Result) -> Section:

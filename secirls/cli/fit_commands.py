@@ -58,6 +58,14 @@ def fit(
     lfc_threshold: comparison_options.Threshold = None,
     alternative: comparison_options.Alternative = None,
     annotation: comparison_options.Names = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Of p-values: wald, or lrt, which compares with the design --reduced. Default: wald."),
+    ] = None,
+    reduced: Annotated[
+        str | None,
+        typer.Option(metavar="FORMULA", help="The smaller design of a likelihood-ratio test, such as '~ batch'."),
+    ] = None,
     levels: Annotated[
         list[str] | None,
         typer.Option(
@@ -232,6 +240,8 @@ def fit(
         "contrast_vector": None if contrast_vector is None else Contrast.parse_vector(contrast_vector).vector,
         "lfc_threshold": lfc_threshold,
         "alternative": alternative,
+        "test": test,
+        "reduced": reduced,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
         "size_factors": size_factors,

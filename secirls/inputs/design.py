@@ -22,6 +22,7 @@ from secirls.input_error import InputError, complain
 from secirls.inputs.labels import check_alike, label, labels
 from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.ranks import apart
+from secirls.inputs.reduced_design import ReducedDesign, reduce, within_terms
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
@@ -289,6 +290,22 @@ class Design:
         if self.own.of or math.prod(map(len, self.levels.values())) > LARGEST_ENUMERATION:
             return Products.full(len(self.columns))
         return Products.among(self._rows_at(list(itertools.product(*self.levels.values()))))
+
+    def reduced(self, formula: str) -> ReducedDesign:
+        """A smaller design for a likelihood-ratio test. Raises `InputError` where it is not inside this one."""
+        for name in variables(formula):
+            if name not in self.names:
+                raise InputError(
+                    f"reduced design {formula!r} uses {name!r}, which the design {self.formula!r} does not use"
+                )
+        small = replace(self, formula=formula, own=OwnColumns())
+        terms = [tuple(str(x.expr) for x in term.factors) for text in (self.formula, formula) for term in _terms(text)]
+        numbers = {name: (0.0, *values) for name, values in self._probed(range(_PROBES)).items()}
+        frame = self._frame(*within_terms(terms, self.levels, numbers))
+        both = self._materialise(frame), small._materialise(frame)  # noqa: SLF001 - of the same class
+        rows = np.asarray(both[0], dtype=np.float64), np.asarray(both[1], dtype=np.float64)
+        columns = self.all_columns, small.all_columns
+        return reduce((self.formula, formula), rows, columns, self.own, self.at_the_table)
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""

@@ -19,6 +19,8 @@ The file is a NumPy archive without pickled objects (`numpy.load` opens it, and 
                           after that; without a p-value because of an outlier
 ``start``                 float64 ``(genes, params)``: least-squares coefficients of log(y / s + 0.1)
 ``xtx``                   float64 ``(params, params)``: X'X; ``(0, 0)`` where not all sums are over the same sites
+``ratio``                 float64 ``(genes,)``: statistics of the likelihood-ratio test; ``(0,)`` where there was none
+``without_ratio``         int8, as long as ``ratio``: `Reason` of fitted genes that have none
 ========================  ==========================================================================================
 """
 
@@ -55,6 +57,7 @@ _KINDS = {
     "replaced": "bool",
     "emptied": "bool",
     "outlier": "bool",
+    "without_ratio": "int8",
 }
 """Of the arrays that are not of float64."""
 
@@ -80,6 +83,8 @@ class KeptFit:
     outlier: Mask = field(repr=False)
     start: Floats = field(repr=False)
     xtx: Floats = field(repr=False)
+    ratio: Floats = field(repr=False)
+    without_ratio: NDArray[np.int8] = field(repr=False)
     annotation: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """Columns of the user's about the genes, in order."""
 
@@ -89,6 +94,7 @@ class KeptFit:
         fitted, state, treatment = outcome.fitted, outcome.fitted.state, outcome.fitted.treatment
         genes = len(outcome.genes)
         none = np.zeros(genes, dtype=bool)
+        ratio = fitted.ratio
         whole = len({tuple(sorted(told.parties)) for told in outcome.rounds}) == 1
         return cls(
             config,
@@ -107,6 +113,8 @@ class KeptFit:
             none if treatment is None else treatment.missing,
             state.start,
             fitted.xtx if whole else np.zeros((0, 0)),
+            np.zeros(0) if ratio is None else ratio.statistics,
+            np.zeros(0, dtype=np.int8) if ratio is None else ratio.reason.astype(np.int8),
         )
 
     @property
@@ -169,14 +177,16 @@ class KeptFit:
         shapes = {"beta": (genes, params), "start": (genes, params), "information": (genes, packed_size(params))}
         for name in _arrays():
             array = getattr(self, name)
-            shape = array.shape if name == "xtx" else shapes.get(name, (genes,))
+            empty = self.config.test != "lrt" and name in {"ratio", "without_ratio"}
+            shape = array.shape if name == "xtx" else (0,) if empty else shapes.get(name, (genes,))
             if array.dtype != np.dtype(_KINDS.get(name, "float64")) or array.shape != shape:
                 raise ValueError(name)
         if tuple(columns) != self.design.columns or self.xtx.shape not in {(0, 0), (params, params)}:
             raise ValueError("columns")
         if any(len(told) != genes for told in self.annotation.values()):
             raise ValueError("annotation")
-        if not np.isin(self.reason, list(Reason)).all() or not np.isin(self.status, list(Status)).all():
+        codes = np.concatenate([self.reason, self.without_ratio])
+        if not np.isin(codes, list(Reason)).all() or not np.isin(self.status, list(Status)).all():
             raise ValueError("status")
 
 

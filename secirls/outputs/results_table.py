@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from secirls.input_error import InputError
 from secirls.inputs.compared_groups import compared_groups
 from secirls.inputs.contrasts import Contrast
+from secirls.numerics.likelihood_ratio import chi_squared_pvalues
 from secirls.numerics.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.status import Status
+from secirls.numerics.status import Reason, Status
 from secirls.numerics.thresholds import against_threshold
-from secirls.numerics.wald import benjamini_hochberg, independent_filtering, wald
+from secirls.numerics.wald import WaldTest, benjamini_hochberg, independent_filtering, wald
 from secirls.outputs.comparison import Comparison
 from secirls.outputs.kept_fit import KeptFit
 
@@ -26,6 +28,7 @@ OUTLYING = (
     "A sample has an outlying count by its Cook's distance, in a cell with too few samples to replace it: no p-value."
 )
 EMPTIED = "Its outlying counts were replaced, and no count above zero is left."
+WITHOUT_RATIO = "It has no likelihood ratio: {}"
 UNCOUNTED = "No sample of the compared groups has a count: its fold change is 0 and its p-value 1, as in R."
 NO_COUNT = -2.302585092994046
 """log(0 / s + 0.1)."""
@@ -61,6 +64,8 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         )
         _add(reasons, uncounted, UNCOUNTED)
     test = against_threshold(test, asked.lfc_threshold, asked.alternative)
+    if kept.ratio.size:
+        test = _by_likelihoods(test, kept, asked, reasons)
     emptied, missing = kept.emptied, kept.outlier
     test = replace(
         test,
@@ -111,6 +116,20 @@ def _uncounted(kept: KeptFit, contrast: Contrast) -> Mask:
     towards = (kept.xtx * marks).sum(axis=1)
     excess = (kept.start * towards).sum(axis=1) - NO_COUNT * float((towards * marks).sum())
     return np.asarray((np.abs(excess) < LEAST_EXCESS) & ~kept.replaced)
+
+
+def _by_likelihoods(test: WaldTest, kept: KeptFit, asked: Comparison, reasons: dict[int, str]) -> WaldTest:
+    """The test with statistics and p-values of likelihood ratios; fold changes and their errors stay.
+
+    Raises `InputError` where a threshold is asked for, which such a test has not.
+    """
+    if asked.lfc_threshold or asked.alternative != "greaterAbs" or kept.config.reduced is None:
+        raise InputError("p-values of this fit are of a likelihood-ratio test, which has no threshold of fold changes")
+    reduced = kept.design.reduced(kept.config.reduced)
+    without = np.isnan(kept.ratio) & np.isfinite(test.log2_fold_change)
+    for code in np.unique(kept.without_ratio[without]):
+        _add(reasons, without & (kept.without_ratio == code), WITHOUT_RATIO.format(Reason(code).sentence))
+    return replace(test, stat=kept.ratio, pvalue=chi_squared_pvalues(kept.ratio, reduced.degrees_of_freedom))
 
 
 def _add(reasons: dict[int, str], genes: Mask, sentence: str) -> None:
