@@ -16,6 +16,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
+from secirls.algorithms.shrinkage import Shrinkage
 from secirls.numerics.samples import Floats, Mask
 
 T = TypeVar("T")
@@ -148,3 +149,5 @@ class Fitted:
     """What they were drawn towards."""
     treatment: Treatment | None = field(default=None, repr=False)
     """Where outliers were looked for."""
+    shrinkage: Shrinkage | None = field(default=None, repr=False)
+    """Where fold changes were drawn towards zero."""

@@ -28,6 +28,7 @@ from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Status
 from secirls.numerics.wald import benjamini_hochberg, independent_filtering, standard_score, wald
 from secirls.outputs.disclosure import statements
+from secirls.outputs.shrunken import beside_shrunken, told_of_shrinkage
 
 if TYPE_CHECKING:
     from secirls.outputs.plots import Figure
@@ -59,7 +60,7 @@ class Result:
 
     table: pd.DataFrame
     """gene, baseMean, log2FoldChange, lfcSE, stat, pvalue, padj, status, iterations, dispersion, replaced, outlier and
-    reason.
+    reason; after padj, where a coefficient was shrunken, shrunkenLog2FoldChange, posteriorSD and svalue.
 
     ``outlier``: without a p-value because of one. ``dispersion`` is missing where the sites brought theirs.
     """
@@ -134,6 +135,7 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
     config = order.task.config
     contrast, name = _contrast(config, outcome)
     table, threshold = _table(config, outcome, contrast)
+    table = beside_shrunken(table, outcome.fitted.shrinkage)
     return Result(
         table,
         _coefficients(outcome),
@@ -329,6 +331,7 @@ def _report(
         "dispersions": _dispersions_of(config, outcome),
         "trend": _towards(outcome),
         "outliers": _outliers(config, outcome),
+        "shrinkage": told_of_shrinkage(fitted.shrinkage, outcome.design),
         "independent_filtering": None if threshold is None else {"alpha": config.alpha, "threshold": threshold},
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
