@@ -4,8 +4,10 @@ Promises: one kind of question, that of `unclamped`, and no other; coefficients 
 can't be brought to a minimum has NaN and a reason, and the others go on. Refuses to know: protocols, sites, rounds.
 Zhu, Ibrahim and Love (2019); see `secirls.numerics.shrinkage` for the prior.
 
-The Cauchy prior makes f bimodal where data and prior disagree, so each gene descends from two places: its maximum
-likelihood estimate, and (0.1, -0.1, 0.1, ...), where apeglm begins. The lower of the two minima is the estimate.
+The Cauchy prior makes f bimodal where data and prior disagree. With the other coefficients at their best, the rest of f
+is convex in this one, so every minimum lies between zero, where the prior has its own, and the maximum likelihood
+estimate. Each gene descends from both ends, and the lower end is the estimate. (apeglm begins at (0.1, -0.1, ...) alone,
+from where it takes more steps to the same place.)
 
 Coefficients of sites' own columns have the normal prior of all others, around zero, and so much of it as belongs to
 a site is added and eliminated there. What comes out is the joint fit in which each of these columns is a column with
@@ -16,7 +18,7 @@ dummies the prior would be on differences to the reference site, whose coefficie
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +33,13 @@ from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.shrinkage import OTHERS_CURVATURE, Prior
 from secirls.numerics.status import Reason, Status
 
-APEGLM_START = 0.1
-"""Of the first coefficient; the others have it with alternating signs. Natural log."""
 DEEPER = 1e-8
 """A minimum is another one where f is lower by more than this: descents stop that near to theirs."""
 
 
 @dataclass(frozen=True)
 class ShrinkageConfig(Descending):
-    """apeglm's prior beside nll."""
+    """apeglm's prior beside nll, and when a descent stops."""
 
     decrement: float = 1e-10
     prior: Prior = field(default_factory=lambda: Prior(1.0, 0))
@@ -71,7 +71,7 @@ class Shrinkage:
     reason: NDArray[np.int8]
     """`Reason` of the genes that were asked about and have none, ``(genes,)``."""
     second: Mask
-    """Genes whose lower minimum is that from apeglm's start, ``(genes,)``."""
+    """Genes whose lower minimum is the one next to zero, ``(genes,)``."""
 
     @classmethod
     def nothing(cls, genes: int, coefficient: int) -> Shrinkage:
@@ -113,18 +113,19 @@ def shrink(
     estimates = state.beta[genes]
     prior = Prior.adapted(estimates[:, coefficient], variances[genes], coefficient)
     config = ShrinkageConfig(prior=prior, products=products, fraction_bits=fraction_bits)
-    begin = np.full_like(estimates, APEGLM_START)
-    begin[:, 1::2] = -APEGLM_START
     first, cohorts = yield from descend(estimates, genes, config)
+    begin = first.beta.copy()
+    begin[:, coefficient] = 0.0
     other, cohorts = yield from descend(begin, genes, config, cohorts)
     lower = _is_lower(other, first, cohorts, fraction_bits)
-    ends = [
-        np.where(lower, theirs, ours) for theirs, ours in zip(_ends(other, prior), _ends(first, prior), strict=True)
-    ]
-    found = none.estimate.copy(), none.deviation.copy(), none.reason.copy(), none.second.copy()
-    for array, values in zip(found, (*ends, lower), strict=True):
-        array[genes] = values
-    return Shrinkage(coefficient, prior.scale, *found)
+    ours, theirs = _ends(first, prior), _ends(other, prior)
+    estimate, deviation, reason = none.estimate.copy(), none.deviation.copy(), none.reason.copy()
+    estimate[genes] = np.where(lower, theirs.estimate, ours.estimate)
+    deviation[genes] = np.where(lower, theirs.deviation, ours.deviation)
+    reason[genes] = np.where(lower, theirs.reason, ours.reason)
+    second = none.second.copy()
+    second[genes] = lower
+    return Shrinkage(coefficient, prior.scale, estimate, deviation, reason, second)
 
 
 def _is_lower(other: Descent, first: Descent, cohorts: Cohorts, fraction_bits: int) -> Mask:
@@ -137,7 +138,15 @@ def _is_lower(other: Descent, first: Descent, cohorts: Cohorts, fraction_bits: i
     return np.where(both, same & deeper, other.status == Status.CAUGHT)
 
 
-def _ends(descent: Descent, prior: Prior) -> tuple[NDArray[Any], ...]:
+class _Ends(NamedTuple):
+    """Where descents ended, arrays by row: as in `Shrinkage`."""
+
+    estimate: Floats
+    deviation: Floats
+    reason: NDArray[np.int8]
+
+
+def _ends(descent: Descent, prior: Prior) -> _Ends:
     """Estimate, deviation and reason of each row: NaN for genes that did not settle, or where f is not curved.
 
     The last step, which promised less than the decrement, is taken: it costs no round and squares the error.
@@ -146,7 +155,7 @@ def _ends(descent: Descent, prior: Prior) -> tuple[NDArray[Any], ...]:
     settled = descent.status == Status.CAUGHT
     variances = prior.variances(descent.beta, np.where(settled[:, None], descent.information, 1.0))
     known = settled & np.isfinite(variances)
-    return (
+    return _Ends(
         np.where(known, descent.beta[:, at] + descent.step[:, at], np.nan),
         np.where(known, np.sqrt(np.where(known, variances, 0.0)), np.nan),
         np.where(known, Reason.NONE, np.where(settled, Reason.SINGULAR, descent.reason)).astype(np.int8),

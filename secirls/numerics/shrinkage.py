@@ -30,7 +30,8 @@ LARGEST_SCALE = 1.0
 LONGEST_STEP = 4.0
 """Natural-log units that a coefficient moves at a time: a longer step of Newton's leaves what its model is good for."""
 _LEAST_SHARE = 1e-8
-"""Of the curvature along the coefficient with the majorant: with less left, f is not taken for curved there."""
+"""Of the determinant with the majorant: with less left, f is not taken for curved upwards."""
+_HALVINGS = 60
 
 
 @strictly()
@@ -69,17 +70,79 @@ def prior_variance(estimates: Floats, variances: Floats) -> float:
             high = middle
 
 
+@strictly(inline=True)
+def _level(x: float, b: float, gradient: float, curvature: float, square: float) -> float:
+    """The slope at x of a parabola and the Cauchy prior together; ``gradient`` is that at b."""
+    return gradient + curvature * (x - b) + 2.0 * x / (square + x * x) - 2.0 * b / (square + b * b)
+
+
+@strictly()
+def _move(b: float, gradient: float, curvature: float, square: float) -> float:
+    """How far b goes down to the first point where parabola and Cauchy prior together are level, in `LONGEST_STEP`.
+
+    Their slope is monotone between the roots of its derivative, ``k (S^2 + x^2)^2 + 2 (S^2 - x^2) = 0`` for a parabola
+    of curvature k: a quadratic equation for x^2. In the first of these intervals at whose end the slope has another
+    sign, bisection finds where.
+    """
+    if gradient == 0.0 or not np.isfinite(gradient):
+        return 0.0
+    down = -1.0 if gradient > 0.0 else 1.0
+    last = b + down * LONGEST_STEP
+    turns = np.full(5, last)
+    inner = 1.0 - 4.0 * curvature * square
+    if curvature > 0.0 and inner >= 0.0:
+        root = np.sqrt(inner)
+        far = (1.0 + root) / curvature - square
+        near = 4.0 * square / (1.0 + root) - square
+        turns[0], turns[1] = np.sqrt(max(far, 0.0)), np.sqrt(max(near, 0.0))
+    elif curvature <= 0.0:
+        turns[0], turns[1] = np.sqrt(square), np.sqrt(square)
+    turns[2], turns[3] = -turns[0], -turns[1]
+    turns = np.sort(down * turns)
+    low = b
+    high = last
+    for turn in turns:
+        high = down * turn
+        if down * (high - b) > LONGEST_STEP:
+            high = last
+        if down * (high - low) <= 0.0:
+            continue
+        if down * _level(high, b, gradient, curvature, square) >= 0.0:
+            break
+        low = high
+        if high == last:
+            return last - b
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        if down * _level(middle, b, gradient, curvature, square) >= 0.0:
+            high = middle
+        else:
+            low = middle
+    moved: float = high - b
+    return moved
+
+
+@strictly()
+def _each_move(b: Floats, gradient: Floats, majorised: Floats, scale: float, out: Floats) -> None:
+    """`_move` of each gene; the curvature is given with the Cauchy prior's majorant in it."""
+    square = scale * scale
+    for i in range(b.size):
+        curvature = majorised[i] - 2.0 / (square + b[i] * b[i])
+        out[i] = _move(b[i], gradient[i], max(curvature, 0.0), square)
+
+
 class _Curved(NamedTuple):
     """The second derivative of f, ``M - m e e'`` with e the unit vector of the coefficient; arrays by gene."""
 
     majorised: Floats
-    """M: with the Cauchy term's majorant for its own, upper triangles."""
-    excess: Floats
-    """m, of the majorant over the term's own, ``(genes,)``."""
+    """M: with ``2 / (S^2 + b^2)`` for the Cauchy prior, the curvature of the parabola that touches it from above, upper
+    triangles; positive definite where nll's is not less than zero."""
+    column: Floats
+    """``inv(M) e``, ``(genes, params)``; zero where there is none."""
     along: Floats
-    """The coefficient's entry of inv(M), ``(genes,)``; zero where there is none."""
+    """Its entry of the coefficient, ``(genes,)``."""
     share: Floats
-    """``1 - m e' inv(M) e``, its determinant over that of M: above zero where f is positive definite, ``(genes,)``."""
+    """``1 - m e' inv(M) e``, the determinant over that of M: above zero where f is positive definite, ``(genes,)``."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +176,24 @@ class Prior:
         return slope
 
     def step(self, beta: Floats, score: Floats, information: Floats) -> tuple[Floats, Floats]:
-        """Newton's step from coefficients ``(genes, params)``, and the slope of f along it, ``(genes,)``.
+        """The step from coefficients ``(genes, params)``, and the slope of f along it, ``(genes,)``.
 
-        Where f is not positive definite, its Cauchy term has the curvature ``2 / (S^2 + b^2)`` of the parabola that
-        touches it from above. No coefficient moves by more than `LONGEST_STEP`.
+        Newton's model for nll and the normal priors, the Cauchy prior as it is: their sum goes down from here to the
+        first point where it is level (a proximal step: Lee, Sun and Saunders 2014). Newton's model of the Cauchy prior
+        too would be no model where f is not convex, and a parabola above it creeps where f is nearly level. No
+        coefficient moves by more than `LONGEST_STEP`.
 
         ``score`` is that of the likelihood, ``(genes, params)``; ``information`` the upper triangles of nll's second
         derivative.
         """
+        at = self.coefficient
         gradient = self.gradient(beta) - score
         curved = self._curved(beta, information)
-        curvature = curved.majorised.copy()
-        here = diagonal_entries(beta.shape[1])[self.coefficient]
-        curvature[:, here] -= np.where(curved.share > _LEAST_SHARE, curved.excess, 0.0)
-        step, _ = solve(curvature, -gradient)
+        newton, _ = solve(curved.majorised, -gradient)
+        along = np.where(curved.along > 0, curved.along, np.inf)
+        moved = np.empty(along.size)
+        _each_move(beta[:, at].copy(), -newton[:, at] / along, 1.0 / along, self.scale, moved)
+        step = newton + curved.column * ((moved - newton[:, at]) / along)[:, None]
         longest = np.maximum(np.abs(step).max(axis=1), LONGEST_STEP)
         step *= (LONGEST_STEP / longest)[:, None]
         slope = gradient[:, 0] * step[:, 0]
@@ -153,9 +220,9 @@ class Prior:
         majorised[:, diagonal[self.coefficient]] += 2.0 / spread
         unit = np.zeros_like(beta)
         unit[:, self.coefficient] = 1.0
-        along = solve(majorised, unit)[0][:, self.coefficient]
-        excess = 4.0 * (b * b) / (spread * spread)
-        return _Curved(majorised, excess, along, 1.0 - excess * along)
+        column, _ = solve(majorised, unit)
+        along, excess = column[:, self.coefficient], 4.0 * (b * b) / (spread * spread)
+        return _Curved(majorised, column, along, 1.0 - excess * along)
 
     def _others(self, beta: Floats) -> list[int]:
         return [j for j in range(beta.shape[1]) if j != self.coefficient]

@@ -54,5 +54,5 @@ def told_of_shrinkage(shrinkage: Shrinkage | None, design: Design) -> dict[str, 
         "deviation_of_others": OTHERS_DEVIATION,
         "genes": int(np.isfinite(shrinkage.estimate).sum()),
         "not_shrunken": int((shrinkage.reason != Reason.NONE).sum()),
-        "from_the_second_start": int(shrinkage.second.sum()),
+        "next_to_zero": int(shrinkage.second.sum()),
     }
