@@ -4,10 +4,10 @@ Promises: one kind of question, that of `unclamped`, and no other; coefficients 
 can't be brought to a minimum has NaN and a reason, and the others go on. Refuses to know: protocols, sites, rounds.
 Zhu, Ibrahim and Love (2019); see `secirls.numerics.shrinkage` for the prior.
 
-The Cauchy prior makes f bimodal where data and prior disagree. With the other coefficients at their best, the rest of f
-is convex in this one, so every minimum lies between zero, where the prior has its own, and the maximum likelihood
-estimate. Each gene descends from both ends, and the lower end is the estimate. (apeglm begins at (0.1, -0.1, ...) alone,
-from where it takes more steps to the same place.)
+The Cauchy prior makes f bimodal where data and prior disagree. With the other coefficients at their best, the rest of
+f is convex in this one, so every minimum lies between zero, where the prior has its own, and the maximum likelihood
+estimate. Each gene descends from both, and where it ends lower is the estimate. (apeglm begins at (0.1, -0.1, ...)
+alone, from where more steps lead to the same minima.)
 
 Coefficients of sites' own columns have the normal prior of all others, around zero, and so much of it as belongs to
 a site is added and eliminated there. What comes out is the joint fit in which each of these columns is a column with

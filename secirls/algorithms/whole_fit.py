@@ -88,11 +88,11 @@ def fit(
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
-    if shrunken is not None:
-        shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, shrunken))
-        fitted = replace(fitted, shrinkage=shrinkage)
     if design.own.of:
         yield from stages.named("own coefficients", _own_coefficients(fitted.state))
+    if shrunken is not None:  # last, so that a fit without it asks the same until then, and is counted once
+        shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, shrunken))
+        fitted = replace(fitted, shrinkage=shrinkage)
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
 
 

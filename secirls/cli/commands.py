@@ -19,6 +19,7 @@ from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simula
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
+    from secirls.config import Manifest
     from secirls.outputs.results import Result
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -202,6 +203,10 @@ def fit(
     alpha: Annotated[
         float | None, typer.Option(help="False discovery rate that independent filtering aims at. Default: 0.05.")
     ] = None,
+    shrink: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Draw this coefficient's fold changes towards zero, as apeglm."),
+    ] = None,
     refit_layer: Annotated[
         str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
     ] = None,
@@ -275,10 +280,7 @@ def fit(
 
     Writes results.csv, coefficients.csv, dispersions.csv, rounds.csv (what every verb cost) and report.json.
     """
-    from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.cli.manifest import combined, gene_names, levels_of, pair
-    from secirls.fitting import fit_manifest
-    from secirls.outputs.results import check_free
     from secirls.site.key_files import read_roster
 
     told = {
@@ -306,6 +308,7 @@ def fit(
         "se": se,
         "independent_filtering": independent_filtering,
         "alpha": alpha,
+        "shrink": shrink,
         "refit_layer": refit_layer,
         "refit_genes": None if refit_genes is None else gene_names(refit_genes, "--refit-genes"),
         "fraction_bits": fraction_bits,
@@ -324,6 +327,56 @@ def fit(
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
     run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
+    show_result(*_fit_into(folder, run, transcript, h5ad=h5ad, overwrite=overwrite))
+
+
+@app.command()
+def shrink(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    coefficient: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", help="Whose fold changes: 'condition[T.treated]', as coefficients.csv has it."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: DIR-shrunken.")
+    ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FEDERATION.TOML", help="Where the fit had keys, policies or a cluster: what it was made from."
+        ),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
+    ] = None,
+    h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+) -> None:
+    """Make a fit again, and draw one coefficient's fold changes towards zero, as R's lfcShrink(type = "apeglm").
+
+    It needs rounds: the sites of the fit take part again, by their own rules. What they answered then is asked in the
+    same words, and is not counted again.
+    """
+    from secirls.cli.manifest import pair
+    from secirls.cli.shrinking import again, compared
+
+    given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    run = again(folder, coefficient, federation, given_keys)
+    beside = out or folder.with_name(f"{folder.resolve().name}-shrunken")
+    result, files = _fit_into(beside, run, None, h5ad=h5ad, overwrite=overwrite)
+    show_result(result, files)
+    say(compared(folder, result))
+
+
+def _fit_into(
+    folder: Path, run: Manifest, transcript: Path | None, *, h5ad: bool, overwrite: bool
+) -> tuple[Result, list[Path]]:
+    """Make a manifest's fit, and write it into a folder that is free for it."""
+    from secirls.aggregator.checkpoint import claimed, holds_a_fit
+    from secirls.fitting import fit_manifest
+    from secirls.outputs.results import check_free
+
     check_free(folder, overwrite=overwrite)
     with claimed(folder):
         check_free(folder, overwrite=overwrite)
@@ -335,8 +388,7 @@ def fit(
         with _resumable(folder):
             with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
                 result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
-            files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
-    show_result(result, files)
+            return result, _write(result, folder, h5ad=h5ad, overwrite=overwrite)
 
 
 @app.command("resume")
