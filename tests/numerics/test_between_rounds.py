@@ -16,6 +16,7 @@ import pytest
 
 from secirls.algorithms import betas as betas_file
 from secirls.algorithms import catch, irls, quasi_newton, unclamped
+from secirls.algorithms import shrinkage as shrinkage_file
 from secirls.algorithms.dispersion import (
     dispersion_newton,
     dispersion_start,
@@ -31,7 +32,7 @@ from secirls.algorithms.outliers.cells import Cells, CellsQuery
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Total
 from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics import box_step, distinct_products, eigen, float_order, solve
+from secirls.numerics import box_step, distinct_products, eigen, float_order, shrinkage, solve
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
 
@@ -118,6 +119,16 @@ def test_between_rounds_is_plain_arithmetic(estimate, monkeypatch):
     assert refit.genes.any()
 
 
+def test_shrinkage_is_plain_arithmetic(monkeypatch):
+    sites, counts = sites_with_outliers()
+
+    def shrunken():
+        fit, *_ = yield from everything(counts, "ratio")
+        return (yield from shrinkage_file.shrink(fit.state, np.full(60, 0.05), 1))
+
+    assert np.isfinite(run(shrunken(), sites, monkeypatch).estimate).all()
+
+
 def test_a_logarithm_between_rounds_would_be_seen(monkeypatch):
     sites, _ = sites_with_outliers()
 
@@ -169,6 +180,8 @@ def matrix_products(module):
         quasi_newton,
         robust_dispersion,
         selection,
+        shrinkage,
+        shrinkage_file,
         shrunken_dispersions,
         solve,
         unclamped,
