@@ -28,6 +28,7 @@ from secirls.numerics.box_step import box_step
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.own.coefficients import BEST, best_sums
 from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.shrinkage import OTHERS_CURVATURE
 from secirls.numerics.solve import packed_size, with_ridge
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.unclamped import unclamped_sums
@@ -40,8 +41,8 @@ _EDGE = 1.0 - 1e-12
 """Coefficients beyond this share of the box are on it: a sum of floats need not end where it should."""
 _SMALLEST_SHARE = 0.5**40
 """Of a step; a gene that needs less has nowhere to go."""
-LARGEST_OWN_RIDGE = 1.0
-"""A stronger prior would hold own coefficients near zero, where no fit looks."""
+OWN_RIDGES = (0.0, OTHERS_CURVATURE)
+"""Of own columns: none, or that of shrinkage; a stronger one would hold their coefficients where no fit looks."""
 Cohorts: TypeAlias = tuple[tuple[str, ...], ...]
 """The parties in each round's sum."""
 
@@ -167,8 +168,8 @@ class UnclampedQuery(Query):
         super().check(n_genes, n_params)
         check_beta(self, self.beta, n_params)
         check_expand(self, self.expand, n_params)
-        if not 0 <= self.own_ridge <= LARGEST_OWN_RIDGE:
-            raise QueryError(f"query {self.kind!r}: own_ridge is between 0 and {LARGEST_OWN_RIDGE:g}")
+        if self.own_ridge not in OWN_RIDGES:
+            raise QueryError(f"query {self.kind!r}: own_ridge is one of {', '.join(map(repr, OWN_RIDGES))}")
 
 
 @dataclass(frozen=True)

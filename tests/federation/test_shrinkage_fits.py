@@ -200,6 +200,13 @@ class TestTheCommand:
         within = secirls.fit(data, design="~ condition", engine="local", shrink=COEFFICIENT)
         assert np.array_equal(table[list(COLUMNS)].to_numpy(), shrunken(within), equal_nan=True)
 
+    def test_the_fit_has_it_as_an_option(self, run, files, tmp_path):
+        sites = [word for name, file in files.items() for word in ("--site", f"{name}={file}")]
+        fit = ("fit", *sites, "--design", "~ condition", "--engine", "local", "--out", tmp_path / "out")
+        code, _, error = run(*fit, "--shrink", "condition[T.z]")
+        assert code == 2
+        assert "shrink names 'condition[T.z]'" in error
+
     def test_a_file_that_has_changed_is_told(self, run, folder, files):
         other = anndata.read_h5ad(files["lyon"])
         kept = other.copy()

@@ -13,7 +13,7 @@ from secirls.algorithms import shrinkage as shrinkage_file
 from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.shrinkage import shrink
-from secirls.algorithms.unclamped import LARGEST_OWN_RIDGE, UnclampedQuery
+from secirls.algorithms.unclamped import UnclampedQuery
 from secirls.numerics import shrinkage
 from secirls.numerics.samples import Samples
 from secirls.numerics.shrinkage import LONGEST_STEP, Prior, prior_variance, s_values
@@ -136,11 +136,11 @@ class TestThePrior:
         moved = shrinkage._move(b, slope(b), curvature, scale**2)
         down = -np.sign(slope(b))
         assert moved * down >= 0
-        assert abs(moved) <= LONGEST_STEP
+        assert abs(moved) <= LONGEST_STEP * (1 + 1e-15)
         path = b + moved * np.linspace(0, 1, 20_001)[1:-1]
         size = curvature * np.abs(path - centre).max() + 2 / scale
         assert (slope(path) * down <= 1e-9 * size).all(), "it went uphill on its way"
-        assert abs(moved) == LONGEST_STEP or abs(slope(b + moved)) <= 1e-9 * size
+        assert abs(moved) >= LONGEST_STEP * (1 - 1e-12) or abs(slope(b + moved)) <= 1e-9 * size
 
     def test_a_step_goes_down_and_is_newtons_near_the_minimum(self, fit):
         samples, _ = drawn()
@@ -311,7 +311,7 @@ def test_the_only_question_is_the_one_of_genes_that_irls_does_not_settle(drive, 
     assert {query.kind for query in asked.queries} == {"unclamped"}
 
 
-@pytest.mark.parametrize("ridge", [-0.1, 2 * LARGEST_OWN_RIDGE])
+@pytest.mark.parametrize("ridge", [-0.1, 1e-3, 1e6])
 def test_a_question_with_another_prior_for_own_columns_is_refused(ridge):
     with pytest.raises(QueryError, match="own_ridge"):
         UnclampedQuery(np.ones(3, dtype=bool), np.zeros((3, 2)), own_ridge=ridge).check(3, 2)
