@@ -115,6 +115,9 @@ class Config(Frozen):
     """Added to the diagonal of X'WX; by default R's 1e-6 on the log2 scale."""
     max_iter: int = Field(default=100, ge=1)
     """Updates of beta before IRLS gives a gene up."""
+    shrink: str | None = None
+    """The coefficient whose fold changes are drawn towards zero by apeglm's prior at the end of the fit, as a column of
+    the design is called: ``condition[T.treated]``."""
     se: Literal["clamped", "unclamped"] = "clamped"
     """Whether means in standard errors are clamped as in the fit (R's DESeq2) or not (PyDESeq2; one round more)."""
     independent_filtering: bool = True

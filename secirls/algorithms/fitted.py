@@ -16,6 +16,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
+from secirls.algorithms.shrinkage import Shrinkage
 from secirls.inputs.reduced_design import ReducedDesign
 from secirls.numerics.samples import Floats, Mask
 
@@ -166,3 +167,5 @@ class Fitted:
     """Where outliers were looked for."""
     ratio: LikelihoodRatio | None = field(default=None, repr=False)
     """Where p-values are of a likelihood-ratio test."""
+    shrinkage: Shrinkage | None = field(default=None, repr=False)
+    """Where fold changes were drawn towards zero."""

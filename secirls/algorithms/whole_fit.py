@@ -22,11 +22,13 @@ from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.plans import catch_plan, irls_plan
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.refit import refit
+from secirls.algorithms.shrinkage import Shrinkage, shrink, shrunken_coefficient
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design
 from secirls.numerics.samples import Mask
 from secirls.numerics.status import Reason, Status
+from secirls.numerics.wald import contrast_variances
 
 _STAGES = {
     "census": "census",
@@ -86,9 +88,11 @@ def fit(
     ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``; a whole fit has none.
     ``control`` marks those that size factors are estimated from; all if not given.
     A gene that some site can't send a sum of, at any stage, fails with that reason, and the others go on.
-    Raises `InputError` for a rank-deficient design or counts that can't be normalised.
+    Raises `InputError` for a rank-deficient design, counts that can't be normalised, and, before the first question, a
+    coefficient to shrink that is not there.
     """
     stages = Stages()
+    shrunken = None if config.shrink is None else shrunken_coefficient(config.shrink, design)
     if config.choices.whole:
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
@@ -98,7 +102,18 @@ def fit(
     if config.reduced is not None:
         ratio = likelihood_ratio(config, design, design.reduced(config.reduced), fitted)
         fitted = replace(fitted, ratio=(yield from stages.named("likelihood ratio", ratio)))
+    if shrunken is not None:  # last, so that a fit without it asks the same until then, and is counted once
+        shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, shrunken))
+        fitted = replace(fitted, shrinkage=shrinkage)
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
+
+
+def _shrinkage(config: Config, design: Design, fitted: Fitted, coefficient: int) -> Algorithm[Shrinkage]:
+    """One coefficient drawn towards zero, from its estimates and their errors as the table of results has them."""
+    unit = np.zeros(len(design.columns))
+    unit[coefficient] = 1.0
+    variances = contrast_variances(fitted.information, unit, config.ridge)
+    return (yield from shrink(fitted.state, variances, coefficient, design.products(), config.fraction_bits or EXACT))
 
 
 def _own_coefficients(state: State) -> Algorithm[None]:

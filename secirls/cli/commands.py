@@ -14,7 +14,7 @@ import typer
 from protocols.choice import NAMES
 from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.console import say, speak_plainly
-from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, unfinished
+from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
 from secirls.cli.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.input_error import InputError
@@ -82,6 +82,7 @@ def _root(
 
 app.command()(fit)
 app.command("resume")(resume_fit)
+app.command("shrink")(shrink_fit)
 app.command()(results)
 app.command("audit")(audit_transcript)
 app.command()(report)

@@ -21,6 +21,9 @@ The file is a NumPy archive without pickled objects (`numpy.load` opens it, and 
 ``xtx``                   float64 ``(params, params)``: X'X; ``(0, 0)`` where not all sums are over the same sites
 ``ratio``                 float64 ``(genes,)``: statistics of the likelihood-ratio test; ``(0,)`` where there was none
 ``without_ratio``         int8, as long as ``ratio``: `Reason` of fitted genes that have none
+``shrunken``, ``posterior_deviation``  float64 ``(genes,)``, natural log: the coefficient that was shrunken and its
+                          standard deviation; ``(0,)`` where none was
+``not_shrunken``          int8, as long as ``shrunken``: `Reason` of genes that were to be, and were not
 ========================  ==========================================================================================
 """
 
@@ -58,6 +61,7 @@ _KINDS = {
     "emptied": "bool",
     "outlier": "bool",
     "without_ratio": "int8",
+    "not_shrunken": "int8",
 }
 """Of the arrays that are not of float64."""
 
@@ -85,6 +89,9 @@ class KeptFit:
     xtx: Floats = field(repr=False)
     ratio: Floats = field(repr=False)
     without_ratio: NDArray[np.int8] = field(repr=False)
+    shrunken: Floats = field(repr=False)
+    posterior_deviation: Floats = field(repr=False)
+    not_shrunken: NDArray[np.int8] = field(repr=False)
     annotation: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """Columns of the user's about the genes, in order."""
 
@@ -94,7 +101,7 @@ class KeptFit:
         fitted, state, treatment = outcome.fitted, outcome.fitted.state, outcome.fitted.treatment
         genes = len(outcome.genes)
         none = np.zeros(genes, dtype=bool)
-        ratio = fitted.ratio
+        ratio, shrunken, no_codes = fitted.ratio, fitted.shrinkage, np.zeros(0, dtype=np.int8)
         whole = len({tuple(sorted(told.parties)) for told in outcome.rounds}) == 1
         return cls(
             config,
@@ -114,7 +121,10 @@ class KeptFit:
             state.start,
             fitted.xtx if whole else np.zeros((0, 0)),
             np.zeros(0) if ratio is None else ratio.statistics,
-            np.zeros(0, dtype=np.int8) if ratio is None else ratio.reason.astype(np.int8),
+            no_codes if ratio is None else ratio.reason.astype(np.int8),
+            np.zeros(0) if shrunken is None else shrunken.estimate,
+            np.zeros(0) if shrunken is None else shrunken.deviation,
+            no_codes if shrunken is None else shrunken.reason.astype(np.int8),
         )
 
     @property
@@ -175,17 +185,18 @@ class KeptFit:
         """Raise `ValueError` unless arrays, genes and design fit each other."""
         genes, params = len(self.genes), len(self.design.columns)
         shapes = {"beta": (genes, params), "start": (genes, params), "information": (genes, packed_size(params))}
+        absent = set() if self.config.test == "lrt" else {"ratio", "without_ratio"}
+        absent |= set() if self.config.shrink else {"shrunken", "posterior_deviation", "not_shrunken"}
         for name in _arrays():
             array = getattr(self, name)
-            empty = self.config.test != "lrt" and name in {"ratio", "without_ratio"}
-            shape = array.shape if name == "xtx" else (0,) if empty else shapes.get(name, (genes,))
+            shape = array.shape if name == "xtx" else (0,) if name in absent else shapes.get(name, (genes,))
             if array.dtype != np.dtype(_KINDS.get(name, "float64")) or array.shape != shape:
                 raise ValueError(name)
         if tuple(columns) != self.design.columns or self.xtx.shape not in {(0, 0), (params, params)}:
             raise ValueError("columns")
         if any(len(told) != genes for told in self.annotation.values()):
             raise ValueError("annotation")
-        codes = np.concatenate([self.reason, self.without_ratio])
+        codes = np.concatenate([self.reason, self.without_ratio, self.not_shrunken])
         if not np.isin(codes, list(Reason)).all() or not np.isin(self.status, list(Status)).all():
             raise ValueError("status")
 

@@ -20,6 +20,7 @@ from secirls.config import Config
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.wald import standard_score
 from secirls.outputs.disclosure import statements
+from secirls.outputs.shrunken import told_of_shrinkage
 
 _VERSIONED = (
     "secirls",
@@ -61,6 +62,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "dispersions": _dispersions_of(config, outcome),
         "trend": _towards(outcome),
         "outliers": _outliers(config, outcome),
+        "shrinkage": told_of_shrinkage(fitted.shrinkage, outcome.design),
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
         "final_score": _final_score(config, outcome),

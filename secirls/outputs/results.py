@@ -44,7 +44,8 @@ class Result:
 
     table: pd.DataFrame
     """gene, baseMean, log2FoldChange, lfcSE, stat, pvalue, padj, status, iterations, dispersion, replaced, outlier and
-    reason; gene names are the index too. Columns of annotation follow the gene.
+    reason; gene names are the index too. Columns of annotation follow the gene; after padj, where a coefficient was
+    shrunken, stand shrunkenLog2FoldChange, posteriorSD and svalue.
 
     ``outlier``: without a p-value because of one. ``dispersion`` is missing where the sites brought theirs.
     """

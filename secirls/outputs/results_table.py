@@ -22,6 +22,7 @@ from secirls.numerics.thresholds import against_threshold
 from secirls.numerics.wald import WaldTest, benjamini_hochberg, independent_filtering, wald
 from secirls.outputs.comparison import Comparison
 from secirls.outputs.kept_fit import KeptFit
+from secirls.outputs.shrunken import beside_shrunken
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 OUTLYING = (
@@ -99,6 +100,8 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         },
         index=list(kept.genes),
     )
+    if kept.shrunken.size and asked.contrast == kept.config.asked_contrast:
+        table = beside_shrunken(table, kept)
     return Compared(table, f"{name}{asked.against}", cutoff)
 
 

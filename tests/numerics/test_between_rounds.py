@@ -17,6 +17,7 @@ import pytest
 
 from secirls.algorithms import betas as betas_file
 from secirls.algorithms import catch, irls, likelihood_ratio, plans, quasi_newton, restricted, unclamped
+from secirls.algorithms import shrinkage as shrinkage_file
 from secirls.algorithms.dispersion import (
     dispersion_newton,
     dispersion_start,
@@ -35,7 +36,7 @@ from secirls.algorithms.query import Total
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.config import Config
 from secirls.inputs.design import Design, Variable
-from secirls.numerics import box_step, distinct_products, eigen, float_order, restriction, solve
+from secirls.numerics import box_step, distinct_products, eigen, float_order, restriction, shrinkage, solve
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
 
@@ -146,6 +147,16 @@ def test_between_rounds_of_a_likelihood_ratio_is_plain_arithmetic(small, monkeyp
     assert found.statistics.max() > 10
 
 
+def test_shrinkage_is_plain_arithmetic(monkeypatch):
+    sites, counts = sites_with_outliers()
+
+    def shrunken():
+        fit, *_ = yield from everything(counts, "ratio")
+        return (yield from shrinkage_file.shrink(fit.state, np.full(60, 0.05), 1))
+
+    assert np.isfinite(run(shrunken(), sites, monkeypatch).estimate).all()
+
+
 def test_a_logarithm_between_rounds_would_be_seen(monkeypatch):
     sites, _ = sites_with_outliers()
 
@@ -201,6 +212,8 @@ def matrix_products(module):
         restriction,
         robust_dispersion,
         selection,
+        shrinkage,
+        shrinkage_file,
         shrunken_dispersions,
         solve,
         unclamped,

@@ -131,6 +131,7 @@ config = Config(
     min_contributors=1,
     protocol="plain",
     size_factors=None if brought is None else "s",
+    shrink="condition[T.yes]",
 )
 names = tuple("abc")
 recorded = pickle.loads(file.read_bytes()) if file.exists() else None
@@ -192,6 +193,7 @@ def test_who_repeats_a_whole_fit_from_its_totals_asks_and_finds_the_same(preset,
     assert here == whole_fit(preset, "none", tmp_path / "totals", **plainest())
     stages = here[-1]
     assert "caught" in stages
+    assert "shrinkage" in stages
     if preset != "irls":
         assert all(name in stages for name in ("profile", "outliers", "refit"))
 
