@@ -20,7 +20,7 @@ from secirls.algorithms.irls import State, irls, least_squares_start, steps_fiel
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.plans import catch_plan, irls_plan
-from secirls.algorithms.query import Algorithm, Query, Total
+from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
 from secirls.algorithms.shrinkage import Shrinkage, shrink, shrunken_coefficient
 from secirls.config import Config
