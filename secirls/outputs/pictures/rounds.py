@@ -50,6 +50,7 @@ VERB_COLOURS: Final = {
     "open": VERMILION,
     "decode": PURPLE,
     "verify": BROWN,
+    "follow": "#AA3377",
     "step": BLACK,
 }
 """The verbs that cost, in the order of a round; waiting is nobody's cost."""
