@@ -140,7 +140,7 @@ class Leaving(LocalFederation):
 
 def fit_with_leaver(data: DataSet, leaves: int | None, policy: str) -> Ended:
     """One fit as `secirls.fit` makes it; the first site is silent from a round of IRLS on."""
-    config = Config.read("experiment", **data.options(), protocol="pairwise", on_dropout=policy)
+    config = Config.read("experiment", **data.options(), protocol="pairwise", on_dropout=policy, trust_aggregator=True)
     parties = {name: Site(Place(name, adata), config) for name, adata in data.sites().items()}
     told: list[Progress] = []
     try:

@@ -4,7 +4,8 @@ Every measurement is one whole fit; its rows are the ledger's, summed over the r
 out (it is other parties' work). Offline is what needs no data: hellos, keys met, and Paillier's obfuscators
 (``precompute``), which a site on Ray makes while it waits. Making a Paillier key is booked by nobody: it happens before
 the parties meet, once. Keys are real ones of ``key_bits``, made in the run. ``verify`` is what sites spend on checking
-the census that their rules are about. What no verb is booked for (opening files, joining, looking into the rules
+the census that their rules are about: they trust the aggregator for the rest, and what they pay for not doing so is the
+experiment *distrust*. What no verb is booked for (opening files, joining, looking into the rules
 before each answer, tests and tables) is a stage of its own, and in no total. CPU seconds are compared, because walls
 have neighbours.
 """
