@@ -13,7 +13,6 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -248,10 +247,6 @@ class Query(ABC):
 
     def to_bytes(self) -> bytes:
         """The query as it travels: a length-prefixed JSON header, then the arrays; masks are packed."""
-        return self._form
-
-    @cached_property
-    def _form(self) -> bytes:
         header: dict[str, Any] = {"kind": self.kind}
         buffers: list[bytes] = []
         for item in fields(self):
