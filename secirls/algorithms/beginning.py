@@ -16,6 +16,7 @@ from secirls.algorithms.irls import State, steps_field
 from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.normalisation import NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.query import Algorithm, Query, Total
+from secirls.algorithms.scaling import Scaled, scale
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -36,7 +37,7 @@ class Begun:
     """At how many sites a gene has any count, ``(genes,)``; NaN where that is not known."""
     n_samples: float
     xtx: Floats
-    """Summed X'X, ``(params, params)``, of full rank."""
+    """Summed X'X, ``(params, params)``, of full rank; of the scaled design."""
     column_sites: Floats
     group_samples: Floats
     group_sites: Floats
@@ -48,6 +49,8 @@ class Begun:
     """Standard deviation of the logs of brought size factors."""
     columns: int
     """Of the whole design: those of the table, and those that are some site's own."""
+    scaled: Scaled | None = None
+    """How numeric columns were centred and scaled, if there are any."""
 
     @property
     def genes(self) -> Mask:
@@ -56,7 +59,10 @@ class Begun:
 
 
 def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
-    """The census. Raises `InputError` where there is nothing to fit, or the design can't be."""
+    """The census, then where numeric columns stand.
+
+    Raises `InputError` where there is nothing to fit, or the design can't be.
+    """
     columns = design.columns
     products = design.products()
     census = CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups), expand_field(products))
@@ -64,8 +70,11 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     gone = census.lost(total)
     if gone.all():
         raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
-    n_samples, xtx = float(total["samples"][0]), unpack(opened(total["xtx"], products))
+    n_samples = float(total["samples"][0])
     contributors = np.where(gone, np.nan, total["presence"])
+    scaled, xtx = None, unpack(opened(total["xtx"], products))
+    if design.features:
+        scaled, xtx = yield from scale(design, n_genes, products)
     _check_design(xtx, columns, n_samples)
     status = np.where(gone, Status.FAILED, eligible(contributors, config.min_contributors)).astype(np.int8)
     if not ((status == Status.ACTIVE) | gone).any():
@@ -80,6 +89,7 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
         total.parties,
         *scale_of(total["log_size_factors"], n_samples),
         design.size,
+        scaled,
     )
 
 

@@ -29,6 +29,8 @@ from secirls.numerics.status import Reason, Status
 
 _STAGES = {
     "census": "census",
+    "covariates": "covariates",
+    "cross_products": "covariates",
     "log_counts": "size factors",
     "normalised": "size factors",
     "residuals": "moments",
@@ -137,6 +139,7 @@ def _irls_fit(
         int(n_samples),
         begun.size_factor_scale,
         begun.size_factor_spread,
+        scaled=begun.scaled,
     )
 
 

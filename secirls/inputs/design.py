@@ -1,7 +1,7 @@
-"""From a formula to design columns that are the same at every site: the one door to formulaic.
+"""From a formula and the agreed levels to design columns that are the same at every site.
 
 Promises: columns follow from the formula and the agreed levels alone, never from one site's data or
-a hash order. Refuses expressions in formulas: a site evaluates no code from a message.
+a hash order. Refuses to know: how a formula is read (`secirls.inputs.formula`), and what is summed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError, complain
+from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
+from secirls.inputs.formula import Factor, Formula, parse
 from secirls.inputs.labels import check_alike, label, labels
 from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.ranks import apart
+from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
@@ -29,8 +32,6 @@ Levels = Mapping[str, tuple[str, ...]]
 
 LARGEST_GROUPS = 4096
 """Combinations of levels that a design may have where they are counted."""
-LARGEST_ENUMERATION = 4096
-"""Combinations of levels beyond which they are not gone through."""
 LARGEST_ENUMERATIONS = 1 << 16
 """The same for all sites together."""
 _PROBES = 3
@@ -50,32 +51,7 @@ class Variable:
 
 def variables(formula: str) -> tuple[str, ...]:
     """The obs columns a formula needs, in order of appearance. Raises `InputError` for what can't be used."""
-    names: dict[str, None] = {}
-    for term in _terms(formula):
-        for factor in term.factors:
-            if factor.eval_method.name == "PYTHON":
-                raise InputError(
-                    f"design {formula!r}: {factor.expr!r} is an expression; sites evaluate no code, "
-                    "so put the computed values into an obs column and name that"
-                )
-            if factor.eval_method.name == "LOOKUP":
-                names[str(factor.expr)] = None
-    return tuple(names)
-
-
-def _terms(formula: str) -> Sequence[Any]:
-    from formulaic import Formula, SimpleFormula
-    from formulaic.errors import FormulaicError
-
-    try:
-        parsed = Formula(formula)
-    except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError):
-        raise InputError(f"design {formula!r} is not a formula like '~ batch + condition'") from None
-    if not isinstance(parsed, SimpleFormula):
-        raise InputError(f"design {formula!r} must have nothing left of '~' and a single part")
-    if len(parsed) == 0:
-        raise InputError(f"design {formula!r} has no terms")
-    return list(parsed)
+    return parse(formula).variables
 
 
 @dataclass(frozen=True)
@@ -101,10 +77,7 @@ class Design:
 
         Raises `InputError` where sites differ in kind or hold a level that was not declared.
         """
-        names = variables(formula)
-        for name in declared:
-            if name not in names:
-                raise InputError(f"levels are declared for {name!r}, which the design {formula!r} does not use")
+        names, declared = variables(formula), declared_in(formula, declared)
         levels: dict[str, tuple[str, ...]] = {}
         numeric: list[str] = []
         for name in names:
@@ -118,7 +91,8 @@ class Design:
             if name not in declared and all(kinds.values()):
                 numeric.append(name)
                 continue
-            if name in declared:
+            _check_no_function(formula, name)
+            if declared.get(name):
                 levels[name] = declared_levels(name, declared[name])
             else:
                 check_alike(name, {site: facts[name].levels for site, facts in said.items()})
@@ -147,7 +121,7 @@ class Design:
     @cached_property
     def all_columns(self) -> tuple[str, ...]:
         """Names of all design columns, in order."""
-        return tuple(str(name) for name in self._materialise(self._frame({})).columns)
+        return self._columns[0]
 
     @property
     def size(self) -> int:
@@ -166,12 +140,41 @@ class Design:
         return np.array([i for i in range(self.size) if i not in own], dtype=np.intp)
 
     def matrix(self, obs: pd.DataFrame) -> Floats:
-        """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before."""
-        if len(obs) == 0:
-            return np.zeros((0, self.size))
-        frame = {name: labels(obs[name]) for name in self.levels}
-        numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
-        return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
+        """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before; not centred."""
+        here = self.covariates(obs, "")
+        return here.design(np.zeros(len(self.features)), np.ones(len(self.features)))
+
+    def covariates(self, obs: pd.DataFrame, site: str) -> Covariates:
+        """What one site's design is made of, centred and scaled or not."""
+        values = np.empty((len(obs), len(self.features)))
+        for f, factor in enumerate(self.features):
+            values[:, f] = factor.values(obs[factor.variable].to_numpy(dtype=np.float64))
+        held = {name: labels(obs[name]) for name in self.levels}
+        parts = self._rows(held, np.ones_like(values)) if len(obs) else np.zeros((0, self.size))
+        table, own = tuple(map(int, self.at_the_table)), tuple(self.own.at(site))
+        return Covariates(values, parts, self.expansion, table, own)
+
+    @cached_property
+    def features(self) -> tuple[Factor, ...]:
+        """The numeric factors of the formula, such as ``age`` and ``log(dose)``, in order of appearance."""
+        return tuple(factor for factor in self._parsed.factors if factor.variable in self.numeric)
+
+    @cached_property
+    def centred(self) -> NDArray[np.bool_]:
+        """Which of the `features` the formula itself centres, ``(numeric,)``."""
+        return np.array([factor.centred for factor in self.features], dtype=bool)
+
+    @cached_property
+    def expansion(self) -> Expansion:
+        """How the columns hold the `features`, and what centring those adds to which others: from public facts."""
+        made = Made(
+            self._columns[1],
+            tuple(factor.expr for factor in self.features),
+            {factor.expr: factor.variable for factor in self._parsed.factors if factor.variable in self.levels},
+            self.levels,
+            self.own.all,
+        )
+        return made.expansion(self.centred, lambda held, rows: self._rows(held, np.ones((rows, len(self.features)))))
 
     @cached_property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -241,7 +244,7 @@ class Design:
         return {site: parts[levels] for site, levels in held.items()}
 
     def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
-        """Design rows of combinations of levels, ``(rows, params)``, numeric variables at their probes.
+        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes.
 
         Of all factors, or of those with these ``names``: then the others are at their reference.
         """
@@ -249,18 +252,17 @@ class Design:
         combined = [(row, probe) for row in levels for probe in probes]
         if not combined:
             return np.zeros((0, self.size))
-        given: dict[str, Any] = {
+        given = {
             name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels if names is None else names)
         }
-        given |= self._probed([probe for _, probe in combined])
-        return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
+        return self._rows(given, self._probed([probe for _, probe in combined]))
 
-    def _probed(self, probes: Sequence[int]) -> dict[str, Floats]:
-        """Values of the numeric variables at each probe, such that no coincidence makes products of columns equal."""
-        return {
-            name: np.array([_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for probe in probes])
-            for i, name in enumerate(self.numeric)
-        }
+    def _probed(self, probes: Sequence[int]) -> Floats:
+        """Values of the numeric factors at each probe, such that no coincidence makes products of columns equal."""
+        count = len(self.features)
+        return np.array(
+            [[_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for i in range(count)] for probe in probes]
+        ).reshape(len(probes), count)
 
     @property
     def enumerable(self) -> bool:
@@ -302,14 +304,21 @@ class Design:
                 raise InputError(
                     f"contrast: {value!r} is not a level of {factor!r}, which has {', '.join(self.levels[factor])}"
                 )
+        values = np.zeros((2, len(self.features)))
+        given: dict[str, list[str]] = {}
         if factor in self.numeric:
             try:
-                values: list[object] = [float(level), float(reference)]
+                ends = [float(level), float(reference)]
             except ValueError:
                 raise InputError(f"contrast: {factor!r} is numeric, so give two numbers") from None
+            for f, feature in enumerate(self.features):
+                if feature.variable == factor:
+                    values[:, f] = feature.values(ends)
+            if not np.isfinite(values).all():
+                raise InputError(f"contrast: the design has no finite values for {factor!r} at {level} and {reference}")
         else:
-            values = [level, reference]
-        rows = np.asarray(self._materialise(self._frame({factor: values}, 2)), dtype=np.float64)
+            given[factor] = [level, reference]
+        rows = self._rows(given, values)
         difference: Floats = rows[0] - rows[1]
         if not difference.any():
             raise InputError(f"contrast {factor} {level} {reference} compares a level with itself")
@@ -332,28 +341,66 @@ class Design:
 
         With its name. Raises `InputError` where one site alone adds to that level, and keeps it.
         """
-        last = _terms(self.formula)[-1].factors
-        name, column = str(last[0].expr), int(self.at_the_table[-1])
-        if len(last) == 1 and name in self.levels:
+        last = self._parsed.terms[-1]
+        column = int(self.at_the_table[-1])
+        if len(last) == 1 and last[0].variable in self.levels:
+            name = last[0].variable
             level, reference = self.levels[name][-1], self.levels[name][0]
             return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
         unit = np.zeros(self.size)
         unit[column] = 1.0
         return self._together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
 
-    def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
-        """A data frame of the formula's variables; those not given stand at reference level or zero."""
-        columns: dict[str, Any] = {"": np.zeros(rows)}
-        for name, levels in self.levels.items():
-            columns[name] = pd.Categorical(list(given.get(name, [levels[0]] * rows)), categories=list(levels))
-        for name in self.numeric:
-            columns[name] = np.asarray(given.get(name, np.zeros(rows)), dtype=np.float64)
+    @property
+    def _parsed(self) -> Formula:
+        return parse(self.formula)
+
+    @cached_property
+    def _columns(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Names of all design columns, and of the factors that each is made of."""
+        matrix, made = self._parsed.materialise(self._frame({}, np.zeros((1, len(self.features)))))
+        return tuple(str(name) for name in matrix.columns), made
+
+    def _rows(self, levels: Mapping[str, Sequence[str]], values: Floats) -> Floats:
+        """Design rows ``(rows, all params)`` at levels by variable and values of the `features` ``(rows, numeric)``.
+
+        Variables that are not given stand at reference level.
+        """
+        rows = self._parsed.materialise(self._frame(levels, values))[0]
+        return np.ascontiguousarray(rows, dtype=np.float64)
+
+    def _frame(self, given: Mapping[str, Sequence[str]], values: Floats) -> pd.DataFrame:
+        """A data frame of the formula's factors; variables that are not given stand at reference level."""
+        columns: dict[str, Any] = {"": np.zeros(values.shape[0])}
+        for factor in self._parsed.factors:
+            if factor.variable in self.levels:
+                levels = self.levels[factor.variable]
+                held = list(given.get(factor.variable, [levels[0]] * values.shape[0]))
+                columns[factor.expr] = pd.Categorical(held, categories=list(levels))
+        for f, factor in enumerate(self.features):
+            columns[factor.expr] = values[:, f]
         return pd.DataFrame(columns)
 
-    def _materialise(self, frame: pd.DataFrame) -> pd.DataFrame:
-        from formulaic import Formula
 
-        return pd.DataFrame(Formula(self.formula).get_model_matrix(frame, na_action="raise"))
+def declared_in(formula: str, declared: Levels) -> dict[str, tuple[str, ...]]:
+    """Levels by variable, of a configuration and of its formula's ``C(...)``; none where they are as they come.
+
+    Raises `InputError` for a variable that is not there, and where the two differ.
+    """
+    found = parse(formula).categorical
+    for name, levels in declared.items():
+        if name not in parse(formula).variables:
+            raise InputError(f"levels are declared for {name!r}, which the design {formula!r} does not use")
+        if found.get(name) and found[name] != declared_levels(name, levels):
+            raise InputError(f"levels are declared for {name!r}, and the design {formula!r} lists others")
+    return {**found, **declared}
+
+
+def _check_no_function(formula: str, name: str) -> None:
+    """Raise `InputError` where a design has a function of a factor."""
+    for factor in parse(formula).factors:
+        if factor.variable == name and not factor.categorical and not factor.bare:
+            raise InputError(f"design {formula!r}: {factor.expr!r} needs numbers, and obs column {name!r} is a factor")
 
 
 def declared_levels(name: str, levels: Sequence[str]) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ THIN_CELL = 5
 
 SHOWS = {
     "census": "at how many sites a gene is counted, samples, and X'X",
+    "covariates": "sums of every numeric column and of its square, and X'X of the columns so centred and scaled",
     "size factors": "logs of counts and normalised counts, summed over all samples",
     "moments": "each gene's variance, and its excess over a linear fit",
     "cells": "how many samples share a row of the design, and at how many sites",

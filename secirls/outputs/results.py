@@ -21,8 +21,10 @@ from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
 from secirls.agreement.whole_file import whole_folder
+from secirls.algorithms.fitted import Fitted
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.numerics.covariates import of_scaled, to_user
 from secirls.numerics.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Status
@@ -144,10 +146,14 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
 
 
 def _contrast(config: Config, outcome: Outcome) -> tuple[Floats, str]:
+    """The contrast of the coefficients that were estimated, and its name."""
     if config.contrast is None:
-        return outcome.design.default_contrast()
-    factor, level, reference = (text.strip() for text in config.contrast)
-    return outcome.design.contrast(factor, level, reference), f"{factor}: {level} against {reference}"
+        vector, name = outcome.design.default_contrast()
+    else:
+        factor, level, reference = (text.strip() for text in config.contrast)
+        vector, name = outcome.design.contrast(factor, level, reference), f"{factor}: {level} against {reference}"
+    scaled = outcome.fitted.scaled
+    return vector if scaled is None else of_scaled(vector, scaled.to_user), name
 
 
 def _table(config: Config, outcome: Outcome, contrast: Floats) -> tuple[pd.DataFrame, float | None]:
@@ -238,9 +244,20 @@ def _final_score(config: Config, outcome: Outcome) -> dict[str, Any]:
 
 
 def _coefficients(outcome: Outcome) -> pd.DataFrame:
-    beta = outcome.fitted.state.beta
+    scaled, beta = outcome.fitted.scaled, outcome.fitted.state.beta
+    if scaled is not None:
+        beta = to_user(beta, scaled.to_user)
     columns = {name: beta[:, i] for i, name in enumerate(outcome.design.columns)}
     return pd.DataFrame({"gene": outcome.genes, **columns})
+
+
+def _numeric(fitted: Fitted) -> dict[str, dict[str, float]]:
+    """What numeric columns were centred at and divided by, for the fit."""
+    scaled = fitted.scaled
+    if scaled is None:
+        return {}
+    both = zip(scaled.names, scaled.centres, scaled.scales, strict=True)
+    return {name: {"centre": float(centre), "scale": float(scale)} for name, centre, scale in both}
 
 
 def status_counts(table: pd.DataFrame) -> dict[str, int]:
@@ -324,6 +341,7 @@ def _report(
         "genes": len(outcome.genes),
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
+        "numeric_columns": _numeric(fitted),
         "contrast": contrast,
         "size_factors": _size_factors_of(config, fitted.size_factor_scale),
         "dispersions": _dispersions_of(config, outcome),

@@ -45,7 +45,8 @@ class Guard:
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
         self._asked_in: dict[bytes, bytes] = {}
-        self._held_now = self._count_digest = b""
+        self._held_now = self._count_digest = self._design_digest = b""
+        self._design_held: Floats | None = None
         self._counts: Counts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
@@ -152,11 +153,16 @@ class Guard:
         return sha256(b"secirls asked v2", self._held_now, alpha, question)
 
     def holds(self, samples: Samples) -> None:
-        """What answers are computed from has changed: size factors, dispersions, or counts that were replaced."""
+        """What answers are computed from has changed: size factors, dispersions, replaced counts, a scaled design."""
         s = b"" if samples.size_factors is None else sha256(samples.size_factors.tobytes())
+        if samples.design is not self._design_held:
+            self._design_held = samples.design
+            own = b"" if samples.own is None else samples.own.design.tobytes()
+            self._design_digest = sha256(samples.design.tobytes(), own)
         if samples.counts is not self._counts:
             self._counts, self._count_digest = samples.counts, sha256(samples.counts.tobytes(order="A"))
-        self._held_now, self._dispersions = sha256(b"secirls held v1", self._count_digest, s), samples.dispersions
+        self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
+        self._dispersions = samples.dispersions
 
     def answering(self, context: Context, asked: Query, question: bytes) -> None:
         """Remember which question a context is about, and of which total the rules wait to be told."""

@@ -56,8 +56,12 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
 
     Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
     """
+    covariates = design.covariates(table.obs, site)
     try:
-        shared, own = design.own.split(site, design.matrix(table.obs))
+        # What the site's own columns make up for is looked for where numeric ones stand near zero.
+        shared, own = design.own.split(site, covariates.design(*covariates.at_home()))
+        if design.features:
+            _, own, shared, _ = covariates.split(*covariates.at_home(), np.zeros(len(design.features)))
     except ValueError as error:
         raise MisuseError(f"site {site} does not agree: {error}") from None
     genes = len(agreement.genes or table.genes)
@@ -70,6 +74,7 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
         group_sizes=design.group_sizes(table.obs),
         own=_own(own, genes, shared.shape[1], config, site),
         columns=design.size,
+        covariates=covariates if design.features else None,
     )
     if agreement.genes is None:
         if genes_digest(table.genes) != agreement.genes_digest:
