@@ -119,9 +119,12 @@ class Config(Frozen):
     contrast: tuple[str, str, str] | None = None
     """Factor, level, reference of the reported fold change."""
     levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Declared levels of factors, reference first; others are agreed in sorted order."""
+    """Declared levels of factors, reference first; others have the order of the files' categories
+    where no site has another, and are sorted where one has."""
     layer: str | None = None
-    """AnnData layer holding raw counts; ``X`` if not given."""
+    """AnnData layer holding raw counts; ``X`` if not given, ``raw:X`` for that of ``AnnData.raw``, with its genes."""
+    round_counts: bool = False
+    """Round estimated counts (salmon, RSEM) to whole numbers, half to even, as R's `round` does; else refuse them."""
     size_factors: str | None = None
     """obs column of size factors; median of ratios by secure sums if not given."""
     dispersions: str | None = None

@@ -116,6 +116,7 @@ def _session(
         design.contrast(*config.contrast)
     else:
         design.default_contrast()
+    yield from (Stage(SETUP_ROUND, told) for told in design.told)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

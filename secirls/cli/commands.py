@@ -123,10 +123,16 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="FACTOR=REFERENCE,LEVEL,...",
-            help="Levels of a factor in order, reference first; others are agreed in sorted order.",
+            help="Levels of a factor in order, reference first. Default: the files' order, else sorted.",
         ),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: X.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="AnnData layer with raw counts; raw:X for that of AnnData.raw. Default: X.")
+    ] = None,
+    round_counts: Annotated[
+        bool | None,
+        typer.Option("--round-counts/--no-round-counts", help="Round estimated counts (salmon, RSEM). Default: no."),
+    ] = None,
     size_factors: Annotated[
         str | None,
         typer.Option(metavar="OBS_COLUMN", help="Size factors. Default: median of ratios by secure sums."),
@@ -287,6 +293,7 @@ def fit(
         "contrast": contrast,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
+        "round_counts": round_counts,
         "size_factors": size_factors,
         "dispersions": dispersions,
         "size_factor_type": size_factor_type,

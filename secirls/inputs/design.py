@@ -18,17 +18,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from secirls.input_error import InputError, complain
+from secirls.input_error import InputError
 from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
 from secirls.inputs.formula import Factor, Formula, parse
-from secirls.inputs.labels import check_alike, label, labels
+from secirls.inputs.labels import label, labels
+from secirls.inputs.levels import Levels, Variable, agree_levels
 from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.ranks import apart
 from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
-Levels = Mapping[str, tuple[str, ...]]
+__all__ = ["Design", "Levels", "Variable", "variables"]
 
 LARGEST_GROUPS = 4096
 """Combinations of levels that a design may have where they are counted."""
@@ -38,15 +39,6 @@ _PROBES = 3
 """Values of each numeric variable at which products of columns are told apart."""
 _PRIMES = (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0)
 """Their square roots, and whole numbers added, stand for such values: no two variables take the same."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """What one site says in public about one variable of the formula."""
-
-    numeric: bool
-    levels: tuple[str, ...] = ()
-    """The levels seen at the site, sorted; empty for a numeric variable."""
 
 
 def variables(formula: str) -> tuple[str, ...]:
@@ -66,46 +58,26 @@ class Design:
     """Factors of which some level is at two or more sites; the levels of others name one site each."""
     own: OwnColumns = field(default_factory=OwnColumns)
     """Which columns are one site's alone, and stay there."""
+    order: Mapping[str, str] = field(default_factory=dict)
+    """Of every factor, in a few words, why its levels are in this order."""
 
     @classmethod
     def agree(
         cls, formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]], *, own: bool = False
     ) -> Design:
-        """Agree on levels from what every site said: as declared, else the sorted union.
+        """Agree on levels from what every site said: as declared, else the union.
+
+        It has the order of the files where no two contradict each other, as PyDESeq2's; else it is sorted.
 
         With ``own``, columns that only one site adds to stay with it.
 
         Raises `InputError` where sites differ in kind or hold a level that was not declared.
         """
-        names, declared = variables(formula), declared_in(formula, declared)
-        levels: dict[str, tuple[str, ...]] = {}
-        numeric: list[str] = []
-        for name in names:
-            kinds = {site: facts[name].numeric for site, facts in said.items()}
-            if name not in declared and len(set(kinds.values())) == 2:
-                odd = [site for site, is_numeric in kinds.items() if is_numeric]
-                raise InputError(
-                    f"obs column {name!r} is numeric at {', '.join(odd)} and categorical elsewhere: "
-                    "declare its levels or make the files agree"
-                )
-            if name not in declared and all(kinds.values()):
-                numeric.append(name)
-                continue
-            _check_no_function(formula, name)
-            if declared.get(name):
-                levels[name] = declared_levels(name, declared[name])
-            else:
-                check_alike(name, {site: facts[name].levels for site, facts in said.items()})
-                levels[name] = tuple(sorted({level for facts in said.values() for level in facts[name].levels}))
-            for site, facts in said.items():
-                _check_levels(site, name, facts[name], levels[name])
-            if len(levels[name]) < 2:
-                raise InputError(
-                    f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare"
-                )
+        agreed = agree_levels(formula, declared, said)
+        levels = agreed.levels
         held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
         shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
-        design = cls(formula, levels, tuple(numeric), names, shared)
+        design = cls(formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order)
         if not own:
             return design
         possible = design.possible_rows(said)
@@ -117,6 +89,12 @@ class Design:
                 f"design {formula!r}: every column is one site's alone, so there is nothing to estimate together"
             )
         return replace(design, own=found)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """In words: the levels of every factor and why they are in their order, and what is fitted as a slope."""
+        factors = (f"{name}: {', '.join(self.levels[name])} ({why})" for name, why in self.order.items())
+        return (*factors, *(f"{factor.expr}: numbers, fitted as a slope" for factor in self.features))
 
     @cached_property
     def all_columns(self) -> tuple[str, ...]:
@@ -380,42 +358,3 @@ class Design:
         for f, factor in enumerate(self.features):
             columns[factor.expr] = values[:, f]
         return pd.DataFrame(columns)
-
-
-def declared_in(formula: str, declared: Levels) -> dict[str, tuple[str, ...]]:
-    """Levels by variable, of a configuration and of its formula's ``C(...)``; none where they are as they come.
-
-    Raises `InputError` for a variable that is not there, and where the two differ.
-    """
-    found = parse(formula).categorical
-    for name, levels in declared.items():
-        if name not in parse(formula).variables:
-            raise InputError(f"levels are declared for {name!r}, which the design {formula!r} does not use")
-        if found.get(name) and found[name] != declared_levels(name, levels):
-            raise InputError(f"levels are declared for {name!r}, and the design {formula!r} lists others")
-    return {**found, **declared}
-
-
-def _check_no_function(formula: str, name: str) -> None:
-    """Raise `InputError` where a design has a function of a factor."""
-    for factor in parse(formula).factors:
-        if factor.variable == name and not factor.categorical and not factor.bare:
-            raise InputError(f"design {formula!r}: {factor.expr!r} needs numbers, and obs column {name!r} is a factor")
-
-
-def declared_levels(name: str, levels: Sequence[str]) -> tuple[str, ...]:
-    """Declared levels as sites label theirs. Raises `InputError` where two of them are one."""
-    named = tuple(labels(levels))
-    if len(set(named)) != len(named):
-        raise InputError(f"levels of {name!r}: {', '.join(map(repr, levels))} name a level twice")
-    return named
-
-
-def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...]) -> None:
-    unknown = [level for level in said.levels if level not in levels]
-    if unknown:
-        raise complain(
-            f"has the level {unknown[0]!r}, declared are {', '.join(map(repr, levels))}",
-            site=site,
-            field=f"obs column {name!r}",
-        )

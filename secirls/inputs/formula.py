@@ -182,7 +182,8 @@ def _read(text: str, factor: Any) -> Factor:
                 return number(inner)
             case ast.Call(func=called, args=[inner], keywords=[]) if function(called) in FUNCTIONS:
                 column, steps = number(inner)
-                return column, (*steps, (function(called), 0))
+                if not steps:  # log(log(x)) would tell by its failure whether some x is below one
+                    return column, ((function(called), 0),)
             case ast.BinOp(left=inner, op=ast.Pow(), right=ast.Constant(value=int(power))):
                 if not isinstance(power, bool) and 2 <= power <= LARGEST_POWER:
                     column, steps = number(inner)

@@ -341,6 +341,7 @@ def _report(
         "genes": len(outcome.genes),
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
+        "level_order": dict(outcome.design.order),
         "numeric_columns": _numeric(fitted),
         "contrast": contrast,
         "size_factors": _size_factors_of(config, fitted.size_factor_scale),

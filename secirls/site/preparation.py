@@ -16,7 +16,9 @@ from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import Design, variables
+from secirls.inputs.formula import parse
 from secirls.inputs.labels import labels
+from secirls.inputs.levels import declared_in
 from secirls.inputs.site_file import Reading, SiteTable
 from secirls.numerics.own.columns import Own
 from secirls.numerics.samples import Floats, Samples
@@ -32,7 +34,9 @@ def reading_of(config: Config) -> Reading:
         config.size_factors,
         config.dispersions,
         config.refit_layer,
-        config.levels,
+        declared_in(config.design, config.levels),
+        parse(config.design).factors,
+        config.round_counts,
     )
 
 
