@@ -131,6 +131,8 @@ class Config(Frozen):
     """var column of dispersions, used as they are; estimated by secure sums if not given."""
     genes: Literal["identical", "intersection"] = "identical"
     """Whether sites must have the same genes, or those that all have are used."""
+    drop_empty: bool = False
+    """Leave design columns without any sample out, such as cells of a nested factor that nobody has; else refuse."""
     own_columns: Literal["own", "shared"] = "own"
     """Design columns that one site alone adds to: ``own`` keeps them and their coefficients there; ``shared`` sums them
     as any other, which publishes that site's own sums."""

@@ -128,6 +128,7 @@ def _session(
         if isinstance(event, Finished):
             simulated = tuple(site for site in sites if answered[site].simulated)
             simulated += tuple(name for name in extra if helping[name] is not False)
+            design = design.without(event.result.dropped)
             yield _outcome(config, agreement, design, genes, event.result, past, rounds, tuple(told), simulated)
             return
         if isinstance(event, Record):

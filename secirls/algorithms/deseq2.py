@@ -45,7 +45,7 @@ from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Reason, Status
 
-_OF_THE_BEGINNING = {"covariates": "covariates", "cross_products": "covariates"}
+_OF_THE_BEGINNING = {"drop_empty": "empty columns", "covariates": "covariates", "cross_products": "covariates"}
 _OF_DISPERSIONS = {
     "residuals": "moments",
     "profile": "profile",
@@ -207,6 +207,7 @@ def deseq2(
     Raises `InputError` for a rank-deficient design or counts that can't be normalised.
     """
     begun = yield from stages.named("census", begin(config, design, n_genes), _OF_THE_BEGINNING)
+    design = begun.design
     status, genes, n = begun.status, begun.genes, begun.n_samples
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     normalisation = None
@@ -269,6 +270,7 @@ def deseq2(
         begun.size_factor_scale,
         begun.size_factor_spread,
         scaled=begun.scaled,
+        dropped=design.dropped,
         by_gene=found.by_gene,
         towards=found.towards,
         treatment=treatment,

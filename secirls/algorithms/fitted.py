@@ -142,6 +142,8 @@ class Fitted:
     """Standard deviation of the logs of brought size factors."""
     scaled: Scaled | None = field(default=None, repr=False)
     """How numeric columns were centred and scaled: coefficients and information are of columns so scaled."""
+    dropped: tuple[int, ...] = ()
+    """Which of all design columns were left out, for no sample is in them."""
     stages: tuple[StageCost, ...] = ()
     stage_of_rounds: tuple[str, ...] = ()
     """The name of every round's stage, in order."""

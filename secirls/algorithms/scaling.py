@@ -64,9 +64,9 @@ class CovariatesQuery(Query):
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
-        if samples.covariates is None or samples.covariates.values.shape[1] != self.units.size:
+        if samples.covariates is None or samples.covariates.numbers.shape[1] != self.units.size:
             raise QueryError(f"query 'covariates' is about {self.units.size} numeric columns, the fit has others")
-        z = (samples.covariates.values - self.centres) / self.units
+        z = (samples.covariates.numbers - self.centres) / self.units
         return {"samples": np.array([float(len(z))]), "values": z.sum(axis=0), "squares": (z * z).sum(axis=0)}
 
 

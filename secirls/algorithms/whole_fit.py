@@ -29,6 +29,7 @@ from secirls.numerics.status import Reason, Status
 
 _STAGES = {
     "census": "census",
+    "drop_empty": "empty columns",
     "covariates": "covariates",
     "cross_products": "covariates",
     "log_counts": "size factors",
@@ -102,8 +103,8 @@ def _irls_fit(
     config: Config, design: Design, n_genes: int, again: Mask | None, control: Mask | None
 ) -> Generator[Query, Total, Fitted]:
     """Census, size factors, dispersions by moments unless given, IRLS, the catch, the refit."""
-    columns = design.columns
     begun = yield from begin(config, design, n_genes)
+    columns = begun.design.columns
     status, genes, n_samples = begun.status, begun.genes, begun.n_samples
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     dispersions = None if config.dispersions is not None else np.full(n_genes, np.nan)
@@ -140,6 +141,7 @@ def _irls_fit(
         begun.size_factor_scale,
         begun.size_factor_spread,
         scaled=begun.scaled,
+        dropped=begun.design.dropped,
     )
 
 

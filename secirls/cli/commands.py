@@ -169,6 +169,10 @@ def fit(
         int | None,
         typer.Option(help="Values of a trimmed cell that must stay to look for its outliers; 1 is R. Default: 3."),
     ] = None,
+    drop_empty: Annotated[
+        bool | None,
+        typer.Option("--drop-empty/--refuse-empty", help="Leave out design columns without samples. Default: refuse."),
+    ] = None,
     own_columns: Annotated[
         str | None,
         typer.Option(help="Design columns of one site: kept there ('own'), or 'shared' as R has them. Default: own."),
@@ -303,6 +307,7 @@ def fit(
         "cooks": cooks,
         "min_replicates": min_replicates,
         "min_kept": min_kept,
+        "drop_empty": drop_empty,
         "own_columns": own_columns,
         "genes": genes,
         "min_contributors": min_contributors,

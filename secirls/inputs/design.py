@@ -58,6 +58,8 @@ class Design:
     """Factors of which some level is at two or more sites; the levels of others name one site each."""
     own: OwnColumns = field(default_factory=OwnColumns)
     """Which columns are one site's alone, and stay there."""
+    dropped: tuple[int, ...] = ()
+    """Columns without any sample that were left out."""
     order: Mapping[str, str] = field(default_factory=dict)
     """Of every factor, in a few words, why its levels are in this order."""
 
@@ -103,8 +105,12 @@ class Design:
 
     @property
     def size(self) -> int:
-        """How many design columns there are, own ones too."""
+        """How many design columns there are, own and dropped ones too."""
         return len(self.all_columns)
+
+    def without(self, columns: tuple[int, ...]) -> Design:
+        """The same without some of all columns, which no sample is in."""
+        return replace(self, dropped=(*self.dropped, *columns))
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -114,8 +120,8 @@ class Design:
     @cached_property
     def at_the_table(self) -> NDArray[np.intp]:
         """Which of all columns those are."""
-        own = self.own.all
-        return np.array([i for i in range(self.size) if i not in own], dtype=np.intp)
+        away = self.own.all.union(self.dropped)
+        return np.array([i for i in range(self.size) if i not in away], dtype=np.intp)
 
     def matrix(self, obs: pd.DataFrame) -> Floats:
         """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before; not centred."""
@@ -256,7 +262,7 @@ class Design:
         if self.numeric:
             raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
         rows = self._rows_at(list(itertools.product(*self.levels.values())))
-        rows = rows[~rows[:, sorted(self.own.all)].any(axis=1)][:, self.at_the_table]
+        rows = rows[~rows[:, sorted(self.own.all.union(self.dropped))].any(axis=1)][:, self.at_the_table]
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
         return distinct
 
@@ -311,6 +317,9 @@ class Design:
                     f"{name} asks for {self.all_columns[kept]!r}, which {site} alone adds to and keeps: compare "
                     "what several sites have, or publish that site's sums with own_columns = 'shared'"
                 )
+        for column in self.dropped:
+            if contrast[column]:
+                raise InputError(f"{name} asks for {self.all_columns[column]!r}, which was dropped: no sample is in it")
         together: Floats = contrast[self.at_the_table]
         return together
 

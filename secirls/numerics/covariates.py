@@ -11,7 +11,7 @@ T beta~``, and a contrast c of beta is ``T' c`` of beta~.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -61,7 +61,7 @@ class Back:
 class Covariates:
     """One site's numeric columns beside what makes a design of them. Never leaves the site's process."""
 
-    values: Floats = field(repr=False)
+    numbers: Floats = field(repr=False)
     """v, ``(samples, numeric)``, as the formula has them, not centred."""
     parts: Floats = field(repr=False)
     """What follows from factors alone, ``(samples, all params)``."""
@@ -71,11 +71,15 @@ class Covariates:
     own: tuple[int, ...] = ()
     """Columns that are this site's own."""
 
+    def with_columns(self, kept: Mask) -> Covariates:
+        """The same with some of the table's columns."""
+        return replace(self, table=tuple(k for k, stays in zip(self.table, kept, strict=True) if stays))
+
     def design(self, centres: Floats, scales: Floats) -> Floats:
         """The design's columns with ``(v - centre) / scale`` for each v, ``(samples, all params)``."""
         X = self.parts.copy()
         for f, (centre, scale) in enumerate(zip(centres, scales, strict=True)):
-            X[:, self.expansion.holds[:, f]] *= ((self.values[:, f] - centre) / scale)[:, None]
+            X[:, self.expansion.holds[:, f]] *= ((self.numbers[:, f] - centre) / scale)[:, None]
         return X
 
     def split(self, centres: Floats, scales: Floats, base: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -102,10 +106,10 @@ class Covariates:
 
     def at_home(self) -> tuple[Floats, Floats]:
         """Centres and scales from this site's samples alone: enough to tell which of its columns depend on which."""
-        count = self.values.shape[1]
+        count = self.numbers.shape[1]
         centres, scales = np.zeros(count), np.ones(count)
         for f in range(count):
-            v = self.values[:, f]
+            v = self.numbers[:, f]
             if v.size and self.expansion.centrable[f]:
                 centres[f] = v.mean()
             spread = np.abs(v - centres[f]).max(initial=0.0)

@@ -81,12 +81,19 @@ class Samples:
 
         `ValueError` without that many numeric columns, and where own columns depend on each other.
         """
-        if self.covariates is None or self.covariates.values.shape[1] != scales.size:
+        if self.covariates is None or self.covariates.numbers.shape[1] != scales.size:
             raise ValueError(f"the design has other numeric columns than {scales.size}")
         design, columns, _, _ = self.covariates.split(centres, scales, base)
         own = None if self.own is None else Own.of(columns, self.n_genes, design.shape[1], self.own.box)
         back = None if own is None else self.covariates.back(centres, scales, base)
         return replace(self, design=design, own=own, back=back)
+
+    def with_columns(self, kept: Mask) -> Samples:
+        """The same with some of the table's columns, ``(params,)``; the others are zero here."""
+        design, away = np.ascontiguousarray(self.design[:, kept]), int((~kept).sum())
+        own = None if self.own is None else Own.of(self.own.design, self.n_genes, design.shape[1], self.own.box)
+        covariates = None if self.covariates is None else self.covariates.with_columns(kept)
+        return replace(self, design=design, own=own, covariates=covariates, columns=self.n_columns - away)
 
     @property
     def n_columns(self) -> int:

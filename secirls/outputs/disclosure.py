@@ -87,6 +87,7 @@ SHOWN_LEVELS = 12
 
 SHOWS = {
     "census": "at how many sites a gene is counted, samples, and X'X",
+    "empty columns": "how many sites were told which columns of the design no sample is in",
     "covariates": "sums of every numeric column and of its square, and X'X of the columns so centred and scaled",
     "size factors": "logs of counts and normalised counts, summed over all samples",
     "moments": "each gene's variance, and its excess over a linear fit",
@@ -228,6 +229,9 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
         for name in design.order
         if len(design.levels[name]) <= SHOWN_LEVELS
     ]
+    if design.dropped:
+        names = ", ".join(design.all_columns[i] for i in design.dropped)
+        told.append(f"Dropped from the design, for no sample is in them: {names}.")
     if scaled is not None:
         told.append(SLOPES.format(", ".join(scaled.names)))
         bare = {factor.expr for factor in design.features if factor.bare}

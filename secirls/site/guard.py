@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.census import CensusQuery, PresenceQuery
+from secirls.algorithms.empty import DropEmptyQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
@@ -53,6 +54,7 @@ class Guard:
         self._budget = Budget(site, n_genes)
         self._asked_so_far = b""
         self._presence: Floats | None = None
+        self._column_sites: Floats | None = None
         self._awaited: bytes | None = None
         self._memory: Memory | None = None
 
@@ -83,6 +85,8 @@ class Guard:
     def check(self, asked: Query) -> None:
         """Whether a question may be answered or taken note of. Raises `RefusalError`, `QueryError`, `MisuseError`."""
         self._policy.check_question(self._site, asked.kind)
+        if isinstance(asked, DropEmptyQuery):
+            self._check_empty(asked)
         self._check_cells(asked)
         if self._ground.simulated and self._presence is None:
             return
@@ -97,6 +101,11 @@ class Guard:
     def _cells(self) -> Floats | None:
         """The cells that may be asked about, ``(cells, params)``, if any."""
         return self._design.cells() if self._design.enumerable else None
+
+    def _check_empty(self, asked: DropEmptyQuery) -> None:
+        """Columns are dropped that the census calls empty, and no others. Raises `QueryError`."""
+        if self._column_sites is not None and not np.array_equal(asked.kept, self._column_sites > 0):
+            raise QueryError(f"query {asked.kind!r} drops other columns than the census calls empty")
 
     def _check_cells(self, asked: Query) -> None:
         """Cells are all that the levels allow, one by one, or none: others could single out a sample's covariates.
@@ -125,6 +134,9 @@ class Guard:
         self._asked_so_far = so_far
         self._rounds += 1
         self._state = chained(self._state, question)
+        if isinstance(asked, DropEmptyQuery):
+            self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
+            self.__dict__.pop("_cells", None)
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
             # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
             self._presence[asked.genes] = 0.0
@@ -204,6 +216,7 @@ class Guard:
                 raise refusal(
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
+            self._column_sites = arrays["column_sites"]
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, arrays, self._held(), apart)
         sites = self._agreement.sites
