@@ -204,13 +204,13 @@ class _Place:
             self._move(0.0 if no_mean else mean)
             self.unit *= _LEAP
             return
+        self._move(mean)
         variance = square - mean * mean if self.centrable else square
         if square > _ENOUGH and variance * _FAR > square:
             self.spread, self.settled = self.unit * math.sqrt(variance), True
         elif square <= _ENOUGH:
             self.settled = self.unit <= _NOTHING * abs(self.centre)
             self.unit /= _LEAP
-        self._move(mean)
 
     def _move(self, mean: float) -> None:
         if self.centrable:

@@ -274,7 +274,8 @@ class Design:
         """
         if self.own.of or math.prod(map(len, self.levels.values())) > LARGEST_ENUMERATION:
             return Products.full(len(self.columns))
-        return Products.among(self._rows_at(list(itertools.product(*self.levels.values()))))
+        rows = self._rows_at(list(itertools.product(*self.levels.values())))
+        return Products.among(rows[~rows[:, list(self.dropped)].any(axis=1)][:, self.at_the_table])
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""

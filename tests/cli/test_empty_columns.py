@@ -13,7 +13,7 @@ from secirls.numerics.samples import Samples
 NESTED = "~ grp + grp:ind + condition"
 BY_HAND = "~ grp + x2 + x3 + y2 + condition"
 FAST = ("--kernel", "numpy", "--protocol", "plain", "--contrast", "condition", "treated", "control")
-OPTIONS = (*FAST, "--preset", "irls", "--ridge", "1e-12", "--beta-tol", "1e-12")
+OPTIONS = (*FAST, "--ridge", "1e-12", "--no-cooks", "--dispersion-fit", "moments")
 EMPTY = "grp[y]:ind[T.i3]"
 
 
@@ -42,9 +42,9 @@ def test_without_it_the_fit_is_that_of_dummies_made_by_hand(nested):
     dropped = nested.fit(files, "--drop-empty", *OPTIONS, design=NESTED)
     by_hand = nested.fit(files, *OPTIONS, out="by-hand", design=BY_HAND)
     np.testing.assert_allclose(dropped["dispersion"], by_hand["dispersion"], rtol=1e-6)
-    np.testing.assert_allclose(dropped["lfcSE"], by_hand["lfcSE"], rtol=1e-5)
+    np.testing.assert_allclose(dropped["lfcSE"], by_hand["lfcSE"], rtol=1e-4)
     between = (dropped["log2FoldChange"] - by_hand["log2FoldChange"]) / by_hand["lfcSE"]
-    assert np.abs(between).max() < 1e-5, "in standard errors: IRLS stops by its deviance"
+    assert np.abs(between).max() < 1e-4, "in standard errors: IRLS stops by its deviance"
     told = report(nested)
     assert EMPTY not in told["design_columns"]
     assert len(told["design_columns"]) == 6
@@ -111,5 +111,5 @@ def test_a_fit_that_forgot_to_tell_the_sites_would_end_early(nested, monkeypatch
         return design.without(tuple(int(i) for i in design.at_the_table[column_sites == 0]))
 
     monkeypatch.setattr(beginning, "drop_empty", silently)
-    code, _, _ = nested._run(*nested.words(nested.write(), "--drop-empty", *OPTIONS, design=NESTED))
-    assert code != 0
+    with pytest.raises(QueryError, match="is about 6 design columns, the fit has 7"):
+        nested.fit(nested.write(), "--drop-empty", *OPTIONS, design=NESTED)
