@@ -13,7 +13,9 @@ import pytest
 from formulaic import Formula
 
 import secirls
+from secirls import fitting
 from secirls.algorithms import scaling
+from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.numerics import covariates
 
@@ -205,3 +207,27 @@ def test_centres_and_scales_are_near_and_have_few_digits(centre, spread):
     assert abs(near - centre) <= scale / 32
     assert 0.7 <= spread / scale < 1.5
     assert near / (scale / 16) == np.rint(near / (scale / 16))
+
+
+class StoppedError(Exception):
+    """Ends a fit after a round."""
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 8])
+def test_a_fit_that_stopped_goes_on_in_the_scaled_design(tmp_path, last):
+    sites, _ = made(pooled_obs())
+    files = {name: str(tmp_path / f"{name}.h5ad") for name in sites}
+    for name, adata in sites.items():
+        adata.write_h5ad(files[name])
+    options = {name: value for name, value in SETTINGS.items() if name != "engine"}
+    asked = Manifest.read("test", sites=files, engine="local", fit={"design": "~ condition * year", **options})
+
+    def stop(told):
+        if told.round == last:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fitting.fit_manifest(asked, tmp_path / "stopped", on_round=stop)
+    resumed, whole = fitting.resume(tmp_path / "stopped"), fitting.fit_manifest(asked, tmp_path / "whole")
+    assert resumed.table.equals(whole.table)
+    assert resumed.coefficients.equals(whole.coefficients)
