@@ -13,8 +13,9 @@ from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import IrlsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.input_error import InputError
-from secirls.inputs import design as design_room
+from secirls.inputs import formula as formula_room
 from secirls.inputs.design import Design, Variable
+from secirls.inputs.formula import parse
 from secirls.site import site as site_room
 from secirls.site.helper_ground import HelperGround
 from secirls.site.policy import Policy, RefusalError
@@ -160,6 +161,7 @@ def test_nothing_of_a_message_reaches_the_formula_parser(grounds, lead, tmp_path
     import formulaic
 
     parsed = []
+    parse.cache_clear()
     formula = formulaic.Formula
     monkeypatch.setattr(formulaic, "Formula", lambda text: (parsed.append(text), formula(text))[1])
     room = lead.room(grounds).survey()
@@ -176,15 +178,32 @@ def test_a_configuration_with_code_in_it_is_refused_before_it_runs(grounds, lead
     assert not (tmp_path / "ran").exists()
 
 
-def test_where_the_formula_is_taken_from_the_message_its_code_runs(grounds, lead, tmp_path, monkeypatch):
-    def believing(told, config):
-        return Design(told.run, Design.agree(config.design, config.levels, told.said).levels)
+def believing(told, config):
+    return Design(told.run, Design.agree(config.design, config.levels, told.said).levels)
+
+
+def test_where_the_formula_is_taken_from_the_message_it_is_still_no_code(grounds, lead, tmp_path, monkeypatch):
+    monkeypatch.setattr(Agreement, "design", believing)
+    room = lead.room(grounds).survey()
+    with pytest.raises(InputError, match="is an expression"):
+        room.sites[VICTIM].join(evil_agreement(lead, room.agreement, CODE % (tmp_path / "ran")))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_where_formulaic_evaluates_it_too_its_code_runs(grounds, lead, tmp_path, monkeypatch):
+    """The twin: the message's formula, and a parser that gives formulaic what it does not know."""
+    import formulaic
+
+    def evaluated(told, frame):
+        matrix = formulaic.Formula(told.text).get_model_matrix(frame)
+        return matrix, [()] * matrix.shape[1]
 
     monkeypatch.setattr(Agreement, "design", believing)
+    monkeypatch.setattr(formula_room, "_read", lambda text, factor: formula_room.Factor(str(factor.expr), "condition"))
+    monkeypatch.setattr(formula_room.Formula, "materialise", evaluated)
     room = lead.room(grounds).survey()
     room.sites[VICTIM].join(evil_agreement(lead, room.agreement, CODE % (tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
-    assert design_room  # the parser's one door
 
 
 @pytest.mark.parametrize(
