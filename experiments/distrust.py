@@ -60,7 +60,7 @@ CONFIGURATION: Configuration = {
         [HEADLINE, 1, "additive", [BARE, ALL], 2],
         [HEADLINE, 400, "paillier", [BARE, ALL], 1],
         *[
-            [f"simulated-500x{4 * sites}x{sites}", 1, protocol, layers, 1 if sites > 10 else 3]
+            [f"simulated-500x{4 * sites}x{sites}", 1, protocol, layers, 1 if sites > 10 else 2]
             for protocol, layers in ((PAIRWISE, [BARE, TRUSTING, ALL]), ("additive", [BARE, ALL]))
             for sites in (3, 6, 10, 20, 50)
         ],
