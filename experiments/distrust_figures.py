@@ -19,6 +19,7 @@ from experiments.distrust_reading import (
     by_layer,
     costs,
     fits,
+    proof_ratios,
     stopped,
 )
 from secirls.outputs.plots import (
@@ -37,6 +38,7 @@ from secirls.outputs.plots import (
 )
 
 COLOURS: Mapping[str, str] = {BARE: GREY, CONSISTENCY: ORANGE, VERIFIED: BROWN, LOCK_STEP: BLUE}
+PROOF_COLOURS: Mapping[str, str] = {"encrypt": GREY, "prove": ORANGE, "verify": BROWN}
 LAYERS = (
     "lock-step",
     "verified totals",
@@ -62,9 +64,10 @@ def by_cost(rows: pd.DataFrame) -> Figure:
     first = fits(rows)["set"].iloc[0]
     whole, small = table[table["set"] == first], table[table["set"] != first].sort_values("sites")
     columns = [mine for _, mine in small.groupby("protocol", sort=False)]
-    figure, (axes,) = panels(1, 2 + len(columns), width=4.1 * (2 + len(columns)) + 1.2, height=4.2)
+    figure, (axes,) = panels(1, 3 + len(columns), width=3.9 * (3 + len(columns)) + 0.6, height=4.2)
     for place, mine in zip(axes, [whole, *columns], strict=False):
         _stacked(place, mine, by_protocol=mine is whole)
+    _proofs(axes[-2], rows)
     _bytes(axes[-1], rows, first)
     legend(axes[0], loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=2)
     return figure
@@ -98,6 +101,17 @@ def _title(name: str) -> str:
     return f"simulated, {genes:,} × {samples}"
 
 
+def _proofs(axes: Any, rows: pd.DataFrame) -> None:
+    """A proof that Paillier's ciphertexts are known, in multiples of making them."""
+    told = proof_ratios(rows)
+    verbs, many = list(PROOF_COLOURS), rows[rows["verb"] == "prove"]["count"].astype("int64").iloc[0]
+    axes.bar(range(len(verbs)), told[verbs], color=list(PROOF_COLOURS.values()), width=0.7)
+    for place, verb in enumerate(verbs):
+        axes.text(place, told[verb], f"×{told[verb]:.2f}", ha="center", va="bottom", fontsize=9.5)
+    axes.set_xticks(range(len(verbs)), verbs)
+    axes.set(ylabel="CPU, encrypting = 1", title=f"proofs (Paillier)\none for {many} ciphertexts")
+
+
 def _bytes(axes: Any, rows: pd.DataFrame, first: str) -> None:
     """Megabytes of a site, up and down, by protocol and layers, of the first set."""
     table = costs(rows).loc[first].reset_index()
@@ -108,7 +122,7 @@ def _bytes(axes: Any, rows: pd.DataFrame, first: str) -> None:
         values = table[way].to_numpy() / MEGABYTE
         axes.barh([place + offset for place in range(len(table))], values, height=0.36, color=colour, label=way)
         for place, value in enumerate(values):
-            axes.text(value, place + offset, f" {value:.1f}", va="center", fontsize=9.5)
+            axes.text(value, place + offset, f" {value:.3g}", va="center", fontsize=9.5)
     axes.set_yticks(range(len(table)), labels)
     axes.set(ylim=(len(table) - 0.4, -0.6), xlabel="MB of a site, whole fit", title=f"bytes\n{_title(first)}")
     axes.set_xlim(0, 1.2 * max(table["up"].max(), table["down"].max()) / MEGABYTE)
