@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from secirls.outputs.plots import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 
 NAMES = {
     "R": "R's DESeq2",

@@ -18,7 +18,7 @@ import pandas as pd
 
 from experiments.cost_fits import WAYS, cohort, unpacked
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.outputs.plots import BLUE, GREEN, MEGABYTE, ORANGE, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, Figure, legend, panels
 
 OURS, POOLED, RIVAL = "secirls", "PyDESeq2", "FedPyDESeq2"
 CPU_BAR, BYTES_BAR = 15.0, 10.0

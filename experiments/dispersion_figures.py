@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from secirls.outputs.plots import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Figure, panels
+from secirls.outputs.pictures.canvas import BLACK, BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Figure, panels
 
 PROFILE, POLISHED, SEARCH, NEWTON, GRIDS = (
     "profile", "profile, then Newton", "line search by rounds", "Newton by rounds", "grids",

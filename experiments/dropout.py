@@ -34,7 +34,7 @@ from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.numerics.status import Status
 from secirls.numerics.wald import covariance
-from secirls.outputs.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 
@@ -140,7 +140,7 @@ class Leaving(LocalFederation):
 
 def fit_with_leaver(data: DataSet, leaves: int | None, policy: str) -> Ended:
     """One fit as `secirls.fit` makes it; the first site is silent from a round of IRLS on."""
-    config = Config.read("experiment", **data.options(), protocol="pairwise", on_dropout=policy)
+    config = Config.read("experiment", **data.options(), protocol="pairwise", on_dropout=policy, trust_aggregator=True)
     parties = {name: Site(Place(name, adata), config) for name, adata in data.sites().items()}
     told: list[Progress] = []
     try:

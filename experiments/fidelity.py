@@ -25,7 +25,7 @@ from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.algorithms.query import Query, Total, largest_summand
 from secirls.numerics.samples import Floats, Samples
 from secirls.numerics.status import Status
-from secirls.outputs.plots import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, panels
 
 CONFIGURATION: Configuration = {
     "seed": 3,

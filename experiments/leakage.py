@@ -17,7 +17,7 @@ from experiments.attacks import NO_RULE, difference, difference_refused, layers,
 from experiments.by_site import BINS, CHANCE, MEANS, OWN, TOLD, UNTOLD, own_columns, shared
 from experiments.guessing import FINEST, USELESS
 from experiments.record import Configuration, Experiment, Measurement
-from secirls.outputs.plots import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Figure, legend, panels
 
 CONFIGURATION: Configuration = {
     "seed": 4,

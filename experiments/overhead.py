@@ -4,7 +4,8 @@ Every measurement is one whole fit; its rows are the ledger's, summed over the r
 out (it is other parties' work). Offline is what needs no data: hellos, keys met, and Paillier's obfuscators
 (``precompute``), which a site on Ray makes while it waits. Making a Paillier key is booked by nobody: it happens before
 the parties meet, once. Keys are real ones of ``key_bits``, made in the run. ``verify`` is what sites spend on checking
-the census that their rules are about. What no verb is booked for (opening files, joining, looking into the rules
+the census that their rules are about: they trust the aggregator for the rest, and what they pay for not doing so is the
+experiment *distrust*. What no verb is booked for (opening files, joining, looking into the rules
 before each answer, tests and tables) is a stage of its own, and in no total. CPU seconds are compared, because walls
 have neighbours.
 """
@@ -20,24 +21,23 @@ import pandas as pd
 from experiments import overhead_own
 from experiments.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.outputs.plots import (
+from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
     BROWN,
     GREEN,
     GREY,
     MEGABYTE,
-    OFFLINE_VERBS,
     ORANGE,
     PURPLE,
     SKY,
-    VERB_COLOURS,
     VERMILION,
     YELLOW,
     Figure,
     legend,
     panels,
 )
+from secirls.outputs.pictures.rounds import OFFLINE_VERBS, VERB_COLOURS
 
 TRUSTING = "pairwise without consistency"
 """Pairwise as it was before sites saw who signed for the set of present ones: what that costs, by the difference."""

@@ -25,8 +25,12 @@ CELL = ["set", "every", "genes", "protocol"]
 
 
 def whole_fit(data: DataSet, **options: Any) -> secirls.Result:
-    """A whole DESeq2: nothing is given, dispersions neither. The design is ``~ condition`` unless ``options`` say."""
-    asked = {"design": "~ condition", "levels": {"condition": data.levels}, "engine": "local", **options}
+    """A whole DESeq2: nothing is given, dispersions neither. The design is ``~ condition`` unless ``options`` say.
+
+    Sites trust the aggregator unless they say otherwise: what distrust costs is an experiment of its own.
+    """
+    usual = {"design": "~ condition", "engine": "local", "trust_aggregator": True}
+    asked = {**usual, "levels": {"condition": data.levels}, **options}
     return secirls.fit(data.sites(), **asked)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments.overhead_fits import CELL, PAIRWISE, account, booked, load
 from experiments.record import Configuration, Measurement, Row
-from secirls.outputs.plots import BLUE, GREY, MEGABYTE, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREY, MEGABYTE, Figure, legend, panels
 
 PART = "own columns"
 WAYS = {f"{PAIRWISE}, {kept} columns": kept for kept in ("own", "shared")}

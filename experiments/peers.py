@@ -20,7 +20,7 @@ from experiments.record import Configuration, Experiment, Measurement, Row
 from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics.samples import Floats
-from secirls.outputs.plots import (
+from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
     GREEN,

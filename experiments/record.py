@@ -25,7 +25,7 @@ import pandas as pd
 
 from secirls.cli.console import steps
 from secirls.input_error import InputError
-from secirls.outputs.plots import Figure, save
+from secirls.outputs.pictures.canvas import Figure, save
 
 RESULTS = Path(__file__).parent / "results"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")

@@ -20,7 +20,7 @@ from protocols.settings import Settings
 from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics import kernels
-from secirls.outputs.plots import BLUE, GREEN, MEGABYTE, ORANGE, VERMILION, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, VERMILION, Figure, legend, panels
 
 T = TypeVar("T")
 

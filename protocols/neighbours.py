@@ -11,7 +11,7 @@ graph, which no fewer than ``2 * reach`` missing parties can split. Bell, Bonawi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
@@ -55,14 +55,21 @@ class Graph:
     def _seat(self) -> dict[PartyId, int]:
         return {party: seat for seat, party in enumerate(self.circle)}
 
-    def share(self, one: PartyId, other: PartyId) -> bool:
-        """Whether two different parties share masks."""
-        apart = abs(self._seat[one] - self._seat[other])
-        return one != other and min(apart, len(self.circle) - apart) <= self.reach
+    def among(self, party: PartyId, those: Container[PartyId]) -> tuple[PartyId, ...]:
+        """The party's neighbours among those given (best as a set), sorted."""
+        return tuple(other for other in self._near(party) if other in those)
 
-    def among(self, party: PartyId, those: Iterable[PartyId]) -> tuple[PartyId, ...]:
-        """The party's neighbours among those given, in their order."""
-        return tuple(other for other in those if self.share(party, other))
+    @cached_property
+    def _known(self) -> dict[PartyId, tuple[PartyId, ...]]:
+        return {}
+
+    def _near(self, party: PartyId) -> tuple[PartyId, ...]:
+        """All of the party's neighbours, sorted; found once, when they are first asked for."""
+        if party not in self._known:
+            seat, seats = self._seat[party], len(self.circle)
+            near = {self.circle[(seat + apart) % seats] for apart in range(-self.reach, self.reach + 1)}
+            self._known[party] = tuple(sorted(near - {party}))
+        return self._known[party]
 
     def holds_together(self, present: Collection[PartyId], lost: int) -> bool:
         """Whether those present stay connected whichever ``lost`` of them are taken away.

@@ -14,7 +14,7 @@ both for one party.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from protocols.channels import Box, Channels
@@ -66,9 +66,9 @@ class PairwiseParty(Seated, Secret):
             near = self._room.graph.among(self.me, self._roster)
             self._channels.meet(self.session, {peer: channel_keys[peer] for peer in near})
         book = self._room.batch(batch)
-        split_keys = [self._split(private, book.members) for private in self._mask_keys.private_bytes(batch)]
+        split_keys = [self._split(private, book.keys) for private in self._mask_keys.private_bytes(batch)]
         boxes = []
-        for peer in self._room.graph.among(self.me, book.members):
+        for peer in self._room.graph.among(self.me, book.keys):
             shares = b"".join(shares[peer] for shares in split_keys)
             boxes.append(self._channels.seal(peer, Box.MASK_KEY_SHARES, (batch, 0), book.binding, shares))
         return self._seat.sign_bound(b"grant", book.binding, b"".join(boxes))
@@ -82,7 +82,7 @@ class PairwiseParty(Seated, Secret):
         self._seat.check(context)
         book = self._room.book(context)
         book.check_cohort(context, self._room.threshold)
-        peers = self._room.graph.among(self.me, context.cohort)
+        peers = self._room.graph.among(self.me, context.members)
         if len(peers) + 1 < self._room.share_threshold:
             raise MisuseError(f"only {len(peers)} neighbours of {self.me} are in the cohort: too few to open its mask")
         self._seat.enter(context)
@@ -98,7 +98,7 @@ class PairwiseParty(Seated, Secret):
         masked = vector.copy(order="C")
         ring.mask_into(masked, plus, minus, self._settings.prg)
 
-        shares = self._split(seed, context.cohort)
+        shares = self._split(seed, context.members)
         place = (context.round, context.attempt)
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
         self._waiting[context.digest] = _Waiting(shares[self.me])
@@ -116,7 +116,7 @@ class PairwiseParty(Seated, Secret):
         waiting = self._waiting[context.digest]
         if waiting is None:
             raise PeerError(AGGREGATOR, f"asks {self.me} to open round {context.round} a second time")
-        near = self._room.graph.among(self.me, context.cohort)
+        near = self._room.graph.among(self.me, context.members)
         asked = Request.read(request, near, context.cohort, self._settings.rounds_per_batch)
         if self.me not in asked.present:
             raise PeerError(AGGREGATOR, f"asks {self.me} for help with a sum that leaves it out")
@@ -158,9 +158,9 @@ class PairwiseParty(Seated, Secret):
             raise PeerError(AGGREGATOR, f"asks {self.me} for shares over another set than it signed")
         if len(asked.signatures) < self._room.threshold:
             raise PeerError(AGGREGATOR, f"shows {len(asked.signatures)} signatures of {self._room.threshold} needed")
-        agreement = pack_set(asked.present, context.cohort)
+        agreement, present = pack_set(asked.present, context.cohort), frozenset(asked.present)
         for signer, signature in asked.signatures.items():
-            if signer not in asked.present:
+            if signer not in present:
                 raise PeerError(AGGREGATOR, f"shows a signature of {signer}, who is not present")
             try:
                 open_message(self._roster, b"agreement", signer, context.digest, agreement + signature)
@@ -174,11 +174,11 @@ class PairwiseParty(Seated, Secret):
         can't tell which. Where none opens the request belongs to no sum of this party's.
         """
         shares = {self.me: waiting.own_share}
-        book = self._room.book(context)
+        book, present = self._room.book(context), frozenset(asked.present)
         failures = []
         for peer, box in asked.boxes.items():
             try:
-                if peer in asked.present:
+                if peer in present:
                     place = (context.round, context.attempt)
                     shares[peer] = self._channels.open(peer, Box.SEED_SHARE, place, context.digest, box)
                 else:
@@ -193,7 +193,7 @@ class PairwiseParty(Seated, Secret):
             raise PeerError(AGGREGATOR, failures[0])
         return shares
 
-    def _split(self, secret: bytes, those: tuple[PartyId, ...]) -> dict[PartyId, bytes]:
+    def _split(self, secret: bytes, those: Container[PartyId]) -> dict[PartyId, bytes]:
         """Shares of a secret of this party's for itself and its neighbours among those given."""
         index = {party: self._room.index[party] for party in self._room.holders(self.me, those)}
         shares = shamir.split_at(secret, self._room.share_threshold, index.values(), self._seat.entropy)

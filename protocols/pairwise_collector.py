@@ -70,7 +70,7 @@ class PairwiseCollector(AtSession):
         if party not in book.keys:
             raise PeerError(party, f"sent a grant but no hello for batch {batch}")
         body = open_message(self._roster, b"grant", party, book.binding, grant)
-        return grant_boxes(body, party, self._room.graph.among(party, book.members), book.rounds)
+        return grant_boxes(body, party, self._room.graph.among(party, book.keys), book.rounds)
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Add the masked vectors; whoever sent one is in the sum from here on."""
@@ -82,11 +82,11 @@ class PairwiseCollector(AtSession):
         read = {}
         for party in present:
             body = open_message(self._roster, b"payload", party, context.digest, payloads[party])
-            payload = Payload.read(body, party, context, self._room.graph.among(party, context.cohort))
+            payload = Payload.read(body, party, context, self._room.graph.among(party, context.members))
             ring.add_into(total, ring.from_bytes(payload.masked, context.values, context.limbs))
             # The vector has done its work: what is kept is small.
             read[party] = Payload(memoryview(b""), payload.commitment, payload.boxes)
-        unrecoverable = [p for p in context.cohort if p not in present and (book.batch, p) not in self._grants]
+        unrecoverable = [p for p in context.cohort if p not in read and (book.batch, p) not in self._grants]
         if unrecoverable:
             # Its masks are in the sum and nobody holds shares of the key that would remove them.
             raise DropoutError(tuple(unrecoverable), len(present), len(context.cohort))
@@ -121,14 +121,13 @@ class PairwiseCollector(AtSession):
     def _request(
         self, party: PartyId, context: Context, hidden: _Hidden, signatures: Mapping[PartyId, bytes]
     ) -> Request:
-        present = tuple(hidden.payloads)
         boxes: dict[PartyId, bytes] = {}
         if hidden.leg is Leg.RELEASE:
             batch = context.round // self._settings.rounds_per_batch
-            for peer in self._room.graph.among(party, context.cohort):
-                source = hidden.payloads[peer].boxes if peer in present else self._grants[batch, peer]
+            for peer in self._room.graph.among(party, context.members):
+                source = hidden.payloads[peer].boxes if peer in hidden.payloads else self._grants[batch, peer]
                 boxes[peer] = source[party]
-        return Request(hidden.leg, present, signatures, boxes)
+        return Request(hidden.leg, tuple(hidden.payloads), signatures, boxes)
 
     def _show_agreement(self, pending: Pending, hidden: _Hidden, replies: Mapping[PartyId, bytes]) -> Pending:
         """Collect the signatures over the present set, and show them to everyone who gave one."""
@@ -153,7 +152,7 @@ class PairwiseCollector(AtSession):
         shares: dict[PartyId, dict[int, bytes]] = {party: {} for party in context.cohort}
         for party in sorted(replies):
             body = open_message(self._roster, b"reply", party, context.digest, replies[party])
-            reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.cohort))
+            reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.members))
             if reply.present != pending.parties:
                 raise PeerError(party, "answered for another set of parties than it was asked about")
             for owner, share in reply.shares.items():
@@ -174,8 +173,9 @@ class PairwiseCollector(AtSession):
             seed, wrong = self._recover(party, shares[party], accepts)
             unfit += wrong
             minus.append(self_mask_key(seed, party, context))
-        for absent in (party for party in context.cohort if party not in pending.parties):
-            near = self._room.graph.among(absent, pending.parties)
+        present = frozenset(pending.parties)
+        for absent in (party for party in context.cohort if party not in present):
+            near = self._room.graph.among(absent, present)
             if not near:
                 continue
             private, wrong = self._recover(absent, shares[absent], _is_behind(book.public(absent, context.round)))

@@ -6,9 +6,10 @@ Promises: parsing reads every length before it trusts it and ends at the last by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from protocols.channels import SEAL_BYTES
 from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES
@@ -34,7 +35,8 @@ def key_box_bytes(rounds: int) -> int:
     return rounds * SHARE_BYTES + SEAL_BYTES
 
 
-def pack_set(subset: Iterable[PartyId], cohort: tuple[PartyId, ...]) -> bytes:
+@lru_cache(maxsize=8)
+def pack_set(subset: tuple[PartyId, ...], cohort: tuple[PartyId, ...]) -> bytes:
     """A set of parties as bits in the cohort's order, lowest bit first; unused bits are zero."""
     present = set(subset)
     bits = sum(1 << place for place, party in enumerate(cohort) if party in present)
@@ -43,9 +45,18 @@ def pack_set(subset: Iterable[PartyId], cohort: tuple[PartyId, ...]) -> bytes:
 
 def unpack_set(data: bytes, cohort: tuple[PartyId, ...], sender: PartyId) -> tuple[PartyId, ...]:
     """The parties of `pack_set`, sorted."""
+    named = _named(data, cohort)
+    if named is None:
+        raise PeerError(sender, "names a set of parties that is not within the cohort")
+    return named
+
+
+@lru_cache(maxsize=8)
+def _named(data: bytes, cohort: tuple[PartyId, ...]) -> tuple[PartyId, ...] | None:
+    """The parties that bits stand for; nobody's where there are bits too many, or too few."""
     bits = int.from_bytes(data, "little")
     if len(data) != _set_bytes(cohort) or bits >> len(cohort):
-        raise PeerError(sender, "names a set of parties that is not within the cohort")
+        return None
     return tuple(party for place, party in enumerate(cohort) if bits >> place & 1)
 
 
@@ -68,7 +79,7 @@ class Payload:
         reader = _Reader(body, sender, "payload")
         masked = reader.take(8 * context.limbs * context.values)
         commitment = bytes(reader.take(KEY_BYTES))
-        boxes = {peer: bytes(reader.take(SEED_BOX_BYTES)) for peer in near}
+        boxes = reader.take_each(near, SEED_BOX_BYTES)
         reader.end()
         return cls(masked, commitment, boxes)
 
@@ -91,7 +102,7 @@ class Request:
             return head
         signatures = (self.signatures[party] for party in sorted(self.signatures))
         boxes = (self.boxes[party] for party in sorted(self.boxes))
-        return b"".join((head, pack_set(self.signatures, cohort), *signatures, *boxes))
+        return b"".join((head, pack_set(tuple(self.signatures), cohort), *signatures, *boxes))
 
     @classmethod
     def read(cls, message: bytes, near: tuple[PartyId, ...], cohort: tuple[PartyId, ...], rounds: int) -> Request:
@@ -105,8 +116,9 @@ class Request:
         if leg == Leg.RELEASE:
             signers = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
             signatures = {party: bytes(reader.take(SIGNATURE_BYTES)) for party in signers}
+            there = frozenset(present)
             for peer in near:
-                length = SEED_BOX_BYTES if peer in present else key_box_bytes(rounds)
+                length = SEED_BOX_BYTES if peer in there else key_box_bytes(rounds)
                 boxes[peer] = bytes(reader.take(length))
         reader.end()
         return cls(Leg(leg), present, signatures, boxes)
@@ -129,7 +141,7 @@ class Reply:
         """Parse a reply whose signature was checked; ``owners`` are the sender and its neighbours, sorted."""
         reader = _Reader(body, sender, "reply")
         present = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, sender)
-        shares = {party: bytes(reader.take(SHARE_BYTES)) for party in owners}
+        shares = reader.take_each(owners, SHARE_BYTES)
         reader.end()
         return cls(present, shares)
 
@@ -137,7 +149,7 @@ class Reply:
 def grant_boxes(body: memoryview, sender: PartyId, near: tuple[PartyId, ...], rounds: int) -> dict[PartyId, bytes]:
     """A grant's boxes by recipient: the sender's neighbours in the batch, in order."""
     reader = _Reader(body, sender, "grant")
-    boxes = {peer: bytes(reader.take(key_box_bytes(rounds))) for peer in near}
+    boxes = reader.take_each(near, key_box_bytes(rounds))
     reader.end()
     return boxes
 
@@ -159,6 +171,11 @@ class _Reader:
             raise PeerError(self._sender, f"{self._kind} is cut short")
         field, self._rest = self._rest[:length], self._rest[length:]
         return field
+
+    def take_each(self, parties: tuple[PartyId, ...], length: int) -> dict[PartyId, bytes]:
+        """For each of the parties a field of that length."""
+        fields = bytes(self.take(length * len(parties)))
+        return {party: fields[length * place : length * (place + 1)] for place, party in enumerate(parties)}
 
     def end(self) -> None:
         if self._rest:

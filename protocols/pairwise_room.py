@@ -6,7 +6,7 @@ accepts can be opened. Refuses to know: any party's secret.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from protocols.channels import channel_key
 from protocols.demands import NO_DEMANDS, Demands
@@ -80,8 +80,8 @@ class Room:
         """Undo the meeting of a batch, so that it can be met again."""
         del self._books[number]
 
-    def holders(self, party: PartyId, those: tuple[PartyId, ...]) -> tuple[PartyId, ...]:
-        """A party and its neighbours among those given (sorted): who has, or had, a share of its secrets."""
+    def holders(self, party: PartyId, those: Container[PartyId]) -> tuple[PartyId, ...]:
+        """A party and its neighbours among those given, sorted: who has, or had, a share of its secrets."""
         return tuple(sorted((party, *self.graph.among(party, those))))
 
     def check_enough(self, present: tuple[PartyId, ...], expected: tuple[PartyId, ...]) -> None:
@@ -93,12 +93,12 @@ class Room:
         """Raise `DropoutError` unless those answering hold enough shares of every secret that opens the sum."""
         if self.graph.complete:
             return
+        here, there = frozenset(present), frozenset(answering)
         for party in context.cohort:
-            near = self.graph.among(party, answering)
-            masked = party in present or self.graph.among(party, present)
-            able = len(near) + (party in present and party in answering)
+            masked = party in here or self.graph.among(party, here)
+            able = len(self.graph.among(party, there)) + (party in here and party in there)
             if masked and able < self.share_threshold:
-                missing = silent(self.holders(party, context.cohort), answering)
+                missing = silent(self.holders(party, context.members), there)
                 raise DropoutError(missing, able, self.share_threshold, f" among {party} and its neighbours")
 
     def holds_together(self, present: tuple[PartyId, ...]) -> bool:

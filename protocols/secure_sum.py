@@ -133,6 +133,11 @@ class Context:
         head = struct.pack("<QQQQQ", self.round, self.attempt, self.values, self.limbs, len(names))
         return sha256(b"secirls context v1", self.session, self.layout, head, *names)
 
+    @cached_property
+    def members(self) -> frozenset[PartyId]:
+        """The cohort as a set: to look somebody up among many."""
+        return frozenset(self.cohort)
+
     def check_vector(self, vector: Vector) -> None:
         """Raise `MisuseError` unless the vector has exactly the context's shape and type."""
         if vector.dtype != np.uint64 or vector.shape != (self.values, self.limbs):
@@ -143,7 +148,7 @@ class Context:
     def senders(self, messages: Mapping[PartyId, bytes]) -> tuple[PartyId, ...]:
         """The senders, sorted; raises `PeerError` for one who is not in the cohort."""
         for sender in messages:
-            if sender not in self.cohort:
+            if sender not in self.members:
                 raise PeerError(sender, "is not in the cohort of this sum")
         return tuple(sorted(messages))
 

@@ -99,18 +99,24 @@ class Checks(Secret):
 
     def __init__(self, seed: bytes, me: PartyId) -> None:
         self._seed, self._me = seed, me
+        self._sent: dict[bytes, int] = {}
 
     def append(self, vector: Vector, context: Context) -> Vector:
         """The vector with its check values behind it; the context counts them among its values."""
-        if vector.shape[0] + CHECK_VALUES[context.limbs] != context.values:
+        if vector.shape != (context.values - CHECK_VALUES[context.limbs], context.limbs):
             raise MisuseError("the context has no room for check values")
         return self.fill(np.concatenate([vector, ring.zeros(CHECK_VALUES[context.limbs], context.limbs)]), context)
 
     def fill(self, vector: Vector, context: Context) -> Vector:
-        """Write the check values over the last elements of the vector, in place, and give it back."""
+        """Write the check values over the last elements of the vector, in place, and give it back.
+
+        A pad hides one vector: raises `MisuseError` for another in the same context.
+        """
         context.check_vector(vector)
         limbs, count = context.limbs, CHECK_VALUES[context.limbs]
         check = (self._hash(vector[:-count], context) + self._pad(context, self._me)) % PRIME
+        if self._sent.setdefault(context.digest, check) != check:
+            raise MisuseError(f"round {context.round} has check values of another vector already")
         bits = _PIECE_BITS[limbs]
         pieces = [(check >> (bits * place)) & ((1 << bits) - 1) for place in range(count)]
         vector[-count:] = ring.from_bytes(_joined(pieces, limbs), count, limbs)

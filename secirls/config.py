@@ -6,6 +6,7 @@ Promises: every value is checked when it is read, and a wrong one ends in one se
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from protocols.fixed_point import COMPACT
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
+from secirls.inputs.contrasts import Contrast
+from secirls.numerics.alternatives import Alternative, check_threshold
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
 
@@ -57,6 +60,20 @@ class Config(Frozen):
     protocol: Protocol = "pairwise"
     contrast: tuple[str, str, str] | None = None
     """Factor, level, reference of the reported fold change."""
+    coefficients: tuple[str, ...] = ()
+    """Design columns whose coefficients add up to it, instead."""
+    minus: tuple[str, ...] = ()
+    """Those that are taken off."""
+    contrast_vector: tuple[float, ...] = ()
+    """One number per design column at the table, instead."""
+    lfc_threshold: float = Field(default=0.0, ge=0)
+    """The log2 fold change that is tested against, as in R's ``results()``."""
+    alternative: Alternative = "greaterAbs"
+    """Beyond it on either side, within it (``lessAbs``), above it, or below minus it."""
+    test: Literal["wald", "lrt"] = "wald"
+    """Of p-values: the fold change over its error, or the likelihood of the design beside that of a ``reduced`` one."""
+    reduced: str | None = None
+    """The smaller design of a likelihood-ratio test, such as ``~ batch``; its columns must lie within the design's."""
     levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Declared levels of factors, reference first; others are agreed in sorted order."""
     layer: str | None = None
@@ -98,6 +115,9 @@ class Config(Frozen):
     """Added to the diagonal of X'WX; by default R's 1e-6 on the log2 scale."""
     max_iter: int = Field(default=100, ge=1)
     """Updates of beta before IRLS gives a gene up."""
+    shrink: str | None = None
+    """The coefficient whose fold changes are drawn towards zero by apeglm's prior at the end of the fit, as a column of
+    the design is called: ``condition[T.treated]``."""
     se: Literal["clamped", "unclamped"] = "clamped"
     """Whether means in standard errors are clamped as in the fit (R's DESeq2) or not (PyDESeq2; one round more)."""
     independent_filtering: bool = True
@@ -187,6 +207,22 @@ class Config(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        check_threshold(self.lfc_threshold, self.alternative)
+        self.asked_contrast  # noqa: B018 - raises where two forms are given
+        return self
+
+    @model_validator(mode="after")
+    def _both_of_the_test(self) -> Self:
+        if self.test == "lrt" and self.reduced is None:
+            raise ValueError("a likelihood-ratio test (test = 'lrt') needs the smaller design too (reduced)")
+        if self.test == "lrt" and (self.lfc_threshold or self.alternative != "greaterAbs"):
+            raise ValueError("a likelihood-ratio test has no threshold of fold changes: leave lfc_threshold out")
+        if self.test != "lrt" and self.reduced is not None:
+            raise ValueError(f"a reduced design is of a likelihood-ratio test (test = 'lrt'), not of {self.test!r}")
+        return self
+
+    @model_validator(mode="after")
     def _both_of_refit(self) -> Self:
         if (self.refit_layer is None) != (not self.refit_genes):
             raise ValueError("a refit needs both: a layer (refit_layer) and genes (refit_genes)")
@@ -215,6 +251,11 @@ class Config(Frozen):
         return not self.trust_aggregator and self.protocol != "plain"
 
     @property
+    def asked_contrast(self) -> Contrast:
+        """The reported contrast, in whichever form it is asked for."""
+        return Contrast(self.contrast, self.coefficients, self.minus, self.contrast_vector)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the configuration's canonical JSON, hexadecimal."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
@@ -233,6 +274,14 @@ class Config(Frozen):
             obfuscation=self.obfuscation,
             insecure_test_keys=self.insecure_test_keys,
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what differs from the defaults, escaped."""
+        chosen = self.model_dump(mode="json", exclude_defaults=True)
+        rows = (
+            f"<tr><td>{html.escape(name)}</td><td>{html.escape(str(told))}</td></tr>" for name, told in chosen.items()
+        )
+        return f"<table><tr><th>option</th><th>value</th></tr>{''.join(rows)}</table>"
 
     @property
     def threads(self) -> int:

@@ -23,6 +23,7 @@ from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config, Engine, Manifest
 from secirls.input_error import InputError
 from secirls.numerics import kernels
+from secirls.outputs.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
 from secirls.site.helper import Helper
 from secirls.site.policy import RefusalError
@@ -61,7 +62,8 @@ def fit(
     policies
         Policy files of the sites that have one, opened by them.
     on_round
-        Called after every round with what may be shown.
+        Called after every round with what may be shown. In a notebook a bar appears where neither this nor ``on_note``
+        is given.
     on_note
         Called with a few words before long steps: before the first round, and within rounds of large powers.
     options
@@ -74,7 +76,10 @@ def fit(
     """
     config = Config.read("configuration", **{**options, "design": design})
     order = Order.of(config, sites, engine=engine, address=address, keys=keys, policies=policies)
-    return carry_out(order, Watch(on_round, on_note))
+    if on_round is not None or on_note is not None:
+        return carry_out(order, Watch(on_round, on_note))
+    with NotebookProgress(f"{config.protocol} over {len(sites)} sites") as display:
+        return carry_out(order, Watch(display, display.note))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ DOORS = {
     "formulaic": {"secirls/inputs/design.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
     "rich": {"secirls/cli/console.py"},
-    "matplotlib": {"secirls/outputs/plots.py"},
+    "matplotlib": {"secirls/outputs/pictures/canvas.py"},
 }
 FLOORS = (
     "input_error",  # the one error a mistake ends in
@@ -146,7 +146,7 @@ def test_a_file_keeps_to_its_room(file):
         ("secirls/site/site.py", "def f():\n    import anndata"),
         ("secirls/numerics/wald.py", "from secirls.algorithms.query import Query"),
         ("secirls/algorithms/irls.py", "from secirls.site.site import Site"),
-        ("secirls/algorithms/irls.py", "def f():\n    from secirls.outputs import plots"),
+        ("secirls/algorithms/irls.py", "def f():\n    from secirls.outputs import results"),
         ("secirls/algorithms/irls.py", "from protocols.session import Roster"),
         ("secirls/config.py", "from secirls.site.key_files import read_roster"),
         ("secirls/aggregator/rounds.py", "from secirls.carriers.on_ray import RayFederation"),

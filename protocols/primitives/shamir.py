@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import combinations, islice, zip_longest
+from itertools import accumulate, combinations, zip_longest
 from math import comb, prod
+from operator import mul
 
 from protocols.primitives.keys import Entropy
 
@@ -26,6 +27,10 @@ Accepts = Callable[[bytes], bool]
 
 _DRAW_BYTES = 48
 """128 bits more than the field has: reduced modulo the prime, a draw is uniform to within 2^-127."""
+_POWERS_UNREDUCED = 16
+"""Indices are small: products with so many of them are still cheaper than a reduction of each."""
+_KEPT = 2048
+"""Sets of holders whose weights are kept: in a room of a thousand every secret has its own."""
 _MOST_TRIALS = 5_000
 """So many ways of leaving shares out are tried before a set of them is called beyond repair."""
 
@@ -100,7 +105,8 @@ def interpolate(points: Mapping[int, int], prime: int = PRIME) -> int:
     """The value at 0 of the polynomial of lowest degree through the points."""
     indices = tuple(points)
     weights = _weights_at_zero(indices, prime)
-    return sum(weight * points[index] for weight, index in zip(weights, indices, strict=True)) % prime
+    value: int = sum(map(mul, weights, points.values())) % prime
+    return value
 
 
 def fit_one_polynomial(points: Mapping[int, int], threshold: int, prime: int = PRIME) -> bool:
@@ -111,11 +117,13 @@ def fit_one_polynomial(points: Mapping[int, int], threshold: int, prime: int = P
     Sarwate 1981).
     """
     indices = tuple(points)
-    terms = [w * points[x] % prime for w, x in zip(_dual_weights(indices, prime), indices, strict=True)]
-    for _ in range(len(points) - threshold):
+    terms = list(map(mul, _dual_weights(indices, prime), points.values()))
+    for power in range(len(points) - threshold):
         if sum(terms) % prime:
             return False
-        terms = [term * x % prime for term, x in zip(terms, indices, strict=True)]
+        terms = list(map(mul, terms, indices))
+        if power % _POWERS_UNREDUCED == 0:
+            terms = [term % prime for term in terms]
     return True
 
 
@@ -125,7 +133,7 @@ def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> I
     The likeliest first: behind all points, behind all but few, behind any enough of them.
     """
     if fit_one_polynomial(points, threshold):
-        yield interpolate(dict(islice(points.items(), threshold))), 0
+        yield interpolate(points), 0
         return
     likely = corrected_polynomial(points, threshold)
     if likely is not None:
@@ -140,7 +148,7 @@ def _candidates(points: Mapping[int, int], threshold: int, *, search: bool) -> I
         for suspects in combinations(points, wrong):
             rest = {index: value for index, value in points.items() if index not in suspects}
             if fit_one_polynomial(rest, threshold):
-                yield interpolate(dict(islice(rest.items(), threshold))), wrong
+                yield interpolate(rest), wrong
 
 
 def corrected_polynomial(points: Mapping[int, int], threshold: int, prime: int = PRIME) -> list[int] | None:
@@ -201,18 +209,30 @@ def _trimmed(polynomial: list[int]) -> list[int]:
     return polynomial
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KEPT)
 def _weights_at_zero(indices: tuple[int, ...], prime: int) -> tuple[int, ...]:
-    """Lagrange's weights for the value at 0."""
-    return tuple(
-        prod(other for other in indices if other != index)
-        * pow(prod(other - index for other in indices if other != index), -1, prime)
-        % prime
-        for index in indices
-    )
+    """Lagrange's weights for the value at 0: ``prod(-others) / prod(x - others)``."""
+    others = prod(-index for index in indices)
+    pairs = zip(_dual_weights(indices, prime), _inverses([-index for index in indices], prime), strict=True)
+    return tuple(others * inverse * dual % prime for dual, inverse in pairs)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_KEPT)
 def _dual_weights(indices: tuple[int, ...], prime: int) -> tuple[int, ...]:
     """``1 / prod(x - others)`` for each index."""
-    return tuple(pow(prod(index - other for other in indices if other != index), -1, prime) for index in indices)
+    apart = [
+        prod(map(index.__sub__, indices[:place])) * prod(map(index.__sub__, indices[place + 1 :]))
+        for place, index in enumerate(indices)
+    ]
+    return tuple(_inverses(apart, prime))
+
+
+def _inverses(numbers: Sequence[int], prime: int) -> list[int]:
+    """The inverse of each number, all by one inversion (P. L. Montgomery 1987, section 10.3.1)."""
+    before = list(accumulate(numbers, lambda one, other: one * other % prime, initial=1))
+    rest = pow(before.pop(), -1, prime)
+    inverses = []
+    for number, product in zip(reversed(numbers), reversed(before), strict=True):
+        inverses.append(rest * product % prime)
+        rest = rest * number % prime
+    return inverses[::-1]

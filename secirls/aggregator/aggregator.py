@@ -113,10 +113,9 @@ def _session(
     check_present(extra, helping)
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
-    if config.contrast is not None:  # a mistake is told before the first round
-        design.contrast(*config.contrast)
-    else:
-        design.default_contrast()
+    config.asked_contrast.of(design)  # a mistake is told before the first round
+    if config.reduced is not None:
+        design.reduced(config.reduced)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

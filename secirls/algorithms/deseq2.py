@@ -29,16 +29,15 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     leave_at_sites,
 )
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
-from secirls.algorithms.irls import IrlsConfig, State, least_squares_start
+from secirls.algorithms.irls import State, least_squares_start
 from secirls.algorithms.normalisation import Normalisation
 from secirls.algorithms.outliers.cells import Cells, cells
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
-from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.plans import irls_plan, way_out
 from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.unclamped import NewtonConfig
 from secirls.config import Config
 from secirls.inputs.design import Design
 from secirls.numerics.distinct_products import Products
@@ -89,30 +88,13 @@ class Plan:
     @property
     def way_out(self) -> WayOut:
         """Of the genes that IRLS does not settle."""
-        config, lost = self.config, self.config.choices.lost
-        bits = config.fraction_bits or EXACT
-        if lost == "newton":
-            return NewtonConfig(
-                ridge=config.ridge, min_mu=config.min_mu, fraction_bits=bits, products=self.products, own=self.own
-            )
-        catch = CatchConfig(min_mu=config.min_mu) if lost == "clamped" else CatchConfig.fedpydeseq2()
-        return replace(catch, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits, products=self.products)
+        return way_out(self.config, self.products, own=self.own)
 
     @property
     def plans(self) -> Plans:
         """Of IRLS, of the way out of it, and of Cook's distances."""
-        config, bits = self.config, self.config.fraction_bits or EXACT
-        plan = replace(
-            IrlsConfig.deseq2(),
-            min_mu=config.min_mu,
-            beta_tol=config.beta_tol,
-            max_beta=config.max_beta,
-            ridge=config.ridge,
-            max_iter=config.max_iter,
-            fraction_bits=bits,
-            products=self.products,
-            own=self.own,
-        )
+        config = self.config
+        plan = irls_plan(config, self.products, own=self.own)
         searching = Searching(min_kept=config.min_kept)
         cooks = CooksConfig(config.ridge, config.min_mu, self.own, self.begun.columns, searching=searching)
         return plan, self.way_out, cooks
@@ -265,6 +247,7 @@ def deseq2(
         begun.group_samples,
         begun.group_sites,
         int(n),
+        begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
         by_gene=found.by_gene,
@@ -300,12 +283,12 @@ def _coefficients(
     plan: Plan, status: NDArray[np.int8], reason: NDArray[np.int8], begun: Floats | None
 ) -> Algorithm[Betas]:
     """IRLS from least squares, and the way out of it. Where it begins, ``(genes, params)``, is asked once in a fit."""
-    irls_plan, way_out, _ = plan.plans
+    regression, out, _ = plan.plans
     if begun is not None and np.isfinite(begun[status == Status.ACTIVE]).all():
         start = State.begin(status, begun, reason)
     else:
-        start = yield from least_squares_start(status, plan.params, irls_plan, reason=reason)
-    return (yield from betas(start, irls_plan, way_out))
+        start = yield from least_squares_start(status, plan.params, regression, reason=reason)
+    return (yield from betas(start, regression, out))
 
 
 def _treated(

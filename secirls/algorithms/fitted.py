@@ -16,6 +16,8 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
+from secirls.algorithms.shrinkage import Shrinkage
+from secirls.inputs.reduced_design import ReducedDesign
 from secirls.numerics.samples import Floats, Mask
 
 T = TypeVar("T")
@@ -116,6 +118,19 @@ class Treatment:
 
 
 @dataclass(frozen=True)
+class LikelihoodRatio:
+    """The fitted design beside a smaller one, arrays over all agreed genes."""
+
+    reduced: ReducedDesign
+    statistics: Floats
+    """Twice the logarithm of the ratio of likelihoods, means not clamped, ``(genes,)``; NaN for genes without."""
+    fit: State
+    """The smaller design's, with its coefficients gamma ``(genes, columns)``."""
+    reason: NDArray[np.int8]
+    """`Reason` of fitted genes without a statistic, ``(genes,)``."""
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What the algorithm ends with, over all agreed genes."""
 
@@ -135,6 +150,8 @@ class Fitted:
     group_sites: Floats = field(repr=False)
     """Sites that have any, ``(groups,)``."""
     n_samples: int
+    xtx: Floats = field(repr=False)
+    """Summed X'X, ``(params, params)``."""
     size_factor_scale: float = 1.0
     """What brought size factors were divided by."""
     size_factor_spread: float = 0.0
@@ -148,3 +165,7 @@ class Fitted:
     """What they were drawn towards."""
     treatment: Treatment | None = field(default=None, repr=False)
     """Where outliers were looked for."""
+    ratio: LikelihoodRatio | None = field(default=None, repr=False)
+    """Where p-values are of a likelihood-ratio test."""
+    shrinkage: Shrinkage | None = field(default=None, repr=False)
+    """Where fold changes were drawn towards zero."""

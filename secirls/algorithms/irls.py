@@ -54,6 +54,8 @@ class IrlsConfig:
     """Which entries of X'WX are sent, the same for everyone; all if not given."""
     own: bool = False
     """Whether some site has columns of its own, whose coefficients follow the table's step by step."""
+    columns: int = 0
+    """Design columns that sites answer about, if they are more than the coefficients (see `restricted`)."""
 
     def __post_init__(self) -> None:
         if not (self.min_mu >= 0 and self.beta_tol >= 0 and self.max_beta > 0 and self.ridge >= 0):
@@ -236,7 +238,7 @@ def one_round(state: State, config: IrlsConfig, last: NDArray[np.int32] | None =
 
     ``last`` is the update after which each gene is out of iterations, ``(genes,)``, where some are earlier than others.
     """
-    params = state.beta.shape[1]
+    params = max(state.beta.shape[1], config.columns)
     fields = config.min_mu, config.fraction_bits, expand_field(config.products)
     for genes in portions(state.active, 1, packed_size(params) + params + 1):
         total = yield IrlsQuery(genes, state.beta[genes], *fields, steps_field(state, genes, own=config.own))

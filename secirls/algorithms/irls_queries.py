@@ -106,10 +106,7 @@ class IrlsQuery(Query):
 
     def recalled(self, samples: Samples) -> Samples:
         """Keep the constants, and follow the step: own coefficients of the next one depend on it."""
-        kept = self.apply(samples)
-        if kept.own is not None:
-            self.summands(kept.take(self.genes), 1)
-        return kept
+        return followed(self, self.apply(samples))
 
     def apply(self, samples: Samples) -> Samples:
         """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
@@ -160,6 +157,13 @@ class OwnCoefficientsQuery(Query):
         found = np.full((samples.n_genes, samples.own_size), np.nan)
         found[self.genes] = own_at(samples.take(self.genes), self.beta, self.steps)[0]
         return found
+
+
+def followed(query: Query, samples: Samples) -> Samples:
+    """The samples, whose own coefficients have gone the step that a question is about."""
+    if samples.own is not None:
+        query.summands(samples.take(query.genes), 1)
+    return samples
 
 
 @np.errstate(all="ignore")

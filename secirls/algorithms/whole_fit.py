@@ -16,16 +16,19 @@ from secirls.algorithms.catch import catch
 from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
-from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start, steps_field
+from secirls.algorithms.irls import State, irls, least_squares_start, steps_field
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
-from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.likelihood_ratio import likelihood_ratio
+from secirls.algorithms.plans import catch_plan, irls_plan
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
+from secirls.algorithms.shrinkage import Shrinkage, shrink, shrunken_coefficient
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design
 from secirls.numerics.samples import Mask
 from secirls.numerics.status import Reason, Status
+from secirls.numerics.wald import contrast_variances
 
 _STAGES = {
     "census": "census",
@@ -85,16 +88,32 @@ def fit(
     ``again`` marks the genes to refit on the second layer of counts, ``(genes,)``; a whole fit has none.
     ``control`` marks those that size factors are estimated from; all if not given.
     A gene that some site can't send a sum of, at any stage, fails with that reason, and the others go on.
-    Raises `InputError` for a rank-deficient design or counts that can't be normalised.
+    Raises `InputError` for a rank-deficient design, counts that can't be normalised, and, before the first question, a
+    coefficient to shrink that is not there.
     """
     stages = Stages()
+    shrunken = None if config.shrink is None else shrunken_coefficient(config.shrink, design)
     if config.choices.whole:
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
     if design.own.of:
         yield from stages.named("own coefficients", _own_coefficients(fitted.state))
+    if config.reduced is not None:
+        ratio = likelihood_ratio(config, design, design.reduced(config.reduced), fitted)
+        fitted = replace(fitted, ratio=(yield from stages.named("likelihood ratio", ratio)))
+    if shrunken is not None:  # last, so that a fit without it asks the same until then, and is counted once
+        shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, shrunken))
+        fitted = replace(fitted, shrinkage=shrinkage)
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
+
+
+def _shrinkage(config: Config, design: Design, fitted: Fitted, coefficient: int) -> Algorithm[Shrinkage]:
+    """One coefficient drawn towards zero, from its estimates and their errors as the table of results has them."""
+    unit = np.zeros(len(design.columns))
+    unit[coefficient] = 1.0
+    variances = contrast_variances(fitted.information, unit, config.ridge)
+    return (yield from shrink(fitted.state, variances, coefficient, design.products(), config.fraction_bits or EXACT))
 
 
 def _own_coefficients(state: State) -> Algorithm[None]:
@@ -121,7 +140,7 @@ def _irls_fit(
         check_degrees_of_freedom(n_samples, begun.columns)
         dispersions[genes] = yield from moments_dispersions(genes, begun.xtx, n_samples, normalisation, begun.columns)
         status[genes] = np.where(np.isnan(dispersions[genes]), Status.FAILED, Status.ACTIVE)
-    plan = replace(irls_plan(config), own=begun.columns > len(columns))
+    plan = irls_plan(config, own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
     state = yield from least_squares_start(status, len(columns), plan, reason=reason)
     state = yield from irls(state, plan)
@@ -143,18 +162,7 @@ def _irls_fit(
         begun.group_samples,
         begun.group_sites,
         int(n_samples),
+        begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
     )
-
-
-def irls_plan(config: Config) -> IrlsConfig:
-    """How IRLS runs under this configuration."""
-    plan = config.min_mu, config.beta_tol, config.max_beta, config.ridge, config.max_iter
-    return IrlsConfig(*plan, config.fraction_bits or EXACT)
-
-
-def catch_plan(config: Config) -> CatchConfig:
-    """How the catch runs: clamped as IRLS is."""
-    bits = config.fraction_bits or EXACT
-    return CatchConfig(min_mu=config.min_mu, max_beta=config.max_beta, ridge=config.ridge, fraction_bits=bits)

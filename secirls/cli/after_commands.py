@@ -1,4 +1,4 @@
-"""Commands for after a fit: `audit` of its transcript, `report` as one page.
+"""Commands for after a fit: `results` of other contrasts, `audit` of its transcript, `report` as one page.
 
 Promises: no site is asked for anything.
 """
@@ -10,10 +10,65 @@ from typing import Annotated
 
 import typer
 
-from secirls.cli.console import say
+from secirls.cli import comparison_options
+from secirls.cli.console import say, show_comparison
+from secirls.cli.plots_option import Plots, kinds_of
+from secirls.input_error import InputError
 
 FOUND = 1
 """Exit code of an audit that found something."""
+
+
+def results(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    contrast: comparison_options.Levels = None,
+    coefficient: comparison_options.Coefficients = None,
+    minus: comparison_options.Minus = None,
+    contrast_vector: comparison_options.Vector = None,
+    lfc_threshold: comparison_options.Threshold = None,
+    alternative: comparison_options.Alternative = None,
+    independent_filtering: comparison_options.Filtering = None,
+    alpha: comparison_options.Alpha = None,
+    annotation: comparison_options.Names = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the table to a file.")] = None,
+    rnk: Annotated[
+        Path | None, typer.Option(metavar="FILE.rnk", help="Write genes and statistics, ranked, for GSEA.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
+) -> None:
+    """Make a table of another contrast, threshold or alpha from a finished fit. No site is asked.
+
+    What is not given is as in its results.csv.
+    """
+    from secirls.agreement.whole_file import write_whole
+    from secirls.inputs.contrasts import Contrast
+    from secirls.outputs import next_tools
+    from secirls.outputs.annotation import Annotation
+    from secirls.outputs.gene_tables import csv_of
+    from secirls.outputs.results import Result
+
+    for file in (out, rnk):
+        if file is not None and file.exists() and (file.is_dir() or not overwrite):
+            raise InputError(f"file {str(file)!r}: is there already; name another or give --overwrite")
+    result = Result.read(folder)
+    if annotation is not None:
+        result = result.annotated(Annotation.read(annotation))
+    result = result.contrast(
+        *(contrast or ()),
+        coefficients=coefficient or (),
+        minus=minus or (),
+        vector=() if contrast_vector is None else Contrast.parse_vector(contrast_vector).vector,
+        lfc_threshold=lfc_threshold,
+        alternative=alternative,
+        alpha=alpha,
+        independent_filtering=independent_filtering,
+    )
+    files = []
+    for file, make in ((out, csv_of), (rnk, lambda table: next_tools.rnk(table).encode())):
+        if file is not None:
+            write_whole(file, make(result.table))
+            files.append(file)
+    show_comparison(result, files)
 
 
 def audit_transcript(
@@ -56,11 +111,15 @@ def audit_transcript(
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    plots: Plots = None,
 ) -> None:
     """Write report.html into a fit's output folder: figures, costs, disclosure and configuration on one page.
 
     The page stands alone: it fetches nothing and can be sent as it is.
     """
-    from secirls.outputs.report_page import write_page
+    from secirls.outputs.report_page import read_album, write_page
 
+    kinds = kinds_of(plots)
     say(str(write_page(folder)))
+    for file in read_album(folder).save(folder, kinds) if kinds else []:
+        say(str(file))

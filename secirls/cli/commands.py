@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli.after_commands import audit_transcript, report
+from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.console import say, speak_plainly
-from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, unfinished
+from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
+from secirls.cli.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.input_error import InputError
 
@@ -81,6 +82,8 @@ def _root(
 
 app.command()(fit)
 app.command("resume")(resume_fit)
+app.command("shrink")(shrink_fit)
+app.command()(results)
 app.command("audit")(audit_transcript)
 app.command()(report)
 app.command()(simulate)
@@ -95,6 +98,7 @@ def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for data and results.")] = Path("secirls-demo"),
     protocol: Annotated[str, typer.Option(help=f"{', '.join(NAMES[1:])}.")] = "pairwise",
     engine: Annotated[str, typer.Option(help="ray: one actor per site; local: one process.")] = "ray",
+    plots: Plots = None,
 ) -> None:
     """Four real sites fit the airway counts together (Himes et al. 2014), and show what secrecy cost.
 
@@ -103,7 +107,7 @@ def demo(
     from secirls.cli.demo import run_demo
     from secirls.config import Config
 
-    run_demo(out, Config.read("options", **_demo_options(protocol)), engine)
+    run_demo(out, Config.read("options", **_demo_options(protocol)), engine, kinds_of(plots))
 
 
 def _demo_options(protocol: str) -> dict[str, Any]:

@@ -133,21 +133,48 @@ def show_result(result: Result, files: Sequence[Path], further: Sequence[Section
         console.print(f"  {file}", soft_wrap=True, markup=False)
 
 
+def show_comparison(result: Result, files: Sequence[Path]) -> None:
+    """The strongest genes of a comparison, how many changed, and where its files are."""
+    console, table, alpha = Console(highlight=False), result.table, result.asked.alpha
+    title, shown = strongest(result, 10)
+    console.print(f"\n{title}", style="bold", markup=False)
+    console.print(shown)
+    found = table[table["padj"] < alpha]
+    up, down = (int((sign * found["log2FoldChange"] > 0).sum()) for sign in (1, -1))
+    filtering = result.report["independent_filtering"]
+    kept = "" if filtering is None else f" of base mean {filtering['threshold']:.4g} or more"
+    told = f"{len(found):,} of {table['padj'].notna().sum():,} genes{kept} with adjusted p below {alpha:g}"
+    console.print(f"{told}: {up:,} up, {down:,} down", markup=False)
+    for file in files:
+        console.print(f"  {file}", soft_wrap=True, markup=False)
+    if not files:
+        say("The whole table goes to a file with --out FILE.csv.")
+
+
 def strongest(result: Result, n: int) -> Section:
     """The genes with the smallest p-values."""
     table = Table()
-    for column in ("gene", "base mean", "log2 fold change", "standard error", "adjusted p"):
-        table.add_column(column, justify="left" if column == "gene" else "right")
+    named = list(result.kept.annotation)[:1]
+    for column in ("gene", *named, "base mean", "log2 fold change", "standard error", "adjusted p"):
+        table.add_column(Text(column), justify="left" if column in ("gene", *named) else "right")
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
-    for row in best.itertuples():
+    for _, row in best.iterrows():
         table.add_row(
-            Text(str(row.gene)),
-            f"{row.baseMean:,.1f}",
-            f"{row.log2FoldChange:+.3f}",
-            f"{row.lfcSE:.3f}",
-            f"{row.padj:.2e}",
+            *(Text(str(row[name])) for name in ("gene", *named)),
+            f"{row['baseMean']:,.1f}",
+            f"{row['log2FoldChange']:+.3f}",
+            f"{row['lfcSE']:.3f}",
+            f"{row['padj']:.2e}",
         )
-    return f"Strongest genes ({result.report['contrast']})", table
+    return f"Strongest genes ({tested(result)})", table
+
+
+def tested(result: Result) -> str:
+    """What fold changes and p-values are of, in a few words."""
+    test, contrast = result.report["test"], result.report["contrast"]
+    if "reduced" not in test:
+        return str(contrast)
+    return f"p of {result.report['configuration']['design']} against {test['reduced']}; fold changes of {contrast}"
 
 
 def statuses(result: Result) -> Section:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from secirls.cli.console import RoundsDisplay, overhead, say, show_result
@@ -12,7 +14,7 @@ from secirls.inputs.datasets import write_airway
 from secirls.outputs.results import check_free
 
 
-def run_demo(out: Path, config: Config, engine: str) -> None:
+def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) -> None:
     """Write airway as four site files, fit them with the protocol and in the clear, show and keep both."""
     check_free(out, overwrite=True)
     sites = {name: str(path) for name, path in write_airway(out / "sites").items()}
@@ -33,6 +35,8 @@ def run_demo(out: Path, config: Config, engine: str) -> None:
     if not secure.table.equals(plain.table):
         raise InputError("the secure fit and the plain one differ: please report this with both folders")
     files = secure.write(out, h5ad=True, overwrite=True) + plain.write(out / "plain", overwrite=True)
+    if kinds:
+        files += replace(secure.plots, plain=plain.ledger).save(out, kinds)
     show_result(secure, files, [overhead(secure.ledger, plain.ledger, config.protocol)])
     say("The results of both fits are the same to the last bit: the secure sums are exact.")
     say(

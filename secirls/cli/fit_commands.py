@@ -1,4 +1,4 @@
-"""Commands that make a fit: `fit` from options and a federation file, and `resume` of one that ended early.
+"""Commands that make a fit: `fit` from options and a federation file, `resume`, and `shrink`, which makes one again.
 
 Promises: rounds are kept until the results are there; a folder's results are never replaced unasked.
 """
@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli.console import RoundsDisplay, show_result
+from secirls.cli import comparison_options
+from secirls.cli.console import RoundsDisplay, say, show_result
+from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
+    from secirls.config import Manifest
+    from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import Result
 
 
@@ -49,12 +54,20 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: secirls-fit.")
     ] = None,
-    contrast: Annotated[
-        tuple[str, str, str] | None,
-        typer.Option(
-            metavar="FACTOR LEVEL REFERENCE",
-            help="The fold change to report. Default: the last term's last level against its reference.",
-        ),
+    contrast: comparison_options.Levels = None,
+    coefficient: comparison_options.Coefficients = None,
+    minus: comparison_options.Minus = None,
+    contrast_vector: comparison_options.Vector = None,
+    lfc_threshold: comparison_options.Threshold = None,
+    alternative: comparison_options.Alternative = None,
+    annotation: comparison_options.Names = None,
+    test: Annotated[
+        str | None,
+        typer.Option(help="Of p-values: wald, or lrt, which compares with the design --reduced. Default: wald."),
+    ] = None,
+    reduced: Annotated[
+        str | None,
+        typer.Option(metavar="FORMULA", help="The smaller design of a likelihood-ratio test, such as '~ batch'."),
     ] = None,
     levels: Annotated[
         list[str] | None,
@@ -129,15 +142,11 @@ def fit(
         str | None,
         typer.Option(help="Means in standard errors: clamped as in the fit, or unclamped. Default: clamped."),
     ] = None,
-    independent_filtering: Annotated[
-        bool | None,
-        typer.Option(
-            "--independent-filtering/--no-independent-filtering",
-            help="Leave genes with a low base mean out of the adjusted p-values. Default: yes; no with irls.",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float | None, typer.Option(help="False discovery rate that independent filtering aims at. Default: 0.05.")
+    independent_filtering: comparison_options.Filtering = None,
+    alpha: comparison_options.Alpha = None,
+    shrink: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Draw this coefficient's fold changes towards zero, as apeglm."),
     ] = None,
     refit_layer: Annotated[
         str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
@@ -213,22 +222,30 @@ def fit(
         typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
     ] = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
 ) -> None:
     """Fit one negative-binomial regression per gene over several sites.
 
     Writes results.csv, coefficients.csv, dispersions.csv, rounds.csv (what every verb cost) and report.json.
     """
-    from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.cli.manifest import combined, gene_names, levels_of, pair
-    from secirls.fitting import fit_manifest
-    from secirls.outputs.results import check_free
+    from secirls.inputs.contrasts import Contrast
+    from secirls.outputs.annotation import Annotation
     from secirls.site.key_files import read_roster
 
+    kinds = kinds_of(plots)
     told = {
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
+        "coefficients": None if coefficient is None else tuple(coefficient),
+        "minus": None if minus is None else tuple(minus),
+        "contrast_vector": None if contrast_vector is None else Contrast.parse_vector(contrast_vector).vector,
+        "lfc_threshold": lfc_threshold,
+        "alternative": alternative,
+        "test": test,
+        "reduced": reduced,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
         "size_factors": size_factors,
@@ -250,6 +267,7 @@ def fit(
         "se": se,
         "independent_filtering": independent_filtering,
         "alpha": alpha,
+        "shrink": shrink,
         "refit_layer": refit_layer,
         "refit_genes": None if refit_genes is None else gene_names(refit_genes, "--refit-genes"),
         "fraction_bits": fraction_bits,
@@ -267,8 +285,81 @@ def fit(
     if roster is not None:
         given["roster"] = read_roster(roster)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    names = None if annotation is None else Annotation.read(annotation)
     run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
+    writing = Writing(names, h5ad, kinds, overwrite)
+    show_result(*_fit_into(folder, run, transcript, writing))
+
+
+def shrink_fit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    coefficient: Annotated[
+        str,
+        typer.Option(metavar="COLUMN", help="Whose fold changes: 'condition[T.treated]', as coefficients.csv has it."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: DIR-shrunken.")
+    ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FEDERATION.TOML", help="Where the fit had keys, policies or a cluster: what it was made from."
+        ),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
+    ] = None,
+    h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    annotation: comparison_options.Names = None,
+) -> None:
+    """Make a fit again, and draw one coefficient's fold changes towards zero, as R's lfcShrink(type = "apeglm").
+
+    It needs rounds: the sites of the fit take part again, by their own rules. What they answered then is asked in the
+    same words, and is not counted again.
+    """
+    from secirls.cli.manifest import pair
+    from secirls.cli.shrinking import again, compared
+    from secirls.outputs.annotation import Annotation
+
+    names = None if annotation is None else Annotation.read(annotation)
+    given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    run = again(folder, coefficient, federation, given_keys)
+    beside = out or folder.with_name(f"{folder.resolve().name}-shrunken")
+    result, files = _fit_into(beside, run, None, Writing(names, h5ad, kinds_of(plots), overwrite))
+    show_result(result, files)
+    say(compared(folder, result))
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How results are written."""
+
+    names: Annotation | None
+    h5ad: bool
+    kinds: tuple[str, ...]
+    overwrite: bool
+
+    def __call__(self, result: Result, folder: Path) -> tuple[Result, list[Path]]:
+        """Write a fit's results, and then pictures; its rounds are kept until the results are there."""
+        from secirls.aggregator.checkpoint import discard
+
+        result = result if self.names is None else result.annotated(self.names)
+        files = result.write(folder, h5ad=self.h5ad, overwrite=self.overwrite)
+        discard(folder)
+        return result, files + (result.plots.save(folder, self.kinds) if self.kinds else [])
+
+
+def _fit_into(folder: Path, run: Manifest, transcript: Path | None, writing: Writing) -> tuple[Result, list[Path]]:
+    """Make a manifest's fit, and write it into a folder that is free for it."""
+    from secirls.aggregator.checkpoint import claimed, holds_a_fit
+    from secirls.fitting import fit_manifest
+    from secirls.outputs.results import check_free
+
+    overwrite = writing.overwrite
     check_free(folder, overwrite=overwrite)
     with claimed(folder):
         check_free(folder, overwrite=overwrite)
@@ -280,14 +371,15 @@ def fit(
         with _resumable(folder):
             with RoundsDisplay(f"{run.fit.protocol} over {len(run.sites)} sites") as display:
                 result = fit_manifest(run, folder, transcript=transcript, on_round=display, on_note=display.note)
-            files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
-    show_result(result, files)
+            return writing(result, folder)
 
 
 def resume_fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a fit that ended early.")],
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
+    plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    annotation: comparison_options.Names = None,
 ) -> None:
     """Go on with a fit after its last finished round; the results are the same to the last bit.
 
@@ -295,15 +387,17 @@ def resume_fit(
     """
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import resume
+    from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
 
+    names, kinds = None if annotation is None else Annotation.read(annotation), kinds_of(plots)
     check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
         raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")
     with claimed(folder), _resumable(folder):
         with RoundsDisplay("resumed") as display:
             result = resume(folder, on_round=display, on_note=display.note)
-        files = _write(result, folder, h5ad=h5ad, overwrite=overwrite)
+        result, files = Writing(names, h5ad, kinds, overwrite)(result, folder)
     show_result(result, files)
 
 
@@ -320,12 +414,3 @@ def _resumable(folder: Path) -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt):
             raise InterruptedFitError from None
         raise
-
-
-def _write(result: Result, folder: Path, *, h5ad: bool, overwrite: bool) -> list[Path]:
-    """Write a fit's results; its rounds are kept until they are there."""
-    from secirls.aggregator.checkpoint import discard
-
-    files = result.write(folder, h5ad=h5ad, overwrite=overwrite)
-    discard(folder)
-    return files

@@ -22,6 +22,7 @@ from secirls.input_error import InputError, complain
 from secirls.inputs.labels import check_alike, label, labels
 from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.ranks import apart
+from secirls.inputs.reduced_design import ReducedDesign, reduce, within_terms
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
@@ -290,6 +291,22 @@ class Design:
             return Products.full(len(self.columns))
         return Products.among(self._rows_at(list(itertools.product(*self.levels.values()))))
 
+    def reduced(self, formula: str) -> ReducedDesign:
+        """A smaller design for a likelihood-ratio test. Raises `InputError` where it is not inside this one."""
+        for name in variables(formula):
+            if name not in self.names:
+                raise InputError(
+                    f"reduced design {formula!r} uses {name!r}, which the design {self.formula!r} does not use"
+                )
+        small = replace(self, formula=formula, own=OwnColumns())
+        terms = [tuple(str(x.expr) for x in term.factors) for text in (self.formula, formula) for term in _terms(text)]
+        numbers = {name: (0.0, *values) for name, values in self._probed(range(_PROBES)).items()}
+        frame = self._frame(*within_terms(terms, self.levels, numbers))
+        both = self._materialise(frame), small._materialise(frame)  # noqa: SLF001 - of the same class
+        rows = np.asarray(both[0], dtype=np.float64), np.asarray(both[1], dtype=np.float64)
+        columns = self.all_columns, small.all_columns
+        return reduce((self.formula, formula), rows, columns, self.own, self.at_the_table)
+
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
         factor = factor.strip()
@@ -313,9 +330,9 @@ class Design:
         difference: Floats = rows[0] - rows[1]
         if not difference.any():
             raise InputError(f"contrast {factor} {level} {reference} compares a level with itself")
-        return self._together(difference, f"contrast {factor} {level} {reference}")
+        return self.together(difference, f"contrast {factor} {level} {reference}")
 
-    def _together(self, contrast: Floats, name: str) -> Floats:
+    def together(self, contrast: Floats, name: str) -> Floats:
         """A contrast of all columns ``(all params,)`` among those of the table. Raises `InputError`."""
         for site, columns in self.own.of.items():
             kept = next((column for column in columns if contrast[column]), None)
@@ -332,14 +349,22 @@ class Design:
 
         With its name. Raises `InputError` where one site alone adds to that level, and keeps it.
         """
-        last = _terms(self.formula)[-1].factors
-        name, column = str(last[0].expr), int(self.at_the_table[-1])
-        if len(last) == 1 and name in self.levels:
-            level, reference = self.levels[name][-1], self.levels[name][0]
-            return self.contrast(name, level, reference), f"{name}: {level} against {reference}"
+        named = self.default_levels()
+        if named is not None:
+            name, level, reference = named
+            return self.contrast(*named), f"{name}: {level} against {reference}"
+        column = int(self.at_the_table[-1])
         unit = np.zeros(self.size)
         unit[column] = 1.0
-        return self._together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
+        return self.together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
+
+    def default_levels(self) -> tuple[str, str, str] | None:
+        """Factor, level and reference of the default contrast, if it compares levels."""
+        last = _terms(self.formula)[-1].factors
+        name = str(last[0].expr)
+        if len(last) != 1 or name not in self.levels:
+            return None
+        return name, self.levels[name][-1], self.levels[name][0]
 
     def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
         """A data frame of the formula's variables; those not given stand at reference level or zero."""

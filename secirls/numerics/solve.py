@@ -36,6 +36,18 @@ def packed_params(size: int) -> int:
     return params
 
 
+def diagonal_entries(params: int) -> list[int]:
+    """Where the diagonal stands in an upper triangle."""
+    return [j * params - j * (j - 1) // 2 for j in range(params)]
+
+
+def with_ridge(upper: Floats, ridge: float, columns: int) -> Floats:
+    """Upper triangles with a number added to the first few entries of the diagonal."""
+    ridged = upper.copy()
+    ridged[:, diagonal_entries(packed_params(upper.shape[1]))[:columns]] += ridge
+    return ridged
+
+
 def unpack(upper: Floats) -> Floats:
     """Upper triangles ``(genes, params (params + 1) / 2)`` to full matrices ``(genes, params, params)``."""
     params = packed_params(upper.shape[-1])

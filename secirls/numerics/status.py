@@ -52,6 +52,7 @@ class Reason(IntEnum):
     NEWTON_AT_BOX = 13
     NEWTON_OUT_OF_ITERATIONS = 14
     OWN_BEYOND_BOX = 15
+    OTHER_SITES = 16
 
     @property
     def sentence(self) -> str:
@@ -92,6 +93,7 @@ _SENTENCES = {
         "IRLS moved a coefficient of a site's own column beyond the largest allowed magnitude, or to where the site's "
         "sums could not be added securely."
     ),
+    Reason.OTHER_SITES: "A site fell silent between the sums of two fits, so their likelihoods can't be compared.",
     Reason.ALL_ZERO: "No site counted this gene in any sample.",
     Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
 }

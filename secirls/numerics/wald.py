@@ -67,11 +67,7 @@ def wald(beta: Floats, xtwx: Floats, contrast: Floats, ridge: float = 1e-6) -> W
         raise ValueError(f"a contrast is {beta.shape[1]} finite numbers, not all zero")
     known = np.asarray(np.isfinite(beta).all(axis=1) & np.isfinite(xtwx).all(axis=1))
     variance = np.full(beta.shape[0], np.nan)
-    inverse, failed = inverses(xtwx[known], ridge)
-    with np.errstate(invalid="ignore", over="ignore"):
-        direction = (inverse * contrast).sum(axis=2)
-        length = (direction * times(xtwx[known], direction)).sum(axis=1)
-        variance[known] = np.where(failed, np.nan, length)
+    variance[known] = contrast_variances(xtwx[known], contrast, ridge)
     positive = np.isfinite(variance) & (variance > 0)
     error = np.sqrt(np.where(positive, variance, np.nan))
     estimate = np.where(known, (np.where(known[:, None], beta, 0.0) * contrast).sum(axis=1), np.nan)
@@ -82,6 +78,21 @@ def wald(beta: Floats, xtwx: Floats, contrast: Floats, ridge: float = 1e-6) -> W
         for gene in np.flatnonzero(known & ~positive)
     }
     return WaldTest(estimate / LN2, error / LN2, stat, 2.0 * ndtr(-np.abs(stat)), reasons)
+
+
+def contrast_variances(xtwx: Floats, contrast: Floats, ridge: float) -> Floats:
+    """The variance of a contrast ``(params,)`` of every gene's coefficients, ``(genes,)``: c' `covariance` c.
+
+    NaN where upper triangles of X'WX ``(genes, params (params + 1) / 2)`` are not known or give none.
+    """
+    known = np.asarray(np.isfinite(xtwx).all(axis=1))
+    variances = np.full(xtwx.shape[0], np.nan)
+    inverse, failed = inverses(xtwx[known], ridge)
+    with np.errstate(invalid="ignore", over="ignore"):
+        direction = (inverse * contrast).sum(axis=2)
+        length = (direction * times(xtwx[known], direction)).sum(axis=1)
+    variances[known] = np.where(failed, np.nan, length)
+    return variances
 
 
 def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-6) -> Floats:

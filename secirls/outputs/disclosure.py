@@ -91,7 +91,11 @@ SHOWS = {
     "handing out": "at how many sites dispersions arrived",
     "coefficients": "information, score and likelihood at each iteration",
     "outliers": "numbers of samples above public thresholds, in genes that may have an outlier",
+    "shrinkage": "information, score and likelihood without a floor under the means, at each step from two places",
     "own coefficients": "how many sites were told where the fit ended, for what they keep at home",
+    "likelihood ratio": (
+        "two likelihoods of each gene, and information, score and likelihood at each iteration of the smaller design"
+    ),
     "refit": "moments, profile and coefficients of the genes whose outliers were replaced, once more",
 }
 """What the sums of a stage show, in words."""

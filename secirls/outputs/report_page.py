@@ -1,15 +1,14 @@
-"""A fit's output folder as one HTML page: pictures, costs, what was disclosed, configuration.
+"""A fit's output folder as one HTML page: pictures, genes, costs, what was disclosed, configuration.
 
-Promises: the page stands alone (pictures are inside it, nothing is fetched), is made from the files of the
-folder and of nothing else, and appears whole or not at all. Refuses to know: how the fit was run.
+Promises: the page stands alone (pictures, data and script are inside it, nothing is fetched), is made from the files
+of the folder and of nothing else, and appears whole or not at all. Refuses to know: how the fit was run.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +16,36 @@ import pandas as pd
 
 from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
+from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs import plots
+from secirls.outputs.page.genes import gene_table
+from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
+from secirls.outputs.pictures.album import Album
+from secirls.outputs.pictures.canvas import MEGABYTE, png
+from secirls.outputs.pictures.rounds import VERB_COLOURS, WAITING
 from secirls.outputs.results import FILES, status_counts
 
 PAGE = "report.html"
-STRONGEST = 20
-_RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "pvalue", "padj", "status")
+PLAIN = "plain"
+"""Folder below a fit's own, where the same fit in the clear lies if it was made."""
+_RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
 _NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj")
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.7rem; border-bottom: 1px solid #ddd; text-align: right; vertical-align: top; }
-th:first-child, td:first-child { text-align: left; } td.text, th.text { text-align: left; overflow-wrap: anywhere; }
-figure { margin: 1rem 0; } figcaption { font-size: 0.9rem; color: #555; }
-img { max-width: min(100%, 46rem); height: auto; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 1rem; }
-code { font-size: 0.85rem; overflow-wrap: anywhere; }
-"""
+_OF_DISPERSIONS = ("baseMean", "dispGeneEst", "dispFit", "dispersion")
+_CAPTIONS = {
+    "volcano": "Volcano: each gene's change and how surely it is one.",
+    "ma": "MA: change over mean expression.",
+    "pvalues": "p-values: a peak at zero over an even floor is what changes look like.",
+    "dispersions": "Dispersions: gene by gene, and drawn towards the trend; outliers keep theirs.",
+    "outliers": "Genes with an outlying count by Cook's distance, and what became of them.",
+    "convergence": "Genes asked about in each round; settled ones leave.",
+    "overhead": "CPU time and bytes by verb. Sites' work is summed over sites.",
+    "cost_by_round": "The same round by round.",
+}
+_SUM = "sum, without waiting"
+_DIGITS = {"wall s": 3, "CPU s": 3, "MB up": 2, "MB down": 2}
+STAY_HOME = (
+    "Size factors and Cook's distances are of single samples. They stay at their sites, so no picture shows them."
+)
 
 
 def write_page(folder: Path) -> Path:
@@ -43,10 +53,29 @@ def write_page(folder: Path) -> Path:
 
     Raises `InputError` where the folder does not hold a fit's files.
     """
-    table, ledger, report = read_fit(folder)
-    page = folder / PAGE
-    write_whole(page, html_page(table, ledger, report).encode())
-    return page
+    album = read_album(folder)
+    written = folder / PAGE
+    write_whole(written, html_page(album).encode())
+    return written
+
+
+def read_album(folder: Path) -> Album:
+    """The pictures of a fit's output folder; of the fit in the clear below it too, if there is one.
+
+    Raises `InputError` where the folder does not hold a fit's files.
+    """
+    results, ledger, report = read_fit(folder)
+    of_dispersions, plain = folder / "dispersions.csv", folder / PLAIN / "rounds.csv"
+    report.setdefault("date", _written(folder / "report.json"))
+    return Album(
+        results,
+        report,
+        ledger,
+        _csv(of_dispersions, ("gene", *_OF_DISPERSIONS, "dispOutlier"), _OF_DISPERSIONS)
+        if of_dispersions.is_file()
+        else None,
+        _ledger(plain) if plain.is_file() else None,
+    )
 
 
 def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -56,8 +85,8 @@ def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"folder {str(folder)!r}: has no {name}, so it is not the output of 'secirls fit'")
-    table = _csv(folder / "results.csv", (*_RESULTS, "stat"), _NUMBERS)
-    ledger = _csv(folder / "rounds.csv", COLUMNS, ("seconds", "cpu_seconds"))
+    results = _csv(folder / "results.csv", _RESULTS, _NUMBERS)
+    ledger = _ledger(folder / "rounds.csv")
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -66,49 +95,65 @@ def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     missing = [name for name in wanted if not isinstance(report, dict) or name not in report]
     if missing or ledger.empty:
         raise InputError(f"folder {str(folder)!r}: {', '.join(missing) or 'rounds.csv'} is missing from its report")
-    return table, ledger, report
+    return results, ledger, report
 
 
-def html_page(table: pd.DataFrame, ledger: pd.DataFrame, report: Mapping[str, Any]) -> str:
+def html_page(album: Album) -> str:
     """The whole page as text."""
-    contrast = str(report["contrast"])
-    protocol = str(ledger["protocol"].iloc[0])
-    summary = (
-        f"{len(table):,} genes, {report['samples']:,} samples, {len(report['sites'])} sites, protocol {protocol}, "
-        f"{len(report['rounds'])} rounds, engine {report['engine']}, run {report['run']}."
-    )
-    counts = ((name, f"{n:,}") for name, n in status_counts(table).items())
+    report, drawn = album.report, album.drawn()
+
+    def shown(*names: str, side_by_side: bool = False) -> str:
+        figures = "".join(picture(png(drawn[name]()), _CAPTIONS[name]) for name in names if name in drawn)
+        return f'<div class="pair">{figures}</div>' if side_by_side else figures
+
+    tests = shown("pvalues", "dispersions", "outliers", side_by_side=True)
+    by_round = folded("Round by round", shown("cost_by_round"))
+    sections = {
+        "changes": ("What changed", shown("volcano", "ma", side_by_side=True)),
+        "genes": ("All genes", gene_table(album.table, album.labels)),
+        "tests": ("Tests, dispersions, outliers", tests, _p(STAY_HOME)),
+        "status": ("Every gene has a status", _statuses(album.table)),
+        "convergence": ("Convergence", shown("convergence")),
+        "cost": ("What secrecy cost", shown("overhead"), _costs(album.ledger, album.plain), by_round),
+        "disclosure": ("What was disclosed, and what was not", _sentences(report["disclosure"])),
+        "configuration": ("Configuration", _configuration(report["configuration"])),
+        "versions": ("Versions", folded("Of the software", _settings(report["versions"]))),
+    }
+    contents = "".join(f'<li><a href="#{anchor}">{text(title)}</a></li>' for anchor, (title, *_) in sections.items())
     body = [
-        f"<h1>{_text(contrast)}</h1><p>{_text(summary)}</p>",
-        "<h2>What changed</h2><div class='pair'>",
-        _picture(plots.png(plots.volcano(table)), "Volcano plot: each gene's change and how surely it is one."),
-        _picture(plots.png(plots.mean_and_change(table)), "MA plot: change over mean expression."),
-        "</div>",
-        f"<h3>The {STRONGEST} strongest genes</h3>{_strongest(table)}",
-        f"<h2>Every gene has a status</h2>{_table(('status', 'genes'), counts)}",
-        "<h2>Convergence</h2>",
-        _picture(
-            plots.png(plots.convergence(report["rounds"])), "Genes asked about in each round; settled ones leave."
-        ),
-        "<h2>What secrecy cost</h2>",
-        _picture(plots.png(plots.overhead(ledger)), "CPU time and bytes by round. Sites' work is summed over sites."),
-        _costs(ledger),
-        "<h2>What was disclosed, and what was not</h2><ul>",
-        *(f"<li>{_text(sentence)}</li>" for sentence in report["disclosure"]),
-        "</ul><h2>Configuration</h2>",
-        _settings(report["configuration"]),
-        "<h2>Versions</h2>",
-        _settings(report["versions"]),
+        f"<header><h1>{text(album.contrast)}</h1>{_p(_summary(album))}</header>",
+        f'<nav aria-label="Contents"><ul>{contents}</ul></nav>',
+        "<main>",
+        *(section(anchor, title, *parts) for anchor, (title, *parts) in sections.items()),
+        "</main>",
     ]
+    return page(f"secirls: {album.contrast}", body, style=asset("style.css"), script=asset("table.js"))
+
+
+def _summary(album: Album) -> str:
+    report, protocol = album.report, str(album.ledger["protocol"].iloc[0])
     return (
-        "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; img-src data:; "
-        "style-src 'unsafe-inline'\">"
-        f"<title>secirls: {_text(contrast)}</title><style>{_STYLE}</style></head><body>\n"
-        + "\n".join(body)
-        + "\n</body></html>\n"
+        f"{_date(report.get('date'))}{len(album.table):,} genes, {report['samples']:,} samples, "
+        f"{len(report['sites'])} sites, protocol {protocol}, {len(report['rounds'])} rounds, "
+        f"engine {report['engine']}, run {report['run']}."
     )
+
+
+def _date(told: object) -> str:
+    """When the fit ended, to the minute, if the report knows."""
+    try:
+        return f"{datetime.fromisoformat(str(told)).astimezone(UTC):%Y-%m-%d %H:%M} UTC: "
+    except ValueError:
+        return ""
+
+
+def _written(path: Path) -> str:
+    """When a file was written: for reports from before they had a date."""
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+
+
+def _ledger(path: Path) -> pd.DataFrame:
+    return _csv(path, COLUMNS, ("seconds", "cpu_seconds"))
 
 
 def _csv(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
@@ -125,60 +170,68 @@ def _csv(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataF
     return read
 
 
-def _strongest(table: pd.DataFrame) -> str:
-    best = table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(STRONGEST)
-    head = ("gene", "base mean", "log2 fold change", "standard error", "p", "adjusted p")
-    rows = (
-        (
-            str(row.gene),
-            f"{row.baseMean:,.1f}",
-            f"{row.log2FoldChange:+.3f}",
-            f"{row.lfcSE:.3f}",
-            f"{row.pvalue:.2e}",
-            f"{row.padj:.2e}",
-        )
-        for row in best.itertuples()
-    )
-    return _table(head, rows)
+def _p(sentence: str) -> str:
+    return f"<p>{text(sentence)}</p>"
 
 
-def _costs(ledger: pd.DataFrame) -> str:
-    """Sums by verb, in the order of a round; waiting is wall time of the aggregator and nobody's cost."""
+def _sentences(sentences: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{text(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def _statuses(results: pd.DataFrame) -> str:
+    return table(("status", "genes"), [(name, f"{n:,}") for name, n in status_counts(results).items()])
+
+
+def _costs(ledger: pd.DataFrame, plain: pd.DataFrame | None) -> str:
+    """Sums by verb, in the order of a round, and over all; beside each that of the fit in the clear, where measured.
+
+    Waiting is wall time of the aggregator and nobody's cost.
+    """
+    ledgers = [_by_verb(ledger)] if plain is None else [_by_verb(ledger), _by_verb(plain)]
+    verbs = list(dict.fromkeys(verb for sums in ledgers for verb in sums.index))
+    order = [*VERB_COLOURS, *verbs]
+    verbs = [*sorted(verbs, key=order.index), _SUM]
+    head, columns = ["verb"], []
+    for name, digits in _DIGITS.items():
+        for place, sums in enumerate(ledgers):
+            head.append(name if place == 0 else "in the clear")
+            whole = sums[name].drop(WAITING, errors="ignore").sum()
+            values = sums[name].reindex(verbs, fill_value=0.0)
+            values.loc[_SUM] = whole
+            columns.append(["" if pd.isna(value) else f"{value:,.{digits}f}" for value in values.tolist()])
+    return f'<div class="wide">{table(head, list(zip(verbs, *columns, strict=True)))}</div>'
+
+
+def _by_verb(ledger: pd.DataFrame) -> pd.DataFrame:
     verbs = by_verb(ledger).set_index("verb")
-    order = [*plots.VERB_COLOURS, *verbs.index]
-    verbs = verbs.loc[sorted(verbs.index, key=order.index)]
-    shown = {
-        "wall s": verbs["seconds"],
-        "CPU s": verbs["cpu_seconds"].where(verbs.index != "wait"),
-        "MB up": verbs["bytes_up"] / plots.MEGABYTE,
-        "MB down": verbs["bytes_down"] / plots.MEGABYTE,
+    return pd.DataFrame(
+        {
+            "wall s": verbs["seconds"],
+            "CPU s": verbs["cpu_seconds"].where(verbs.index != WAITING),
+            "MB up": verbs["bytes_up"] / MEGABYTE,
+            "MB down": verbs["bytes_down"] / MEGABYTE,
+        }
+    )
+
+
+def _configuration(told: Mapping[str, Any]) -> str:
+    """The settings that are not the preset's own, and all of them folded."""
+    chosen = {
+        name: value for name, value in told.items() if name not in (usual := _usual(told)) or usual[name] != value
     }
-    digits = {"wall s": 3, "CPU s": 3, "MB up": 2, "MB down": 2}
-    cells = [
-        ["" if pd.isna(value) else f"{value:.{digits[name]}f}" for value in column.tolist()]
-        for name, column in shown.items()
-    ]
-    rows = [tuple(map(str, row)) for row in zip(verbs.index, *cells, strict=True)]
-    return _table(("verb", "wall s", "CPU s", "MB up", "MB down"), rows)
+    heading = _p(f"What the preset {told.get('preset')} alone would not have set:")
+    return heading + _settings(chosen) + folded("All settings", _settings(told))
+
+
+def _usual(told: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings would be with this preset alone; nothing, where the report is of another version."""
+    try:
+        usual = Config.read("report", design=told["design"], preset=told["preset"]).model_dump(mode="json")
+    except (InputError, KeyError):
+        return {}
+    return {name: value for name, value in usual.items() if name != "design"}
 
 
 def _settings(values: Mapping[str, Any]) -> str:
     shown = ((name, value if isinstance(value, str) else json.dumps(value)) for name, value in values.items())
-    return _table(("setting", "value"), shown, text=True)
-
-
-def _table(head: Iterable[str], rows: Iterable[Sequence[str]], *, text: bool = False) -> str:
-    kind = " class='text'" if text else ""
-    lines = ["<tr>" + "".join(f"<th{kind}>{_text(cell)}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td{kind}>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    return "<table>" + "\n".join(lines) + "</table>"
-
-
-def _picture(data: bytes, caption: str) -> str:
-    packed = base64.b64encode(data).decode("ascii")
-    source = f"data:image/png;base64,{packed}"
-    return f"<figure><img alt='{_text(caption)}' src='{source}'><figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value), quote=True)
+    return table(("setting", "value"), shown, words=True)

@@ -41,6 +41,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "outliers": ("cooks_bound", "outliers", "below", "between", "cells_above", "variances", "farthest", "larger"),
     "refit": ("replace_outliers", "replace_counts", "presence"),
     "standard errors": ("unclamped",),
+    "likelihood ratio": ("likelihood_at",),
 }
 """By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too."""
 

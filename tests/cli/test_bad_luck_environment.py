@@ -218,12 +218,13 @@ def test_a_ray_that_was_there_before_is_left_running_and_one_that_does_not_start
 
 
 def test_a_gene_name_with_a_dollar_sign_is_drawn_as_it_is(trial):
-    from secirls.outputs import plots
+    from secirls.outputs.pictures.canvas import png
+    from secirls.outputs.pictures.changes import volcano
 
     files = trial.write()
     table = trial.fit(files, out="drawn").reset_index()
     table.loc[:2, "gene"] = ["$x_{", "a$b$", "\\frac"]
-    assert plots.png(plots.volcano(table, "price: $1 against $2"))[:4] == b"\x89PNG"
+    assert png(volcano(table, "price: $1 against $2"))[:4] == b"\x89PNG"
 
 
 def test_a_system_that_says_no_ends_any_command_in_a_sentence(trial, run):

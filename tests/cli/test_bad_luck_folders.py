@@ -20,7 +20,7 @@ from secirls.outputs.results import Result
 from secirls.site.key_files import keyed_digest, new_key
 from secirls.site.site import Site
 
-FILES = ["coefficients.csv", "dispersions.csv", "report.json", "results.csv", "rounds.csv"]
+FILES = [*("coefficients.csv", "dispersions.csv", "fit.npz", "ranked.rnk", "report.json", "results.csv", "rounds.csv")]
 TABLES = ["coefficients.csv", "results.csv"]
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

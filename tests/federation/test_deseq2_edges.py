@@ -141,8 +141,8 @@ def test_a_site_without_any_count_of_a_gene():
     sites = made(24, sites=4)
     sites["site2"].X[:, 60] = 0
     result = fitted(sites)
-    assert result.table["status"][60] in ("converged", "caught")
-    assert fitted(sites, min_contributors=4).table["status"][60] == "too_few_sites"
+    assert result.table["status"].iloc[60] in ("converged", "caught")
+    assert fitted(sites, min_contributors=4).table["status"].iloc[60] == "too_few_sites"
 
 
 def test_outliers_are_replaced_unless_switched_off_or_in_larger_cells_alone():
@@ -156,10 +156,10 @@ def test_outliers_are_replaced_unless_switched_off_or_in_larger_cells_alone():
     assert without.report["outliers"] is None
     kept = fitted(sites, min_replicates=100)
     assert not kept.table["replaced"].any()
-    assert np.isnan(kept.table["pvalue"][70]) or kept.report["outliers"]["kept_by_exception"] == 1
+    assert np.isnan(kept.table["pvalue"].iloc[70]) or kept.report["outliers"]["kept_by_exception"] == 1
     others = np.arange(GENES) != 70
     assert result.table["baseMean"][others].equals(kept.table["baseMean"][others])
-    assert result.table["baseMean"][70] < kept.table["baseMean"][70] / 2
+    assert result.table["baseMean"].iloc[70] < kept.table["baseMean"].iloc[70] / 2
 
 
 @pytest.mark.parametrize(

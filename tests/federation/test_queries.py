@@ -19,6 +19,7 @@ from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import LARGEST_ANSWER, Query, QueryError, query_from_bytes
 from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.algorithms.restricted import LikelihoodAtQuery
 
 MASK = np.array([True, False, True, True, False, True, True, False, True])
 EXAMPLES = [
@@ -249,6 +250,7 @@ def examples(genes, params):
         ReplaceCountsQuery(mask),
         IrlsQuery(mask, np.zeros((n, 2)), 0.5),
     )
+    yield LikelihoodAtQuery(mask, np.zeros((n, params)), 0.0)
     yield from (kind(mask, np.zeros((n, 5, params)), 0.5) for kind in (QuasiNewtonQuery, LikelihoodQuery))
 
 
@@ -263,6 +265,7 @@ PER_GENE = {
     "irls": 6,
     "quasi_newton": 30,
     "likelihood": 5,
+    "likelihood_at": 1,
 }
 
 

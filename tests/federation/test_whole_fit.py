@@ -165,7 +165,7 @@ def test_files_are_whole_numbers_survive_and_nothing_is_overwritten(tmp_path, ai
     out = tmp_path / "out"
     files = airway_fit.write(out, h5ad=True)
     assert sorted(file.name for file in files) == [
-        "coefficients.csv", "report.json", "results.csv", "results.h5ad", "rounds.csv",
+        "coefficients.csv", "fit.npz", "ranked.rnk", "report.json", "results.csv", "results.h5ad", "rounds.csv",
     ]  # fmt: skip
     assert sorted(out.parent.iterdir()) == [out]
     table = pd.read_csv(out / "results.csv", keep_default_na=False, na_values=[""], float_precision="round_trip")

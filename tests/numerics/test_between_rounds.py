@@ -10,12 +10,14 @@ import ast
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from secirls.algorithms import betas as betas_file
-from secirls.algorithms import catch, irls, quasi_newton, unclamped
+from secirls.algorithms import catch, irls, likelihood_ratio, plans, quasi_newton, restricted, unclamped
+from secirls.algorithms import shrinkage as shrinkage_file
 from secirls.algorithms.dispersion import (
     dispersion_newton,
     dispersion_start,
@@ -24,6 +26,7 @@ from secirls.algorithms.dispersion import (
     shrunken_dispersions,
 )
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.normalisation import normalise
 from secirls.algorithms.outliers import cells, cooks, exceptions, outlier_replacement, robust_dispersion, selection
@@ -31,7 +34,9 @@ from secirls.algorithms.outliers.cells import Cells, CellsQuery
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Total
 from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics import box_step, distinct_products, eigen, float_order, solve
+from secirls.config import Config
+from secirls.inputs.design import Design, Variable
+from secirls.numerics import box_step, distinct_products, eigen, float_order, restriction, shrinkage, solve
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
 
@@ -118,6 +123,40 @@ def test_between_rounds_is_plain_arithmetic(estimate, monkeypatch):
     assert refit.genes.any()
 
 
+@pytest.mark.parametrize("small", ["~ 1", "~ 0 + batch"])
+def test_between_rounds_of_a_likelihood_ratio_is_plain_arithmetic(small, monkeypatch):
+    sites, counts = sites_with_outliers()
+    levels = {"batch": ("p", "q"), "condition": ("a", "b")}
+    said = {name: Variable(numeric=False, levels=told) for name, told in levels.items()}
+    design = Design.agree("~ batch + condition", {}, {"x": said})
+    batch = np.arange(24) // 3 % 2
+    X = np.column_stack([np.ones(24), batch, np.repeat([0.0, 1.0], 12)])
+    sites = [replace(site, design=X[i::3], size_factors=np.ones(8)) for i, site in enumerate(sites)]
+    config, none, reduced = Config(design=design.formula, test="lrt", reduced=small), np.zeros(0), design.reduced(small)
+
+    def whole():
+        plan = IrlsConfig.deseq2(), NewtonConfig()
+        start = yield from least_squares_start(np.zeros(60, dtype=np.int8), 3, plan[0])
+        fit = (yield from betas_file.betas(start, *plan)).state
+        fitted = Fitted(fit, counts.mean(axis=0), None, fit.xtwx, none, none, none, none, 24, xtx=xtx)
+        return (yield from likelihood_ratio.likelihood_ratio(config, design, reduced, fitted))
+
+    xtx = X.T @ X
+    found = run(whole(), sites, monkeypatch)
+    assert np.isfinite(found.statistics).all()
+    assert found.statistics.max() > 10
+
+
+def test_shrinkage_is_plain_arithmetic(monkeypatch):
+    sites, counts = sites_with_outliers()
+
+    def shrunken():
+        fit, *_ = yield from everything(counts, "ratio")
+        return (yield from shrinkage_file.shrink(fit.state, np.full(60, 0.05), 1))
+
+    assert np.isfinite(run(shrunken(), sites, monkeypatch).estimate).all()
+
+
 def test_a_logarithm_between_rounds_would_be_seen(monkeypatch):
     sites, _ = sites_with_outliers()
 
@@ -164,11 +203,17 @@ def matrix_products(module):
         exceptions,
         float_order,
         irls,
+        likelihood_ratio,
         outlier_replacement,
+        plans,
         profile,
         quasi_newton,
+        restricted,
+        restriction,
         robust_dispersion,
         selection,
+        shrinkage,
+        shrinkage_file,
         shrunken_dispersions,
         solve,
         unclamped,

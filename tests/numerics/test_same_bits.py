@@ -89,7 +89,10 @@ from secirls.config import Config
 from secirls.inputs.design import Design, Variable
 from secirls.numerics import portable, solve
 from secirls.numerics.samples import Samples
-from secirls.outputs import results
+from secirls.outputs import gene_tables
+from secirls.outputs.kept_fit import KeptFit
+from secirls.outputs.comparison import Comparison
+from secirls.outputs.results_table import compare
 
 preset, twin, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 if twin == "lapack":
@@ -128,6 +131,7 @@ config = Config(
     min_contributors=1,
     protocol="plain",
     size_factors=None if brought is None else "s",
+    shrink="condition[T.yes]",
 )
 names = tuple("abc")
 recorded = pickle.loads(file.read_bytes()) if file.exists() else None
@@ -152,9 +156,10 @@ if recorded is None:
     file.write_bytes(pickle.dumps(totals))
 print(asked.hexdigest())
 if recorded is None or len(totals) == len(recorded):
-    outcome = SimpleNamespace(fitted=fitted, genes=tuple(map(str, g)))
-    table, _ = results._table(config, outcome, design.default_contrast()[0])
-    dispersions = results._dispersions(outcome)
+    rounds = [SimpleNamespace(parties=names)]
+    outcome = SimpleNamespace(fitted=fitted, genes=tuple(map(str, g)), design=design, rounds=rounds)
+    table = compare(KeptFit.of(config, outcome), Comparison.of(config)).table
+    dispersions = gene_tables.dispersions(outcome)
     for csv in (table, dispersions):
         print("" if csv is None else hashlib.sha256(csv.to_csv(index=False).encode()).hexdigest())
     print(sorted({stage.name for stage in fitted.stages}), sorted(set(table["status"])), int(table["replaced"].sum()))
@@ -188,6 +193,7 @@ def test_who_repeats_a_whole_fit_from_its_totals_asks_and_finds_the_same(preset,
     assert here == whole_fit(preset, "none", tmp_path / "totals", **plainest())
     stages = here[-1]
     assert "caught" in stages
+    assert "shrinkage" in stages
     if preset != "irls":
         assert all(name in stages for name in ("profile", "outliers", "refit"))
 

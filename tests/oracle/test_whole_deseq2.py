@@ -252,3 +252,27 @@ def test_broken_dispersions_by_moments_find_other_genes(frozen, obs_of):
     sites = split(data, obs_of("airway"))
     table = fitted(data, "condition", sites, dispersion_fit="moments").table.iloc[: len(data.genes)]
     assert len(differ(data, (table["padj"] < 0.05).to_numpy() != flag(data.everything["significant"]))) > 100
+
+
+def test_contrasts_made_afterwards_are_rs(whole):
+    data, result = whole("airway", "site")
+    reference, *others = data.design.levels["site"]
+    rows = data.some["row"].to_numpy()
+    table = result.table.iloc[rows]
+    settled = (table["status"] == "converged").to_numpy() & ~table["gene"].isin(LOST).to_numpy()
+    assert settled.sum() > 100
+    for other in others:
+        ours = result.contrast("site", other, reference).table.iloc[rows]
+        beta, error = (data.some[f"{what}_site_{other}_vs_{reference}"].to_numpy() for what in ("beta", "SE"))
+        counted = settled & (ours["log2FoldChange"] != 0).to_numpy()  # R's, of these columns, is by name
+        for column, theirs in (("log2FoldChange", beta), ("lfcSE", error)):
+            gap = relative(ours[column], theirs, 1e-3)[counted]
+            assert np.quantile(gap, 0.99) <= 1e-6, column
+            assert gap.max() <= 1e-3, column
+        turned = result.contrast("site", reference, other).table.iloc[rows]
+        assert relative(turned["log2FoldChange"], beta, 1e-3)[counted].mean() > 1.9, "the other way round is seen"
+    first, second = others[:2]
+    between = result.contrast("site", second, first).table.iloc[rows]["log2FoldChange"]
+    theirs = data.some[f"beta_site_{second}_vs_{reference}"] - data.some[f"beta_site_{first}_vs_{reference}"]
+    counted = settled & (between != 0).to_numpy()
+    assert np.quantile(relative(between, theirs, 1e-2)[counted], 0.99) <= 1e-6

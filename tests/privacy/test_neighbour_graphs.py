@@ -25,6 +25,12 @@ def roster_of(count):
     return Roster({name: Identity(name.encode().ljust(32)).public for name in names(count)})
 
 
+def share(graph, one, other):
+    """Whether two parties sit within reach of each other."""
+    apart = abs(graph.circle.index(one) - graph.circle.index(other))
+    return one != other and min(apart, len(graph.circle) - apart) <= graph.reach
+
+
 def pieces(graph, left):
     """Into how many connected pieces those left fall, by walking from neighbour to neighbour."""
     left, count = set(left), 0
@@ -33,7 +39,7 @@ def pieces(graph, left):
         border = [left.pop()]
         while border:
             here = border.pop()
-            near = {other for other in left if graph.share(here, other)}
+            near = {other for other in left if share(graph, here, other)}
             left -= near
             border += near
     return count
@@ -47,8 +53,17 @@ def test_a_graph_is_symmetric_regular_and_connected(parties, degree):
         near = graph.among(party, graph.circle)
         assert len(near) == degree
         assert party not in near
-        assert all(graph.share(other, party) for other in near)
+        assert all(share(graph, other, party) for other in near)
     assert pieces(graph, graph.circle) == 1
+
+
+@pytest.mark.parametrize(("parties", "degree"), [(2, 1), (3, 2), (6, 4), (7, 4), (12, 11), (61, 18)])
+def test_those_a_party_shares_with_are_sorted_and_of_those_given_alone(parties, degree):
+    graph, here = Graph.draw(bytes(32), roster_of(parties), degree), names(parties)
+    for those in (here, here[::-1], here[::2], here[1:3], []):
+        for party in here:
+            expected = tuple(sorted(other for other in those if share(graph, party, other)))
+            assert graph.among(party, frozenset(those)) == graph.among(party, tuple(those)) == expected
 
 
 def test_the_graph_follows_from_session_and_roster_and_from_nothing_else():
@@ -57,7 +72,7 @@ def test_the_graph_follows_from_session_and_roster_and_from_nothing_else():
     assert Graph.draw(bytes([1] * 32), roster_of(60), 18) != first
     other = Roster({**roster_of(60).keys, "s000": Identity(bytes(32)).public})
     assert Graph.draw(bytes(32), other, 18).circle != first.circle
-    seats = Counter(Graph.draw(bytes([n] * 32), roster_of(60), 18).share("s000", "s001") for n in range(200))
+    seats = Counter(share(Graph.draw(bytes([n] * 32), roster_of(60), 18), "s000", "s001") for n in range(200))
     assert 30 < seats[True] < 92  # 18 of 59 expected: 61; five standard deviations are 33
 
 

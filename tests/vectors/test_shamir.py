@@ -3,7 +3,7 @@
 import itertools
 import secrets
 from collections import Counter
-from math import isqrt
+from math import isqrt, prod
 
 import pytest
 from hypothesis import given
@@ -156,3 +156,26 @@ def test_coefficients_are_drawn_with_room_to_be_uniform():
     split(bytes(32), 4, 5, entropy)
     assert drawn == [48, 48, 48]
     assert PRIME.bit_length() + 64 <= 8 * shamir._DRAW_BYTES
+
+
+@pytest.mark.parametrize("prime", [1009, PRIME])
+def test_weights_by_one_inversion_are_lagranges(prime):
+    for indices in ((1,), (3, 1), (1, 2, 3, 4, 5), tuple(range(997, 937, -1)), (7, 500, 1000, 2, 999)):
+        at_zero = [prod(-x * pow(i - x, -1, prime) for x in indices if x != i) % prime for i in indices]
+        assert list(shamir._weights_at_zero(indices, prime)) == at_zero
+        dual = [prod(pow(i - x, -1, prime) for x in indices if x != i) % prime for i in indices]
+        assert list(shamir._dual_weights(indices, prime)) == dual
+
+
+@pytest.mark.parametrize("spare", [1, 2, 16, 17, 18, 40])
+def test_one_false_value_among_many_to_spare_shows_wherever_it_is(spare):
+    """Beyond the powers after which sums are reduced too."""
+    threshold, indices = 20, range(941, 961 + spare)
+    coefficients = [secrets.randbelow(PRIME) for _ in range(threshold)]
+    points = {index: shamir.value_at(coefficients, index) for index in indices}
+    assert fit_one_polynomial(points, threshold)
+    assert interpolate(points) == coefficients[0]
+    for index in indices:
+        assert not fit_one_polynomial({**points, index: (points[index] + 1) % PRIME}, threshold)
+    more = {index: shamir.value_at([*coefficients, 1], index) for index in indices}
+    assert not fit_one_polynomial(more, threshold)

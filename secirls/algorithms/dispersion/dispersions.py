@@ -126,7 +126,7 @@ def moments_dispersions(
     """
     params = columns or xtx.shape[0]
     dispersions: Floats = np.full(normalisation.base_means.size, np.nan)
-    repeated = np.broadcast_to(pack(xtx), (dispersions.size, packed_size(params)))
+    repeated = np.broadcast_to(pack(xtx), (dispersions.size, packed_size(xtx.shape[0])))
     coefficients, _ = solve(np.ascontiguousarray(repeated), normalisation.xt_normalised)
     known = np.flatnonzero(normalisation.base_means**2 > 0)
     if not known.size:

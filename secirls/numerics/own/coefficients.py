@@ -21,7 +21,7 @@ from secirls.numerics.kernel_task import Sums
 from secirls.numerics.own.columns import Own
 from secirls.numerics.own.elimination import eliminate, hold
 from secirls.numerics.samples import Samples
-from secirls.numerics.solve import packed_size
+from secirls.numerics.solve import packed_size, with_ridge
 from secirls.numerics.unclamped import unclamped_sums
 
 BEST = -1
@@ -105,14 +105,15 @@ def irls_sums(samples: Samples, beta: Floats, min_mu: float, steps: Floats) -> S
     return Sums(*(_known(array, known) for array in (left.upper, left.right, sums.nll)))
 
 
-def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0) -> Sums:
+def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0) -> Sums:
     """Information, score and nll of what is left when own coefficients are the best. NaN for lost genes.
 
-    The information is the observed one without a floor under the means, the expected one with it.
+    The information is the observed one without a floor under the means, the expected one with it. With a ``ridge``,
+    own coefficients have a normal prior of that precision around zero, and all three are of nll with its part.
     """
-    delta, held = best(samples, beta, min_mu)
+    delta, held = best(samples, beta, min_mu, ridge)
     at, known = finite(np.hstack([delta, beta]))
-    information, score, nll = _likelihood(samples.joint, at, min_mu)
+    information, score, nll = _penalised(samples.joint, at, min_mu, ridge, delta.shape[1])
     left = eliminate(*hold(information, score, held), held.shape[1])
     return Sums(*(_known(array, known) for array in (left.upper, left.right, nll)))
 
@@ -131,7 +132,19 @@ def _likelihood(joint: Samples, at: Floats, min_mu: float) -> tuple[Floats, Floa
     return information, score, nll
 
 
-def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, Mask]:
+def _penalised(joint: Samples, at: Floats, min_mu: float, ridge: float, own: int) -> tuple[Floats, Floats, Floats]:
+    """As `_likelihood`, with half a ridge times the squares of the first ``own`` coefficients in nll."""
+    information, score, nll = _likelihood(joint, at, min_mu)
+    if not ridge:
+        return information, score, nll
+    score = score.copy()
+    score[:, :own] -= ridge * at[:, :own]
+    for j in range(own):
+        nll = nll + 0.5 * ridge * (at[:, j] * at[:, j])
+    return with_ridge(information, ridge, own), score, nll
+
+
+def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0) -> tuple[Floats, Mask]:
     """The best own coefficients ``(genes, own)`` at the table's, and which of them the box holds.
 
     Newton's method with halving: without a floor under the means the function is convex, and the minimum does not
@@ -140,7 +153,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, M
     joint = samples.joint
     delta = np.clip(own_start(samples, beta), -_BOX, _BOX)
     if min_mu > 0:
-        delta = best(samples, beta)[0]
+        delta = best(samples, beta, ridge=ridge)[0]
     genes, k = delta.shape
     value, slope, share = np.full(genes, np.inf), np.zeros(genes), np.ones(genes)
     step, held = np.zeros_like(delta), np.zeros(delta.shape, dtype=bool)
@@ -150,18 +163,19 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0) -> tuple[Floats, M
         if not going.size:
             break
         tried = np.clip(delta[going] + share[going, None] * step[going], -_BOX, _BOX)
-        information, score, nll = _likelihood(joint.at(going), np.hstack([tried, beta[going]]), min_mu)
+        at = np.hstack([tried, beta[going]])
+        information, score, nll = _penalised(joint.at(going), at, min_mu, ridge, k)
         with np.errstate(invalid="ignore"):
             slack = _ROUNDING * np.maximum(np.abs(nll), 1.0)
             lower = nll <= value[going] + _ARMIJO * share[going] * slope[going] + slack
-        at = going[lower]
-        delta[at], value[at], share[at] = tried[lower], nll[lower], 1.0
+        here = going[lower]
+        delta[here], value[here], share[here] = tried[lower], nll[lower], 1.0
         share[going[~lower]] *= 0.5
         curvature = information[lower][:, own_entries]
-        step[at], held[at] = box_step(curvature, -score[lower, :k], delta[at], _BOX)
-        slope[at] = -(score[lower, :k] * step[at]).sum(axis=1)
+        step[here], held[here] = box_step(curvature, -score[lower, :k], delta[here], _BOX)
+        slope[here] = -(score[lower, :k] * step[here]).sum(axis=1)
         settled = lower.copy()
-        settled[lower] = -slope[at] <= _DECREMENT
+        settled[lower] = -slope[here] <= _DECREMENT
         stuck = ~lower & (~np.isfinite(value[going]) | (share[going] < _SMALLEST_SHARE))
         delta[going[stuck & ~np.isfinite(value[going])]] = np.nan
         going = going[~settled & ~stuck]

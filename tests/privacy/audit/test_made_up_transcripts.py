@@ -119,7 +119,7 @@ def test_the_command_compares_with_a_roster_and_says_what_it_can_t_tell(tmp_path
     run = CliRunner().invoke
     good = run(app, ["audit", str(kept), "--roster", str(told)])
     assert good.exit_code == 0
-    assert "not told: the end is signed by nobody" in " ".join(good.output.split())
+    assert "not told: what was asked beside the transcript" in " ".join(good.output.split())
     bad = run(app, ["audit", str(invented), "--roster", str(told)])
     assert bad.exit_code == 1
     assert "site3 signs with another key" in " ".join(bad.output.split())
@@ -304,7 +304,7 @@ def equivocal(tmp_path_factory, files, forger):
             return honest(self, verb, arguments)
 
         manifest = Manifest.read(
-            "test", sites=files, engine="local", fit=forger.config().model_dump(exclude_unset=True)
+            "test", sites=files, engine="local", fit=forger.config(trust_aggregator=True).model_dump(exclude_unset=True)
         )
 
         def stop(told):
@@ -395,41 +395,38 @@ def test_a_part_that_goes_on_as_another_fit_is_found(tmp_path, equivocal, forger
     assert not any(expected in text for text in audit(folder).findings)
 
 
-def off_the_record(monkeypatch):
-    """The same sites are asked something else in the same session, and only the honest rounds are written down."""
-    honest, asked = LocalFederation.ask, []
+def off_the_record(monkeypatch, settings, files, keys, transcript):
+    """A whole fit is written down, and then the same sites are asked once more in the same session."""
+    honest, last = LocalFederation.ask, {}
 
     def ask(self, verb, arguments):
-        answers = honest(self, verb, arguments)
-        if verb == "contribute" and not asked:
-            question, _, _, cohort = arguments["site1"]
-            beside = dict.fromkeys(cohort, (question, 31, 0, cohort))
-            asked.append(honest(self, verb, beside))
-        return answers
+        if verb == "contribute":
+            last.update(federation=self, arguments=dict(arguments))
+        return honest(self, verb, arguments)
 
     monkeypatch.setattr(LocalFederation, "ask", ask)
-    return asked
+    fit_config(settings, files, engine="local", keys=keys[1], transcript=transcript)
+    beside = {name: (question, 31, *rest) for name, (question, _, *rest) in last["arguments"].items()}
+    return honest(last["federation"], "contribute", beside)
 
 
 def test_questions_beside_the_transcript_are_refused(tmp_path, files, keys, roster, forger, monkeypatch):
-    asked = off_the_record(monkeypatch)
-    fit_config(forger.config(roster=keys[0]), files, engine="local", keys=keys[1], transcript=tmp_path / "t")
+    answers = off_the_record(monkeypatch, forger.config(roster=keys[0]), files, keys, tmp_path / "t")
     done = audit(tmp_path / "t", files, roster)
     assert FOLLOWED in done.limits
     assert OFF_THE_RECORD not in done.limits
-    assert {type(answer) for answer in asked[0].values()} == {MisuseError}
+    assert {type(answer) for answer in answers.values()} == {MisuseError}
 
 
 def test_where_the_aggregator_is_trusted_they_are_answered_and_leave_no_trace(
     tmp_path, files, keys, roster, forger, monkeypatch
 ):
-    asked = off_the_record(monkeypatch)
     settings = forger.config(roster=keys[0], trust_aggregator=True)
-    fit_config(settings, files, engine="local", keys=keys[1], transcript=tmp_path / "t")
+    answers = off_the_record(monkeypatch, settings, files, keys, tmp_path / "t")
     done = audit(tmp_path / "t", files, roster)
     assert not done.findings
     assert OFF_THE_RECORD in done.limits
-    assert {type(answer) for answer in asked[0].values()} == {Answer}
+    assert {type(answer) for answer in answers.values()} == {Answer}
 
 
 def test_the_end_of_a_fit_in_lock_step_is_signed_by_its_sites(kept, roster):
@@ -444,9 +441,10 @@ def test_another_end_than_the_sites_signed_is_found(copy, forger, roster, monkey
     for answer in answers.values():
         answer["fields"]["message"]["bytes"] = forger.put(copy, bytes(64))
     forger.chain(copy, entries)
-    assert any("head is not signed" in text for text in audit(copy, roster=roster).findings)
+    ended = "the fit says that it ended with a result; done again it ends with PeerError"
+    assert any(ended in text for text in audit(copy, roster=roster).findings)
     monkeypatch.setattr("secirls.aggregator.rounds.read_head", lambda *_: None)
-    assert not any("head" in text for text in audit(copy, roster=roster).findings)
+    assert not any(ended in text for text in audit(copy, roster=roster).findings)
 
 
 # Its folder

@@ -20,6 +20,7 @@ from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, largest_summand, query_from_bytes
 from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.algorithms.restricted import LikelihoodAtQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.inputs.simulate import simulate
@@ -112,6 +113,7 @@ def well_formed(draw, genes, params):
         lambda: IrlsQuery(mask, array(n, params), min_mu, bits),
         lambda: QuasiNewtonQuery(mask, array(n, tried, params), min_mu, bits),
         lambda: LikelihoodQuery(mask, array(n, tried, params), min_mu, bits),
+        lambda: LikelihoodAtQuery(mask, array(n, params), min_mu, bits),
     ]
     if usable.any():
         makers.append(lambda: NormalisedQuery(mask, array(n), usable, params))
@@ -165,6 +167,7 @@ BEYOND = [
     IrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5, 8),
     QuasiNewtonQuery(ALL, np.full((GENES, 3, PARAMS), -1e300), 0.0),
     LikelihoodQuery(ALL, np.full((GENES, 3, PARAMS), 1e9), 0.5),
+    LikelihoodAtQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.0),
 ]
 """One after the other: some leave size factors of nothing or infinity."""
 

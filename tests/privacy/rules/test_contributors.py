@@ -6,8 +6,8 @@ The census is told to every site, and checked there; each holds ``min_contributo
 import numpy as np
 import pytest
 
-from protocols.primitives import ring
 from protocols.secure_sum import MisuseError, PeerError
+from protocols.totals import pack_total
 from protocols.verified import Checks
 from secirls.agreement.agreement import genes_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
@@ -115,7 +115,7 @@ def test_a_total_of_an_earlier_session_is_not_taken_for_the_census(lonely, lead)
     census = CensusQuery(room.every, 2, 2)
     lie = census.arrays_to_bytes({name: np.full(shape, 4.0) for name, shape in census.shapes().items()})
     with pytest.raises(PeerError, match="did not verify"):
-        room.sites[OWNER].remind(census.to_bytes(), lie)
+        room.sites[OWNER].remind(census.to_bytes(), lie, room.names, room.names)
 
 
 def test_a_presence_told_for_genes_left_out_changes_nothing_but_by_counts(lonely, lead):
@@ -148,7 +148,7 @@ def presence(room, *, tell):
     """A presence that is asked for before counts are replaced; gives what to tell later."""
     kept = []
     room.total(PresenceQuery(room.asked(LONELY)), tell=lambda vector, layout: kept.append(vector) or tell)
-    return ring.to_bytes(kept[0]), room.contexts[room.round - 1]
+    return pack_total(kept[0]), room.contexts[room.round - 1]
 
 
 def test_after_counts_were_replaced_the_presence_of_before_does_not_hold(grounds, lead):
@@ -166,8 +166,8 @@ def test_a_presence_of_before_is_not_taken_for_that_of_replaced_counts(grounds, 
     told, context = presence(room, tell=None)
     room.total(ReplaceCountsQuery(room.asked(LONELY)))
     for site in room.sites.values():
-        with pytest.raises(MisuseError, match="do not wait for"):
-            site.hear(told, context.round, context.attempt)
+        with pytest.raises(MisuseError, match="does not wait for"):
+            site.hear(told, context.round, context.attempt, room.names)
     with pytest.raises(RefusalError):
         ask(room)
 
@@ -195,7 +195,7 @@ def reminded(lonely, lead):
     second = reordered(lead, lead.room(lonely, genes="intersection").survey())
     for site in second.sites.values():
         site.recall(census.to_bytes())
-        site.remind(census.to_bytes(), census.arrays_to_bytes(arrays))
+        site.remind(census.to_bytes(), census.arrays_to_bytes(arrays), first.names, first.names)
     second.state = guard_room.chained(second.state, census.to_bytes())
     return second.total(LogCountsQuery(second.asked(LONELY + 1)))["log_counts"][0]
 

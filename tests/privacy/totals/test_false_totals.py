@@ -114,6 +114,17 @@ def test_check_values_are_written_in_place_as_they_are_appended(limbs):
 
 
 @BOTH
+def test_a_pad_hides_one_vector_and_no_other(limbs):
+    """Two under one pad would tell the hash of their difference."""
+    where, checks = context(limbs), Checks(SEED, SITES[0])
+    first = checks.append(small(SITES[0], where), where)
+    assert np.array_equal(checks.append(small(SITES[0], where), where), first)
+    with pytest.raises(MisuseError, match="of another vector already"):
+        checks.append(small(SITES[1], where), where)
+    checks.append(small(SITES[1], where), context(limbs, round_=1))
+
+
+@BOTH
 def test_a_total_of_another_round_session_or_cohort_is_refused(limbs):
     checks, here = Checks(SEED, SITES[0]), context(limbs)
     others = [

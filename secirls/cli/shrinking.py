@@ -1,0 +1,90 @@
+"""A finished fit asked once more, with a coefficient to shrink: what is ordered, and whether the rest is the same.
+
+Promises: the folder of a fit names what to ask and whom, and nothing else of it is used; each site holds the question
+against its own file, rules and memory. Refuses to know: sites.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from secirls.cli.manifest import read_table
+from secirls.config import Manifest
+from secirls.input_error import InputError
+from secirls.inputs.text_file import read_text
+
+if TYPE_CHECKING:
+    from secirls.outputs.results import Result
+
+SAME = ("baseMean", "log2FoldChange", "lfcSE", "dispersion")
+"""What the fit with a shrunken coefficient has in common with the fit before."""
+
+
+def again(folder: Path, coefficient: str, federation: Path | None, keys: Mapping[str, str]) -> Manifest:
+    """The manifest of a folder's fit with a coefficient to shrink. Raises `InputError`.
+
+    Places are those of the report, or of a ``federation`` file, which knows of keys, policies and clusters too; what is
+    computed is what the report says.
+    """
+    report = _report(folder)
+    where = f"folder {str(folder)!r}"
+    configuration = {**report["configuration"], "shrink": coefficient}
+    if federation is not None:
+        table: dict[str, Any] = {**read_table(federation), "out": None}
+        if sorted(table["sites"]) != sorted(report["sites"]):
+            raise InputError(f"file {str(federation)!r}: its sites are not those of the fit in {str(folder)!r}")
+    else:
+        table = {"sites": report["sites"], "engine": report["engine"]}
+        for name, file in report["sites"].items():
+            if not file:
+                raise InputError(
+                    f"{where}: site {name!r} was given as an AnnData in memory, so it can't be asked again from here: "
+                    "fit once more with shrink"
+                )
+    columns = report["design_columns"]
+    if coefficient not in columns:
+        raise InputError(
+            f"{where}: --coefficient {coefficient!r} is none of its fit, which has {', '.join(map(repr, columns))}"
+        )
+    table |= {"fit": configuration, "keys": {**table.get("keys", {}), **keys}}
+    return Manifest.from_table(where, table)
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    file = folder / "report.json"
+    if not file.exists():
+        raise InputError(f"folder {str(folder)!r}: holds no results of a fit")
+    try:
+        report = json.loads(read_text(file))
+        lacking = [name for name in ("configuration", "sites", "engine", "design_columns") if name not in report]
+    except (ValueError, TypeError):
+        raise InputError(f"file {str(file)!r}: is no report of a fit") from None
+    if lacking:
+        raise InputError(f"file {str(file)!r}: says nothing of {lacking[0]!r}")
+    return dict(report)
+
+
+def compared(folder: Path, result: Result) -> str:
+    """One sentence: whether what was fitted before came out the same, to the last bit."""
+    import pandas as pd
+
+    before = pd.read_csv(
+        folder / "results.csv", float_precision="round_trip", keep_default_na=True, dtype={"gene": str}
+    )
+    if before["gene"].tolist() != result.table["gene"].tolist():
+        return f"The genes are not those of {folder}: its sites' files have changed since."
+    differ = np.zeros(len(before), dtype=bool)
+    for name in SAME:
+        old, new = before[name].to_numpy(float), result.table[name].to_numpy(float)
+        differ |= ~((old == new) | (np.isnan(old) & np.isnan(new)))
+    if not differ.any():
+        return f"Everything that was not shrunken is that of {folder}, to the last bit."
+    return (
+        f"{int(differ.sum()):,} of {len(before):,} genes differ from those of {folder} before shrinkage, "
+        f"{before['gene'][differ.argmax()]!r} the first: the sites' files or those who answer are not those of then."
+    )

@@ -1,0 +1,68 @@
+"""Results as the next tool reads them: a ranked list for gene set enrichment, and Scanpy's table of ranked genes.
+
+Promises: only genes with a p-value are ranked; the order is by the statistic, ties by gene. Refuses to know: how the
+statistic came about.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from secirls.input_error import InputError
+
+if TYPE_CHECKING:
+    from secirls.inputs.site_file import AnnData
+
+RANKED = "ranked.rnk"
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a p-value, from the largest statistic to the smallest."""
+    known = table[table["pvalue"].notna() & table["stat"].notna()]
+    return known.iloc[np.lexsort((known["gene"].to_numpy(dtype=str), -known["stat"].to_numpy()))]
+
+
+def rnk(table: pd.DataFrame) -> str:
+    """A ranked list as GSEA reads it: gene and statistic, a tab between, no header.
+
+    White space in a name is one blank, for a tab or a line break there would be a column or a row.
+    """
+    rows = ranked(table)
+    names = (" ".join(gene.split()) for gene in rows["gene"])
+    return "".join(f"{gene}\t{stat:.17g}\n" for gene, stat in zip(names, rows["stat"], strict=True))
+
+
+def rank_genes_groups(table: pd.DataFrame, group: str, reference: str, groupby: str) -> dict[str, Any]:
+    """What ``scanpy.tl.rank_genes_groups`` leaves in ``uns``, for one group: arrays with one field named for it."""
+    rows = ranked(table)
+
+    def field(values: pd.Series[Any], kind: str) -> np.ndarray[Any, Any]:
+        return np.array([(value,) for value in values], dtype=[(group, kind)]).view(np.recarray)
+
+    return {
+        "params": {
+            "groupby": groupby,
+            "reference": reference,
+            "method": "secirls",
+            "use_raw": False,
+            "layer": None,
+            "corr_method": "benjamini-hochberg",
+        },
+        "names": field(rows["gene"], "O"),
+        "scores": field(rows["stat"], "<f8"),
+        "logfoldchanges": field(rows["log2FoldChange"], "<f8"),
+        "pvals": field(rows["pvalue"], "<f8"),
+        "pvals_adj": field(rows["padj"].fillna(1.0), "<f8"),
+    }
+
+
+def to_scanpy(adata: AnnData, table: pd.DataFrame, contrast: tuple[str, str, str], key: str) -> None:
+    """Leave ranked genes in an AnnData's ``uns``. Raises `InputError` where its genes are others."""
+    factor, group, reference = contrast
+    unknown = set(table["gene"]) - set(map(str, adata.var_names))
+    if unknown:
+        raise InputError(f"the AnnData lacks {len(unknown)} of the fit's genes, such as {min(unknown)!r}")
+    adata.uns[key] = rank_genes_groups(table, group, reference, factor)

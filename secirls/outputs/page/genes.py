@@ -1,0 +1,120 @@
+"""The table of all genes: the strongest as plain HTML, all of them as data that a script sorts and searches.
+
+Promises: every gene of the results is in the data, in the order of its p-value; numbers have six digits, the files
+have all. Refuses to know: how the script shows them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from secirls.outputs.page.markup import data, row_header, text
+from secirls.outputs.pictures.changes import SHRUNKEN, drawn_names, genes_of
+
+STRONGEST: Final = 20
+"""Rows that are there without a script."""
+MISSING: Final = "–"
+"""What stands where there is no number; no gene is called so."""
+DIGITS: Final = 6
+_WORDS: Final = ' class="words"'
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table on the page."""
+
+    name: str
+    """Of the results table."""
+    title: str
+    kind: str
+    """text, mean, change, size or p: how `shown`, and `shown` in the script, write it."""
+
+
+COLUMNS: Final = (
+    Column("baseMean", "base mean", "mean"),
+    Column("log2FoldChange", "log2 fold change", "change"),
+    Column(SHRUNKEN, "shrunken", "change"),
+    Column("lfcSE", "standard error", "size"),
+    Column("pvalue", "p", "p"),
+    Column("padj", "adjusted p", "p"),
+)
+SORTED_BY: Final = "pvalue"
+
+
+def gene_table(table: pd.DataFrame, labels: dict[str, str] | None = None) -> str:
+    """The table with its search field and its data. ``labels`` name genes beside their own names, such as symbols."""
+    ordered = _by_pvalue(table)
+    columns = [Column("gene", "gene", "text")]
+    names: list[list[Any]] = [[str(gene) for gene in genes_of(ordered)]]
+    if labels:
+        columns.append(Column("label", "symbol", "text"))
+        names.append(
+            [label if label != gene else "" for gene, label in zip(names[0], drawn_names(ordered, labels), strict=True)]
+        )
+    numbers = [column for column in COLUMNS if column.name in ordered]
+    values = [_rounded(ordered[column.name]) for column in numbers]
+    columns += [*numbers, Column("status", "status", "text"), Column("reason", "reason", "text")]
+    words, codes = _told_once(ordered)
+    rows = [list(row) for row in zip(*names, *values, codes, strict=True)]
+    heads = "".join(
+        f'<th scope="col" data-kind="{column.kind}"{_sorted(column)}>{text(column.title)}</th>' for column in columns
+    )
+    strongest = "\n".join(_row(columns, [*row[:-1], *words[row[-1]]]) for row in rows[:STRONGEST])
+    return "\n".join(
+        [
+            '<p id="search" hidden><label>Search genes and statuses: <input type="search" autocomplete="off"></label>',
+            '<span id="told" role="status"></span></p>',
+            f"<noscript><p>These are the {STRONGEST} strongest; results.csv has all.</p></noscript>",
+            f'<div class="high"><table id="genes-table"><thead><tr>{heads}</tr></thead><tbody>',
+            strongest,
+            "</tbody></table></div>",
+            '<p><button id="more" type="button" hidden>Show more</button></p>',
+            data("genes-data", {"rows": rows, "words": words}),
+        ]
+    )
+
+
+def shown(kind: str, value: Any) -> str:
+    """A cell as text."""
+    if kind == "text":
+        return str(value)
+    if value is None:
+        return MISSING
+    forms = {"mean": "{:,.1f}", "change": "{:+.3f}", "size": "{:.3f}", "p": "{:.2e}"}
+    return forms[kind].format(value)
+
+
+def _by_pvalue(table: pd.DataFrame) -> pd.DataFrame:
+    """Smallest p-values first, larger statistics first where they tie, genes without one last."""
+    size = -np.abs(table["stat"].to_numpy(dtype=np.float64)) if "stat" in table else np.zeros(len(table))
+    pvalue = table["pvalue"].to_numpy(dtype=np.float64)
+    return table.iloc[np.lexsort((np.nan_to_num(size, nan=0.0), pvalue))]
+
+
+def _rounded(values: pd.Series[float]) -> list[float | None]:
+    return [float(f"{value:.{DIGITS}g}") + 0.0 if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _told_once(table: pd.DataFrame) -> tuple[list[tuple[str, str]], list[int]]:
+    """Every pair of status and reason that occurs, and which of them each gene has."""
+    status = table["status"].astype(str).tolist()
+    reason = table["reason"].fillna("").astype(str).tolist() if "reason" in table else [""] * len(status)
+    pairs = list(zip(status, reason, strict=True))
+    places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+    return list(places), [places[pair] for pair in pairs]
+
+
+def _sorted(column: Column) -> str:
+    return ' aria-sort="ascending"' if column.name == SORTED_BY else ""
+
+
+def _row(columns: list[Column], row: list[Any]) -> str:
+    cells = [
+        f"<td{_WORDS if column.kind == 'text' else ''}>{text(shown(column.kind, value))}</td>"
+        for column, value in zip(columns[1:], row[1:], strict=True)
+    ]
+    return f"<tr>{row_header(row[0])}{''.join(cells)}</tr>"

@@ -1,0 +1,193 @@
+"""``secirls results``, and what a fit hands to the next tool: annotation, ranked lists, Scanpy's shape, notebooks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import secirls
+from secirls.config import Config
+from secirls.input_error import InputError
+from secirls.outputs.annotation import Annotation
+from secirls.outputs.next_tools import ranked, rnk
+from secirls.outputs.results import Result
+
+NASTY = "<script>alert('gene')</script>"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A fit of three small sites in its folder, with a gene that is called like a script and one called NA."""
+    import anndata
+
+    rng = np.random.default_rng(3)
+    genes = [NASTY, "NA", *(f"g{i}" for i in range(28))]
+    base = rng.uniform(3, 6, 30)
+    sites = {}
+    for site in ("berlin", "lyon", "turin"):
+        dose = np.array(["a", "b", "c"] * 3)
+        mu = np.exp(base + np.outer(dose == "b", np.where(np.arange(30) % 3 == 0, 1.2, 0.0)))
+        counts = rng.negative_binomial(10, 10 / (10 + mu)).astype(np.int32)
+        counts[:, 29] = 0
+        obs = pd.DataFrame({"dose": dose}, index=[f"{site}{i}" for i in range(9)])
+        sites[site] = anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
+    result = secirls.fit(sites, design="~ dose", engine="local", preset="irls", protocol="plain", kernel="numpy")
+    folder = tmp_path_factory.mktemp("made") / "fit"
+    result.write(folder)
+    return result, folder, sites
+
+
+def test_without_options_it_writes_the_fits_own_table_and_list(made, run, tmp_path):
+    _, folder, _ = made
+    code, shown, error = run("results", folder, "--out", "a.csv", "--rnk", "a.rnk")
+    assert (code, error) == (0, "")
+    assert (tmp_path / "a.csv").read_bytes() == (folder / "results.csv").read_bytes()
+    assert (tmp_path / "a.rnk").read_bytes() == (folder / "ranked.rnk").read_bytes()
+    assert "dose: c against a" in shown
+    code, shown, _ = run("results", folder, "--contrast", "dose", "c", "b", "--out", "b.csv")
+    assert code == 0
+    assert "dose: c against b" in shown
+    assert (tmp_path / "b.csv").read_bytes() != (folder / "results.csv").read_bytes()
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(made, run, tmp_path):
+    (tmp_path / "a.csv").write_text("mine")
+    code, _, error = run("results", made[1], "--out", "a.csv")
+    assert (code, "a.csv" in error) == (2, True)
+    assert (tmp_path / "a.csv").read_text() == "mine"
+    assert run("results", made[1], "--out", "a.csv", "--overwrite")[0] == 0
+    assert (tmp_path / "a.csv").read_bytes() == (made[1] / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--contrast", "dose", "c", "x"), ("'x'", "'dose'", "a, b, c")),
+        (("--contrast", "doze", "c", "a"), ("'doze'",)),
+        (("--coefficient", "dose[T.x]"), ("dose[T.x]", "Intercept, dose[T.b], dose[T.c]")),
+        (("--contrast-vector", "1,2"), ("2 of 3", "Intercept, dose[T.b], dose[T.c]")),
+        (("--contrast-vector", "one"), ("'one'",)),
+        (("--contrast-vector", "0,1,0", "--coefficient", "Intercept"), ("one contrast",)),
+        (("--alternative", "lessAbs"), ("above zero",)),
+        (("--alternative", "more"), ("'more'", "greaterAbs, lessAbs, greater, less")),
+        (("--lfc-threshold", "-1"), ("zero or more",)),
+        (("--alpha", "1"), ("alpha",)),
+        (("--annotation", "none.csv"), ("none.csv", "missing")),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(made, run, words, told):
+    code, shown, error = run("results", made[1], *words)
+    assert code == 2
+    assert "Traceback" not in shown + error
+    (line,) = error.splitlines()
+    assert line.startswith("secirls: ")
+    assert all(part in line for part in told), line
+
+
+@pytest.mark.parametrize(
+    "words", [("--contrast", "dose", "c", "x"), ("--coefficient", "x"), ("--contrast-vector", "1")]
+)
+def test_the_same_mistakes_end_a_fit_before_its_first_round(trial, words):
+    files = trial.write()
+    if words[0] == "--contrast":
+        words = ("--contrast", "condition", "treated", "x")
+    line = trial.refused(files, *words)
+    assert any(part in line for part in ("control, treated", "Intercept, condition[T.treated]"))
+
+
+def test_a_fit_takes_the_same_options(trial):
+    files = trial.write()
+    plain = trial.fit(files, "--preset", "irls", out="plain")
+    turned = trial.fit(
+        files, "--preset", "irls", "--minus", "condition[T.treated]", "--lfc-threshold", "0.5", out="turned"
+    )
+    np.testing.assert_array_equal(plain["log2FoldChange"], -turned["log2FoldChange"])
+    assert (turned["pvalue"] > plain["pvalue"]).any()
+
+
+def test_annotation_stands_beside_the_gene_now_and_afterwards(trial, run):
+    files = trial.write()
+    names = trial.folder / "names.csv"
+    names.write_text("id,symbol,chr\n" + "".join(f"g{i},S{i},chr{i % 3}\n" for i in range(11)))
+    table = trial.fit(files, "--preset", "irls", "--annotation", names)
+    assert table["symbol"].fillna("").tolist() == [*(f"S{i}" for i in range(11)), ""]
+    assert table.columns[:2].tolist() == ["symbol", "chr"]
+    code, shown, error = run("results", trial.folder / "out", "--out", "again.csv")
+    assert code == 0, error
+    assert "S0" in shown or "S3" in shown
+    assert (trial.folder / "again.csv").read_bytes() == (trial.folder / "out" / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "header"),
+        ("gene\ng0\n", "header"),
+        ("gene,padj\ng0,1\n", "'padj'"),
+        ("gene,a,a\ng0,1,2\n", "'a'"),
+        ("gene,a\ng0,1,2\n", "row 2"),
+        ("gene,a\ng0,1\ng0,2\n", "'g0'"),
+        ("gene,a\nx,1\n", "none of"),
+        ("gene,a\n", "none of"),
+    ],
+)
+def test_annotation_that_is_none_is_refused_in_a_sentence(made, tmp_path, text, told):
+    file = tmp_path / "names.csv"
+    file.write_text(text)
+    with pytest.raises(InputError, match=told) as raised:
+        made[0].annotated(file)
+    assert "names.csv" in str(raised.value)
+    file.write_text("gene\ta\ng0\t1\n")
+    assert made[0].annotated(Annotation.read(str(file.rename(tmp_path / "names.tsv")))).table["a"].loc["g0"] == "1"
+
+
+def test_the_ranked_list_is_sorted_and_leaves_out_what_was_not_tested(made):
+    table = made[0].table
+    lines = [line.split("\t") for line in (made[1] / "ranked.rnk").read_text().splitlines()]
+    assert len(lines) == table["pvalue"].notna().sum() == 29
+    values = [float(value) for _, value in lines]
+    assert values == sorted(values, reverse=True)
+    assert {gene: float(value) for gene, value in lines} == table.dropna(subset=["pvalue"])["stat"].to_dict()
+    outlier = table.assign(pvalue=table["pvalue"].where(table["gene"] != "g3"))
+    assert "g3" in set(ranked(table)["gene"]) - set(ranked(outlier)["gene"])
+    broken = rnk(table.assign(gene=table["gene"].str.replace("g3", "g\t\n3")))
+    assert {line.count("\t") for line in broken.splitlines()} == {1}
+
+
+def test_scanpy_finds_what_it_would_have_left(made):
+    result, _, sites = made
+    adata = sites["lyon"].copy()
+    result.contrast("dose", "b", "c").to_scanpy(adata)
+    told = adata.uns["rank_genes_groups"]
+    assert told["params"]["groupby"] == "dose"
+    assert told["params"]["reference"] == "c"
+    for name in ("names", "scores", "pvals", "pvals_adj", "logfoldchanges"):
+        assert told[name].dtype.names == ("b",)
+    assert (np.diff(told["scores"]["b"]) <= 0).all()
+    rows = result.contrast("dose", "b", "c").table.loc[list(told["names"]["b"])]
+    assert np.array_equal(told["pvals"]["b"], rows["pvalue"])
+    result.to_scanpy(adata, key="default")
+    assert adata.uns["default"]["scores"].dtype.names == ("c",)
+    with pytest.raises(InputError, match="lacks"):
+        result.to_scanpy(adata[:, :5].copy())
+
+
+def test_tables_are_indexed_by_gene_and_paths_may_be_text(made, tmp_path):
+    result, _, _ = made
+    for table in (result.table, result.coefficients):
+        assert table.index.tolist() == table["gene"].tolist()
+    assert result.table.loc["NA", "status"] == "converged"
+    result.write(str(tmp_path / "text"))
+    again = Result.read(str(tmp_path / "text"))
+    assert again.table.equals(result.table)
+    assert again.report == result.report
+
+
+def test_a_notebook_shows_names_as_text(made):
+    page = made[0].contrast("dose", "b", "a")._repr_html_()
+    assert "&lt;script&gt;" in page
+    assert "<script>" not in page
+    assert "dose: b against a" in page
+    config = Config(design="~ dose", layer="<b>raw</b>")._repr_html_()
+    assert "&lt;b&gt;raw&lt;/b&gt;" in config
+    assert "<b>" not in config
+    assert "ridge" not in config, "only what differs from the defaults"

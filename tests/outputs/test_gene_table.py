@@ -1,0 +1,176 @@
+"""The table of all genes on the page: its data in Python, and its script run by node against a page of our making."""
+
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from secirls.outputs.page.genes import COLUMNS, STRONGEST, gene_table, shown
+from secirls.outputs.page.markup import asset, data
+
+NASTY = "<script>alert('gene')</script>"
+FAKE_PAGE = Path(__file__).with_name("fake_page.js")
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Run some lines after the page's script; gives what they give to ``tell``."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not on this machine, so the script of the page is not run")
+    script = tmp_path_factory.mktemp("script") / "table.js"
+    script.write_text(asset("table.js"), encoding="utf-8")
+
+    def run(lines, given=None):
+        begin = (
+            f"const table = require({json.dumps(str(script))}), {{fakePage}} = require({json.dumps(str(FAKE_PAGE))});\n"
+            "const given = JSON.parse(require('fs').readFileSync(0, 'utf8'));\n"
+            "const tell = value => console.log(JSON.stringify(value));\n"
+        )
+        done = subprocess.run(
+            [program, "-e", begin + lines],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def told(text):
+    """The data within a table's markup."""
+    return json.loads(text.split('id="genes-data">')[1].split("</script>")[0])
+
+
+def test_all_genes_are_in_the_data_in_the_order_of_their_p_values(table):
+    rows = told(gene_table(table.sample(frac=1.0, random_state=1)))["rows"]
+    assert [row[0] for row in rows[:390]] == table.sort_values("pvalue")["gene"].tolist()[:390]
+    assert {row[0] for row in rows} == set(table["gene"])
+    by_gene = table.set_index("gene")
+    for row in rows[:390]:
+        assert row[4] == pytest.approx(by_gene["pvalue"][row[0]], rel=1e-5)
+    assert all(row[4] is None for row in rows[390:])
+
+
+def test_only_the_strongest_are_there_without_the_script(table):
+    text = gene_table(table)
+    assert text.split("<tbody>")[1].count("<tr>") == STRONGEST
+    assert "noscript" in text
+
+
+def test_statuses_and_reasons_are_told_once(table):
+    table.loc[:9, "reason"] = "It was caught."
+    found = told(gene_table(table))
+    assert sorted(found["words"]) == [["converged", ""], ["converged", "It was caught."]]
+    assert sum(found["words"][row[-1]][1] != "" for row in found["rows"]) == 10
+
+
+def test_symbols_stand_beside_genes(table):
+    text = gene_table(table, {"gene0000": "AAA", "gene0001": ""})
+    rows = {row[0]: row for row in told(text)["rows"]}
+    assert (rows["gene0000"][1], rows["gene0001"][1], rows["gene0002"][1]) == ("AAA", "", "")
+    assert ">symbol</th>" in text
+
+
+@pytest.mark.parametrize("value", ["</script>", "<!--", "]]>", "&lt;", NASTY, "\u2028", "\U0001f9ec"])
+def test_data_never_ends_its_element_and_comes_back_the_same(value):
+    text = data("x", [value])
+    inside = text.removeprefix('<script type="application/json" id="x">').removesuffix("</script>")
+    assert not set("<>&") & set(inside)
+    assert json.loads(inside) == [value]
+
+
+def test_data_with_a_number_that_json_has_not_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        data("x", math.nan)
+
+
+def test_script_and_page_write_numbers_alike(node):
+    rng = np.random.default_rng(2)
+    values = [*rng.lognormal(0, 6, 200).tolist(), *(-rng.lognormal(0, 2, 50)).tolist(), 0.0, 1e-300, 1.0]  # no halves
+    kinds = sorted({column.kind for column in COLUMNS})
+    cells = [[kind, value] for kind in kinds for value in [*values, None]]
+    assert len(kinds) == 4
+    made = node("tell(given.map(([kind, value]) => table.shown(kind, value)))", cells)
+    assert made == [shown(kind, value) for kind, value in cells]
+
+
+def test_the_script_finds_rows_that_hold_every_word(node):
+    rows = [["TP53", 1.0, "converged", ""], ["MT-TP1", 2.0, "caught", "It was Caught."], ["x", 3.0, "converged", ""]]
+    asked = ["", "tp", " TP  caught ", "converged", "1.0", "nothing"]
+    lines = "const texts = table.searchable(given.rows, given.kinds); tell(given.asked.map(a => table.found(texts, a)))"
+    made = node(lines, {"rows": rows, "kinds": ["text", "p", "text", "text"], "asked": asked})
+    assert made == [[0, 1, 2], [0, 1], [1], [0, 2], [], []]
+
+
+def test_the_script_sorts_stably_with_missing_values_last(node):
+    rows = [["a", 2.0], ["b", None], ["c", -1.0], ["d", 2.0], ["", 0.0]]
+    made = node(
+        "tell([[1, false], [1, true], [0, true]].map(([c, f]) => table.ordered([0, 1, 2, 3, 4], given, c, f)))", rows
+    )
+    assert made == [[2, 4, 0, 3, 1], [0, 3, 4, 2, 1], [3, 2, 1, 0, 4]]
+
+
+DRIVE = """
+const page = fakePage(given.kinds, 1, given.data), at = page.named, seen = [];
+const state = () => {
+  const rows = at["genes-table"].querySelectorAll("tbody")[0].children;
+  seen.push([rows.length, rows.length ? rows[0].children[0].textContent : "", at.told.textContent, at.more.hidden]);
+};
+table.start(page); state();
+at.more.fire("click"); state();
+const field = at.search.querySelector("input"), ask = text => { field.value = text; field.fire("input"); state(); };
+ask("script"); ask("nothing there"); ask("");
+const heads = at["genes-table"].querySelectorAll("thead th");
+heads[1].children[0].fire("click"); state();
+heads[0].children[0].fire("click"); state();
+tell({seen, sorted: heads.map(head => head.attributes["aria-sort"] || ""), hidden: at.search.hidden});
+"""
+
+
+def test_the_table_is_drawn_a_hundred_rows_at_a_time_and_names_stay_text(node):
+    rows = [[f"gene{i:03d}", i / 1000, 0] for i in range(250)]
+    rows[7][0] = NASTY
+    made = node(DRIVE, {"kinds": ["text", "p", "text", "text"], "data": {"rows": rows, "words": [["converged", ""]]}})
+    assert made["seen"] == [
+        [100, "gene000", "250 of 250 genes, 100 shown", False],
+        [200, "gene000", "250 of 250 genes, 200 shown", False],
+        [1, NASTY, "1 of 250 genes, 1 shown", True],
+        [0, "", "0 of 250 genes, 0 shown", True],
+        [100, "gene000", "250 of 250 genes, 100 shown", False],
+        [100, "gene249", "250 of 250 genes, 100 shown", False],
+        [100, NASTY, "250 of 250 genes, 100 shown", False],
+    ]
+    assert made["sorted"] == ["ascending", "", "", ""]
+    assert made["hidden"] is False
+
+
+def test_a_script_that_made_markup_of_names_would_be_caught(node):
+    with pytest.raises(AssertionError, match="markup is made from text"):
+        node("const page = fakePage(['text'], 0, {}); page.createElement('td').innerHTML = '<b>'; tell(0)")
+
+
+def test_a_table_of_thirty_thousand_genes_answers_quickly(node):
+    rows = [[f"ENSG{i:011d}", (i * 7919) % 30_000 / 30_000, 0] for i in range(30_000)]
+    timed = DRIVE.replace("tell({", "given.last = performance.now(); tell({ms: given.last - given.first,").replace(
+        "table.start", "given.first = performance.now(); table.start"
+    )
+    made = node(timed, {"kinds": ["text", "p", "text", "text"], "data": {"rows": rows, "words": [["converged", ""]]}})
+    assert made["seen"][0][0] == 100
+    assert made["ms"] < 5_000  # seven searches and sorts; a script that drew all rows would not end in a minute
+
+
+def test_no_number_of_a_table_is_not_a_number(table):
+    table.loc[:3, "log2FoldChange"] = [np.inf, -np.inf, np.nan, -0.0]
+    for row in told(gene_table(table))["rows"]:
+        assert all(not isinstance(value, float) or math.isfinite(value) for value in row)
+    assert told(gene_table(pd.DataFrame(table).iloc[:0]))["rows"] == []

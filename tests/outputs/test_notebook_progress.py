@@ -1,0 +1,117 @@
+"""Progress in a notebook: there by itself in a kernel, silent and without an import anywhere else."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from secirls import fitting
+from secirls.agreement.record import Progress
+from secirls.input_error import InputError
+from secirls.outputs import notebook_progress
+from secirls.outputs.notebook_progress import NotebookProgress, in_notebook
+
+
+class Screen:
+    """What a front end was given, as IPython gives it."""
+
+    def __init__(self):
+        self.shown = []
+
+    def display(self, data, *, raw, display_id):
+        assert raw
+        assert display_id
+        self.shown.append(data)
+        return self
+
+    def update(self, data, *, raw):
+        assert raw
+        self.shown.append(data)
+
+
+@pytest.fixture
+def kernel(monkeypatch):
+    """A process that an IPython kernel runs."""
+    screen, shell = Screen(), types.SimpleNamespace(kernel=object())
+    module = types.ModuleType("IPython")
+    module.get_ipython = lambda: shell
+    display = types.ModuleType("IPython.display")
+    display.display = screen.display
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr(notebook_progress, "OFTEN", 0.0)
+    return types.SimpleNamespace(screen=screen, shell=shell)
+
+
+def told(number, genes):
+    return Progress(number, "log_counts", 10, genes, (), 0.1)
+
+
+def test_a_bar_moves_with_rounds_and_says_how_it_ended(kernel):
+    with NotebookProgress("pairwise <over> 3 sites") as display:
+        display.note("opening files")
+        display(told(0, 1000))
+        display(told(1, 250))
+    texts = [data["text/plain"] for data in kernel.screen.shown]
+    assert [text.removeprefix("pairwise <over> 3 sites: ").split(" in ")[0] for text in texts] == [
+        "begins",
+        "opening files",
+        "round 0, log counts: 1,000 of 1,000 genes active",
+        "round 1, log counts: 250 of 1,000 genes active",
+        "done: 2 rounds",
+    ]
+    bars = [data["text/html"] for data in kernel.screen.shown]
+    assert 'value="750" max="1000"' in bars[3]
+    assert 'value="1000" max="1000"' in bars[4]
+    assert all("&lt;over&gt;" in bar and "<over>" not in bar for bar in bars)
+
+
+def test_a_fit_that_ends_early_leaves_no_bar_that_moves_on(kernel):
+    def fit():
+        with NotebookProgress("fit") as display:
+            display(told(0, 5))
+            raise InputError("x")
+
+    with pytest.raises(InputError):
+        fit()
+    last = kernel.screen.shown[-1]
+    assert last["text/plain"] == "fit: ended by InputError (rounds done: 1)"
+    assert "progress" not in last["text/html"]
+    assert "progress" in kernel.screen.shown[0]["text/html"]
+
+
+def test_rounds_that_come_faster_than_a_browser_draws_are_not_all_shown(kernel, monkeypatch):
+    monkeypatch.setattr(notebook_progress, "OFTEN", 60.0)
+    with NotebookProgress("fit") as display:
+        for number in range(500):
+            display(told(number, 5))
+    assert len(kernel.screen.shown) <= 3
+    assert "500 rounds" in kernel.screen.shown[-1]["text/plain"]
+
+
+def test_a_terminal_of_ipython_is_no_notebook(kernel):
+    assert in_notebook()
+    del kernel.shell.kernel
+    assert not in_notebook()
+    with NotebookProgress("fit") as display:
+        display(told(0, 5))
+    assert kernel.screen.shown == []
+
+
+def test_outside_of_ipython_nothing_is_shown_or_imported():
+    code = (
+        "import sys; from secirls.outputs.notebook_progress import NotebookProgress, in_notebook\n"
+        "with NotebookProgress('fit') as display: display.note('x')\n"
+        "assert not in_notebook(); print('IPython' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
+def test_a_fit_shows_it_by_itself_unless_somebody_looks_on(kernel, make_site):
+    sites = {name: make_site(name) for name in "abc"}
+    fitting.fit(sites, design="~ condition", engine="local", protocol="plain", preset="irls", on_note=lambda _: None)
+    assert kernel.screen.shown == []
+    fitting.fit(sites, design="~ condition", engine="local", protocol="plain", preset="irls")
+    assert "plain over 3 sites: done" in kernel.screen.shown[-1]["text/plain"]
