@@ -187,17 +187,17 @@ def attacked(attacks: Sequence[distrust_attacks.Attack]) -> Iterator[Row]:
 
 def answer(rows: pd.DataFrame) -> str:
     """What all layers cost beside trust, whether the bars are met, what proofs cost; which attacks were stopped."""
-    told = ratios(rows)
+    told, proofs = ratios(rows), proof_ratios(rows)
     first = told.iloc[0]
-    proofs = proof_ratios(rows)
+    cpu = _met(first["whole"] <= CPU_BAR, f"at most {CPU_BAR:g} wanted")
+    sent = _met(first["down_per_up"] <= 1, "at most 1 wanted")
     return (
         f"A whole DESeq2 of {first['genes']:,.0f} genes at {first['sites']:.0f} sites with verified totals and "
-        f"lock-step takes, beside the same with --trust-aggregator, {first['whole']:.2f} times the CPU "
-        f"({_met(first['whole'] <= CPU_BAR, f'at most {CPU_BAR:g} wanted')}; {first['booked']:.2f} times that of the "
-        f"verbs alone) by pairwise masks{_others(told)}; to no site go more than {first['down_per_up']:.2f} bytes down "
-        f"per byte up ({_met(first['down_per_up'] <= 1, 'at most 1 wanted')}). By number of sites, the CPU of verbs is "
-        f"{_by_sites(told)}. A proof costs {proofs['prove']:.2g} times what encrypting does, and verifying one "
-        f"{proofs['verify']:.2g} times. {_attacks(rows)}"
+        f"lock-step takes, beside the same with --trust-aggregator, {first['whole']:.2f} times the CPU ({cpu}; "
+        f"{first['booked']:.2f} times that of the verbs alone) by pairwise masks{_others(told)}; by pairwise masks no "
+        f"site is told more than {first['down_per_up']:.2f} bytes per byte that it sends ({sent}). By number of sites, "
+        f"the CPU of verbs is {_by_sites(told)}. A proof costs {proofs['prove']:.2g} times what encrypting does, and "
+        f"verifying one {proofs['verify']:.2g} times. {_attacks(rows)}"
     )
 
 

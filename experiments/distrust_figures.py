@@ -22,7 +22,7 @@ from experiments.distrust_reading import (
     proof_ratios,
     stopped,
 )
-from secirls.outputs.plots import (
+from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
     BROWN,
@@ -50,7 +50,6 @@ LAYERS = (
     "audit",
 )
 """Columns of the attacks, as docs/attacks.md names them."""
-_GAVE = 62
 
 
 def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
@@ -64,12 +63,15 @@ def by_cost(rows: pd.DataFrame) -> Figure:
     first = fits(rows)["set"].iloc[0]
     whole, small = table[table["set"] == first], table[table["set"] != first].sort_values("sites")
     columns = [mine for _, mine in small.groupby("protocol", sort=False)]
-    figure, (axes,) = panels(1, 3 + len(columns), width=3.9 * (3 + len(columns)) + 0.6, height=4.2)
-    for place, mine in zip(axes, [whole, *columns], strict=False):
+    figure, axes = panels(2, 3, width=12.6, height=7.4)
+    for place, mine in zip(axes[0], [whole, *columns], strict=False):
         _stacked(place, mine, by_protocol=mine is whole)
-    _proofs(axes[-2], rows)
-    _bytes(axes[-1], rows, first)
-    legend(axes[0], loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=2)
+    _bytes(axes[1, 0], rows, first)
+    _proofs(axes[1, 1], rows)
+    for place in (*axes[0, 1 + len(columns) :], axes[1, 2]):
+        place.set_axis_off()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    legend(axes[1, 2], handles=handles, labels=labels, loc="upper left", title="CPU of")
     return figure
 
 
@@ -90,7 +92,7 @@ def _stacked(axes: Any, table: pd.DataFrame, *, by_protocol: bool) -> None:
         labels = [f"n = {sites}" for sites in table["sites"]]
         title = f"{cell['protocol']}, by sites\n{cell['genes']:,} genes"
     axes.set_yticks(places, labels)
-    axes.set(ylim=(len(table) - 0.4, -0.6), xlim=(0, 1.45 * left.max()), title=title)
+    axes.set(ylim=(len(table) - 0.4, -0.6), xlim=(0, 1.6 * left.max()), title=title)
     axes.set_xlabel(f"CPU of all verbs, {BARE} = 1")
     axes.axvline(1.0, color=BLACK, linewidth=0.8)
     axes.tick_params(axis="y", length=0)
@@ -127,7 +129,7 @@ def _bytes(axes: Any, rows: pd.DataFrame, first: str) -> None:
     axes.set(ylim=(len(table) - 0.4, -0.6), xlabel="MB of a site, whole fit", title=f"bytes\n{_title(first)}")
     axes.set_xlim(0, 1.2 * max(table["up"].max(), table["down"].max()) / MEGABYTE)
     axes.tick_params(axis="y", length=0)
-    legend(axes, loc="upper left", bbox_to_anchor=(0.0, -0.16), ncols=2)
+    legend(axes, loc="lower right", reverse=True)
 
 
 def attacks(rows: pd.DataFrame) -> Figure:
@@ -141,7 +143,7 @@ def attacks(rows: pd.DataFrame) -> Figure:
         axes.axhline(place, color="#E6E6E6", linewidth=0.8, zorder=0)
         marker, colour = ("o", GREEN) if kept else ("X", VERMILION)
         axes.scatter([column], [place], s=90, marker=marker, color=colour, linewidths=0)
-    gave = [text if len(text) <= _GAVE else text[: _GAVE - 1] + "…" for text in table["gave"]]
+    gave = table["gave"].str.replace("`", "")
     labels = [f"{text}   {name}" for text, name in zip(gave, table["attack"], strict=True)]
     axes.set_yticks(range(len(table)), labels)
     axes.set_xticks(range(len(layers)), layers, rotation=40, ha="left")
