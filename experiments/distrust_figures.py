@@ -111,7 +111,11 @@ def _proofs(axes: Any, rows: pd.DataFrame) -> None:
     for place, verb in enumerate(verbs):
         axes.text(place, told[verb], f"×{told[verb]:.2f}", ha="center", va="bottom", fontsize=9.5)
     axes.set_xticks(range(len(verbs)), verbs)
-    axes.set(ylabel="CPU, encrypting = 1", title=f"proofs (Paillier)\none for {many} ciphertexts")
+    axes.set(
+        ylabel="CPU, encrypting = 1",
+        ylim=(0, 1.12 * told[verbs].max()),
+        title=f"proofs (Paillier)\none for {many} ciphertexts",
+    )
 
 
 def _bytes(axes: Any, rows: pd.DataFrame, first: str) -> None:
@@ -129,7 +133,7 @@ def _bytes(axes: Any, rows: pd.DataFrame, first: str) -> None:
     axes.set(ylim=(len(table) - 0.4, -0.6), xlabel="MB of a site, whole fit", title=f"bytes\n{_title(first)}")
     axes.set_xlim(0, 1.2 * max(table["up"].max(), table["down"].max()) / MEGABYTE)
     axes.tick_params(axis="y", length=0)
-    legend(axes, loc="lower right", reverse=True)
+    legend(axes, loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2)
 
 
 def attacks(rows: pd.DataFrame) -> Figure:
