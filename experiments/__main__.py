@@ -17,7 +17,18 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 if TYPE_CHECKING:
     from experiments.record import Experiment
 
-NAMES = ("overhead", "leakage", "fidelity", "agreement", "dispersion", "scaling", "dropout", "peers", "cost")
+NAMES = (
+    "overhead",
+    "leakage",
+    "fidelity",
+    "agreement",
+    "dispersion",
+    "scaling",
+    "dropout",
+    "peers",
+    "cost",
+    "distrust",
+)
 BAD_INPUT, INTERRUPTED = 2, 130
 
 

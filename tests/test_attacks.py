@@ -18,6 +18,17 @@ CASES = tuple(
 )
 NOT_YET: tuple[str, ...] = ()
 """Cases that are not dealt with."""
+FOLDERS = {
+    "session": "session",
+    "rules": "rules",
+    "parties": "protocol",
+    "questions": "questions",
+    "audit": "audit",
+    "test_paillier_lone_site.py": "proofs",
+}
+"""The layer whose tests are in a place below tests/privacy, where a twin takes out neither of `TAKEN_OUT`."""
+TAKEN_OUT = {"lock-step": r"trust(ing|_aggregator)=True", "verified totals": r'setattr\(Checks, "verify"'}
+"""How a twin says that it takes out a layer which attacks of other places meet."""
 
 
 def rows(text, first):
@@ -47,11 +58,18 @@ def is_expected_to_fail(path, name):
     return any("mark.xfail" in marks.get(text, text) for text in decorators)
 
 
+def layer_of(path, function):
+    """What a twin takes out: said by itself, or else by where it is."""
+    source = ast.get_source_segment(path.read_text(encoding="utf-8"), functions(path)[0][function])
+    said = [layer for layer, pattern in TAKEN_OUT.items() if re.search(pattern, source)]
+    return said[0] if said else FOLDERS[path.relative_to(ROOT / "tests" / "privacy").parts[0]]
+
+
 def faults_of_attacks(text):
     """What is wrong with the table of attacks."""
     told = rows(text, r"a\d\d")
     found = [f"{attack} is missing" for attack in ATTACKS if attack not in {row[0].split()[0] for row in told}]
-    for name, _, where, twin in told:
+    for name, _, layer, where, twin in told:
         file, _, test = where.strip("`").partition("::")
         path = ROOT / file
         if not path.is_file() or test not in functions(path)[0]:
@@ -65,6 +83,10 @@ def faults_of_attacks(text):
             found += [] if taken_out else [f"{name}: {test} takes nothing out"]
         elif not open_ and twin.strip("`") not in functions(path)[0]:
             found.append(f"{name}: there is no twin {twin}")
+            continue
+        takes_out = test if twin == "*in it*" else twin.strip("`")
+        if not open_ and takes_out in functions(path)[0] and layer_of(path, takes_out) != layer:
+            found.append(f"{name}: its twin takes out something else than {layer!r}")
     return found
 
 
@@ -114,6 +136,20 @@ def test_the_cases_are_those_that_were_met():
         (lambda text: text.replace("`test_without_the_rule_they_are`", "`test_no_such`"), "a09: there is no twin"),
         (lambda text: text.replace("`test_without_the_rule_they_are`", "*still succeeds*"), "a09: whether it still"),
         (lambda text: text.replace("`test_without_the_rule_they_are`", "*in it*"), "takes nothing out"),
+        (
+            lambda text: re.sub(r"^(\| a01 .*\|) lock-step", r"\1 rules", text, flags=re.MULTILINE),
+            "a01: its twin takes out",
+        ),
+        (
+            lambda text: re.sub(r"^(\| a12 .*\|) verified totals", r"\1 rules", text, flags=re.MULTILINE),
+            "a12: its twin",
+        ),
+        (
+            lambda text: text.replace(
+                "| rules | `tests/privacy/rules/test_survey", "| audit | `tests/privacy/rules/test_survey"
+            ),
+            "a09: its twin",
+        ),
     ],
 )
 def test_a_hole_in_the_table_is_caught(change, fault):

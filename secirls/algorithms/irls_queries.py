@@ -227,5 +227,5 @@ def check_steps(query: Query, steps: Floats) -> None:
     """Raise `QueryError` unless a query says of every gene at which step it is, or of none."""
     if steps.shape not in ((query.n_genes,), (0,)):
         raise QueryError(f"query {query.kind!r}: steps {steps.shape} for {query.n_genes} genes")
-    if not (np.isin(steps, np.arange(BEST, LARGEST_STEP + 1))).all():
+    if not ((steps >= BEST) & (steps <= LARGEST_STEP) & (steps == np.rint(steps))).all():
         raise QueryError(f"query {query.kind!r}: impossible steps")

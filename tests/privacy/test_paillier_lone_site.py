@@ -1,7 +1,8 @@
 """One site alone, an honest aggregator, an honest key-holder, a whole fit: it multiplies in what it saw a round ago.
 
 The next public question would then be the victim's own step. The fit ends and names the site; beside it stands the
-twin in which nobody verifies proofs: the fit goes on, with questions made from the victim's numbers alone.
+twin in which nobody verifies proofs: the fit goes on, with questions made from the victim's numbers alone. In the twin
+the sites trust the aggregator: where they verify totals, they refuse that one.
 """
 
 import numpy as np
@@ -17,6 +18,7 @@ SITES = ("a", "b", "c", "d")
 VICTIM, LIAR = "a", "d"
 SHIFT = 30
 AFTER_CIPHERTEXTS = 160 + 64
+TRUSTING = {"trust_aggregator": True}
 
 
 @pytest.fixture
@@ -75,10 +77,10 @@ class Play:
         monkeypatch.setattr(PaillierCollector, "open", open_)
 
 
-def fit(sites):
+def fit(sites, **options):
     return secirls.fit(
         sites, design="~ condition", engine="local", protocol="paillier", key_bits=512, insecure_test_keys=True,
-        kernel="numpy", precompute=False,
+        kernel="numpy", precompute=False, **options,
     )  # fmt: skip
 
 
@@ -96,11 +98,19 @@ def test_a_fit_ends_and_names_the_site_that_multiplies_in_anothers_ciphertexts(s
     assert play.multiplied
 
 
+def test_without_proofs_sites_that_verify_totals_refuse_that_one(sites, monkeypatch):
+    play = Play(monkeypatch)
+    monkeypatch.setattr(plaintext_knowledge, "verify", lambda *_: None)
+    with pytest.raises(PeerError, match="a total that is not the sum of what was sent"):
+        fit(sites)
+    assert max(play.totals) == play.multiplied
+
+
 def test_in_a_twin_that_verifies_nothing_the_sum_is_the_victims_own_vector(sites, monkeypatch):
     """What the next question is made from: another's numbers, and all others' together a millionth of them."""
     play = Play(monkeypatch)
     monkeypatch.setattr(plaintext_knowledge, "verify", lambda *_: None)
-    assert len(fit(sites).table) == 12, "nobody noticed"
+    assert len(fit(sites, **TRUSTING).table) == 12, "nobody noticed"
     total = np.array(signed(play.totals[play.multiplied]), dtype=float)
     theirs = np.array(signed(play.vectors[VICTIM, play.multiplied - 1]), dtype=float) * 2**SHIFT
     honest = sum(np.array(signed(play.vectors[site, play.multiplied]), dtype=float) for site in SITES)
