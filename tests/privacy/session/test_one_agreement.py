@@ -248,7 +248,7 @@ def test_a_site_meets_nobody_who_is_not_in_its_own_roster(grounds, lay, lead):
 
 
 def test_without_an_own_roster_one_site_among_invented_ones_is_alone(grounds, lay, lead, monkeypatch):
-    monkeypatch.setattr(Site, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(site_room, "check_agreement", lambda *_: None)
     room, fake = invented(grounds, lay, lead)
     room.open().census()
     zeros = room.total(LogCountsQuery(room.every))["log_counts"]
@@ -315,7 +315,7 @@ def test_an_aggregator_that_plays_the_helper_reads_every_site(grounds, lead, mon
     """The broken twin: sites take any helper's key, so the helper is the aggregator's own, and what it made is kept."""
     kept, honest = [], paillier_threshold.deal
     monkeypatch.setattr(paillier_threshold, "deal", lambda key, *how: (kept.append(key), honest(key, *how))[1])
-    monkeypatch.setattr(site_room.Site, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(site_room, "check_agreement", lambda *_: None)
     monkeypatch.setattr(HelperGround, "check", lambda *_: None)  # its own
     room = lead.room(grounds.rule(ALLOWED), protocol=protocol, **SMALL).open()
     room.census()
