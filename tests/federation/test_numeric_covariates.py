@@ -18,6 +18,7 @@ from secirls.algorithms import scaling
 from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.numerics import covariates
+from secirls.outputs import kept_fit
 
 SITES, EACH, GENES, ALPHA = ("berlin", "lyon", "turin"), 14, 8, 0.05
 SETTINGS = {"engine": "local", "kernel": "numpy", "protocol": "plain", "preset": "irls", "ridge": 1e-12}
@@ -160,9 +161,7 @@ def test_without_the_way_back_the_slope_would_be_seen_to_be_wrong(monkeypatch):
     obs = pooled_obs()
     sites, counts = made(obs)
     X = np.asarray(Formula("~ condition + year").get_model_matrix(obs), dtype=float)
-    from secirls.outputs import results
-
-    monkeypatch.setattr(results, "of_scaled", lambda contrast, T: contrast)
+    monkeypatch.setattr(kept_fit, "of_scaled", lambda contrast, T: contrast)
     result = secirls.fit(sites, design="~ condition + year", **SETTINGS)
     with pytest.raises(AssertionError):
         assert_pooled(result, counts, obs, X, np.array([0.0, 0, 1]))
