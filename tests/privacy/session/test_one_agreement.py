@@ -236,7 +236,9 @@ def invented(grounds, lay, lead):
     fake = lay("fake", seed=9)
     places = {name: fake.place(name) for name in fake.names}
     places["site1"] = grounds.place("site1")
-    config = lead.config(fake, roster={**fake.told(), "site1": grounds.told()["site1"]})
+    for ground in (fake, grounds):
+        ground.trust()
+    config = lead.config(fake, roster={**fake.told(), "site1": grounds.told()["site1"]}, trust_aggregator=True)
     return lead.Room(places, config), fake
 
 
