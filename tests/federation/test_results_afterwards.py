@@ -180,6 +180,9 @@ def test_they_are_not_told_after_a_loss(fitted):
         information=kept.information,
         base_means=kept.base_means,
         xtx=kept.xtx,
+        ratio=None,
+        shrinkage=None,
+        scaled=None,
     )
     for last, whole in (("abc", True), ("ab", False)):
         rounds = [SimpleNamespace(parties=tuple(names)) for names in ("abc", last)]
