@@ -97,11 +97,13 @@ def shrink(
     coefficient: int,
     products: Products | None = None,
     fraction_bits: int = EXACT,
+    scaled: Floats | None = None,
 ) -> Algorithm[Shrinkage]:
     """Draw one coefficient of every fitted gene towards zero, at the dispersions that sites hold.
 
     ``variances`` are the squared standard errors of its estimates, natural log, ``(genes,)``; genes without one are
-    neither asked about nor part of the prior.
+    neither asked about nor part of the prior. ``scaled`` leads to the coefficients of scaled columns,
+    ``(params, params)``, in which steps are as long as they are.
     """
     with np.errstate(invalid="ignore"):
         genes = state.fitted & (variances > 0) & np.isfinite(variances)
@@ -109,7 +111,7 @@ def shrink(
     if not genes.any():
         return none
     estimates = state.beta[genes]
-    prior = Prior.adapted(estimates[:, coefficient], variances[genes], coefficient)
+    prior = Prior.adapted(estimates[:, coefficient], variances[genes], coefficient, scaled)
     config = ShrinkageConfig(prior=prior, products=products, fraction_bits=fraction_bits)
     first, cohorts = yield from descend(estimates, genes, config)
     begin = first.beta.copy()
