@@ -133,7 +133,7 @@ def _shrinkage(config: Config, design: Design, fitted: Fitted, name: str) -> Alg
     bits = config.fraction_bits or EXACT
     if scaled is None:
         return (yield from shrink(state, variances, coefficient, products, bits))
-    shrinking = shrink(state, variances, coefficient, None, bits, scaled.from_user)
+    shrinking = shrink(state, variances, coefficient, None, bits, scaled)
     return (yield from restricted(shrinking, scaled.from_user, products))
 
 
