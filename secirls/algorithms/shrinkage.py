@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.irls import State
 from secirls.algorithms.query import EXACT, Algorithm, resolution
+from secirls.algorithms.scaling import Scaled
 from secirls.algorithms.unclamped import Cohorts, Descending, Descent, descend
 from secirls.input_error import InputError
 from secirls.inputs.design import Design
@@ -97,11 +98,13 @@ def shrink(
     coefficient: int,
     products: Products | None = None,
     fraction_bits: int = EXACT,
+    scaled: Scaled | None = None,
 ) -> Algorithm[Shrinkage]:
     """Draw one coefficient of every fitted gene towards zero, at the dispersions that sites hold.
 
     ``variances`` are the squared standard errors of its estimates, natural log, ``(genes,)``; genes without one are
-    neither asked about nor part of the prior.
+    neither asked about nor part of the prior. With columns ``scaled`` in the fit, steps are as long as
+    those in its coefficients, and zero is gone to as there: a slope turns about the centre of its column.
     """
     with np.errstate(invalid="ignore"):
         genes = state.fitted & (variances > 0) & np.isfinite(variances)
@@ -109,10 +112,15 @@ def shrink(
     if not genes.any():
         return none
     estimates = state.beta[genes]
-    prior = Prior.adapted(estimates[:, coefficient], variances[genes], coefficient)
+    prior = Prior.adapted(
+        estimates[:, coefficient], variances[genes], coefficient, None if scaled is None else scaled.from_user
+    )
     config = ShrinkageConfig(prior=prior, products=products, fraction_bits=fraction_bits)
     first, cohorts = yield from descend(estimates, genes, config)
     begin = first.beta.copy()
+    if scaled is not None:
+        turned = scaled.to_user[:, coefficient] / scaled.to_user[coefficient, coefficient]
+        begin -= begin[:, [coefficient]] * turned
     begin[:, coefficient] = 0.0
     other, cohorts = yield from descend(begin, genes, config, cohorts)
     lower = _is_lower(other, first, cohorts, fraction_bits)

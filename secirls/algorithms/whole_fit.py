@@ -130,10 +130,11 @@ def _shrinkage(config: Config, design: Design, fitted: Fitted, name: str) -> Alg
     if scaled is not None:
         state, unit = replace(state, beta=to_user(state.beta, scaled.to_user)), of_scaled(unit, scaled.to_user)
     variances = contrast_variances(fitted.information, unit, config.ridge)
-    shrinking = shrink(
-        state, variances, coefficient, products if scaled is None else None, config.fraction_bits or EXACT
-    )
-    return (yield from shrinking if scaled is None else restricted(shrinking, scaled.from_user, products))
+    bits = config.fraction_bits or EXACT
+    if scaled is None:
+        return (yield from shrink(state, variances, coefficient, products, bits))
+    shrinking = shrink(state, variances, coefficient, None, bits, scaled)
+    return (yield from restricted(shrinking, scaled.from_user, products))
 
 
 def _own_coefficients(state: State) -> Algorithm[None]:

@@ -5,6 +5,7 @@ Promises: the same at every party. Refuses to know: formulas and samples.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,5 +21,5 @@ _PRIMES = (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0)
 def probed(probes: Sequence[int], count: int) -> Floats:
     """Values of so many numeric factors at each probe, such that no coincidence makes products of columns equal."""
     return np.array(
-        [[_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for i in range(count)] for probe in probes]
+        [[math.sqrt(_PRIMES[(i + 3 * probe) % len(_PRIMES)]) + i + probe for i in range(count)] for probe in probes]
     ).reshape(len(probes), count)

@@ -10,7 +10,7 @@ all natural logs. S is found from all genes (Efron and Morris 1975).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy.special import ndtr
 
 from secirls.numerics.arrays import Floats
 from secirls.numerics.portable import logs, strictly
+from secirls.numerics.restriction import lifted
 from secirls.numerics.solve import diagonal_entries, solve
 
 OTHERS_DEVIATION = 15.0
@@ -153,12 +154,14 @@ class Prior:
     """S, of the Cauchy prior, natural log."""
     coefficient: int
     """Which coefficient it is on, among those of the table."""
+    scaled: Floats | None = field(default=None, repr=False, compare=False)
+    """To coefficients of scaled columns, in which the length of a step is measured, ``(params, params)``; if others."""
 
     @classmethod
-    def adapted(cls, estimates: Floats, variances: Floats, coefficient: int) -> Prior:
+    def adapted(cls, estimates: Floats, variances: Floats, coefficient: int, scaled: Floats | None = None) -> Prior:
         """With the scale that all genes' estimates ``(n,)`` and squared standard errors ask for: min(sqrt A, 1)."""
         found = float(np.sqrt(prior_variance(estimates, variances)))
-        return cls(min(found, LARGEST_SCALE), coefficient)
+        return cls(min(found, LARGEST_SCALE), coefficient, scaled)
 
     def penalty(self, beta: Floats) -> Floats:
         """What it adds to nll at coefficients ``(genes, params)``: ``(genes,)``."""
@@ -194,7 +197,8 @@ class Prior:
         moved = np.empty(along.size)
         _each_move(beta[:, at].copy(), -newton[:, at] / along, 1.0 / along, self.scale, moved)
         step = newton + curved.column * ((moved - newton[:, at]) / along)[:, None]
-        longest = np.maximum(np.abs(step).max(axis=1), LONGEST_STEP)
+        moves = step if self.scaled is None else lifted(step, self.scaled)
+        longest = np.maximum(np.abs(moves).max(axis=1), LONGEST_STEP)
         step *= (LONGEST_STEP / longest)[:, None]
         slope = gradient[:, 0] * step[:, 0]
         for j in range(1, beta.shape[1]):

@@ -12,8 +12,9 @@ from scipy.special import gammaln
 from scipy.stats import chi2
 
 import secirls
-from secirls import Result
+from secirls import Result, fitting
 from secirls.algorithms.scaling import Scaled
+from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.outputs.gene_tables import csv_of
 from tests.federation.test_numeric_covariates import ALPHA, SETTINGS, made, pooled, pooled_obs
@@ -175,17 +176,23 @@ def test_groups_without_a_count_are_told_beside_numbers_too():
     assert result.table["reason"].str.contains("No sample of the compared groups").tolist() == [True] + [False] * 7
 
 
+NESTED = "~ condition + condition:animal + year"
+
+
+def nested(obs):
+    """Three animals in one group, two in the other."""
+    animals = {"a": np.resize(list("ijk"), len(obs)), "b": np.resize(list("ijji"), len(obs))}
+    return obs.assign(animal=np.where(obs["condition"] == "a", animals["a"], animals["b"]))
+
+
 def test_dropped_columns_are_out_of_the_smaller_design_and_of_contrasts_too(tmp_path):
-    obs = pooled_obs()
-    obs["animal"] = np.where(
-        obs["condition"] == "a", np.resize(list("ijk"), len(obs)), np.resize(list("ijji"), len(obs))
-    )
+    obs = nested(pooled_obs())
     sites, counts = made(obs)
-    design, empty = "~ condition + condition:animal + year", "condition[b]:animal[T.k]"
-    options = {"design": design, "drop_empty": True, **{k: v for k, v in SETTINGS.items() if k != "min_mu"}}
+    empty = "condition[b]:animal[T.k]"
+    options = {"design": NESTED, "drop_empty": True, **{k: v for k, v in SETTINGS.items() if k != "min_mu"}}
     result = secirls.fit(sites, test="lrt", reduced="~ condition + year", **options)
     assert result.report["test"]["degrees_of_freedom"] == 3
-    full = Formula(design).get_model_matrix(obs)
+    full = Formula(NESTED).get_model_matrix(obs)
     X, s = np.asarray(full.drop(columns=empty), dtype=float), obs["sf"].to_numpy()
     both = [likelihoods(counts, x, s, pooled(counts, x, s)[0]) for x in (X, columns("~ condition + year", obs))]
     np.testing.assert_allclose(result.table["stat"], 2 * (both[0] - both[1]), rtol=1e-5, atol=1e-4)
@@ -201,4 +208,31 @@ def test_dropped_columns_are_out_of_the_smaller_design_and_of_contrasts_too(tmp_
         .equals(kept.contrast(vector=vector).table["log2FoldChange"])
     )
     with pytest.raises(InputError, match="leave a term out"):
-        secirls.fit(sites, test="lrt", reduced="~ condition + condition:animal + year", **options)
+        secirls.fit(sites, test="lrt", reduced=NESTED, **options)
+
+
+class StoppedError(Exception):
+    """Ends a fit after a round."""
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 9])
+def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_scaled(tmp_path, last):
+    obs = nested(pooled_obs())
+    sites, _ = made(obs)
+    files = {name: str(tmp_path / f"{name}.h5ad") for name in sites}
+    for name, adata in sites.items():
+        adata.write_h5ad(files[name])
+    options = {"kernel": "numpy", "size_factors": "sf", "dispersions": "alpha", "cooks": False, "drop_empty": True}
+    options |= {"test": "lrt", "reduced": "~ condition + year", "design": NESTED}
+    asked = Manifest.read("test", sites=files, engine="local", fit=options)
+    assert asked.fit.lock_step
+
+    def stop(told):
+        if told.round == last:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        fitting.fit_manifest(asked, tmp_path / "stopped", on_round=stop)
+    resumed, whole = fitting.resume(tmp_path / "stopped"), fitting.fit_manifest(asked, tmp_path / "whole")
+    assert csv_of(resumed.table) == csv_of(whole.table)
+    assert "drop_empty" in [told["query"] for told in whole.report["rounds"]]

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from secirls.algorithms import betas as betas_file
-from secirls.algorithms import catch, irls, likelihood_ratio, plans, quasi_newton, restricted, unclamped
+from secirls.algorithms import catch, empty, irls, likelihood_ratio, plans, quasi_newton, restricted, scaling, unclamped
 from secirls.algorithms import shrinkage as shrinkage_file
 from secirls.algorithms.dispersion import (
     dispersion_newton,
@@ -34,10 +35,11 @@ from secirls.algorithms.outliers.cells import Cells, CellsQuery
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Total
 from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.inputs.design import Design, Variable
 from secirls.inputs.reduced_design import reduced_design
-from secirls.numerics import box_step, distinct_products, eigen, float_order, restriction, shrinkage, solve
+from secirls.numerics import box_step, covariates, distinct_products, eigen, float_order, restriction, shrinkage, solve
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
 
@@ -133,11 +135,8 @@ def test_between_rounds_of_a_likelihood_ratio_is_plain_arithmetic(small, monkeyp
     batch = np.arange(24) // 3 % 2
     X = np.column_stack([np.ones(24), batch, np.repeat([0.0, 1.0], 12)])
     sites = [replace(site, design=X[i::3], size_factors=np.ones(8)) for i, site in enumerate(sites)]
-    config, none, reduced = (
-        Config(design=design.formula, test="lrt", reduced=small),
-        np.zeros(0),
-        reduced_design(design, small),
-    )
+    config, none = Config(design=design.formula, test="lrt", reduced=small), np.zeros(0)
+    reduced = reduced_design(design, small)
 
     def whole():
         plan = IrlsConfig.deseq2(), NewtonConfig()
@@ -160,6 +159,29 @@ def test_shrinkage_is_plain_arithmetic(monkeypatch):
         return (yield from shrinkage_file.shrink(fit.state, np.full(60, 0.05), 1))
 
     assert np.isfinite(run(shrunken(), sites, monkeypatch).estimate).all()
+
+
+def test_a_fit_of_numbers_is_plain_arithmetic(monkeypatch):
+    """Scales, a smaller design in them, and a prior on the user's columns; an empty column is left out."""
+    sites, _ = sites_with_outliers()
+    obs = pd.DataFrame({"condition": np.repeat(["a", "b"], 12), "age": 40.0 + np.arange(24) * 7 % 23})
+    obs["plate"] = np.where(obs["condition"] == "a", np.resize(list("pq"), 24), "p")
+    said = {"condition": Variable(numeric=False, levels=("a", "b")), "age": Variable(numeric=True)}
+    said["plate"] = Variable(numeric=False, levels=("p", "q"))
+    design = Design.agree("~ age + condition + condition:plate", {}, dict.fromkeys("012", said))
+    for i, site in enumerate(sites):
+        part = obs.iloc[i::3]
+        mine = design.covariates(part, str(i))
+        X, sizes = mine.design(*mine.at_home()), design.group_sizes(part)
+        sites[i] = replace(site, design=X, covariates=mine, group_sizes=sizes)
+    small, names = "~ age + condition", tuple(f"g{i}" for i in range(60))
+    asked = {"dispersions": "alpha", "test": "lrt", "reduced": small, "shrink": "age", "drop_empty": True}
+    config = Config(design=design.formula, contrast=("condition", "b", "a"), **asked)
+    fitted = run(agreed_fit(config, design, names), sites, monkeypatch)
+    assert fitted.dropped
+    assert fitted.scaled.centres[0] > 0
+    assert np.isfinite(fitted.ratio.statistics).any()
+    assert np.isfinite(fitted.shrinkage.estimate).any()
 
 
 def test_a_logarithm_between_rounds_would_be_seen(monkeypatch):
@@ -200,11 +222,13 @@ def matrix_products(module):
         catch,
         cells,
         cooks,
+        covariates,
         dispersion_newton,
         dispersion_start,
         dispersions,
         distinct_products,
         eigen,
+        empty,
         exceptions,
         float_order,
         irls,
@@ -216,6 +240,7 @@ def matrix_products(module):
         restricted,
         restriction,
         robust_dispersion,
+        scaling,
         selection,
         shrinkage,
         shrinkage_file,
