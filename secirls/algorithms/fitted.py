@@ -17,6 +17,7 @@ from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
 from secirls.algorithms.shrinkage import Shrinkage
+from secirls.algorithms.sizing import Sizing
 from secirls.inputs.reduced_design import ReducedDesign
 from secirls.numerics.samples import Floats, Mask
 
@@ -156,6 +157,8 @@ class Fitted:
     """What brought size factors were divided by."""
     size_factor_spread: float = 0.0
     """Standard deviation of the logs of brought size factors."""
+    sizing: Sizing | None = field(default=None, repr=False)
+    """What size factors follow from; ``None`` where no gene was left to ask about."""
     stages: tuple[StageCost, ...] = ()
     stage_of_rounds: tuple[str, ...] = ()
     """The name of every round's stage, in order."""

@@ -199,6 +199,8 @@ class Normalisation:
     xt_normalised: Floats
     """X'(y / s), ``(genes asked, params)``; zero for genes that are `lost`."""
     mean_inverse_size_factor: float
+    asked: NormalisedQuery | None = None
+    """What brought the sites' size factors; ``None`` where no gene was left to ask about."""
 
     @property
     def lost(self) -> Mask:
@@ -293,7 +295,7 @@ def normalise(
     known = np.flatnonzero(~gone)[here]
     base_means[known] = total["normalised"][here] / n_samples
     xt_normalised[known] = total["xt_normalised"][here]
-    return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples))
+    return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples), query)
 
 
 def _log_sizes(samples: Samples, log_means: Floats, usable: Mask) -> Floats:

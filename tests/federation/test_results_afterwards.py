@@ -180,6 +180,7 @@ def test_they_are_not_told_after_a_loss(fitted):
         information=kept.information,
         base_means=kept.base_means,
         xtx=kept.xtx,
+        **dict.fromkeys(("ratio", "shrinkage", "sizing", "towards")),
     )
     for last, whole in (("abc", True), ("ab", False)):
         rounds = [SimpleNamespace(parties=tuple(names)) for names in ("abc", last)]
