@@ -50,6 +50,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from secirls.aggregator.aggregator import Outcome
 from secirls.algorithms.fitted import Fitted
+from secirls.algorithms.normalisation import LARGEST_LOG_SIZE
 from secirls.algorithms.sizing import Sizing
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -212,6 +213,11 @@ class KeptFit:
                 raise ValueError(name)
         if tuple(columns) != self.design.columns or self.xtx.shape not in {(0, 0), (params, params)}:
             raise ValueError("columns")
+        points = self.local_trend
+        if not (0 < self.sizing[0] < np.inf and abs(self.sizing[1]) <= LARGEST_LOG_SIZE):
+            raise ValueError("sizing")
+        if not (np.isfinite(points).all() and (np.diff(points[0]) > 0).all()):
+            raise ValueError("local_trend")
         if any(len(told) != genes for told in self.annotation.values()):
             raise ValueError("annotation")
         codes = np.concatenate([self.reason, self.without_ratio, self.not_shrunken])

@@ -54,9 +54,11 @@ class Transform:
             )
         made = cls(kept, _trend(told, kept.local_trend))
         try:
-            made.stabilised(np.zeros(1))
+            usable = np.isfinite(made.stabilised(np.ones(1))).all()
         except NoTransformError as error:
             raise InputError(f"the fit has no variance-stabilising transform: {error}") from None
+        if not usable:
+            raise _no_trend()
         return made
 
     def stabilised(self, normalised: Floats) -> Floats:
@@ -112,7 +114,11 @@ def _trend(told: Mapping[str, Any], local: Floats) -> Trend:
         return Trend(kind, mean=mean)
     if kind == "local" and local.size:
         return Trend(kind, local=LocalTrend(*local))
-    raise InputError(f"its report and its {FILE} tell no trend of dispersions that can be used")
+    raise _no_trend()
+
+
+def _no_trend() -> InputError:
+    return InputError(f"the fit's report and {FILE} tell no trend of dispersions that can be used")
 
 
 def _above_zero(number: object) -> float | None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.integrate import quad
+from scipy.interpolate import CubicSpline
 
 from secirls.numerics.dispersion.local_trend import LocalTrend, local_trend
 from secirls.numerics.dispersion.stabilised import NoTransformError, stabilised
@@ -91,6 +92,25 @@ def test_the_local_transform_is_the_integral_and_log2_at_two_quantiles(mean_inve
         told = np.diff(ours(np.array([start, end])))[0]
         assert told == pytest.approx(slope * integral(start, end), rel=1e-8)
         assert told != pytest.approx(np.diff(by(LOCAL, mean_inverse + 0.2)(np.array([start, end])))[0], rel=1e-4)
+
+
+def test_the_local_transform_is_rs_recipe_on_a_grid_but_for_the_grid():
+    """R takes 1,000 points, equal in asinh, up to the largest normalised count, trapezoids, and a spline."""
+    low, high = np.quantile(BASE_MEANS, [0.95, 0.999])
+    counts = np.geomspace(1.0, 1e6, 200)
+
+    def recipe(shot):
+        grid = np.sinh(np.linspace(0, np.arcsinh(1e6), 1000))[1:]
+        density = 1 / np.sqrt(LOCAL.at(grid) * grid**2 + shot * grid)
+        steps = np.cumsum(np.diff(grid) * (density[1:] + density[:-1]) / 2)
+        spline = CubicSpline(np.arcsinh((grid[1:] + grid[:-1]) / 2), steps)
+        at_low, at_high = spline(np.arcsinh([low, high]))
+        return np.log2(low) + np.log2(high / low) / (at_high - at_low) * (spline(np.arcsinh(counts)) - at_low)
+
+    ours = by(LOCAL, 1.4)(counts)
+    assert np.abs(ours - recipe(1.4)).max() < 0.03
+    assert np.abs(ours - recipe(1.0)).max() > 0.1
+    assert np.abs(by(LOCAL, 1.0)(counts) - recipe(1.0)).max() < 0.03
 
 
 def test_a_local_trend_without_a_bend_is_the_mean_to_rounding_up_to_scale():
