@@ -252,10 +252,10 @@ def deseq2(
         begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
-        sizing,
         by_gene=found.by_gene,
         towards=found.towards,
         treatment=treatment,
+        sizing=sizing,
     )
 
 

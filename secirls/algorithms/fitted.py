@@ -157,8 +157,6 @@ class Fitted:
     """What brought size factors were divided by."""
     size_factor_spread: float = 0.0
     """Standard deviation of the logs of brought size factors."""
-    sizing: Sizing | None = field(default=None, repr=False)
-    """What size factors follow from; ``None`` where no gene was left to ask about."""
     stages: tuple[StageCost, ...] = ()
     stage_of_rounds: tuple[str, ...] = ()
     """The name of every round's stage, in order."""
@@ -172,3 +170,5 @@ class Fitted:
     """Where p-values are of a likelihood-ratio test."""
     shrinkage: Shrinkage | None = field(default=None, repr=False)
     """Where fold changes were drawn towards zero."""
+    sizing: Sizing | None = field(default=None, repr=False)
+    """What size factors follow from; ``None`` where no gene was left to ask about."""

@@ -168,5 +168,5 @@ def _irls_fit(
         begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
-        sizing,
+        sizing=sizing,
     )

@@ -213,16 +213,16 @@ class KeptFit:
                 raise ValueError(name)
         if tuple(columns) != self.design.columns or self.xtx.shape not in {(0, 0), (params, params)}:
             raise ValueError("columns")
-        points = self.local_trend
-        if not (0 < self.sizing[0] < np.inf and abs(self.sizing[1]) <= LARGEST_LOG_SIZE):
-            raise ValueError("sizing")
-        if not (np.isfinite(points).all() and (np.diff(points[0]) > 0).all()):
-            raise ValueError("local_trend")
         if any(len(told) != genes for told in self.annotation.values()):
             raise ValueError("annotation")
         codes = np.concatenate([self.reason, self.without_ratio, self.not_shrunken])
         if not np.isin(codes, list(Reason)).all() or not np.isin(self.status, list(Status)).all():
             raise ValueError("status")
+        points = self.local_trend
+        if not (0 < self.sizing[0] < np.inf and abs(self.sizing[1]) <= LARGEST_LOG_SIZE):
+            raise ValueError("sizing")
+        if not (np.isfinite(points).all() and (np.diff(points[0]) > 0).all()):
+            raise ValueError("local_trend")
 
 
 def _for_transforms(config: Config, fitted: Fitted, genes: int) -> tuple[Floats, Floats, Floats]:
