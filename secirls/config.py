@@ -75,15 +75,20 @@ class Config(Frozen):
     reduced: str | None = None
     """The smaller design of a likelihood-ratio test, such as ``~ batch``; its columns must lie within the design's."""
     levels: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Declared levels of factors, reference first; others are agreed in sorted order."""
+    """Declared levels of factors, reference first; others have the order of the files' categories
+    where no site has another, and are sorted where one has."""
     layer: str | None = None
-    """AnnData layer holding raw counts; ``X`` if not given."""
+    """AnnData layer holding raw counts; ``X`` if not given, ``raw:X`` for that of ``AnnData.raw``, with its genes."""
+    round_counts: bool = False
+    """Round estimated counts (salmon, RSEM) to whole numbers, half to even, as R's `round` does; else refuse them."""
     size_factors: str | None = None
     """obs column of size factors; median of ratios by secure sums if not given."""
     dispersions: str | None = None
     """var column of dispersions, used as they are; estimated by secure sums if not given."""
     genes: Literal["identical", "intersection"] = "identical"
     """Whether sites must have the same genes, or those that all have are used."""
+    drop_empty: bool = False
+    """Leave design columns without any sample out, such as cells of a nested factor that nobody has; else refuse."""
     own_columns: Literal["own", "shared"] = "own"
     """Design columns that one site alone adds to: ``own`` keeps them and their coefficients there; ``shared`` sums them
     as any other, which publishes that site's own sums."""

@@ -14,7 +14,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 DOORS = {
     "ray": {"secirls/carriers/on_ray.py"},
     "anndata": {"secirls/inputs/site_file.py"},
-    "formulaic": {"secirls/inputs/design.py"},
+    "formulaic": {"secirls/inputs/formula.py"},
     "phe": {"protocols/primitives/paillier_keys.py"},
     "rich": {"secirls/cli/console.py"},
     "matplotlib": {"secirls/outputs/pictures/canvas.py"},

@@ -28,6 +28,7 @@ from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import Design, Variable
+from secirls.inputs.reduced_design import reduced_design
 
 ANNOUNCED_KEY_BITS = 2048
 """Keys of this length take seconds to make, up to a minute where they are to be shared."""
@@ -113,9 +114,11 @@ def _session(
     check_present(extra, helping)
     yield from _searches(federation, extra, config.key_bits)
     design = agreement.design(config)
-    config.asked_contrast.of(design)  # a mistake is told before the first round
+    if not (config.drop_empty and config.contrast_vector):  # one number per column that stays
+        config.asked_contrast.of(design)  # a mistake is told before the first round
     if config.reduced is not None:
-        design.reduced(config.reduced)
+        reduced_design(design, config.reduced)
+    yield from (Stage(SETUP_ROUND, told) for told in design.told)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])
@@ -127,6 +130,7 @@ def _session(
         if isinstance(event, Finished):
             simulated = tuple(site for site in sites if answered[site].simulated)
             simulated += tuple(name for name in extra if helping[name] is not False)
+            design = design.without(event.result.dropped)
             yield _outcome(config, agreement, design, genes, event.result, past, rounds, tuple(told), simulated)
             return
         if isinstance(event, Record):

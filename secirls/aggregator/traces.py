@@ -21,6 +21,7 @@ from protocols.secure_sum import PartyId
 from secirls.aggregator import transcript
 from secirls.config import Config
 from secirls.inputs.design import variables
+from secirls.inputs.levels import declared_in
 from secirls.inputs.site_file import Reading, SiteTable, read_site
 from secirls.numerics.samples import Mask
 
@@ -52,16 +53,16 @@ def traces_in(paths: list[Path], files: Mapping[PartyId, str], config: Config) -
     """Whether sites' sample names, or the counts of a sample or gene, stand anywhere; and what could not be seen."""
     search = Search()
     for site, file in files.items():
-        search.look_for(
-            site, read_site(site, file, Reading(variables(config.design), config.layer, declared=config.levels))
-        )
+        declared = declared_in(config.design, config.levels)
+        reading = Reading(variables(config.design), config.layer, declared=declared, round_counts=config.round_counts)
+        search.look_for(site, read_site(site, file, reading))
     search.ready()
     for path in paths:
         data = path.read_bytes()
         if path.name == transcript.LINES:
             search.words(data)
-        for reading in _readings(data):
-            search.within(reading)
+        for found in _readings(data):
+            search.within(found)
     return [f"{what} of site {site} stands in a message" for site, what in sorted(search.found)], search.unseen
 
 

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.census import CensusQuery
+from secirls.algorithms.empty import drop_empty
 from secirls.algorithms.irls import State, steps_field
 from secirls.algorithms.irls_queries import IrlsQuery
 from secirls.algorithms.normalisation import NoCommonGeneError, Normalisation, normalise, scale_of
 from secirls.algorithms.query import Algorithm, Query, Total
+from secirls.algorithms.scaling import Scaled, scale
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -36,7 +38,7 @@ class Begun:
     """At how many sites a gene has any count, ``(genes,)``; NaN where that is not known."""
     n_samples: float
     xtx: Floats
-    """Summed X'X, ``(params, params)``, of full rank."""
+    """Summed X'X, ``(params, params)``, of full rank; of the scaled design."""
     column_sites: Floats
     group_samples: Floats
     group_sites: Floats
@@ -48,6 +50,10 @@ class Begun:
     """Standard deviation of the logs of brought size factors."""
     columns: int
     """Of the whole design: those of the table, and those that are some site's own."""
+    design: Design
+    """Without its empty columns, where those are dropped."""
+    scaled: Scaled | None = None
+    """How numeric columns were centred and scaled, if there are any."""
 
     @property
     def genes(self) -> Mask:
@@ -56,7 +62,10 @@ class Begun:
 
 
 def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
-    """The census. Raises `InputError` where there is nothing to fit, or the design can't be."""
+    """The census, then where numeric columns stand.
+
+    Raises `InputError` where there is nothing to fit, or the design can't be.
+    """
     columns = design.columns
     products = design.products()
     census = CensusQuery(np.ones(n_genes, dtype=bool), len(columns), len(design.groups), expand_field(products))
@@ -64,13 +73,18 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     gone = census.lost(total)
     if gone.all():
         raise InputError("a site's part of X'X is not finite or too large to be added: are columns of the design huge?")
-    n_samples, xtx = float(total["samples"][0]), unpack(opened(total["xtx"], products))
+    n_samples = float(total["samples"][0])
     contributors = np.where(gone, np.nan, total["presence"])
-    _check_design(xtx, columns, n_samples)
+    left = yield from drop_empty(config, design, n_genes, total["column_sites"])
+    kept = np.isin(design.at_the_table, left.at_the_table)
+    scaled, xtx = None, unpack(opened(total["xtx"], products))[np.ix_(kept, kept)]
+    if design.features:
+        scaled, xtx = yield from scale(left, n_genes, left.products())
+    _check_design(xtx, left.columns, n_samples)
     status = np.where(gone, Status.FAILED, eligible(contributors, config.min_contributors)).astype(np.int8)
     if not ((status == Status.ACTIVE) | gone).any():
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
-    sizes = total["column_sites"], total["group_samples"], total["group_sites"]
+    sizes = total["column_sites"][kept], total["group_samples"], total["group_sites"]
     return Begun(
         status,
         contributors,
@@ -79,7 +93,9 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
         *sizes,
         total.parties,
         *scale_of(total["log_size_factors"], n_samples),
-        design.size,
+        left.size - len(left.dropped),
+        left,
+        scaled,
     )
 
 

@@ -23,9 +23,11 @@ class CensusQuery(Query):
 
     Its sum shows how many sites a gene is counted at and a design column has samples at, not which, and sizes of the
     pool: samples in all, and in every combination of levels of the shared factors, with the number of sites that have
-    any; by X'X samples with each pair of levels; and the sums of log s and of its square, zero where the sites bring no
-    size factors. The sites are told the total, check it, and hold their rules against it: ``min_contributors`` for
-    genes, levels, columns and combinations, ``min_total_samples_per_cell`` for combinations (`secirls.site.policy`).
+    any; by X'X samples with each pair of levels, zeros where the design has numeric columns, whose X'X is asked for
+    once this total has passed (`secirls.algorithms.scaling`); and the sums of log s and of its square, zero where the
+    sites bring no size factors. The sites are told the total, check it, and hold their rules against it:
+    ``min_contributors`` for genes, levels, columns and combinations, ``min_total_samples_per_cell`` for combinations
+    (`secirls.site.policy`).
     """
 
     params: int
@@ -70,7 +72,7 @@ class CensusQuery(Query):
             raise QueryError(f"query 'census' is about {self.groups} groups of samples, the fit has {sizes.size}")
         log_s = np.zeros(1) if samples.size_factors is None else np.log(samples.size_factors)
         log_s = np.where(np.isfinite(log_s), log_s, 0.0)  # others lose genes, not the census
-        xtx: Floats = np.einsum("ni,nj->ij", left, left)
+        xtx: Floats = np.einsum("ni,nj->ij", left, left) if samples.covariates is None else np.zeros((X.shape[1],) * 2)
         return {
             "presence": _presence(samples),
             "xtx": sent(self, pack(xtx), samples, self.expand) if self.expand.size else xtx,

@@ -45,6 +45,7 @@ from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Reason, Status
 
+_OF_THE_BEGINNING = {"drop_empty": "empty columns", "covariates": "covariates", "cross_products": "covariates"}
 _OF_DISPERSIONS = {
     "residuals": "moments",
     "profile": "profile",
@@ -188,7 +189,8 @@ def deseq2(
     A gene that some site can't send a sum of, at any stage, fails with that reason, and the others go on.
     Raises `InputError` for a rank-deficient design or counts that can't be normalised.
     """
-    begun = yield from stages.named("census", begin(config, design, n_genes))
+    begun = yield from stages.named("census", begin(config, design, n_genes), _OF_THE_BEGINNING)
+    design = begun.design
     status, genes, n = begun.status, begun.genes, begun.n_samples
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     normalisation, sizing = None, None
@@ -252,6 +254,8 @@ def deseq2(
         begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
+        scaled=begun.scaled,
+        dropped=design.dropped,
         by_gene=found.by_gene,
         towards=found.towards,
         treatment=treatment,

@@ -16,6 +16,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
+from secirls.algorithms.scaling import Scaled
 from secirls.algorithms.shrinkage import Shrinkage
 from secirls.algorithms.sizing import Sizing
 from secirls.inputs.reduced_design import ReducedDesign
@@ -157,6 +158,10 @@ class Fitted:
     """What brought size factors were divided by."""
     size_factor_spread: float = 0.0
     """Standard deviation of the logs of brought size factors."""
+    scaled: Scaled | None = field(default=None, repr=False)
+    """How numeric columns were centred and scaled: coefficients and information are of columns so scaled."""
+    dropped: tuple[int, ...] = ()
+    """Which of all design columns were left out, for no sample is in them."""
     stages: tuple[StageCost, ...] = ()
     stage_of_rounds: tuple[str, ...] = ()
     """The name of every round's stage, in order."""

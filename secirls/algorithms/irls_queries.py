@@ -16,6 +16,7 @@ from secirls.algorithms.normalisation import known_size_factors
 from secirls.algorithms.query import EXACT, Query, QueryError
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
 from secirls.numerics import kernels
+from secirls.numerics.covariates import to_user
 from secirls.numerics.kernel_task import Sums
 from secirls.numerics.own.coefficients import BEST, best_sums, irls_sums, own_at
 from secirls.numerics.samples import Floats, Samples
@@ -153,9 +154,15 @@ class OwnCoefficientsQuery(Query):
 
     @np.errstate(all="ignore")
     def coefficients(self, samples: Samples) -> Floats:
-        """Those of a site's own columns, which stay there, ``(all genes, own)``; NaN for genes not asked about."""
+        """Those of a site's own columns, which stay there, ``(all genes, own)``; NaN for genes not asked about.
+
+        On the user's scale, where numeric columns were scaled for the fit.
+        """
         found = np.full((samples.n_genes, samples.own_size), np.nan)
-        found[self.genes] = own_at(samples.take(self.genes), self.beta, self.steps)[0]
+        delta = own_at(samples.take(self.genes), self.beta, self.steps)[0]
+        if samples.back is not None:
+            delta = to_user(delta, samples.back.own) + to_user(self.beta, samples.back.shared)
+        found[self.genes] = delta
         return found
 
 

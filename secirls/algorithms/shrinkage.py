@@ -80,17 +80,15 @@ class Shrinkage:
         return cls(coefficient, np.nan, none, none, np.zeros(genes, dtype=np.int8), np.zeros(genes, dtype=bool))
 
 
-def shrunken_coefficient(name: str, design: Design) -> int:
-    """Which of the table's columns has this name. Raises `InputError` for an unknown one and one that a site keeps."""
-    if name in design.columns:
-        return design.columns.index(name)
-    for site, columns in design.own.of.items():
-        if name in [design.all_columns[column] for column in columns]:
-            raise InputError(
-                f"shrink names {name!r}, which {site} alone adds to and keeps: its coefficient is known to no other, "
-                "so nothing can be learned from all genes of it"
-            )
-    raise InputError(f"shrink names {name!r}; the coefficients are {', '.join(map(repr, design.columns))}")
+def check_shrinkage(name: str, design: Design) -> None:
+    """Raise `InputError` unless the coefficient of this column can be drawn towards zero."""
+    design.column(name, "shrink")
+    if design.numeric and design.own.of:
+        site = next(iter(design.own.of))
+        raise InputError(
+            f"shrink has no prior for columns that a site keeps, as {site} does, beside the numeric column "
+            f"{design.numeric[0]!r}: publish those sums with own_columns = 'shared', or leave one of the three out"
+        )
 
 
 def shrink(

@@ -22,17 +22,23 @@ from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.plans import catch_plan, irls_plan
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
-from secirls.algorithms.shrinkage import Shrinkage, shrink, shrunken_coefficient
+from secirls.algorithms.restricted import restricted
+from secirls.algorithms.shrinkage import Shrinkage, check_shrinkage, shrink
 from secirls.algorithms.sizing import Sizing
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design
+from secirls.inputs.reduced_design import reduced_design
+from secirls.numerics.covariates import of_scaled, to_user
 from secirls.numerics.samples import Mask
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.wald import contrast_variances
 
 _STAGES = {
     "census": "census",
+    "drop_empty": "empty columns",
+    "covariates": "covariates",
+    "cross_products": "covariates",
     "log_counts": "size factors",
     "normalised": "size factors",
     "residuals": "moments",
@@ -93,28 +99,42 @@ def fit(
     coefficient to shrink that is not there.
     """
     stages = Stages()
-    shrunken = None if config.shrink is None else shrunken_coefficient(config.shrink, design)
+    if config.shrink is not None:
+        check_shrinkage(config.shrink, design)
     if config.choices.whole:
         fitted = yield from deseq2(config, design, n_genes, stages, control)
     else:
         fitted = yield from stages.named("fit", _irls_fit(config, design, n_genes, again, control), _STAGES)
     if design.own.of:
         yield from stages.named("own coefficients", _own_coefficients(fitted.state))
+    design = design.without(fitted.dropped)
     if config.reduced is not None:
-        ratio = likelihood_ratio(config, design, design.reduced(config.reduced), fitted)
+        reduced = reduced_design(design, config.reduced)
+        if fitted.scaled is not None:
+            reduced = fitted.scaled.reduced(reduced)
+        ratio = likelihood_ratio(config, design, reduced, fitted)
         fitted = replace(fitted, ratio=(yield from stages.named("likelihood ratio", ratio)))
-    if shrunken is not None:  # last, so that a fit without it asks the same until then, and is counted once
-        shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, shrunken))
+    if config.shrink is not None:  # last, so that a fit without it asks the same until then, and is counted once
+        shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, config.shrink))
         fitted = replace(fitted, shrinkage=shrinkage)
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
 
 
-def _shrinkage(config: Config, design: Design, fitted: Fitted, coefficient: int) -> Algorithm[Shrinkage]:
-    """One coefficient drawn towards zero, from its estimates and their errors as the table of results has them."""
+def _shrinkage(config: Config, design: Design, fitted: Fitted, name: str) -> Algorithm[Shrinkage]:
+    """One coefficient drawn towards zero, from its estimates and their errors as the table of results has them.
+
+    The prior is on coefficients of the user's columns: where those were scaled, sites are asked about the scaled ones.
+    """
+    coefficient, scaled, state, products = design.column(name, "shrink"), fitted.scaled, fitted.state, design.products()
     unit = np.zeros(len(design.columns))
     unit[coefficient] = 1.0
+    if scaled is not None:
+        state, unit = replace(state, beta=to_user(state.beta, scaled.to_user)), of_scaled(unit, scaled.to_user)
     variances = contrast_variances(fitted.information, unit, config.ridge)
-    return (yield from shrink(fitted.state, variances, coefficient, design.products(), config.fraction_bits or EXACT))
+    shrinking = shrink(
+        state, variances, coefficient, products if scaled is None else None, config.fraction_bits or EXACT
+    )
+    return (yield from shrinking if scaled is None else restricted(shrinking, scaled.from_user, products))
 
 
 def _own_coefficients(state: State) -> Algorithm[None]:
@@ -128,8 +148,8 @@ def _irls_fit(
     config: Config, design: Design, n_genes: int, again: Mask | None, control: Mask | None
 ) -> Generator[Query, Total, Fitted]:
     """Census, size factors, dispersions by moments unless given, IRLS, the catch, the refit."""
-    columns = design.columns
     begun = yield from begin(config, design, n_genes)
+    columns = begun.design.columns
     status, genes, n_samples = begun.status, begun.genes, begun.n_samples
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     dispersions = None if config.dispersions is not None else np.full(n_genes, np.nan)
@@ -168,5 +188,7 @@ def _irls_fit(
         begun.xtx,
         begun.size_factor_scale,
         begun.size_factor_spread,
+        scaled=begun.scaled,
+        dropped=begun.design.dropped,
         sizing=sizing,
     )

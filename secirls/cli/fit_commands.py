@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli import comparison_options
+from secirls.cli import comparison_options, model_options
 from secirls.cli.console import RoundsDisplay, say, show_result
 from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
@@ -61,62 +61,22 @@ def fit(
     lfc_threshold: comparison_options.Threshold = None,
     alternative: comparison_options.Alternative = None,
     annotation: comparison_options.Names = None,
-    test: Annotated[
-        str | None,
-        typer.Option(help="Of p-values: wald, or lrt, which compares with the design --reduced. Default: wald."),
-    ] = None,
-    reduced: Annotated[
-        str | None,
-        typer.Option(metavar="FORMULA", help="The smaller design of a likelihood-ratio test, such as '~ batch'."),
-    ] = None,
-    levels: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FACTOR=REFERENCE,LEVEL,...",
-            help="Levels of a factor in order, reference first; others are agreed in sorted order.",
-        ),
-    ] = None,
-    layer: Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: X.")] = None,
-    size_factors: Annotated[
-        str | None,
-        typer.Option(metavar="OBS_COLUMN", help="Size factors. Default: median of ratios by secure sums."),
-    ] = None,
-    dispersions: Annotated[
-        str | None,
-        typer.Option(
-            metavar="VAR_COLUMN", help="Dispersions, the same at every site. Default: estimated by secure sums."
-        ),
-    ] = None,
-    size_factor_type: Annotated[
-        str | None, typer.Option(help="Size factors over genes: ratio, or poscounts. Default: ratio.")
-    ] = None,
-    control_genes: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Genes that size factors are estimated from, one name per line."),
-    ] = None,
-    dispersion_fit: Annotated[
-        str | None,
-        typer.Option(help="Dispersions: deseq2 (as R's path ends), optimum, grid or moments. Default: deseq2."),
-    ] = None,
-    trend: Annotated[
-        str | None, typer.Option(help="Of dispersions over means: parametric, local or mean. Default: parametric.")
-    ] = None,
-    cooks: Annotated[
-        bool | None,
-        typer.Option("--cooks/--no-cooks", help="Look for outliers by Cook's distances. Default: yes."),
-    ] = None,
-    min_replicates: Annotated[
-        int | None,
-        typer.Option(help="Samples in a cell of the design from which outliers are replaced. Default: 7."),
-    ] = None,
-    min_kept: Annotated[
-        int | None,
-        typer.Option(help="Values of a trimmed cell that must stay to look for its outliers; 1 is R. Default: 3."),
-    ] = None,
-    own_columns: Annotated[
-        str | None,
-        typer.Option(help="Design columns of one site: kept there ('own'), or 'shared' as R has them. Default: own."),
-    ] = None,
+    test: model_options.Test = None,
+    reduced: model_options.Reduced = None,
+    levels: model_options.Levels = None,
+    layer: model_options.Layer = None,
+    round_counts: model_options.RoundCounts = None,
+    size_factors: model_options.SizeFactors = None,
+    dispersions: model_options.Dispersions = None,
+    size_factor_type: model_options.SizeFactorType = None,
+    control_genes: model_options.ControlGenes = None,
+    dispersion_fit: model_options.DispersionFit = None,
+    trend: model_options.Trend = None,
+    cooks: model_options.Cooks = None,
+    min_replicates: model_options.MinReplicates = None,
+    min_kept: model_options.MinKept = None,
+    drop_empty: model_options.DropEmpty = None,
+    own_columns: model_options.OwnColumns = None,
     genes: Annotated[
         str | None, typer.Option(help="'identical' gene lists, or their 'intersection'. Default: identical.")
     ] = None,
@@ -248,6 +208,7 @@ def fit(
         "reduced": reduced,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
+        "round_counts": round_counts,
         "size_factors": size_factors,
         "dispersions": dispersions,
         "size_factor_type": size_factor_type,
@@ -257,6 +218,7 @@ def fit(
         "cooks": cooks,
         "min_replicates": min_replicates,
         "min_kept": min_kept,
+        "drop_empty": drop_empty,
         "own_columns": own_columns,
         "genes": genes,
         "min_contributors": min_contributors,

@@ -32,8 +32,8 @@ def compared_groups(contrast: Contrast, design: Design) -> Floats | None:
         found = design.possible_rows({"": _everything(design)}) if mixed else None
         if found is None:
             return None
-        rows = found[""]
-        return _solved(rows, (rows * (numbers != 0)).sum(axis=1) != 0)
+        rows = _allowed(design, found[""])
+        return _solved(design, rows, (rows * (numbers != 0)).sum(axis=1) != 0)
     factor = contrast.levels[0].strip()
     if factor not in design.levels:
         return None
@@ -49,8 +49,9 @@ def compared_groups(contrast: Contrast, design: Design) -> Floats | None:
     )
     if found is None:
         return None
-    inside = [np.full(len(rows), part == "compared") for part, rows in found.items()]
-    return _solved(np.concatenate(list(found.values())), np.concatenate(inside))
+    parts = {part: _allowed(design, rows) for part, rows in found.items()}
+    inside = [np.full(len(rows), part == "compared") for part, rows in parts.items()]
+    return _solved(design, np.concatenate(list(parts.values())), np.concatenate(inside))
 
 
 def _everything(design: Design) -> dict[str, Variable]:
@@ -59,9 +60,25 @@ def _everything(design: Design) -> dict[str, Variable]:
     return factors | {name: Variable(numeric=True) for name in design.numeric}
 
 
-def _solved(rows: Floats, inside: Mask) -> Floats | None:
-    """Numbers v with ``rows v = inside``, or ``None`` where there is none; ``(rows, params)`` and ``(rows,)``."""
-    normal = (rows[:, :, None] * rows[:, None, :]).sum(axis=0)
-    found, failed = solve(pack(normal[None]), (rows * inside[:, None]).sum(axis=0)[None])
-    exact = bool(np.abs((rows * found[0]).sum(axis=1) - inside).max() < 1e-9)
-    return found[0] if exact and not failed[0] else None
+def _allowed(design: Design, rows: Floats) -> Floats:
+    """The table's columns ``(rows, params)`` of rows ``(rows, all params)`` that are not in a dropped column."""
+    return rows[~rows[:, list(design.dropped)].any(axis=1)][:, design.at_the_table]
+
+
+def _solved(design: Design, rows: Floats, inside: Mask) -> Floats | None:
+    """Numbers v with ``rows v = inside``, or ``None`` where there is none; ``(rows, params)`` and ``(rows,)``.
+
+    Zero for columns that hold numbers: so v is the same where those are centred and scaled.
+    """
+    without = ~design.expansion.holds[design.at_the_table].any(axis=1)
+    columns = rows[:, without]
+    if not columns.size:
+        return None
+    normal = (columns[:, :, None] * columns[:, None, :]).sum(axis=0)
+    found, failed = solve(pack(normal[None]), (columns * inside[:, None]).sum(axis=0)[None])
+    exact = bool(np.abs((columns * found[0]).sum(axis=1) - inside).max() < 1e-9)
+    if failed[0] or not exact:
+        return None
+    marks = np.zeros(rows.shape[1])
+    marks[without] = found[0]
+    return marks

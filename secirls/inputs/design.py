@@ -1,7 +1,7 @@
-"""From a formula to design columns that are the same at every site: the one door to formulaic.
+"""From a formula and the agreed levels to design columns that are the same at every site.
 
 Promises: columns follow from the formula and the agreed levels alone, never from one site's data or
-a hash order. Refuses expressions in formulas: a site evaluates no code from a message.
+a hash order. Refuses to know: how a formula is read (`secirls.inputs.formula`), and what is summed.
 """
 
 from __future__ import annotations
@@ -18,65 +18,29 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from secirls.input_error import InputError, complain
-from secirls.inputs.labels import check_alike, label, labels
+from secirls.input_error import InputError
+from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
+from secirls.inputs.formula import Factor, Formula, parse
+from secirls.inputs.labels import label, labels
+from secirls.inputs.levels import Levels, Variable, agree_levels
 from secirls.inputs.own_columns import OwnColumns
+from secirls.inputs.probes import PROBES, probed
 from secirls.inputs.ranks import apart
-from secirls.inputs.reduced_design import ReducedDesign, reduce, within_terms
+from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
 
-Levels = Mapping[str, tuple[str, ...]]
+__all__ = ["Design", "Levels", "Variable", "variables"]
 
 LARGEST_GROUPS = 4096
 """Combinations of levels that a design may have where they are counted."""
-LARGEST_ENUMERATION = 4096
-"""Combinations of levels beyond which they are not gone through."""
 LARGEST_ENUMERATIONS = 1 << 16
 """The same for all sites together."""
-_PROBES = 3
-"""Values of each numeric variable at which products of columns are told apart."""
-_PRIMES = (2.0, 3.0, 5.0, 7.0, 11.0, 13.0, 17.0, 19.0, 23.0)
-"""Their square roots, and whole numbers added, stand for such values: no two variables take the same."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """What one site says in public about one variable of the formula."""
-
-    numeric: bool
-    levels: tuple[str, ...] = ()
-    """The levels seen at the site, sorted; empty for a numeric variable."""
 
 
 def variables(formula: str) -> tuple[str, ...]:
     """The obs columns a formula needs, in order of appearance. Raises `InputError` for what can't be used."""
-    names: dict[str, None] = {}
-    for term in _terms(formula):
-        for factor in term.factors:
-            if factor.eval_method.name == "PYTHON":
-                raise InputError(
-                    f"design {formula!r}: {factor.expr!r} is an expression; sites evaluate no code, "
-                    "so put the computed values into an obs column and name that"
-                )
-            if factor.eval_method.name == "LOOKUP":
-                names[str(factor.expr)] = None
-    return tuple(names)
-
-
-def _terms(formula: str) -> Sequence[Any]:
-    from formulaic import Formula, SimpleFormula
-    from formulaic.errors import FormulaicError
-
-    try:
-        parsed = Formula(formula)
-    except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError):
-        raise InputError(f"design {formula!r} is not a formula like '~ batch + condition'") from None
-    if not isinstance(parsed, SimpleFormula):
-        raise InputError(f"design {formula!r} must have nothing left of '~' and a single part")
-    if len(parsed) == 0:
-        raise InputError(f"design {formula!r} has no terms")
-    return list(parsed)
+    return parse(formula).variables
 
 
 @dataclass(frozen=True)
@@ -91,48 +55,28 @@ class Design:
     """Factors of which some level is at two or more sites; the levels of others name one site each."""
     own: OwnColumns = field(default_factory=OwnColumns)
     """Which columns are one site's alone, and stay there."""
+    dropped: tuple[int, ...] = ()
+    """Columns without any sample that were left out."""
+    order: Mapping[str, str] = field(default_factory=dict)
+    """Of every factor, in a few words, why its levels are in this order."""
 
     @classmethod
     def agree(
         cls, formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]], *, own: bool = False
     ) -> Design:
-        """Agree on levels from what every site said: as declared, else the sorted union.
+        """Agree on levels from what every site said: as declared, else the union.
+
+        It has the order of the files where no two contradict each other, as PyDESeq2's; else it is sorted.
 
         With ``own``, columns that only one site adds to stay with it.
 
         Raises `InputError` where sites differ in kind or hold a level that was not declared.
         """
-        names = variables(formula)
-        for name in declared:
-            if name not in names:
-                raise InputError(f"levels are declared for {name!r}, which the design {formula!r} does not use")
-        levels: dict[str, tuple[str, ...]] = {}
-        numeric: list[str] = []
-        for name in names:
-            kinds = {site: facts[name].numeric for site, facts in said.items()}
-            if name not in declared and len(set(kinds.values())) == 2:
-                odd = [site for site, is_numeric in kinds.items() if is_numeric]
-                raise InputError(
-                    f"obs column {name!r} is numeric at {', '.join(odd)} and categorical elsewhere: "
-                    "declare its levels or make the files agree"
-                )
-            if name not in declared and all(kinds.values()):
-                numeric.append(name)
-                continue
-            if name in declared:
-                levels[name] = declared_levels(name, declared[name])
-            else:
-                check_alike(name, {site: facts[name].levels for site, facts in said.items()})
-                levels[name] = tuple(sorted({level for facts in said.values() for level in facts[name].levels}))
-            for site, facts in said.items():
-                _check_levels(site, name, facts[name], levels[name])
-            if len(levels[name]) < 2:
-                raise InputError(
-                    f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare"
-                )
+        agreed = agree_levels(formula, declared, said)
+        levels = agreed.levels
         held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
         shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
-        design = cls(formula, levels, tuple(numeric), names, shared)
+        design = cls(formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order)
         if not own:
             return design
         possible = design.possible_rows(said)
@@ -145,15 +89,25 @@ class Design:
             )
         return replace(design, own=found)
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """In words: the levels of every factor and why they are in their order, and what is fitted as a slope."""
+        factors = (f"{name}: {', '.join(self.levels[name])} ({why})" for name, why in self.order.items())
+        return (*factors, *(f"{factor.expr}: numbers, fitted as a slope" for factor in self.features))
+
     @cached_property
     def all_columns(self) -> tuple[str, ...]:
         """Names of all design columns, in order."""
-        return tuple(str(name) for name in self._materialise(self._frame({})).columns)
+        return self._columns[0]
 
     @property
     def size(self) -> int:
-        """How many design columns there are, own ones too."""
+        """How many design columns there are, own and dropped ones too."""
         return len(self.all_columns)
+
+    def without(self, columns: tuple[int, ...]) -> Design:
+        """The same without some of all columns, which no sample is in."""
+        return replace(self, dropped=(*self.dropped, *columns))
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -163,16 +117,45 @@ class Design:
     @cached_property
     def at_the_table(self) -> NDArray[np.intp]:
         """Which of all columns those are."""
-        own = self.own.all
-        return np.array([i for i in range(self.size) if i not in own], dtype=np.intp)
+        away = self.own.all.union(self.dropped)
+        return np.array([i for i in range(self.size) if i not in away], dtype=np.intp)
 
     def matrix(self, obs: pd.DataFrame) -> Floats:
-        """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before."""
-        if len(obs) == 0:
-            return np.zeros((0, self.size))
-        frame = {name: labels(obs[name]) for name in self.levels}
-        numbers = {name: obs[name].to_numpy(dtype=np.float64) for name in self.numeric}
-        return np.ascontiguousarray(self._materialise(self._frame({**frame, **numbers}, len(obs))), dtype=np.float64)
+        """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before; not centred."""
+        here = self.covariates(obs, "")
+        return here.design(np.zeros(len(self.features)), np.ones(len(self.features)))
+
+    def covariates(self, obs: pd.DataFrame, site: str) -> Covariates:
+        """What one site's design is made of, centred and scaled or not."""
+        values = np.empty((len(obs), len(self.features)))
+        for f, factor in enumerate(self.features):
+            values[:, f] = factor.values(obs[factor.variable].to_numpy(dtype=np.float64))
+        held = {name: labels(obs[name]) for name in self.levels}
+        parts = self.rows(held, np.ones_like(values)) if len(obs) else np.zeros((0, self.size))
+        table, own = tuple(map(int, self.at_the_table)), tuple(self.own.at(site))
+        return Covariates(values, parts, self.expansion, table, own)
+
+    @cached_property
+    def features(self) -> tuple[Factor, ...]:
+        """The numeric factors of the formula, such as ``age`` and ``log(dose)``, in order of appearance."""
+        return tuple(factor for factor in self.parsed.factors if factor.variable in self.numeric)
+
+    @cached_property
+    def centred(self) -> NDArray[np.bool_]:
+        """Which of the `features` the formula itself centres, ``(numeric,)``."""
+        return np.array([factor.centred for factor in self.features], dtype=bool)
+
+    @cached_property
+    def expansion(self) -> Expansion:
+        """How the columns hold the `features`, and what centring those adds to which others: from public facts."""
+        made = Made(
+            self._columns[1],
+            tuple(factor.expr for factor in self.features),
+            {factor.expr: factor.variable for factor in self.parsed.factors if factor.variable in self.levels},
+            self.levels,
+            self.own.all,
+        )
+        return made.expansion(self.centred, lambda held, rows: self.rows(held, np.ones((rows, len(self.features)))))
 
     @cached_property
     def groups(self) -> tuple[tuple[str, ...], ...]:
@@ -237,31 +220,23 @@ class Design:
         if max(sizes) > LARGEST_ENUMERATION or sum(sizes) > LARGEST_ENUMERATIONS:
             return None
         rows = self._rows_at([row for levels in different for row in itertools.product(*levels)])
-        ends = np.cumsum(sizes) * (_PROBES if self.numeric else 1)
+        ends = np.cumsum(sizes) * (PROBES if self.numeric else 1)
         parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))  # one call of formulaic for all sites
         return {site: parts[levels] for site, levels in held.items()}
 
     def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
-        """Design rows of combinations of levels, ``(rows, params)``, numeric variables at their probes.
+        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes.
 
         Of all factors, or of those with these ``names``: then the others are at their reference.
         """
-        probes = range(_PROBES if self.numeric else 1)
+        probes = range(PROBES if self.numeric else 1)
         combined = [(row, probe) for row in levels for probe in probes]
         if not combined:
             return np.zeros((0, self.size))
-        given: dict[str, Any] = {
+        given = {
             name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels if names is None else names)
         }
-        given |= self._probed([probe for _, probe in combined])
-        return np.asarray(self._materialise(self._frame(given, len(combined))), dtype=np.float64)
-
-    def _probed(self, probes: Sequence[int]) -> dict[str, Floats]:
-        """Values of the numeric variables at each probe, such that no coincidence makes products of columns equal."""
-        return {
-            name: np.array([_PRIMES[(i + 3 * probe) % len(_PRIMES)] ** 0.5 + i + probe for probe in probes])
-            for i, name in enumerate(self.numeric)
-        }
+        return self.rows(given, probed([probe for _, probe in combined], len(self.features)))
 
     @property
     def enumerable(self) -> bool:
@@ -277,7 +252,7 @@ class Design:
         if self.numeric:
             raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
         rows = self._rows_at(list(itertools.product(*self.levels.values())))
-        rows = rows[~rows[:, sorted(self.own.all)].any(axis=1)][:, self.at_the_table]
+        rows = rows[~rows[:, sorted(self.own.all.union(self.dropped))].any(axis=1)][:, self.at_the_table]
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
         return distinct
 
@@ -289,23 +264,8 @@ class Design:
         """
         if self.own.of or math.prod(map(len, self.levels.values())) > LARGEST_ENUMERATION:
             return Products.full(len(self.columns))
-        return Products.among(self._rows_at(list(itertools.product(*self.levels.values()))))
-
-    def reduced(self, formula: str) -> ReducedDesign:
-        """A smaller design for a likelihood-ratio test. Raises `InputError` where it is not inside this one."""
-        for name in variables(formula):
-            if name not in self.names:
-                raise InputError(
-                    f"reduced design {formula!r} uses {name!r}, which the design {self.formula!r} does not use"
-                )
-        small = replace(self, formula=formula, own=OwnColumns())
-        terms = [tuple(str(x.expr) for x in term.factors) for text in (self.formula, formula) for term in _terms(text)]
-        numbers = {name: (0.0, *values) for name, values in self._probed(range(_PROBES)).items()}
-        frame = self._frame(*within_terms(terms, self.levels, numbers))
-        both = self._materialise(frame), small._materialise(frame)  # noqa: SLF001 - of the same class
-        rows = np.asarray(both[0], dtype=np.float64), np.asarray(both[1], dtype=np.float64)
-        columns = self.all_columns, small.all_columns
-        return reduce((self.formula, formula), rows, columns, self.own, self.at_the_table)
+        rows = self._rows_at(list(itertools.product(*self.levels.values())))
+        return Products.among(rows[~rows[:, list(self.dropped)].any(axis=1)][:, self.at_the_table])
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
         """Coefficients of ``level`` against ``reference``, all else at reference or zero, ``(params,)``."""
@@ -319,18 +279,33 @@ class Design:
                 raise InputError(
                     f"contrast: {value!r} is not a level of {factor!r}, which has {', '.join(self.levels[factor])}"
                 )
+        values = np.zeros((2, len(self.features)))
+        given: dict[str, list[str]] = {}
         if factor in self.numeric:
             try:
-                values: list[object] = [float(level), float(reference)]
+                ends = [float(level), float(reference)]
             except ValueError:
                 raise InputError(f"contrast: {factor!r} is numeric, so give two numbers") from None
+            for f, feature in enumerate(self.features):
+                if feature.variable == factor:
+                    values[:, f] = feature.values(ends)
+            if not np.isfinite(values).all():
+                raise InputError(f"contrast: the design has no finite values for {factor!r} at {level} and {reference}")
         else:
-            values = [level, reference]
-        rows = np.asarray(self._materialise(self._frame({factor: values}, 2)), dtype=np.float64)
+            given[factor] = [level, reference]
+        rows = self.rows(given, values)
         difference: Floats = rows[0] - rows[1]
         if not difference.any():
             raise InputError(f"contrast {factor} {level} {reference} compares a level with itself")
         return self.together(difference, f"contrast {factor} {level} {reference}")
+
+    def column(self, name: str, asking: str) -> int:
+        """Which of the table's columns has this name. Raises `InputError` for one that is not there."""
+        if name in self.columns:
+            return self.columns.index(name)
+        if name in self.all_columns:
+            self.together(np.array([column == name for column in self.all_columns], dtype=np.float64), asking)
+        raise InputError(f"{asking} names {name!r}; the coefficients are {', '.join(map(repr, self.columns))}")
 
     def together(self, contrast: Floats, name: str) -> Floats:
         """A contrast of all columns ``(all params,)`` among those of the table. Raises `InputError`."""
@@ -341,6 +316,9 @@ class Design:
                     f"{name} asks for {self.all_columns[kept]!r}, which {site} alone adds to and keeps: compare "
                     "what several sites have, or publish that site's sums with own_columns = 'shared'"
                 )
+        for column in self.dropped:
+            if contrast[column]:
+                raise InputError(f"{name} asks for {self.all_columns[column]!r}, which was dropped: no sample is in it")
         together: Floats = contrast[self.at_the_table]
         return together
 
@@ -360,40 +338,39 @@ class Design:
 
     def default_levels(self) -> tuple[str, str, str] | None:
         """Factor, level and reference of the default contrast, if it compares levels."""
-        last = _terms(self.formula)[-1].factors
-        name = str(last[0].expr)
-        if len(last) != 1 or name not in self.levels:
+        last = self.parsed.terms[-1]
+        if len(last) != 1 or last[0].variable not in self.levels:
             return None
-        return name, self.levels[name][-1], self.levels[name][0]
+        levels = self.levels[last[0].variable]
+        return last[0].variable, levels[-1], levels[0]
 
-    def _frame(self, given: Mapping[str, Sequence[object] | Floats], rows: int = 1) -> pd.DataFrame:
-        """A data frame of the formula's variables; those not given stand at reference level or zero."""
-        columns: dict[str, Any] = {"": np.zeros(rows)}
-        for name, levels in self.levels.items():
-            columns[name] = pd.Categorical(list(given.get(name, [levels[0]] * rows)), categories=list(levels))
-        for name in self.numeric:
-            columns[name] = np.asarray(given.get(name, np.zeros(rows)), dtype=np.float64)
+    @property
+    def parsed(self) -> Formula:
+        """The formula, read."""
+        return parse(self.formula)
+
+    @cached_property
+    def _columns(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Names of all design columns, and of the factors that each is made of."""
+        matrix, made = self.parsed.materialise(self._frame({}, np.zeros((1, len(self.features)))))
+        return tuple(str(name) for name in matrix.columns), made
+
+    def rows(self, levels: Mapping[str, Sequence[str]], values: Floats) -> Floats:
+        """Design rows ``(rows, all params)`` at levels by variable and values of the `features` ``(rows, numeric)``.
+
+        Variables that are not given stand at reference level.
+        """
+        rows = self.parsed.materialise(self._frame(levels, values))[0]
+        return np.ascontiguousarray(rows, dtype=np.float64)
+
+    def _frame(self, given: Mapping[str, Sequence[str]], values: Floats) -> pd.DataFrame:
+        """A data frame of the formula's factors; variables that are not given stand at reference level."""
+        columns: dict[str, Any] = {"": np.zeros(values.shape[0])}
+        for factor in self.parsed.factors:
+            if factor.variable in self.levels:
+                levels = self.levels[factor.variable]
+                held = list(given.get(factor.variable, [levels[0]] * values.shape[0]))
+                columns[factor.expr] = pd.Categorical(held, categories=list(levels))
+        for f, factor in enumerate(self.features):
+            columns[factor.expr] = values[:, f]
         return pd.DataFrame(columns)
-
-    def _materialise(self, frame: pd.DataFrame) -> pd.DataFrame:
-        from formulaic import Formula
-
-        return pd.DataFrame(Formula(self.formula).get_model_matrix(frame, na_action="raise"))
-
-
-def declared_levels(name: str, levels: Sequence[str]) -> tuple[str, ...]:
-    """Declared levels as sites label theirs. Raises `InputError` where two of them are one."""
-    named = tuple(labels(levels))
-    if len(set(named)) != len(named):
-        raise InputError(f"levels of {name!r}: {', '.join(map(repr, levels))} name a level twice")
-    return named
-
-
-def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...]) -> None:
-    unknown = [level for level in said.levels if level not in levels]
-    if unknown:
-        raise complain(
-            f"has the level {unknown[0]!r}, declared are {', '.join(map(repr, levels))}",
-            site=site,
-            field=f"obs column {name!r}",
-        )

@@ -37,6 +37,25 @@ def labels(values: Iterable[object]) -> list[str]:
     return [label(value) for value in values]
 
 
+def merged(orders: Iterable[Sequence[str]]) -> tuple[str, ...] | None:
+    """All levels in one order that each of some orders is a part of; sorted where they leave it open.
+
+    ``None`` where two of them contradict each other.
+    """
+    before: dict[str, set[str]] = {}
+    for order in orders:
+        for place, level in enumerate(order):
+            before.setdefault(level, set()).update(order[:place])
+    found: list[str] = []
+    while before:
+        free = min((level for level, others in before.items() if others <= set(found)), default=None)
+        if free is None:
+            return None
+        found.append(free)
+        del before[free]
+    return tuple(found)
+
+
 def check_alike(name: str, held: Mapping[str, Sequence[str]]) -> None:
     """Raise `InputError` where levels differ in upper and lower case alone; ``held`` is what each site holds."""
     seen: dict[str, str] = {}

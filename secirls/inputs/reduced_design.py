@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
+from secirls.inputs.design import Design, variables
 from secirls.inputs.own_columns import OwnColumns
+from secirls.inputs.probes import PROBES, probed
+from secirls.numerics.covariates import Expansion
 from secirls.numerics.restriction import SMALLEST_SHARE, expressed, independent
 from secirls.numerics.samples import Floats
 
@@ -38,26 +40,64 @@ class ReducedDesign:
     """Columns of the larger design that it has not."""
     intercept_alone: bool
     """Whether it says that every sample has the same mean, but for size factors."""
+    kept: tuple[int, ...] = ()
+    """Which of all its columns those are."""
+    numeric: tuple[str, ...] = ()
+    """Its numeric factors."""
+    expansion: Expansion | None = None
+    """How all its columns hold those."""
 
 
 def within_terms(
-    terms: Sequence[tuple[str, ...]], levels: Mapping[str, Sequence[str]], numbers: Mapping[str, Sequence[float]]
-) -> tuple[dict[str, Any], int]:
-    """Values of every variable at all combinations within each term, the others at reference or zero; and how many.
+    terms: Sequence[tuple[str, ...]], levels: Mapping[str, Sequence[str]], numbers: Mapping[str, Floats]
+) -> tuple[dict[str, list[str]], Floats]:
+    """All combinations within each term, the others at reference or zero: levels, and numbers ``(rows, numeric)``.
 
-    ``numbers`` are a few values of each numeric variable. A design column is a sum of functions of the variables of one
-    term each; it is zero everywhere if it is zero at these, by inclusion and exclusion.
+    Terms are of factors and numeric factors; ``numbers`` are a few values of each of those. A design column is a sum of
+    functions of the factors of one term each; it is zero everywhere if it is zero at these, by inclusion and exclusion.
     """
-    rows: list[dict[str, Any]] = []
+    held: list[dict[str, str]] = []
+    values: list[list[float]] = []
     for names in dict.fromkeys(terms):
-        axes = {name: levels.get(name) or numbers[name] for name in names if name in levels or name in numbers}
-        rows += [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    given: dict[str, Any] = {name: [row.get(name, known[0]) for row in rows] for name, known in levels.items()}
-    given |= {name: np.array([row.get(name, 0.0) for row in rows]) for name in numbers}
-    return given, len(rows)
+        factors = [name for name in names if name in levels]
+        axes = [(0.0, *map(float, known)) if name in names else (0.0,) for name, known in numbers.items()]
+        for row in itertools.product(*(levels[name] for name in factors)):
+            for point in itertools.product(*axes):
+                held.append(dict(zip(factors, row, strict=True)))
+                values.append(list(point))
+    given = {name: [row.get(name, known[0]) for row in held] for name, known in levels.items()}
+    return given, np.array(values).reshape(len(values), len(numbers))
 
 
-def reduce(
+def reduced_design(design: Design, formula: str) -> ReducedDesign:
+    """A smaller design for a likelihood-ratio test. Raises `InputError` where it is not inside the larger."""
+    for name in variables(formula):
+        if name not in design.names:
+            raise InputError(
+                f"reduced design {formula!r} uses {name!r}, which the design {design.formula!r} does not use"
+            )
+    small = replace(design, formula=formula, own=OwnColumns(), dropped=())
+    for factor in small.parsed.factors:
+        if factor.categorical and factor.variable in design.numeric:
+            raise InputError(
+                f"reduced design {small.formula!r} has {factor.variable!r} as a factor, "
+                f"the design {design.formula!r} as a number"
+            )
+    terms = [
+        tuple(x.variable if x.variable in design.levels else x.expr for x in term)
+        for each in (design, small)
+        for term in each.parsed.terms
+    ]
+    numeric = tuple(dict.fromkeys(x.expr for each in (design, small) for x in each.features))
+    points = probed(range(PROBES), len(numeric))
+    given, numbers = within_terms(terms, design.levels, {name: points[:, f] for f, name in enumerate(numeric)})
+    rows = [each.rows(given, numbers[:, [numeric.index(x.expr) for x in each.features]]) for each in (design, small)]
+    columns = design.all_columns, small.all_columns
+    found = _of_rows((design.formula, small.formula), (rows[0], rows[1]), columns, design.own, design.at_the_table)
+    return replace(found, numeric=tuple(x.expr for x in small.features), expansion=small.expansion)
+
+
+def _of_rows(
     names: tuple[str, str],
     rows: tuple[Floats, Floats],
     columns: tuple[Sequence[str], Sequence[str]],
@@ -73,7 +113,7 @@ def reduce(
     rows
         Their rows at the same combinations of levels, enough to tell all such functions apart: ``(rows, columns)``.
     own, at_the_table
-        Which columns of the larger are one site's alone, and which are not.
+        Which columns of the larger are one site's alone, and which are the table's. In others there is no sample.
 
     Raises
     ------
@@ -89,8 +129,9 @@ def reduce(
             f"{told}: its column {columns[1][int(outside[0])]!r} is no combination of the columns of the design "
             f"{names[0]!r}, so the one is not inside the other"
         )
-    size, here = len(independent(basis)), basis[at_the_table]
-    if size == large.shape[1]:
+    held = sorted({*map(int, at_the_table), *own.all})
+    size, here = len(independent(basis[held])), basis[at_the_table]
+    if size == len(held):
         raise InputError(f"{told} has as many columns as the design {names[0]!r}: leave a term out")
     kept = independent(here)
     if size < len(own.all) + len(kept):
@@ -101,7 +142,9 @@ def reduce(
         )
     alone = bool((small == 1.0).all()) and small.shape[1] == 1
     chosen = tuple(columns[1][k] for k in kept)
-    return ReducedDesign(names[1], chosen, np.ascontiguousarray(here[:, kept]), large.shape[1] - size, alone)
+    return ReducedDesign(
+        names[1], chosen, np.ascontiguousarray(here[:, kept]), len(held) - size, alone, kept=tuple(kept)
+    )
 
 
 def _lacking(basis: Floats, own: OwnColumns, at_the_table: NDArray[np.intp]) -> tuple[str, int]:

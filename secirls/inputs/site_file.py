@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from secirls.input_error import complain
 from secirls.inputs.design import Variable
+from secirls.inputs.formula import Factor
 from secirls.inputs.labels import MISSING, labels
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 _ZARR_MARKS = (".zgroup", ".zattrs", "zarr.json")
 """Files of which one lies at the top of every zarr store."""
 
+RAW = "raw:X"
+"""The layer that stands for the matrix of ``AnnData.raw``."""
+_FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones)"
 BLOCK_GENES = 2048
 """Sparse and float counts are checked and converted this many genes at a time."""
 
@@ -46,7 +50,11 @@ class Reading:
     dispersions: str | None = None
     refit_layer: str | None = None
     declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Levels of the variables that are read as text even where the column holds numbers."""
+    """Levels of the variables that are read as text even where the column holds numbers; none where all are taken."""
+    functions: tuple[Factor, ...] = ()
+    """Of numeric variables, which must be finite."""
+    round_counts: bool = False
+    """Whether estimated counts are rounded to whole numbers, half to even; else they are refused."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +101,19 @@ def read_site(
         if not hasattr(source, "obs_names"):
             raise complain("is neither a path nor an AnnData", site=name)
         adata = in_memory(name, source)
-    genes, samples = tuple(map(str, adata.var_names)), tuple(map(str, adata.obs_names))
+    table = _annotation(adata, reading, where)
+    genes, samples = tuple(map(str, table.index)), tuple(map(str, adata.obs_names))
     if not samples:
         raise complain("has no samples", **where)
     if not genes:
         raise complain("has no genes", **where)
     _check_unique(genes, "var_names", "gene", where)
     _check_unique(samples, "obs_names", "sample", where, quote=False)
-    counts = _counts(_matrix(adata, reading.layer, where), genes, _layer_name(reading.layer), where)
+    counts = _counts(_matrix(adata, reading.layer, where), genes, reading.layer, where, rounded=reading.round_counts)
     replacement = None
     if reading.refit_layer is not None:
         again = _matrix(adata, reading.refit_layer, where)
-        replacement = _counts(again, genes, _layer_name(reading.refit_layer), where)
+        replacement = _counts(again, genes, reading.refit_layer, where, rounded=reading.round_counts)
     variables = {column: _variable(adata.obs, column, reading, where) for column in reading.variables}
     return SiteTable(
         genes,
@@ -112,7 +121,7 @@ def read_site(
         pd.DataFrame({column: adata.obs[column] for column in reading.variables}, index=adata.obs.index),
         variables,
         _positive(adata.obs, "obs", reading.size_factors, where),
-        _dispersions(adata.var, reading.dispersions, counts, replacement, where),
+        _dispersions(table, reading.dispersions, counts, replacement, where),
         replacement,
     )
 
@@ -233,7 +242,25 @@ def _there_are(what: str, names: Iterable[object]) -> str:
     return f"there are the {what} {shown}" if shown else f"there are no {what}"
 
 
+def _annotation(adata: AnnData, reading: Reading, where: Mapping[str, str]) -> pd.DataFrame:
+    """The genes of the matrix that is read, with what is noted of them: ``raw`` has its own."""
+    if not _of_raw(adata, reading.layer):
+        return pd.DataFrame(adata.var)
+    if reading.refit_layer is not None:
+        raise complain("has other genes than raw: a refit needs both layers of one", **where, field="refit_layer")
+    if adata.raw is None:
+        raise complain("is missing", **where, field=_layer_name(reading.layer))
+    return pd.DataFrame(adata.raw.var)
+
+
+def _of_raw(adata: AnnData, layer: str | None) -> bool:
+    """Whether a layer is ``raw``'s matrix, and none that is called so."""
+    return layer == RAW and RAW not in adata.layers
+
+
 def _matrix(adata: AnnData, layer: str | None, where: Mapping[str, str]) -> Any:
+    if _of_raw(adata, layer):
+        return adata.raw.X
     if layer is not None:
         if layer not in adata.layers:
             names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
@@ -244,8 +271,11 @@ def _matrix(adata: AnnData, layer: str | None, where: Mapping[str, str]) -> Any:
     return adata.X
 
 
-def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping[str, str]) -> Counts:
-    """Dense or sparse, int or integer-valued float counts to gene-major int32, block by block."""
+def _counts(
+    matrix: Any, genes: tuple[str, ...], layer: str | None, where: Mapping[str, str], *, rounded: bool
+) -> Counts:
+    """Dense or sparse, int or integer-valued float counts to gene-major int32, block by block; others ``rounded``."""
+    field_name = _layer_name(layer)
     if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
         raise complain("does not hold numbers", **where, field=field_name)
     matrix = matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
@@ -255,6 +285,7 @@ def _counts(matrix: Any, genes: tuple[str, ...], field_name: str, where: Mapping
     for start in range(0, matrix.shape[1], BLOCK_GENES):
         block = columns[:, start : start + BLOCK_GENES]
         dense = np.asarray(block.toarray() if sparse else block)
+        dense = np.rint(dense) if rounded and dense.dtype.kind == "f" and not (dense < 0).any() else dense
         for problem, wrong in _problems(dense):
             if wrong.any():
                 gene = genes[start + int(np.flatnonzero(wrong.any(axis=0))[0])]
@@ -268,7 +299,7 @@ def _problems(dense: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
         return [  # the last in powers of two: as float32, the largest count itself rounds up to the first beyond it
             ("has a count that is not a number", ~np.isfinite(dense)),
             ("has a negative count", dense < 0),
-            ("has a fractional count: raw counts are needed", dense != np.floor(dense)),
+            (_FRACTIONAL, dense != np.floor(dense)),
             (f"has a count above {LARGEST_COUNT}", dense >= LARGEST_COUNT + 1),
         ]
 
@@ -296,6 +327,9 @@ def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[s
     if numeric and column not in reading.declared:
         if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
             raise complain("has a value that is not finite", **where, field=field_name)
+        for factor in reading.functions:
+            if factor.variable == column and not np.isfinite(factor.values(values.to_numpy())).all():
+                raise complain(f"has a value at which {factor.expr} is not finite", **where, field=field_name)
         return Variable(numeric=True)
     levels = set(labels(values.unique()))
     missing = sorted((levels & MISSING) - set(labels(reading.declared.get(column, ()))))
@@ -306,7 +340,21 @@ def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[s
             **where,
             field=field_name,
         )
-    return Variable(numeric=False, levels=tuple(sorted(levels)))
+    return Variable(numeric=False, levels=_in_order(values, levels))
+
+
+def _in_order(values: pd.Series[Any], held: set[str]) -> tuple[str, ...]:
+    """The levels that samples hold, in the order of the file's categories; numbers by size, texts sorted.
+
+    Categories without samples are left out: they are nobody's business.
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        ordered = labels(values.cat.categories)
+    elif pd.api.types.is_numeric_dtype(values):
+        ordered = labels(np.sort(values.unique()))
+    else:
+        ordered = sorted(held)
+    return tuple(level for level in dict.fromkeys(ordered) if level in held)
 
 
 def _dispersions(

@@ -60,9 +60,13 @@ def expressed(columns: Floats, others: Floats) -> tuple[Floats, Floats]:
     pivots = _eliminate(rows, params)
     basis = np.zeros((params, others.shape[1]))
     basis[pivots] = rows[: len(pivots), params:]
+    return nearly_whole(basis), np.abs(rows[len(pivots) :, params:]).max(axis=0, initial=0.0)
+
+
+def nearly_whole(basis: Floats) -> Floats:
+    """The same with whole numbers where it has them to rounding."""
     whole = np.rint(basis)
-    basis = np.where(np.abs(basis - whole) <= SMALLEST_SHARE, whole, basis) + 0.0
-    return basis, np.abs(rows[len(pivots) :, params:]).max(axis=0, initial=0.0)
+    return np.where(np.abs(basis - whole) <= SMALLEST_SHARE, whole, basis) + 0.0
 
 
 def independent(columns: Floats) -> list[int]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.numerics.arrays import Counts, Floats, Mask
+from secirls.numerics.covariates import Back, Covariates
 from secirls.numerics.own.columns import Own
 
 __all__ = ["Counts", "Floats", "Mask", "Samples"]
@@ -51,6 +52,11 @@ class Samples:
     columns: int = 0
     """Columns of the whole design, those of other sites too; as many as X has if not given."""
 
+    covariates: Covariates | None = field(repr=False, default=None)
+    """What the design is made of where it has numeric columns, for centring and scaling them."""
+    back: Back | None = field(repr=False, default=None)
+    """From own coefficients to those on the user's scale, once the design is scaled."""
+
     group_sizes: Floats | None = field(repr=False, default=None)
     """How many of the samples are in each combination of levels of the shared factors, ``(groups,)``; all in one
     group if not given."""
@@ -69,6 +75,25 @@ class Samples:
             array = getattr(self, name)
             if array is not None and array.shape != (genes,):
                 raise ValueError(f"{name} {array.shape} do not fit {genes} genes")
+
+    def scaled(self, centres: Floats, scales: Floats, base: Floats) -> Samples:
+        """The same in a design of centred and scaled numeric columns; ``base`` is what the user's are centred at.
+
+        `ValueError` without that many numeric columns, and where own columns depend on each other.
+        """
+        if self.covariates is None or self.covariates.numbers.shape[1] != scales.size:
+            raise ValueError(f"the design has other numeric columns than {scales.size}")
+        design, columns, _, _ = self.covariates.split(centres, scales, base)
+        own = None if self.own is None else Own.of(columns, self.n_genes, design.shape[1], self.own.box)
+        back = None if own is None else self.covariates.back(centres, scales, base)
+        return replace(self, design=design, own=own, back=back)
+
+    def with_columns(self, kept: Mask) -> Samples:
+        """The same with some of the table's columns, ``(params,)``; the others are zero here."""
+        design, away = np.ascontiguousarray(self.design[:, kept]), int((~kept).sum())
+        own = None if self.own is None else Own.of(self.own.design, self.n_genes, design.shape[1], self.own.box)
+        covariates = None if self.covariates is None else self.covariates.with_columns(kept)
+        return replace(self, design=design, own=own, covariates=covariates, columns=self.n_columns - away)
 
     @property
     def n_columns(self) -> int:

@@ -7,6 +7,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.fitted import StageCost
 from secirls.algorithms.outliers.cells import Cells
 from secirls.config import Config
+from secirls.outputs.of_the_design import of_the_design
 
 AGREED_ROSTER = (
     "Every site signs with a key of its own file and checked the others against the roster agreed beforehand."
@@ -83,6 +84,8 @@ THIN_CELL = 5
 
 SHOWS = {
     "census": "at how many sites a gene is counted, samples, and X'X",
+    "empty columns": "how many sites were told which columns of the design no sample is in",
+    "covariates": "sums of every numeric column and of its square, and X'X of the columns so centred and scaled",
     "size factors": "logs of counts and normalised counts, summed over all samples",
     "moments": "each gene's variance, and its excess over a linear fit",
     "cells": "how many samples share a row of the design, and at how many sites",
@@ -186,6 +189,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         FRESH_ROSTER if config.roster is None and sites else AGREED_ROSTER,
         ONE_RAY if engine == "ray" else ONE_PROCESS,
     ]
+    told += of_the_design(config, outcome)
     if config.fraction_bits is not None:
         told.append(
             f"Each site's summands of IRLS and the catch were rounded to multiples of 2^-{config.fraction_bits} "

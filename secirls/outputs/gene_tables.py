@@ -24,7 +24,8 @@ def csv_of(table: pd.DataFrame) -> bytes:
 
 def coefficients(kept: KeptFit) -> pd.DataFrame:
     """Gene and one column per design column, natural log."""
-    columns = {name: kept.beta[:, i] for i, name in enumerate(kept.design.columns)}
+    beta = kept.coefficients
+    columns = {name: beta[:, i] for i, name in enumerate(kept.design.columns)}
     return pd.DataFrame({"gene": kept.genes, **columns}, index=list(kept.genes))
 
 

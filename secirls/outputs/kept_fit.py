@@ -9,7 +9,10 @@ The file is a NumPy archive without pickled objects (`numpy.load` opens it, and 
 ``header``                bytes of a JSON object in UTF-8: ``format`` (``secirls fit``), ``version`` (1), ``release``,
                           ``config``, ``design`` (formula, levels ...), ``asked`` (what the table beside it compares),
                           ``columns``, ``genes``, ``annotation``
-``beta``                  float64 ``(genes, params)``, natural log, params in the order of ``columns``
+``beta``                  float64 ``(genes, params)``, natural log, params in the order of ``columns``, as is
+                          ``information``: of numeric columns centred and scaled, where there are any
+``to_user``               float64 ``(params, params)``: T, such that T beta are coefficients of the user's columns;
+                          ``(0, 0)`` for the identity
 ``information``           float64 ``(genes, params (params + 1) / 2)``: upper triangles of X'WX, row by row
 ``status``, ``reason``    int8 ``(genes,)``: `Status` and `Reason`
 ``iterations``            int32 ``(genes,)``
@@ -17,8 +20,9 @@ The file is a NumPy archive without pickled objects (`numpy.load` opens it, and 
 ``dispersions``           float64 ``(genes,)``; NaN where the sites brought theirs
 ``replaced``, ``emptied``, ``outlier``  bool ``(genes,)``: fitted again without outlying counts; without a count left
                           after that; without a p-value because of an outlier
-``start``                 float64 ``(genes, params)``: least-squares coefficients of log(y / s + 0.1)
-``xtx``                   float64 ``(params, params)``: X'X; ``(0, 0)`` where not all sums are over the same sites
+``start``                 float64 ``(genes, params)``: least-squares coefficients of log(y / s + 0.1), scaled as beta
+``xtx``                   float64 ``(params, params)``: X'X, scaled so too; ``(0, 0)`` where not all sums are over the
+                          same sites
 ``ratio``                 float64 ``(genes,)``: statistics of the likelihood-ratio test; ``(0,)`` where there was none
 ``without_ratio``         int8, as long as ``ratio``: `Reason` of fitted genes that have none
 ``shrunken``, ``posterior_deviation``  float64 ``(genes,)``, natural log: the coefficient that was shrunken and its
@@ -56,6 +60,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design, variables
 from secirls.inputs.own_columns import OwnColumns
+from secirls.numerics.covariates import of_scaled, to_user
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason, Status
@@ -85,6 +90,7 @@ class KeptFit:
     """What the table beside it compares."""
     genes: tuple[str, ...] = field(repr=False)
     beta: Floats = field(repr=False)
+    to_user: Floats = field(repr=False)
     information: Floats = field(repr=False)
     status: NDArray[np.int8] = field(repr=False)
     reason: NDArray[np.int8] = field(repr=False)
@@ -121,6 +127,7 @@ class KeptFit:
             Comparison.of(config),
             outcome.genes,
             state.beta,
+            np.zeros((0, 0)) if fitted.scaled is None else fitted.scaled.to_user,
             fitted.information,
             state.status.astype(np.int8),
             state.reason.astype(np.int8),
@@ -144,6 +151,15 @@ class KeptFit:
     def fitted(self) -> Mask:
         """Genes whose coefficients are an answer, ``(genes,)``."""
         return np.isin(self.status, (Status.CONVERGED, Status.CAUGHT))
+
+    def scaled(self, contrast: Floats) -> Floats:
+        """The contrast of coefficients as they are kept that one of the user's columns ``(params,)`` is."""
+        return of_scaled(contrast, self.to_user) if self.to_user.size else contrast
+
+    @property
+    def coefficients(self) -> Floats:
+        """Those of the user's columns, ``(genes, params)``."""
+        return to_user(self.beta, self.to_user) if self.to_user.size else self.beta
 
     def reasons(self) -> dict[int, str]:
         """A sentence for every gene that did not simply converge, by index."""
@@ -208,11 +224,15 @@ class KeptFit:
         absent |= set() if self.config.shrink else {"shrunken", "posterior_deviation", "not_shrunken"}
         for name in _arrays():
             array = getattr(self, name)
-            shape = array.shape if name == "xtx" else (0,) if name in absent else shapes.get(name, (genes,))
+            shape = (
+                array.shape if name in {"xtx", "to_user"} else (0,) if name in absent else shapes.get(name, (genes,))
+            )
             if array.dtype != np.dtype(_KINDS.get(name, "float64")) or array.shape != shape:
                 raise ValueError(name)
         if tuple(columns) != self.design.columns or self.xtx.shape not in {(0, 0), (params, params)}:
             raise ValueError("columns")
+        if self.to_user.shape != ((params, params) if self.design.features else (0, 0)):
+            raise ValueError("to_user")
         if any(len(told) != genes for told in self.annotation.values()):
             raise ValueError("annotation")
         codes = np.concatenate([self.reason, self.without_ratio, self.not_shrunken])
@@ -245,6 +265,9 @@ def _design(told: Any) -> Design:
     design = _DESIGN.validate_python(told)
     if variables(design.formula) != design.names or {*design.levels, *design.numeric} != set(design.names):
         raise ValueError(design.formula)
+    away = [*design.dropped, *(column for columns in design.own.of.values() for column in columns)]
+    if not all(0 <= column < design.size for column in away):
+        raise ValueError("columns")
     return design
 
 

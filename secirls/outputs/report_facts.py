@@ -16,6 +16,7 @@ import numpy as np
 
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.order import Order
+from secirls.algorithms.fitted import Fitted
 from secirls.config import Config
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.wald import standard_score
@@ -56,6 +57,8 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "genes": len(outcome.genes),
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
+        "level_order": dict(outcome.design.order),
+        "numeric_columns": _scales(fitted),
         **compared,
         "test": _tested(config, outcome),
         "size_factors": _size_factors_of(config, fitted.size_factor_scale),
@@ -92,6 +95,15 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "threads": os.environ.get("OMP_NUM_THREADS", "unset") if engine == "local" else "1 per actor",
         "disclosure": statements(config, outcome, engine),
     }
+
+
+def _scales(fitted: Fitted) -> dict[str, dict[str, float]]:
+    """What numeric columns were centred at and divided by, for the fit."""
+    scaled = fitted.scaled
+    if scaled is None:
+        return {}
+    both = zip(scaled.names, scaled.centres, scaled.scales, strict=True)
+    return {name: {"centre": float(centre), "scale": float(scale)} for name, centre, scale in both}
 
 
 def _final_score(config: Config, outcome: Outcome) -> dict[str, Any]:

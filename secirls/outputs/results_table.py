@@ -14,6 +14,7 @@ import pandas as pd
 from secirls.input_error import InputError
 from secirls.inputs.compared_groups import compared_groups
 from secirls.inputs.contrasts import Contrast
+from secirls.inputs.reduced_design import reduced_design
 from secirls.numerics.likelihood_ratio import chi_squared_pvalues
 from secirls.numerics.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.samples import Floats, Mask
@@ -53,7 +54,7 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
     """The table of results of one comparison. Raises `InputError` where the design can't answer it."""
     contrast, name = asked.contrast.of(kept.design)
     beta = np.where(kept.fitted[:, None], kept.beta, np.nan)
-    test = wald(beta, kept.information, contrast, kept.config.ridge)
+    test = wald(beta, kept.information, kept.scaled(contrast), kept.config.ridge)
     reasons = {**test.reasons, **kept.reasons()}
     uncounted = _uncounted(kept, asked.contrast) & ~np.isnan(test.pvalue)
     if uncounted.any():
@@ -128,7 +129,7 @@ def _by_likelihoods(test: WaldTest, kept: KeptFit, asked: Comparison, reasons: d
     """
     if asked.lfc_threshold or asked.alternative != "greaterAbs" or kept.config.reduced is None:
         raise InputError("p-values of this fit are of a likelihood-ratio test, which has no threshold of fold changes")
-    reduced = kept.design.reduced(kept.config.reduced)
+    reduced = reduced_design(kept.design, kept.config.reduced)
     without = np.isnan(kept.ratio) & np.isfinite(test.log2_fold_change)
     for code in np.unique(kept.without_ratio[without]):
         _add(reasons, without & (kept.without_ratio == code), WITHOUT_RATIO.format(Reason(code).sentence))

@@ -17,6 +17,7 @@ from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, Peer
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
+from secirls.algorithms.empty import DropEmptyQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
@@ -46,13 +47,15 @@ class Guard:
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
         self._asked_in: dict[bytes, bytes] = {}
-        self._held_now = self._count_digest = b""
+        self._held_now = self._count_digest = self._design_digest = b""
+        self._design_held: Floats | None = None
         self._counts: Counts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
         self._budget = Budget(site, n_genes)
         self._asked_so_far = b""
         self._presence: Floats | None = None
+        self._column_sites: Floats | None = None
         self._awaited: bytes | None = None
         self._opened: dict[bytes, tuple[PartyId, ...]] = {}
         self._memory: Memory | None = None
@@ -89,6 +92,8 @@ class Guard:
     def check(self, asked: Query) -> None:
         """Whether a question may be answered or taken note of. Raises `RefusalError`, `QueryError`, `MisuseError`."""
         self._policy.check_question(self._site, asked.kind)
+        if isinstance(asked, DropEmptyQuery):
+            self._check_empty(asked)
         self._check_cells(asked)
         if self._ground.simulated and self._presence is None:
             return
@@ -103,6 +108,11 @@ class Guard:
     def _cells(self) -> Floats | None:
         """The cells that may be asked about, ``(cells, params)``, if any."""
         return self._design.cells() if self._design.enumerable else None
+
+    def _check_empty(self, asked: DropEmptyQuery) -> None:
+        """Columns are dropped that the census calls empty, and no others. Raises `QueryError`."""
+        if self._column_sites is not None and not np.array_equal(asked.kept, self._column_sites > 0):
+            raise QueryError(f"query {asked.kind!r} drops other columns than the census calls empty")
 
     def _check_cells(self, asked: Query) -> None:
         """Cells are all that the levels allow, one by one, or none: others could single out a sample's covariates.
@@ -131,6 +141,9 @@ class Guard:
         self._asked_so_far = so_far
         self._rounds += 1
         self._state = chained(self._state, question)
+        if isinstance(asked, DropEmptyQuery):
+            self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
+            self.__dict__.pop("_cells", None)
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
             # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
             self._presence[asked.genes] = 0.0
@@ -159,11 +172,16 @@ class Guard:
         return sha256(b"secirls asked v2", self._held_now, alpha, question)
 
     def holds(self, samples: Samples) -> None:
-        """What answers are computed from has changed: size factors, dispersions, or counts that were replaced."""
+        """What answers are computed from has changed: size factors, dispersions, replaced counts, a scaled design."""
         s = b"" if samples.size_factors is None else sha256(samples.size_factors.tobytes())
+        if samples.design is not self._design_held:
+            self._design_held = samples.design
+            own = b"" if samples.own is None else samples.own.design.tobytes()
+            self._design_digest = sha256(samples.design.tobytes(), own)
         if samples.counts is not self._counts:
             self._counts, self._count_digest = samples.counts, sha256(samples.counts.tobytes(order="A"))
-        self._held_now, self._dispersions = sha256(b"secirls held v1", self._count_digest, s), samples.dispersions
+        self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
+        self._dispersions = samples.dispersions
 
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""
@@ -221,6 +239,7 @@ class Guard:
                 raise refusal(
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
+            self._column_sites = total["column_sites"]
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])

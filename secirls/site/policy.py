@@ -31,6 +31,8 @@ Lonely = Literal["refuse", "publish"]
 
 
 STAGES: dict[str, tuple[str, ...]] = {
+    "empty columns": ("drop_empty",),
+    "covariates": ("covariates", "cross_products"),
     "size factors": ("log_counts", "normalised", "log_size", "positive_normalised"),
     "moments": ("residuals",),
     "cells": ("cells", "cell_counts"),

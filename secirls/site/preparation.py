@@ -16,7 +16,9 @@ from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.design import Design, variables
+from secirls.inputs.formula import parse
 from secirls.inputs.labels import labels
+from secirls.inputs.levels import declared_in
 from secirls.inputs.site_file import Reading, SiteTable
 from secirls.numerics.own.columns import Own
 from secirls.numerics.samples import Floats, Samples
@@ -32,7 +34,9 @@ def reading_of(config: Config) -> Reading:
         config.size_factors,
         config.dispersions,
         config.refit_layer,
-        config.levels,
+        declared_in(config.design, config.levels),
+        parse(config.design).factors,
+        config.round_counts,
     )
 
 
@@ -56,8 +60,12 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
 
     Raises `InputError`, `MisuseError` where the agreed genes can't be this site's.
     """
+    covariates = design.covariates(table.obs, site)
     try:
-        shared, own = design.own.split(site, design.matrix(table.obs))
+        # What the site's own columns make up for is looked for where numeric ones stand near zero.
+        shared, own = design.own.split(site, covariates.design(*covariates.at_home()))
+        if design.features:
+            _, own, shared, _ = covariates.split(*covariates.at_home(), np.zeros(len(design.features)))
     except ValueError as error:
         raise MisuseError(f"site {site} does not agree: {error}") from None
     genes = len(agreement.genes or table.genes)
@@ -70,6 +78,7 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
         group_sizes=design.group_sizes(table.obs),
         own=_own(own, genes, shared.shape[1], config, site),
         columns=design.size,
+        covariates=covariates if design.features else None,
     )
     if agreement.genes is None:
         if genes_digest(table.genes) != agreement.genes_digest:

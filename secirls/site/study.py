@@ -12,7 +12,8 @@ from pydantic import Field
 
 from protocols.secure_sum import PartyId
 from secirls.config import Config, Frozen
-from secirls.inputs.design import Design, declared_levels
+from secirls.inputs.design import Design
+from secirls.inputs.levels import declared_levels
 from secirls.site.policy import RefusalError
 
 X = "X"

@@ -103,8 +103,11 @@ def test_a_declared_level_that_nobody_has_is_a_zero_column(trio, refused):
 @pytest.mark.parametrize(
     ("design", "problem"),
     [
-        ("~ np.log(condition)", "expression"),
-        ("~ C(condition)", "expression"),
+        ("~ np.log(condition)", "needs numbers, and obs column 'condition' is a factor"),
+        ("~ np.exp(condition)", "expression"),
+        ("~ C(condition, contr.sum)", "expression"),
+        ("~ C(condition, levels=['u'])", "two or more different levels"),
+        ("~ C(condition) * condition", "both as C(condition) and as it is"),
         ("~ {__import__('os').getcwd()}", "expression"),
         ("y ~ condition", "nothing left of"),
         ("~ condition +", "not a formula"),

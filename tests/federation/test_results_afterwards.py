@@ -180,7 +180,11 @@ def test_they_are_not_told_after_a_loss(fitted):
         information=kept.information,
         base_means=kept.base_means,
         xtx=kept.xtx,
-        **dict.fromkeys(("ratio", "shrinkage", "sizing", "towards")),
+        ratio=None,
+        shrinkage=None,
+        scaled=None,
+        sizing=None,
+        towards=None,
     )
     for last, whole in (("abc", True), ("ab", False)):
         rounds = [SimpleNamespace(parties=tuple(names)) for names in ("abc", last)]
@@ -280,6 +284,8 @@ def spoil(folder, **changes):
         ({"status": np.zeros(GENES)}, "damaged"),
         ({"config": {"design": "~ dose", "protocol": "none"}}, "damaged"),
         ({"beta": np.array([print] * GENES, dtype=object)}, "damaged"),
+        ({"to_user": None}, "damaged"),
+        ({"to_user": np.eye(3)}, "damaged"),
     ],
 )
 def test_a_file_that_is_none_is_refused_in_a_sentence(folder, tmp_path, changes, told):
@@ -290,6 +296,14 @@ def test_a_file_that_is_none_is_refused_in_a_sentence(folder, tmp_path, changes,
     with pytest.raises(InputError, match=told) as raised:
         Result.read(copy)
     assert "fit.npz" in str(raised.value)
+
+
+@pytest.mark.parametrize("changes", [{"dropped": [99]}, {"dropped": [-1]}, {"own": {"of": {"a": [99]}}}])
+def test_a_design_without_columns_that_it_has_not_is_refused(folder, tmp_path, changes):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    spoil(copy, design={**header_of(copy)["design"], **changes})
+    with pytest.raises(InputError, match="damaged"):
+        Result.read(copy)
 
 
 @pytest.mark.parametrize("cut", [0, 100, 0.5])

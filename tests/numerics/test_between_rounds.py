@@ -36,6 +36,7 @@ from secirls.algorithms.query import Total
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.config import Config
 from secirls.inputs.design import Design, Variable
+from secirls.inputs.reduced_design import reduced_design
 from secirls.numerics import box_step, distinct_products, eigen, float_order, restriction, shrinkage, solve
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
@@ -132,7 +133,11 @@ def test_between_rounds_of_a_likelihood_ratio_is_plain_arithmetic(small, monkeyp
     batch = np.arange(24) // 3 % 2
     X = np.column_stack([np.ones(24), batch, np.repeat([0.0, 1.0], 12)])
     sites = [replace(site, design=X[i::3], size_factors=np.ones(8)) for i, site in enumerate(sites)]
-    config, none, reduced = Config(design=design.formula, test="lrt", reduced=small), np.zeros(0), design.reduced(small)
+    config, none, reduced = (
+        Config(design=design.formula, test="lrt", reduced=small),
+        np.zeros(0),
+        reduced_design(design, small),
+    )
 
     def whole():
         plan = IrlsConfig.deseq2(), NewtonConfig()

@@ -19,6 +19,7 @@ from secirls.algorithms.restricted import restricted
 from secirls.algorithms.unclamped import NewtonConfig
 from secirls.config import Config
 from secirls.inputs.design import Design, Variable
+from secirls.inputs.reduced_design import reduced_design
 from secirls.numerics.likelihood_ratio import chi_squared_pvalues, statistics
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
@@ -74,7 +75,7 @@ def fitted(sites, plans=PLANS):
 
 def compared(sites, small, leaving=None, **options):
     config = Config(design=DESIGN.formula, test="lrt", reduced=small, **options)
-    return drive(likelihood_ratio(config, DESIGN, DESIGN.reduced(small), fitted(sites)), sites, leaving)
+    return drive(likelihood_ratio(config, DESIGN, reduced_design(DESIGN, small), fitted(sites)), sites, leaving)
 
 
 def pooled(sites):
@@ -106,7 +107,7 @@ def test_statistics_are_those_of_the_most_likely_coefficients(small):
     sites = samples(least=4.0)
     found, _ = compared(sites, small, beta_tol=1e-15)
     X, counts, s, alpha = pooled(sites)
-    T = DESIGN.reduced(small).basis
+    T = reduced_design(DESIGN, small).basis
     for gene in range(1, GENES, 7):
         data = counts[:, gene], s, alpha[gene]
         start = np.append(np.log((counts[:, gene] / s).mean()), np.zeros(3))
@@ -150,7 +151,7 @@ def test_genes_that_irls_gives_up_are_compared_at_their_minima(preset):
     assert (found.state.status == Status.CAUGHT).sum() > GENES / 2
     config = Config(design=DESIGN.formula, test="lrt", reduced="~ batch", preset=preset, max_iter=2)
     told = replace(fitted(sites), state=found.state)
-    early, asked = drive(likelihood_ratio(config, DESIGN, DESIGN.reduced("~ batch"), told), sites)
+    early, asked = drive(likelihood_ratio(config, DESIGN, reduced_design(DESIGN, "~ batch"), told), sites)
     assert (early.fit.status == Status.CAUGHT).sum() > GENES / 2
     assert not any(query.kind == "irls" and query.min_mu == 0.5 for query in asked[-2:]), "no standard errors"
     late, _ = compared(sites, "~ batch", beta_tol=1e-15)
@@ -190,7 +191,7 @@ def test_genes_without_coefficients_are_not_asked_about():
     status[3], status[4] = Status.FAILED, Status.ALL_ZERO
     told = replace(told, state=replace(told.state, status=status))
     config = Config(design=DESIGN.formula, test="lrt", reduced="~ batch")
-    found, asked = drive(likelihood_ratio(config, DESIGN, DESIGN.reduced("~ batch"), told), sites)
+    found, asked = drive(likelihood_ratio(config, DESIGN, reduced_design(DESIGN, "~ batch"), told), sites)
     assert not any(query.genes[3:5].any() for query in asked)
     assert np.flatnonzero(np.isnan(found.statistics)).tolist() == [3, 4]
 
@@ -203,7 +204,7 @@ def test_a_gene_that_a_site_can_not_send_is_lost_and_no_other():
         nll = np.where((query.kind == "likelihood_at") & (np.flatnonzero(query.genes) == 7), np.nan, part["nll"])
         return {**part, "nll": nll}
 
-    algorithm = likelihood_ratio(config, DESIGN, DESIGN.reduced("~ batch"), told)
+    algorithm = likelihood_ratio(config, DESIGN, reduced_design(DESIGN, "~ batch"), told)
     found, _ = drive(algorithm, sites, spoil=without_seven)
     assert np.flatnonzero(np.isnan(found.statistics)).tolist() == [7]
     assert found.reason[7] == Reason.LOST

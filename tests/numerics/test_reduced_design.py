@@ -6,6 +6,7 @@ import pytest
 
 from secirls.input_error import InputError
 from secirls.inputs.design import Design, Variable, variables
+from secirls.inputs.reduced_design import reduced_design
 
 LEVELS = {"condition": ("a", "b"), "batch": ("p", "q", "r"), "plate": tuple(f"n{i:02d}" for i in range(40))}
 
@@ -49,7 +50,7 @@ PAIRS = [
 @pytest.mark.parametrize(("large", "small"), PAIRS)
 def test_its_columns_are_the_larger_ones_times_the_basis(large, small):
     design, table = agreed(large), obs()
-    reduced = design.reduced(small)
+    reduced = reduced_design(design, small)
     expected = agreed(small).matrix(table)
     np.testing.assert_allclose(design.matrix(table) @ reduced.basis, expected, rtol=1e-12, atol=1e-12)
     assert reduced.columns == agreed(small).columns
@@ -65,28 +66,31 @@ def test_its_columns_are_the_larger_ones_times_the_basis(large, small):
         ("~ batch + age", "~ batch:age", "is no combination of the columns"),
         ("~ batch + condition", "~ condition + batch", "as many columns as the design"),
         ("~ batch + condition", "~ 0 + batch + condition", "as many columns as the design"),
-        ("~ batch + condition", "~ log(age)", "sites evaluate no code"),
+        ("~ batch + condition", "~ exp(age)", "sites evaluate no code"),
+        ("~ batch + condition", "~ log(age)", "uses 'age', which"),
+        ("~ batch + log(age)", "~ batch + age", "is no combination of the columns"),
+        ("~ batch + age", "~ C(age)", "has 'age' as a factor, the design .* as a number"),
         ("~ batch + condition", "batch ~ condition", "nothing left of '~'"),
         ("~ batch + condition", "~ 0", "has no terms"),
     ],
 )
 def test_one_that_can_not_be_compared_is_refused_in_words(large, small, says):
     with pytest.raises(InputError, match=says) as refused:
-        agreed(large).reduced(small)
+        reduced_design(agreed(large), small)
     assert "\n" not in str(refused.value)
 
 
 def test_what_sites_keep_stays_out_of_the_basis():
     design = agreed("~ site + batch + condition", own=True)
     assert design.columns == ("batch[T.q]", "batch[T.r]", "condition[T.b]")
-    reduced = design.reduced("~ site + condition")
+    reduced = reduced_design(design, "~ site + condition")
     assert reduced.columns == ("condition[T.b]",)
     assert reduced.basis.tolist() == [[0.0], [0.0], [1.0]]
     assert reduced.degrees_of_freedom == 2
 
 
 def test_there_may_be_nothing_left_at_the_table():
-    reduced = agreed("~ site + condition", own=True).reduced("~ site")
+    reduced = reduced_design(agreed("~ site + condition", own=True), "~ site")
     assert reduced.columns == ()
     assert reduced.basis.shape == (1, 0)
     assert reduced.degrees_of_freedom == 1
@@ -95,5 +99,5 @@ def test_there_may_be_nothing_left_at_the_table():
 @pytest.mark.parametrize("small", ["~ condition", "~ 1"])
 def test_a_design_without_what_a_site_keeps_is_refused_by_name(small):
     with pytest.raises(InputError, match=r"without the design column 'site\[T.y\]', which y alone adds to and keeps"):
-        agreed("~ site + condition", own=True).reduced(small)
-    assert agreed("~ site + condition").reduced(small).degrees_of_freedom == {"~ condition": 2, "~ 1": 3}[small]
+        reduced_design(agreed("~ site + condition", own=True), small)
+    assert reduced_design(agreed("~ site + condition"), small).degrees_of_freedom == {"~ condition": 2, "~ 1": 3}[small]

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.inputs.design import LARGEST_ENUMERATION, Design
+from secirls.inputs.design import Design
+from secirls.inputs.expansion import LARGEST_ENUMERATION
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM, cell_cut
 

@@ -13,8 +13,9 @@ from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.irls import IrlsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.input_error import InputError
-from secirls.inputs import design as design_room
+from secirls.inputs import formula as formula_room
 from secirls.inputs.design import Design, Variable
+from secirls.inputs.formula import parse
 from secirls.site import site as site_room
 from secirls.site.helper_ground import HelperGround
 from secirls.site.policy import Policy, RefusalError
@@ -160,6 +161,7 @@ def test_nothing_of_a_message_reaches_the_formula_parser(grounds, lead, tmp_path
     import formulaic
 
     parsed = []
+    parse.cache_clear()
     formula = formulaic.Formula
     monkeypatch.setattr(formulaic, "Formula", lambda text: (parsed.append(text), formula(text))[1])
     room = lead.room(grounds).survey()
@@ -176,15 +178,32 @@ def test_a_configuration_with_code_in_it_is_refused_before_it_runs(grounds, lead
     assert not (tmp_path / "ran").exists()
 
 
-def test_where_the_formula_is_taken_from_the_message_its_code_runs(grounds, lead, tmp_path, monkeypatch):
-    def believing(told, config):
-        return Design(told.run, Design.agree(config.design, config.levels, told.said).levels)
+def believing(told, config):
+    return Design(told.run, Design.agree(config.design, config.levels, told.said).levels)
+
+
+def test_where_the_formula_is_taken_from_the_message_it_is_still_no_code(grounds, lead, tmp_path, monkeypatch):
+    monkeypatch.setattr(Agreement, "design", believing)
+    room = lead.room(grounds).survey()
+    with pytest.raises(InputError, match="is an expression"):
+        room.sites[VICTIM].join(evil_agreement(lead, room.agreement, CODE % (tmp_path / "ran")))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_where_formulaic_evaluates_it_too_its_code_runs(grounds, lead, tmp_path, monkeypatch):
+    """The twin: the message's formula, and a parser that gives formulaic what it does not know."""
+    import formulaic
+
+    def evaluated(told, frame):
+        matrix = formulaic.Formula(told.text).get_model_matrix(frame)
+        return matrix, [()] * matrix.shape[1]
 
     monkeypatch.setattr(Agreement, "design", believing)
+    monkeypatch.setattr(formula_room, "_read", lambda text, factor: formula_room.Factor(str(factor.expr), "condition"))
+    monkeypatch.setattr(formula_room.Formula, "materialise", evaluated)
     room = lead.room(grounds).survey()
     room.sites[VICTIM].join(evil_agreement(lead, room.agreement, CODE % (tmp_path / "ran")))
     assert (tmp_path / "ran").exists()
-    assert design_room  # the parser's one door
 
 
 @pytest.mark.parametrize(
@@ -217,7 +236,9 @@ def invented(grounds, lay, lead):
     fake = lay("fake", seed=9)
     places = {name: fake.place(name) for name in fake.names}
     places["site1"] = grounds.place("site1")
-    config = lead.config(fake, roster={**fake.told(), "site1": grounds.told()["site1"]})
+    for ground in (fake, grounds):
+        ground.trust()
+    config = lead.config(fake, roster={**fake.told(), "site1": grounds.told()["site1"]}, trust_aggregator=True)
     return lead.Room(places, config), fake
 
 
@@ -229,7 +250,7 @@ def test_a_site_meets_nobody_who_is_not_in_its_own_roster(grounds, lay, lead):
 
 
 def test_without_an_own_roster_one_site_among_invented_ones_is_alone(grounds, lay, lead, monkeypatch):
-    monkeypatch.setattr(Site, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(site_room, "check_agreement", lambda *_: None)
     room, fake = invented(grounds, lay, lead)
     room.open().census()
     zeros = room.total(LogCountsQuery(room.every))["log_counts"]
@@ -296,7 +317,7 @@ def test_an_aggregator_that_plays_the_helper_reads_every_site(grounds, lead, mon
     """The broken twin: sites take any helper's key, so the helper is the aggregator's own, and what it made is kept."""
     kept, honest = [], paillier_threshold.deal
     monkeypatch.setattr(paillier_threshold, "deal", lambda key, *how: (kept.append(key), honest(key, *how))[1])
-    monkeypatch.setattr(site_room.Site, "_check_agreement", lambda *_: None)
+    monkeypatch.setattr(site_room, "check_agreement", lambda *_: None)
     monkeypatch.setattr(HelperGround, "check", lambda *_: None)  # its own
     room = lead.room(grounds.rule(ALLOWED), protocol=protocol, **SMALL).open()
     room.census()

@@ -1,0 +1,209 @@
+"""What a formula says: terms, factors, and how numbers are made of obs columns; the one door to formulaic.
+
+Promises: a formula is read, never run. What stands in it beside names is one of a few functions that this file has;
+formulaic is given names of columns alone, and never a text to evaluate. Refuses to know: sites, levels, samples.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from secirls.input_error import InputError
+from secirls.inputs.labels import labels
+from secirls.numerics.samples import Floats
+
+FUNCTIONS = {"log": np.log, "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt}
+"""Of a numeric column, by the name that formulas call them, with ``np.`` before it or without."""
+LARGEST_POWER = 9
+_MEANT = (
+    f"a design has {', '.join(FUNCTIONS)} and center of a numeric column, whole powers such as I(age**2), and C(batch) "
+    "or C(batch, levels=[...])"
+)
+_LARGEST_TEXT = 2000
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One factor of a formula's terms."""
+
+    expr: str
+    """As formulaic calls it."""
+    variable: str
+    """The obs column that it is made of."""
+    steps: tuple[tuple[str, int], ...] = ()
+    """Functions of it from the inside out, with their exponent: ``("log", 0)``, ``("power", 2)``."""
+    centred: bool = False
+    """Whether its mean over all samples is taken off."""
+    categorical: bool = False
+    """Whether it is a factor, whatever the column holds: ``C(...)``."""
+    levels: tuple[str, ...] = ()
+    """Those that ``C(..., levels=[...])`` lists."""
+
+    @property
+    def bare(self) -> bool:
+        """Whether the column's kind decides what it is."""
+        return not (self.steps or self.centred or self.categorical)
+
+    @np.errstate(all="ignore")
+    def values(self, column: Sequence[float] | NDArray[Any]) -> Floats:
+        """The function's values at those of the column, not centred; not finite where it has none."""
+        found = np.asarray(column, dtype=np.float64)
+        for name, exponent in self.steps:
+            if name == "power":
+                power = found
+                for _ in range(exponent - 1):
+                    power = power * found
+                found = power
+            else:
+                found = FUNCTIONS[name](found)
+        return found
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula's terms, each the factors it is a product of; the intercept has none."""
+
+    text: str
+    terms: tuple[tuple[Factor, ...], ...]
+    columns: Any
+    """Formulaic's own terms, all of them look-ups by name."""
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """All of them, in order of appearance."""
+        return tuple(dict.fromkeys(factor for term in self.terms for factor in term))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The obs columns that it needs, in order of appearance."""
+        return tuple(dict.fromkeys(factor.variable for factor in self.factors))
+
+    @property
+    def categorical(self) -> dict[str, tuple[str, ...]]:
+        """The obs columns that are factors whatever they hold, with the levels that the formula lists, if any."""
+        return {factor.variable: factor.levels for factor in self.factors if factor.categorical}
+
+    def materialise(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, ...]]]:
+        """The model matrix of a frame that has a column for every factor, and the factors that each column is made of.
+
+        ``(rows, params)``; factors by their `expr`.
+        """
+        matrix = self.columns.get_model_matrix(frame, na_action="raise")
+        made: list[tuple[str, ...]] = [()] * matrix.shape[1]
+        for term, columns in matrix.model_spec.term_slices.items():
+            for i in range(matrix.shape[1])[columns]:
+                made[i] = tuple(str(factor.expr) for factor in term.factors)
+        return pd.DataFrame(matrix), made
+
+
+@lru_cache(maxsize=64)
+def parse(text: str) -> Formula:
+    """Read a formula. Raises `InputError` for what can't be used."""
+    from formulaic.formula import SimpleFormula
+    from formulaic.parser.types import Factor as Looked
+    from formulaic.parser.types import Term
+
+    terms, looked = [], []
+    for term in _terms(text):
+        factors, columns = [], []
+        for factor in term.factors:
+            kind = factor.eval_method.name
+            columns.append(Looked(factor.expr, eval_method="literal" if kind == "LITERAL" else "lookup"))
+            if kind != "LITERAL":
+                factors.append(Factor(str(factor.expr), str(factor.expr)) if kind == "LOOKUP" else _read(text, factor))
+        terms.append(tuple(factors))
+        looked.append(Term(columns))
+    found = Formula(text, tuple(terms), SimpleFormula(looked, _ordering="none"))
+    for variable in found.variables:
+        mine = [factor for factor in found.factors if factor.variable == variable]
+        if any(x.categorical for x in mine) and not all(x.categorical for x in mine):
+            raise InputError(f"design {text!r}: {variable!r} stands in it both as C({variable}) and as it is")
+        if len({x.levels for x in mine if x.levels}) > 1:
+            raise InputError(f"design {text!r}: C({variable}, levels=...) lists other levels in another place")
+    return found
+
+
+def _terms(text: str) -> Sequence[Any]:
+    from formulaic import Formula as Formulaic
+    from formulaic import SimpleFormula
+    from formulaic.errors import FormulaicError
+
+    try:
+        parsed = Formulaic(text)
+    except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError, RecursionError):
+        raise InputError(f"design {text!r} is not a formula like '~ batch + condition'") from None
+    if not isinstance(parsed, SimpleFormula):
+        raise InputError(f"design {text!r} must have nothing left of '~' and a single part")
+    if len(parsed) == 0:
+        raise InputError(f"design {text!r} has no terms")
+    return list(parsed)
+
+
+def _read(text: str, factor: Any) -> Factor:
+    """A factor that is no mere name. Raises `InputError` unless it is made of what `FUNCTIONS` and this file have."""
+    expr = str(factor.expr)
+
+    def refuse() -> NoReturn:
+        raise InputError(f"design {text!r}: {expr!r} is an expression; sites evaluate no code: {_MEANT}")
+
+    names: dict[str, str] = {}
+
+    def plain(found: re.Match[str]) -> str:
+        return names.setdefault(found[1], f"_quoted_{len(names)}")
+
+    quoted = re.sub(r"`([^`]*)`", plain, expr)
+    meant = {mark: name for name, mark in names.items()}
+    try:
+        tree = ast.parse(quoted if len(quoted) <= _LARGEST_TEXT else "", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        refuse()
+
+    def function(node: ast.expr) -> str:
+        match node:
+            case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="np"), attr=name):
+                return name
+        return ""
+
+    def number(node: ast.expr) -> tuple[str, tuple[tuple[str, int], ...]]:
+        """The column and the steps."""
+        match node:
+            case ast.Name(id=name):
+                return meant.get(name, name), ()
+            case ast.Call(func=ast.Name(id="I"), args=[inner], keywords=[]):
+                return number(inner)
+            case ast.Call(func=called, args=[inner], keywords=[]) if function(called) in FUNCTIONS:
+                column, steps = number(inner)
+                if not steps:  # log(log(x)) would tell by its failure whether some x is below one
+                    return column, ((function(called), 0),)
+            case ast.BinOp(left=inner, op=ast.Pow(), right=ast.Constant(value=int(power))):
+                if not isinstance(power, bool) and 2 <= power <= LARGEST_POWER:
+                    column, steps = number(inner)
+                    return column, (*steps, ("power", power))
+        refuse()
+
+    match tree:
+        case ast.Call(func=ast.Name(id="C"), args=[ast.Name(id=name)], keywords=[]):
+            return Factor(expr, meant.get(name, name), categorical=True)
+        case ast.Call(
+            func=ast.Name(id="C"),
+            args=[ast.Name(id=name)],
+            keywords=[ast.keyword(arg="levels", value=ast.List(elts=listed) | ast.Tuple(elts=listed))],
+        ):
+            levels = [x.value for x in listed if isinstance(x, ast.Constant) and isinstance(x.value, str | int | float)]
+            if len(levels) != len(listed) or len(set(labels(levels))) != len(levels) or len(levels) < 2:
+                raise InputError(f"design {text!r}: {expr!r} needs two or more different levels, reference first")
+            return Factor(expr, meant.get(name, name), categorical=True, levels=tuple(labels(levels)))
+        case ast.Call(func=ast.Name(id="center"), args=[inner], keywords=[]):
+            column, steps = number(inner)
+            return Factor(expr, column, steps, centred=True)
+    column, steps = number(tree)
+    return Factor(expr, column, steps)

@@ -1,0 +1,48 @@
+"""What a report says of a design: in which order levels are, what was fitted as a slope, what was left out.
+
+Promises: all of it is public. Refuses to know: how it is shown.
+"""
+
+from __future__ import annotations
+
+from secirls.aggregator.aggregator import Outcome
+from secirls.config import Config
+
+SLOPES = (
+    "Fitted as slopes, for they are numbers: {}. They were centred and scaled for the fit by the report's numbers; "
+    "coefficients and errors are per unit of the column as it is in the files."
+)
+
+NUMBERED = (
+    "{name} holds small numbers and is fitted as a slope, the same step from each number to the next: if they number "
+    "groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
+)
+
+SMALL_NUMBERS = 16
+"""Groups are hardly numbered far beyond."""
+SHOWN_LEVELS = 12
+
+
+def of_the_design(config: Config, outcome: Outcome) -> list[str]:
+    """In which order levels are, what was fitted as a slope, and what was rounded."""
+    design, scaled = outcome.design, outcome.fitted.scaled
+    told = [
+        f"Levels of {name}, reference first: {', '.join(design.levels[name])} ({design.order[name]})."
+        for name in design.order
+        if len(design.levels[name]) <= SHOWN_LEVELS
+    ]
+    if design.dropped:
+        names = ", ".join(design.all_columns[i] for i in design.dropped)
+        told.append(f"Dropped from the design, for no sample is in them: {names}.")
+    if scaled is not None:
+        told.append(SLOPES.format(", ".join(scaled.names)))
+        bare = {factor.expr for factor in design.features if factor.bare}
+        few = [
+            name
+            for name, centre, width in zip(scaled.names, scaled.centres, scaled.scales, strict=True)
+            if name in bare and 0 <= centre <= SMALL_NUMBERS and width <= SMALL_NUMBERS / 4
+        ]
+        told += [NUMBERED.format(name=name) for name in few]
+    if config.round_counts:
+        told.append("Estimated counts were rounded to whole numbers at each site.")
+    return told
