@@ -38,6 +38,7 @@ from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outlier
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.plans import irls_plan, way_out
 from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.sizing import Sizing
 from secirls.config import Config
 from secirls.inputs.design import Design
 from secirls.numerics.distinct_products import Products
@@ -192,9 +193,10 @@ def deseq2(
     design = begun.design
     status, genes, n = begun.status, begun.genes, begun.n_samples
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
-    normalisation = None
+    normalisation, sizing = None, None
     if genes.any():
         normalisation = yield from stages.named("size factors", size_factors(config, begun, control))
+        sizing = Sizing.of(normalisation)
         base_means[genes] = normalisation.base_means
         tiny = ~(normalisation.base_means**2 > 0)
         normalisation = _some(normalisation, ~tiny)
@@ -257,6 +259,7 @@ def deseq2(
         by_gene=found.by_gene,
         towards=found.towards,
         treatment=treatment,
+        sizing=sizing,
     )
 
 

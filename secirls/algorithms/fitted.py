@@ -18,6 +18,7 @@ from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query
 from secirls.algorithms.scaling import Scaled
 from secirls.algorithms.shrinkage import Shrinkage
+from secirls.algorithms.sizing import Sizing
 from secirls.inputs.reduced_design import ReducedDesign
 from secirls.numerics.samples import Floats, Mask
 
@@ -174,3 +175,5 @@ class Fitted:
     """Where p-values are of a likelihood-ratio test."""
     shrinkage: Shrinkage | None = field(default=None, repr=False)
     """Where fold changes were drawn towards zero."""
+    sizing: Sizing | None = field(default=None, repr=False)
+    """What size factors follow from; ``None`` where no gene was left to ask about."""

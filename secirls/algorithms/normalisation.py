@@ -19,7 +19,7 @@ from secirls.numerics.samples import Floats, Mask, Samples
 
 SizeFactors: TypeAlias = Literal["ratio", "poscounts"]
 """How size factors are estimated: over the genes with a count in every sample, or over positive counts."""
-_LARGEST_LOG_SIZE = 100.0
+LARGEST_LOG_SIZE = 100.0
 """Counts are below 2^31, so no mean of their logs is farther from zero."""
 
 LARGEST_LOG_SCALE = 21.0
@@ -179,7 +179,7 @@ class PositiveNormalisedQuery(NormalisedQuery):
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         _check_log_means(self, self.log_means, self.usable)
-        if not abs(self.log_scale) <= _LARGEST_LOG_SIZE:
+        if not abs(self.log_scale) <= LARGEST_LOG_SIZE:
             raise QueryError(f"query {self.kind!r}: no size factors have a scale of exp({self.log_scale:g})")
 
     @np.errstate(all="ignore")
@@ -199,6 +199,8 @@ class Normalisation:
     xt_normalised: Floats
     """X'(y / s), ``(genes asked, params)``; zero for genes that are `lost`."""
     mean_inverse_size_factor: float
+    asked: NormalisedQuery | None = None
+    """What brought the sites' size factors; ``None`` where no gene was left to ask about."""
 
     @property
     def lost(self) -> Mask:
@@ -293,7 +295,7 @@ def normalise(
     known = np.flatnonzero(~gone)[here]
     base_means[known] = total["normalised"][here] / n_samples
     xt_normalised[known] = total["xt_normalised"][here]
-    return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples))
+    return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples), query)
 
 
 def _log_sizes(samples: Samples, log_means: Floats, usable: Mask) -> Floats:

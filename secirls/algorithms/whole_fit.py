@@ -24,6 +24,7 @@ from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
 from secirls.algorithms.restricted import restricted
 from secirls.algorithms.shrinkage import Shrinkage, check_shrinkage, shrink
+from secirls.algorithms.sizing import Sizing
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design
@@ -153,8 +154,10 @@ def _irls_fit(
     status, genes, n_samples = begun.status, begun.genes, begun.n_samples
     base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
     dispersions = None if config.dispersions is not None else np.full(n_genes, np.nan)
+    sizing = None
     if genes.any():
         normalisation = yield from size_factors(config, begun, control)
+        sizing = Sizing.of(normalisation)
         base_means[genes] = normalisation.base_means
         status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
     if dispersions is not None and genes.any():
@@ -188,4 +191,5 @@ def _irls_fit(
         begun.size_factor_spread,
         scaled=begun.scaled,
         dropped=begun.design.dropped,
+        sizing=sizing,
     )

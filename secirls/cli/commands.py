@@ -17,6 +17,7 @@ from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
 from secirls.cli.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
+from secirls.cli.transforming import transform
 from secirls.input_error import InputError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -84,6 +85,7 @@ app.command()(fit)
 app.command("resume")(resume_fit)
 app.command("shrink")(shrink_fit)
 app.command()(results)
+app.command()(transform)
 app.command("audit")(audit_transcript)
 app.command()(report)
 app.command()(simulate)

@@ -97,7 +97,7 @@ def read_site(
         where = {"site": name, "file": shown or str(source)}
         adata = _open(Path(source), where)
     else:
-        where = {"site": name, "file": "AnnData in memory"}
+        where = {"site": name, "file": shown or "AnnData in memory"}
         if not hasattr(source, "obs_names"):
             raise complain("is neither a path nor an AnnData", site=name)
         adata = in_memory(name, source)
@@ -126,6 +126,15 @@ def read_site(
     )
 
 
+def read_whole(source: str | os.PathLike[str] | AnnData) -> tuple[AnnData, str]:
+    """Everything that is in a file, or in an AnnData, and the name that messages have for it. Raises `InputError`."""
+    if isinstance(source, str | os.PathLike):
+        return _open(Path(source), {"file": str(source)}), str(source)
+    if not hasattr(source, "obs_names"):
+        raise complain("is neither a path nor an AnnData", field="the site's data")
+    return in_memory("", source), "AnnData in memory"
+
+
 def in_memory(name: str, source: AnnData) -> AnnData:
     """An AnnData whose matrices are read: one that was opened ``backed`` stays on the disk until here.
 
@@ -148,6 +157,29 @@ def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Seque
     anndata.AnnData(np.ascontiguousarray(counts, dtype=np.int32), obs=obs, var=table).write_h5ad(path)
 
 
+def with_layers(
+    source: AnnData, genes: Sequence[str], counts: Counts, obs: Mapping[str, Floats], **layers: Floats
+) -> AnnData:
+    """An AnnData's samples over some of its genes: counts ``(samples, genes)``, layers like them, more of obs."""
+    import anndata
+
+    made = anndata.AnnData(np.ascontiguousarray(counts), obs=source.obs.assign(**obs), var=source.var.loc[list(genes)])
+    for name, values in layers.items():
+        made.layers[name] = values
+    return made
+
+
+def write_h5ad(path: Path, adata: AnnData) -> None:
+    """Write an AnnData. Raises `OSError` saying what the system said."""
+    try:
+        adata.write_h5ad(path)
+    except (OSError, RuntimeError) as error:  # HDF5 tells in a long text, under either, what the system said
+        number = re.search(r"errno = (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
 def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, report: str) -> None:
     """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``. Raises `OSError`."""
     import anndata
@@ -161,13 +193,7 @@ def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, r
     results.varm["coefficients"] = values.to_numpy(dtype=np.float64)
     results.uns["coefficient_names"] = list(values.columns)
     results.uns["secirls_report"] = report
-    try:
-        results.write_h5ad(path)
-    except (OSError, RuntimeError) as error:  # HDF5 tells in a long text, under either, what the system said
-        number = re.search(r"errno = (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    write_h5ad(path, results)
 
 
 def _open(path: Path, where: Mapping[str, str]) -> AnnData:

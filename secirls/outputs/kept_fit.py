@@ -28,6 +28,12 @@ The file is a NumPy archive without pickled objects (`numpy.load` opens it, and 
 ``shrunken``, ``posterior_deviation``  float64 ``(genes,)``, natural log: the coefficient that was shrunken and its
                           standard deviation; ``(0,)`` where none was
 ``not_shrunken``          int8, as long as ``shrunken``: `Reason` of genes that were to be, and were not
+``log_means``             float64 ``(genes,)``: mean log counts that size factors follow from, NaN for genes that do not
+                          count; ``(0,)`` where sites brought size factors
+``sizing``                float64 ``(3,)``: what brought size factors are divided by, mean log size factor of positive
+                          counts, mean of 1 / s over all samples; see `Sizing`
+``local_trend``           float64 ``(3, points)``: of a local trend, log means, log dispersions and slopes there;
+                          ``(3, 0)`` where there is none
 ========================  ==========================================================================================
 """
 
@@ -47,6 +53,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from secirls.aggregator.aggregator import Outcome
+from secirls.algorithms.fitted import Fitted
+from secirls.algorithms.normalisation import LARGEST_LOG_SIZE
+from secirls.algorithms.sizing import Sizing
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.design import Design, variables
@@ -98,6 +107,9 @@ class KeptFit:
     shrunken: Floats = field(repr=False)
     posterior_deviation: Floats = field(repr=False)
     not_shrunken: NDArray[np.int8] = field(repr=False)
+    log_means: Floats = field(repr=False)
+    sizing: Floats = field(repr=False)
+    local_trend: Floats = field(repr=False)
     annotation: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """Columns of the user's about the genes, in order."""
 
@@ -132,6 +144,7 @@ class KeptFit:
             np.zeros(0) if shrunken is None else shrunken.estimate,
             np.zeros(0) if shrunken is None else shrunken.deviation,
             no_codes if shrunken is None else shrunken.reason.astype(np.int8),
+            *_for_transforms(config, fitted, genes),
         )
 
     @property
@@ -200,8 +213,14 @@ class KeptFit:
     def check(self, columns: list[str]) -> None:
         """Raise `ValueError` unless arrays, genes and design fit each other."""
         genes, params = len(self.genes), len(self.design.columns)
-        shapes = {"beta": (genes, params), "start": (genes, params), "information": (genes, packed_size(params))}
+        shapes: dict[str, tuple[int, ...]] = {
+            "beta": (genes, params),
+            "start": (genes, params),
+            "information": (genes, packed_size(params)),
+        }
+        shapes |= {"sizing": (3,), "local_trend": (3, self.local_trend.size // 3)}
         absent = set() if self.config.test == "lrt" else {"ratio", "without_ratio"}
+        absent |= {"log_means"} if self.config.size_factors else set()
         absent |= set() if self.config.shrink else {"shrunken", "posterior_deviation", "not_shrunken"}
         for name in _arrays():
             array = getattr(self, name)
@@ -219,6 +238,23 @@ class KeptFit:
         codes = np.concatenate([self.reason, self.without_ratio, self.not_shrunken])
         if not np.isin(codes, list(Reason)).all() or not np.isin(self.status, list(Status)).all():
             raise ValueError("status")
+        points = self.local_trend
+        if not (0 < self.sizing[0] < np.inf and abs(self.sizing[1]) <= LARGEST_LOG_SIZE):
+            raise ValueError("sizing")
+        if not (np.isfinite(points).all() and (np.diff(points[0]) > 0).all()):
+            raise ValueError("local_trend")
+
+
+def _for_transforms(config: Config, fitted: Fitted, genes: int) -> tuple[Floats, Floats, Floats]:
+    """``log_means``, ``sizing`` and ``local_trend`` as the file has them."""
+    sizing, local = fitted.sizing, None if fitted.towards is None else fitted.towards.trend.local
+    if sizing is None:
+        sizing = Sizing(np.full(0 if config.size_factors else genes, np.nan), 1.0, 0.0, np.nan)
+    return (
+        sizing.log_means,
+        np.array([sizing.scale, sizing.log_scale, sizing.mean_inverse]),
+        np.zeros((3, 0)) if local is None else np.stack([local.log_means, local.values, local.slopes]),
+    )
 
 
 _DESIGN, _ASKED = TypeAdapter(Design), TypeAdapter(Comparison)

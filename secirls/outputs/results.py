@@ -136,6 +136,16 @@ class Result:
         kept = replace(self.kept, annotation=annotation.of(self.kept.genes))
         return replace(self, kept=kept, table=compare(kept, self.asked).table)
 
+    def transform(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> AnnData:
+        """A site's own samples on the scale of the fit: raw counts, ``layers`` normalised and vst, obs size_factor.
+
+        Of the fit, nothing but what is public is used, and nothing is sent. ``layer`` holds the raw counts; as in the
+        fit if not given. Raises `InputError` where the fit has no trend, or the data lack genes of it.
+        """
+        from secirls.outputs.transform import Transform
+
+        return Transform.of(self.kept, self.report["trend"])(data, layer)
+
     def to_scanpy(self, adata: AnnData, key: str = "rank_genes_groups") -> None:
         """Leave the table in ``adata.uns`` as ``scanpy.tl.rank_genes_groups`` would, for one group.
 

@@ -183,6 +183,8 @@ def test_they_are_not_told_after_a_loss(fitted):
         ratio=None,
         shrinkage=None,
         scaled=None,
+        sizing=None,
+        towards=None,
     )
     for last, whole in (("abc", True), ("ab", False)):
         rounds = [SimpleNamespace(parties=tuple(names)) for names in ("abc", last)]

@@ -1,0 +1,96 @@
+"""`secirls transform` at the command line: what it writes, and how it refuses."""
+
+import sys
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import secirls
+from secirls.cli.commands import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with the files of three sites, a fit with a trend and one without."""
+    place, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(2)
+    sites, base = {}, rng.uniform(2, 6, 40)
+    for name in ("a", "b", "c"):
+        counts = rng.negative_binomial(5, 5 / (5 + np.exp(base + 0.3 * rng.normal(size=(4, 1)))))
+        obs = pd.DataFrame({"condition": ["u", "t"] * 2}, index=[f"{name}{i}" for i in range(4)])
+        var = pd.DataFrame(index=[f"g{i}" for i in range(40)])
+        sites[name] = place / f"{name}.h5ad"
+        anndata.AnnData(counts.astype(np.int32), obs=obs, var=var).write_h5ad(sites[name])
+    asked = {"design": "~ condition", "engine": "local", "protocol": "plain", "kernel": "numpy"}
+    secirls.fit({name: str(file) for name, file in sites.items()}, **asked).write(place / "fit")
+    secirls.fit({name: str(file) for name, file in sites.items()}, **asked, preset="irls").write(place / "flat")
+    return place
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """``run(*words)``: exit code, standard output and standard error of the command."""
+
+    def told(*words):
+        monkeypatch.setattr(sys, "argv", ["secirls", "transform", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out = capsys.readouterr()
+        return code, out.out, " ".join(out.err.split())
+
+    return told
+
+
+def test_it_writes_an_anndata_beside_the_data(run, made, tmp_path):
+    code, out, _ = run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad")
+    assert code == 0
+    assert "nothing was sent" in out
+    read = anndata.read_h5ad(tmp_path / "a.h5ad")
+    assert set(read.layers) >= {"normalised", "vst"}
+    assert read.shape == (4, 40)
+    assert (read.obs["size_factor"] > 0).all()
+    assert np.array_equal(read.X, anndata.read_h5ad(made / "a.h5ad").X)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.h5ad"]
+    code, _, err = run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad")
+    assert (code, "is there already" in err) == (2, True)
+    assert run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad", "--overwrite")[0] == 0
+
+
+def test_tables_hold_what_the_anndata_does_to_the_last_digit(run, made, tmp_path):
+    assert run(made / "b.h5ad", "--fit", made / "fit", "--out", tmp_path / "b.csv")[0] == 0
+    want = secirls.Result.read(made / "fit").transform(made / "b.h5ad")
+    for name in ("vst", "normalised"):
+        table = pd.read_csv(tmp_path / f"b.{name}.csv", index_col="gene", float_precision="round_trip")
+        assert list(table.columns) == list(want.obs_names)
+        assert list(table.index) == list(want.var_names)
+        assert np.array_equal(table.to_numpy().T, want.layers[name])
+    sizes = pd.read_csv(tmp_path / "b.size_factor.csv", index_col="sample", float_precision="round_trip")
+    assert np.array_equal(sizes["size_factor"], want.obs["size_factor"])
+
+
+def test_without_a_place_it_writes_beside_the_data(run, made):
+    assert run(made / "c.h5ad", "--fit", made / "fit")[0] == 0
+    assert anndata.read_h5ad(made / "c.transformed.h5ad").n_obs == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("a.h5ad", "--fit", "fit", "--out", "a.h5ad", "--overwrite"), "a.h5ad': is the data itself; name another"),
+        (("a.h5ad", "--fit", "fit", "--out", "a.txt"), "--out ends in .h5ad or .csv"),
+        (("gone.h5ad", "--fit", "fit", "--out", "x.h5ad"), "gone.h5ad': is missing"),
+        (("a.h5ad", "--fit", "gone", "--out", "x.h5ad"), "gone': is missing"),
+        (("a.h5ad", "--fit", "flat", "--out", "x.h5ad"), "flat': the fit has no trend"),
+        (("a.h5ad", "--fit", "fit", "--out", "x.h5ad", "--layer", "raw"), "a.h5ad', layer 'raw': is missing"),
+    ],
+)
+def test_a_mistake_ends_in_one_sentence(run, made, monkeypatch, words, sentence):
+    monkeypatch.chdir(made)
+    code, _, err = run(*words)
+    assert code == 2
+    assert sentence in err
+    assert not (made / "x.h5ad").exists()
