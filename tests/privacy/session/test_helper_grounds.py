@@ -57,6 +57,8 @@ def test_a_helper_on_its_own_ground_works(laid, lead, protocol, helper):
 def among_invented(grounds, lay, lead, protocol, helper, key):
     """One real site that holds no roster, three invented ones, and the real helper, told the invented roster."""
     fake = lay("fake", seed=9).rule(ALLOWED)
+    for trusting in (fake, grounds):
+        trusting.trust()
     path = grounds.folder / "site1" / "site.toml"
     path.write_text(
         path.read_text().replace("roster = ", "# roster = ").replace(ALLOWED, f"{ALLOWED}\nrequire_roster = false")
@@ -68,7 +70,7 @@ def among_invented(grounds, lay, lead, protocol, helper, key):
         own.write_text(own.read_text().replace("roster = ", "# roster = ", 1))
     places = {name: fake.place(name) for name in fake.names} | {"site1": grounds.place("site1")}
     told = {**fake.told(), "site1": grounds.told()["site1"], helper: grounds.told()[helper]}
-    config = lead.config(fake, roster=told, protocol=protocol, **SMALL)
+    config = lead.config(fake, roster=told, protocol=protocol, trust_aggregator=True, **SMALL)
     return lead.Room(places, config, helper_keys={helper: key}), fake
 
 
