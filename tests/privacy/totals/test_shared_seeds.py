@@ -12,6 +12,7 @@ from protocols.primitives import ring
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PeerError
 from protocols.session import Roster
+from protocols.totals import pack_total
 from protocols.verified import Checks, SeedTable
 from secirls.algorithms.normalisation import LogCountsQuery
 
@@ -135,5 +136,5 @@ def test_a_total_of_a_sum_that_has_no_check_values_is_never_taken(grounds, lead)
     room.census()
     _, context, sent = room.payloads(LogCountsQuery(room.every))
     opened = room.add_up(sent, context)
-    with pytest.raises(PeerError, match="not the sum of what was sent"):
-        room.sites["site2"].hear(ring.to_bytes(opened.vector), context.round, 0)
+    with pytest.raises(MisuseError, match="was told a total that it does not wait for"):
+        room.sites["site2"].hear(pack_total(opened.vector), context.round, 0, room.names)
