@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,9 +21,9 @@ from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, QueryError, Total, largest_honest, largest_summand, lost
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.own_columns import OwnColumns
+from secirls.inputs.design import Design
+from secirls.inputs.levels import Variable
 from secirls.inputs.simulate import rows, simulate
-from secirls.numerics.distinct_products import Products
 from secirls.numerics.status import Reason, Status
 
 GENES, PARAMS, HIT = 24, 2, 7
@@ -145,8 +144,7 @@ def fitted(drive, parts, *, lose=(), after=0, **options):
     again = np.zeros(GENES, bool)
     again[[HIT, 9]] = True
     run = Losing(*parts)
-    columns = ("Intercept", "condition")
-    design = SimpleNamespace(groups=((),), columns=columns, size=2, own=OwnColumns(), products=lambda: Products.full(2))
+    design = Design.agree(config.design, {}, {"a": {"condition": Variable(numeric=False, levels=("x", "y"))}})
     return run(whole_fit.fit(config, design, GENES, again)), run.queries
 
 
