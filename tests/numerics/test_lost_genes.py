@@ -272,9 +272,13 @@ def test_means_too_small_to_be_told_from_zero_fail_too(drive):
 
 
 def test_a_design_that_cannot_be_added_is_said_where_the_sum_is_known(drive):
-    parts = [replace(part, design=part.design * [1.0, 1e30]) for part in sites()]
+    class Huge(drive):
+        def summands(self, site, asked):
+            out = super().summands(site, asked)
+            return {**out, "xtx": out["xtx"] * 1e60} if asked.kind == "census" else out
+
     with pytest.raises(InputError, match="columns of the design"):
-        fitted(drive, parts)
+        fitted(Huge, sites())
 
 
 def test_what_was_lost_is_known_by_its_mean():

@@ -108,7 +108,7 @@ def test_where_r_is_elsewhere_its_likelihood_is_at_clamped_means(name, compared)
     logs = np.log(counts[:, (counts > 0).all(axis=0)])
     s = np.exp(np.median(logs - logs.mean(axis=0), axis=1))
     for gene in wrong:
-        mu = s * np.exp(X.astype(float) @ result.coefficients.loc[gene, columns].to_numpy(dtype=float))
+        mu = s * np.exp(X.astype(float) @ result.coefficients[list(columns)].iloc[gene].to_numpy(dtype=float))
         alpha = whole.var["alpha"].iloc[gene]
         free, clamped = (
             -nbinom.logpmf(counts[:, gene], 1 / alpha, 1 / (1 + alpha * m)).sum() for m in (mu, np.maximum(mu, 0.5))
