@@ -251,9 +251,10 @@ class SecureRounds(Asking):
         """One secure sum; see `protocols.secure_sum` for the legs."""
         given = self._asked(query), context.round, context.attempt, context.cohort
         yield from self._announce(context, self._cohort, "encrypting")
-        payloads = self._answers("contribute", dict.fromkeys(self._cohort, given))
         outcome: Pending | Opened = self._without_nonsense(
-            "combine", lambda kept: self._collector.combine(kept, context), payloads
+            "combine",
+            lambda kept: self._collector.combine(kept, context),
+            self._answers("contribute", dict.fromkeys(self._cohort, given)),  # let go once they are added up
         )
         if self._may_shrink and isinstance(outcome, Pending):
             opening = Opening(self._round, query_digest(query), outcome.parties)

@@ -229,10 +229,11 @@ class Site(Secret):
         self._contexts[round_number, attempt] = context, query
         guard.answering(context, asked, question, told=told)
         meter = self._meter
-        arrays = meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))
+        answer = [meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))]
         if isinstance(asked, OwnCoefficientsQuery):
             self._write_own(asked, samples)
-        vector = meter.measure("encode", lambda: layout.encode(arrays, values - layout.values))
+        # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
+        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values))
         if told:
             checks = self._checking()
             meter.measure("verify", lambda: checks.fill(vector, context))
