@@ -72,7 +72,12 @@ class Opening:
 
 def query_digest(query: Query) -> bytes:
     """What names a question in a record."""
-    return sha256(b"secirls asked v1", query.to_bytes())
+    return question_digest(query.to_bytes())
+
+
+def question_digest(question: bytes) -> bytes:
+    """The same, of a question as it travels."""
+    return sha256(b"secirls asked v1", question)
 
 
 def sum_digest(record: Record) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from protocols.secure_sum import AGGREGATOR, MisuseError, PartyId, PeerError
-from secirls.agreement.record import query_digest
+from secirls.agreement.record import question_digest
 from secirls.algorithms.query import Algorithm, Query, Total, query_from_bytes
 
 
@@ -21,6 +21,7 @@ class Follower:
         self._site = site
         self._algorithm = algorithm
         self._asked: Query | None = None
+        self._question = b""
         self._begun = self._owed = False
 
     @property
@@ -32,7 +33,8 @@ class Follower:
     def asked(self) -> Query:
         """The question whose total comes next. Raises `MisuseError` where there is none."""
         if not self._begun:
-            self._begun, self._asked = True, _one_form(next(self._algorithm))
+            self._begun = True
+            self._ask(next(self._algorithm))
         if self._asked is None:
             raise MisuseError(f"site {self._site}: the fit that was agreed on has ended, and nothing is asked after it")
         return self._asked
@@ -43,12 +45,12 @@ class Follower:
             raise MisuseError(f"site {self._site} answers nothing before it is told the total of its last answer")
         asked = self.meant(digest)
         self._owed = True
-        return asked, asked.to_bytes()
+        return asked, self._question
 
     def meant(self, digest: bytes) -> Query:
         """The question whose total comes next. Raises `PeerError` where a digest means another."""
         asked = self.asked
-        if digest != query_digest(asked):
+        if digest != question_digest(self._question):
             raise PeerError(
                 AGGREGATOR,
                 f"asks {self._site} something else than the agreed algorithm does, which asks {asked.kind!r} about "
@@ -62,11 +64,11 @@ class Follower:
             raise MisuseError(f"site {self._site} waits for no total")
         self._owed = False
         try:
-            self._asked = _one_form(self._algorithm.send(total))
+            self._ask(self._algorithm.send(total))
         except StopIteration:
             self._asked = None
 
-
-def _one_form(query: Query) -> Query:
-    """A question as it would arrive."""
-    return query_from_bytes(query.to_bytes())
+    def _ask(self, query: Query) -> None:
+        """Take a question in the form in which it would arrive."""
+        self._question = query.to_bytes()
+        self._asked = query_from_bytes(self._question)
