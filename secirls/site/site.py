@@ -18,6 +18,7 @@ import numpy as np
 from protocols import fixed_point
 from protocols.choice import make_party
 from protocols.demands import Demands
+from protocols.fixed_point import Layout
 from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
@@ -82,6 +83,7 @@ class Site(Secret):
         self._checks: Checks | None = None
         self._ahead: WorkAhead | None = None
         self._asked: tuple[Mask, Samples] | None = None
+        self._untold: tuple[Query, Layout] | None = None
         self._contexts: dict[tuple[int, int], tuple[Context, bytes]] = {}
         self._batches = 0
 
@@ -228,6 +230,8 @@ class Site(Secret):
         context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
         self._contexts[round_number, attempt] = context, query
         guard.answering(context, asked, question, told=told)
+        if told:
+            self._untold = asked, layout
         meter = self._meter
         answer = [meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))]
         if isinstance(asked, OwnCoefficientsQuery):
@@ -270,15 +274,13 @@ class Site(Secret):
         arguments.numbers(round_number, attempt)
         arguments.names(parties)
         party = self._begin()
-        context, query = self._taken_part(round_number, attempt)
+        context, _ = self._taken_part(round_number, attempt)
         self._guarded().told(context, parties)
-        asked = query_from_bytes(query) if self._follower is None else self._follower.asked
-        meter, checks = self._meter, self._checking()
+        (asked, layout), meter, checks = self._waited_for(), self._meter, self._checking()
 
         def verified() -> Total:
             vector = unpack_total(total, context)
             checks.verify(vector, context, parties)
-            layout = asked.layout(len(context.cohort))
             return Total(layout.decode(vector[: layout.values], len(parties)), parties, context.cohort)
 
         opened = meter.measure("verify", verified, down=len(total))
@@ -349,6 +351,13 @@ class Site(Secret):
         if self._checks is None:
             raise MisuseError(f"site {self.name} shares nothing yet that totals could be checked with")
         return self._checks
+
+    def _waited_for(self) -> tuple[Query, Layout]:
+        """The question whose total is told, once, and the layout of its answer."""
+        if self._untold is None:
+            raise MisuseError(f"site {self.name} was told a total that it does not wait for")
+        untold, self._untold = self._untold, None
+        return untold
 
     def _taken_part(self, round_number: int, attempt: int) -> tuple[Context, bytes]:
         if (round_number, attempt) not in self._contexts:
