@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.algorithms.arithmetic import arithmetic_digest
+from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import Design, Variable
@@ -84,7 +84,7 @@ def agree(
     ``helpers`` are the signing keys of roles that are not sites.
     """
     said = sorted(facts, key=lambda fact: fact.site)
-    arithmetic = arithmetic_digest() if config.lock_step else b""
+    arithmetic = arithmetic_of(config)
     others = [fact.site for fact in said if fact.arithmetic != arithmetic]
     if others:
         raise complain(

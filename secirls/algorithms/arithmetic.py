@@ -28,6 +28,11 @@ _SAMPLES = 8
 """At each site."""
 
 
+def arithmetic_of(config: Config) -> bytes:
+    """How this machine computes, as far as a fit of this configuration needs to know: where sites follow it."""
+    return arithmetic_digest() if config.lock_step else b""
+
+
 @cache
 def arithmetic_digest() -> bytes:
     """SHA-256 over every question of the fit, in order; computed once in a process."""

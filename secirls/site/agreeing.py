@@ -10,7 +10,7 @@ from importlib.metadata import version
 from protocols.choice import helpers
 from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.agreement import Agreement
-from secirls.algorithms.arithmetic import arithmetic_digest
+from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.inputs.site_file import SiteTable
 from secirls.site.ground import Ground
@@ -23,7 +23,7 @@ def check_agreement(site: PartyId, config: Config, agreement: Agreement, ground:
         problem = "it was started for another configuration"
     elif agreement.version != mine:
         problem = f"it runs version {mine}, the session {agreement.version}"
-    elif agreement.arithmetic != (arithmetic_digest() if config.lock_step else b""):
+    elif agreement.arithmetic != arithmetic_of(config):
         problem = "its machine computes otherwise than was agreed"
     elif list(agreement.sites) != sorted(set(agreement.sites)) or site not in agreement.sites:
         problem = "the sites are not sorted, or it is not among them"

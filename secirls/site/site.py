@@ -29,7 +29,7 @@ from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
 from secirls.agreement.record import sign_head
-from secirls.algorithms.arithmetic import arithmetic_digest
+from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.query import Query, Total, query_from_bytes
 from secirls.algorithms.whole_fit import agreed_fit
@@ -117,7 +117,7 @@ class Site(Secret):
             variables=dict(table.variables),
             simulated=ground.simulated,
             data=sha256(b"secirls data v1", self.name.encode(), named(self.name, ground, table)),
-            arithmetic=arithmetic_digest() if config.lock_step else b"",
+            arithmetic=arithmetic_of(config),
         )
 
     def join(self, agreement: Agreement) -> bytes:
