@@ -251,6 +251,10 @@ class Design:
         """
         if self.numeric:
             raise ValueError(f"the cells of a design with {self.numeric[0]!r} can't be told from its levels")
+        return self._cells
+
+    @cached_property
+    def _cells(self) -> Floats:
         rows = self._rows_at(list(itertools.product(*self.levels.values())))
         rows = rows[~rows[:, sorted(self.own.all.union(self.dropped))].any(axis=1)][:, self.at_the_table]
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])

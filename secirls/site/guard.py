@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,11 +103,6 @@ class Guard:
         if not isinstance(asked, PresenceQuery):
             self._policy.check_genes(self._site, asked.genes, self._presence)
 
-    @cached_property
-    def _cells(self) -> Floats | None:
-        """The cells that may be asked about, ``(cells, params)``, if any."""
-        return self._design.cells() if self._design.enumerable else None
-
     def _check_empty(self, asked: DropEmptyQuery) -> None:
         """Columns are dropped that the census calls empty, and no others. Raises `QueryError`."""
         if self._column_sites is not None and not np.array_equal(asked.kept, self._column_sites > 0):
@@ -124,7 +118,7 @@ class Guard:
         if self._design.numeric:
             told = f"the design has the numeric variable {self._design.numeric[0]!r}, whose cells are single samples"
             raise QueryError(f"query {asked.kind!r} asks about cells, and {told}")
-        if self._cells is None or not np.array_equal(asked.rows, self._cells):
+        if not self._design.enumerable or not np.array_equal(asked.rows, self._design.cells()):
             raise QueryError(f"query {asked.kind!r} asks about other cells than the levels of the design allow")
 
     def note(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...] | None = None) -> bytes:
@@ -143,7 +137,6 @@ class Guard:
         self._state = chained(self._state, question)
         if isinstance(asked, DropEmptyQuery):
             self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
-            self.__dict__.pop("_cells", None)
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
             # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
             self._presence[asked.genes] = 0.0
