@@ -21,7 +21,7 @@ from secirls.numerics.distinct_products import Products
 from secirls.numerics.own.coefficients import BEST
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import packed_size, solve, times
-from secirls.numerics.status import EXCLUDED, Reason, Status
+from secirls.numerics.status import EXCLUDED, Reason, Status, sentences
 
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
@@ -151,7 +151,7 @@ class State:
 
     def reasons(self) -> dict[int, str]:
         """A sentence for every gene that did not simply converge, by index."""
-        return {int(gene): Reason(self.reason[gene]).sentence for gene in np.flatnonzero(self.reason)}
+        return sentences(self.reason)
 
     def counts(self) -> dict[str, int]:
         """How many genes have which status, by its word in the results table."""

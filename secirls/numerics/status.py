@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Status(IntEnum):
     """Where a gene stands. After a whole fit none is ``ACTIVE`` or ``DIVERGED``."""
@@ -100,3 +103,8 @@ _SENTENCES = {
 
 EXCLUDED = {Status.ALL_ZERO: Reason.ALL_ZERO, Status.TOO_FEW_SITES: Reason.TOO_FEW_SITES}
 """Statuses a gene enters a fit with and is never asked about again."""
+
+
+def sentences(reasons: NDArray[np.int8]) -> dict[int, str]:
+    """A sentence for every gene ``(genes,)`` that has a `Reason`, by index."""
+    return {int(gene): Reason(reasons[gene]).sentence for gene in np.flatnonzero(reasons)}

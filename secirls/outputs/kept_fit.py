@@ -63,7 +63,7 @@ from secirls.inputs.own_columns import OwnColumns
 from secirls.numerics.covariates import of_scaled, to_user
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import packed_size
-from secirls.numerics.status import Reason, Status
+from secirls.numerics.status import Reason, Status, sentences
 from secirls.outputs.comparison import Comparison
 
 FILE, FORMAT, VERSION = "fit.npz", "secirls fit", 1
@@ -163,7 +163,7 @@ class KeptFit:
 
     def reasons(self) -> dict[int, str]:
         """A sentence for every gene that did not simply converge, by index."""
-        return {int(gene): Reason(self.reason[gene]).sentence for gene in np.flatnonzero(self.reason)}
+        return sentences(self.reason)
 
     def write(self, path: Path) -> None:
         """Write the file; whoever asks sees to it that it is there whole."""
