@@ -68,8 +68,32 @@ class LeastSquaresQuery(Query):
         check_expand(self, self.expand, n_params)
 
 
+class AtCoefficients(Query):
+    """A question at one coefficient vector a gene, at which own coefficients of sites go on by its ``steps``."""
+
+    beta: Floats
+    min_mu: float
+    steps: Floats
+
+    def recalled(self, samples: Samples) -> Samples:
+        """Keep the constants, and follow the step: own coefficients of the next one depend on it."""
+        return followed(self, self.apply(samples))
+
+    def apply(self, samples: Samples) -> Samples:
+        """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
+        return keep_constants(samples)
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        check_beta(self, self.beta, n_params)
+        if self.min_mu < 0:
+            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
+        check_steps(self, self.steps)
+
+
 @dataclass(frozen=True)
-class IrlsQuery(Query):
+class IrlsQuery(AtCoefficients):
     """X'WX, X'Wz and the negative log-likelihood at given coefficients.
 
     Its sum shows, of each gene and at each round's coefficients, ``params (params + 3) / 2 + 1`` numbers: with a factor
@@ -105,22 +129,10 @@ class IrlsQuery(Query):
         xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu, steps=self.steps)
         return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
 
-    def recalled(self, samples: Samples) -> Samples:
-        """Keep the constants, and follow the step: own coefficients of the next one depend on it."""
-        return followed(self, self.apply(samples))
-
-    def apply(self, samples: Samples) -> Samples:
-        """Keep the constants of the likelihood (all genes). Whoever changes counts or dispersions drops them."""
-        return keep_constants(samples)
-
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        check_beta(self, self.beta, n_params)
-        if self.min_mu < 0:
-            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
         check_expand(self, self.expand, n_params)
-        check_steps(self, self.steps)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from secirls.algorithms.irls_queries import IrlsQuery, check_beta, check_steps, followed, keep_constants, sums_at
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total
+from secirls.algorithms.irls_queries import AtCoefficients, IrlsQuery, sums_at
+from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.algorithms.unclamped import UnclampedQuery
 from secirls.numerics.distinct_products import Products
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class LikelihoodAtQuery(Query):
+class LikelihoodAtQuery(AtCoefficients):
     """The negative log-likelihood of each gene at given coefficients, and nothing else.
 
     Its sum shows one number per gene, a sum over all samples of all sites: two of them in a likelihood-ratio test, more
@@ -56,22 +56,6 @@ class LikelihoodAtQuery(Query):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         return {"nll": sums_at(samples, self.beta, self.min_mu, steps=self.steps).nll}
-
-    def recalled(self, samples: Samples) -> Samples:
-        """Keep the constants, and follow the step, as `IrlsQuery` does."""
-        return followed(self, self.apply(samples))
-
-    def apply(self, samples: Samples) -> Samples:
-        """Keep the constants of the likelihood (all genes)."""
-        return keep_constants(samples)
-
-    def check(self, n_genes: int, n_params: int) -> None:
-        """Raise `QueryError` unless the query fits the fit."""
-        super().check(n_genes, n_params)
-        check_beta(self, self.beta, n_params)
-        if self.min_mu < 0:
-            raise QueryError(f"query {self.kind!r}: min_mu is zero or more")
-        check_steps(self, self.steps)
 
 
 def restricted(algorithm: Algorithm[T], basis: Floats, products: Products | None) -> Algorithm[T]:

@@ -209,7 +209,7 @@ def test_without_following_the_steps_a_resumed_fit_has_other_bits(data, tmp_path
 
     with pytest.raises(StopError):
         fitting.fit_manifest(manifest, tmp_path / "stopped", on_round=stop)
-    monkeypatch.setattr(restricted, "followed", lambda _, samples: samples)
+    monkeypatch.setattr(restricted.LikelihoodAtQuery, "recalled", lambda query, samples: query.apply(samples))
     again = fitting.resume(tmp_path / "stopped")
     assert not np.array_equal(again.table["stat"], whole.table["stat"])
 
