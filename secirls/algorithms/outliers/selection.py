@@ -26,8 +26,8 @@ _COARSE_ROUNDS = 3
 """Rounds with no more thresholds than these: with many at once the first would show a cell's whole distribution."""
 _FINE_THRESHOLDS = 63
 """Thresholds of an ask afterwards, when brackets are a 512th as wide and close on values that are equal."""
-_FINE_VALUES = 1 << 17
-"""Numbers of one such round, about as many as a round of IRLS has: where that is too few, fewer thresholds."""
+_FINE_VALUES = 1 << 14
+"""Numbers of one such round, a tenth of what a round of IRLS has: where that is too few, fewer thresholds."""
 _NARROW = 2.0**-34
 """A bracket of this width, relative to its upper end, holds values that count as equal."""
 _NOTHING = 2.0**-40
