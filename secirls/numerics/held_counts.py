@@ -20,8 +20,8 @@ from secirls.numerics.arrays import Counts, Mask
 Index = NDArray[np.intp]
 Genes: TypeAlias = "slice | Index | Mask"
 
-FEW_VALUES = 1 << 20
-"""Counts that are as well an array at once (4 MiB) as put into one whenever they are needed."""
+FEW_VALUES = 1 << 22
+"""Counts that are an array at once (16 MiB): a fifth of a round's time goes into putting them into one each time."""
 BLOCK_VALUES = 1 << 20
 """Counts that are put into an array at a time where all are gone through."""
 
@@ -80,7 +80,7 @@ class Chosen(GeneRows):
         return self.genes.size, self.among.shape[1]
 
     def _rows(self, genes: slice | Index, samples: slice) -> Counts:
-        return self.among[_together(self.genes[genes]), samples]
+        return _at(self.among, _together(self.genes[genes]), samples)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Entered(GeneRows):
         if self.under is None:
             counts = np.zeros((starts.size, width), dtype=np.int32)
         else:
-            counts = np.array(self.under[genes, samples], dtype=np.int32, order="C")
+            counts = np.array(_at(self.under, genes, samples), dtype=np.int32, order="C")
         lengths = stops - starts
         where: slice | Index
         if isinstance(genes, slice):
@@ -147,8 +147,8 @@ class Spliced(GeneRows):
     def _rows(self, genes: slice | Index, samples: slice) -> Counts:
         other = self.genes[genes]
         if not other.any():
-            return self.rows[genes, samples]
-        counts = np.array(self.other[genes, samples], dtype=np.int32, order="C")
+            return _at(self.rows, genes, samples)
+        counts = np.array(_at(self.other, genes, samples), dtype=np.int32, order="C")
         if not other.all():
             index = np.arange(other.size) + genes.start if isinstance(genes, slice) else genes
             counts[~other] = self.rows[index[~other], samples]
@@ -180,6 +180,13 @@ def in_blocks(counts: Counts | HeldCounts, values: int = BLOCK_VALUES) -> Iterat
     for start in range(0, genes, size):
         block = slice(start, min(start + size, genes))
         yield block, np.ascontiguousarray(counts.T[block])
+
+
+def _at(rows: Counts | NDArray[Any] | GeneRows, genes: slice | Index, samples: slice) -> NDArray[Any]:
+    """``rows[genes, samples]``; whole rows of an array are taken as such, in a fraction of the time."""
+    if isinstance(rows, np.ndarray) and samples == slice(None):
+        return rows[genes] if isinstance(genes, slice) else rows.take(genes, axis=0)
+    return rows[genes, samples]
 
 
 def _together(index: Index) -> slice | Index:
