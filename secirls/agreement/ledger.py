@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, fields
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -124,6 +125,8 @@ class Ledger:
 
 def table(rows: list[Row]) -> pd.DataFrame:
     """The ledger as a data frame with `COLUMNS`."""
+    import pandas as pd
+
     return pd.DataFrame([astuple(row) for row in rows], columns=list(COLUMNS))
 
 

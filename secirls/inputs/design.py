@@ -12,10 +12,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
@@ -23,12 +22,16 @@ from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
 from secirls.inputs.formula import Factor, Formula, parse
 from secirls.inputs.labels import label, labels
 from secirls.inputs.levels import Levels, Variable, agree_levels
+from secirls.inputs.model_matrix import Coded, Terms
 from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.probes import PROBES, probed
 from secirls.inputs.ranks import apart
 from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Design", "Levels", "Variable", "variables"]
 
@@ -221,7 +224,7 @@ class Design:
             return None
         rows = self._rows_at([row for levels in different for row in itertools.product(*levels)])
         ends = np.cumsum(sizes) * (PROBES if self.numeric else 1)
-        parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))  # one call of formulaic for all sites
+        parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))
         return {site: parts[levels] for site, levels in held.items()}
 
     def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
@@ -354,27 +357,25 @@ class Design:
         return parse(self.formula)
 
     @cached_property
-    def _columns(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    def _columns(self) -> tuple[tuple[str, ...], Terms]:
         """Names of all design columns, and of the factors that each is made of."""
-        matrix, made = self.parsed.materialise(self._frame({}, np.zeros((1, len(self.features)))))
-        return tuple(str(name) for name in matrix.columns), made
+        made = self.parsed.materialise(self._factors({}, np.zeros((1, len(self.features)))), 1)
+        return made.names, made.terms
 
     def rows(self, levels: Mapping[str, Sequence[str]], values: Floats) -> Floats:
         """Design rows ``(rows, all params)`` at levels by variable and values of the `features` ``(rows, numeric)``.
 
         Variables that are not given stand at reference level.
         """
-        rows = self.parsed.materialise(self._frame(levels, values))[0]
-        return np.ascontiguousarray(rows, dtype=np.float64)
+        return self.parsed.materialise(self._factors(levels, values), values.shape[0]).matrix
 
-    def _frame(self, given: Mapping[str, Sequence[str]], values: Floats) -> pd.DataFrame:
-        """A data frame of the formula's factors; variables that are not given stand at reference level."""
-        columns: dict[str, Any] = {"": np.zeros(values.shape[0])}
+    def _factors(self, given: Mapping[str, Sequence[str]], values: Floats) -> dict[str, Coded | Floats]:
+        """The values of the formula's factors; variables that are not given stand at reference level."""
+        found: dict[str, Coded | Floats] = {}
         for factor in self.parsed.factors:
             if factor.variable in self.levels:
-                levels = self.levels[factor.variable]
-                held = list(given.get(factor.variable, [levels[0]] * values.shape[0]))
-                columns[factor.expr] = pd.Categorical(held, categories=list(levels))
+                levels = tuple(self.levels[factor.variable])
+                found[factor.expr] = Coded.of(given.get(factor.variable, [levels[0]] * values.shape[0]), levels)
         for f, factor in enumerate(self.features):
-            columns[factor.expr] = values[:, f]
-        return pd.DataFrame(columns)
+            found[factor.expr] = values[:, f]
+        return found

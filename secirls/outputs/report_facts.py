@@ -29,7 +29,6 @@ _VERSIONED = (
     "scipy",
     "pandas",
     "anndata",
-    "formulaic",
     "cryptography",
     "phe",
     "gmpy2",
