@@ -19,6 +19,7 @@ from secirls.algorithms.census import PresenceQuery
 from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Algorithm, Query, QueryError
+from secirls.numerics.held_counts import Spliced, held
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.status import Reason, Status
 
@@ -42,9 +43,8 @@ class ReplaceCountsQuery(Query):
         """What the site keeps."""
         if samples.replacement is None:
             raise QueryError("this site has no replaced counts: its configuration names no refit layer")
-        counts = samples.counts.copy(order="F")
-        counts[:, self.genes] = samples.replacement[:, self.genes]
-        return replace(samples, counts=counts, nll_constants=None)
+        counts = Spliced(samples.counts.T, samples.replacement.T, self.genes)
+        return replace(samples, counts=held(counts), nll_constants=None)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""

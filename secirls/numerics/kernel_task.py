@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from secirls.numerics.held_counts import GeneRows
 from secirls.numerics.likelihood import SMALLEST_LOG_MU
 from secirls.numerics.samples import Counts, Floats, Samples
 
@@ -35,8 +36,8 @@ class Sums(NamedTuple):
 class Task:
     """What a kernel works on: plain contiguous arrays, genes first."""
 
-    counts: Counts
-    """y, ``(genes, samples)``."""
+    rows: Counts | GeneRows
+    """y, ``(genes, samples)``, as the site holds it."""
     beta: Floats
     """``(genes, params)``."""
     alpha: Floats
@@ -50,13 +51,18 @@ class Task:
     score: bool
     """Whether the right-hand side is the score."""
 
+    @property
+    def counts(self) -> Counts:
+        """As one array, y of the few genes that a kernel is given at a time."""
+        return np.ascontiguousarray(self.rows[:])
+
     @classmethod
     def of(cls, samples: Samples, beta: Floats, min_mu: float, *, score: bool) -> Task:
         """The task of one call of `summands`."""
         log_s = np.log(np.ascontiguousarray(samples.size_factors, dtype=np.float64))
         log_min_mu = max(float(np.log(min_mu)), SMALLEST_LOG_MU) if min_mu > 0 else SMALLEST_LOG_MU
         return cls(
-            counts=np.ascontiguousarray(samples.counts.T),
+            rows=samples.counts.T,
             beta=np.ascontiguousarray(beta, dtype=np.float64),
             alpha=np.ascontiguousarray(samples.dispersions, dtype=np.float64),
             design=np.ascontiguousarray(samples.design, dtype=np.float64),
@@ -67,7 +73,7 @@ class Task:
 
     def take(self, genes: slice | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Task:
         """The same task for some of its genes."""
-        return replace(self, counts=self.counts[genes], beta=self.beta[genes], alpha=self.alpha[genes])
+        return replace(self, rows=self.rows[genes], beta=self.beta[genes], alpha=self.alpha[genes])
 
 
 Extreme: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]

@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from secirls.numerics import likelihood
+from secirls.numerics.held_counts import in_blocks
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 from secirls.numerics.likelihood import LARGEST_LOG_MU
 from secirls.numerics.samples import Floats, Samples
@@ -139,15 +140,14 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
         raise ValueError("the likelihood needs dispersions: ask for them first")
     known = samples.dispersions > 0
     alpha = np.where(known, samples.dispersions, 1.0)
-    counts = np.ascontiguousarray(samples.counts.T)
-    if (choice or chosen()).kernel == "fused":
-        from secirls.numerics import fused_kernel
+    fused, sums = (choice or chosen()).kernel == "fused", np.empty(samples.n_genes)
+    for block, counts in in_blocks(samples.counts, _CALL_VALUES if fused else _BLOCK_VALUES):
+        if fused:
+            from secirls.numerics import fused_kernel
 
-        sums = fused_kernel.nll_constants(counts, alpha)
-    else:
-        sums = np.empty(counts.shape[0])
-        for block in _blocks(*counts.shape):
-            sums[block] = likelihood.constants(counts[block].astype(np.float64), alpha[block, None]).sum(axis=1)
+            sums[block] = fused_kernel.nll_constants(counts, alpha[block])
+        else:
+            sums[block] = likelihood.constants(counts.astype(np.float64), alpha[block, None]).sum(axis=1)
     return np.where(known, sums, np.nan)
 
 
@@ -194,7 +194,7 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    samples = task.counts.shape[1]
+    samples = task.rows.shape[1]
     blocks = list(_blocks(genes, samples, values))
     if n_jobs == 1 or len(blocks) == 1:
         for block in blocks:
@@ -280,7 +280,7 @@ def _rows_are_alike(inner: int, outer: int) -> bool:
 def _careful_nll(task: Task) -> Floats:
     """Negative log-likelihood of the few genes whose plain sum would cancel."""
     nll = np.empty(task.alpha.size)
-    for block in _blocks(*task.counts.shape):
+    for block in _blocks(*task.rows.shape):
         part = task.take(block)
         nll[block] = likelihood.nll(part.counts.astype(np.float64), _log_mu(part), part.alpha[:, None]).sum(axis=1)
     return nll

@@ -81,14 +81,15 @@ class Transform:
                 f"lacks {len(lacking):,} of the fit's {len(genes):,} genes, {lacking[0]!r} the first", file=file
             )
         order = np.array([position[gene] for gene in genes], dtype=np.intp)
-        samples = Samples(np.zeros((len(table.obs), 0)), table.counts.T[order].T, table.size_factors)
+        counts = table.counts.T[order].T
+        samples = Samples(np.zeros((len(table.obs), 0)), counts, table.size_factors)
         s = self._size_factors(samples, list(map(str, whole.obs_names)), file)
-        normalised, transformed = np.empty(samples.counts.shape), np.empty(samples.counts.shape)
+        normalised, transformed = np.empty(counts.shape), np.empty(counts.shape)
         for i, factor in enumerate(s):
-            normalised[i] = samples.counts[i] / factor
+            normalised[i] = counts[i] / factor
             transformed[i] = self.stabilised(normalised[i])
         layers = {NORMALISED: normalised, VST: transformed}
-        return with_layers(whole, genes, samples.counts, {SIZE_FACTOR: s}, **layers)
+        return with_layers(whole, genes, counts, {SIZE_FACTOR: s}, **layers)
 
     def _size_factors(self, samples: Samples, names: list[str], file: str) -> Floats:
         """Those of the site's samples, ``(samples,)``. Raises `InputError` naming the file."""

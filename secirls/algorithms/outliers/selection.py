@@ -36,6 +36,8 @@ _FIRST_LOW, _FIRST_HIGH = 0.0497870683678639, 7.38905609893065
 """e^-3 and e^2: where, in scales, the first thresholds lie."""
 _LARGEST_ASKS = 1 << 22
 _LARGEST_ROUNDS = 200
+_PART_VALUES = 1 << 17
+"""Counts that are looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ class _AskQuery(Query, OfCells):
         for number in np.unique(self.cell):
             inside = np.flatnonzero(mine == number) if number < cells else np.arange(samples.n_samples)
             asks = np.flatnonzero(self.cell == number)
-            for part in np.array_split(asks, asks.size * max(inside.size, 1) // (1 << 16) + 1):
-                z = samples.counts.T[self.gene[part].astype(np.intp)][:, inside] / s[inside]
+            for part in np.array_split(asks, asks.size * max(samples.n_samples, 1) // _PART_VALUES + 1):
+                # Rows that are contiguous: else how a row is added up would depend on how many there are.
+                z = np.take(samples.counts.T[self.gene[part].astype(np.intp)], inside, axis=1) / s[inside]
                 if self.centre.size:
                     z = (z - self.centre[part, None]) ** 2
                 yield part, z
