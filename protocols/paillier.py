@@ -55,7 +55,7 @@ from protocols.secure_sum import (
     sha256,
     silent,
 )
-from protocols.session import AtSession, Greeting, Roster, Seat, Seated, Session, met, open_message
+from protocols.session import Collecting, Greeting, Roster, Seat, Seated, Session, met, open_message
 
 NAME = "paillier"
 
@@ -258,7 +258,7 @@ class _Blinded(Secret):
         self.decision = decision
 
 
-class PaillierCollector(AtSession):
+class PaillierCollector(Collecting):
     """The aggregator's end: multiplies ciphertexts it can't open, and takes off a blind of its own making."""
 
     protocol = NAME

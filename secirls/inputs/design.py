@@ -206,13 +206,18 @@ class Design:
         rows = self.possible_rows(said)
         if rows is None:
             return ()
-        shared = {site: self.own.split(site, rows[site])[0] for site in sorted(rows)}
-        return tuple(apart(shared, shared))
+        alike: dict[int, list[str]] = {}
+        for site in sorted(rows):
+            alike.setdefault(id(rows[site]), []).append(site)
+        # Nobody is apart whose rows all are another's too, and a third with the same rows adds nothing.
+        shared = {site: self.own.split(site, rows[site])[0] for same in alike.values() for site in same[:2]}
+        return tuple(apart(shared, [same[0] for same in alike.values() if len(same) == 1]))
 
     def possible_rows(self, said: Mapping[str, Mapping[str, Variable]]) -> dict[str, Floats] | None:
         """The design rows that samples of sites with such levels can have, each ``(rows, all params)``: public facts.
 
         Numeric variables stand at a few fixed values. ``None`` where there are too many combinations to go through.
+        Sites with the same levels have one and the same array.
         """
         held = {
             site: tuple(tuple(x for x in self.levels[name] if x in told[name].levels) for name in self.levels)
