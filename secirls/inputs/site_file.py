@@ -25,6 +25,7 @@ from secirls.input_error import complain
 from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
 from secirls.inputs.labels import MISSING, labels
+from secirls.inputs.var_columns import Unfit, texts
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Reading:
     """Levels of the variables that are read as text even where the column holds numbers; none where all are taken."""
     functions: tuple[Factor, ...] = ()
     """Of numeric variables, which must be finite."""
+    var_columns: tuple[str, ...] = ()
+    """Of text about the genes."""
     round_counts: bool = False
     """Whether estimated counts are rounded to whole numbers, half to even; else they are refused."""
 
@@ -71,6 +74,8 @@ class SiteTable:
     dispersions: Floats | None = field(repr=False, default=None)
     replacement: Counts | None = field(repr=False, default=None)
     """Counts of the refit layer, as `counts`."""
+    var_columns: Mapping[str, tuple[str, ...] | Unfit] = field(repr=False, default_factory=dict)
+    """What genes are called, in their order; or why a column says nothing of it."""
 
     def digest(self) -> bytes:
         """SHA-256 of everything that a fit is made from; names of samples, and whatever no fit reads, are not in it."""
@@ -123,6 +128,7 @@ def read_site(
         _positive(adata.obs, "obs", reading.size_factors, where),
         _dispersions(table, reading.dispersions, counts, replacement, where),
         replacement,
+        {column: texts(table, column) for column in reading.var_columns},
     )
 
 

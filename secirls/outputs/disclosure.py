@@ -7,7 +7,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.fitted import StageCost
 from secirls.algorithms.outliers.cells import Cells
 from secirls.config import Config
-from secirls.outputs.of_the_design import of_the_design
+from secirls.outputs.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
     "Every site signs with a key of its own file and checked the others against the roster agreed beforehand."
@@ -180,6 +180,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *outcome.claims,
         LOCK_STEP if config.lock_step else TRUSTED,
         PUBLIC_FACTS,
+        *of_annotation(config, outcome),
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
         *kept_at_home(outcome),

@@ -1,4 +1,4 @@
-"""What a report says of a design: in which order levels are, what was fitted as a slope, what was left out.
+"""What a report says of a design (order of levels, slopes, what was left out), and of what genes are called.
 
 Promises: all of it is public. Refuses to know: how it is shown.
 """
@@ -16,6 +16,11 @@ SLOPES = (
 NUMBERED = (
     "{name} holds small numbers and is fitted as a slope, the same step from each number to the next: if they number "
     "groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
+)
+
+ANNOTATED = (
+    "Told of the var columns {}: by every site a digest of its text, or that it has none; and by {} the text itself, "
+    "where all sites had signed the same digest."
 )
 
 SMALL_NUMBERS = 16
@@ -46,3 +51,11 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
     if config.round_counts:
         told.append("Estimated counts were rounded to whole numbers at each site.")
     return told
+
+
+def of_annotation(config: Config, outcome: Outcome) -> list[str]:
+    """What sites told of var columns, and why some are left out."""
+    if not config.annotation:
+        return []
+    told = outcome.annotation
+    return [ANNOTATED.format(", ".join(map(repr, config.annotation)), outcome.sites[0]), *told.left_out.values()]
