@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from secirls.input_error import complain
 from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
-from secirls.inputs.labels import MISSING, labels
+from secirls.inputs.labels import MISSING, labels, numbered
 from secirls.inputs.var_columns import Unfit, texts
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
 
@@ -336,7 +336,7 @@ def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[s
         for factor in reading.functions:
             if factor.variable == column and not np.isfinite(factor.values(values.to_numpy())).all():
                 raise complain(f"has a value at which {factor.expr} is not finite", **where, field=field_name)
-        return Variable(numeric=True)
+        return Variable(numeric=True, numbered=numbered(values.to_numpy(dtype=np.float64)))
     levels = set(labels(values.unique()))
     missing = sorted((levels & MISSING) - set(labels(reading.declared.get(column, ()))))
     if missing:

@@ -25,7 +25,8 @@ ONE_PROCESS = (
 
 PUBLIC_FACTS = (
     "In public before the first round: gene names, the names of obs columns in the design, which levels of "
-    "them each site holds, and a digest of its data, under its signing key where that is from a file."
+    "them each site holds, of numbers whether they are whole and few there, and a digest of its data, under its "
+    "signing key where that is from a file."
 )
 
 LEFT_OUT = (

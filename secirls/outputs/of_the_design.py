@@ -14,8 +14,8 @@ SLOPES = (
 )
 
 NUMBERED = (
-    "{name} holds small numbers and is fitted as a slope, the same step from each number to the next: if they number "
-    "groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
+    "{name} holds few whole numbers at every site and is fitted as a slope, the same step from each number to the "
+    "next: if they number groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
 )
 
 ANNOTATED = (
@@ -23,8 +23,6 @@ ANNOTATED = (
     "where all sites had signed the same digest."
 )
 
-SMALL_NUMBERS = 16
-"""Groups are hardly numbered far beyond."""
 SHOWN_LEVELS = 12
 
 
@@ -41,13 +39,7 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
         told.append(f"Dropped from the design, for no sample is in them: {names}.")
     if scaled is not None:
         told.append(SLOPES.format(", ".join(scaled.names)))
-        bare = {factor.expr for factor in design.features if factor.bare}
-        few = [
-            name
-            for name, centre, width in zip(scaled.names, scaled.centres, scaled.scales, strict=True)
-            if name in bare and 0 <= centre <= SMALL_NUMBERS and width <= SMALL_NUMBERS / 4
-        ]
-        told += [NUMBERED.format(name=name) for name in few]
+        told += [NUMBERED.format(name=factor.expr) for factor in design.perhaps_groups]
     if config.round_counts:
         told.append("Estimated counts were rounded to whole numbers at each site.")
     return told
