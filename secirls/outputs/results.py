@@ -142,7 +142,8 @@ class Result:
     def transform(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> AnnData:
         """A site's own samples on the scale of the fit: raw counts, ``layers`` normalised and vst, obs size_factor.
 
-        Of the fit, nothing but what is public is used, and nothing is sent. ``layer`` holds the raw counts; as in the
+        ``data`` may be the site's ``site.toml``, which names its data. Of the fit, nothing but what is public is used,
+        and nothing is sent. ``layer`` holds the raw counts; as in the
         fit if not given. Raises `InputError` where the fit has no trend, or the data lack genes of it.
         """
         from secirls.outputs.transform import Transform
