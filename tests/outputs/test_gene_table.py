@@ -78,6 +78,9 @@ def test_statuses_and_reasons_are_told_once(table):
 ABOUT = {"symbol": "S", "chr": "", "description": "a protein that binds another and is known for it "}
 
 
+TITLES = ["base mean", "log2 fold change", "standard error", "p", "adjusted p"]
+
+
 def annotated(table):
     """The table with three columns about the genes, one of them of long texts, and nothing said of the second gene."""
     for name, begin in reversed(ABOUT.items()):
@@ -88,10 +91,13 @@ def annotated(table):
 def test_all_columns_of_annotation_stand_beside_the_genes(table):
     text = gene_table(annotated(table))
     rows = {row[0]: row for row in told(text)["rows"]}
-    assert rows["gene0007"][1:4] == ["S7", "7", ABOUT["description"] + "7"]
-    assert rows["gene0001"][1:4] == ["", "", ""]
     heads = re.findall(r"<th scope=\"col\"([^>]*)>([^<]*)</th>", text)
-    assert [title for _, title in heads[:5]] == ["gene", "symbol", "chr", "description", "base mean"]
+    titles = [title for _, title in heads]
+    assert titles == ["gene", "symbol", "chr", *TITLES, "description", "status", "reason"], "long texts after numbers"
+    described = titles.index("description")
+    assert rows["gene0007"][1:3] == ["S7", "7"]
+    assert rows["gene0007"][described] == ABOUT["description"] + "7"
+    assert (*rows["gene0001"][1:3], rows["gene0001"][described]) == ("", "", "")
     assert [title for given, title in heads if "data-long" in given] == ["description", "reason"]
     first = text.split("<tbody>")[1].split("</tr>")[0]
     assert first.count('<td class="words">') == 3, "symbol, chromosome, status"

@@ -50,18 +50,19 @@ SORTED_BY: Final = "pvalue"
 
 
 def gene_table(table: pd.DataFrame) -> str:
-    """The table of results, annotation too, with its search field and its data."""
+    """The table of results with its search field and its data. Annotation stands beside the genes, long texts last."""
     ordered = _by_pvalue(table)
-    columns = [Column("gene", "gene", "text")]
-    names: list[list[Any]] = [[str(gene) for gene in genes_of(ordered)]]
-    for name in annotation_in(map(str, table.columns)):
-        names.append([str(text) for text in ordered[name]])
-        columns.append(Column(name, name, "text", long=max(map(len, names[-1]), default=0) > LONG))
+    genes = [str(gene) for gene in genes_of(ordered)]
+    about = {name: [str(text) for text in ordered[name]] for name in annotation_in(map(str, table.columns))}
+    long = {name for name, texts in about.items() if max(map(len, texts), default=0) > LONG}
+    short = [Column(name, name, "text") for name in about if name not in long]
     numbers = [column for column in COLUMNS if column.name in ordered]
-    values = [_rounded(ordered[column.name]) for column in numbers]
-    columns += [*numbers, Column("status", "status", "text"), Column("reason", "reason", "text", long=True)]
+    described = [Column(name, name, "text", long=True) for name in about if name in long]
+    columns = [Column("gene", "gene", "text"), *short, *numbers, *described]
+    columns += [Column("status", "status", "text"), Column("reason", "reason", "text", long=True)]
     words, codes = _told_once(ordered)
-    rows = [list(row) for row in zip(*names, *values, codes, strict=True)]
+    values = [about.get(column.name) or _rounded(ordered[column.name]) for column in columns[1:-2]]
+    rows = [list(row) for row in zip(genes, *values, codes, strict=True)]
     heads = "".join(
         f'<th scope="col" data-kind="{column.kind}"{" data-long" * column.long}{_sorted(column)}>'
         f"{text(column.title)}</th>"
@@ -70,7 +71,7 @@ def gene_table(table: pd.DataFrame) -> str:
     strongest = "\n".join(_row(columns, [*row[:-1], *words[row[-1]]]) for row in rows[:STRONGEST])
     return "\n".join(
         [
-            '<p id="search" hidden><label>Search genes and statuses: <input type="search" autocomplete="off"></label>',
+            '<p id="search" hidden><label>Search all texts: <input type="search" autocomplete="off"></label>',
             '<span id="told" role="status"></span></p>',
             f"<noscript><p>These are the {STRONGEST} strongest; results.csv has all.</p></noscript>",
             f'<div class="high"><table id="genes-table"><thead><tr>{heads}</tr></thead><tbody>',
