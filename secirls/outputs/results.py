@@ -18,7 +18,7 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
-from secirls.agreement.whole_file import whole_folder
+from secirls.agreement.whole_file import remove, whole_folder
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
 from secirls.outputs.annotation import Annotation
@@ -181,7 +181,8 @@ class Result:
         with whole_folder(out) as draft:
             self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
             (draft / RANKED).write_text(rnk(self.table), encoding="utf-8")
-            if (symbols := symbols_in(self.table)) is not None:
+            symbols = symbols_in(self.table)
+            if symbols is not None:
                 (draft / RANKED_BY_SYMBOL).write_text(rnk(self.table, symbols), encoding="utf-8")
             self.kept.write(draft / KEPT)
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
@@ -195,6 +196,8 @@ class Result:
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
             names = sorted(file.name for file in draft.iterdir())
+        if symbols is None:
+            remove(out / RANKED_BY_SYMBOL)  # of the results that these replace
         return [out / name for name in names]
 
 

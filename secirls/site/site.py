@@ -336,6 +336,7 @@ class Site(Secret):
             self._meter.book(self._ahead.stop())
         if self._party is None:
             raise MisuseError(f"site {self.name} has not joined a session")
+        self._telling = None
         return self._party
 
     def _opened(self) -> tuple[Ground, SiteTable]:
@@ -350,7 +351,7 @@ class Site(Secret):
 
     def _tell(self) -> Telling:
         if self._telling is None:
-            raise MisuseError(f"site {self.name} has not joined a session")
+            raise MisuseError(f"site {self.name} tells of var columns once it has joined a session, until that begins")
         return self._telling
 
     def _guarded(self) -> Guard:

@@ -48,9 +48,10 @@ def test_var_columns_stand_beside_the_genes_wherever_results_go(named, run):
     assert "Told of the var columns 'symbol', 'chr'" in " ".join(report(named)["disclosure"])
     code, shown, error = run("audit", "transcript")
     assert (code, "nothing was found" in shown) == (0, True), error
-    plain = named.fit(files, *IRLS, out="plain")
+    assert (out / "ranked.symbols.rnk").exists()
+    plain = named.fit(files, *IRLS, "--overwrite")
     assert plain.equals(table.drop(columns=["symbol", "chr"]))
-    assert not (named.folder / "plain" / "ranked.symbols.rnk").exists()
+    assert not (out / "ranked.symbols.rnk").exists()
 
 
 def test_a_ranked_list_by_symbol_has_each_once_and_only_genes_that_have_one(named, run):

@@ -10,7 +10,9 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError
 from protocols.session import Roster
 from secirls.aggregator.annotating import annotate
+from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.told_columns import read_columns, read_texts, text_digest
+from secirls.input_error import InputError
 from secirls.inputs.var_columns import LONGEST_TEXT, Unfit, texts
 from secirls.site import telling
 from secirls.site.policy import RefusalError
@@ -170,10 +172,31 @@ def test_no_other_column_is_told_than_the_configuration_names(grounds, lead):
         other.join()
 
 
-def test_nothing_is_told_before_the_genes_are_agreed(grounds, lead):
+def test_nothing_is_told_before_the_genes_are_agreed_and_once_the_session_begins(grounds, lead):
     room = lead.room(alike_at_all(grounds), annotation=("symbol",)).survey()
-    with pytest.raises(MisuseError, match="has not joined"):
+    with pytest.raises(MisuseError, match="tells of var columns once it has joined"):
         room.sites[VICTIM].describe()
+    said = {name: site.describe() for name, site in room.join().sites.items()}
+    assert room.sites[VICTIM].annotate(said)
+    room.meet()
+    for ask in (lambda site: site.describe(), lambda site: site.annotate(said)):
+        with pytest.raises(MisuseError, match="until that begins"):
+            ask(room.sites[VICTIM])
+
+
+def test_who_accuses_another_falsely_is_named_with_it(grounds, lead):
+    room = joined(alike_at_all(grounds), lead)
+    answers = {"describe": {name: site.describe() for name, site in room.sites.items()}}
+    answers["annotate"] = {VICTIM: PeerError("site2", "signs nothing")}
+    federation = SimpleNamespace(ask=lambda verb, arguments: answers[verb])
+    with pytest.raises(PeerError, match=r"site2: signs nothing \(so site1 says\)"):
+        annotate(federation, room.agreement, ["symbol"], 60)
+    answers["annotate"] = {}
+    with pytest.raises(InputError, match="site 'site1': did not answer"):
+        annotate(federation, room.agreement, ["symbol"], 60)
+    answers["annotate"] = {VICTIM: {"symbol": ("S0",) * 60}}
+    with pytest.raises(PartyFaultError, match="site1 failed in 'annotate' with an unexpected dict"):
+        annotate(federation, room.agreement, ["symbol"], 60)
 
 
 COMPUTED = {
