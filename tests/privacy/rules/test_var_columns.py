@@ -158,9 +158,9 @@ def test_a_column_that_the_policy_does_not_list_is_refused_before_the_file_is_op
 
 
 def test_a_policy_lists_columns_of_its_own(grounds, lead):
-    alike_at_all(grounds, "cytoband").rule('annotation = ["cytoband"]')
-    assert set(asked(joined(grounds, lead, "cytoband"))[0].columns) == {"cytoband"}
-    with pytest.raises(RefusalError, match=r"annotation is cytoband \(var column 'symbol'\)"):
+    alike_at_all(grounds, "cytoBand").rule('annotation = ["Cytoband"]')
+    assert set(asked(joined(grounds, lead, "cytoBand"))[0].columns) == {"cytoBand"}
+    with pytest.raises(RefusalError, match=r"annotation is Cytoband \(var column 'symbol'\)"):
         lead.room(grounds, annotation=("symbol",)).survey()
 
 
