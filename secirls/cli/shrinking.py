@@ -25,8 +25,16 @@ SAME = ("baseMean", "log2FoldChange", "lfcSE", "dispersion")
 """What the fit with a shrunken coefficient has in common with the fit before."""
 
 
-def again(folder: Path, coefficient: str, federation: Path | None, keys: Mapping[str, str]) -> Manifest:
+def again(
+    folder: Path,
+    coefficient: str,
+    federation: Path | None,
+    keys: Mapping[str, str],
+    annotation: tuple[str, ...] | None = None,
+) -> Manifest:
     """The manifest of a folder's fit with a coefficient to shrink. Raises `InputError`.
+
+    Where ``annotation`` is given, it names other var columns than the fit's.
 
     Places are those of the report, or of a ``federation`` file, which knows of keys, policies and clusters too; what is
     computed is what the report says.
@@ -34,6 +42,8 @@ def again(folder: Path, coefficient: str, federation: Path | None, keys: Mapping
     report = _report(folder)
     where = f"folder {str(folder)!r}"
     configuration = {**report["configuration"], "shrink": coefficient}
+    if annotation is not None:
+        configuration["annotation"] = annotation
     if federation is not None:
         table: dict[str, Any] = {**read_table(federation), "out": None}
         if sorted(table["sites"]) != sorted(report["sites"]):

@@ -62,6 +62,8 @@ class Design:
     """Columns without any sample that were left out."""
     order: Mapping[str, str] = field(default_factory=dict)
     """Of every factor, in a few words, why its levels are in this order."""
+    numbered: tuple[str, ...] = ()
+    """Numeric variables that hold few whole numbers at every site, and may be factors whose levels are numbered."""
 
     @classmethod
     def agree(
@@ -79,7 +81,9 @@ class Design:
         levels = agreed.levels
         held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
         shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
-        design = cls(formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order)
+        design = cls(
+            formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order, numbered=agreed.numbered
+        )
         if not own:
             return design
         possible = design.possible_rows(said)
@@ -96,7 +100,17 @@ class Design:
     def told(self) -> tuple[str, ...]:
         """In words: the levels of every factor and why they are in their order, and what is fitted as a slope."""
         factors = (f"{name}: {', '.join(self.levels[name])} ({why})" for name, why in self.order.items())
-        return (*factors, *(f"{factor.expr}: numbers, fitted as a slope" for factor in self.features))
+        slopes = (
+            f"{factor.expr}: numbers, fitted as a slope"
+            + (f"; if they number groups, say C({factor.expr})" if factor in self.perhaps_groups else "")
+            for factor in self.features
+        )
+        return (*factors, *slopes)
+
+    @property
+    def perhaps_groups(self) -> tuple[Factor, ...]:
+        """The `features` that stand for themselves and may be factors whose levels are numbered."""
+        return tuple(factor for factor in self.features if factor.bare and factor.variable in self.numbered)
 
     @cached_property
     def all_columns(self) -> tuple[str, ...]:

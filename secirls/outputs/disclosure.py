@@ -7,7 +7,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.fitted import StageCost
 from secirls.algorithms.outliers.cells import Cells
 from secirls.config import Config
-from secirls.outputs.of_the_design import of_the_design
+from secirls.outputs.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
     "Every site signs with a key of its own file and checked the others against the roster agreed beforehand."
@@ -25,7 +25,8 @@ ONE_PROCESS = (
 
 PUBLIC_FACTS = (
     "In public before the first round: gene names, the names of obs columns in the design, which levels of "
-    "them each site holds, and a digest of its data, under its signing key where that is from a file."
+    "them each site holds, of numbers whether they are whole and few there, and a digest of its data, under its "
+    "signing key where that is from a file."
 )
 
 LEFT_OUT = (
@@ -180,6 +181,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *outcome.claims,
         LOCK_STEP if config.lock_step else TRUSTED,
         PUBLIC_FACTS,
+        *of_annotation(config, outcome),
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
         *kept_at_home(outcome),

@@ -54,6 +54,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "roster": dict(outcome.roster),
         "samples": fitted.n_samples,
         "genes": len(outcome.genes),
+        "annotation": {"columns": list(outcome.annotation.columns), "left_out": dict(outcome.annotation.left_out)},
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "level_order": dict(outcome.design.order),
