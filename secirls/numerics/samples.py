@@ -47,6 +47,10 @@ class Samples:
     replacement: Counts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
 
+    filed: tuple[Mask, Counts] | None = field(repr=False, default=None)
+    """Which genes have other counts by now than in the site's file, ``(genes,)``, and those of the file, ``(samples,
+    such genes)``; ``None`` where none has."""
+
     own: Own | None = field(repr=False, default=None)
     """The design columns that are this site's own, if it has any."""
     columns: int = 0
@@ -94,6 +98,23 @@ class Samples:
         own = None if self.own is None else Own.of(self.own.design, self.n_genes, design.shape[1], self.own.box)
         covariates = None if self.covariates is None else self.covariates.with_columns(kept)
         return replace(self, design=design, own=own, covariates=covariates, columns=self.n_columns - away)
+
+    def with_replaced(self, genes: Mask) -> Samples:
+        """The same with the replaced counts of these genes, ``(genes,)``; those of the file are kept aside."""
+        if self.replacement is None:
+            raise ValueError("there are no replaced counts")
+        counts, gone = self.counts.copy(order="F"), genes if self.filed is None else genes | self.filed[0]
+        counts[:, genes] = self.replacement[:, genes]
+        return replace(self, counts=counts, nll_constants=None, filed=(gone, self.as_filed[:, gone]))
+
+    @property
+    def as_filed(self) -> Counts:
+        """Counts as the site's file has them, ``(samples, genes)``."""
+        if self.filed is None:
+            return self.counts
+        counts = self.counts.copy(order="F")
+        counts[:, self.filed[0]] = self.filed[1]
+        return counts
 
     @property
     def n_columns(self) -> int:
@@ -153,6 +174,7 @@ class Samples:
             counts=self.counts.T[genes].T,
             own=None if self.own is None else self.own.take(genes),
             replacement=None,
+            filed=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
         )
