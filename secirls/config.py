@@ -124,7 +124,7 @@ class Config(Frozen):
     """The coefficient whose fold changes are drawn towards zero by apeglm's prior at the end of the fit, as a column of
     the design is called: ``condition[T.treated]``."""
     components: int = Field(default=0, ge=0, le=20)
-    """Principal components of VST values within sites, in a last stage; see `secirls.algorithms.principal_components`."""
+    """Principal components of VST values within sites; see `secirls.algorithms.principal_components`."""
     component_genes: int = Field(default=500, ge=2, le=5_000)
     """Of so many genes of largest variance."""
     component_tolerance: float = Field(default=1e-2, gt=0)

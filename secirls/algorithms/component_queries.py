@@ -100,7 +100,7 @@ class VstQuery(Query):
 
     @np.errstate(all="ignore")
     def residuals(self, samples: Samples) -> Floats:
-        """One x per sample, over the genes asked about, ``(genes asked, samples)``; NaN for a sample whose size factor is none."""
+        """Every sample's x, ``(genes asked, samples)``; NaN for a sample whose size factor is none."""
         values = self.scale(samples.counts.T / known_size_factors(samples))
         centred: Floats = values - (sum_by_gene(values) / samples.n_samples)[:, None]
         return centred
@@ -174,8 +174,8 @@ class VstDominatedQuery(VstQuery):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         parts = told_apart(self.residuals(samples) ** 2, samples.n_samples)
-        over: Mask = (parts > self.share * (1.0 + _ROUNDING) * self.squares[:, None]).any(axis=1)
-        return {"dominated": over.astype(np.float64)}
+        largest: Floats = parts.max(axis=1, initial=0.0)
+        return {"dominated": (largest > self.share * (1.0 + _ROUNDING) * self.squares).astype(np.float64)}
 
 
 @dataclass(frozen=True)
