@@ -129,7 +129,7 @@ class Config(Frozen):
     """Of so many genes of largest variance."""
     component_tolerance: float = Field(default=1e-2, gt=0)
     """Sine of the estimated angle to the components of the pooled data at which they are good enough."""
-    directions_per_sample: float = Field(default=0.25, gt=0, le=1)
+    directions_per_sample: float = Field(default=0.2, gt=0, le=1)
     """Directions multiplied for them at most, over samples less sites."""
     sample_share: float = Field(default=0.5, gt=0, le=1)
     """Of a gene's variance, and of that along any direction multiplied, that may be one sample's."""

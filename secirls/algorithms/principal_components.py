@@ -59,7 +59,7 @@ class Plan:
     """So many of largest variance within sites."""
     tolerance: float = 1e-2
     """Sine of the angle to the components of the pooled data, as it is estimated, at which it ends."""
-    directions_per_sample: float = 0.25
+    directions_per_sample: float = 0.2
     """Directions multiplied at most, over samples less sites."""
     sample_share: float = 0.5
     """Of a gene's variance, and of that along any direction multiplied, that may be one sample's."""

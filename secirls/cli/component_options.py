@@ -28,7 +28,7 @@ Directions = Annotated[
     float | None,
     typer.Option(
         "--directions-per-sample",
-        help="Directions multiplied for them at most, over samples less sites. Default: 0.25.",
+        help="Directions multiplied for them at most, over samples less sites. Default: 0.2.",
     ),
 ]
 Share = Annotated[

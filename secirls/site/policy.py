@@ -84,7 +84,7 @@ class Policy(Frozen):
     """Numbers that leave about one gene of the same data, in all sessions."""
     max_components: int = Field(default=0, ge=0)
     """Principal components over all sites that a fit may ask for; see `secirls.algorithms.principal_components`."""
-    max_directions_per_sample: float | None = Field(default=0.25, gt=0)
+    max_directions_per_sample: float | None = Field(default=0.2, gt=0)
     """Directions multiplied for them, in all sessions about the same data, over samples of all sites less the sites."""
     max_sample_share: float = Field(default=0.5, gt=0, le=1)
     """What a fit may set as the largest part that one sample has in what is opened for them: what is more this site
