@@ -127,7 +127,7 @@ class Config(Frozen):
     """Principal components of VST values within sites; see `secirls.algorithms.principal_components`."""
     component_genes: int = Field(default=500, ge=2, le=5_000)
     """Of so many genes of largest variance."""
-    component_tolerance: float = Field(default=1e-2, gt=0)
+    component_tolerance: float = Field(default=0.05, gt=0)
     """Sine of the estimated angle to the components of the pooled data at which they are good enough."""
     directions_per_sample: float = Field(default=0.2, gt=0, le=1)
     """Directions multiplied for them at most, over samples less sites."""

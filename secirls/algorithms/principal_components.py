@@ -12,7 +12,7 @@ means into S, and with few sites their components would publish them; they are b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -27,7 +27,7 @@ from secirls.algorithms.component_queries import (
 )
 from secirls.algorithms.query import Algorithm
 from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.subspace import Ritz, crossed, orthonormal, ritz, signed, start_directions
+from secirls.numerics.subspace import Leading, crossed, leading_of, orthonormal, signed, start_directions
 
 LEAST_BLOCKS = 3
 """Nothing is multiplied where not even so many blocks of directions may be: their angle would be of no use."""
@@ -57,7 +57,7 @@ class Plan:
     components: int
     genes: int = 500
     """So many of largest variance within sites."""
-    tolerance: float = 1e-2
+    tolerance: float = 0.05
     """Sine of the angle to the components of the pooled data, as it is estimated, at which it ends."""
     directions_per_sample: float = 0.2
     """Directions multiplied at most, over samples less sites."""
@@ -79,7 +79,8 @@ class Components:
     """Of all these genes together."""
     ending: Ending
     angle: float = np.nan
-    """Sine of the largest angle to the components of the pooled data, estimated; NaN where nothing tells."""
+    """Sine of the largest angle to the components of the pooled data, estimated and mostly ten times too large; NaN
+    where nothing tells."""
     directions: int = 0
     """So many were multiplied."""
     degrees: int = 0
@@ -140,7 +141,7 @@ def principal_components(plan: Plan, scale: Scale, genes: Mask, samples: int) ->
     )
 
 
-def _leading(plan: Plan, scale: Scale, chosen: Mask, limit: int) -> Algorithm[tuple[Ritz | None, Ending, int]]:
+def _leading(plan: Plan, scale: Scale, chosen: Mask, limit: int) -> Algorithm[tuple[Leading | None, Ending, int]]:
     """Multiply directions, until the angle is reached or may not be; with how many were."""
     n, leading = int(chosen.sum()), plan.components
     basis, products, gram = np.zeros((n, 0)), np.zeros((n, 0)), np.zeros((0, 0))
@@ -162,20 +163,15 @@ def _leading(plan: Plan, scale: Scale, chosen: Mask, limit: int) -> Algorithm[tu
         if multiplied.lost(total).any() or total.parties != total.cohort:
             return found, Ending.DOMINATED if total.parties == total.cohort else Ending.NOT_ALL, m
         basis, products, gram = wider, np.column_stack([products, total["products"]]), among
-        found = ritz(basis, products, gram, leading)
+        found = leading_of(basis, products, gram, leading)
         if found.angle <= plan.tolerance:
             return found, Ending.CONVERGED, m + new
         # Directions are added where they are wanted: what has its angle has its share of what may be opened, too.
-        wanted = found.residuals[:, found.lengths > plan.tolerance / (2.0 * np.sqrt(leading))]
+        wanted = found.residuals[:, found.parts > plan.tolerance / (2.0 * np.sqrt(leading))]
         block = orthonormal(wanted, basis)
         if not block.shape[1]:
-            return _exact(found), Ending.EXHAUSTED, m + new
+            return replace(found, angle=0.0), Ending.EXHAUSTED, m + new  # S W lies in W
 
 
 def _symmetric(gram: Floats) -> Floats:
     return 0.5 * (gram + gram.T)
-
-
-def _exact(found: Ritz) -> Ritz:
-    """Where nothing is left to multiply: S W lies in W."""
-    return Ritz(found.values, found.vectors, found.residuals, 0.0, found.lengths)

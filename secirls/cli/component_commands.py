@@ -24,7 +24,7 @@ def components_fit(
         int | None, typer.Option(metavar="N", help="Genes of largest variance that they are of. Default: 500.")
     ] = None,
     tolerance: Annotated[
-        float | None, typer.Option(help="Estimated angle to the pooled data's at which they end. Default: 0.01.")
+        float | None, typer.Option(help="Estimated angle to the pooled data's at which they end. Default: 0.05.")
     ] = None,
     directions_per_sample: component_options.Directions = None,
     sample_share: component_options.Share = None,

@@ -21,7 +21,7 @@ Genes = Annotated[
 Tolerance = Annotated[
     float | None,
     typer.Option(
-        "--component-tolerance", help="Estimated angle to the pooled data's at which they end. Default: 0.01."
+        "--component-tolerance", help="Estimated angle to the pooled data's at which they end. Default: 0.05."
     ),
 ]
 Directions = Annotated[

@@ -3,8 +3,9 @@
 Promises: plain arithmetic and square roots in a written order, so the same bits on every machine; start directions from
 a public hash. Refuses to know: whose matrix it is, and who multiplies.
 
-Rayleigh and Ritz on everything that was multiplied (Parlett 1998, chapters 11 to 13): no other choice from the same
-products is nearer, in the sense of the residuals that it goes by.
+Ritz vectors of everything that was multiplied say how near it is (Parlett 1998, chapters 11 to 13); what is given are
+eigenvectors of Nystroem's approximation from the same products (Halko, Martinsson and Tropp 2011, section 5.5), which
+are as near as Ritz vectors with a block of directions more.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from protocols.secure_sum import sha256
 from secirls.numerics.eigen import eigenvectors
 from secirls.numerics.portable import strictly
 from secirls.numerics.samples import Floats
+from secirls.numerics.solve import SMALLEST_PIVOT
 
 _VANISHED = 1e-8
 """Of a direction's length, what is left beside the others is rounding."""
@@ -71,33 +73,44 @@ def _length(column: Floats) -> float:
 
 
 @dataclass(frozen=True)
-class Ritz:
+class Leading:
     """Leading eigenpairs of S as far as its products with a basis tell them."""
 
     values: Floats
     """Largest first, ``(leading,)``."""
     vectors: Floats = field(repr=False)
-    """Orthonormal columns, ``(n, leading)``."""
+    """Orthonormal columns, ``(n, leading)``: of S W (W'S W)^-1 W'S, which is all that the products tell of S."""
     residuals: Floats = field(repr=False)
-    """S x - theta x of each, ``(n, leading)``."""
+    """S x - theta x of the Ritz vectors x in W, ``(n, leading)``: where further directions are worth most."""
     angle: float
-    """About the sine of the largest angle to the true leading eigenvectors (Davis and Kahan 1970); infinite where
-    nothing tells the next eigenvalue apart."""
-    lengths: Floats
-    """Of the residuals over the gap, ``(leading,)``: what each of them adds to the angle."""
+    """About the sine of the largest angle from what the Ritz vectors span to the true leading eigenvectors (Davis and
+    Kahan 1970), infinite where nothing tells the next eigenvalue apart; the vectors given are nearer."""
+    parts: Floats
+    """What each residual adds to the angle, ``(leading,)``."""
 
 
-def ritz(basis: Floats, products: Floats, gram: Floats, leading: int) -> Ritz:
+def leading_of(basis: Floats, products: Floats, gram: Floats, leading: int) -> Leading:
     """From an orthonormal ``basis`` W, S W and W'S W: ``(n, m)``, ``(n, m)`` and ``(m, m)``."""
-    found, turned = eigenvectors(gram[None])
-    order = np.argsort(-found[0], kind="stable")
-    values, first = found[0][order], np.ascontiguousarray(turned[0][:, order[:leading]])
-    vectors = product(basis, first)
-    residuals = product(products, first) - vectors * values[:leading]
-    lengths = np.array([_length(column) for column in residuals.T])
+    values, turned = _descending(gram)
+    ritz = product(basis, turned[:, :leading])
+    residuals = product(products, turned[:, :leading]) - ritz * values[:leading]
+    parts = np.array([_length(column) for column in residuals.T])
     gap = values[leading - 1] - values[leading] if values.size > leading else 0.0
-    lengths = lengths / gap if gap > 0 else np.full(lengths.shape, np.inf)
-    return Ritz(values[:leading], vectors, residuals, _length(lengths) if gap > 0 else np.inf, lengths)
+    parts = parts / gap if gap > 0 else np.full(parts.shape, np.inf)
+    angle = _length(parts) if gap > 0 else np.inf
+    halves = whitened(products, gram)
+    if np.isnan(halves).any():
+        return Leading(values[:leading], ritz, residuals, angle, parts)
+    squares, turned = _descending(crossed(halves, halves))
+    vectors = orthonormal(product(halves, turned[:, :leading]), np.zeros((basis.shape[0], 0)))
+    return Leading(squares[:leading], vectors, residuals, angle, parts)
+
+
+def _descending(symmetric: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues, largest first, and eigenvectors as columns."""
+    values, vectors = eigenvectors(symmetric[None])
+    order = np.argsort(-values[0], kind="stable")
+    return values[0][order], np.ascontiguousarray(vectors[0][:, order])
 
 
 def signed(vectors: Floats) -> Floats:
@@ -107,7 +120,7 @@ def signed(vectors: Floats) -> Floats:
 
 
 @strictly()
-def _leverages(scores: Floats, gram: Floats, out: Floats) -> bool:
+def _whitened(rows: Floats, gram: Floats, out: Floats) -> bool:
     m = gram.shape[0]
     L = np.zeros((m, m))
     for i in range(m):
@@ -116,30 +129,32 @@ def _leverages(scores: Floats, gram: Floats, out: Floats) -> bool:
             for k in range(j):
                 total -= L[i, k] * L[j, k]
             if i == j:
-                if not total > 0.0:
+                if not total > SMALLEST_PIVOT * gram[i, i]:
                     return False
                 L[i, i] = np.sqrt(total)
             else:
                 L[i, j] = total / L[j, j]
-    z = np.empty(m)
-    for row in range(scores.shape[0]):
-        square = 0.0
+    for row in range(rows.shape[0]):
         for i in range(m):
-            total = scores[row, i]
+            total = rows[row, i]
             for k in range(i):
-                total -= L[i, k] * z[k]
-            z[i] = total / L[i, i]
-            square += z[i] * z[i]
-        out[row] = square
+                total -= L[i, k] * out[row, k]
+            out[row, i] = total / L[i, i]
     return True
 
 
-def leverages(scores: Floats, gram: Floats) -> Floats:
-    """The largest part that each row t of ``(rows, m)`` has in any direction of a sum of squares: t' gram^-1 t.
-
-    NaN for all where ``gram`` ``(m, m)`` is not positive definite.
-    """
-    out = np.empty(scores.shape[0])
-    if not _leverages(np.ascontiguousarray(scores), np.ascontiguousarray(gram), out):
+def whitened(rows: Floats, gram: Floats) -> Floats:
+    """L^-1 t for each row t of ``(rows, m)``, with gram = L L' (Cholesky); NaN where that is not positive definite."""
+    out = np.empty(rows.shape)
+    if not _whitened(np.ascontiguousarray(rows), np.ascontiguousarray(gram), out):
         out[:] = np.nan
     return out
+
+
+def leverages(scores: Floats, gram: Floats) -> Floats:
+    """The largest part that each row t of ``(rows, m)`` has in any direction of a sum of squares: t' gram^-1 t."""
+    white = whitened(scores, gram)
+    total = np.zeros(scores.shape[0])
+    for column in white.T:
+        total += column * column
+    return total
