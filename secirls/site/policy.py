@@ -156,16 +156,22 @@ class Policy(Frozen):
         for layer in (config.layer or "X", config.refit_layer):
             if self.layers is not None and layer not in (None, *self.layers):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
-        if config.components > self.max_components:
-            raise refusal(site, "max_components", self.max_components)
-        if config.components and config.sample_share > self.max_sample_share:
-            raise refusal(site, "max_sample_share", self.max_sample_share)
+        if config.components:
+            self._check_components(site, config)
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
             raise refusal(site, "require_consistency", "true")
         if self.require_lock_step and not config.lock_step:
             raise refusal(site, "require_lock_step", "true")
+
+    def _check_components(self, site: PartyId, config: Config) -> None:
+        if config.components > self.max_components:
+            raise refusal(site, "max_components", self.max_components)
+        if config.sample_share > self.max_sample_share:
+            raise refusal(site, "max_sample_share", self.max_sample_share)
+        if self.max_directions_per_sample is not None and config.directions_per_sample > self.max_directions_per_sample:
+            raise refusal(site, "max_directions_per_sample", self.max_directions_per_sample)
 
     def check_roster(self, site: PartyId, *, own: bool) -> None:
         """Whether the site holds a roster of its ``own``. Raises `RefusalError`."""
