@@ -15,7 +15,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.normalisation import known_size_factors, sum_by_gene
 from secirls.algorithms.query import Query, QueryError
 from secirls.numerics.dispersion.local_trend import LocalTrend
-from secirls.numerics.dispersion.stabilised import NoTransformError, stabilised
+from secirls.numerics.dispersion.stabilised import LARGEST_NORMALISED, NoTransformError, stabilised
 from secirls.numerics.dispersion.trend import Trend
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.subspace import crossed, leverages, product
@@ -100,8 +100,10 @@ class VstQuery(Query):
 
     @np.errstate(all="ignore")
     def residuals(self, samples: Samples) -> Floats:
-        """Every sample's x, ``(genes asked, samples)``; NaN for a sample whose size factor is none."""
-        values = self.scale(samples.counts.T / known_size_factors(samples))
+        """Every sample's x, ``(genes asked, samples)``; NaN where the size factor is none or next to nothing."""
+        normalised = samples.counts.T / known_size_factors(samples)
+        known = normalised <= LARGEST_NORMALISED
+        values = np.where(known, self.scale(np.where(known, normalised, 0.0)), np.nan)
         centred: Floats = values - (sum_by_gene(values) / samples.n_samples)[:, None]
         return centred
 
@@ -231,6 +233,7 @@ class VstProductsQuery(VstQuery):
     share: float
 
     kind: ClassVar[str] = "vst_products"
+    sign: ClassVar[str] = "products"
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""

@@ -140,6 +140,17 @@ class TestBesideTheSvd:
         part = VstSquaresQuery(some, *SCALE.fields).summands(site.take(some), 3)["squares"]
         assert np.array_equal(whole[some], part)
 
+    @pytest.mark.parametrize("factor", [np.nan, 0.0, np.inf, 5e-324])
+    def test_a_sample_without_a_size_factor_loses_its_genes(self, factor):
+        """By a local trend too, whose integral is looked up; an error would tell."""
+        local = np.array([[0.0, 5.0], [-1.0, -2.0], [0.0, 0.0]])
+        site = made()[0]
+        site = replace(site, size_factors=np.where(np.arange(EACH) == 3, factor, site.size_factors))
+        for scale in (SCALE, Scale(np.zeros(3), local, np.array([1.0, 10.0, 100.0]), 1.0)):
+            query = VstSquaresQuery(ALL, *scale.fields)
+            query.check(GENES, 1)
+            assert np.isnan(query.summands(site, 3)["squares"]).all()
+
     def test_replaced_counts_are_not_looked_at(self):
         site = made()[0]
         other = replace(site, replacement=np.asfortranarray(site.counts[::-1]))
