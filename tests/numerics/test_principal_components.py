@@ -62,12 +62,12 @@ def sine(a, b):
 class Overheard:
     """Components of sites, and all products with directions that were opened."""
 
-    def __init__(self, drive, sites, plan=PLAN):
+    def __init__(self, drive, sites, plan=PLAN, genes=ALL, samples=SAMPLES):
         self.drive = drive(*sites)
         self.totals = []
         answer = self.drive.answer
         self.drive.answer = lambda query: self.totals.append(answer(query)) or self.totals[-1]
-        self.found = self.drive(principal_components(plan, SCALE, ALL, SAMPLES))
+        self.found = self.drive(principal_components(plan, SCALE, genes, samples))
         both = [(q, t) for q, t in zip(self.drive.queries, self.totals, strict=True) if q.kind == "vst_products"]
         self.opened = [(q, t["products"]) for q, t in both if not q.lost(t).any()]
         if self.opened:
@@ -250,6 +250,33 @@ class TestAsManyDirectionsAsSamples:
         told = (members[:, None] < strangers).mean()
         assert told == 1.0 if known else told < 0.7
         assert (members.max() < 1e-4) == known
+
+    @pytest.mark.parametrize(("share", "least", "most"), [(0.2, 0.6, 0.8), (0.5, 0.9, 0.98), (0.9, 0.999, 1.0)])
+    def test_which_half_of_real_patients(self, drive, shared_data, share, least, most):
+        """As above: half of every region's patients were in it. What may be opened at most is opened."""
+        import anndata
+
+        whole, rng = anndata.read_h5ad(shared_data / "tcga_brca" / "tcga_brca.h5ad"), np.random.default_rng(0)
+        counts, regions = np.asarray(whole.X), whole.obs["site"].to_numpy()
+        some = np.flatnonzero((counts > 0).all(axis=0))[::5]
+        s = counts.sum(axis=1) / counts.sum(axis=1).mean()
+        members, strangers = [], []
+        for region in np.unique(regions):
+            mine = rng.permutation(np.flatnonzero(regions == region))
+            for half, rows in ((members, mine[: mine.size // 2]), (strangers, mine[mine.size // 2 :])):
+                half.append(Samples(np.ones((rows.size, 1)), counts[rows][:, some].astype(np.int32), s[rows]))
+        plan = Plan(2, 500, tolerance=1e-300, directions_per_sample=share, sample_share=1.0)
+        samples = sum(site.n_samples for site in members)
+        heard = Overheard(drive, members, plan, np.ones(some.size, dtype=bool), samples)
+        assert heard.found.directions == int(share * (samples - len(members)))
+        span = np.linalg.svd(heard.products, full_matrices=False)[0]
+
+        def outside(sites):
+            x = np.vstack([np.diff(SCALE(s.counts / s.size_factors[:, None]), axis=0) for s in sites])
+            x = x[:, heard.found.genes]
+            return np.linalg.norm(x - (x @ span) @ span.T, axis=1) / np.linalg.norm(x, axis=1)
+
+        assert least < (outside(members)[:, None] < outside(strangers)).mean() <= most
 
 
 class TestOneSample:
