@@ -126,6 +126,16 @@ class Config(Frozen):
     shrink: str | None = None
     """The coefficient whose fold changes are drawn towards zero by apeglm's prior at the end of the fit, as a column of
     the design is called: ``condition[T.treated]``."""
+    components: int = Field(default=0, ge=0, le=20)
+    """Principal components of VST values within sites; see `secirls.algorithms.principal_components`."""
+    component_genes: int = Field(default=500, ge=2, le=5_000)
+    """Of so many genes of largest variance."""
+    component_tolerance: float = Field(default=0.05, gt=0)
+    """Sine of the estimated angle to the components of the pooled data at which they are good enough."""
+    directions_per_sample: float = Field(default=0.2, gt=0, le=1)
+    """Directions multiplied for them at most, over samples less sites."""
+    sample_share: float = Field(default=0.5, gt=0, le=1)
+    """Of a gene's variance, and of that along any direction multiplied, that may be one sample's."""
     se: Literal["clamped", "unclamped"] = "clamped"
     """Whether means in standard errors are clamped as in the fit (R's DESeq2) or not (PyDESeq2; one round more)."""
     independent_filtering: bool = True
@@ -216,6 +226,12 @@ class Config(Frozen):
         for name in ("dispersion_fit", "cooks"):
             if getattr(self, name) != PRESETS["irls"][name]:
                 raise ValueError(f"{name} = {getattr(self, name)!r} needs another preset than {self.preset!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _transform_of_the_components(self) -> Self:
+        if self.components and (not self.choices.whole or self.dispersions or self.dispersion_fit == "moments"):
+            raise ValueError("components take a trend: not with 'irls', nor with dispersions brought or by moments")
         return self
 
     @model_validator(mode="after")

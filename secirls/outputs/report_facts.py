@@ -20,6 +20,7 @@ from secirls.algorithms.fitted import Fitted
 from secirls.config import Config
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.wald import standard_score
+from secirls.outputs.components import told_of_components
 from secirls.outputs.disclosure import statements
 from secirls.outputs.shrunken import told_of_shrinkage
 
@@ -66,6 +67,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "trend": _towards(outcome),
         "outliers": _outliers(config, outcome),
         "shrinkage": told_of_shrinkage(fitted.shrinkage, outcome.design),
+        "components": told_of_components(fitted.components, config.components),
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
         "final_score": _final_score(config, outcome),

@@ -23,7 +23,9 @@ from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
 from secirls.outputs.annotation import Annotation
 from secirls.outputs.comparison import Comparison
-from secirls.outputs.gene_tables import coefficients, dispersions, read_dispersions
+from secirls.outputs.components import FILE as LOADINGS
+from secirls.outputs.components import loadings_of, read_loadings
+from secirls.outputs.gene_tables import coefficients, csv_of, dispersions, read_dispersions
 from secirls.outputs.kept_fit import FILE as KEPT
 from secirls.outputs.kept_fit import KeptFit
 from secirls.outputs.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
@@ -60,6 +62,8 @@ class Result:
     """Versions, configuration, sites, parties in every sum, status counts, disclosure statements."""
     kept: KeptFit = field(repr=False)
     """What further contrasts are made from, without the sites."""
+    loadings: pd.DataFrame | None = None
+    """gene, PC1, PC2 ..., where principal components were asked for and found; see `secirls.outputs.components`."""
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Result:
@@ -71,9 +75,10 @@ class Result:
             ledger = pd.read_csv(place / "rounds.csv", float_precision="round_trip")
             has = report["trend"] is not None  # else a file of that name is of an earlier fit
             dispersions = read_dispersions(place / "dispersions.csv") if has else None
+            loadings = read_loadings(place) if (report.get("components") or {}).get("found") else None
         except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(f"folder {str(place)!r}: is not the output of 'secirls fit' ({error})") from None
-        return cls(compare(kept, kept.asked).table, coefficients(kept), dispersions, ledger, report, kept)
+        return cls(compare(kept, kept.asked).table, coefficients(kept), dispersions, ledger, report, kept, loadings)
 
     @property
     def asked(self) -> Comparison:
@@ -150,6 +155,20 @@ class Result:
 
         return Transform.of(self.kept, self.report["trend"])(data, layer)
 
+    def scores(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> pd.DataFrame:
+        """A site's own samples along the principal components: sample, PC1, PC2 ... and obs columns of the design.
+
+        Made at home: nothing is sent. ``layer`` is as for `transform`. Raises `InputError` where there are no loadings.
+        """
+        from secirls.outputs.components import scores
+        from secirls.outputs.transform import Transform
+
+        if self.loadings is None:
+            told = self.report.get("components")
+            why = f"found none: {told['ending']}" if told else "was not asked for any: see 'secirls components'"
+            raise InputError(f"the fit has no principal components, for it {why}")
+        return scores(Transform.of(self.kept, self.report["trend"]), self.loadings, data, layer)
+
     def to_scanpy(self, adata: AnnData, key: str = "rank_genes_groups") -> None:
         """Leave the table in ``adata.uns`` as ``scanpy.tl.rank_genes_groups`` would, for one group.
 
@@ -188,6 +207,8 @@ class Result:
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
             if self.dispersions is not None:
                 self.dispersions.to_csv(draft / "dispersions.csv", index=False, float_format="%.17g")
+            if self.loadings is not None:
+                (draft / LOADINGS).write_bytes(csv_of(self.loadings))
             self.ledger.to_csv(draft / "rounds.csv", index=False)
             report = json.dumps(self.report, indent=2)
             (draft / "report.json").write_text(report + "\n", encoding="utf-8")
@@ -223,6 +244,7 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
         ledger_table(list(outcome.rows)),
         facts(order, outcome, seconds=seconds, compared=_of_comparison(kept.asked, found)),
         kept,
+        loadings_of(outcome.fitted.components, outcome.genes),
     )
 
 
