@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from protocols.channels import Box, Channels
 from protocols.mask_keys import Ledger, MaskKeys, commit, pair_mask_key, self_mask_key
 from protocols.pairwise_collector import PairwiseCollector
-from protocols.pairwise_messages import NO_SHARE, Leg, Payload, Reply, Request, pack_set
+from protocols.pairwise_messages import NO_SHARE, Leg, Reply, Request, pack_set, pack_tail
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, Secret
@@ -95,15 +95,19 @@ class PairwiseParty(Seated, Secret):
         self._ledger.note("self mask", context.round, self.me, context.digest)
         seed = self._seat.entropy(KEY_BYTES)
         plus.append(self_mask_key(seed, self.me, context))
-        masked = vector.copy(order="C")
-        ring.mask_into(masked, plus, minus, self._settings.prg)
-
         shares = self._split(seed, context.members)
         place = (context.round, context.attempt)
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
         self._waiting[context.digest] = _Waiting(shares[self.me])
-        payload = Payload(ring.view(masked), commit(seed, self.me, context), boxes)
-        return self._seat.sign(b"payload", context, *payload.pieces())
+        tail = pack_tail(commit(seed, self.me, context), boxes)
+
+        def write(body: memoryview) -> None:
+            masked = ring.over(body, context.values, context.limbs)
+            masked[:] = vector
+            ring.mask_into(masked, plus, minus, self._settings.prg)
+            body[masked.nbytes :] = tail
+
+        return self._seat.sign_written(b"payload", context, 8 * vector.size + len(tail), write)
 
     def assist(self, request: bytes, context: Context) -> bytes:
         """Sign the set of those present, or release the shares that open the sum over that set.

@@ -60,6 +60,11 @@ def _named(data: bytes, cohort: tuple[PartyId, ...]) -> tuple[PartyId, ...] | No
     return tuple(party for place, party in enumerate(cohort) if bits >> place & 1)
 
 
+def pack_tail(commitment: bytes, boxes: Mapping[PartyId, bytes]) -> bytes:
+    """What follows the masked vector in a payload: the commitment, and the boxes in their recipients' order."""
+    return b"".join((commitment, *(boxes[peer] for peer in sorted(boxes))))
+
+
 @dataclass(frozen=True)
 class Payload:
     """A masked vector, the commitment to its self-mask, and that seed's shares, sealed."""
@@ -68,10 +73,6 @@ class Payload:
     commitment: bytes
     boxes: Mapping[PartyId, bytes]
     """By recipient: the sender's neighbours in the cohort."""
-
-    def pieces(self) -> tuple[bytes | memoryview, ...]:
-        """Vector, commitment, boxes in the recipients' order: the body, not yet put together."""
-        return (self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes)))
 
     @classmethod
     def read(cls, body: memoryview, sender: PartyId, context: Context, near: tuple[PartyId, ...]) -> Payload:

@@ -1,6 +1,6 @@
 """A second implementation of additive and pairwise sums, slow and obvious, that shares no line with the package.
 
-Ring elements, masks, shares and fixed-point numbers are plain ints here; only curves, ciphers and SHA-256 come
+Ring elements, masks, shares and fixed-point numbers are plain ints here; only curves, ciphers and hashes come
 from libraries. ``python tests/vectors/secure_sum_reference.py`` writes ``secure_sum_vectors.json`` anew; a change
 of that file is a change of the protocol and a commit of its own.
 """
@@ -12,6 +12,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -89,7 +90,9 @@ class Actor:
         self.channel_public = self.channel.public_key().public_bytes_raw()
 
     def signed(self, kind, binding, body):
-        return body + self.identity.sign(digest(b"secirls message v1", kind, self.name.encode(), binding, body))
+        return body + self.identity.sign(
+            digest(b"secirls message v2", kind, self.name.encode(), binding, blake3(body).digest())
+        )
 
 
 class Sum:
