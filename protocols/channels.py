@@ -26,6 +26,7 @@ class Box(IntEnum):
     ADDITIVE_SEED = 3
     KEY_SHARE = 4
     CHECK_SEED = 5
+    AGREED_SET = 6
 
 
 class Channels(Secret):

@@ -177,6 +177,9 @@ class Sum:
                     self.channels[u, v] = hkdf(shared, self.session, b"secirls channel v1", *names)
                     self.keys[f"channel {u}->{v}"] = self.channels[u, v].hex()
 
+    def bits(self, those):
+        return sum(1 << self.sites.index(s) for s in those).to_bytes((len(self.sites) + 7) // 8, "little")
+
     def box(self, sender, recipient, kind, place, binding, text):
         header = joined(b"secirls box v1", bytes([kind]), sender.encode(), recipient.encode(), binding)
         nonce = struct.pack("<III", *place, kind)
@@ -253,21 +256,32 @@ class Sum:
                 "protect", u, actor.signed(b"payload", self.context, to_bytes(masked, self.limbs) + commitment + boxes)
             )
 
-        present = sum(1 << i for i, s in enumerate(self.sites) if s in self.present)
-        present = present.to_bytes((count + 7) // 8, "little")
-        signers, signatures = bytes(len(present)), b""
+        present = self.bits(self.present)
+        agreed = dict.fromkeys(self.present, bytes(len(present)))
         if self.settings["consistency"]:
-            agreements = {u: self.actors[u].signed(b"agreement", self.context, present) for u in self.present}
+            complete = len(self.near[self.sites[0]]) == count - 1
+            to = {}
+            for u in self.present:
+                others = [v for v in self.present if v != u] if complete else []
+                to[u] = {v: self.box(u, v, 6, (self.round, 0), self.context, present) for v in others}
+            said = {
+                u: self.actors[u].signed(b"agreement", self.context, present + b"".join(to[u].values())) for u in to
+            }
             for u in self.present:
                 self.note("combine", u, b"\1" + present)
             for u in self.present:
-                self.note("assist", u, agreements[u])
-            signers, signatures = present, b"".join(agreements[u][-64:] for u in self.present)
+                self.note("assist", u, said[u])
+            for v in self.present:
+                if complete:
+                    others = self.bits(u for u in self.present if u != v)
+                    agreed[v] = others + b"".join(to[u][v] for u in self.present if u != v)
+                else:
+                    agreed[v] = present + b"".join(said[u][-64:] for u in self.present)
         for u in self.present:
             peers = self.near[u]
             boxes = (seed_boxes if v in self.present else key_boxes for v in peers)
             addressed = b"".join(source[v, u] for source, v in zip(boxes, peers, strict=True))
-            self.note("combine", u, b"\2" + present + signers + signatures + addressed)
+            self.note("combine", u, b"\2" + present + agreed[u] + addressed)
         for u in self.present:
             shares = b"".join(
                 (seed_shares if v in self.present else key_shares)[v, u] for v in sorted([u, *self.near[u]])
