@@ -21,7 +21,7 @@ Prg: TypeAlias = Literal["aes-256-ctr", "chacha20"]
 
 MOST_BYTES = 1 << 17
 """As many are made at once: they stay in the cache."""
-LONG = 1 << 18
+LONG = 1 << 20
 """Bytes from which the faster way pays for what it takes to set up."""
 
 _ZEROS = memoryview(bytes(MOST_BYTES))
