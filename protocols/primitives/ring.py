@@ -180,8 +180,9 @@ def _mask_compiled(total: Vector, streams: list[tuple[Keystream, bool]]) -> None
     for start in range(0, flat.size, stretch.size):
         part = flat[start : start + stretch.size]
         used = stretch[: part.size]
+        there = view(used)
         for stream, subtracting in streams:
-            _fill(stream, used)
+            stream.fill(there)
             if subtracting:
                 compiled_masks.subtract_into(part, used)
             else:
@@ -191,4 +192,4 @@ def _mask_compiled(total: Vector, streams: list[tuple[Keystream, bool]]) -> None
 def _fill(stream: Keystream, stretch: Vector) -> None:
     """Overwrite contiguous little-endian elements with the next keystream bytes."""
     if stretch.size:
-        stream.fill(stretch.reshape(-1).view(np.uint8).data)
+        stream.fill(view(stretch))
