@@ -37,10 +37,10 @@ from protocols.paillier_messages import (
 )
 from protocols.primitives import big_numbers, plaintext_knowledge
 from protocols.primitives.keys import KEY_BYTES, Entropy, Secret, parts
+from protocols.primitives.keystream import Prg
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey, make_key
 from protocols.primitives.plaintext_knowledge import Statement
-from protocols.primitives.ring import Prg
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_HOLDER,

@@ -265,19 +265,12 @@ class Collector(Protocol):
         ...
 
 
-def sha256(label: bytes, *parts: bytes | memoryview, last: Sequence[bytes | memoryview] | None = None) -> bytes:
-    """Digest of a label and parts, every one length-prefixed so that no two lists collide.
-
-    ``last`` is one further part in pieces, so that a long one need not be put together first.
-    """
+def sha256(label: bytes, *parts: bytes | memoryview) -> bytes:
+    """Digest of a label and parts, every one length-prefixed so that no two lists collide."""
     digest = hashlib.sha256()
     for part in (label, *parts):
         digest.update(struct.pack("<Q", len(part)))
         digest.update(part)
-    if last is not None:
-        digest.update(struct.pack("<Q", sum(map(len, last))))
-        for piece in last:
-            digest.update(piece)
     return digest.digest()
 
 

@@ -257,7 +257,7 @@ def test_a_party_left_almost_alone_is_not_opened_by_either_end():
         near = room.graph.among(party, context.cohort)
         boxes = {
             peer: Request.read(
-                table.collector.combine(payloads, context).requests[party], near, context.cohort, 1
+                table.collector.combine(payloads, context).requests[party], near, context.cohort, 1, boxed=False
             ).boxes[peer]
             for peer in near
         }
