@@ -12,9 +12,11 @@ from joblib import cpu_count
 EVERYDAY = "not slow and not cluster"
 """The marks of a run without ``-m``, as pyproject.toml has them."""
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("default", deadline=None, max_examples=30)
+settings.register_profile("full", deadline=None, max_examples=100)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+# Unless a test says how many it needs. .ci/run repeats all of them with --hypothesis-profile full.
 
 
 def pytest_xdist_auto_num_workers(config):
