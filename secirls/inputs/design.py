@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -247,18 +247,16 @@ class Design:
         return {site: parts[levels] for site, levels in held.items()}
 
     def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
-        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes.
+        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes; read-only.
 
         Of all factors, or of those with these ``names``: then the others are at their reference.
         """
-        probes = range(PROBES if self.numeric else 1)
-        combined = [(row, probe) for row in levels for probe in probes]
-        if not combined:
-            return np.zeros((0, self.size))
-        given = {
-            name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels if names is None else names)
-        }
-        return self.rows(given, probed([probe for _, probe in combined], len(self.features)))
+        return _public_rows(self._public, tuple(levels), tuple(self.levels if names is None else names))
+
+    @property
+    def _public(self) -> PublicFacts:
+        """All that the columns follow from."""
+        return self.formula, tuple((name, tuple(levels)) for name, levels in self.levels.items()), self.numeric
 
     @property
     def enumerable(self) -> bool:
@@ -375,11 +373,10 @@ class Design:
         """The formula, read."""
         return parse(self.formula)
 
-    @cached_property
+    @property
     def _columns(self) -> tuple[tuple[str, ...], Terms]:
         """Names of all design columns, and of the factors that each is made of."""
-        made = self.parsed.materialise(self._factors({}, np.zeros((1, len(self.features)))), 1)
-        return made.names, made.terms
+        return _public_columns(self._public)
 
     def rows(self, levels: Mapping[str, Sequence[str]], values: Floats) -> Floats:
         """Design rows ``(rows, all params)`` at levels by variable and values of the `features` ``(rows, numeric)``.
@@ -398,3 +395,26 @@ class Design:
         for f, factor in enumerate(self.features):
             found[factor.expr] = values[:, f]
         return found
+
+
+PublicFacts = tuple[str, tuple[tuple[str, tuple[str, ...]], ...], tuple[str, ...]]
+"""Formula, levels by factor, numeric variables: equal at all sites, so those in one process expand them once."""
+
+
+@lru_cache(maxsize=64)
+def _public_columns(facts: PublicFacts) -> tuple[tuple[str, ...], Terms]:
+    design = Design(facts[0], dict(facts[1]), facts[2])
+    made = design.parsed.materialise(design._factors({}, np.zeros((1, len(design.features)))), 1)  # noqa: SLF001
+    return made.names, made.terms
+
+
+@lru_cache(maxsize=16)
+def _public_rows(facts: PublicFacts, levels: tuple[tuple[str, ...], ...], names: tuple[str, ...]) -> Floats:
+    design = Design(facts[0], dict(facts[1]), facts[2])
+    combined = [(row, probe) for row in levels for probe in range(PROBES if design.numeric else 1)]
+    if not combined:
+        return np.zeros((0, design.size))
+    given = {name: [row[i] for row, _ in combined] for i, name in enumerate(names)}
+    rows = design.rows(given, probed([probe for _, probe in combined], len(design.features)))
+    rows.flags.writeable = False
+    return rows

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -38,6 +39,12 @@ _VERSIONED = (
 )
 
 
+@cache
+def _versions() -> dict[str, str]:
+    """Of Python and of the packages that compute."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+
+
 def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[str, Any]) -> dict[str, Any]:
     """The report of an outcome; ``compared`` is what it says of the table's comparison."""
     config, engine, fitted = order.task.config, order.engine, outcome.fitted
@@ -46,7 +53,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
     return {
         "run": order.task.run,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "versions": dict(_versions()),
         "configuration": config.model_dump(mode="json"),
         "engine": engine,
         "sites": {name: files.get(name, "") for name in outcome.sites},

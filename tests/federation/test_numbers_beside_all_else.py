@@ -236,16 +236,23 @@ class StoppedError(Exception):
     """Ends a fit after a round."""
 
 
-@pytest.mark.parametrize("last", [0, 1, 3, 9])
-def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_scaled(tmp_path, last):
-    obs = nested(pooled_obs())
-    sites, _ = made(obs)
-    files = {name: str(tmp_path / f"{name}.h5ad") for name in sites}
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What is asked of sites that follow the algorithm, columns dropped and scaled; and the whole fit."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sites, _ = made(nested(pooled_obs()))
+    files = {name: str(folder / f"{name}.h5ad") for name in sites}
     for name, adata in sites.items():
         adata.write_h5ad(files[name])
     options = {"kernel": "numpy", "size_factors": "sf", "dispersions": "alpha", "cooks": False, "drop_empty": True}
     options |= {"test": "lrt", "reduced": "~ condition + year", "design": NESTED}
     asked = Manifest.read("test", sites=files, engine="local", fit=options)
+    return asked, fitting.fit_manifest(asked, folder / "whole")
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 9])
+def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_scaled(undisturbed, tmp_path, last):
+    asked, whole = undisturbed
     assert asked.fit.lock_step
 
     def stop(told):
@@ -254,6 +261,6 @@ def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_sc
 
     with pytest.raises(StoppedError):
         fitting.fit_manifest(asked, tmp_path / "stopped", on_round=stop)
-    resumed, whole = fitting.resume(tmp_path / "stopped"), fitting.fit_manifest(asked, tmp_path / "whole")
+    resumed = fitting.resume(tmp_path / "stopped")
     assert csv_of(resumed.table) == csv_of(whole.table)
     assert "drop_empty" in [told["query"] for told in whole.report["rounds"]]
