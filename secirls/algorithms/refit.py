@@ -44,7 +44,7 @@ class ReplaceCountsQuery(Query):
             raise QueryError("this site has no replaced counts: its configuration names no refit layer")
         counts = samples.counts.copy(order="F")
         counts[:, self.genes] = samples.replacement[:, self.genes]
-        return replace(samples, counts=counts, nll_constants=None)
+        return replace(samples, counts=counts, nll_constants=None, moments=None)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""

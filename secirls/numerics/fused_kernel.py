@@ -13,14 +13,17 @@ the order depends on the number of samples and on nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from math import log, pi
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from secirls.numerics.design_products import add_products, plus
-from secirls.numerics.elementary import compiled, exp, log_and_inverse
+from secirls.numerics import nodes_kernel
+from secirls.numerics.design_products import add_products, both_sums, plus
+from secirls.numerics.elementary import compiled, exp, log1p_and_inverse, log_and_inverse
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 from secirls.numerics.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
 from secirls.numerics.samples import Counts, Floats
@@ -38,12 +41,8 @@ _HALF_LOG_2PI = 0.5 * log(2.0 * pi)
 @compiled(inline=True)
 def _terms(y: float, mu: float, log_mu: float, alpha: float, size: float) -> tuple[float, float, float]:
     """Weight, pull (y - mu) / (1 + alpha mu) and moving likelihood of one count."""
-    growth = alpha * mu
-    u = 1.0 + growth
-    log_u, over_u = log_and_inverse(u)
-    # What rounding took from 1 + growth; it matters for small growth alone, where this is exact.
-    softplus = log_u + (growth - (u - 1.0)) * over_u
-    return mu * over_u, (y - mu) * over_u, (y + size) * softplus - y * log_mu
+    softplus, over = log1p_and_inverse(alpha * mu)
+    return mu * over, (y - mu) * over, (y + size) * softplus - y * log_mu
 
 
 @compiled(inline=True)
@@ -95,16 +94,6 @@ def _too_large(y: Counts) -> float:
     for i in range(y.size):
         found = plus(found, 1.0 if y[i] > LARGEST_PLAIN_COUNT else 0.0)
     return found
-
-
-@compiled(inline=True)
-def _both_sums(a: Floats, b: Floats) -> tuple[float, float]:
-    """The sums of two arrays of one length, in an order that depends on that length alone."""
-    of_a, of_b = 0.0, 0.0
-    for i in range(a.size):
-        of_a = plus(of_a, a[i])
-        of_b = plus(of_b, b[i])
-    return of_a, of_b
 
 
 @compiled()
@@ -218,7 +207,7 @@ def _by_level(
         nll[gene] = _weigh(y, log_s, z, weight, moment, alpha, size, log_min_mu, score)[0]
         for level in range(levels):
             here = slice(starts[level], starts[level + 1])
-            w, m = _both_sums(weight[here], moment[here])
+            w, m = both_sums(weight[here], moment[here])
             entry = 0
             for j in range(params):
                 right[gene, j] += m * rows[level, j]
@@ -247,9 +236,7 @@ def _constants(counts: Counts, alphas: Floats, rest_of_size: Floats, log_factori
                 total += log_factorials[count] - log_and_inverse(rising)[0]
             else:
                 x = float(count)
-                growth = alpha * x
-                log_u, over_u = log_and_inverse(1.0 + growth)
-                softplus = log_u + (growth - ((1.0 + growth) - 1.0)) * over_u
+                softplus = log1p_and_inverse(alpha * x)[0]
                 rests = _stirling_series(x) + (rest_of_size[gene] - _stirling_series(x + size))
                 total += (x + 0.5) * log_and_inverse(x)[0] - (x + size - 0.5) * softplus + _HALF_LOG_2PI + rests
         sums[gene] = total
@@ -277,45 +264,64 @@ def nll_constants(counts: Counts, alpha: Floats) -> Floats:
 
 
 def prepare(task: Task) -> Kernel:
-    """The kernel for one site's design: by level where samples share design rows, general otherwise."""
+    """The kernel for one site's design: by nodes or by level where samples share design rows, general otherwise."""
     samples = task.design.shape[0]
+    if task.moments is not None:
+        nodes = task.moments.nodes
+        by_level = cache(lambda: _prepare_levels(task, nodes.order, nodes.starts))
+        return _by_nodes_or(by_level, nodes_kernel.prepare(task, nodes))
     rows, level = np.unique(task.design, axis=0, return_inverse=True) if samples else (task.design, np.empty(0, int))
     if samples and SAMPLES_PER_LEVEL * len(rows) <= samples:
-        order = np.argsort(level, kind="stable").astype(np.uint32)
-        starts = np.searchsorted(level[order], np.arange(len(rows) + 1))
-        s, log_s = np.exp(task.log_s[order]), task.log_s[order]
-        order = order[: 0 if (order == np.arange(samples)).all() else samples]
-        levels = (np.ascontiguousarray(rows), starts, order, s, log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+        order = np.argsort(level, kind="stable")
+        return _prepare_levels(task, order, np.searchsorted(level[order], np.arange(len(rows) + 1)))
+    columns = np.ascontiguousarray(task.design.T)
+    ones = int((columns[0] == 1.0).all())
 
-        def run(part: Task) -> tuple[Sums, Extreme]:
-            sums, extreme = _empty(part)
-            _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
-            return sums, extreme
-
-    else:
-        columns = np.ascontiguousarray(task.design.T)
-        ones = int((columns[0] == 1.0).all())
-
-        def run(part: Task) -> tuple[Sums, Extreme]:
-            sums, extreme = _empty(part)
-            _general(
-                part.counts,
-                part.beta,
-                part.alpha,
-                columns,
-                ones,
-                part.log_s,
-                part.log_min_mu,
-                part.score,
-                *sums,
-                extreme,
-            )
-            return sums, extreme
+    def run(part: Task) -> tuple[Sums, Extreme]:
+        sums, extreme = Sums.empty(*part.beta.shape), np.zeros(part.alpha.size, dtype=np.bool_)
+        _general(
+            part.counts,
+            part.beta,
+            part.alpha,
+            columns,
+            ones,
+            part.log_s,
+            part.log_min_mu,
+            part.score,
+            *sums,
+            extreme,
+        )
+        return sums, extreme
 
     return run
 
 
-def _empty(task: Task) -> tuple[Sums, Extreme]:
-    genes, params = task.beta.shape
-    sums = Sums(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
-    return sums, np.zeros(genes, dtype=np.bool_)
+def _prepare_levels(task: Task, order: NDArray[np.intp], starts: NDArray[np.intp]) -> Kernel:
+    """The kernel by level, for samples in an order in which those of a level stand together."""
+    rows = np.ascontiguousarray(task.design[order[starts[:-1]]])
+    log_s = task.log_s[order]
+    sorted_already = (order == np.arange(order.size)).all()
+    places = (order[:0] if sorted_already else order).astype(np.uint32)
+    levels = (rows, starts, places, np.exp(log_s), log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+
+    def run(part: Task) -> tuple[Sums, Extreme]:
+        sums, extreme = Sums.empty(*part.beta.shape), np.zeros(part.alpha.size, dtype=np.bool_)
+        _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
+        return sums, extreme
+
+    return run
+
+
+def _by_nodes_or(by_level: Callable[[], Kernel], by_nodes: Kernel) -> Kernel:
+    """By nodes, and those genes by level that nodes leave."""
+
+    def run(part: Task) -> tuple[Sums, Extreme]:
+        sums, left = by_nodes(part)
+        extreme = np.zeros_like(left)
+        if left.any():
+            rest, extreme[left] = by_level()(part.take(left))
+            for whole, piece in zip(sums, rest, strict=True):
+                whole[left] = piece
+        return sums, extreme
+
+    return run

@@ -20,6 +20,7 @@ import numpy as np
 
 from secirls.numerics import likelihood
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.numerics.level_nodes import LevelMoments, LevelNodes
 from secirls.numerics.likelihood import LARGEST_LOG_MU
 from secirls.numerics.samples import Floats, Samples
 
@@ -85,7 +86,9 @@ def warm_up() -> None:
         size_factors=np.ones(4),
         dispersions=np.ones(1),
     )
-    for rows in (samples, replace(samples, design=np.ones((4, 2)))):  # all rows distinct, and one for all
+    many = Samples(np.ones((16, 2)), np.ones((16, 1), dtype=np.int32), np.ones(16), np.ones(1))
+    by_nodes = replace(many, moments=level_moments(many, choice=Choice("fused")))
+    for rows in (samples, many, by_nodes):  # all rows distinct, one for all, and nodes in place of samples
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
 
@@ -151,6 +154,14 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
     return np.where(known, sums, np.nan)
 
 
+def level_moments(samples: Samples, *, choice: Choice | None = None) -> LevelMoments | None:
+    """What stands for the counts where many samples share a design row; none where that saves the kernel no time."""
+    if samples.size_factors is None or (choice or chosen()).kernel != "fused":
+        return None
+    nodes = LevelNodes.of(samples.joint.design, samples.size_factors)
+    return None if nodes is None else LevelMoments.of(samples.counts, nodes)
+
+
 def clamped_log_mu(samples: Samples, beta: Floats, min_mu: float) -> Floats:
     """Log mu of every count as the fit sees it, ``(genes, samples)``."""
     task = Task.of(samples, beta, min_mu, score=False)
@@ -185,8 +196,8 @@ def _blocks(genes: int, samples: int, values: int = _BLOCK_VALUES) -> Iterator[s
 
 def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Sums, Extreme]:
     """Run a kernel over blocks of genes, on threads if asked, and put the answers into one piece."""
-    genes, params = task.beta.shape
-    sums = Sums(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
+    genes = task.alpha.size
+    sums = Sums.empty(*task.beta.shape)
     extreme = np.zeros(genes, dtype=bool)
 
     def run(block: slice) -> None:
@@ -194,8 +205,7 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    samples = task.counts.shape[1]
-    blocks = list(_blocks(genes, samples, values))
+    blocks = list(_blocks(genes, task.points, values))
     if n_jobs == 1 or len(blocks) == 1:
         for block in blocks:
             run(block)

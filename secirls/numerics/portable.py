@@ -17,8 +17,8 @@ import numpy as np
 from numba import njit
 
 from secirls.numerics import elementary
+from secirls.numerics.arrays import Floats
 from secirls.numerics.elementary import _bits_of, _float_of
-from secirls.numerics.samples import Floats
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

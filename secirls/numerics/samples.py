@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.covariates import Back, Covariates
 from secirls.numerics.own.columns import Own
+
+if TYPE_CHECKING:
+    from secirls.numerics.level_nodes import LevelMoments
 
 __all__ = ["Counts", "Floats", "Mask", "Samples"]
 
@@ -43,6 +47,10 @@ class Samples:
     """alpha, ``(genes,)``, above zero."""
     nll_constants: Floats | None = field(repr=False, default=None)
     """The part of each gene's negative log-likelihood that does not depend on beta, ``(genes,)``."""
+
+    moments: LevelMoments | None = field(repr=False, default=None)
+    """What stands for the counts in sums over samples that share a design row, where that saves time; dropped by
+    whoever changes counts."""
 
     replacement: Counts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
@@ -155,4 +163,5 @@ class Samples:
             replacement=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
+            moments=None if self.moments is None else self.moments.take(genes),
         )
