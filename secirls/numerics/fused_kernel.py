@@ -15,17 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from math import log, pi
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from secirls.numerics import nodes_kernel
 from secirls.numerics.design_products import add_products, both_sums, plus
-from secirls.numerics.elementary import compiled, exp, log1p_and_inverse, log_and_inverse
+from secirls.numerics.elementary import compiled, exp, log1p_and_inverse
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
-from secirls.numerics.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
+from secirls.numerics.likelihood import LARGEST_LOG_MU
 from secirls.numerics.samples import Counts, Floats
 
 BLOCK = 1024
@@ -33,9 +31,6 @@ BLOCK = 1024
 SMALLEST_EXP_ETA = -708.0
 SAMPLES_PER_LEVEL = 4
 """Designs with at least so many samples per distinct row are summed by level."""
-
-_S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
-_HALF_LOG_2PI = 0.5 * log(2.0 * pi)
 
 
 @compiled(inline=True)
@@ -215,52 +210,6 @@ def _by_level(
                     xtwx[gene, entry] += w * (rows[level, j] * rows[level, k])
                     entry += 1
         extreme[gene] = beyond > 0.0
-
-
-@compiled()
-def _constants(counts: Counts, alphas: Floats, rest_of_size: Floats, log_factorials: Floats, sums: Floats) -> None:
-    """Sums of `likelihood.constants` over a gene's samples, skipping zeros, for which it is zero."""
-    genes, samples = counts.shape
-    table = log_factorials.size
-    for gene in range(genes):
-        y = counts[gene]
-        alpha = alphas[gene]
-        size = 1.0 / alpha
-        total = 0.0
-        for i in range(samples):
-            count = y[i]
-            if count < table:
-                rising = 1.0  # (1 + alpha) (1 + 2 alpha) ... (1 + (y - 1) alpha)
-                for k in range(1, count):
-                    rising *= 1.0 + k * alpha
-                total += log_factorials[count] - log_and_inverse(rising)[0]
-            else:
-                x = float(count)
-                softplus = log1p_and_inverse(alpha * x)[0]
-                rests = _stirling_series(x) + (rest_of_size[gene] - _stirling_series(x + size))
-                total += (x + 0.5) * log_and_inverse(x)[0] - (x + size - 0.5) * softplus + _HALF_LOG_2PI + rests
-        sums[gene] = total
-
-
-@compiled(inline=True)
-def _stirling_series(z: float) -> float:
-    """What Stirling's formula leaves of lgamma, for z >= 16."""
-    over = 1.0 / z
-    square = over * over
-    p = _S5
-    p = p * square + _S4
-    p = p * square + _S3
-    p = p * square + _S2
-    p = p * square + _S1
-    p = p * square + _S0
-    return p * over
-
-
-def nll_constants(counts: Counts, alpha: Floats) -> Floats:
-    """The part of the likelihood that does not depend on beta, for counts ``(genes, samples)``: ``(genes,)``."""
-    sums = np.empty(alpha.size)
-    _constants(counts, alpha, stirling_rest(1.0 / alpha), gammaln(np.arange(1.0, SERIES_FROM + 1.0)), sums)
-    return sums
 
 
 def prepare(task: Task) -> Kernel:

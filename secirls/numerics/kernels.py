@@ -88,7 +88,8 @@ def warm_up() -> None:
     )
     many = Samples(np.ones((16, 2)), np.ones((16, 1), dtype=np.int32), np.ones(16), np.ones(1))
     by_nodes = replace(many, moments=level_moments(many, choice=Choice("fused")))
-    for rows in (samples, many, by_nodes):  # all rows distinct, one for all, and nodes in place of samples
+    large = replace(samples, counts=samples.counts + LARGEST_PLAIN_COUNT)
+    for rows in (samples, many, by_nodes, large):  # rows distinct, all one, nodes for samples, whole likelihoods
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
 
@@ -129,7 +130,7 @@ def summands(
         sums, extreme = _in_blocks(_plain(task), task, choice.n_jobs, _BLOCK_VALUES)
     nll = sums.nll + constants
     if extreme.any():
-        nll[extreme] = _careful_nll(task.take(extreme))
+        nll[extreme] = _careful_nll(task.take(extreme), choice.kernel)
     return sums._replace(nll=nll)
 
 
@@ -144,9 +145,9 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
     alpha = np.where(known, samples.dispersions, 1.0)
     counts = np.ascontiguousarray(samples.counts.T)
     if (choice or chosen()).kernel == "fused":
-        from secirls.numerics import fused_kernel
+        from secirls.numerics import likelihood_kernel
 
-        sums = fused_kernel.nll_constants(counts, alpha)
+        sums = likelihood_kernel.nll_constants(counts, alpha)
     else:
         sums = np.empty(counts.shape[0])
         for block in _blocks(*counts.shape):
@@ -287,12 +288,21 @@ def _rows_are_alike(inner: int, outer: int) -> bool:
     return bool((product == product[0]).all())
 
 
-def _careful_nll(task: Task) -> Floats:
+def _careful_nll(task: Task, kernel: KernelName) -> Floats:
     """Negative log-likelihood of the few genes whose plain sum would cancel."""
     nll = np.empty(task.alpha.size)
     for block in _blocks(*task.counts.shape):
         part = task.take(block)
-        nll[block] = likelihood.nll(part.counts.astype(np.float64), _log_mu(part), part.alpha[:, None]).sum(axis=1)
+        log_mu = _log_mu(part)
+        calm = np.zeros(part.alpha.size, dtype=np.bool_)
+        if kernel == "fused":
+            from secirls.numerics import likelihood_kernel
+
+            calm = np.abs(log_mu).max(axis=1, initial=0.0) <= likelihood_kernel.LARGEST_CALM_LOG_MU
+            nll[block][calm] = likelihood_kernel.whole_nll(part.counts[calm], log_mu[calm], part.alpha[calm])
+        wild = ~calm
+        y = part.counts[wild].astype(np.float64)
+        nll[block][wild] = likelihood.nll(y, log_mu[wild], part.alpha[wild, None]).sum(axis=1)
     return nll
 
 
