@@ -135,7 +135,7 @@ class VstSquaresQuery(VstQuery):
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
-        return replace(samples, counts=samples.as_filed, filed=None)
+        return replace(samples, counts=samples.as_filed, nll_constants=None, moments=None, filed=None)
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:

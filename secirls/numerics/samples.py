@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.covariates import Back, Covariates
 from secirls.numerics.held_counts import Chosen, HeldCounts, Spliced, held
 from secirls.numerics.own.columns import Own
+
+if TYPE_CHECKING:
+    from secirls.numerics.level_nodes import LevelMoments
 
 __all__ = ["Counts", "Floats", "Mask", "Samples"]
 
@@ -47,6 +51,10 @@ class Samples:
     """alpha, ``(genes,)``, above zero."""
     nll_constants: Floats | None = field(repr=False, default=None)
     """The part of each gene's negative log-likelihood that does not depend on beta, ``(genes,)``."""
+
+    moments: LevelMoments | None = field(repr=False, default=None)
+    """What stands for the counts in sums over samples that share a design row, where that saves time; dropped by
+    whoever changes counts."""
 
     replacement: Counts | HeldCounts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, held as `counts`."""
@@ -109,7 +117,7 @@ class Samples:
         if self.replacement is None:
             raise ValueError("there are no replaced counts")
         counts = held(Spliced(self.counts.T, self.replacement.T, genes))
-        return replace(self, counts=counts, nll_constants=None, filed=self.as_filed)
+        return replace(self, counts=counts, nll_constants=None, moments=None, filed=self.as_filed)
 
     @property
     def as_filed(self) -> Counts | HeldCounts:
@@ -184,4 +192,5 @@ class Samples:
             filed=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
+            moments=None if self.moments is None else self.moments.take(genes),
         )
