@@ -37,10 +37,10 @@ from protocols.paillier_messages import (
 )
 from protocols.primitives import big_numbers, plaintext_knowledge
 from protocols.primitives.keys import KEY_BYTES, Entropy, Secret, parts
+from protocols.primitives.keystream import Prg
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey, make_key
 from protocols.primitives.plaintext_knowledge import Statement
-from protocols.primitives.ring import Prg
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_HOLDER,
@@ -55,7 +55,7 @@ from protocols.secure_sum import (
     sha256,
     silent,
 )
-from protocols.session import AtSession, Greeting, Roster, Seat, Seated, Session, met, open_message
+from protocols.session import Collecting, Greeting, Roster, Seat, Seated, Session, met, open_message
 
 NAME = "paillier"
 
@@ -258,7 +258,7 @@ class _Blinded(Secret):
         self.decision = decision
 
 
-class PaillierCollector(AtSession):
+class PaillierCollector(Collecting):
     """The aggregator's end: multiplies ciphertexts it can't open, and takes off a blind of its own making."""
 
     protocol = NAME

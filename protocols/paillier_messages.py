@@ -15,8 +15,8 @@ from protocols.packing import Packing
 from protocols.primitives import big_numbers, ring
 from protocols.primitives.big_numbers import number
 from protocols.primitives.keys import derive, parts
+from protocols.primitives.keystream import Prg
 from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey
-from protocols.primitives.ring import Prg
 from protocols.secure_sum import AGGREGATOR, KEY_DEALER, KEY_HOLDER, Context, MisuseError, PartyId, sha256
 from protocols.session import Roster
 from protocols.settings import Settings

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal
 
-from protocols.primitives.ring import Prg
+from protocols.primitives.keystream import Prg
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, sha256
 
 Obfuscation = Literal["djn", "short", "subgroup", "textbook"]

@@ -8,7 +8,7 @@ Love, Huber and Anders (2014), methods, automatic treatment of outliers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -19,7 +19,6 @@ from secirls.algorithms.census import PresenceQuery
 from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.numerics.held_counts import Spliced, held
 from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.status import Reason, Status
 
@@ -43,8 +42,7 @@ class ReplaceCountsQuery(Query):
         """What the site keeps."""
         if samples.replacement is None:
             raise QueryError("this site has no replaced counts: its configuration names no refit layer")
-        counts = Spliced(samples.counts.T, samples.replacement.T, self.genes)
-        return replace(samples, counts=held(counts), nll_constants=None)
+        return samples.with_replaced(self.genes)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""

@@ -75,4 +75,5 @@ def rows(samples: Samples, chosen: np.ndarray[tuple[int], np.dtype[np.intp]]) ->
         counts=whole(samples.counts)[chosen],
         size_factors=samples.size_factors[chosen],
         nll_constants=None,
+        moments=None,
     )

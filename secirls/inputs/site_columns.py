@@ -17,7 +17,7 @@ from secirls.input_error import complain
 from secirls.inputs.count_matrix import never_counted
 from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
-from secirls.inputs.labels import MISSING, labels
+from secirls.inputs.labels import MISSING, labels, numbered
 from secirls.numerics.held_counts import HeldCounts
 from secirls.numerics.samples import Counts, Floats
 
@@ -66,7 +66,7 @@ def variable(
         for factor in functions:
             if factor.variable == column and not np.isfinite(factor.values(values.to_numpy())).all():
                 raise complain(f"has a value at which {factor.expr} is not finite", **where, field=field_name)
-        return Variable(numeric=True)
+        return Variable(numeric=True, numbered=numbered(values.to_numpy(dtype=np.float64)))
     levels = set(labels(values.unique()))
     missing = sorted((levels & MISSING) - set(labels(declared or ())))
     if missing:

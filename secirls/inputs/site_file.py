@@ -31,6 +31,7 @@ from secirls.inputs.labels import labels
 from secirls.inputs.site_columns import brought_dispersions, check_unique, positive, there_are, variable
 from secirls.inputs.unreadable import reading as read
 from secirls.inputs.unreadable import unreadable
+from secirls.inputs.var_columns import Unfit, texts
 from secirls.numerics.held_counts import HeldCounts, in_blocks
 from secirls.numerics.samples import Counts, Floats
 
@@ -57,6 +58,8 @@ class Reading:
     """Levels of the variables that are read as text even where the column holds numbers; none where all are taken."""
     functions: tuple[Factor, ...] = ()
     """Of numeric variables, which must be finite."""
+    var_columns: tuple[str, ...] = ()
+    """Of text about the genes."""
     round_counts: bool = False
     """Whether estimated counts are rounded to whole numbers, half to even; else they are refused."""
 
@@ -75,6 +78,8 @@ class SiteTable:
     dispersions: Floats | None = field(repr=False, default=None)
     replacement: Counts | HeldCounts | None = field(repr=False, default=None)
     """Counts of the refit layer, as `counts`."""
+    var_columns: Mapping[str, tuple[str, ...] | Unfit] = field(repr=False, default_factory=dict)
+    """What genes are called, in their order; or why a column says nothing of it."""
 
     def digest(self) -> bytes:
         """SHA-256 of everything that a fit is made from; names of samples, and whatever no fit reads, are not in it."""
@@ -143,6 +148,7 @@ def _table(
         positive(obs, "obs", asked.size_factors, where),
         brought_dispersions(table, asked.dispersions, counts, replacement, where),
         replacement,
+        {column: texts(table, column) for column in asked.var_columns},
     )
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.covariates import Back, Covariates
-from secirls.numerics.held_counts import Chosen, HeldCounts, held
+from secirls.numerics.held_counts import Chosen, HeldCounts, Spliced, held
 from secirls.numerics.own.columns import Own
+
+if TYPE_CHECKING:
+    from secirls.numerics.level_nodes import LevelMoments
 
 __all__ = ["Counts", "Floats", "Mask", "Samples"]
 
@@ -48,8 +52,15 @@ class Samples:
     nll_constants: Floats | None = field(repr=False, default=None)
     """The part of each gene's negative log-likelihood that does not depend on beta, ``(genes,)``."""
 
+    moments: LevelMoments | None = field(repr=False, default=None)
+    """What stands for the counts in sums over samples that share a design row, where that saves time; dropped by
+    whoever changes counts."""
+
     replacement: Counts | HeldCounts | None = field(repr=False, default=None)
     """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, held as `counts`."""
+
+    filed: Counts | HeldCounts | None = field(repr=False, default=None)
+    """Counts of the site's file, ``(samples, genes)``, where some genes have others by now."""
 
     own: Own | None = field(repr=False, default=None)
     """The design columns that are this site's own, if it has any."""
@@ -100,6 +111,18 @@ class Samples:
         own = None if self.own is None else Own.of(self.own.design, self.n_genes, design.shape[1], self.own.box)
         covariates = None if self.covariates is None else self.covariates.with_columns(kept)
         return replace(self, design=design, own=own, covariates=covariates, columns=self.n_columns - away)
+
+    def with_replaced(self, genes: Mask) -> Samples:
+        """The same with the replaced counts of these genes, ``(genes,)``; those of the file are kept aside."""
+        if self.replacement is None:
+            raise ValueError("there are no replaced counts")
+        counts = held(Spliced(self.counts.T, self.replacement.T, genes))
+        return replace(self, counts=counts, nll_constants=None, moments=None, filed=self.as_filed)
+
+    @property
+    def as_filed(self) -> Counts | HeldCounts:
+        """Counts as the site's file has them, ``(samples, genes)``."""
+        return self.counts if self.filed is None else self.filed
 
     @property
     def n_columns(self) -> int:
@@ -172,6 +195,8 @@ class Samples:
             counts=held(Chosen.of(self.counts.T, genes)),
             own=None if self.own is None else self.own.take(genes),
             replacement=None,
+            filed=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
+            moments=None if self.moments is None else self.moments.take(genes),
         )

@@ -37,6 +37,7 @@ def reading_of(config: Config) -> Reading:
         config.refit_layer,
         declared_in(config.design, config.levels),
         parse(config.design).factors,
+        config.annotation,
         config.round_counts,
     )
 

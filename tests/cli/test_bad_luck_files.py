@@ -217,6 +217,31 @@ def test_files_of_one_size_are_two_sites_where_they_differ(trial):
     trial.fit(files)
 
 
+def test_copies_are_found_block_by_block_and_every_file_is_read_no_further_than_another_is_like_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(order, "_BLOCK_BYTES", 4)
+    contents = {
+        "a": b"aaaabbbbcccc",
+        "b": b"aaaabbbbdddd",
+        "c": b"aaaaeeeecccc",
+        "d": b"aaaabbbbcccc",
+        "e": b"ffffbbbbcccc",
+    }
+    files = {name: str(tmp_path / name) for name in contents}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    read, honest = [], order._same_block
+    monkeypatch.setattr(
+        order, "_same_block", lambda names, *given: read.append("".join(names)) or honest(names, *given)
+    )
+    assert order._copies(files, 12) == ["a", "d"]
+    assert read == ["abcde", "abcd", "abd"]
+    (tmp_path / "d").unlink()  # the site that opens it says so
+    assert order._copies(files, 12) == []
+    assert order._copies({"a": files["a"]}, 12) == []
+
+
 def test_one_object_is_not_two_sites(trial):
     berlin, turin = trial.adata("berlin"), trial.adata("turin")
     with pytest.raises(secirls.InputError, match="site 'lyon': is the AnnData of site 'berlin' too"):

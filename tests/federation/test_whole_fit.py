@@ -52,14 +52,14 @@ def plain_bytes(tmp_path_factory, few_genes):
     return written(tmp_path_factory.mktemp("plain"), few_genes, "plain", "local")
 
 
-LONG = {("paillier", "local"), ("paillier", "ray"), ("paillier-threshold", "ray")}
-"""Real keys, and every number encrypted."""
+EVERYDAY = {("plain", "local"), ("additive", "local"), ("pairwise", "local"), ("pairwise", "ray")}
+"""Without keys, and once with a process for every party; all others are slow, and small in the next file."""
 
 
 @pytest.mark.parametrize(
     ("protocol", "engine"),
     [
-        pytest.param(protocol, engine, marks=[pytest.mark.slow] if (protocol, engine) in LONG else [])
+        pytest.param(protocol, engine, marks=[] if (protocol, engine) in EVERYDAY else [pytest.mark.slow])
         for protocol in NAMES
         for engine in ("local", "ray")
     ],

@@ -11,7 +11,7 @@ from experiments.record import SkippedError
 
 TARGET = 80
 BEYOND = {("tcga_brca", "~ condition"): 98, ("tcga_brca", "~ site + condition"): 148}
-"""Where more are needed without any tail: outliers of 1,794 and 925 genes are replaced, and these genes fitted again."""
+"""Where more are needed without any tail: 1,794 and 925 genes have outliers replaced, and are fitted again."""
 ROUNDS = {
     ("pasilla", "~ condition"): 28,
     ("pasilla", "~ site + condition"): 159,

@@ -11,6 +11,7 @@ import json
 import math
 import struct
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -86,7 +87,7 @@ def unpack(plaintexts, slot_bits, slots, values, digit_bits):
 
 def signed(kind, name, context, body):
     identity = Ed25519PrivateKey.from_private_bytes(digest(b"vector identity", name.encode()))
-    return body + identity.sign(digest(b"secirls message v1", kind, name.encode(), context, body))
+    return body + identity.sign(digest(b"secirls message v2", kind, name.encode(), context, blake3(body).digest()))
 
 
 def known(n, public, context, name, plaintexts, roots, ciphertexts, key):
