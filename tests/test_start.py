@@ -109,11 +109,12 @@ def test_a_process_that_keeps_freed_memory_has_no_need_to_ask_for_it_again():
 
 
 def test_every_actor_keeps_freed_memory(monkeypatch):
-    from secirls.carriers import on_ray
+    from secirls.carriers import hosts, on_ray
 
     told = []
-    monkeypatch.setattr(on_ray, "keep_freed_memory", lambda: told.append(True))
+    for room in (hosts, on_ray):
+        monkeypatch.setattr(room, "keep_freed_memory", lambda: told.append(True))
     on_ray.PartyActor(object, ())
-    on_ray.HostActor([], Config.read("test", design="~ condition"))
+    hosts.HostActor([], Config.read("test", design="~ condition"))
     on_ray.AggregatorActor()
     assert len(told) == 3

@@ -10,7 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def table(rows: list[Row]) -> pd.DataFrame:
     """The ledger as a data frame with `COLUMNS`."""
     import pandas as pd
 
-    return pd.DataFrame([astuple(row) for row in rows], columns=list(COLUMNS))
+    return pd.DataFrame(list(map(attrgetter(*COLUMNS), rows)), columns=list(COLUMNS))
 
 
 def by_verb(ledger: pd.DataFrame) -> pd.DataFrame:
