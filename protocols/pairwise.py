@@ -61,7 +61,7 @@ class PairwiseParty(Seated, Secret):
         """Share this batch's mask keys among the neighbours who said hello: one sealed box for each."""
         if self._room.met(batch):
             raise MisuseError(f"{self.me} has met the others for batch {batch} already")
-        greetings = self._seat.meet(hellos, batch)
+        greetings = self._seat.meet(hellos, batch, self._room.near(self.me, hellos))
         channel_keys = self._room.meet(self.session, batch, hellos, greetings)
         if batch == 0:
             near = self._room.graph.among(self.me, self._roster)

@@ -27,7 +27,7 @@ from protocols.secure_sum import (
     Vector,
     silent,
 )
-from protocols.session import AtSession, Session, open_message
+from protocols.session import Collecting, Session, open_message
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Hidden:
     leg: Leg
 
 
-class PairwiseCollector(AtSession):
+class PairwiseCollector(Collecting):
     """Adds masked vectors, carries sealed shares to those they are for, and removes what masks remain."""
 
     protocol = NAME
@@ -48,6 +48,11 @@ class PairwiseCollector(AtSession):
         super().__init__(session)
         self._room = Room(self._roster, self._settings)
         self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
+
+    def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Look at everyone's hellos and at every key in them, before they are carried on: no party does."""
+        session, greetings = self._session.read(hellos, batch)
+        self._room.read(session, batch, hellos, greetings)
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Read everyone's public keys, and keep the boxes until they are needed for a recovery.

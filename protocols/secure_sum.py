@@ -6,6 +6,7 @@ Refuses to know: what the numbers mean, how messages travel, and which protocol 
 One sum, leg by leg (see `protocols.run` for the same on a page)::
 
     hellos  = each party.hello()                  once per session and batch of rounds
+              collector.check(hellos)             before they are carried on
     grants  = each party.meet(hellos)             collector.meet(hellos, grants)
     payload = each party.protect(vector, context)
     pending = collector.combine(payloads, context)
@@ -245,6 +246,10 @@ class Collector(Protocol):
     @property
     def session(self) -> bytes:
         """The session id; raises `MisuseError` before the first `meet`."""
+        ...
+
+    def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Look at everyone's hellos before they are carried on; raises `PeerError` naming who sent nonsense."""
         ...
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
