@@ -28,8 +28,8 @@ LARGEST_COUNT = int(np.iinfo(np.int32).max)
 
 BLOCK_VALUES = 1 << 18
 """Counts that are turned into float64 at a time, so that no site holds a second matrix: 2 MiB a copy."""
-PART_VALUES = 1 << 21
-"""The same where samples are gone through and not genes, for which every gene is looked up again: 16 MiB a copy."""
+PART_VALUES = 1 << 22
+"""Counts that are turned round at a time where samples are gone through and not genes: 16 MiB."""
 
 
 @dataclass(frozen=True)
@@ -163,16 +163,22 @@ class Samples:
 
     def gene_blocks(self) -> Iterator[slice]:
         """Slices over genes of about `BLOCK_VALUES` counts each. A gene's sums don't depend on the block it is in."""
-        size = max(1, BLOCK_VALUES // max(self.n_samples, 1))
-        for start in range(0, self.n_genes, size):
-            yield slice(start, min(start + size, self.n_genes))
+        yield from self._blocks(self.n_genes)
 
-    def in_parts(self, genes: NDArray[np.intp]) -> Iterator[tuple[slice, Counts]]:
-        """Some samples at a time, and their counts of these genes, ``(samples, genes)`` and contiguous."""
-        size = max(1, PART_VALUES // max(genes.size, 1))
+    def _blocks(self, genes: int) -> Iterator[slice]:
+        size = max(1, BLOCK_VALUES // max(self.n_samples, 1))
+        for start in range(0, genes, size):
+            yield slice(start, min(start + size, genes))
+
+    def by_sample(self, genes: NDArray[np.intp]) -> Iterator[Counts]:
+        """One sample's counts of these genes after another's, ``(genes,)`` and contiguous."""
+        size, rows = max(1, PART_VALUES // max(genes.size, 1)), self.counts.T
         for start in range(0, self.n_samples, size):
             part = slice(start, min(start + size, self.n_samples))
-            yield part, np.ascontiguousarray(self.counts.T[genes, part].T)
+            counts = np.empty((part.stop - start, genes.size), dtype=np.int32)
+            for block in self._blocks(genes.size):
+                counts[:, block] = rows[genes[block], part].T
+            yield from counts
 
     def take(self, genes: NDArray[np.bool_]) -> Samples:
         """The same samples over a subset of genes, given as a mask ``(genes,)``."""
