@@ -152,8 +152,9 @@ class Config(Frozen):
     """Keystream of masks and shares."""
     key_bits: int = 3072
     """Paillier modulus."""
-    obfuscation: Literal["djn", "short", "textbook"] = "djn"
-    """How Paillier ciphertexts are randomised."""
+    obfuscation: Literal["djn", "short", "subgroup", "textbook"] = "djn"
+    """How Paillier ciphertexts are randomised; "subgroup" is also a kind of key, with which a key-holder decrypts
+    several times faster."""
     insecure_test_keys: bool = False
     """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
     precompute: bool = True

@@ -152,6 +152,9 @@ def fit(
         int | None, typer.Option(help="Rounds that mask keys are published for at a time. Default: 32.")
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
+    obfuscation: Annotated[
+        str | None, typer.Option(help="How Paillier hides: djn, short, subgroup, textbook. Default: djn.")
+    ] = None,
     n_jobs: Annotated[
         int | None,
         typer.Option(help="Threads at each party. Default: all cores for Paillier, one for summands."),
@@ -241,6 +244,7 @@ def fit(
         "prg": prg,
         "rounds_per_batch": rounds_per_batch,
         "key_bits": key_bits,
+        "obfuscation": obfuscation,
         "n_jobs": n_jobs,
     }
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
