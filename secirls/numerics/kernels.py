@@ -128,6 +128,7 @@ def summands(
 
         sums, extreme = _in_blocks(fused_kernel.prepare(task), task, choice.n_jobs, _CALL_VALUES)
     else:
+        task = replace(task, moments=None)
         sums, extreme = _in_blocks(_plain(task), task, choice.n_jobs, _BLOCK_VALUES)
     nll = sums.nll + constants
     if extreme.any():
@@ -206,7 +207,8 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    blocks = list(_blocks(genes, task.points, values))
+    per_gene = task.points if n_jobs == 1 else task.counts.shape[1]  # genes left by nodes are to be shared by threads
+    blocks = list(_blocks(genes, per_gene, values))
     if n_jobs == 1 or len(blocks) == 1:
         for block in blocks:
             run(block)
