@@ -19,7 +19,7 @@ from secirls.input_error import InputError
 
 def components_fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
-    components: component_options.Number = 2,
+    components: Annotated[int, typer.Option(metavar="N", help="How many, one or more.")] = 2,
     genes: Annotated[
         int | None, typer.Option(metavar="N", help="Genes of largest variance that they are of. Default: 500.")
     ] = None,
@@ -54,8 +54,8 @@ def components_fit(
     from secirls.cli.manifest import pair
     from secirls.outputs.annotation import Annotation
 
-    if not components:
-        raise InputError("--components is how many are asked for, one or more")
+    if components < 1:
+        raise InputError(f"--components {components} asks for none: one or more can be found")
     told: dict[str, Any] = {
         "components": components,
         "component_genes": genes,

@@ -56,12 +56,19 @@ def told_of_components(components: Components | None, asked: int) -> dict[str, A
         "variances": [float(variance) for variance in components.variances],
         "explained": [float(variance / components.total) for variance in components.variances],
         "total_variance": components.total if known else None,
-        "angle": components.angle if known else None,
+        "angle": components.angle if np.isfinite(components.angle) else None,
         "converged": components.ending in (Ending.CONVERGED, Ending.EXHAUSTED),
-        "ending": str(components.ending),
+        "ending": why(components),
         "directions": components.directions,
         "samples_less_sites": components.degrees,
     }
+
+
+def why(components: Components) -> str:
+    """Why it ended there, and where that was where it is of no use."""
+    if components.loadings.size or not components.directions:
+        return str(components.ending)
+    return f"{components.ending}, and the angle is still too large to be of use"
 
 
 def scores(

@@ -175,7 +175,7 @@ class TestWithinAFit:
         assert stage["queries"] == ["vst_squares", "vst_dominated", "vst_gram", "vst_products"]
         told = " ".join(plain.report["disclosure"])
         many = plain.report["components"]["directions"]
-        assert f"are known along {many} directions of the 45 that the samples have within their sites" in told
+        assert f"is known along {many} directions of the 45 that the samples have within their sites" in told
         assert "Stage 'components' opened" in told
 
     @pytest.mark.parametrize("protocol", ["additive", "pairwise"])
@@ -307,7 +307,7 @@ class TestTheCommands:
 
     def test_mistakes_are_one_sentence(self, run, folder, components, files, tmp_path):
         for words, sentence in [
-            (("components", folder, "--components", 0), "--components is how many are asked for"),
+            (("components", folder, "--components", 0), "--components 0 asks for none"),
             (("components", folder, "--components", 99), "components: input should be less than or equal to 20"),
             (("components", tmp_path / "gone"), "holds no results of a fit"),
             (("scores", files["lyon"], "--fit", folder), "was not asked for any: see 'secirls components'"),
