@@ -178,14 +178,17 @@ class TestWithinAFit:
         assert f"is known along {many} directions of the 45 that the samples have within their sites" in told
         assert "Stage 'components' opened" in told
 
-    @pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+    @pytest.mark.parametrize("protocol", ["additive", "pairwise", "paillier", "paillier-threshold"])
     def test_protocols_give_the_same_bits(self, data, plain, protocol):
-        other = secirls.fit(data, design="~ condition", **{**SILENT, "protocol": protocol})
+        keys = {"key_bits": 512, "insecure_test_keys": True} if "paillier" in protocol else {}
+        other = secirls.fit(data, design="~ condition", **{**SILENT, "protocol": protocol, **keys})
         assert np.array_equal(of(other), of(plain))
         assert other.report["components"] == plain.report["components"]
 
-    def test_so_do_sites_in_processes_of_their_own(self, files, plain):
-        other = secirls.fit(files, design="~ condition", **{**SILENT, "engine": "ray", "protocol": "pairwise"})
+    @pytest.mark.usefixtures("local_ray")
+    @pytest.mark.parametrize("hosts", [None, 2])
+    def test_so_do_sites_in_processes_of_their_own_and_in_shared_ones(self, files, plain, hosts):
+        other = fitting.fit_config(Config(design="~ condition", **WITHIN), files, engine="ray", hosts=hosts)
         assert np.array_equal(of(other), of(plain))
 
     def test_beside_own_columns_and_shrinkage(self, data, plain):
