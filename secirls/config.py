@@ -21,6 +21,7 @@ from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
+from secirls.inputs.var_columns import check_names
 from secirls.numerics.alternatives import Alternative, check_threshold
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
@@ -85,6 +86,8 @@ class Config(Frozen):
     """obs column of size factors; median of ratios by secure sums if not given."""
     dispersions: str | None = None
     """var column of dispersions, used as they are; estimated by secure sums if not given."""
+    annotation: tuple[str, ...] = ()
+    """var columns of text, such as ``symbol``, that stand beside the genes where all sites have them alike."""
     genes: Literal["identical", "intersection"] = "identical"
     """Whether sites must have the same genes, or those that all have are used."""
     drop_empty: bool = False
@@ -162,8 +165,9 @@ class Config(Frozen):
     """Keystream of masks and shares."""
     key_bits: int = 3072
     """Paillier modulus."""
-    obfuscation: Literal["djn", "short", "textbook"] = "djn"
-    """How Paillier ciphertexts are randomised."""
+    obfuscation: Literal["djn", "short", "subgroup", "textbook"] = "djn"
+    """How Paillier ciphertexts are randomised; "subgroup" is also a kind of key, with which a key-holder decrypts
+    several times faster."""
     insecure_test_keys: bool = False
     """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
     precompute: bool = True
@@ -185,6 +189,17 @@ class Config(Frozen):
     def _known_protocol(cls, value: object) -> object:
         if value not in NAMES:
             raise ValueError(f"there is no protocol {value!r}, choose one of {', '.join(NAMES)}")
+        return value
+
+    @field_validator("annotation", mode="before")
+    @classmethod
+    def _names_apart(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("annotation")
+    @classmethod
+    def _free_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_names(value)
         return value
 
     @field_validator("levels")

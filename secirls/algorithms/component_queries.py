@@ -101,7 +101,7 @@ class VstQuery(Query):
     @np.errstate(all="ignore")
     def residuals(self, samples: Samples) -> Floats:
         """Every sample's x, ``(genes asked, samples)``; NaN where the size factor is none or next to nothing."""
-        normalised = samples.counts.T / known_size_factors(samples)
+        normalised = samples.counts.T[:] / known_size_factors(samples)
         known = normalised <= LARGEST_NORMALISED
         values = np.where(known, self.scale(np.where(known, normalised, 0.0)), np.nan)
         centred: Floats = values - (sum_by_gene(values) / samples.n_samples)[:, None]
@@ -135,7 +135,7 @@ class VstSquaresQuery(VstQuery):
 
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps."""
-        return replace(samples, counts=samples.as_filed, filed=None)
+        return replace(samples, counts=samples.as_filed, nll_constants=None, moments=None, filed=None)
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:

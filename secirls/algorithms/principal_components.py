@@ -90,6 +90,12 @@ class Components:
     dominated: int = 0
     """Genes left out because one sample makes up most of their variance."""
 
+    @property
+    def why(self) -> str:
+        """Why it ended where it did, and whether that is of no use."""
+        useless = self.directions and not self.loadings.size
+        return f"{self.ending}{', and the angle is still too large to be of use' if useless else ''}"
+
     @classmethod
     def nothing(cls, ending: Ending, **told: float) -> Components:
         """No loadings."""

@@ -60,7 +60,7 @@ def fit(
     contrast_vector: comparison_options.Vector = None,
     lfc_threshold: comparison_options.Threshold = None,
     alternative: comparison_options.Alternative = None,
-    annotation: comparison_options.Names = None,
+    annotation: comparison_options.NamesOrColumns = None,
     test: model_options.Test = None,
     reduced: model_options.Reduced = None,
     levels: model_options.Levels = None,
@@ -157,6 +157,9 @@ def fit(
         int | None, typer.Option(help="Rounds that mask keys are published for at a time. Default: 32.")
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
+    obfuscation: Annotated[
+        str | None, typer.Option(help="How Paillier hides: djn, short, subgroup, textbook. Default: djn.")
+    ] = None,
     n_jobs: Annotated[
         int | None,
         typer.Option(help="Threads at each party. Default: all cores for Paillier, one for summands."),
@@ -199,8 +202,9 @@ def fit(
     from secirls.outputs.annotation import Annotation
     from secirls.site.key_files import read_roster
 
-    kinds = kinds_of(plots)
+    kinds, (file, columns) = kinds_of(plots), comparison_options.file_or_columns(annotation)
     told = {
+        "annotation": columns,
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
@@ -251,13 +255,14 @@ def fit(
         "prg": prg,
         "rounds_per_batch": rounds_per_batch,
         "key_bits": key_bits,
+        "obfuscation": obfuscation,
         "n_jobs": n_jobs,
     }
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     if roster is not None:
         given["roster"] = read_roster(roster)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
-    names = None if annotation is None else Annotation.read(annotation)
+    names = None if file is None else Annotation.read(file)
     run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     writing = Writing(names, h5ad, kinds, overwrite)
@@ -286,7 +291,7 @@ def shrink_fit(
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
-    annotation: comparison_options.Names = None,
+    annotation: comparison_options.NamesOrColumns = None,
 ) -> None:
     """Make a fit again, and draw one coefficient's fold changes towards zero, as R's lfcShrink(type = "apeglm").
 
@@ -297,9 +302,11 @@ def shrink_fit(
     from secirls.cli.manifest import pair
     from secirls.outputs.annotation import Annotation
 
-    names = None if annotation is None else Annotation.read(annotation)
+    file, columns = comparison_options.file_or_columns(annotation)
+    names = None if file is None else Annotation.read(file)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
-    run = again(folder, {"shrink": coefficient}, federation, given_keys)
+    told = {} if columns is None else {"annotation": columns}
+    run = again(folder, {"shrink": coefficient, **told}, federation, given_keys)
     beside = out or folder.with_name(f"{folder.resolve().name}-shrunken")
     result, files = fit_into(beside, run, None, Writing(names, h5ad, kinds_of(plots), overwrite))
     show_result(result, files)
@@ -362,7 +369,8 @@ def resume_fit(
     from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
 
-    names, kinds = None if annotation is None else Annotation.read(annotation), kinds_of(plots)
+    file, kinds = comparison_options.own_file(annotation), kinds_of(plots)
+    names = None if file is None else Annotation.read(file)
     check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
         raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")

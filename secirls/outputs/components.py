@@ -58,17 +58,10 @@ def told_of_components(components: Components | None, asked: int) -> dict[str, A
         "total_variance": components.total if known else None,
         "angle": components.angle if np.isfinite(components.angle) else None,
         "converged": components.ending in (Ending.CONVERGED, Ending.EXHAUSTED),
-        "ending": why(components),
+        "ending": components.why,
         "directions": components.directions,
         "samples_less_sites": components.degrees,
     }
-
-
-def why(components: Components) -> str:
-    """Why it ended there, and where that was where it is of no use."""
-    if components.loadings.size or not components.directions:
-        return str(components.ending)
-    return f"{components.ending}, and the angle is still too large to be of use"
 
 
 def scores(

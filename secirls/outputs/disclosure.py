@@ -8,8 +8,7 @@ from secirls.algorithms.fitted import StageCost
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.principal_components import Components
 from secirls.config import Config
-from secirls.outputs.components import why
-from secirls.outputs.of_the_design import of_the_design
+from secirls.outputs.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
     "Every site signs with a key of its own file and checked the others against the roster agreed beforehand."
@@ -27,7 +26,8 @@ ONE_PROCESS = (
 
 PUBLIC_FACTS = (
     "In public before the first round: gene names, the names of obs columns in the design, which levels of "
-    "them each site holds, and a digest of its data, under its signing key where that is from a file."
+    "them each site holds, of numbers whether they are whole and few there, and a digest of its data, under its "
+    "signing key where that is from a file."
 )
 
 LEFT_OUT = (
@@ -197,6 +197,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *outcome.claims,
         LOCK_STEP if config.lock_step else TRUSTED,
         PUBLIC_FACTS,
+        *of_annotation(config, outcome),
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
         *kept_at_home(outcome),
@@ -249,7 +250,7 @@ def _of_components(config: Config, components: Components | None) -> list[str]:
         genes, degrees = components.among, components.degrees
         told = [COMPONENTS.format(genes, many, "s"[: many != 1], degrees, config.sample_share)]
     if not components.loadings.size:
-        return [*told, NO_COMPONENTS.format(why(components))]
+        return [*told, NO_COMPONENTS.format(components.why)]
     close = components.angle <= config.component_tolerance
     return told if close else [*told, SHORT_OF.format(components.ending, components.angle)]
 

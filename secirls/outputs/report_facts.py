@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -30,13 +31,18 @@ _VERSIONED = (
     "scipy",
     "pandas",
     "anndata",
-    "formulaic",
     "cryptography",
     "phe",
     "gmpy2",
     "numba",
     "ray",
 )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of Python and of the packages that compute."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
 def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
     return {
         "run": order.task.run,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "versions": dict(_versions()),
         "configuration": config.model_dump(mode="json"),
         "engine": engine,
         "sites": {name: files.get(name, "") for name in outcome.sites},
@@ -56,6 +62,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "roster": dict(outcome.roster),
         "samples": fitted.n_samples,
         "genes": len(outcome.genes),
+        "annotation": {"columns": list(outcome.annotation.columns), "left_out": dict(outcome.annotation.left_out)},
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "level_order": dict(outcome.design.order),

@@ -18,7 +18,7 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
-from secirls.agreement.whole_file import whole_folder
+from secirls.agreement.whole_file import remove, whole_folder
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
 from secirls.outputs.annotation import Annotation
@@ -28,7 +28,7 @@ from secirls.outputs.components import loadings_of, read_loadings
 from secirls.outputs.gene_tables import coefficients, csv_of, dispersions, read_dispersions
 from secirls.outputs.kept_fit import FILE as KEPT
 from secirls.outputs.kept_fit import KeptFit
-from secirls.outputs.next_tools import RANKED, rnk, to_scanpy
+from secirls.outputs.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
 from secirls.outputs.notebook import result_html
 from secirls.outputs.report_facts import facts
 from secirls.outputs.results_table import Compared, compare
@@ -136,15 +136,19 @@ class Result:
         return replace(self, table=found.table, report={**self.report, **_of_comparison(asked, found)}, kept=kept)
 
     def annotated(self, file: str | os.PathLike[str] | Annotation) -> Result:
-        """The same with columns of a table by gene, such as symbols: see `Annotation`. Raises `InputError`."""
+        """The same with columns of a table by gene, such as symbols, also in the place of what has their names.
+
+        See `Annotation`. Raises `InputError`.
+        """
         annotation = file if isinstance(file, Annotation) else Annotation.read(file)
-        kept = replace(self.kept, annotation=annotation.of(self.kept.genes))
+        kept = replace(self.kept, annotation={**self.kept.annotation, **annotation.of(self.kept.genes)})
         return replace(self, kept=kept, table=compare(kept, self.asked).table)
 
     def transform(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> AnnData:
         """A site's own samples on the scale of the fit: raw counts, ``layers`` normalised and vst, obs size_factor.
 
-        Of the fit, nothing but what is public is used, and nothing is sent. ``layer`` holds the raw counts; as in the
+        ``data`` may be the site's ``site.toml``, which names its data. Of the fit, nothing but what is public is used,
+        and nothing is sent. ``layer`` holds the raw counts; as in the
         fit if not given. Raises `InputError` where the fit has no trend, or the data lack genes of it.
         """
         from secirls.outputs.transform import Transform
@@ -168,10 +172,11 @@ class Result:
     def to_scanpy(self, adata: AnnData, key: str = "rank_genes_groups") -> None:
         """Leave the table in ``adata.uns`` as ``scanpy.tl.rank_genes_groups`` would, for one group.
 
-        Raises `InputError` where the AnnData lacks genes of the fit.
+        Annotation goes to ``adata.var``, where that has no such column. Raises `InputError` where the AnnData lacks
+        genes of the fit.
         """
         levels = self.asked.contrast.levels or self.kept.design.default_levels()
-        to_scanpy(adata, self.table, levels or ("", str(self.report["contrast"]), "rest"), key)
+        to_scanpy(adata, self.table, levels or ("", str(self.report["contrast"]), "rest"), key, self.kept.annotation)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what was fitted, and the strongest genes."""
@@ -195,6 +200,9 @@ class Result:
         with whole_folder(out) as draft:
             self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
             (draft / RANKED).write_text(rnk(self.table), encoding="utf-8")
+            symbols = symbols_in(self.table)
+            if symbols is not None:
+                (draft / RANKED_BY_SYMBOL).write_text(rnk(self.table, symbols), encoding="utf-8")
             self.kept.write(draft / KEPT)
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
             if self.dispersions is not None:
@@ -209,6 +217,8 @@ class Result:
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
             names = sorted(file.name for file in draft.iterdir())
+        if symbols is None:
+            remove(out / RANKED_BY_SYMBOL)  # of the results that these replace
         return [out / name for name in names]
 
 

@@ -23,8 +23,10 @@ from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
 from secirls.inputs.design import Design
+from secirls.numerics.held_counts import HeldCounts
 from secirls.numerics.samples import Counts, Floats, Samples
 from secirls.site.budget import Budget
+from secirls.site.count_digests import digest_of
 from secirls.site.ground import Ground
 from secirls.site.memory import Memory, Subject
 from secirls.site.policy import refusal
@@ -49,7 +51,7 @@ class Guard:
         self._asked_in: dict[bytes, bytes] = {}
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
-        self._counts: Counts | None = None
+        self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
         self._budget = Budget(site, n_genes)
@@ -181,7 +183,7 @@ class Guard:
             own = b"" if samples.own is None else samples.own.design.tobytes()
             self._design_digest = sha256(samples.design.tobytes(), own)
         if samples.counts is not self._counts:
-            self._counts, self._count_digest = samples.counts, sha256(samples.counts.tobytes(order="A"))
+            self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
         self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
         self._dispersions = samples.dispersions
 
@@ -255,8 +257,9 @@ class Guard:
     def _start(self, samples: Samples) -> bytes:
         """What answers follow from beside the counts and the questions: the same in every session that has it all."""
         own = None if samples.own is None else samples.own.design
-        kept = (samples.design, own, samples.size_factors, samples.dispersions, samples.replacement)
+        kept = (samples.design, own, samples.size_factors, samples.dispersions)
         parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]
+        parts.append(b"" if samples.replacement is None else digest_of(samples.replacement, b"secirls array v1"))
         return sha256(b"secirls start v1", self._agreement.genes_digest, self._kernel.encode(), *parts)
 
     def _about(self) -> bytes:

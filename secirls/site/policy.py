@@ -93,6 +93,13 @@ class Policy(Frozen):
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None
     """obs columns that a fit may use, for levels or as size factors; any that follow the rules above if not given."""
+    annotation: tuple[str, ...] | None = (
+        *("symbol", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "feature_name"),
+        *("hgnc_symbol", "mgi_symbol", "gene_id", "gene_ids", "ensembl_id", "entrez_id", "entrezgene", "uniprot_id"),
+        *("description", "chr", "chrom", "chromosome", "strand", "genome"),
+        *("biotype", "gene_biotype", "gene_type", "feature_type", "feature_types"),
+    )
+    """var columns, in upper or lower case, whose text is told where all sites have it alike."""
     layers: tuple[str, ...] | None = None
     """AnnData layers that a fit may read, ``X`` among them by that name; any if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
@@ -153,6 +160,9 @@ class Policy(Frozen):
         for column in asked:
             if self.variables is not None and column not in self.variables:
                 raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {column!r}")
+        for column in config.annotation:
+            if self.annotation is not None and column.lower() not in map(str.lower, self.annotation):
+                raise refusal(site, "annotation", ", ".join(self.annotation) or "none", f"var column {column!r}")
         for layer in (config.layer or "X", config.refit_layer):
             if self.layers is not None and layer not in (None, *self.layers):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
@@ -298,6 +308,7 @@ SIMULATION: dict[str, Any] = {
     "max_directions_per_sample": None,
     "max_sample_share": 1.0,
     "max_levels": 1 << 31,
+    "annotation": None,
     "across_fits": "allow",
     "protocols": NAMES,
     "min_key_bits": 0,

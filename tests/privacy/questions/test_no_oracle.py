@@ -139,7 +139,7 @@ COUNTS = st.sampled_from([0, 1, 2, 100, 10**6, LARGEST_COUNT])
 FACTORS = st.sampled_from([1.0, 0.3, 1e-12, 1e12, 1e-300, 1e300, 5e-324, 0.0, -1.0, np.inf, np.nan])
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.data(), st.sampled_from(["numpy", "fused"]))
 def test_a_well_formed_question_is_answered_whatever_a_site_holds(data, kernel):
     genes, size = 3, 4
