@@ -81,7 +81,12 @@ def components_fit(
 
 
 def scores(
-    data: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="This site's own data, with raw counts.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="This site's own data with raw counts, or its own site.toml, which names it."
+        ),
+    ],
     fit: Annotated[Path, typer.Option("--fit", metavar="DIR", help="The folder of 'secirls components'.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Default: FILE.scores.csv beside the data.")
@@ -101,8 +106,9 @@ def scores(
     from secirls.outputs.components import axis_titles
     from secirls.outputs.gene_tables import csv_of
     from secirls.outputs.results import Result
+    from secirls.outputs.transform import own_data
 
-    kinds = kinds_of(plots)
+    kinds, data = kinds_of(plots), own_data(data)
     out = data.with_name(f"{data.stem}.scores.csv") if out is None else out
     if out.suffix != ".csv":
         raise InputError(f"file {str(out)!r}: --out ends in .csv")

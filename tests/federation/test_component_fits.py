@@ -308,6 +308,17 @@ class TestTheCommands:
         assert code == 2
         assert "is there already" in error
 
+    def test_a_site_on_its_own_ground_names_that(self, run, components, files, tmp_path):
+        (tmp_path / "site.toml").write_text(f'name = "lyon"\ndata = "{files["lyon"]}"\n')
+        code, _, error = run("scores", tmp_path / "site.toml", "--fit", components, "--out", tmp_path / "a.csv")
+        assert code == 0, error
+        assert (tmp_path / "a.csv").exists()
+
+    def test_loadings_of_an_earlier_fit_do_not_stay(self, components, folder, tmp_path):
+        shutil.copytree(components, tmp_path / "copy")
+        Result.read(folder).write(tmp_path / "copy", overwrite=True)
+        assert not (tmp_path / "copy" / "loadings.csv").exists()
+
     def test_mistakes_are_one_sentence(self, run, folder, components, files, tmp_path):
         for words, sentence in [
             (("components", folder, "--components", 0), "--components 0 asks for none"),
