@@ -79,7 +79,7 @@ class Components:
     """Of all these genes together."""
     ending: Ending
     angle: float = np.nan
-    """Sine of the largest angle to the components of the pooled data, estimated and mostly ten times too large; NaN
+    """Sine of the largest angle to the components of the pooled data, estimated and mostly several times too large; NaN
     where nothing was multiplied, infinite where nothing tells."""
     directions: int = 0
     """So many were multiplied."""
