@@ -270,17 +270,9 @@ class Collector(Protocol):
         ...
 
 
-def sha256(label: bytes, *parts: bytes | memoryview, last: Sequence[bytes | memoryview] | None = None) -> bytes:
-    """Digest of a label and parts, every one length-prefixed so that no two lists collide.
-
-    ``last`` is one further part in pieces, so that a long one need not be put together first.
-    """
-    digest = begun(label, *parts)
-    if last is not None:
-        digest.update(struct.pack("<Q", sum(map(len, last))))
-        for piece in last:
-            digest.update(piece)
-    return digest.digest()
+def sha256(label: bytes, *parts: bytes | memoryview) -> bytes:
+    """Digest of a label and parts, every one length-prefixed so that no two lists collide."""
+    return begun(label, *parts).digest()
 
 
 def begun(label: bytes, *parts: bytes | memoryview) -> hashlib._Hash:

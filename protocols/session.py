@@ -7,6 +7,7 @@ Refuses to know: what a protocol writes into the body of its messages.
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import struct
@@ -16,6 +17,7 @@ from functools import cached_property
 from typing import ClassVar, TypeAlias, TypeVar
 
 from protocols.demands import NO_DEMANDS, Demands
+from protocols.primitives.digests import long_digest
 from protocols.primitives.keys import (
     KEY_BYTES,
     SIGNATURE_BYTES,
@@ -114,6 +116,25 @@ def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: byte
     return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, *body))))
 
 
+def sign_written(
+    identity: Identity,
+    kind: bytes,
+    sender: PartyId,
+    binding: bytes,
+    length: int,
+    write: Callable[[memoryview], None],
+) -> bytes:
+    """A signed message as of `sign_message`, with a body of so many bytes that ``write`` puts where it is sent from.
+
+    So a long body is never copied. ``write`` keeps nothing of the buffer it is given.
+    """
+    message = io.BytesIO(bytes(length + SIGNATURE_BYTES))
+    with message.getbuffer() as whole, whole[:length] as body:
+        write(body)
+        whole[length:] = identity.sign(_signed_text(kind, sender, binding, body))
+    return message.getvalue()
+
+
 def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
     """The body of a message, or `PeerError` naming the sender whose signature does not fit it."""
     if sender not in roster:
@@ -128,7 +149,7 @@ def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, m
 
 
 def _signed_text(kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
-    return sha256(b"secirls message v1", kind, sender.encode(), binding, last=body)
+    return sha256(b"secirls message v2", kind, sender.encode(), binding, long_digest(body))
 
 
 @dataclass(frozen=True)
@@ -261,6 +282,10 @@ class Seat(Secret):
     def sign(self, kind: bytes, context: Context, *body: bytes | memoryview) -> bytes:
         """A signed message of this sum; the body may come in pieces."""
         return sign_message(self._identity, kind, self.me, context.digest, *body)
+
+    def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
+        """A signed message of this sum, whose body ``write`` puts where it is sent from."""
+        return sign_written(self._identity, kind, self.me, context.digest, length, write)
 
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""

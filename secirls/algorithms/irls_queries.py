@@ -187,10 +187,11 @@ def followed(query: Query, samples: Samples) -> Samples:
 
 @np.errstate(all="ignore")
 def keep_constants(samples: Samples) -> Samples:
-    """The samples with the constants of the likelihood beside them."""
+    """The samples with the constants of the likelihood beside them, and what a kernel needs that does not change."""
     if samples.nll_constants is not None or samples.dispersions is None:
         return samples
-    return replace(samples, nll_constants=kernels.nll_constants(samples))
+    moments = kernels.level_moments(samples) if samples.moments is None else samples.moments
+    return replace(samples, nll_constants=kernels.nll_constants(samples), moments=moments)
 
 
 @np.errstate(all="ignore")

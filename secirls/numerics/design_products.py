@@ -17,6 +17,16 @@ def plus(total: float, term: float) -> float:
 
 
 @compiled(inline=True)
+def both_sums(a: Floats, b: Floats) -> tuple[float, float]:
+    """The sums of two arrays of one length, in an order that depends on that length alone."""
+    of_a, of_b = 0.0, 0.0
+    for i in range(a.size):
+        of_a = plus(of_a, a[i])
+        of_b = plus(of_b, b[i])
+    return of_a, of_b
+
+
+@compiled(inline=True)
 def _with_two(weight: Floats, moment: Floats, a: Floats, b: Floats) -> tuple[float, ...]:
     """Sums of w a, w b, w a a, w a b, w b b, m a and m b: whatever two columns need, read once."""
     wa, wb, waa, wab, wbb, ma, mb = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

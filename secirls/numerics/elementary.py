@@ -115,3 +115,12 @@ def log_and_inverse(x: float) -> tuple[float, float]:
     exponent = _float_of(_TWO_52_BITS | k) - _TWO_52
     # f - s (f - q P): the leading term is exact.
     return exponent * _LN2_HIGH + (f - (s * (f - q * p) - exponent * _LN2_LOW)), over_both * below
+
+
+@compiled(inline=True)
+def log1p_and_inverse(x: float) -> tuple[float, float]:
+    """``log(1 + x)`` and ``1 / (1 + x)`` for x in [0, 1e300], small x included."""
+    u = 1.0 + x
+    log_u, over_u = log_and_inverse(u)
+    # What rounding took from 1 + x; it matters for small x alone, where this is exact.
+    return log_u + (x - (u - 1.0)) * over_u, over_u

@@ -13,16 +13,17 @@ the order depends on the number of samples and on nothing else.
 
 from __future__ import annotations
 
-from math import log, pi
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
-from secirls.numerics.design_products import add_products, plus
-from secirls.numerics.elementary import compiled, exp, log_and_inverse
+from secirls.numerics import nodes_kernel
+from secirls.numerics.design_products import add_products, both_sums, plus
+from secirls.numerics.elementary import compiled, exp, log1p_and_inverse
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
-from secirls.numerics.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING, stirling_rest
+from secirls.numerics.likelihood import LARGEST_LOG_MU
 from secirls.numerics.samples import Counts, Floats
 
 BLOCK = 1024
@@ -31,19 +32,12 @@ SMALLEST_EXP_ETA = -708.0
 SAMPLES_PER_LEVEL = 4
 """Designs with at least so many samples per distinct row are summed by level."""
 
-_S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
-_HALF_LOG_2PI = 0.5 * log(2.0 * pi)
-
 
 @compiled(inline=True)
 def _terms(y: float, mu: float, log_mu: float, alpha: float, size: float) -> tuple[float, float, float]:
     """Weight, pull (y - mu) / (1 + alpha mu) and moving likelihood of one count."""
-    growth = alpha * mu
-    u = 1.0 + growth
-    log_u, over_u = log_and_inverse(u)
-    # What rounding took from 1 + growth; it matters for small growth alone, where this is exact.
-    softplus = log_u + (growth - (u - 1.0)) * over_u
-    return mu * over_u, (y - mu) * over_u, (y + size) * softplus - y * log_mu
+    softplus, over = log1p_and_inverse(alpha * mu)
+    return mu * over, (y - mu) * over, (y + size) * softplus - y * log_mu
 
 
 @compiled(inline=True)
@@ -95,16 +89,6 @@ def _too_large(y: Counts) -> float:
     for i in range(y.size):
         found = plus(found, 1.0 if y[i] > LARGEST_PLAIN_COUNT else 0.0)
     return found
-
-
-@compiled(inline=True)
-def _both_sums(a: Floats, b: Floats) -> tuple[float, float]:
-    """The sums of two arrays of one length, in an order that depends on that length alone."""
-    of_a, of_b = 0.0, 0.0
-    for i in range(a.size):
-        of_a = plus(of_a, a[i])
-        of_b = plus(of_b, b[i])
-    return of_a, of_b
 
 
 @compiled()
@@ -218,7 +202,7 @@ def _by_level(
         nll[gene] = _weigh(y, log_s, z, weight, moment, alpha, size, log_min_mu, score)[0]
         for level in range(levels):
             here = slice(starts[level], starts[level + 1])
-            w, m = _both_sums(weight[here], moment[here])
+            w, m = both_sums(weight[here], moment[here])
             entry = 0
             for j in range(params):
                 right[gene, j] += m * rows[level, j]
@@ -228,94 +212,65 @@ def _by_level(
         extreme[gene] = beyond > 0.0
 
 
-@compiled()
-def _constants(counts: Counts, alphas: Floats, rest_of_size: Floats, log_factorials: Floats, sums: Floats) -> None:
-    """Sums of `likelihood.constants` over a gene's samples, skipping zeros, for which it is zero."""
-    genes, samples = counts.shape
-    table = log_factorials.size
-    for gene in range(genes):
-        y = counts[gene]
-        alpha = alphas[gene]
-        size = 1.0 / alpha
-        total = 0.0
-        for i in range(samples):
-            count = y[i]
-            if count < table:
-                rising = 1.0  # (1 + alpha) (1 + 2 alpha) ... (1 + (y - 1) alpha)
-                for k in range(1, count):
-                    rising *= 1.0 + k * alpha
-                total += log_factorials[count] - log_and_inverse(rising)[0]
-            else:
-                x = float(count)
-                growth = alpha * x
-                log_u, over_u = log_and_inverse(1.0 + growth)
-                softplus = log_u + (growth - ((1.0 + growth) - 1.0)) * over_u
-                rests = _stirling_series(x) + (rest_of_size[gene] - _stirling_series(x + size))
-                total += (x + 0.5) * log_and_inverse(x)[0] - (x + size - 0.5) * softplus + _HALF_LOG_2PI + rests
-        sums[gene] = total
-
-
-@compiled(inline=True)
-def _stirling_series(z: float) -> float:
-    """What Stirling's formula leaves of lgamma, for z >= 16."""
-    over = 1.0 / z
-    square = over * over
-    p = _S5
-    p = p * square + _S4
-    p = p * square + _S3
-    p = p * square + _S2
-    p = p * square + _S1
-    p = p * square + _S0
-    return p * over
-
-
-def nll_constants(counts: Counts, alpha: Floats) -> Floats:
-    """The part of the likelihood that does not depend on beta, for counts ``(genes, samples)``: ``(genes,)``."""
-    sums = np.empty(alpha.size)
-    _constants(counts, alpha, stirling_rest(1.0 / alpha), gammaln(np.arange(1.0, SERIES_FROM + 1.0)), sums)
-    return sums
-
-
 def prepare(task: Task) -> Kernel:
-    """The kernel for one site's design: by level where samples share design rows, general otherwise."""
+    """The kernel for one site's design: by nodes or by level where samples share design rows, general otherwise."""
     samples = task.design.shape[0]
+    if task.moments is not None:
+        nodes = task.moments.nodes
+        by_level = cache(lambda: _prepare_levels(task, nodes.order, nodes.starts))
+        return _by_nodes_or(by_level, nodes_kernel.prepare(task, nodes))
     rows, level = np.unique(task.design, axis=0, return_inverse=True) if samples else (task.design, np.empty(0, int))
     if samples and SAMPLES_PER_LEVEL * len(rows) <= samples:
-        order = np.argsort(level, kind="stable").astype(np.uint32)
-        starts = np.searchsorted(level[order], np.arange(len(rows) + 1))
-        s, log_s = np.exp(task.log_s[order]), task.log_s[order]
-        order = order[: 0 if (order == np.arange(samples)).all() else samples]
-        levels = (np.ascontiguousarray(rows), starts, order, s, log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+        order = np.argsort(level, kind="stable")
+        return _prepare_levels(task, order, np.searchsorted(level[order], np.arange(len(rows) + 1)))
+    columns = np.ascontiguousarray(task.design.T)
+    ones = int((columns[0] == 1.0).all())
 
-        def run(part: Task) -> tuple[Sums, Extreme]:
-            sums, extreme = _empty(part)
-            _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
-            return sums, extreme
-
-    else:
-        columns = np.ascontiguousarray(task.design.T)
-        ones = int((columns[0] == 1.0).all())
-
-        def run(part: Task) -> tuple[Sums, Extreme]:
-            sums, extreme = _empty(part)
-            _general(
-                part.counts,
-                part.beta,
-                part.alpha,
-                columns,
-                ones,
-                part.log_s,
-                part.log_min_mu,
-                part.score,
-                *sums,
-                extreme,
-            )
-            return sums, extreme
+    def run(part: Task) -> tuple[Sums, Extreme]:
+        sums, extreme = Sums.empty(*part.beta.shape), np.zeros(part.alpha.size, dtype=np.bool_)
+        _general(
+            part.counts,
+            part.beta,
+            part.alpha,
+            columns,
+            ones,
+            part.log_s,
+            part.log_min_mu,
+            part.score,
+            *sums,
+            extreme,
+        )
+        return sums, extreme
 
     return run
 
 
-def _empty(task: Task) -> tuple[Sums, Extreme]:
-    genes, params = task.beta.shape
-    sums = Sums(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
-    return sums, np.zeros(genes, dtype=np.bool_)
+def _prepare_levels(task: Task, order: NDArray[np.intp], starts: NDArray[np.intp]) -> Kernel:
+    """The kernel by level, for samples in an order in which those of a level stand together."""
+    rows = np.ascontiguousarray(task.design[order[starts[:-1]]])
+    log_s = task.log_s[order]
+    sorted_already = (order == np.arange(order.size)).all()
+    places = (order[:0] if sorted_already else order).astype(np.uint32)
+    levels = (rows, starts, places, np.exp(log_s), log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+
+    def run(part: Task) -> tuple[Sums, Extreme]:
+        sums, extreme = Sums.empty(*part.beta.shape), np.zeros(part.alpha.size, dtype=np.bool_)
+        _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
+        return sums, extreme
+
+    return run
+
+
+def _by_nodes_or(by_level: Callable[[], Kernel], by_nodes: Kernel) -> Kernel:
+    """By nodes, and those genes by level that nodes leave."""
+
+    def run(part: Task) -> tuple[Sums, Extreme]:
+        sums, left = by_nodes(part)
+        extreme = np.zeros_like(left)
+        if left.any():
+            rest, extreme[left] = by_level()(part.take(left))
+            for whole, piece in zip(sums, rest, strict=True):
+                whole[left] = piece
+        return sums, extreme
+
+    return run

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from secirls.numerics.held_counts import GeneRows
+from secirls.numerics.level_nodes import LevelMoments
 from secirls.numerics.likelihood import SMALLEST_LOG_MU
 from secirls.numerics.samples import Counts, Floats, Samples
 
@@ -30,13 +32,18 @@ class Sums(NamedTuple):
     nll: Floats
     """Negative log-likelihood, ``(genes,)``."""
 
+    @classmethod
+    def empty(cls, genes: int, params: int) -> Sums:
+        """To be filled."""
+        return cls(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
+
 
 @dataclass(frozen=True)
 class Task:
     """What a kernel works on: plain contiguous arrays, genes first."""
 
-    counts: Counts
-    """y, ``(genes, samples)``."""
+    rows: Counts | GeneRows
+    """y, ``(genes, samples)``, as the site holds it."""
     beta: Floats
     """``(genes, params)``."""
     alpha: Floats
@@ -49,25 +56,45 @@ class Task:
     """Log means are clamped below at this."""
     score: bool
     """Whether the right-hand side is the score."""
+    moments: LevelMoments | None = None
+    """What stands for the counts, if anything does."""
+
+    @property
+    def counts(self) -> Counts:
+        """As one array, y of the few genes that a kernel is given at a time."""
+        return np.ascontiguousarray(self.rows[:])
 
     @classmethod
     def of(cls, samples: Samples, beta: Floats, min_mu: float, *, score: bool) -> Task:
         """The task of one call of `summands`."""
-        log_s = np.log(np.ascontiguousarray(samples.size_factors, dtype=np.float64))
+        design, s, moments = samples.design, np.asarray(samples.size_factors), samples.moments
+        log_s = np.log(np.ascontiguousarray(s, dtype=np.float64))
         log_min_mu = max(float(np.log(min_mu)), SMALLEST_LOG_MU) if min_mu > 0 else SMALLEST_LOG_MU
         return cls(
-            counts=np.ascontiguousarray(samples.counts.T),
+            rows=samples.counts.T,
             beta=np.ascontiguousarray(beta, dtype=np.float64),
             alpha=np.ascontiguousarray(samples.dispersions, dtype=np.float64),
-            design=np.ascontiguousarray(samples.design, dtype=np.float64),
+            design=np.ascontiguousarray(design, dtype=np.float64),
             log_s=log_s,
             log_min_mu=log_min_mu,
             score=score,
+            moments=moments if moments is not None and moments.nodes.fit(design, s) else None,
         )
 
     def take(self, genes: slice | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Task:
         """The same task for some of its genes."""
-        return replace(self, counts=self.counts[genes], beta=self.beta[genes], alpha=self.alpha[genes])
+        return replace(
+            self,
+            rows=self.rows[genes],
+            beta=self.beta[genes],
+            alpha=self.alpha[genes],
+            moments=None if self.moments is None else self.moments.take(genes),
+        )
+
+    @property
+    def points(self) -> int:
+        """How many values of a gene a kernel goes through."""
+        return int(self.rows.shape[1] if self.moments is None else self.moments.nodes.size)
 
 
 Extreme: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]

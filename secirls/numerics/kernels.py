@@ -19,7 +19,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from secirls.numerics import likelihood
+from secirls.numerics.held_counts import in_blocks
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.numerics.level_nodes import LevelMoments, LevelNodes
 from secirls.numerics.likelihood import LARGEST_LOG_MU
 from secirls.numerics.samples import Floats, Samples
 
@@ -85,7 +87,10 @@ def warm_up() -> None:
         size_factors=np.ones(4),
         dispersions=np.ones(1),
     )
-    for rows in (samples, replace(samples, design=np.ones((4, 2)))):  # all rows distinct, and one for all
+    many = Samples(np.ones((16, 2)), np.ones((16, 1), dtype=np.int32), np.ones(16), np.ones(1))
+    by_nodes = replace(many, moments=level_moments(many, choice=Choice("fused")))
+    large = replace(samples, counts=np.full((4, 1), LARGEST_PLAIN_COUNT + 1, dtype=np.int32))
+    for rows in (samples, many, by_nodes, large):  # rows distinct, all one, nodes for samples, whole likelihoods
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
 
@@ -126,7 +131,7 @@ def summands(
         sums, extreme = _in_blocks(_plain(task), task, choice.n_jobs, _BLOCK_VALUES)
     nll = sums.nll + constants
     if extreme.any():
-        nll[extreme] = _careful_nll(task.take(extreme))
+        nll[extreme] = _careful_nll(task.take(extreme), choice.kernel)
     return sums._replace(nll=nll)
 
 
@@ -139,16 +144,23 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
         raise ValueError("the likelihood needs dispersions: ask for them first")
     known = samples.dispersions > 0
     alpha = np.where(known, samples.dispersions, 1.0)
-    counts = np.ascontiguousarray(samples.counts.T)
-    if (choice or chosen()).kernel == "fused":
-        from secirls.numerics import fused_kernel
+    fused, sums = (choice or chosen()).kernel == "fused", np.empty(samples.n_genes)
+    for block, counts in in_blocks(samples.counts, _CALL_VALUES if fused else _BLOCK_VALUES):
+        if fused:
+            from secirls.numerics import likelihood_kernel
 
-        sums = fused_kernel.nll_constants(counts, alpha)
-    else:
-        sums = np.empty(counts.shape[0])
-        for block in _blocks(*counts.shape):
-            sums[block] = likelihood.constants(counts[block].astype(np.float64), alpha[block, None]).sum(axis=1)
+            sums[block] = likelihood_kernel.nll_constants(counts, alpha[block])
+        else:
+            sums[block] = likelihood.constants(counts.astype(np.float64), alpha[block, None]).sum(axis=1)
     return np.where(known, sums, np.nan)
+
+
+def level_moments(samples: Samples, *, choice: Choice | None = None) -> LevelMoments | None:
+    """What stands for the counts where many samples share a design row; none where that saves the kernel no time."""
+    if samples.size_factors is None or (choice or chosen()).kernel != "fused":
+        return None
+    nodes = LevelNodes.of(samples.joint.design, samples.size_factors)
+    return None if nodes is None else LevelMoments.of(samples.counts, nodes)
 
 
 def clamped_log_mu(samples: Samples, beta: Floats, min_mu: float) -> Floats:
@@ -185,8 +197,8 @@ def _blocks(genes: int, samples: int, values: int = _BLOCK_VALUES) -> Iterator[s
 
 def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Sums, Extreme]:
     """Run a kernel over blocks of genes, on threads if asked, and put the answers into one piece."""
-    genes, params = task.beta.shape
-    sums = Sums(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
+    genes = task.alpha.size
+    sums = Sums.empty(*task.beta.shape)
     extreme = np.zeros(genes, dtype=bool)
 
     def run(block: slice) -> None:
@@ -194,8 +206,7 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    samples = task.counts.shape[1]
-    blocks = list(_blocks(genes, samples, values))
+    blocks = list(_blocks(genes, task.points, values))
     if n_jobs == 1 or len(blocks) == 1:
         for block in blocks:
             run(block)
@@ -277,12 +288,21 @@ def _rows_are_alike(inner: int, outer: int) -> bool:
     return bool((product == product[0]).all())
 
 
-def _careful_nll(task: Task) -> Floats:
+def _careful_nll(task: Task, kernel: KernelName) -> Floats:
     """Negative log-likelihood of the few genes whose plain sum would cancel."""
     nll = np.empty(task.alpha.size)
-    for block in _blocks(*task.counts.shape):
+    for block in _blocks(*task.rows.shape):
         part = task.take(block)
-        nll[block] = likelihood.nll(part.counts.astype(np.float64), _log_mu(part), part.alpha[:, None]).sum(axis=1)
+        log_mu = _log_mu(part)
+        calm = np.zeros(part.alpha.size, dtype=np.bool_)
+        if kernel == "fused":
+            from secirls.numerics import likelihood_kernel
+
+            calm = np.abs(log_mu).max(axis=1, initial=0.0) <= likelihood_kernel.LARGEST_CALM_LOG_MU
+            nll[block][calm] = likelihood_kernel.whole_nll(part.counts[calm], log_mu[calm], part.alpha[calm])
+        wild = ~calm
+        y = part.counts[wild].astype(np.float64)
+        nll[block][wild] = likelihood.nll(y, log_mu[wild], part.alpha[wild, None]).sum(axis=1)
     return nll
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numba import njit
 
 from secirls.numerics import elementary
+from secirls.numerics.arrays import Floats
 from secirls.numerics.elementary import _bits_of, _float_of
-from secirls.numerics.samples import Floats
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -82,9 +82,9 @@ def log1p(x: float) -> float:
 
 @strictly(inline=True)
 def expm1(x: float) -> float:
-    """``e^x - 1`` for x in [0, 300], small x included (Kahan: what rounding did to e^x its logarithm undoes)."""
+    """``e^x - 1`` for x in [-300, 300], small x included (Kahan: what rounding did to e^x its logarithm undoes)."""
     u = exp(x)
-    return (u - 1.0) * (x / log(u)) if u > 1.0 else x
+    return (u - 1.0) * (x / log(u)) if u != 1.0 else x
 
 
 @strictly()

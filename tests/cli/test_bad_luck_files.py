@@ -6,6 +6,7 @@ import shutil
 import warnings
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 from scipy import sparse
@@ -62,7 +63,7 @@ def test_a_file_that_may_not_be_read_is_said_so(trial, monkeypatch):
     def forbidden(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(anndata, "read_h5ad", forbidden)
+    monkeypatch.setattr(h5py, "File", forbidden)
     assert "can't be read (Permission denied)" in trial.refused(files)
 
 

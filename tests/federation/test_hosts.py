@@ -28,10 +28,10 @@ SETTINGS = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 
 
 def test_hosted_sites_give_the_same_tables(tmp_path, local_ray):
-    """Seven sites in three processes: nobody is mistaken for another."""
-    files = simulated(tmp_path, 7, 30)
+    """Five sites in two processes: nobody is mistaken for another."""
+    files = simulated(tmp_path, 5, 30)
     alone = fit_config(Config(**SETTINGS), files, engine="local")
-    hosted = fit_config(Config(**SETTINGS), files, hosts=3)
+    hosted = fit_config(Config(**SETTINGS), files, hosts=2)
     assert hosted.table.equals(alone.table)
 
 
@@ -107,6 +107,26 @@ def test_a_host_answers_for_each_site_with_what_is_stored_beside_and_with_what_o
     assert answers[2] == ("d", b"first", 0)
     assert isinstance(answers[3], PartyFaultError)
     assert "Jane" not in str(answers[3])
+
+
+def test_what_genes_are_called_is_told_alike_in_one_process_over_ray_and_hosted(tmp_path, local_ray):
+    import anndata
+
+    files = simulated(tmp_path, 3, 30)
+    for name, path in files.items():
+        adata = anndata.read_h5ad(path)
+        adata.var["symbol"] = [f"S{i}" for i in range(30)]
+        adata.var["chr"] = [name if name == "site3" else "1"] * 30
+        adata.write_h5ad(path)
+    config = Config(**SETTINGS, annotation=("symbol", "chr"))
+    ways = {"engine": "local"}, {}, {"hosts": 2}
+    alone, apart, hosted = (fit_config(config, files, **way) for way in ways)
+    assert alone.table["symbol"].tolist() == [f"S{i}" for i in range(30)]
+    assert "chr" not in alone.table
+    for other in (apart, hosted):
+        assert other.table.equals(alone.table)
+        assert other.report["annotation"] == alone.report["annotation"]
+    assert "it differs between sites (site1, site2; site3)" in alone.report["annotation"]["left_out"]["chr"]
 
 
 def test_a_cluster_has_no_hosts():

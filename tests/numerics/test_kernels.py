@@ -278,20 +278,25 @@ def test_coefficients_of_the_polynomials_are_chebyshev():
 def test_warming_up_leaves_nothing_to_compile():
     """In a process of its own, because a kernel that any test before has used is compiled."""
     program = """
-from secirls.numerics import fused_kernel, kernels
+from dataclasses import replace
+from secirls.numerics import fused_kernel, kernels, level_nodes, likelihood_kernel, nodes_kernel
 from secirls.inputs.simulate import simulate
 
 def compiled():
-    every = (fused_kernel._general, fused_kernel._by_level, fused_kernel._constants)
-    return [len(kernel.signatures) for kernel in every]
+    by_round = (fused_kernel._general, fused_kernel._by_level, nodes_kernel.by_nodes)
+    by_fit = (level_nodes._fill_moments, likelihood_kernel._constants, likelihood_kernel._whole)
+    return [len(kernel.signatures) for kernel in by_round + by_fit]
 
-assert compiled() == [0, 0, 0]
+assert compiled() == [0] * 6
 kernels.warm_up()
-assert compiled() == [1, 1, 1], compiled()
-for made in (simulate(5, 40), simulate(5, 40, effects=3, continuous=True)):
-    kernels.summands(made.samples, made.beta, 0.5)
-    kernels.summands(made.samples, made.beta, 0.5, right="score")
-assert compiled() == [1, 1, 1], compiled()
+assert compiled() == [1] * 6, compiled()
+for made in (simulate(5, 40), simulate(5, 40, effects=3, continuous=True), simulate(5, 120)):
+    samples = replace(made.samples, moments=kernels.level_moments(made.samples))
+    kernels.summands(samples, made.beta, 0.5)
+    kernels.summands(samples, made.beta, 0.5, right="score")
+assert samples.moments is not None
+kernels.summands(samples, made.beta + 40.0, 0.5)
+assert compiled() == [1] * 6, compiled()
 """
     subprocess.run([sys.executable, "-c", program], check=True)
 
