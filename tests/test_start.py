@@ -66,7 +66,7 @@ def test_a_site_loads_what_it_computes_with_and_nothing_to_show_it(files):
 
 
 def test_the_aggregator_reads_no_files(files):
-    assert not loaded(AGGREGATOR) & (DRAWN | NEEDLESS | {"anndata", "h5py", "zarr"})
+    assert not loaded(AGGREGATOR) & (DRAWN | NEEDLESS | {"anndata", "h5py", "zarr", "pandas"})
 
 
 def test_a_whole_fit_in_one_process_starts_no_ray(files):
