@@ -31,7 +31,7 @@ CONFIGURATION: Configuration = {
     "repeats": 3,
     "start": {"sites": 5, "genes": 2000, "params": 2, "samples": 20},
     "vary": {
-        "sites": [3, 6, 12, 25, 50, 100, 200],
+        "sites": [3, 6, 12, 25, 50, 100, 200, 500, 1000],
         "genes": [500, 2000, 8000, 32000],
         "params": [2, 4, 8],
         "samples": [10, 40, 160, 640],

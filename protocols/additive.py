@@ -16,7 +16,7 @@ from protocols.channels import PUBLIC_BYTES, SEAL_BYTES, Box, Channels, channel_
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Secret
 from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector, silent
-from protocols.session import AtSession, Greeting, Seat, Seated, open_message
+from protocols.session import Collecting, Greeting, Seat, Seated, open_message
 
 BOX_BYTES = KEY_BYTES + SEAL_BYTES
 
@@ -89,7 +89,7 @@ class _Hidden:
     """Marks a pending sum as this protocol's own; until the replies come there is nothing to hold."""
 
 
-class AdditiveCollector(AtSession):
+class AdditiveCollector(Collecting):
     """Carries the boxes to those they are for, and adds the sums of shares."""
 
     protocol = AdditiveParty.protocol

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
+from functools import lru_cache
 
 from protocols.primitives.keys import KEY_BYTES, AgreementKey, Channel, Entropy, Secret, can_agree, derive, parts
 from protocols.secure_sum import MisuseError, PartyId, PeerError
@@ -26,6 +27,7 @@ class Box(IntEnum):
     ADDITIVE_SEED = 3
     KEY_SHARE = 4
     CHECK_SEED = 5
+    AGREED_SET = 6
 
 
 class Channels(Secret):
@@ -80,4 +82,10 @@ def _number(box: Box, place: tuple[int, int]) -> int:
 
 def _header(box: Box, sender: PartyId, recipient: PartyId, binding: bytes) -> bytes:
     """What is authenticated with the box: everything both ends know about it."""
-    return parts(b"secirls box v1", bytes([box]), sender.encode(), recipient.encode(), binding)
+    return _between(box, sender, recipient) + parts(binding)
+
+
+@lru_cache(maxsize=4096)
+def _between(box: Box, sender: PartyId, recipient: PartyId) -> bytes:
+    """How the header of each box of that kind from one to the other begins."""
+    return parts(b"secirls box v1", bytes([box]), sender.encode(), recipient.encode())

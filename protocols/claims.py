@@ -267,6 +267,7 @@ def _key(settings: Settings) -> str:
     assumption = {
         "djn": "decisional composite residuosity with half-length exponents (Damgard, Jurik and Nielsen 2010)",
         "short": "decisional composite residuosity with half-length exponents" + short,
+        "subgroup": "decisional composite residuosity within a group of secret order (Ma, Han and Lei 2021)",
         "textbook": "decisional composite residuosity",
     }[settings.obfuscation]
     return f"The key has {settings.key_bits} bits ({strength}); hiding rests on {assumption}."

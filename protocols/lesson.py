@@ -23,8 +23,8 @@ _LESSON: Mapping[Leg, str] = {
 }
 
 _AGREEING: Mapping[Leg, str] = {
-    "request": "the aggregator says who is in the sum, and asks everyone to sign that",
-    "reply": "each party signs this set, and will help to open no other",
+    "request": "the aggregator says who is in the sum, and asks everyone to agree to that",
+    "reply": "each party says so to all others there, and will help to open no other",
 }
 """The first of two trips, where parties agree on the set before they release anything."""
 

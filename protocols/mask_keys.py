@@ -66,15 +66,17 @@ class MaskKeys(Secret):
 
 @dataclass(frozen=True)
 class KeyBook:
-    """Everyone's public mask keys for one batch of rounds, as read from verified hellos."""
+    """Public mask keys for one batch of rounds, as read from verified hellos, and who said hello."""
 
     session: bytes
     batch: int
     rounds: int
     keys: Mapping[PartyId, bytes]
-    """Each member's public keys of the batch, 32 bytes a round, in order."""
+    """Public keys of the batch, 32 bytes a round, in order; a party reads its neighbours' and its own."""
+    members: tuple[PartyId, ...]
+    """Who said hello for this batch, sorted."""
     hellos: bytes
-    """Digest of the hellos: parties that were shown different ones can't open each other's boxes."""
+    """Digest of all hellos: parties that were shown different ones can't open each other's boxes."""
 
     @classmethod
     def read(
@@ -89,12 +91,7 @@ class KeyBook:
                     round_ = batch * rounds + number
                     raise PeerError(party, f"its mask key of round {round_} is not a usable X25519 key")
         named = (parts(party.encode(), hellos[party]) for party in sorted(hellos))
-        return cls(session, batch, rounds, dict(bodies), sha256(b"secirls hellos v1", *named))
-
-    @cached_property
-    def members(self) -> tuple[PartyId, ...]:
-        """Who published keys for this batch, sorted."""
-        return tuple(sorted(self.keys))
+        return cls(session, batch, rounds, dict(bodies), tuple(sorted(hellos)), sha256(b"secirls hellos v1", *named))
 
     @cached_property
     def binding(self) -> bytes:
@@ -108,9 +105,9 @@ class KeyBook:
 
     def check_cohort(self, context: Context, threshold: int) -> None:
         """Raise `MisuseError` unless the cohort is of this batch and can open a sum."""
-        strangers = [party for party in context.cohort if party not in self.keys]
+        strangers = context.members.difference(self.members)
         if strangers:
-            raise MisuseError(f"{', '.join(strangers)} published no keys for round {context.round}")
+            raise MisuseError(f"{', '.join(sorted(strangers))} published no keys for round {context.round}")
         if len(context.cohort) < threshold:
             raise MisuseError(f"a cohort of {len(context.cohort)} can't open a sum: the threshold is {threshold}")
 

@@ -37,10 +37,10 @@ from protocols.paillier_messages import (
 )
 from protocols.primitives import big_numbers, plaintext_knowledge
 from protocols.primitives.keys import KEY_BYTES, Entropy, Secret, parts
+from protocols.primitives.keystream import Prg
 from protocols.primitives.obfuscators import Obfuscators
 from protocols.primitives.paillier_keys import PrivateKey, PublicKey, make_key
 from protocols.primitives.plaintext_knowledge import Statement
-from protocols.primitives.ring import Prg
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_HOLDER,
@@ -55,7 +55,7 @@ from protocols.secure_sum import (
     sha256,
     silent,
 )
-from protocols.session import AtSession, Greeting, Roster, Seat, Seated, Session, met, open_message
+from protocols.session import Collecting, Greeting, Roster, Seat, Seated, Session, met, open_message
 
 NAME = "paillier"
 
@@ -184,7 +184,9 @@ class KeyHolder(Seated, Secret):
         self._terms = Terms(self._roster, self._settings, KEY_HOLDER, seat.demands)
         if private is not None:
             self._terms.refuse_key(private.public)
-        self._private = make_key(self._terms.key_bits, seat.entropy) if private is None else private
+        self._private = (
+            make_key(self._terms.key_bits, seat.entropy, subgroup=self._terms.subgroup) if private is None else private
+        )
         self._decided: dict[tuple[int, int], bytes] = {}
         self.n_jobs = n_jobs
 
@@ -225,7 +227,10 @@ class KeyHolder(Seated, Secret):
             )
         self._seat.demands.check_opening(context, asked.present)
         self._decided[place] = whole
-        plaintexts = self._private.decrypt(ciphertexts, self.n_jobs)
+        try:
+            plaintexts = self._private.decrypt(ciphertexts, self.n_jobs)
+        except ValueError as error:  # some site's, and nobody can tell whose: obfuscators are hidden in the product
+            raise PeerError(AGGREGATOR, f"asks to open a product that can't be: {error}") from None
         body = decision + big_numbers.to_buffer(plaintexts, public.plaintext_bytes)
         return self._seat.sign(_OPENED, context, body)
 
@@ -253,7 +258,7 @@ class _Blinded(Secret):
         self.decision = decision
 
 
-class PaillierCollector(AtSession):
+class PaillierCollector(Collecting):
     """The aggregator's end: multiplies ciphertexts it can't open, and takes off a blind of its own making."""
 
     protocol = NAME
@@ -365,6 +370,6 @@ def _public_key(greetings: Mapping[PartyId, Greeting], terms: Terms, known: Publ
             raise PeerError(KEY_HOLDER, "changed its public key within a session")
         return known
     try:
-        return PublicKey.from_bytes(greeting.body, terms.key_bits)
+        return PublicKey.from_bytes(greeting.body, terms.key_bits, subgroup=terms.subgroup)
     except ValueError as error:
         raise PeerError(KEY_HOLDER, str(error)) from None

@@ -15,8 +15,8 @@ from protocols.packing import Packing
 from protocols.primitives import big_numbers, ring
 from protocols.primitives.big_numbers import number
 from protocols.primitives.keys import derive, parts
+from protocols.primitives.keystream import Prg
 from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey
-from protocols.primitives.ring import Prg
 from protocols.secure_sum import AGGREGATOR, KEY_DEALER, KEY_HOLDER, Context, MisuseError, PartyId, sha256
 from protocols.session import Roster
 from protocols.settings import Settings
@@ -51,15 +51,20 @@ class Terms:
             )
         self.threshold = settings.threshold_for(len(self.sites))
         self.key_bits = settings.key_bits
+        self.subgroup = settings.obfuscation == "subgroup"
+        if self.subgroup and helper == KEY_DEALER:
+            raise MisuseError("a key in shares has primes of its own kind: choose djn, short or textbook obfuscation")
         demands.check_key(self.key_bits)
         demands.check_needed(self.threshold, "who open a sum")
         if helper == KEY_DEALER:  # a key-holder sees both of two sets that are asked about, and opens one
             demands.check_once(self.threshold, len(self.sites))
 
     def refuse_key(self, public: PublicKey) -> None:
-        """Raise `MisuseError` unless the key has the length that was agreed."""
+        """Raise `MisuseError` unless the key has the length and is of the kind that was agreed."""
         if public.bits != self.key_bits:
             raise MisuseError(f"the key has {public.bits} bits, the settings say {self.key_bits}")
+        if (public.subgroup_base is not None) != self.subgroup:
+            raise MisuseError("a subgroup key goes with subgroup obfuscation, and either is useless without the other")
 
     def packing(self, context: Context, session: bytes) -> Packing:
         """How this sum's vectors are packed. Raises `MisuseError` for a foreign session or cohort."""

@@ -42,7 +42,7 @@ from protocols.secure_sum import (
     sha256,
     silent,
 )
-from protocols.session import AtSession, Greeting, Seat, Seated, Session, met, open_message
+from protocols.session import Collecting, Greeting, Seat, Seated, Session, met, open_message
 
 NAME = "paillier-threshold"
 
@@ -195,7 +195,7 @@ class _Multiplied(Secret):
         self.ciphertexts = ciphertexts
 
 
-class ThresholdCollector(AtSession):
+class ThresholdCollector(Collecting):
     """The aggregator's end: multiplies ciphertexts it can't open, and combines partial decryptions it has checked."""
 
     protocol = NAME

@@ -15,12 +15,13 @@ both for one party.
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from protocols.channels import Box, Channels
 from protocols.mask_keys import Ledger, MaskKeys, commit, pair_mask_key, self_mask_key
 from protocols.pairwise_collector import PairwiseCollector
-from protocols.pairwise_messages import NO_SHARE, Leg, Payload, Reply, Request, pack_set
+from protocols.pairwise_messages import NO_SHARE, Leg, Reply, Request, pack_set, pack_tail
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, Secret
@@ -60,7 +61,7 @@ class PairwiseParty(Seated, Secret):
         """Share this batch's mask keys among the neighbours who said hello: one sealed box for each."""
         if self._room.met(batch):
             raise MisuseError(f"{self.me} has met the others for batch {batch} already")
-        greetings = self._seat.meet(hellos, batch)
+        greetings = self._seat.meet(hellos, batch, self._room.near(self.me, hellos))
         channel_keys = self._room.meet(self.session, batch, hellos, greetings)
         if batch == 0:
             near = self._room.graph.among(self.me, self._roster)
@@ -95,18 +96,22 @@ class PairwiseParty(Seated, Secret):
         self._ledger.note("self mask", context.round, self.me, context.digest)
         seed = self._seat.entropy(KEY_BYTES)
         plus.append(self_mask_key(seed, self.me, context))
-        masked = vector.copy(order="C")
-        ring.mask_into(masked, plus, minus, self._settings.prg)
-
         shares = self._split(seed, context.members)
         place = (context.round, context.attempt)
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
         self._waiting[context.digest] = _Waiting(shares[self.me])
-        payload = Payload(ring.view(masked), commit(seed, self.me, context), boxes)
-        return self._seat.sign(b"payload", context, *payload.pieces())
+        tail = pack_tail(commit(seed, self.me, context), boxes)
+
+        def write(body: memoryview) -> None:
+            masked = ring.over(body, context.values, context.limbs)
+            masked[:] = vector
+            ring.mask_into(masked, plus, minus, self._settings.prg)
+            body[masked.nbytes :] = tail
+
+        return self._seat.sign_written(b"payload", context, 8 * vector.size + len(tail), write)
 
     def assist(self, request: bytes, context: Context) -> bytes:
-        """Sign the set of those present, or release the shares that open the sum over that set.
+        """Agree to the set of those present, or release the shares that open the sum over that set.
 
         A request that does not hold up raises `PeerError` naming the aggregator, and nothing is released.
         """
@@ -117,7 +122,8 @@ class PairwiseParty(Seated, Secret):
         if waiting is None:
             raise PeerError(AGGREGATOR, f"asks {self.me} to open round {context.round} a second time")
         near = self._room.graph.among(self.me, context.members)
-        asked = Request.read(request, near, context.cohort, self._settings.rounds_per_batch)
+        rounds, boxed = self._settings.rounds_per_batch, self._room.graph.complete
+        asked = Request.read(request, near, context.cohort, rounds, boxed=boxed)
         if self.me not in asked.present:
             raise PeerError(AGGREGATOR, f"asks {self.me} for help with a sum that leaves it out")
         least = self._room.threshold
@@ -131,37 +137,63 @@ class PairwiseParty(Seated, Secret):
             )
         if asked.leg is Leg.AGREE:
             return self._agree(asked, waiting, context)
-        self._check_agreement(asked, waiting, context)
-        shares = self._shares_for(asked, waiting, context)
+        if self._enough_agreed(asked, waiting, context):
+            shares = self._shares_for(asked, waiting, context)
+        else:
+            shares = dict.fromkeys((self.me, *asked.boxes), NO_SHARE)
         if not self._settings.consistency:
             self._seat.demands.check_opening(context, asked.present)
         self._waiting[context.digest] = None
         return self._seat.sign(b"reply", context, Reply(asked.present, shares).pack(context.cohort))
 
     def _agree(self, asked: Request, waiting: _Waiting, context: Context) -> bytes:
+        """This party's word on the set: to the collector by a signature, to each other one there in a box.
+
+        Where not everybody is everybody's neighbour there are no boxes, and the signature serves for all.
+        """
         if not self._settings.consistency:
-            raise PeerError(AGGREGATOR, "asks for a signature where the settings have none")
+            raise PeerError(AGGREGATOR, "asks for an agreement where the settings have none")
         if waiting.agreed is not None:
             raise PeerError(AGGREGATOR, f"asks {self.me} a second time who is present in round {context.round}")
-        # The signature is what helps to open the sum: shares are given for this very set or for none.
+        # This word is what helps to open the sum: shares are given for this very set or for none.
         self._seat.demands.check_opening(context, asked.present)
         waiting.agreed = asked.present
-        return self._seat.sign(b"agreement", context, pack_set(asked.present, context.cohort))
+        agreement, place = pack_set(asked.present, context.cohort), (context.round, context.attempt)
+        peers = [peer for peer in asked.present if peer != self.me] if self._room.graph.complete else []
+        boxes = (self._channels.seal(peer, Box.AGREED_SET, place, context.digest, agreement) for peer in peers)
+        return self._seat.sign(b"agreement", context, agreement, *boxes)
 
-    def _check_agreement(self, asked: Request, waiting: _Waiting, context: Context) -> None:
-        """With consistency: at least ``threshold`` parties have signed the very set that is to be opened."""
+    def _enough_agreed(self, asked: Request, waiting: _Waiting, context: Context) -> bool:
+        """Whether a threshold of parties, this one among them, agreed to the very set that is to be opened.
+
+        A box that does not open counts for nobody: whoever sealed it spoiled it, or the aggregator, and who refused
+        all for it would be silenced by either. What the aggregator alone can have done raises `PeerError`.
+        """
         if not self._settings.consistency:
-            if asked.signatures:
-                raise PeerError(AGGREGATOR, "shows signatures where the settings have none")
-            return
+            if asked.agreed:
+                raise PeerError(AGGREGATOR, "shows agreements where the settings have none")
+            return True
         if waiting.agreed != asked.present:
-            raise PeerError(AGGREGATOR, f"asks {self.me} for shares over another set than it signed")
-        if len(asked.signatures) < self._room.threshold:
-            raise PeerError(AGGREGATOR, f"shows {len(asked.signatures)} signatures of {self._room.threshold} needed")
-        agreement, present = pack_set(asked.present, context.cohort), frozenset(asked.present)
-        for signer, signature in asked.signatures.items():
-            if signer not in present:
-                raise PeerError(AGGREGATOR, f"shows a signature of {signer}, who is not present")
+            raise PeerError(AGGREGATOR, f"asks {self.me} for shares over another set than it agreed to")
+        everyone = {self.me, *asked.agreed}
+        for peer in everyone.difference(asked.present):
+            raise PeerError(AGGREGATOR, f"shows an agreement of {peer}, who is not present")
+        if len(everyone) < self._room.threshold:
+            raise PeerError(AGGREGATOR, f"shows {len(everyone)} agreements of {self._room.threshold} needed")
+        if not self._room.graph.complete:
+            self._check_signatures(asked, context)
+            return True
+        agreement, place = pack_set(asked.present, context.cohort), (context.round, context.attempt)
+        holding = 1
+        for peer in everyone - {self.me}:
+            with suppress(ValueError):
+                told = self._channels.open(peer, Box.AGREED_SET, place, context.digest, asked.agreed[peer])
+                holding += told == agreement
+        return holding >= self._room.threshold
+
+    def _check_signatures(self, asked: Request, context: Context) -> None:
+        agreement = pack_set(asked.present, context.cohort)
+        for signer, signature in asked.agreed.items():
             try:
                 open_message(self._roster, b"agreement", signer, context.digest, agreement + signature)
             except PeerError:

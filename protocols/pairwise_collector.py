@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from protocols.mask_keys import commit, pair_mask_key, self_mask_key
-from protocols.pairwise_messages import Leg, Payload, Reply, Request, grant_boxes, pack_set
+from protocols.pairwise_messages import Leg, Payload, Reply, Request, grant_boxes, pack_set, read_set_boxes
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey
@@ -27,7 +27,7 @@ from protocols.secure_sum import (
     Vector,
     silent,
 )
-from protocols.session import AtSession, Session, open_message
+from protocols.session import Collecting, Session, open_message
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Hidden:
     leg: Leg
 
 
-class PairwiseCollector(AtSession):
+class PairwiseCollector(Collecting):
     """Adds masked vectors, carries sealed shares to those they are for, and removes what masks remain."""
 
     protocol = NAME
@@ -48,6 +48,11 @@ class PairwiseCollector(AtSession):
         super().__init__(session)
         self._room = Room(self._roster, self._settings)
         self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
+
+    def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Look at everyone's hellos and at every key in them, before they are carried on: no party does."""
+        session, greetings = self._session.read(hellos, batch)
+        self._room.read(session, batch, hellos, greetings)
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Read everyone's public keys, and keep the boxes until they are needed for a recovery.
@@ -118,33 +123,38 @@ class PairwiseCollector(AtSession):
             where = f", placed so that no {spare} colluding ones could split the rest,"
             raise DropoutError(silent(context.cohort, present), len(present), len(present) + 1, where)
 
-    def _request(
-        self, party: PartyId, context: Context, hidden: _Hidden, signatures: Mapping[PartyId, bytes]
-    ) -> Request:
+    def _request(self, party: PartyId, context: Context, hidden: _Hidden, agreed: Mapping[PartyId, bytes]) -> Request:
         boxes: dict[PartyId, bytes] = {}
         if hidden.leg is Leg.RELEASE:
             batch = context.round // self._settings.rounds_per_batch
             for peer in self._room.graph.among(party, context.members):
                 source = hidden.payloads[peer].boxes if peer in hidden.payloads else self._grants[batch, peer]
                 boxes[peer] = source[party]
-        return Request(hidden.leg, tuple(hidden.payloads), signatures, boxes)
+        return Request(hidden.leg, tuple(hidden.payloads), agreed, boxes)
 
     def _show_agreement(self, pending: Pending, hidden: _Hidden, replies: Mapping[PartyId, bytes]) -> Pending:
-        """Collect the signatures over the present set, and show them to everyone who gave one."""
-        context = pending.context
-        agreement = pack_set(pending.parties, context.cohort)
-        signatures = {}
+        """Collect who agreed to the present set, and show it to everyone who did."""
+        context, cohort = pending.context, pending.context.cohort
+        shown = self._agreements(pending, replies)
+        self._room.check_enough(tuple(shown), tuple(pending.requests))
+        agreed = _Hidden(hidden.total, hidden.payloads, Leg.RELEASE)
+        requests = {party: self._request(party, context, agreed, of).pack(cohort) for party, of in shown.items()}
+        return Pending(context, pending.parties, requests, hidden=agreed)
+
+    def _agreements(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> dict[PartyId, Mapping[PartyId, bytes]]:
+        """For each who agreed, what shows it who did: the others' boxes for it, or everybody's signatures."""
+        context, cohort = pending.context, pending.context.cohort
+        agreement, boxed = pack_set(pending.parties, cohort), self._room.graph.complete
+        boxes: dict[PartyId, dict[PartyId, bytes]] = {}
         for party in sorted(replies):
             body = open_message(self._roster, b"agreement", party, context.digest, replies[party])
-            if body != agreement:
-                raise PeerError(party, "signed another set of parties than it was asked about")
-            signatures[party] = replies[party][-SIGNATURE_BYTES:]
-        self._room.check_enough(tuple(signatures), tuple(pending.requests))
-        agreed = _Hidden(hidden.total, hidden.payloads, Leg.RELEASE)
-        requests = {
-            party: self._request(party, context, agreed, signatures).pack(context.cohort) for party in signatures
-        }
-        return Pending(context, pending.parties, requests, hidden=agreed)
+            if body[: len(agreement)] != agreement:
+                raise PeerError(party, "agreed to another set of parties than it was asked about")
+            boxes[party] = read_set_boxes(body[len(agreement) :], party, pending.parties if boxed else (), cohort)
+        if boxed:
+            return {party: {other: to[party] for other, to in boxes.items() if other != party} for party in boxes}
+        signatures = {party: replies[party][-SIGNATURE_BYTES:] for party in boxes}
+        return dict.fromkeys(boxes, signatures)
 
     def _read_replies(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> dict[PartyId, dict[int, bytes]]:
         """Shares by whose secret they are of, and by index."""

@@ -60,6 +60,11 @@ def _named(data: bytes, cohort: tuple[PartyId, ...]) -> tuple[PartyId, ...] | No
     return tuple(party for place, party in enumerate(cohort) if bits >> place & 1)
 
 
+def pack_tail(commitment: bytes, boxes: Mapping[PartyId, bytes]) -> bytes:
+    """What follows the masked vector in a payload: the commitment, and the boxes in their recipients' order."""
+    return b"".join((commitment, *(boxes[peer] for peer in sorted(boxes))))
+
+
 @dataclass(frozen=True)
 class Payload:
     """A masked vector, the commitment to its self-mask, and that seed's shares, sealed."""
@@ -68,10 +73,6 @@ class Payload:
     commitment: bytes
     boxes: Mapping[PartyId, bytes]
     """By recipient: the sender's neighbours in the cohort."""
-
-    def pieces(self) -> tuple[bytes | memoryview, ...]:
-        """Vector, commitment, boxes in the recipients' order: the body, not yet put together."""
-        return (self.masked, self.commitment, *(self.boxes[peer] for peer in sorted(self.boxes)))
 
     @classmethod
     def read(cls, body: memoryview, sender: PartyId, context: Context, near: tuple[PartyId, ...]) -> Payload:
@@ -84,44 +85,64 @@ class Payload:
         return cls(masked, commitment, boxes)
 
 
+def agreement_bytes(cohort: tuple[PartyId, ...], *, boxed: bool) -> int:
+    """Length of what shows one party that another agreed to a set: a box of it, or a signature over it."""
+    return _set_bytes(cohort) + SEAL_BYTES if boxed else SIGNATURE_BYTES
+
+
+def read_set_boxes(
+    rest: memoryview, sender: PartyId, present: tuple[PartyId, ...], cohort: tuple[PartyId, ...]
+) -> dict[PartyId, bytes]:
+    """The boxes of an agreement, behind its set, by recipient: all others of those present."""
+    reader = _Reader(rest, sender, "agreement")
+    boxes = reader.take_each(tuple(p for p in present if p != sender), agreement_bytes(cohort, boxed=True))
+    reader.end()
+    return boxes
+
+
 @dataclass(frozen=True)
 class Request:
     """What the collector asks of one party: to sign a set, or to release shares for it."""
 
     leg: Leg
     present: tuple[PartyId, ...]
-    signatures: Mapping[PartyId, bytes]
-    """Who signed this very set (empty unless ``Settings.consistency``)."""
+    agreed: Mapping[PartyId, bytes]
+    """By who agreed to this very set (none unless ``Settings.consistency``): what shows the recipient that it did."""
     boxes: Mapping[PartyId, bytes]
     """By sender: shares for the recipient, of seeds of those present and mask keys of those absent."""
 
     def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
-        """Leg, set; and for a release the signers, their signatures, the boxes in the senders' order."""
+        """Leg, set; and for a release who agreed, what shows it, and the boxes in the senders' order."""
         head = bytes([self.leg]) + pack_set(self.present, cohort)
         if self.leg is Leg.AGREE:
             return head
-        signatures = (self.signatures[party] for party in sorted(self.signatures))
+        agreed = (self.agreed[party] for party in sorted(self.agreed))
         boxes = (self.boxes[party] for party in sorted(self.boxes))
-        return b"".join((head, pack_set(tuple(self.signatures), cohort), *signatures, *boxes))
+        return b"".join((head, pack_set(tuple(sorted(self.agreed)), cohort), *agreed, *boxes))
 
     @classmethod
-    def read(cls, message: bytes, near: tuple[PartyId, ...], cohort: tuple[PartyId, ...], rounds: int) -> Request:
-        """Parse the collector's request; ``near`` are the recipient's neighbours in the cohort."""
+    def read(
+        cls, message: bytes, near: tuple[PartyId, ...], cohort: tuple[PartyId, ...], rounds: int, *, boxed: bool
+    ) -> Request:
+        """Parse the collector's request; ``near`` are the recipient's neighbours in the cohort.
+
+        ``boxed`` says whether others show by boxes, and not by signatures, what they agreed to.
+        """
         reader = _Reader(memoryview(message), AGGREGATOR, "request")
         leg = bytes(reader.take(1))[0]
         if leg not in tuple(Leg):
             raise PeerError(AGGREGATOR, f"request asks for something unknown ({leg})")
         present = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
-        signatures, boxes = {}, {}
+        agreed, boxes = {}, {}
         if leg == Leg.RELEASE:
-            signers = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
-            signatures = {party: bytes(reader.take(SIGNATURE_BYTES)) for party in signers}
+            those = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, AGGREGATOR)
+            agreed = reader.take_each(those, agreement_bytes(cohort, boxed=boxed))
             there = frozenset(present)
             for peer in near:
                 length = SEED_BOX_BYTES if peer in there else key_box_bytes(rounds)
                 boxes[peer] = bytes(reader.take(length))
         reader.end()
-        return cls(Leg(leg), present, signatures, boxes)
+        return cls(Leg(leg), present, agreed, boxes)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from protocols.demands import NO_DEMANDS, Demands
 from protocols.mask_keys import KeyBook, split_hello
 from protocols.neighbours import Graph, degree_for, share_threshold
 from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId, silent
-from protocols.session import Greeting, Roster, met
+from protocols.session import Greeting, Near, Roster, met
 from protocols.settings import Settings
 
 NAME = "pairwise"
@@ -40,12 +40,31 @@ class Room:
         self.index = {party: number for number, party in enumerate(roster, start=1)}
         """Where each party's Shamir shares lie."""
         self._graph: Graph | None = None
+        self._drawn_for = b""
         self._books: dict[int, KeyBook] = {}
 
     @property
     def graph(self) -> Graph:
         """Who shares with whom; raises `MisuseError` before the first meeting."""
         return met(self._graph)
+
+    def near(self, me: PartyId, those: Container[PartyId]) -> Near:
+        """Whose hellos a party verifies, of those who said hello: its own and its neighbours'. It uses no other key.
+
+        The others' nonces are in the session id and all they said is in the key book, so that a party which is
+        shown anything else of them than the rest shares no key, box or signature with these.
+        """
+
+        def verified(session: bytes) -> tuple[PartyId, ...]:
+            graph = self._draw(session)
+            return tuple(party for party in (me, *graph.among(me, those)) if party in those)
+
+        return verified
+
+    def _draw(self, session: bytes) -> Graph:
+        if self._graph is None or self._drawn_for != session:
+            self._graph, self._drawn_for = Graph.draw(session, self.roster, self.degree), session
+        return self._graph
 
     def met(self, batch: int) -> bool:
         """Whether this batch's hellos were read."""
@@ -54,16 +73,22 @@ class Room:
     def meet(
         self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
     ) -> dict[PartyId, bytes]:
-        """Read a batch's hellos into its key book; gives the channel keys (first batch only)."""
+        """Read a batch's hellos into its key book; gives the channel keys of those verified (first batch only)."""
+        channel_keys, book = self.read(session, batch, hellos, greetings)
+        self._draw(session)
+        self._books[batch] = book
+        return channel_keys
+
+    def read(
+        self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
+    ) -> tuple[dict[PartyId, bytes], KeyBook]:
+        """Channel keys (first batch only) and key book of a batch's hellos; nothing is kept."""
         channel_keys, mask_keys = split_hello(greetings, batch)
         if batch == 0:
             channel_keys = {party: channel_key(party, key) for party, key in channel_keys.items()}
         book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
         self.check_enough(book.members, tuple(self.roster))
-        if batch == 0:
-            self._graph = Graph.draw(session, self.roster, self.degree)
-        self._books[batch] = book
-        return channel_keys
+        return channel_keys, book
 
     def book(self, context: Context) -> KeyBook:
         """The key book that a context's round falls into, of whose members its cohort must be."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector
-from protocols.session import AtSession, Seated
+from protocols.session import Collecting, Seated
 
 
 class PlainParty(Seated):
@@ -39,7 +39,7 @@ class PlainParty(Seated):
         raise PeerError(AGGREGATOR, "asked for help where the protocol has none to give")
 
 
-class PlainCollector(AtSession):
+class PlainCollector(Collecting):
     """Adds what it reads."""
 
     protocol = PlainParty.protocol

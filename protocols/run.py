@@ -87,6 +87,9 @@ def meet(table: Table, batch: int = 0) -> None:
         if party not in gone
     }
 
+    # The aggregator looks at all of them first; in a large room, a party checks those of its neighbours alone.
+    table.collector.check(hellos, batch)
+
     # meet. Each party takes everyone's hellos, and grants what would help to do without it later on. The
     # aggregator carries the hellos, keeps the grants, and can read neither.
     grants = {

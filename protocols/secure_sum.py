@@ -6,6 +6,7 @@ Refuses to know: what the numbers mean, how messages travel, and which protocol 
 One sum, leg by leg (see `protocols.run` for the same on a page)::
 
     hellos  = each party.hello()                  once per session and batch of rounds
+              collector.check(hellos)             before they are carried on
     grants  = each party.meet(hellos)             collector.meet(hellos, grants)
     payload = each party.protect(vector, context)
     pending = collector.combine(payloads, context)
@@ -247,6 +248,10 @@ class Collector(Protocol):
         """The session id; raises `MisuseError` before the first `meet`."""
         ...
 
+    def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Look at everyone's hellos before they are carried on; raises `PeerError` naming who sent nonsense."""
+        ...
+
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Take everyone's hellos and grants for one batch of rounds."""
         ...
@@ -260,19 +265,12 @@ class Collector(Protocol):
         ...
 
 
-def sha256(label: bytes, *parts: bytes | memoryview, last: Sequence[bytes | memoryview] | None = None) -> bytes:
-    """Digest of a label and parts, every one length-prefixed so that no two lists collide.
-
-    ``last`` is one further part in pieces, so that a long one need not be put together first.
-    """
+def sha256(label: bytes, *parts: bytes | memoryview) -> bytes:
+    """Digest of a label and parts, every one length-prefixed so that no two lists collide."""
     digest = hashlib.sha256()
     for part in (label, *parts):
         digest.update(struct.pack("<Q", len(part)))
         digest.update(part)
-    if last is not None:
-        digest.update(struct.pack("<Q", sum(map(len, last))))
-        for piece in last:
-            digest.update(piece)
     return digest.digest()
 
 

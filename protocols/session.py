@@ -7,15 +7,17 @@ Refuses to know: what a protocol writes into the body of its messages.
 
 from __future__ import annotations
 
+import io
 import json
 import secrets
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeAlias, TypeVar
 
 from protocols.demands import NO_DEMANDS, Demands
+from protocols.primitives.digests import long_digest
 from protocols.primitives.keys import (
     KEY_BYTES,
     SIGNATURE_BYTES,
@@ -40,6 +42,7 @@ from protocols.secure_sum import (
 from protocols.settings import Settings
 
 NONCE_BYTES = 32
+NOT_IN_ROSTER = "is not in the roster of this session"
 
 Learned = TypeVar("Learned")
 
@@ -113,10 +116,29 @@ def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: byte
     return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, *body))))
 
 
+def sign_written(
+    identity: Identity,
+    kind: bytes,
+    sender: PartyId,
+    binding: bytes,
+    length: int,
+    write: Callable[[memoryview], None],
+) -> bytes:
+    """A signed message as of `sign_message`, with a body of so many bytes that ``write`` puts where it is sent from.
+
+    So a long body is never copied. ``write`` keeps nothing of the buffer it is given.
+    """
+    message = io.BytesIO(bytes(length + SIGNATURE_BYTES))
+    with message.getbuffer() as whole, whole[:length] as body:
+        write(body)
+        whole[length:] = identity.sign(_signed_text(kind, sender, binding, body))
+    return message.getvalue()
+
+
 def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
     """The body of a message, or `PeerError` naming the sender whose signature does not fit it."""
     if sender not in roster:
-        raise PeerError(sender, "is not in the roster of this session")
+        raise PeerError(sender, NOT_IN_ROSTER)
     if len(message) < SIGNATURE_BYTES:
         raise PeerError(sender, f"{kind.decode()} is cut short")
     view = memoryview(message)
@@ -127,7 +149,7 @@ def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, m
 
 
 def _signed_text(kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
-    return sha256(b"secirls message v1", kind, sender.encode(), binding, last=body)
+    return sha256(b"secirls message v2", kind, sender.encode(), binding, long_digest(body))
 
 
 @dataclass(frozen=True)
@@ -136,6 +158,10 @@ class Greeting:
 
     nonce: bytes
     body: memoryview
+
+
+Near: TypeAlias = Callable[[bytes], Iterable[PartyId]]
+"""Whose hellos a party verifies, of those who said hello, given the session id: those whose keys it will use."""
 
 
 class Session:
@@ -169,26 +195,45 @@ class Session:
         """This party's signed hello for one batch."""
         return sign_message(identity, b"hello", me, self._hello_binding(batch), nonce + body)
 
-    def greet(self, hellos: Mapping[PartyId, bytes], batch: int) -> dict[PartyId, Greeting]:
-        """Verify a batch of hellos. The first batch makes the session id; all must be of the roster.
+    def greet(self, hellos: Mapping[PartyId, bytes], batch: int, near: Near | None = None) -> dict[PartyId, Greeting]:
+        """Verify a batch of hellos, as `read` does. The first batch makes the session id."""
+        session, greetings = self.read(hellos, batch, near)
+        if batch == 0:
+            if self._id is not None:
+                raise MisuseError("this session has started: its first hellos can't be replaced")
+            self._id = session
+        return greetings
 
-        Raises `PeerError` naming a sender, `MisuseError` where the set itself is wrong.
+    def read(
+        self, hellos: Mapping[PartyId, bytes], batch: int, near: Near | None = None
+    ) -> tuple[bytes, dict[PartyId, Greeting]]:
+        """The session id, and what the hellos of a batch say: those that are verified, of all or of who is ``near``.
+
+        All must be of the roster, and every nonce goes into the id, verified or not. Nothing is kept. Raises
+        `PeerError` naming a sender, `MisuseError` where the set itself is wrong.
         """
         missing = [party for party in self.roster if party not in hellos]
         if missing and batch == 0:
             raise MisuseError(f"no hello from {', '.join(missing)}: a session starts with its whole roster")
-        greetings = {}
-        for party in sorted(hellos):
-            body = open_message(self.roster, b"hello", party, self._hello_binding(batch), hellos[party])
-            if len(body) < NONCE_BYTES:
-                raise PeerError(party, "hello is cut short")
-            greetings[party] = Greeting(bytes(body[:NONCE_BYTES]), body[NONCE_BYTES:])
+        said = {party: self._said(party, hellos[party]) for party in sorted(hellos)}
         if batch == 0:
-            if self._id is not None:
-                raise MisuseError("this session has started: its first hellos can't be replaced")
-            nonces = (parts(party.encode(), greetings[party].nonce) for party in sorted(greetings))
-            self._id = sha256(b"secirls session v1", self._binding, *nonces)
-        return greetings
+            nonces = (parts(party.encode(), greeting.nonce) for party, greeting in said.items())
+            session = sha256(b"secirls session v1", self._binding, *nonces)
+        else:
+            session = self.id
+        binding = self._hello_binding(batch)
+        verified = said if near is None else near(session)
+        for party in verified:
+            open_message(self.roster, b"hello", party, binding, hellos[party])
+        return session, {party: said[party] for party in verified}
+
+    def _said(self, party: PartyId, hello: bytes) -> Greeting:
+        """What a hello says, whoever wrote it."""
+        if party not in self.roster:
+            raise PeerError(party, NOT_IN_ROSTER)
+        if len(hello) < NONCE_BYTES + SIGNATURE_BYTES:
+            raise PeerError(party, "hello is cut short")
+        return Greeting(bytes(hello[:NONCE_BYTES]), memoryview(hello)[NONCE_BYTES:-SIGNATURE_BYTES])
 
     def _hello_binding(self, batch: int) -> bytes:
         later = b"" if batch == 0 else self.id
@@ -227,9 +272,9 @@ class Seat(Secret):
         """This party's signed hello; the same nonce in every batch."""
         return self.session.greeting(self._identity, self.me, self._nonce, batch, body)
 
-    def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> dict[PartyId, Greeting]:
-        """Verify the hellos, this party's own among them."""
-        greetings = self.session.greet(hellos, batch)
+    def meet(self, hellos: Mapping[PartyId, bytes], batch: int, near: Near | None = None) -> dict[PartyId, Greeting]:
+        """Verify the hellos, all or those of who is ``near``, this party's own among them."""
+        greetings = self.session.greet(hellos, batch, near)
         if self.me not in greetings or greetings[self.me].nonce != self._nonce:
             raise MisuseError(f"the hello of {self.me} was replaced on its way")
         return greetings
@@ -237,6 +282,10 @@ class Seat(Secret):
     def sign(self, kind: bytes, context: Context, *body: bytes | memoryview) -> bytes:
         """A signed message of this sum; the body may come in pieces."""
         return sign_message(self._identity, kind, self.me, context.digest, *body)
+
+    def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
+        """A signed message of this sum, whose body ``write`` puts where it is sent from."""
+        return sign_written(self._identity, kind, self.me, context.digest, length, write)
 
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""
@@ -296,6 +345,17 @@ class AtSession:
     @property
     def _settings(self) -> Settings:
         return self._session.settings
+
+
+class Collecting(AtSession):
+    """A collector's end, which every hello passes."""
+
+    def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
+        """Look at everyone's hellos before they are carried on; nothing is kept.
+
+        Raises `PeerError` naming who sent nonsense.
+        """
+        self._session.read(hellos, batch)
 
 
 class Seated(AtSession):

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal
 
-from protocols.primitives.ring import Prg
+from protocols.primitives.keystream import Prg
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, sha256
 
-Obfuscation = Literal["djn", "short", "textbook"]
+Obfuscation = Literal["djn", "short", "subgroup", "textbook"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings:
     key_bits: int = 3072
     """Paillier modulus."""
     obfuscation: Obfuscation = "djn"
-    """How Paillier ciphertexts are randomised."""
+    """How Paillier ciphertexts are randomised; "subgroup" is also a kind of key, which decrypts faster."""
     insecure_test_keys: bool = False
     """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
     neighbours: int | None = None

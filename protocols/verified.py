@@ -56,10 +56,9 @@ class SeedTable(Secret):
         return sign_message(self._identity, b"check seed", self._me, self._session, *boxes), Checks(seed, self._me)
 
     def take(self, greetings: Mapping[PartyId, bytes], dealt: bytes) -> Checks:
-        """The others' part. Raises `PeerError` naming who sent what does not hold."""
-        self._meet(greetings)
-        dealer = min(greetings)
-        peers = [peer for peer in sorted(greetings) if peer != dealer]
+        """The others' part, who use no key but the dealer's. Raises `PeerError` naming who sent what does not hold."""
+        dealer, *peers = sorted(greetings)
+        self._meet(greetings, dealer)
         boxes = read_seed_boxes(self._roster, self._session, dealer, dealt, len(peers))
         try:
             box = boxes[peers.index(self._me)]
@@ -67,10 +66,11 @@ class SeedTable(Secret):
         except ValueError as error:
             raise PeerError(dealer, f"the box with the seed: {error}") from None
 
-    def _meet(self, greetings: Mapping[PartyId, bytes]) -> list[PartyId]:
+    def _meet(self, greetings: Mapping[PartyId, bytes], *those: PartyId) -> list[PartyId]:
+        """Open channels to those, or to all; gives them without this party."""
         if self._me not in greetings:
             raise MisuseError(f"the greeting of {self._me} was lost on its way")
-        publics = read_greetings(self._roster, self._session, greetings)
+        publics = read_greetings(self._roster, self._session, {peer: greetings[peer] for peer in those or greetings})
         self._channels.meet(self._session, publics)
         return [peer for peer in sorted(publics) if peer != self._me]
 

@@ -21,6 +21,7 @@ from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
+from secirls.inputs.var_columns import check_names
 from secirls.numerics.alternatives import Alternative, check_threshold
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
@@ -85,6 +86,8 @@ class Config(Frozen):
     """obs column of size factors; median of ratios by secure sums if not given."""
     dispersions: str | None = None
     """var column of dispersions, used as they are; estimated by secure sums if not given."""
+    annotation: tuple[str, ...] = ()
+    """var columns of text, such as ``symbol``, that stand beside the genes where all sites have them alike."""
     genes: Literal["identical", "intersection"] = "identical"
     """Whether sites must have the same genes, or those that all have are used."""
     drop_empty: bool = False
@@ -123,6 +126,16 @@ class Config(Frozen):
     shrink: str | None = None
     """The coefficient whose fold changes are drawn towards zero by apeglm's prior at the end of the fit, as a column of
     the design is called: ``condition[T.treated]``."""
+    components: int = Field(default=0, ge=0, le=20)
+    """Principal components of VST values within sites; see `secirls.algorithms.principal_components`."""
+    component_genes: int = Field(default=500, ge=2, le=5_000)
+    """Of so many genes of largest variance."""
+    component_tolerance: float = Field(default=0.05, gt=0)
+    """Sine of the estimated angle to the components of the pooled data at which they are good enough."""
+    directions_per_sample: float = Field(default=0.2, gt=0, le=1)
+    """Directions multiplied for them at most, over samples less sites."""
+    sample_share: float = Field(default=0.5, gt=0, le=1)
+    """Of a gene's variance, and of that along any direction multiplied, that may be one sample's."""
     se: Literal["clamped", "unclamped"] = "clamped"
     """Whether means in standard errors are clamped as in the fit (R's DESeq2) or not (PyDESeq2; one round more)."""
     independent_filtering: bool = True
@@ -152,8 +165,9 @@ class Config(Frozen):
     """Keystream of masks and shares."""
     key_bits: int = 3072
     """Paillier modulus."""
-    obfuscation: Literal["djn", "short", "textbook"] = "djn"
-    """How Paillier ciphertexts are randomised."""
+    obfuscation: Literal["djn", "short", "subgroup", "textbook"] = "djn"
+    """How Paillier ciphertexts are randomised; "subgroup" is also a kind of key, with which a key-holder decrypts
+    several times faster."""
     insecure_test_keys: bool = False
     """Accept Paillier keys below 2048 bits, which protect nothing: for tests of this package alone."""
     precompute: bool = True
@@ -175,6 +189,17 @@ class Config(Frozen):
     def _known_protocol(cls, value: object) -> object:
         if value not in NAMES:
             raise ValueError(f"there is no protocol {value!r}, choose one of {', '.join(NAMES)}")
+        return value
+
+    @field_validator("annotation", mode="before")
+    @classmethod
+    def _names_apart(cls, value: object) -> object:
+        return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("annotation")
+    @classmethod
+    def _free_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_names(value)
         return value
 
     @field_validator("levels")
@@ -201,6 +226,12 @@ class Config(Frozen):
         for name in ("dispersion_fit", "cooks"):
             if getattr(self, name) != PRESETS["irls"][name]:
                 raise ValueError(f"{name} = {getattr(self, name)!r} needs another preset than {self.preset!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _transform_of_the_components(self) -> Self:
+        if self.components and (not self.choices.whole or self.dispersions or self.dispersion_fit == "moments"):
+            raise ValueError("components take a trend: not with 'irls', nor with dispersions brought or by moments")
         return self
 
     @model_validator(mode="after")

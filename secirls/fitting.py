@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,18 +77,27 @@ def fit(
     """
     config = Config.read("configuration", **{**options, "design": design})
     order = Order.of(config, sites, engine=engine, address=address, keys=keys, policies=policies)
-    if on_round is not None or on_note is not None:
-        return carry_out(order, Watch(on_round, on_note))
-    with NotebookProgress(f"{config.protocol} over {len(sites)} sites") as display:
-        return carry_out(order, Watch(display, display.note))
+    return carry_out(order, Watch(on_round, on_note))
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Who looks on while a fit goes: told after every round, and a few words before long steps."""
+    """Who looks on while a fit goes: told after every round, and a few words before long steps.
+
+    In a notebook a bar does, where nobody else is named: whatever runs rounds shows that it goes on.
+    """
 
     on_round: Callable[[Progress], None] | None = None
     on_note: Callable[[str], None] | None = None
+
+    @contextmanager
+    def during(self, order: Order) -> Iterator[Watch]:
+        """This one, or where nobody is named a bar, until the fit ends."""
+        if self.on_round is not None or self.on_note is not None:
+            yield self
+            return
+        with NotebookProgress(_title(order)) as display:
+            yield Watch(display, display.note)
 
     def note(self, text: str) -> None:
         """Tell what is going on."""
@@ -114,6 +124,18 @@ def fit_config(
 
 def carry_out(order: Order, watch: Watch, checkpoint: Checkpoint | None = None) -> Result:
     """Make an order's fit. Finished rounds go to the checkpoint; those of its past are not asked again."""
+    with watch.during(order) as watching:
+        return _carried_out(order, watching, checkpoint)
+
+
+def _title(order: Order) -> str:
+    """What a fit is called while it goes: its protocol, and what else it does than to fit."""
+    config, past = order.task.config, order.task.past
+    what = config.protocol if config.shrink is None else f"{config.protocol}, {config.shrink} shrunken,"
+    return f"{what} over {len(order.places)} sites" + ("" if past is None else ", resumed")
+
+
+def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> Result:
     order.check_files()
     config, began = order.task.config, time.perf_counter()
     watch.note("compiling kernels (kept for the next time)")

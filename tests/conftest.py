@@ -7,10 +7,25 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from joblib import cpu_count
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
+EVERYDAY = "not slow and not cluster"
+"""The marks of a run without ``-m``, as pyproject.toml has them."""
+
+settings.register_profile("default", deadline=None, max_examples=30)
+settings.register_profile("full", deadline=None, max_examples=100)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=100)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+# Unless a test says how many it needs. .ci/run repeats all of them with --hypothesis-profile full.
+
+
+def pytest_xdist_auto_num_workers(config):
+    """A run of everything is spread over the cores; what is named, or chosen by a mark, stays in one process.
+
+    Tests that are chosen measure time or memory, kill processes, or are few.
+    """
+    everything = config.args_source is config.ArgsSource.TESTPATHS and config.option.markexpr == EVERYDAY
+    return cpu_count() if everything else 0
 
 
 @pytest.fixture(scope="session")

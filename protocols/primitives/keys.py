@@ -23,6 +23,7 @@ Entropy = Callable[[int], bytes]
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
+_LENGTH = struct.Struct("<I")
 _FIELD = 2**255 - 19
 _ORDER_8_X25519 = 0xB8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0
 _ORDER_8_ED25519 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
@@ -46,7 +47,7 @@ class Secret:
 
 def parts(*fields: bytes) -> bytes:
     """Join fields so that no two lists of fields give the same bytes: each behind its length."""
-    return b"".join(struct.pack("<I", len(field)) + field for field in fields)
+    return b"".join([_LENGTH.pack(len(field)) + field for field in fields])
 
 
 def derive(secret: bytes, salt: bytes, *info: bytes) -> bytes:

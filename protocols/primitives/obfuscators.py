@@ -7,6 +7,8 @@ same random bytes give the same obfuscators, ahead or not. Refuses to know: what
 ``djn``       h_s^a mod n^2, a uniform of half the key's length: Damgard, Jurik and Nielsen 2010, section 4.2.
               Rests in addition on h^a being indistinguishable from a random element of its group.
 ``short``     the same with a of twice the security level's length: the plain short-exponent assumption.
+``subgroup``  the same with the base of a subgroup key and a 128 bits longer than the group's order, so that all of the
+              group's residues are as likely: Ma, Han and Lei 2021. Rests on composite residuosity within that group.
 """
 
 from __future__ import annotations
@@ -20,20 +22,28 @@ from numpy.typing import NDArray
 
 from protocols.primitives.big_numbers import from_buffer, number, power, product_of_powers
 from protocols.primitives.keys import Entropy, Secret
-from protocols.primitives.paillier_keys import SPARE_BYTES, PublicKey, djn_generator, textbook_obfuscators
+from protocols.primitives.paillier_keys import (
+    LEAST_SECURITY_BITS,
+    SPARE_BYTES,
+    PublicKey,
+    djn_generator,
+    order_bits,
+    textbook_obfuscators,
+)
 
 TABLE_BYTES = 128 << 20
 """Fixed-base tables stay below this; they are public, and one process holds one per key."""
 
 _WIDEST_WINDOW = 12
-_SMALLEST_SECURITY_BITS = 112
 
 
 def exponent_bits(public: PublicKey, obfuscation: str) -> int:
-    """Length of the random exponent: half the key's, or twice the security level's."""
+    """Length of the random exponent: half the key's, twice the security level's, or enough for a uniform residue."""
     if obfuscation == "djn":
         return public.bits // 2
-    return 2 * max(public.security_bits, _SMALLEST_SECURITY_BITS)
+    if obfuscation == "subgroup":
+        return 2 * order_bits(public.bits) + 8 * SPARE_BYTES
+    return 2 * max(public.security_bits, LEAST_SECURITY_BITS)
 
 
 class FixedBasePowers:
@@ -108,7 +118,7 @@ class Taken(Secret):
         if self._roots:
             return product_of_powers(self._known, exponents, width, public.n)
         whole = sum(known * e for known, e in zip(self._known, from_buffer(exponents, width), strict=True))
-        return power(public.djn_base, whole, public.n)
+        return power(public.base, whole, public.n)
 
 
 class Obfuscators(Secret):

@@ -6,8 +6,8 @@ plaintext packs, how obfuscators are drawn, and whether a plaintext is a sensibl
 
 *Statement.* ``f(m, r) = (1 + n)^m r^n mod n^2`` maps pairs of a plaintext and a unit modulo n one to one onto the
 units modulo n^2 (P. Paillier 1999, lemma 1). The sender knows m_i and r_i with ``c_i = f(m_i, r_i)`` for every i.
-With ``textbook`` obfuscation it drew r_i; with ``djn`` and ``short`` it drew a_i, and ``r_i = h^a_i mod n``, because
-``h_s^a = (h^a)^n mod n^2``. So the statement is the same for all three, and says nothing of the a_i.
+With ``textbook`` obfuscation it drew r_i; with the others it drew a_i, and ``r_i = h^a_i mod n``, because
+``h_s^a = (h^a)^n mod n^2``. So the statement is the same for all, and says nothing of the a_i, nor of r_i's group.
 
 *Proof.* R. Cramer, I. Damgard, J. B. Nielsen (EUROCRYPT 2001), made non-interactive as A. Fiat and A. Shamir do, over a
 random linear combination as in M. Bellare, J. Garay, T. Rabin (EUROCRYPT '98)::

@@ -1,4 +1,4 @@
-"""Arithmetic in Z_2^64 and Z_2^128 on arrays, and keystream expansion into ring elements.
+"""Arithmetic in Z_2^64 and Z_2^128 on arrays, and keystreams as ring elements.
 
 Promises: exact wrap-around arithmetic, lowest limb first, no floating point.
 Refuses to know: what the elements stand for and who shares which key.
@@ -7,22 +7,21 @@ Refuses to know: what the elements stand for and who shares which key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from numpy.typing import NDArray
 
-Vector: TypeAlias = NDArray[np.uint64]
-Prg: TypeAlias = Literal["aes-256-ctr", "chacha20"]
+from protocols.primitives.keystream import MOST_BYTES, Keystream, Prg, keystream
 
-CHUNK_BYTES = 1 << 17
+Vector: TypeAlias = NDArray[np.uint64]
+
+CHUNK_BYTES = MOST_BYTES
 """Keystream is made and used in pieces that stay in the cache."""
 
 COMPILED_FROM = 4096
 """Values of two limbs from which a compiled pass pays; below it nothing is compiled or loaded."""
 
-_ZEROS = bytes(CHUNK_BYTES)
 _MOST_OWED = 100
 """So many carries are counted in a signed byte before they are settled."""
 
@@ -58,13 +57,9 @@ def total_of(vectors: Iterable[Vector], values: int, limbs: int) -> Vector:
 
 
 def expand(key: bytes, values: int, limbs: int, prg: Prg = "aes-256-ctr") -> Vector:
-    """Pseudo-random ring elements from a 32-byte key that is used for nothing else.
-
-    AES-256-CTR or ChaCha20 (RFC 8439) from counter zero; the zero IV is sound because every
-    key names one (pair, round, layout). Little-endian limbs.
-    """
+    """A key's keystream as ring elements: little-endian limbs."""
     out = np.empty((values, limbs), dtype="<u8")
-    stream = _keystream(key, prg)
+    stream = keystream(key, prg, out.nbytes)
     for piece in _pieces(values, limbs):
         _fill(stream, out[piece])
     return out.astype(np.uint64, copy=False)
@@ -76,7 +71,8 @@ def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg:
     The same as expanding, adding and subtracting one after the other, but no keystream is ever
     whole in memory: each piece of it is made, used while it is in the cache, and written over.
     """
-    streams = [(_keystream(key, prg), False) for key in plus] + [(_keystream(key, prg), True) for key in minus]
+    streams = [(keystream(key, prg, total.nbytes), False) for key in plus]
+    streams += [(keystream(key, prg, total.nbytes), True) for key in minus]
     values, limbs = total.shape
     if _compiles(total):
         _mask_compiled(total, streams)
@@ -106,6 +102,11 @@ def to_bytes(vector: Vector) -> bytes:
 def view(vector: Vector) -> memoryview:
     """What `to_bytes` gives, without the copy: it changes with the vector."""
     return np.ascontiguousarray(vector, dtype="<u8").reshape(-1).view(np.uint8).data
+
+
+def over(buffer: memoryview, values: int, limbs: int) -> Vector:
+    """The vector that stands at the beginning of a buffer, to be written in place; little-endian wherever it runs."""
+    return np.frombuffer(buffer, dtype="<u8", count=values * limbs).reshape(values, limbs)
 
 
 def from_bytes(data: bytes | memoryview, values: int, limbs: int) -> Vector:
@@ -146,7 +147,7 @@ def _subtract_piece(total: Vector, subtrahend: Vector) -> None:
 
 def _mask_piece(
     total: Vector,
-    streams: list[tuple[CipherContext, bool]],
+    streams: list[tuple[Keystream, bool]],
     stretch: Vector,
     carry: NDArray[np.bool_],
     owed: NDArray[np.int8],
@@ -171,7 +172,7 @@ def _mask_piece(
         np.add(total[:, 1], owed[:, 0].astype(np.int64).view(np.uint64), out=total[:, 1])
 
 
-def _mask_compiled(total: Vector, streams: list[tuple[CipherContext, bool]]) -> None:
+def _mask_compiled(total: Vector, streams: list[tuple[Keystream, bool]]) -> None:
     """The same for a long vector: each stretch of keystream is added with its carries in one pass."""
     from protocols.primitives import compiled_masks
 
@@ -179,26 +180,16 @@ def _mask_compiled(total: Vector, streams: list[tuple[CipherContext, bool]]) -> 
     for start in range(0, flat.size, stretch.size):
         part = flat[start : start + stretch.size]
         used = stretch[: part.size]
-        keystream, nothing = used.view(np.uint8).data, memoryview(_ZEROS)[: part.nbytes]
+        there = view(used)
         for stream, subtracting in streams:
-            stream.update_into(nothing, keystream)
+            stream.fill(there)
             if subtracting:
                 compiled_masks.subtract_into(part, used)
             else:
                 compiled_masks.add_into(part, used)
 
 
-def _keystream(key: bytes, prg: Prg) -> CipherContext:
-    if len(key) != 32:
-        raise ValueError("a keystream key is 32 bytes")
-    if prg == "aes-256-ctr":
-        return Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-    if prg == "chacha20":
-        return Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
-    raise ValueError(f"unknown keystream generator {prg!r}")
-
-
-def _fill(stream: CipherContext, stretch: Vector) -> None:
+def _fill(stream: Keystream, stretch: Vector) -> None:
     """Overwrite contiguous little-endian elements with the next keystream bytes."""
     if stretch.size:
-        stream.update_into(memoryview(_ZEROS)[: stretch.nbytes], stretch.reshape(-1).view(np.uint8).data)
+        stream.fill(view(stretch))

@@ -7,14 +7,15 @@ Refuses to know: Ray, any site's samples, and any key that could open one site's
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import MisuseError, PartyId
-from secirls.aggregator.asking import Federation
+from secirls.aggregator.annotating import Annotation, annotate
+from secirls.aggregator.asking import Federation, check_present
 from secirls.aggregator.losses import LeftOutError, Loss
 from secirls.aggregator.rounds import SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
@@ -26,7 +27,6 @@ from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
-from secirls.input_error import complain
 from secirls.inputs.design import Design, Variable
 from secirls.inputs.reduced_design import reduced_design
 
@@ -54,6 +54,8 @@ class Outcome:
     """What every site said in public of the formula's variables."""
     simulated: tuple[PartyId, ...]
     """Sites and helpers that were started without a ground of their own."""
+    annotation: Annotation = field(default_factory=Annotation)
+    """What genes are called, from var columns that the user named."""
 
 
 Event: TypeAlias = Begun | Stage | Opening | Record | Outcome
@@ -113,6 +115,8 @@ def _session(
     helping = federation.ask("join", dict.fromkeys(extra, (agreement,)))
     check_present(extra, helping)
     yield from _searches(federation, extra, config.key_bits)
+    annotation = annotate(federation, agreement, config.annotation, len(genes))
+    yield from (Stage(SETUP_ROUND, told) for told in annotation.left_out.values())
     design = agreement.design(config)
     if not (config.drop_empty and config.contrast_vector):  # one number per column that stays
         config.asked_contrast.of(design)  # a mistake is told before the first round
@@ -131,7 +135,8 @@ def _session(
             simulated = tuple(site for site in sites if answered[site].simulated)
             simulated += tuple(name for name in extra if helping[name] is not False)
             design = design.without(event.result.dropped)
-            yield _outcome(config, agreement, design, genes, event.result, past, rounds, tuple(told), simulated)
+            outcome = _outcome(config, agreement, design, genes, event.result, past, rounds, tuple(told), simulated)
+            yield replace(outcome, annotation=annotation)
             return
         if isinstance(event, Record):
             told.append(event.told)
@@ -179,13 +184,3 @@ def _searches(federation: Federation, helper_names: tuple[PartyId, ...], bits: i
                     yield Stage(SETUP_ROUND, text)
                 case nonsense:
                     raise PartyFaultError(name, "prepare", type(nonsense).__name__)
-
-
-def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
-    """Raise what a party raised before the session began, or `InputError` naming who did not answer."""
-    for name in names:
-        if isinstance(answers.get(name), Exception):
-            raise answers[name]
-    silent = [name for name in names if name not in answers]
-    if silent:
-        raise complain("did not answer, so the session can't begin", site=", ".join(silent))

@@ -17,6 +17,7 @@ from protocols.secure_sum import PartyId, PeerError
 from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Cost, Ledger, Meter
+from secirls.input_error import complain
 from secirls.site.desk import SPOKEN
 from secirls.site.site import Answer
 
@@ -157,3 +158,13 @@ def well_formed(answer: object) -> TypeGuard[Answer]:
         and isinstance(answer.costs, tuple)
         and all(isinstance(cost, Cost) and isinstance(cost.verb, str) for cost in answer.costs)
     )
+
+
+def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
+    """Raise what a party raised before the session began, or `InputError` naming who did not answer."""
+    for name in names:
+        if isinstance(answers.get(name), Exception):
+            raise answers[name]
+    silent = [name for name in names if name not in answers]
+    if silent:
+        raise complain("did not answer, so the session can't begin", site=", ".join(silent))

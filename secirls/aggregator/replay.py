@@ -168,7 +168,9 @@ class Again:
 
     def _facts(self, told: dict[str, Any]) -> Facts:
         seen = {
-            name: Variable(entry["fields"]["numeric"], tuple(entry["fields"]["levels"]))
+            name: Variable(
+                entry["fields"]["numeric"], tuple(entry["fields"]["levels"]), entry["fields"].get("numbered", False)
+            )
             for name, entry in told["variables"]["map"].items()
         }
         identity = transcript.message(self._folder, told["identity"]["bytes"])

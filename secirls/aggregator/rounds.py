@@ -223,10 +223,17 @@ class SecureRounds(Asking):
     def _greet(self, staying: tuple[PartyId, ...], batch: int) -> None:
         """Everyone's hellos and grants for a batch; without the hello of a site that sent nonsense, where that may be.
 
-        Sites say whose hello is bad, and the collector looks for itself. Where it sees nothing wrong, the nonsense is
-        the accusation.
+        The collector looks at them before they are carried on: in a large room a site checks a few of them, and those
+        who took a bad one would be left behind by those who refused it. Sites say whose hello is bad all the same.
+        Where the collector sees nothing wrong, the nonsense is the accusation.
         """
-        hellos = self._answers("hello", dict.fromkeys((*self._cohort, *staying), (batch,)))
+
+        def checked(kept: dict[PartyId, bytes]) -> dict[PartyId, bytes]:
+            self._collector.check(kept, batch)
+            return kept
+
+        said = self._answers("hello", dict.fromkeys((*self._cohort, *staying), (batch,)))
+        hellos = self._without_nonsense("meet", checked, said)
         while True:
             accusations: dict[PartyId, PeerError] = {}
             asked = dict.fromkeys((*self._cohort, *staying), (hellos, batch))

@@ -23,6 +23,7 @@ from secirls.config import Config
 from secirls.inputs.design import variables
 from secirls.inputs.levels import declared_in
 from secirls.inputs.site_file import Reading, SiteTable, read_site
+from secirls.numerics.held_counts import whole
 from secirls.numerics.samples import Mask
 
 KINDS = ("<u2", ">u2", "<i4", ">i4", "<i8", ">i8", "<f4", ">f4", "<f8", ">f8")
@@ -131,8 +132,9 @@ class Search:
             elif len(name) >= 3 and not name.isdigit():
                 self._short[name] = site
         short = sum(len(name) < 3 or (len(name) < 6 and name.isdigit()) for name in names)
-        samples = self._counts(site, "the counts of a sample", table.counts)
-        genes = self._counts(site, "the counts of a gene", table.counts.T)
+        counts = whole(table.counts)
+        samples = self._counts(site, "the counts of a sample", counts)
+        genes = self._counts(site, "the counts of a gene", counts.T)
         self.unseen.append(
             f"of site {site}: {short} of {len(names)} sample names, and the counts of {len(names) - samples} samples "
             f"and {len(table.genes) - genes} of {len(table.genes)} genes, are too short or too alike to be told from "

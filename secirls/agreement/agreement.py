@@ -57,7 +57,9 @@ class Agreement:
     def digest(self) -> bytes:
         """SHA-256 of all of it: part of the session id, so that who agreed to something else is in another session."""
         said = {
-            site: {name: [variable.numeric, variable.levels] for name, variable in sorted(told.items())}
+            site: {
+                name: [variable.numeric, variable.levels, variable.numbered] for name, variable in sorted(told.items())
+            }
             for site, told in sorted(self.said.items())
         }
         roster = {name: key.hex() for name, key in sorted(self.roster.items())}

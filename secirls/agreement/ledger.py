@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, field, fields
-from typing import TypeVar
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -124,7 +126,9 @@ class Ledger:
 
 def table(rows: list[Row]) -> pd.DataFrame:
     """The ledger as a data frame with `COLUMNS`."""
-    return pd.DataFrame([astuple(row) for row in rows], columns=list(COLUMNS))
+    import pandas as pd
+
+    return pd.DataFrame(list(map(attrgetter(*COLUMNS), rows)), columns=list(COLUMNS))
 
 
 def by_verb(ledger: pd.DataFrame) -> pd.DataFrame:

@@ -6,10 +6,11 @@ Refuses to know: any site's data, and who leads.
 
 from __future__ import annotations
 
-import filecmp
+import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -25,6 +26,8 @@ from secirls.inputs.site_file import check_place, in_memory
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
 
+
+_BLOCK_BYTES = 1 << 20
 
 GROUND = ".toml"
 """How the name of a site's own file ends."""
@@ -139,24 +142,46 @@ class Order:
 
 def _check_apart(files: Mapping[PartyId, str]) -> None:
     """Raise `InputError` where two sites have one file, by whatever name, or a copy of it."""
-    of_size: dict[int, list[PartyId]] = {}
+    owners: dict[tuple[int, int], PartyId] = {}
+    of_size: defaultdict[int, list[PartyId]] = defaultdict(list)
     for name, file in files.items():
-        alike = of_size.setdefault(Path(file).stat().st_size, [])
-        for one in alike:
-            if _same_content(Path(files[one]), Path(file)):
-                raise complain(
-                    f"is the file of site {one!r} too, so its samples would count twice", site=name, file=file
-                )
-        alike.append(name)
+        told = Path(file).stat()
+        one = owners.setdefault((told.st_dev, told.st_ino), name)
+        if one != name:
+            raise _counts_twice(one, name, file)
+        of_size[told.st_size].append(name)
+    for size, alike in of_size.items():
+        one, *copies = _copies({name: files[name] for name in alike}, size) or [""]
+        for name in copies:
+            raise _counts_twice(one, name, files[name])
 
 
-def _same_content(one: Path, other: Path) -> bool:
-    if one.samefile(other):
-        return True
-    try:
-        return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
-    except OSError:
-        return False  # the site that opens it says what is wrong
+def _counts_twice(one: PartyId, name: PartyId, file: str) -> InputError:
+    return complain(f"is the file of site {one!r} too, so its samples would count twice", site=name, file=file)
+
+
+def _copies(files: Mapping[PartyId, str], size: int) -> list[PartyId]:
+    """Who of these, whose files are all of one size, have the same content; nobody, if all differ.
+
+    Block by block, each file only as far as another one is like it. One that can't be read is left to the site that
+    opens it.
+    """
+    alike = [list(files)] if len(files) > 1 else []
+    for start in range(0, max(size, 1), _BLOCK_BYTES):
+        alike = [same for names in alike for same in _same_block(names, files, start)]
+    return alike[0] if alike else []
+
+
+def _same_block(names: Iterable[PartyId], files: Mapping[PartyId, str], start: int) -> list[list[PartyId]]:
+    of_block: defaultdict[bytes, list[PartyId]] = defaultdict(list)
+    for name in names:
+        try:
+            with Path(files[name]).open("rb") as file:
+                file.seek(start)
+                of_block[hashlib.sha256(file.read(_BLOCK_BYTES)).digest()].append(name)
+        except OSError:
+            continue
+    return [same for same in of_block.values() if len(same) > 1]
 
 
 def cluster_at(address: str | None) -> str | None:

@@ -111,5 +111,5 @@ def _presence(samples: Samples) -> Floats:
     if samples.own is not None and not samples.design.any():
         return presence
     for block in samples.gene_blocks():
-        presence[block] = (samples.counts[:, block] > 0).any(axis=0)
+        presence[block] = (samples.counts.T[block] > 0).any(axis=1)
     return presence

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.irls import State
 from secirls.algorithms.outliers.cells import Cells
+from secirls.algorithms.principal_components import Components
 from secirls.algorithms.query import Algorithm, Query
 from secirls.algorithms.scaling import Scaled
 from secirls.algorithms.shrinkage import Shrinkage
@@ -175,5 +176,7 @@ class Fitted:
     """Where p-values are of a likelihood-ratio test."""
     shrinkage: Shrinkage | None = field(default=None, repr=False)
     """Where fold changes were drawn towards zero."""
+    components: Components | None = field(default=None, repr=False)
+    """Where principal components were asked for."""
     sizing: Sizing | None = field(default=None, repr=False)
     """What size factors follow from; ``None`` where no gene was left to ask about."""

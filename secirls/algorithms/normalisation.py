@@ -107,9 +107,8 @@ class NormalisedQuery(Query):
             return samples if own is None or self.scale == 1.0 else replace(samples, size_factors=own / self.scale)
         chosen, means = np.flatnonzero(self.genes)[self.usable], self.log_means[self.usable]
         size_factors = np.empty(samples.n_samples)
-        for sample in range(samples.n_samples):
-            ratios = np.log(np.maximum(samples.counts[sample, chosen], 1)) - means
-            size_factors[sample] = np.exp(np.median(ratios))
+        for part, counts in samples.in_parts(chosen):
+            size_factors[part] = np.exp(np.median(np.log(np.maximum(counts, 1)) - means, axis=1))
         return replace(samples, size_factors=size_factors)
 
     @np.errstate(all="ignore")
@@ -300,11 +299,12 @@ def normalise(
 
 def _log_sizes(samples: Samples, log_means: Floats, usable: Mask) -> Floats:
     """Log size factors from positive counts before they are scaled, ``(samples,)``; NaN without any."""
-    logs = np.empty(samples.n_samples)
-    for sample in range(samples.n_samples):
-        counts = samples.counts[sample, usable]
-        some = counts > 0
-        logs[sample] = np.median(np.log(counts[some]) - log_means[usable][some]) if some.any() else np.nan
+    logs, means = np.full(samples.n_samples, np.nan), log_means[usable]
+    for part, rows in samples.in_parts(np.flatnonzero(usable)):
+        for sample, counts in enumerate(rows, start=part.start):
+            some = counts > 0
+            if some.any():
+                logs[sample] = np.median(np.log(counts[some]) - means[some])
     return logs
 
 

@@ -8,7 +8,7 @@ Love, Huber and Anders (2014), methods, automatic treatment of outliers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -42,9 +42,7 @@ class ReplaceCountsQuery(Query):
         """What the site keeps."""
         if samples.replacement is None:
             raise QueryError("this site has no replaced counts: its configuration names no refit layer")
-        counts = samples.counts.copy(order="F")
-        counts[:, self.genes] = samples.replacement[:, self.genes]
-        return replace(samples, counts=counts, nll_constants=None, moments=None)
+        return samples.with_replaced(self.genes)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""

@@ -13,6 +13,10 @@ Coefficients of sites' own columns have the normal prior of all others, around z
 a site is added and eliminated there. What comes out is the joint fit in which each of these columns is a column with
 its own coefficient: that of ``~ 0 + site + condition``, where the formula says ``~ site + condition``. In the latter's
 dummies the prior would be on differences to the reference site, whose coefficient every other site would have to know.
+
+With numeric columns the prior is on coefficients of the user's, own ones too. What those are, a site follows from its
+scaled ones and the table's, ``delta = A delta~ + B beta~`` (`secirls.numerics.covariates.Back`), so that half the ridge
+times ``|delta|^2`` is a quadratic of what it eliminates and of what it is asked about.
 """
 
 from __future__ import annotations
@@ -27,7 +31,6 @@ from secirls.algorithms.irls import State
 from secirls.algorithms.query import EXACT, Algorithm, resolution
 from secirls.algorithms.scaling import Scaled
 from secirls.algorithms.unclamped import Cohorts, Descending, Descent, descend
-from secirls.input_error import InputError
 from secirls.inputs.design import Design
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Mask
@@ -84,12 +87,6 @@ class Shrinkage:
 def check_shrinkage(name: str, design: Design) -> None:
     """Raise `InputError` unless the coefficient of this column can be drawn towards zero."""
     design.column(name, "shrink")
-    if design.numeric and design.own.of:
-        site = next(iter(design.own.of))
-        raise InputError(
-            f"shrink has no prior for columns that a site keeps, as {site} does, beside the numeric column "
-            f"{design.numeric[0]!r}: publish those sums with own_columns = 'shared', or leave one of the three out"
-        )
 
 
 def shrink(

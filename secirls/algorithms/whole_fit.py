@@ -13,6 +13,7 @@ import numpy as np
 
 from secirls.algorithms.beginning import begin, check_degrees_of_freedom, eligible, size_factors, unclamped_information
 from secirls.algorithms.catch import catch
+from secirls.algorithms.component_queries import Scale
 from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
@@ -20,6 +21,7 @@ from secirls.algorithms.irls import State, irls, least_squares_start, steps_fiel
 from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.plans import catch_plan, irls_plan
+from secirls.algorithms.principal_components import Components, Ending, Plan, principal_components
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.refit import refit
 from secirls.algorithms.restricted import restricted
@@ -117,6 +119,11 @@ def fit(
     if config.shrink is not None:  # last, so that a fit without it asks the same until then, and is counted once
         shrinkage = yield from stages.named("shrinkage", _shrinkage(config, design, fitted, config.shrink))
         fitted = replace(fitted, shrinkage=shrinkage)
+    if config.components:  # last too, and after it the sites have the counts of their files again
+        parties = [set(stage.parties) for stage in stages.done]
+        asking = _components(config, fitted, whole=all(present == parties[0] for present in parties))
+        components = yield from stages.named("components", asking)
+        fitted = replace(fitted, components=components)
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
 
 
@@ -136,6 +143,25 @@ def _shrinkage(config: Config, design: Design, fitted: Fitted, name: str) -> Alg
         return (yield from shrink(state, variances, coefficient, products, bits))
     shrinking = shrink(state, variances, coefficient, None, bits, scaled)
     return (yield from restricted(shrinking, scaled.from_user, products))
+
+
+def _components(config: Config, fitted: Fitted, *, whole: bool) -> Algorithm[Components]:
+    """Principal components over the genes that were fitted, on the scale of the fit's trend; of all sites or none."""
+    if not whole:
+        return Components.nothing(Ending.NOT_ALL)
+    if fitted.towards is None or fitted.towards.flat or fitted.sizing is None:
+        return Components.nothing(Ending.NO_TRANSFORM)
+    plan = Plan(
+        config.components,
+        config.component_genes,
+        config.component_tolerance,
+        config.directions_per_sample,
+        config.sample_share,
+    )
+    scale = Scale.of(fitted.towards, fitted.base_means, fitted.sizing.mean_inverse)
+    emptied = np.zeros_like(fitted.state.fitted) if fitted.treatment is None else fitted.treatment.emptied
+    genes = fitted.state.fitted & ~emptied
+    return (yield from principal_components(plan, scale, genes, fitted.n_samples))
 
 
 def _own_coefficients(state: State) -> Algorithm[None]:

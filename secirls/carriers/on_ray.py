@@ -13,12 +13,14 @@ import os
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import ray
+from ray import ObjectRefGenerator
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from protocols.choice import helpers
@@ -27,8 +29,8 @@ from secirls.aggregator.aggregator import Event
 from secirls.aggregator.transcript import witnessed
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError
 from secirls.agreement.order import Order, Place, Task
+from secirls.carriers.hosts import HostActor, Store
 from secirls.carriers.ray_environment import private_folder
-from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.site.desk import SPOKEN, Desk
 from secirls.site.helper import Helper
@@ -52,9 +54,6 @@ sees no other: over a broken link one site's answer would hold up everybody's un
 REACH_SECONDS = 5.0
 """How long a cluster has to accept a connection."""
 
-SHARED_BYTES = 100 * 1024
-"""Messages above this size that go to several parties are put into the object store once."""
-
 AHEAD = 1
 """So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
@@ -76,23 +75,6 @@ class PartyActor:
     def ask(self, verb: str, *given: Any) -> Any:
         """Run one verb; see `Desk`."""
         return self._desk.ask(verb, *given)
-
-
-class HostActor:
-    """Many simulated sites in one process, where one process each would not fit; they answer one after the other.
-
-    One that hangs past the deadline therefore silences all, for good: they are told apart, but not saved.
-    """
-
-    def __init__(self, places: list[Place], config: Config) -> None:
-        self._sites = {place.name: Desk(Site(place, config)) for place in places}
-
-    def ready(self) -> None:
-        """The process stands."""
-
-    def ask(self, name: PartyId, verb: str, *given: Any) -> Any:
-        """Run one verb at one site."""
-        return self._sites[name].ask(verb, *given)
 
 
 @dataclass(frozen=True)
@@ -129,15 +111,10 @@ class RayFederation:
         return self._sites
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
-        """Call all, then take answers as they come. Who has not answered by the deadline never will."""
-        shared: dict[int, Any] = {}
+        """Call all, each host once, then take answers as they come. Who has not answered by the deadline never will."""
         seconds = max(self._deadline, PREPARE_SECONDS) if verb in _PREPARING else self._deadline
         deadline = time.monotonic() + seconds
-        waiting: dict[Any, PartyId] = {
-            _call(self._parties[name], verb, [_share(value, shared) for value in given]): name
-            for name, given in arguments.items()
-            if name in self._parties and not self._behind(name)
-        }
+        waiting = self._call(verb, arguments)
         answers: dict[PartyId, Any] = {}
         while waiting:
             left = deadline - time.monotonic()
@@ -146,25 +123,46 @@ class RayFederation:
                 continue
             if not done:
                 break
-            name = waiting.pop(done[0])
+            names = waiting[done[0]]
+            name = names.popleft()
+            if not names:
+                del waiting[done[0]]
             try:
-                answers[name] = ray.get(done[0])
+                answers[name] = _fetched(done[0], name, verb)
             except (RayActorError, ObjectLostError):  # the second: an answer whose node died before it was fetched
-                self.fence(name)
+                for lost in (name, *waiting.pop(done[0], ())):
+                    self.fence(lost)
             except RayTaskError as error:
                 answers[name] = _fault(name, verb, error.cause)
             except Exception as error:  # noqa: BLE001 - an answer that can't be read is nonsense, whatever it is
                 answers[name] = _fault(name, verb, error)
-        for name in waiting.values():
+        unheard = [name for names in waiting.values() for name in names]
+        for name in unheard:
             party = self._parties[name]
-            # A host works through its sites in the order of the calls: the first that is late holds up the others.
+            # A host works through its sites in the order asked: the first that is late holds up the others.
             if isinstance(party, Hosted) and self._stuck.setdefault(party.host, name) == name:
                 ray.kill(party.host)
-        late = (*waiting.values(), *(name for name in arguments if name not in answers and self._behind(name)))
+        late = (*unheard, *(name for name in arguments if name not in answers and self._behind(name)))
         answers |= {name: BlockedPartyError(name, verb, other) for name in late if (other := self._behind(name))}
-        for name in waiting.values():
+        for name in unheard:
             self.fence(name)
         return answers
+
+    def _call(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[Any, deque[PartyId]]:
+        """Ask everybody who can be asked, each host once; gives who answers where, and in which order."""
+        store = Store(ray.put)
+        waiting: dict[Any, deque[PartyId]] = {}
+        hosted: dict[Handle, dict[PartyId, tuple[Any, ...]]] = {}
+        for name, given in arguments.items():
+            party = self._parties.get(name)
+            if isinstance(party, Hosted) and not self._behind(name):
+                hosted.setdefault(party.host, {})[name] = given
+            elif party is not None and not isinstance(party, Hosted):
+                waiting[party.ask.remote(verb, *map(store.put, given))] = deque([name])
+        for host, asked in hosted.items():
+            told, beside = store.told(asked)
+            waiting[host.ask.options(num_returns="streaming").remote(verb, told, *beside)] = deque(asked)
+        return waiting
 
     def _behind(self, name: PartyId) -> PartyId | None:
         """Who holds a hosted site up for good, if anybody does."""
@@ -179,10 +177,10 @@ class RayFederation:
             ray.kill(handle)
 
 
-def _call(party: Handle | Hosted, verb: str, given: list[Any]) -> Any:
-    if isinstance(party, Hosted):
-        return party.host.ask.remote(party.name, verb, *given)
-    return party.ask.remote(verb, *given)
+def _fetched(answering: Any, party: PartyId, verb: str) -> Any:
+    """The next answer of a host's, or the only one of a party's with its own process."""
+    answer = ray.get(next(answering) if isinstance(answering, ObjectRefGenerator) else answering)
+    return _fault(party, verb, answer) if isinstance(answer, Exception) else answer
 
 
 def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:
@@ -196,14 +194,6 @@ def wait_until_ready(parties: Mapping[PartyId, Handle]) -> None:
     processes = {party.host if isinstance(party, Hosted) else party for party in parties.values()}
     starting = [handle.ready.remote() for handle in processes]
     ray.wait(starting, num_returns=len(starting), timeout=START_SECONDS, fetch_local=False)
-
-
-def _share(value: Any, shared: dict[int, Any]) -> Any:
-    if not isinstance(value, bytes) or len(value) < SHARED_BYTES:
-        return value
-    if id(value) not in shared:
-        shared[id(value)] = ray.put(value)
-    return shared[id(value)]
 
 
 def run_on_ray(order: Order) -> Iterator[Event]:

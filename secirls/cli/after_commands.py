@@ -34,6 +34,9 @@ def results(
     rnk: Annotated[
         Path | None, typer.Option(metavar="FILE.rnk", help="Write genes and statistics, ranked, for GSEA.")
     ] = None,
+    rnk_by: Annotated[
+        str, typer.Option("--rnk-by", metavar="COLUMN", help="Name genes there by a column of annotation.")
+    ] = "gene",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
 ) -> None:
     """Make a table of another contrast, threshold or alpha from a finished fit. No site is asked.
@@ -51,8 +54,11 @@ def results(
         if file is not None and file.exists() and (file.is_dir() or not overwrite):
             raise InputError(f"file {str(file)!r}: is there already; name another or give --overwrite")
     result = Result.read(folder)
-    if annotation is not None:
-        result = result.annotated(Annotation.read(annotation))
+    if (names := comparison_options.own_file(annotation)) is not None:
+        result = result.annotated(Annotation.read(names))
+    if rnk_by not in ("gene", *result.kept.annotation):
+        told = ", ".join(map(repr, result.kept.annotation)) or "none"
+        raise InputError(f"--rnk-by {rnk_by!r}: is no column of annotation (there: {told})")
     result = result.contrast(
         *(contrast or ()),
         coefficients=coefficient or (),
@@ -64,7 +70,7 @@ def results(
         independent_filtering=independent_filtering,
     )
     files = []
-    for file, make in ((out, csv_of), (rnk, lambda table: next_tools.rnk(table).encode())):
+    for file, make in ((out, csv_of), (rnk, lambda table: next_tools.rnk(table, rnk_by).encode())):
         if file is not None:
             write_whole(file, make(result.table))
             files.append(file)

@@ -13,6 +13,7 @@ import typer
 
 from protocols.choice import NAMES
 from secirls.cli.after_commands import audit_transcript, report, results
+from secirls.cli.component_commands import components_fit, scores
 from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
 from secirls.cli.plots_option import Plots, kinds_of
@@ -84,8 +85,10 @@ def _root(
 app.command()(fit)
 app.command("resume")(resume_fit)
 app.command("shrink")(shrink_fit)
+app.command("components")(components_fit)
 app.command()(results)
 app.command()(transform)
+app.command()(scores)
 app.command("audit")(audit_transcript)
 app.command()(report)
 app.command()(simulate)

@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from secirls.input_error import InputError
+from secirls.inputs.var_columns import FILES_OF_NAMES
 from secirls.numerics.alternatives import ALTERNATIVES
 
 Levels: TypeAlias = Annotated[
@@ -54,3 +56,28 @@ Names: TypeAlias = Annotated[
         "--annotation", metavar="FILE.csv", help="Columns such as symbols for the tables: gene names first, a header."
     ),
 ]
+NamesOrColumns: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--annotation",
+        metavar="FILE.csv|NAME,...",
+        help="Columns such as symbols for the tables: a file of yours, gene names first, a header; "
+        "or var columns, where all sites have them alike.",
+    ),
+]
+
+
+def own_file(path: Path | None) -> Path | None:
+    """The file that ``--annotation`` gives where no site is asked. Raises `InputError` for names of var columns."""
+    if path is not None and not path.suffix and not path.exists():
+        raise InputError(f"--annotation {str(path)!r}: no site is asked here, so give a file; a fit takes var columns")
+    return path
+
+
+def file_or_columns(text: str | None) -> tuple[Path | None, tuple[str, ...] | None]:
+    """What ``--annotation`` gives: a file, by how its name ends, or names of var columns. Raises `InputError`."""
+    if text is None or text.lower().endswith(FILES_OF_NAMES):
+        return None if text is None else Path(text), None
+    if "/" in text or Path(text).is_file():
+        raise InputError(f"--annotation {text!r}: the name of such a file ends in {', '.join(FILES_OF_NAMES)}")
+    return None, tuple(name.strip() for name in text.split(","))

@@ -154,7 +154,10 @@ def show_comparison(result: Result, files: Sequence[Path]) -> None:
 def strongest(result: Result, n: int) -> Section:
     """The genes with the smallest p-values."""
     table = Table()
-    named = list(result.kept.annotation)[:1]
+    from secirls.outputs.next_tools import symbols_in
+
+    symbols = symbols_in(result.table)
+    named = list(result.kept.annotation)[:1] if symbols is None else [symbols]
     for column in ("gene", *named, "base mean", "log2 fold change", "standard error", "adjusted p"):
         table.add_column(Text(column), justify="left" if column in ("gene", *named) else "right")
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)

@@ -1,4 +1,4 @@
-"""The demonstration: four real sites, one secure fit and the same fit in the clear beside it."""
+"""The demonstration: four real sites, one secure fit and the same fit in the clear beside it, in this process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
         plain = fit_config(
             config.model_copy(update={"protocol": "plain"}),
             sites,
-            engine=engine,
+            engine="local",
             on_round=display,
             on_note=display.note,
         )

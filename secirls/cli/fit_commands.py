@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli import comparison_options, model_options
+from secirls.cli import comparison_options, component_options, model_options
 from secirls.cli.console import RoundsDisplay, say, show_result
 from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
@@ -60,7 +60,7 @@ def fit(
     contrast_vector: comparison_options.Vector = None,
     lfc_threshold: comparison_options.Threshold = None,
     alternative: comparison_options.Alternative = None,
-    annotation: comparison_options.Names = None,
+    annotation: comparison_options.NamesOrColumns = None,
     test: model_options.Test = None,
     reduced: model_options.Reduced = None,
     levels: model_options.Levels = None,
@@ -108,6 +108,11 @@ def fit(
         str | None,
         typer.Option(metavar="COLUMN", help="Draw this coefficient's fold changes towards zero, as apeglm."),
     ] = None,
+    components: component_options.Number = None,
+    component_genes: component_options.Genes = None,
+    component_tolerance: component_options.Tolerance = None,
+    directions_per_sample: component_options.Directions = None,
+    sample_share: component_options.Share = None,
     refit_layer: Annotated[
         str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
     ] = None,
@@ -152,6 +157,9 @@ def fit(
         int | None, typer.Option(help="Rounds that mask keys are published for at a time. Default: 32.")
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
+    obfuscation: Annotated[
+        str | None, typer.Option(help="How Paillier hides: djn, short, subgroup, textbook. Default: djn.")
+    ] = None,
     n_jobs: Annotated[
         int | None,
         typer.Option(help="Threads at each party. Default: all cores for Paillier, one for summands."),
@@ -194,8 +202,9 @@ def fit(
     from secirls.outputs.annotation import Annotation
     from secirls.site.key_files import read_roster
 
-    kinds = kinds_of(plots)
+    kinds, (file, columns) = kinds_of(plots), comparison_options.file_or_columns(annotation)
     told = {
+        "annotation": columns,
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
@@ -230,6 +239,11 @@ def fit(
         "independent_filtering": independent_filtering,
         "alpha": alpha,
         "shrink": shrink,
+        "components": components,
+        "component_genes": component_genes,
+        "component_tolerance": component_tolerance,
+        "directions_per_sample": directions_per_sample,
+        "sample_share": sample_share,
         "refit_layer": refit_layer,
         "refit_genes": None if refit_genes is None else gene_names(refit_genes, "--refit-genes"),
         "fraction_bits": fraction_bits,
@@ -241,17 +255,18 @@ def fit(
         "prg": prg,
         "rounds_per_batch": rounds_per_batch,
         "key_bits": key_bits,
+        "obfuscation": obfuscation,
         "n_jobs": n_jobs,
     }
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     if roster is not None:
         given["roster"] = read_roster(roster)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
-    names = None if annotation is None else Annotation.read(annotation)
+    names = None if file is None else Annotation.read(file)
     run = combined(manifest, site, given, given_keys, engine, address, hosts)
     folder = out or Path(run.out or "secirls-fit")
     writing = Writing(names, h5ad, kinds, overwrite)
-    show_result(*_fit_into(folder, run, transcript, writing))
+    show_result(*fit_into(folder, run, transcript, writing))
 
 
 def shrink_fit(
@@ -276,24 +291,26 @@ def shrink_fit(
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
-    annotation: comparison_options.Names = None,
+    annotation: comparison_options.NamesOrColumns = None,
 ) -> None:
     """Make a fit again, and draw one coefficient's fold changes towards zero, as R's lfcShrink(type = "apeglm").
 
     It needs rounds: the sites of the fit take part again, by their own rules. What they answered then is asked in the
     same words, and is not counted again.
     """
+    from secirls.cli.asking_again import again, compared
     from secirls.cli.manifest import pair
-    from secirls.cli.shrinking import again, compared
     from secirls.outputs.annotation import Annotation
 
-    names = None if annotation is None else Annotation.read(annotation)
+    file, columns = comparison_options.file_or_columns(annotation)
+    names = None if file is None else Annotation.read(file)
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
-    run = again(folder, coefficient, federation, given_keys)
+    told = {} if columns is None else {"annotation": columns}
+    run = again(folder, {"shrink": coefficient, **told}, federation, given_keys)
     beside = out or folder.with_name(f"{folder.resolve().name}-shrunken")
-    result, files = _fit_into(beside, run, None, Writing(names, h5ad, kinds_of(plots), overwrite))
+    result, files = fit_into(beside, run, None, Writing(names, h5ad, kinds_of(plots), overwrite))
     show_result(result, files)
-    say(compared(folder, result))
+    say(compared(folder, result, "that was not shrunken"))
 
 
 @dataclass(frozen=True)
@@ -315,7 +332,7 @@ class Writing:
         return result, files + (result.plots.save(folder, self.kinds) if self.kinds else [])
 
 
-def _fit_into(folder: Path, run: Manifest, transcript: Path | None, writing: Writing) -> tuple[Result, list[Path]]:
+def fit_into(folder: Path, run: Manifest, transcript: Path | None, writing: Writing) -> tuple[Result, list[Path]]:
     """Make a manifest's fit, and write it into a folder that is free for it."""
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import fit_manifest
@@ -352,7 +369,8 @@ def resume_fit(
     from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
 
-    names, kinds = None if annotation is None else Annotation.read(annotation), kinds_of(plots)
+    file, kinds = comparison_options.own_file(annotation), kinds_of(plots)
+    names = None if file is None else Annotation.read(file)
     check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
         raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")

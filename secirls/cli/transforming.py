@@ -20,7 +20,12 @@ KINDS = (".h5ad", ".csv")
 
 
 def transform(
-    data: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="This site's own data, with raw counts.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="This site's own data with raw counts, or its own site.toml, which names it."
+        ),
+    ],
     fit: Annotated[Path, typer.Option("--fit", metavar="DIR", help="The output folder of 'secirls fit'.")],
     out: Annotated[
         Path | None,
@@ -40,8 +45,9 @@ def transform(
     from secirls.agreement.whole_file import whole_folder
     from secirls.inputs.site_file import write_h5ad
     from secirls.outputs.results import Result
-    from secirls.outputs.transform import Transform
+    from secirls.outputs.transform import Transform, own_data
 
+    data = own_data(data)
     out = data.with_name(f"{data.stem}.transformed.h5ad") if out is None else out
     if out.suffix not in KINDS:
         raise InputError(f"file {str(out)!r}: --out ends in {' or '.join(KINDS)}")

@@ -21,6 +21,7 @@ import pandas as pd
 from secirls.input_error import InputError
 from secirls.inputs.simulate import rows, simulate
 from secirls.inputs.site_file import write_site
+from secirls.numerics.held_counts import whole
 
 AIRWAY_SHA256: Final = "277a1056fda83b97a5602c4ce1dc660ae1d65ca06121d896be789d56d6e0e5e5"
 """Of the decompressed table: genes x samples, comma-separated, one header line."""
@@ -84,6 +85,6 @@ def write_simulated(folder: Path, *, sites: int, samples: int, genes: int, seed:
         index = pd.Index([f"{name}_{i}" for i in range(part.n_samples)])
         obs = pd.DataFrame({"condition": condition, "true_size_factor": part.size_factors}, index=index)
         paths[name] = folder / f"{name}.h5ad"
-        write_site(paths[name], part.counts, obs, names, dispersion=np.asarray(part.dispersions))
+        write_site(paths[name], whole(part.counts), obs, names, dispersion=np.asarray(part.dispersions))
     truth.to_csv(folder / "truth.csv", index=False)
     return paths

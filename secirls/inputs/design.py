@@ -11,11 +11,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
@@ -23,12 +22,16 @@ from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
 from secirls.inputs.formula import Factor, Formula, parse
 from secirls.inputs.labels import label, labels
 from secirls.inputs.levels import Levels, Variable, agree_levels
+from secirls.inputs.model_matrix import Coded, Terms
 from secirls.inputs.own_columns import OwnColumns
 from secirls.inputs.probes import PROBES, probed
 from secirls.inputs.ranks import apart
 from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Design", "Levels", "Variable", "variables"]
 
@@ -59,6 +62,8 @@ class Design:
     """Columns without any sample that were left out."""
     order: Mapping[str, str] = field(default_factory=dict)
     """Of every factor, in a few words, why its levels are in this order."""
+    numbered: tuple[str, ...] = ()
+    """Numeric variables that hold few whole numbers at every site, and may be factors whose levels are numbered."""
 
     @classmethod
     def agree(
@@ -76,7 +81,9 @@ class Design:
         levels = agreed.levels
         held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
         shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
-        design = cls(formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order)
+        design = cls(
+            formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order, numbered=agreed.numbered
+        )
         if not own:
             return design
         possible = design.possible_rows(said)
@@ -93,7 +100,17 @@ class Design:
     def told(self) -> tuple[str, ...]:
         """In words: the levels of every factor and why they are in their order, and what is fitted as a slope."""
         factors = (f"{name}: {', '.join(self.levels[name])} ({why})" for name, why in self.order.items())
-        return (*factors, *(f"{factor.expr}: numbers, fitted as a slope" for factor in self.features))
+        slopes = (
+            f"{factor.expr}: numbers, fitted as a slope"
+            + (f"; if they number groups, say C({factor.expr})" if factor in self.perhaps_groups else "")
+            for factor in self.features
+        )
+        return (*factors, *slopes)
+
+    @property
+    def perhaps_groups(self) -> tuple[Factor, ...]:
+        """The `features` that stand for themselves and may be factors whose levels are numbered."""
+        return tuple(factor for factor in self.features if factor.bare and factor.variable in self.numbered)
 
     @cached_property
     def all_columns(self) -> tuple[str, ...]:
@@ -203,13 +220,18 @@ class Design:
         rows = self.possible_rows(said)
         if rows is None:
             return ()
-        shared = {site: self.own.split(site, rows[site])[0] for site in sorted(rows)}
-        return tuple(apart(shared, shared))
+        alike: dict[int, list[str]] = {}
+        for site in sorted(rows):
+            alike.setdefault(id(rows[site]), []).append(site)
+        # Nobody is apart whose rows all are another's too, and a third with the same rows adds nothing.
+        shared = {site: self.own.split(site, rows[site])[0] for same in alike.values() for site in same[:2]}
+        return tuple(apart(shared, [same[0] for same in alike.values() if len(same) == 1]))
 
     def possible_rows(self, said: Mapping[str, Mapping[str, Variable]]) -> dict[str, Floats] | None:
         """The design rows that samples of sites with such levels can have, each ``(rows, all params)``: public facts.
 
         Numeric variables stand at a few fixed values. ``None`` where there are too many combinations to go through.
+        Sites with the same levels have one and the same array.
         """
         held = {
             site: tuple(tuple(x for x in self.levels[name] if x in told[name].levels) for name in self.levels)
@@ -221,22 +243,20 @@ class Design:
             return None
         rows = self._rows_at([row for levels in different for row in itertools.product(*levels)])
         ends = np.cumsum(sizes) * (PROBES if self.numeric else 1)
-        parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))  # one call of formulaic for all sites
+        parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))
         return {site: parts[levels] for site, levels in held.items()}
 
     def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
-        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes.
+        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes; read-only.
 
         Of all factors, or of those with these ``names``: then the others are at their reference.
         """
-        probes = range(PROBES if self.numeric else 1)
-        combined = [(row, probe) for row in levels for probe in probes]
-        if not combined:
-            return np.zeros((0, self.size))
-        given = {
-            name: [row[i] for row, _ in combined] for i, name in enumerate(self.levels if names is None else names)
-        }
-        return self.rows(given, probed([probe for _, probe in combined], len(self.features)))
+        return _public_rows(self._public, tuple(levels), tuple(self.levels if names is None else names))
+
+    @property
+    def _public(self) -> PublicFacts:
+        """All that the columns follow from."""
+        return self.formula, tuple((name, tuple(levels)) for name, levels in self.levels.items()), self.numeric
 
     @property
     def enumerable(self) -> bool:
@@ -353,28 +373,48 @@ class Design:
         """The formula, read."""
         return parse(self.formula)
 
-    @cached_property
-    def _columns(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    @property
+    def _columns(self) -> tuple[tuple[str, ...], Terms]:
         """Names of all design columns, and of the factors that each is made of."""
-        matrix, made = self.parsed.materialise(self._frame({}, np.zeros((1, len(self.features)))))
-        return tuple(str(name) for name in matrix.columns), made
+        return _public_columns(self._public)
 
     def rows(self, levels: Mapping[str, Sequence[str]], values: Floats) -> Floats:
         """Design rows ``(rows, all params)`` at levels by variable and values of the `features` ``(rows, numeric)``.
 
         Variables that are not given stand at reference level.
         """
-        rows = self.parsed.materialise(self._frame(levels, values))[0]
-        return np.ascontiguousarray(rows, dtype=np.float64)
+        return self.parsed.materialise(self._factors(levels, values), values.shape[0]).matrix
 
-    def _frame(self, given: Mapping[str, Sequence[str]], values: Floats) -> pd.DataFrame:
-        """A data frame of the formula's factors; variables that are not given stand at reference level."""
-        columns: dict[str, Any] = {"": np.zeros(values.shape[0])}
+    def _factors(self, given: Mapping[str, Sequence[str]], values: Floats) -> dict[str, Coded | Floats]:
+        """The values of the formula's factors; variables that are not given stand at reference level."""
+        found: dict[str, Coded | Floats] = {}
         for factor in self.parsed.factors:
             if factor.variable in self.levels:
-                levels = self.levels[factor.variable]
-                held = list(given.get(factor.variable, [levels[0]] * values.shape[0]))
-                columns[factor.expr] = pd.Categorical(held, categories=list(levels))
+                levels = tuple(self.levels[factor.variable])
+                found[factor.expr] = Coded.of(given.get(factor.variable, [levels[0]] * values.shape[0]), levels)
         for f, factor in enumerate(self.features):
-            columns[factor.expr] = values[:, f]
-        return pd.DataFrame(columns)
+            found[factor.expr] = values[:, f]
+        return found
+
+
+PublicFacts = tuple[str, tuple[tuple[str, tuple[str, ...]], ...], tuple[str, ...]]
+"""Formula, levels by factor, numeric variables: equal at all sites, so those in one process expand them once."""
+
+
+@lru_cache(maxsize=64)
+def _public_columns(facts: PublicFacts) -> tuple[tuple[str, ...], Terms]:
+    design = Design(facts[0], dict(facts[1]), facts[2])
+    made = design.parsed.materialise(design._factors({}, np.zeros((1, len(design.features)))), 1)  # noqa: SLF001
+    return made.names, made.terms
+
+
+@lru_cache(maxsize=16)
+def _public_rows(facts: PublicFacts, levels: tuple[tuple[str, ...], ...], names: tuple[str, ...]) -> Floats:
+    design = Design(facts[0], dict(facts[1]), facts[2])
+    combined = [(row, probe) for row in levels for probe in range(PROBES if design.numeric else 1)]
+    if not combined:
+        return np.zeros((0, design.size))
+    given = {name: [row[i] for row, _ in combined] for i, name in enumerate(names)}
+    rows = design.rows(given, probed([probe for _, probe in combined], len(design.features)))
+    rows.flags.writeable = False
+    return rows

@@ -1,24 +1,24 @@
-"""What a formula says: terms, factors, and how numbers are made of obs columns; the one door to formulaic.
+"""What a formula says: terms, factors, and how numbers are made of obs columns.
 
-Promises: a formula is read, never run. What stands in it beside names is one of a few functions that this file has;
-formulaic is given names of columns alone, and never a text to evaluate. Refuses to know: sites, levels, samples.
+Promises: a formula is read, never run. What stands in it beside names is one of a few functions that this file has.
+Refuses to know: sites, levels, samples.
 """
 
 from __future__ import annotations
 
 import ast
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
+from secirls.inputs.formula_terms import GrammarError, Product, SidesError, read_terms, without_quotes
 from secirls.inputs.labels import labels
+from secirls.inputs.model_matrix import Coded, ModelMatrix, model_matrix
 from secirls.numerics.samples import Floats
 
 FUNCTIONS = {"log": np.log, "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt}
@@ -28,7 +28,6 @@ _MEANT = (
     f"a design has {', '.join(FUNCTIONS)} and center of a numeric column, whole powers such as I(age**2), and C(batch) "
     "or C(batch, levels=[...])"
 )
-_LARGEST_TEXT = 2000
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Factor:
     """One factor of a formula's terms."""
 
     expr: str
-    """As formulaic calls it."""
+    """As it is called in names of columns."""
     variable: str
     """The obs column that it is made of."""
     steps: tuple[tuple[str, int], ...] = ()
@@ -74,8 +73,6 @@ class Formula:
 
     text: str
     terms: tuple[tuple[Factor, ...], ...]
-    columns: Any
-    """Formulaic's own terms, all of them look-ups by name."""
 
     @property
     def factors(self) -> tuple[Factor, ...]:
@@ -92,37 +89,16 @@ class Formula:
         """The obs columns that are factors whatever they hold, with the levels that the formula lists, if any."""
         return {factor.variable: factor.levels for factor in self.factors if factor.categorical}
 
-    def materialise(self, frame: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, ...]]]:
-        """The model matrix of a frame that has a column for every factor, and the factors that each column is made of.
-
-        ``(rows, params)``; factors by their `expr`.
-        """
-        matrix = self.columns.get_model_matrix(frame, na_action="raise")
-        made: list[tuple[str, ...]] = [()] * matrix.shape[1]
-        for term, columns in matrix.model_spec.term_slices.items():
-            for i in range(matrix.shape[1])[columns]:
-                made[i] = tuple(str(factor.expr) for factor in term.factors)
-        return pd.DataFrame(matrix), made
+    def materialise(self, factors: Mapping[str, Coded | Floats], rows: int) -> ModelMatrix:
+        """The model matrix of so many rows, from the values of every factor by its `expr`."""
+        return model_matrix(tuple(tuple(factor.expr for factor in term) for term in self.terms), factors, rows)
 
 
 @lru_cache(maxsize=64)
 def parse(text: str) -> Formula:
     """Read a formula. Raises `InputError` for what can't be used."""
-    from formulaic.formula import SimpleFormula
-    from formulaic.parser.types import Factor as Looked
-    from formulaic.parser.types import Term
-
-    terms, looked = [], []
-    for term in _terms(text):
-        factors, columns = [], []
-        for factor in term.factors:
-            kind = factor.eval_method.name
-            columns.append(Looked(factor.expr, eval_method="literal" if kind == "LITERAL" else "lookup"))
-            if kind != "LITERAL":
-                factors.append(Factor(str(factor.expr), str(factor.expr)) if kind == "LOOKUP" else _read(text, factor))
-        terms.append(tuple(factors))
-        looked.append(Term(columns))
-    found = Formula(text, tuple(terms), SimpleFormula(looked, _ordering="none"))
+    terms = [tuple(_read(text, x.text) if x.code else Factor(x.text, x.text) for x in term) for term in _terms(text)]
+    found = Formula(text, tuple(terms))
     for variable in found.variables:
         mine = [factor for factor in found.factors if factor.variable == variable]
         if any(x.categorical for x in mine) and not all(x.categorical for x in mine):
@@ -132,40 +108,26 @@ def parse(text: str) -> Formula:
     return found
 
 
-def _terms(text: str) -> Sequence[Any]:
-    from formulaic import Formula as Formulaic
-    from formulaic import SimpleFormula
-    from formulaic.errors import FormulaicError
-
+def _terms(text: str) -> Sequence[Product]:
     try:
-        parsed = Formulaic(text)
-    except (FormulaicError, AttributeError, SyntaxError, TypeError, ValueError, RecursionError):
+        found = read_terms(text)
+    except SidesError:
+        raise InputError(f"design {text!r} must have nothing left of '~' and a single part") from None
+    except (GrammarError, RecursionError):
         raise InputError(f"design {text!r} is not a formula like '~ batch + condition'") from None
-    if not isinstance(parsed, SimpleFormula):
-        raise InputError(f"design {text!r} must have nothing left of '~' and a single part")
-    if len(parsed) == 0:
+    if not found:
         raise InputError(f"design {text!r} has no terms")
-    return list(parsed)
+    return found
 
 
-def _read(text: str, factor: Any) -> Factor:
+def _read(text: str, expr: str) -> Factor:
     """A factor that is no mere name. Raises `InputError` unless it is made of what `FUNCTIONS` and this file have."""
-    expr = str(factor.expr)
 
     def refuse() -> NoReturn:
         raise InputError(f"design {text!r}: {expr!r} is an expression; sites evaluate no code: {_MEANT}")
 
-    names: dict[str, str] = {}
-
-    def plain(found: re.Match[str]) -> str:
-        return names.setdefault(found[1], f"_quoted_{len(names)}")
-
-    quoted = re.sub(r"`([^`]*)`", plain, expr)
-    meant = {mark: name for name, mark in names.items()}
-    try:
-        tree = ast.parse(quoted if len(quoted) <= _LARGEST_TEXT else "", mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        refuse()
+    plain, meant = without_quotes(expr)
+    tree = ast.parse(plain, mode="eval").body
 
     def function(node: ast.expr) -> str:
         match node:

@@ -13,12 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from secirls.input_error import InputError
+from secirls.numerics.samples import Floats
 
 MISSING = frozenset(
     {"", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "NaT", "None", "n/a", "na"}
     | {"nan", "null"}
 )
 """Texts that stand for a missing value: those that pandas reads as one. A control group may be called ``none``."""
+
+MOST_NUMBERED = 5
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
@@ -35,6 +38,16 @@ def label(value: object) -> str:
 def labels(values: Iterable[object]) -> list[str]:
     """The labels of a column."""
     return [label(value) for value in values]
+
+
+def numbered(values: Floats) -> bool:
+    """Whether numbers ``(samples,)`` may be those of groups: whole, and `MOST_NUMBERED` different ones at most.
+
+    On average two samples or more have each: of few samples any column had few numbers.
+    """
+    different = np.unique(values)
+    few = different.size <= min(MOST_NUMBERED, values.size // 2)
+    return few and np.array_equal(different, np.rint(different))
 
 
 def merged(orders: Iterable[Sequence[str]]) -> tuple[str, ...] | None:

@@ -22,6 +22,9 @@ class Variable:
     numeric: bool
     levels: tuple[str, ...] = ()
     """The levels seen at the site, in the order of its file; empty for a numeric variable."""
+    numbered: bool = False
+    """Of a numeric one: whether its values at the site may number groups, see `labels.numbered`. No more is said of a
+    site's numbers."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class AgreedLevels:
     """In a few words, why they are in this order."""
     numeric: tuple[str, ...]
     """The other variables."""
+    numbered: tuple[str, ...] = ()
+    """Those of them that hold few whole numbers at every site."""
 
 
 def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]]) -> AgreedLevels:
@@ -67,7 +72,8 @@ def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str,
             _check_levels(site, name, facts[name], levels[name])
         if len(levels[name]) < 2:
             raise InputError(f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare")
-    return AgreedLevels(levels, order, tuple(numeric))
+    numbered = (name for name in numeric if all(facts[name].numbered for facts in said.values()))
+    return AgreedLevels(levels, order, tuple(numeric), tuple(numbered))
 
 
 def declared_in(formula: str, declared: Levels) -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from secirls.numerics.held_counts import whole
 from secirls.numerics.samples import LARGEST_COUNT, Floats, Samples
 
 
@@ -71,7 +72,7 @@ def rows(samples: Samples, chosen: np.ndarray[tuple[int], np.dtype[np.intp]]) ->
     return replace(
         samples,
         design=samples.design[chosen],
-        counts=samples.counts[chosen],
+        counts=whole(samples.counts)[chosen],
         size_factors=samples.size_factors[chosen],
         nll_constants=None,
         moments=None,

@@ -12,8 +12,10 @@ import os
 import re
 import stat
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +24,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import complain
+from secirls.inputs.count_matrix import read_counts
 from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
-from secirls.inputs.labels import MISSING, labels
-from secirls.numerics.samples import LARGEST_COUNT, Counts, Floats
+from secirls.inputs.labels import labels
+from secirls.inputs.site_columns import brought_dispersions, check_unique, positive, there_are, variable
+from secirls.inputs.unreadable import reading as read
+from secirls.inputs.unreadable import unreadable
+from secirls.inputs.var_columns import Unfit, texts
+from secirls.numerics.held_counts import HeldCounts, in_blocks
+from secirls.numerics.samples import Counts, Floats
 
 if TYPE_CHECKING:
     from anndata import AnnData as AnnData  # noqa: PLC0414 - for those who type against it
@@ -35,9 +43,6 @@ _ZARR_MARKS = (".zgroup", ".zattrs", "zarr.json")
 
 RAW = "raw:X"
 """The layer that stands for the matrix of ``AnnData.raw``."""
-_FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones)"
-BLOCK_GENES = 2048
-"""Sparse and float counts are checked and converted this many genes at a time."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Reading:
     """Levels of the variables that are read as text even where the column holds numbers; none where all are taken."""
     functions: tuple[Factor, ...] = ()
     """Of numeric variables, which must be finite."""
+    var_columns: tuple[str, ...] = ()
+    """Of text about the genes."""
     round_counts: bool = False
     """Whether estimated counts are rounded to whole numbers, half to even; else they are refused."""
 
@@ -62,25 +69,27 @@ class SiteTable:
     """One site's validated AnnData content. Never leaves the site's process; repr shows nothing of it."""
 
     genes: tuple[str, ...] = field(repr=False)
-    counts: Counts = field(repr=False)
-    """Raw counts ``(samples, genes)``, gene-major in memory."""
+    counts: Counts | HeldCounts = field(repr=False)
+    """Raw counts ``(samples, genes)``, gene-major in memory; many of them are no array."""
     obs: pd.DataFrame = field(repr=False)
     """The formula's variables, one row per sample."""
     variables: Mapping[str, Variable]
     size_factors: Floats | None = field(repr=False, default=None)
     dispersions: Floats | None = field(repr=False, default=None)
-    replacement: Counts | None = field(repr=False, default=None)
+    replacement: Counts | HeldCounts | None = field(repr=False, default=None)
     """Counts of the refit layer, as `counts`."""
+    var_columns: Mapping[str, tuple[str, ...] | Unfit] = field(repr=False, default_factory=dict)
+    """What genes are called, in their order; or why a column says nothing of it."""
 
     def digest(self) -> bytes:
         """SHA-256 of everything that a fit is made from; names of samples, and whatever no fit reads, are not in it."""
         told = hashlib.sha256(repr((self.counts.shape, self.genes)).encode())
-        for name, variable in self.variables.items():
+        for name, kind in self.variables.items():
             column = self.obs[name]
-            values = column.to_numpy(dtype=np.float64).tolist() if variable.numeric else labels(column)
-            told.update(repr((name, variable.numeric, values)).encode())
+            values = column.to_numpy(dtype=np.float64).tolist() if kind.numeric else labels(column)
+            told.update(repr((name, kind.numeric, values)).encode())
         for counts in (self.counts, self.replacement):
-            told.update(b"" if counts is None else hashlib.sha256(counts.T.data).digest())
+            told.update(b"" if counts is None else _digest(counts))
         for array in (self.size_factors, self.dispersions):
             told.update(b"none" if array is None else hashlib.sha256(array.data).digest())
         return told.digest()
@@ -95,35 +104,57 @@ def read_site(
     """
     if isinstance(source, str | os.PathLike):
         where = {"site": name, "file": shown or str(source)}
-        adata = _open(Path(source), where)
-    else:
-        where = {"site": name, "file": shown or "AnnData in memory"}
-        if not hasattr(source, "obs_names"):
-            raise complain("is neither a path nor an AnnData", site=name)
-        adata = in_memory(name, source)
-    table = _annotation(adata, reading, where)
-    genes, samples = tuple(map(str, table.index)), tuple(map(str, adata.obs_names))
+        with _opened(Path(source), where) as (stored, kind):
+            return _table(stored, reading, where, partial(read, kind, where))
+    where = {"site": name, "file": shown or "AnnData in memory"}
+    if not hasattr(source, "obs_names"):
+        raise complain("is neither a path nor an AnnData", site=name)
+    return _table(in_memory(name, source), reading, where, nullcontext)
+
+
+def _table(
+    adata: AnnData | Stored,
+    asked: Reading,
+    where: Mapping[str, str],
+    reading: Callable[[], AbstractContextManager[None]],
+) -> SiteTable:
+    """What is asked for of an AnnData; ``reading`` is entered while it is read. Raises `InputError`."""
+    with reading():
+        obs, table = adata.obs, _annotation(adata, asked, where)
+        matrices = [_matrix(adata, layer, where) for layer in _layers(asked)]
+    genes, samples = tuple(map(str, table.index)), tuple(map(str, obs.index))
     if not samples:
         raise complain("has no samples", **where)
     if not genes:
         raise complain("has no genes", **where)
-    _check_unique(genes, "var_names", "gene", where)
-    _check_unique(samples, "obs_names", "sample", where, quote=False)
-    counts = _counts(_matrix(adata, reading.layer, where), genes, reading.layer, where, rounded=reading.round_counts)
-    replacement = None
-    if reading.refit_layer is not None:
-        again = _matrix(adata, reading.refit_layer, where)
-        replacement = _counts(again, genes, reading.refit_layer, where, rounded=reading.round_counts)
-    variables = {column: _variable(adata.obs, column, reading, where) for column in reading.variables}
+    check_unique(genes, "var_names", "gene", where)
+    check_unique(samples, "obs_names", "sample", where, quote=False)
+    held = []
+    for layer, matrix in zip(_layers(asked), matrices, strict=True):
+        there = {**where, "field": _layer_name(layer)}
+        if matrix.shape != (len(samples), len(genes)):
+            raise complain("has other numbers of samples or genes than obs and var", **there)
+        held.append(read_counts(matrix, genes, there, rounded=asked.round_counts, reading=reading))
+    counts, replacement = held[0], held[1] if len(held) > 1 else None
+    variables = {
+        column: variable(obs, column, where, declared=asked.declared.get(column), functions=asked.functions)
+        for column in asked.variables
+    }
     return SiteTable(
         genes,
         counts,
-        pd.DataFrame({column: adata.obs[column] for column in reading.variables}, index=adata.obs.index),
+        pd.DataFrame({column: obs[column] for column in asked.variables}, index=obs.index),
         variables,
-        _positive(adata.obs, "obs", reading.size_factors, where),
-        _dispersions(table, reading.dispersions, counts, replacement, where),
+        positive(obs, "obs", asked.size_factors, where),
+        brought_dispersions(table, asked.dispersions, counts, replacement, where),
         replacement,
+        {column: texts(table, column) for column in asked.var_columns},
     )
+
+
+def _layers(asked: Reading) -> tuple[str | None, ...]:
+    """Where counts are read from: for the fit, and for genes that are fitted again."""
+    return (asked.layer,) if asked.refit_layer is None else (asked.layer, asked.refit_layer)
 
 
 def read_whole(source: str | os.PathLike[str] | AnnData) -> tuple[AnnData, str]:
@@ -145,7 +176,7 @@ def in_memory(name: str, source: AnnData) -> AnnData:
     try:
         return source.to_memory()
     except Exception as error:  # noqa: BLE001 - a file may be closed, gone or damaged by now
-        raise complain(_unreadable(error), site=name, file=str(source.filename)) from None
+        raise complain(unreadable(error), site=name, file=str(source.filename)) from None
 
 
 def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Sequence[str], **var: Floats) -> None:
@@ -197,15 +228,96 @@ def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, r
 
 
 def _open(path: Path, where: Mapping[str, str]) -> AnnData:
+    """All of a file."""
     kind = check_place(path, where)
     import anndata
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return anndata.read_zarr(path) if kind == "zarr" else anndata.read_h5ad(path)
-    except Exception as error:  # noqa: BLE001 - anndata and h5py raise many kinds for files that are not h5ad
-        raise complain(_unreadable(error, kind), **where) from None
+    with read(kind, where), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return anndata.read_zarr(path) if kind == "zarr" else anndata.read_h5ad(path)
+
+
+@contextmanager
+def _opened(path: Path, where: Mapping[str, str]) -> Iterator[tuple[AnnData | Stored, str]]:
+    """A file whose parts are read when they are asked for, and which form it has; an old one is read whole."""
+    kind = check_place(path, where)
+    with ExitStack() as stack:
+        with read(kind, where):
+            if kind == "zarr":
+                import zarr
+
+                group: Any = zarr.open_group(path, mode="r")
+            else:
+                import h5py
+
+                group = stack.enter_context(h5py.File(path, "r"))
+            whole = group.attrs.get("encoding-type") != "anndata"
+        yield (_open(path, where) if whole else Stored(group)), kind
+
+
+class Stored:
+    """An AnnData on the disk: its annotation, and matrices that are read a part at a time."""
+
+    def __init__(self, group: Any) -> None:
+        """Take the open group of the file, or of its ``raw``. Nothing is read yet."""
+        self._group = group
+        self.layers = Layers(group.get("layers", {}))
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """The samples' annotation."""
+        return pd.DataFrame(_element(self._group["obs"]))
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """The genes' annotation."""
+        return pd.DataFrame(_element(self._group["var"]))
+
+    @property
+    def X(self) -> Any:  # noqa: N802 - as AnnData has it
+        """The matrix itself, or nothing."""
+        return _stored_matrix(self._group["X"]) if "X" in self._group else None
+
+    @property
+    def raw(self) -> Stored | None:
+        """What ``raw`` holds, or nothing."""
+        there = "raw" in self._group and self._group["raw"].attrs.get("encoding-type") != "null"
+        return Stored(self._group["raw"]) if there else None
+
+
+class Layers(Mapping[str, Any]):
+    """The layers of an AnnData on the disk."""
+
+    def __init__(self, group: Any) -> None:
+        """Take their open group."""
+        self._group = group
+
+    def __getitem__(self, name: str) -> Any:
+        return _stored_matrix(self._group[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._group)
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+
+def _element(stored: Any) -> Any:
+    import anndata.io
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return anndata.io.read_elem(stored)
+
+
+def _stored_matrix(stored: Any) -> Any:
+    """A matrix whose parts are read when they are sliced; of any other form, all of it."""
+    import anndata.io
+
+    form = stored.attrs.get("encoding-type")
+    if form in ("csr_matrix", "csc_matrix"):
+        return anndata.io.sparse_dataset(stored)
+    return stored if form == "array" else _element(stored)
 
 
 def check_place(path: Path, where: Mapping[str, str]) -> str:
@@ -223,26 +335,18 @@ def check_place(path: Path, where: Mapping[str, str]) -> str:
     raise complain(f"is {what}, and an h5ad file is wanted", **where)
 
 
-def _unreadable(error: Exception, kind: str = "h5ad") -> str:
-    """Why an AnnData can't be read, without a word of what it holds."""
-    if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
-        return "is locked: another process has it open for writing"
-    if isinstance(error, PermissionError):
-        return "can't be read (Permission denied)"
-    return f"can't be read as {kind} ({type(error).__name__})"
-
-
 def _layer_name(layer: str | None) -> str:
     return "X" if layer is None else f"layer {layer!r}"
 
 
-def _there_are(what: str, names: Iterable[object]) -> str:
-    """What a file holds in the place of what was asked for."""
-    shown = ", ".join(repr(str(name)) for name in names)
-    return f"there are the {what} {shown}" if shown else f"there are no {what}"
+def _digest(counts: Counts | HeldCounts) -> bytes:
+    told = hashlib.sha256()
+    for _, block in in_blocks(counts):
+        told.update(block.data)
+    return told.digest()
 
 
-def _annotation(adata: AnnData, reading: Reading, where: Mapping[str, str]) -> pd.DataFrame:
+def _annotation(adata: AnnData | Stored, reading: Reading, where: Mapping[str, str]) -> pd.DataFrame:
     """The genes of the matrix that is read, with what is noted of them: ``raw`` has its own."""
     if not _of_raw(adata, reading.layer):
         return pd.DataFrame(adata.var)
@@ -253,144 +357,19 @@ def _annotation(adata: AnnData, reading: Reading, where: Mapping[str, str]) -> p
     return pd.DataFrame(adata.raw.var)
 
 
-def _of_raw(adata: AnnData, layer: str | None) -> bool:
+def _of_raw(adata: AnnData | Stored, layer: str | None) -> bool:
     """Whether a layer is ``raw``'s matrix, and none that is called so."""
     return layer == RAW and RAW not in adata.layers
 
 
-def _matrix(adata: AnnData, layer: str | None, where: Mapping[str, str]) -> Any:
+def _matrix(adata: AnnData | Stored, layer: str | None, where: Mapping[str, str]) -> Any:
     if _of_raw(adata, layer):
-        return adata.raw.X
+        return None if adata.raw is None else adata.raw.X
     if layer is not None:
         if layer not in adata.layers:
             names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
-            raise complain("is missing", **where, field=_layer_name(layer), detail=_there_are("layers", names))
+            raise complain("is missing", **where, field=_layer_name(layer), detail=there_are("layers", names))
         return adata.layers[layer]
-    if adata.X is None:
+    if (matrix := adata.X) is None:
         raise complain("is empty", **where, field="X")
-    return adata.X
-
-
-def _counts(
-    matrix: Any, genes: tuple[str, ...], layer: str | None, where: Mapping[str, str], *, rounded: bool
-) -> Counts:
-    """Dense or sparse, int or integer-valued float counts to gene-major int32, block by block; others ``rounded``."""
-    field_name = _layer_name(layer)
-    if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
-        raise complain("does not hold numbers", **where, field=field_name)
-    matrix = matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
-    sparse = hasattr(matrix, "tocsc")
-    columns = matrix.tocsc() if sparse else matrix
-    out = np.empty(matrix.shape, dtype=np.int32, order="F")
-    for start in range(0, matrix.shape[1], BLOCK_GENES):
-        block = columns[:, start : start + BLOCK_GENES]
-        dense = np.asarray(block.toarray() if sparse else block)
-        dense = np.rint(dense) if rounded and dense.dtype.kind == "f" and not (dense < 0).any() else dense
-        for problem, wrong in _problems(dense):
-            if wrong.any():
-                gene = genes[start + int(np.flatnonzero(wrong.any(axis=0))[0])]
-                raise complain(problem, **where, field=field_name, detail=f"gene {gene!r}")
-        out[:, start : start + BLOCK_GENES] = dense
-    return out
-
-
-def _problems(dense: NDArray[Any]) -> list[tuple[str, NDArray[np.bool_]]]:
-    with np.errstate(invalid="ignore"):
-        return [  # the last in powers of two: as float32, the largest count itself rounds up to the first beyond it
-            ("has a count that is not a number", ~np.isfinite(dense)),
-            ("has a negative count", dense < 0),
-            (_FRACTIONAL, dense != np.floor(dense)),
-            (f"has a count above {LARGEST_COUNT}", dense >= LARGEST_COUNT + 1),
-        ]
-
-
-def _check_unique(
-    names: Sequence[str], field_name: str, what: str, where: Mapping[str, str], *, quote: bool = True
-) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            detail = f"{what} {name!r}" if quote else ""
-            raise complain(f"has the same {what} twice", **where, field=field_name, detail=detail)
-        seen.add(name)
-
-
-def _variable(obs: pd.DataFrame, column: str, reading: Reading, where: Mapping[str, str]) -> Variable:
-    field_name = f"obs column {column!r}"
-    if column not in obs.columns:
-        detail = _there_are("columns", obs.columns)
-        raise complain("is missing, and the design needs it", **where, field=field_name, detail=detail)
-    values = obs[column]
-    if values.isna().any():
-        raise complain("has a missing value", **where, field=field_name)
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if numeric and column not in reading.declared:
-        if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
-            raise complain("has a value that is not finite", **where, field=field_name)
-        for factor in reading.functions:
-            if factor.variable == column and not np.isfinite(factor.values(values.to_numpy())).all():
-                raise complain(f"has a value at which {factor.expr} is not finite", **where, field=field_name)
-        return Variable(numeric=True)
-    levels = set(labels(values.unique()))
-    missing = sorted((levels & MISSING) - set(labels(reading.declared.get(column, ()))))
-    if missing:
-        raise complain(
-            f"has the text {missing[0]!r}, which stands for a missing value: leave those samples out, "
-            "or declare it as a level (levels) if it is one",
-            **where,
-            field=field_name,
-        )
-    return Variable(numeric=False, levels=_in_order(values, levels))
-
-
-def _in_order(values: pd.Series[Any], held: set[str]) -> tuple[str, ...]:
-    """The levels that samples hold, in the order of the file's categories; numbers by size, texts sorted.
-
-    Categories without samples are left out: they are nobody's business.
-    """
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        ordered = labels(values.cat.categories)
-    elif pd.api.types.is_numeric_dtype(values):
-        ordered = labels(np.sort(values.unique()))
-    else:
-        ordered = sorted(held)
-    return tuple(level for level in dict.fromkeys(ordered) if level in held)
-
-
-def _dispersions(
-    var: pd.DataFrame, column: str | None, counts: Counts, replacement: Counts | None, where: Mapping[str, str]
-) -> Floats | None:
-    """Brought dispersions. A gene without counts needs none: PyDESeq2 and DESeq2 leave it missing, here it gets 1."""
-    if column is None:
-        return None
-    idle: NDArray[np.bool_] = counts.max(axis=0) == 0
-    if replacement is not None:
-        idle &= replacement.max(axis=0) == 0
-    return _positive(var, "var", column, where, fill=idle)
-
-
-def _positive(
-    table: pd.DataFrame,
-    axis: str,
-    column: str | None,
-    where: Mapping[str, str],
-    *,
-    fill: NDArray[np.bool_] | None = None,
-) -> Floats | None:
-    """A column of numbers above zero; where ``fill`` says so, one that is missing counts as 1."""
-    if column is None:
-        return None
-    field_name = f"{axis} column {column!r}"
-    if column not in table.columns:
-        raise complain("is missing", **where, field=field_name, detail=_there_are("columns", table.columns))
-    try:
-        values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        raise complain("does not hold numbers", **where, field=field_name) from None
-    if fill is not None:
-        values = np.where(fill & np.isnan(values), 1.0, values)
-    wrong = ~(np.isfinite(values) & (values > 0))
-    if wrong.any():
-        detail = f"gene {table.index[int(np.flatnonzero(wrong)[0])]!r}" if axis == "var" else ""
-        raise complain("has a missing value or one that is not above zero", **where, field=field_name, detail=detail)
-    return np.ascontiguousarray(values)
+    return matrix

@@ -80,7 +80,7 @@ def cooks_distances(samples: Samples, fit: Fit, robust: Floats) -> Floats:
     h = leverages(samples, fit)
     mu = fitted_means(samples, fit)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        pearson = (samples.counts.T - mu) ** 2 / (mu + robust[:, None] * mu**2)
+        pearson = (samples.counts.T[:] - mu) ** 2 / (mu + robust[:, None] * mu**2)
         distance: Floats = pearson / samples.n_columns * h / (1.0 - h) ** 2
     return distance
 
@@ -99,7 +99,7 @@ def critical_variances(samples: Samples, fit: Fit, base_means: Floats, cutoff: f
     """
     h, mu, m = leverages(samples, fit), fitted_means(samples, fit), base_means[:, None]
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        top = (samples.counts.T - mu) ** 2 / samples.n_columns * h / (1.0 - h) ** 2
+        top = (samples.counts.T[:] - mu) ** 2 / samples.n_columns * h / (1.0 - h) ** 2
         rho = (top / cutoff - mu) / mu**2
         found: Floats = np.where(rho > SMALLEST_ROBUST_DISPERSION, m + rho * m**2, -np.inf)
     return found

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from secirls.numerics.held_counts import GeneRows
 from secirls.numerics.level_nodes import LevelMoments
 from secirls.numerics.likelihood import SMALLEST_LOG_MU
-from secirls.numerics.samples import Counts, Floats, Samples
+from secirls.numerics.samples import Counts, Floats, Mask, Samples
 
 LARGEST_PLAIN_COUNT = 1 << 17
 """Genes with a larger count have their likelihood summed by `likelihood.nll`, which does not cancel."""
@@ -41,8 +43,8 @@ class Sums(NamedTuple):
 class Task:
     """What a kernel works on: plain contiguous arrays, genes first."""
 
-    counts: Counts
-    """y, ``(genes, samples)``."""
+    rows: Counts | GeneRows
+    """y, ``(genes, samples)``, as the site holds it."""
     beta: Floats
     """``(genes, params)``."""
     alpha: Floats
@@ -58,6 +60,11 @@ class Task:
     moments: LevelMoments | None = None
     """What stands for the counts, if anything does."""
 
+    @property
+    def counts(self) -> Counts:
+        """As one array, y of the few genes that a kernel is given at a time."""
+        return np.ascontiguousarray(self.rows[:])
+
     @classmethod
     def of(cls, samples: Samples, beta: Floats, min_mu: float, *, score: bool) -> Task:
         """The task of one call of `summands`."""
@@ -65,7 +72,7 @@ class Task:
         log_s = np.log(np.ascontiguousarray(s, dtype=np.float64))
         log_min_mu = max(float(np.log(min_mu)), SMALLEST_LOG_MU) if min_mu > 0 else SMALLEST_LOG_MU
         return cls(
-            counts=np.ascontiguousarray(samples.counts.T),
+            rows=samples.counts.T,
             beta=np.ascontiguousarray(beta, dtype=np.float64),
             alpha=np.ascontiguousarray(samples.dispersions, dtype=np.float64),
             design=np.ascontiguousarray(design, dtype=np.float64),
@@ -75,11 +82,11 @@ class Task:
             moments=moments if moments is not None and moments.nodes.fit(design, s) else None,
         )
 
-    def take(self, genes: slice | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Task:
+    def take(self, genes: slice | Mask | NDArray[np.intp]) -> Task:
         """The same task for some of its genes."""
         return replace(
             self,
-            counts=self.counts[genes],
+            rows=self.rows[genes],
             beta=self.beta[genes],
             alpha=self.alpha[genes],
             moments=None if self.moments is None else self.moments.take(genes),
@@ -88,7 +95,7 @@ class Task:
     @property
     def points(self) -> int:
         """How many values of a gene a kernel goes through."""
-        return int(self.counts.shape[1] if self.moments is None else self.moments.nodes.size)
+        return int(self.rows.shape[1] if self.moments is None else self.moments.nodes.size)
 
 
 Extreme: TypeAlias = np.ndarray[tuple[int], np.dtype[np.bool_]]

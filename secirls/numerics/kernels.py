@@ -19,6 +19,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from secirls.numerics import likelihood
+from secirls.numerics.held_counts import in_blocks
 from secirls.numerics.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 from secirls.numerics.level_nodes import LevelMoments, LevelNodes
 from secirls.numerics.likelihood import LARGEST_LOG_MU
@@ -88,7 +89,7 @@ def warm_up() -> None:
     )
     many = Samples(np.ones((16, 2)), np.ones((16, 1), dtype=np.int32), np.ones(16), np.ones(1))
     by_nodes = replace(many, moments=level_moments(many, choice=Choice("fused")))
-    large = replace(samples, counts=samples.counts + LARGEST_PLAIN_COUNT)
+    large = replace(samples, counts=np.full((4, 1), LARGEST_PLAIN_COUNT + 1, dtype=np.int32))
     for rows in (samples, many, by_nodes, large):  # rows distinct, all one, nodes for samples, whole likelihoods
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
@@ -144,15 +145,14 @@ def nll_constants(samples: Samples, *, choice: Choice | None = None) -> Floats:
         raise ValueError("the likelihood needs dispersions: ask for them first")
     known = samples.dispersions > 0
     alpha = np.where(known, samples.dispersions, 1.0)
-    counts = np.ascontiguousarray(samples.counts.T)
-    if (choice or chosen()).kernel == "fused":
-        from secirls.numerics import likelihood_kernel
+    fused, sums = (choice or chosen()).kernel == "fused", np.empty(samples.n_genes)
+    for block, counts in in_blocks(samples.counts, _CALL_VALUES if fused else _BLOCK_VALUES):
+        if fused:
+            from secirls.numerics import likelihood_kernel
 
-        sums = likelihood_kernel.nll_constants(counts, alpha)
-    else:
-        sums = np.empty(counts.shape[0])
-        for block in _blocks(*counts.shape):
-            sums[block] = likelihood.constants(counts[block].astype(np.float64), alpha[block, None]).sum(axis=1)
+            sums[block] = likelihood_kernel.nll_constants(counts, alpha[block])
+        else:
+            sums[block] = likelihood.constants(counts.astype(np.float64), alpha[block, None]).sum(axis=1)
     return np.where(known, sums, np.nan)
 
 
@@ -207,7 +207,7 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    per_gene = task.points if n_jobs == 1 else task.counts.shape[1]  # genes left by nodes are to be shared by threads
+    per_gene = task.points if n_jobs == 1 else task.rows.shape[1]  # genes left by nodes are to be shared by threads
     blocks = list(_blocks(genes, per_gene, values))
     if n_jobs == 1 or len(blocks) == 1:
         for block in blocks:
@@ -293,17 +293,17 @@ def _rows_are_alike(inner: int, outer: int) -> bool:
 def _careful_nll(task: Task, kernel: KernelName) -> Floats:
     """Negative log-likelihood of the few genes whose plain sum would cancel."""
     nll = np.empty(task.alpha.size)
-    for block in _blocks(*task.counts.shape):
+    for block in _blocks(*task.rows.shape):
         part = task.take(block)
-        log_mu = _log_mu(part)
+        counts, log_mu = part.counts, _log_mu(part)
         calm = np.zeros(part.alpha.size, dtype=np.bool_)
         if kernel == "fused":
             from secirls.numerics import likelihood_kernel
 
             calm = np.abs(log_mu).max(axis=1, initial=0.0) <= likelihood_kernel.LARGEST_CALM_LOG_MU
-            nll[block][calm] = likelihood_kernel.whole_nll(part.counts[calm], log_mu[calm], part.alpha[calm])
+            nll[block][calm] = likelihood_kernel.whole_nll(counts[calm], log_mu[calm], part.alpha[calm])
         wild = ~calm
-        y = part.counts[wild].astype(np.float64)
+        y = counts[wild].astype(np.float64)
         nll[block][wild] = likelihood.nll(y, log_mu[wild], part.alpha[wild, None]).sum(axis=1)
     return nll
 

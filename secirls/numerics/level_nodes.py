@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from secirls.numerics import portable
 from secirls.numerics.arrays import Counts, Floats, Mask
+from secirls.numerics.held_counts import HeldCounts, in_blocks
 from secirls.numerics.portable import strictly
 
 DIGITS = 15.0
@@ -131,8 +132,8 @@ class LevelMoments:
     """The largest count of each gene, ``(genes,)``."""
 
     @classmethod
-    def of(cls, counts: Counts, nodes: LevelNodes) -> LevelMoments:
-        """Those of counts ``(samples, genes)``, gene-major in memory."""
+    def of(cls, counts: Counts | HeldCounts, nodes: LevelNodes) -> LevelMoments:
+        """Those of counts ``(samples, genes)``."""
         genes, rows = counts.shape[1], nodes.starts.size - 1
         moments = cls(
             nodes,
@@ -141,18 +142,19 @@ class LevelMoments:
             np.empty((genes, rows)),
             np.empty(genes, dtype=np.int32),
         )
-        _fill_moments(
-            np.ascontiguousarray(counts.T),
-            nodes.order,
-            nodes.log_s,
-            nodes.starts,
-            nodes.node_starts,
-            nodes.basis,
-            moments.counts,
-            moments.totals,
-            moments.shifts,
-            moments.largest,
-        )
+        for block, some in in_blocks(counts):
+            _fill_moments(
+                some,
+                nodes.order,
+                nodes.log_s,
+                nodes.starts,
+                nodes.node_starts,
+                nodes.basis,
+                moments.counts[block],
+                moments.totals[block],
+                moments.shifts[block],
+                moments.largest[block],
+            )
         return moments
 
     def take(self, genes: NDArray[np.intp] | Mask | slice) -> LevelMoments:

@@ -1,6 +1,6 @@
 """One site's arrays, validated and frozen: what its answers are computed from.
 
-Promises: shapes agree, counts are gene-major in memory, nothing is mutated.
+Promises: shapes agree, counts are gene-major in memory, nothing is mutated, no second matrix of counts is made.
 Refuses to know: where the arrays came from, and who asks for sums over them.
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.covariates import Back, Covariates
+from secirls.numerics.held_counts import Chosen, HeldCounts, Spliced, held
 from secirls.numerics.own.columns import Own
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ LARGEST_COUNT = int(np.iinfo(np.int32).max)
 
 BLOCK_VALUES = 1 << 18
 """Counts that are turned into float64 at a time, so that no site holds a second matrix: 2 MiB a copy."""
+PART_VALUES = 1 << 21
+"""The same where samples are gone through and not genes, for which every gene is looked up again: 16 MiB a copy."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,9 @@ class Samples:
 
     design: Floats = field(repr=False)
     """Design matrix X of the table's columns, ``(samples, params)``."""
-    counts: Counts = field(repr=False)
-    """Raw counts y, ``(samples, genes)``, stored so that one gene's counts are contiguous."""
+    counts: Counts | HeldCounts = field(repr=False)
+    """Raw counts y, ``(samples, genes)``, stored so that one gene's counts are contiguous; where they are many and no
+    array, ``counts.T[genes]`` is one of some genes."""
     size_factors: Floats | None = field(repr=False, default=None)
     """s, ``(samples,)``, above zero."""
     dispersions: Floats | None = field(repr=False, default=None)
@@ -52,8 +56,11 @@ class Samples:
     """What stands for the counts in sums over samples that share a design row, where that saves time; dropped by
     whoever changes counts."""
 
-    replacement: Counts | None = field(repr=False, default=None)
-    """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, gene-major as `counts`."""
+    replacement: Counts | HeldCounts | None = field(repr=False, default=None)
+    """Counts with which genes are fitted again (refit mode), ``(samples, genes)``, held as `counts`."""
+
+    filed: Counts | HeldCounts | None = field(repr=False, default=None)
+    """Counts of the site's file, ``(samples, genes)``, where some genes have others by now."""
 
     own: Own | None = field(repr=False, default=None)
     """The design columns that are this site's own, if it has any."""
@@ -73,7 +80,9 @@ class Samples:
         samples, genes = self.counts.shape
         if self.replacement is not None and self.replacement.shape != self.counts.shape:
             raise ValueError(f"replaced counts {self.replacement.shape} do not fit counts {self.counts.shape}")
-        if not self.counts.flags.f_contiguous or self.counts.dtype != np.int32:
+        if not isinstance(self.counts, HeldCounts) and not (
+            self.counts.flags.f_contiguous and self.counts.dtype == np.int32
+        ):
             object.__setattr__(self, "counts", np.asfortranarray(self.counts, dtype=np.int32))
         if self.design.shape[0] != samples or self.design.ndim != 2:
             raise ValueError(f"design matrix {self.design.shape} does not fit counts {self.counts.shape}")
@@ -102,6 +111,18 @@ class Samples:
         own = None if self.own is None else Own.of(self.own.design, self.n_genes, design.shape[1], self.own.box)
         covariates = None if self.covariates is None else self.covariates.with_columns(kept)
         return replace(self, design=design, own=own, covariates=covariates, columns=self.n_columns - away)
+
+    def with_replaced(self, genes: Mask) -> Samples:
+        """The same with the replaced counts of these genes, ``(genes,)``; those of the file are kept aside."""
+        if self.replacement is None:
+            raise ValueError("there are no replaced counts")
+        counts = held(Spliced(self.counts.T, self.replacement.T, genes))
+        return replace(self, counts=counts, nll_constants=None, moments=None, filed=self.as_filed)
+
+    @property
+    def as_filed(self) -> Counts | HeldCounts:
+        """Counts as the site's file has them, ``(samples, genes)``."""
+        return self.counts if self.filed is None else self.filed
 
     @property
     def n_columns(self) -> int:
@@ -146,6 +167,13 @@ class Samples:
         for start in range(0, self.n_genes, size):
             yield slice(start, min(start + size, self.n_genes))
 
+    def in_parts(self, genes: NDArray[np.intp]) -> Iterator[tuple[slice, Counts]]:
+        """Some samples at a time, and their counts of these genes, ``(samples, genes)`` and contiguous."""
+        size = max(1, PART_VALUES // max(genes.size, 1))
+        for start in range(0, self.n_samples, size):
+            part = slice(start, min(start + size, self.n_samples))
+            yield part, np.ascontiguousarray(self.counts.T[genes, part].T)
+
     def take(self, genes: NDArray[np.bool_]) -> Samples:
         """The same samples over a subset of genes, given as a mask ``(genes,)``."""
         return self if genes.all() else self.at(np.flatnonzero(genes))
@@ -158,9 +186,10 @@ class Samples:
 
         return replace(
             self,
-            counts=self.counts.T[genes].T,
+            counts=held(Chosen.of(self.counts.T, genes)),
             own=None if self.own is None else self.own.take(genes),
             replacement=None,
+            filed=None,
             dispersions=chosen(self.dispersions),
             nll_constants=chosen(self.nll_constants),
             moments=None if self.moments is None else self.moments.take(genes),

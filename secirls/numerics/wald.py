@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 import numpy as np
 from scipy.special import ndtr
-from scipy.stats import false_discovery_control
 
 from secirls.numerics.lowess import lowess
 from secirls.numerics.samples import Floats, Mask
@@ -109,10 +108,11 @@ def standard_score(beta: Floats, score: Floats, xtwx: Floats, ridge: float = 1e-
 
 def benjamini_hochberg(pvalue: Floats) -> Floats:
     """Adjusted p-values (Benjamini and Hochberg 1995); NaN stays NaN and is not counted."""
-    known = ~np.isnan(pvalue)
+    known = np.flatnonzero(~np.isnan(pvalue))
+    descending = known[np.argsort(pvalue[known])[::-1]]
+    inflated = pvalue[descending] * (known.size / np.arange(known.size, 0, -1))
     adjusted = np.full_like(pvalue, np.nan)
-    if known.any():
-        adjusted[known] = false_discovery_control(pvalue[known])
+    adjusted[descending] = np.minimum(np.minimum.accumulate(inflated), 1.0)
     return adjusted
 
 

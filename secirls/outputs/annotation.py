@@ -1,7 +1,7 @@
 """What genes are called beside their names: symbols, chromosomes and the like, from a table that the user has.
 
-Promises: no site is asked. A var column may hold what a site computed from its counts, so none of a site's leaves for
-this; whoever reads results brings a table of public names. Refuses to know: what the columns mean.
+Promises: no site is asked; whoever reads results brings the table. What sites have in var is asked for in a fit alone:
+see `secirls.aggregator.annotating`. Refuses to know: what the columns mean.
 """
 
 from __future__ import annotations
@@ -15,11 +15,7 @@ from pathlib import Path
 
 from secirls.input_error import complain
 from secirls.inputs.text_file import read_text
-
-TABLE_COLUMNS = frozenset(
-    ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status", "iterations", "dispersion")
-) | {"replaced", "outlier", "reason"}
-"""Names that a column of annotation can't have."""
+from secirls.inputs.var_columns import TABLE_COLUMNS
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from secirls.aggregator.aggregator import Outcome
 from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.fitted import StageCost
 from secirls.algorithms.outliers.cells import Cells
+from secirls.algorithms.principal_components import Components
 from secirls.config import Config
-from secirls.outputs.of_the_design import of_the_design
+from secirls.outputs.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
     "Every site signs with a key of its own file and checked the others against the roster agreed beforehand."
@@ -25,7 +26,8 @@ ONE_PROCESS = (
 
 PUBLIC_FACTS = (
     "In public before the first round: gene names, the names of obs columns in the design, which levels of "
-    "them each site holds, and a digest of its data, under its signing key where that is from a file."
+    "them each site holds, of numbers whether they are whole and few there, and a digest of its data, under its "
+    "signing key where that is from a file."
 )
 
 LEFT_OUT = (
@@ -95,6 +97,10 @@ SHOWS = {
     "coefficients": "information, score and likelihood at each iteration",
     "outliers": "numbers of samples above public thresholds, in genes that may have an outlier",
     "shrinkage": "information, score and likelihood without a floor under the means, at each step from two places",
+    "components": (
+        "each gene's variance within sites on the scale of VST, in which genes it is mostly one sample's, and how the "
+        "most variable genes vary together along few directions"
+    ),
     "own coefficients": "how many sites were told where the fit ended, for what they keep at home",
     "likelihood ratio": (
         "two likelihoods of each gene, and information, score and likelihood at each iteration of the smaller design"
@@ -102,6 +108,17 @@ SHOWS = {
     "refit": "moments, profile and coefficients of the genes whose outliers were replaced, once more",
 }
 """What the sums of a stage show, in words."""
+
+COMPONENTS = (
+    "Principal components of {} genes: their variances and covariances over all samples are known along {} direction{} "
+    "of the {} that the samples have within their sites, and with them loadings and variances. Along all of them the "
+    "samples' values would be known up to a rotation. No sample is more than {:g} of what was opened along any "
+    "direction, as its site saw to. No site's mean is in any of it; scores were made nowhere but at their sites."
+)
+
+SHORT_OF = "They are not to be taken to the digit: {}, at an estimated angle of {:.1g} to those of the pooled data."
+
+NO_COMPONENTS = "Principal components were asked for, and there are none: {}."
 
 TREND_WITHOUT = (
     "Genes with counts at fewer than {} sites have no part in the trend of dispersions and in independent filtering, "
@@ -180,6 +197,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *outcome.claims,
         LOCK_STEP if config.lock_step else TRUSTED,
         PUBLIC_FACTS,
+        *of_annotation(config, outcome),
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
         *kept_at_home(outcome),
@@ -220,7 +238,20 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     if config.size_factors is None:
         way = "median of ratios" if config.size_factor_type == "ratio" else "positive counts (poscounts)"
         told.append(f"Size factors were estimated by {way} through secure sums; each stays at its site.")
-    return told + _of_outliers(config, outcome)
+    return told + _of_components(config, fitted.components) + _of_outliers(config, outcome)
+
+
+def _of_components(config: Config, components: Components | None) -> list[str]:
+    """What is to be said of principal components."""
+    if components is None:
+        return []
+    many = components.directions
+    genes = components.genes.size or config.component_genes
+    told = [COMPONENTS.format(genes, many, "s"[: many != 1], components.degrees, config.sample_share)] if many else []
+    if not components.loadings.size:
+        return [*told, NO_COMPONENTS.format(components.ending)]
+    close = components.angle <= config.component_tolerance
+    return told if close else [*told, SHORT_OF.format(components.ending, components.angle)]
 
 
 def _stage(stage: StageCost, outcome: Outcome) -> str:

@@ -5,6 +5,7 @@ Promises: a number is written with 17 significant digits and read back as it was
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,13 @@ _MISSING = {name: ["", "nan"] for name in ("baseMean", "dispGeneEst", "dispFit",
 def csv_of(table: pd.DataFrame) -> bytes:
     """A table as its file has it."""
     return table.to_csv(index=False, float_format="%.17g").encode()
+
+
+def annotation_in(columns: Iterable[str]) -> list[str]:
+    """The columns of a table of results that say what genes are called: they stand before its base mean."""
+    names = list(columns)
+    before = names[: names.index("baseMean")] if "baseMean" in names else []
+    return [name for name in before if name != "gene"]
 
 
 def coefficients(kept: KeptFit) -> pd.DataFrame:

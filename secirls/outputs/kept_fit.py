@@ -111,7 +111,7 @@ class KeptFit:
     sizing: Floats = field(repr=False)
     local_trend: Floats = field(repr=False)
     annotation: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    """Columns of the user's about the genes, in order."""
+    """Columns about the genes that the user named, in order."""
 
     @classmethod
     def of(cls, config: Config, outcome: Outcome) -> KeptFit:
@@ -145,6 +145,7 @@ class KeptFit:
             np.zeros(0) if shrunken is None else shrunken.deviation,
             no_codes if shrunken is None else shrunken.reason.astype(np.int8),
             *_for_transforms(config, fitted, genes),
+            annotation=outcome.annotation.columns,
         )
 
     @property

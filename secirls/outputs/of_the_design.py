@@ -1,4 +1,4 @@
-"""What a report says of a design: in which order levels are, what was fitted as a slope, what was left out.
+"""What a report says of a design (order of levels, slopes, what was left out), and of what genes are called.
 
 Promises: all of it is public. Refuses to know: how it is shown.
 """
@@ -14,12 +14,15 @@ SLOPES = (
 )
 
 NUMBERED = (
-    "{name} holds small numbers and is fitted as a slope, the same step from each number to the next: if they number "
-    "groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
+    "{name} holds few whole numbers at every site and is fitted as a slope, the same step from each number to the "
+    "next: if they number groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
 )
 
-SMALL_NUMBERS = 16
-"""Groups are hardly numbered far beyond."""
+ANNOTATED = (
+    "Told of the var columns {}: by every site a digest of its text, or that it has none; and by {} the text itself, "
+    "where all sites had signed the same digest."
+)
+
 SHOWN_LEVELS = 12
 
 
@@ -36,13 +39,15 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
         told.append(f"Dropped from the design, for no sample is in them: {names}.")
     if scaled is not None:
         told.append(SLOPES.format(", ".join(scaled.names)))
-        bare = {factor.expr for factor in design.features if factor.bare}
-        few = [
-            name
-            for name, centre, width in zip(scaled.names, scaled.centres, scaled.scales, strict=True)
-            if name in bare and 0 <= centre <= SMALL_NUMBERS and width <= SMALL_NUMBERS / 4
-        ]
-        told += [NUMBERED.format(name=name) for name in few]
+        told += [NUMBERED.format(name=factor.expr) for factor in design.perhaps_groups]
     if config.round_counts:
         told.append("Estimated counts were rounded to whole numbers at each site.")
     return told
+
+
+def of_annotation(config: Config, outcome: Outcome) -> list[str]:
+    """What sites told of var columns, and why some are left out."""
+    if not config.annotation:
+        return []
+    told = outcome.annotation
+    return [ANNOTATED.format(", ".join(map(repr, config.annotation)), outcome.sites[0]), *told.left_out.values()]

@@ -9,6 +9,7 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -20,6 +21,7 @@ from secirls.algorithms.fitted import Fitted
 from secirls.config import Config
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.wald import standard_score
+from secirls.outputs.components import told_of_components
 from secirls.outputs.disclosure import statements
 from secirls.outputs.shrunken import told_of_shrinkage
 
@@ -29,13 +31,18 @@ _VERSIONED = (
     "scipy",
     "pandas",
     "anndata",
-    "formulaic",
     "cryptography",
     "phe",
     "gmpy2",
     "numba",
     "ray",
 )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of Python and of the packages that compute."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
 def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +53,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
     return {
         "run": order.task.run,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}},
+        "versions": dict(_versions()),
         "configuration": config.model_dump(mode="json"),
         "engine": engine,
         "sites": {name: files.get(name, "") for name in outcome.sites},
@@ -55,6 +62,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "roster": dict(outcome.roster),
         "samples": fitted.n_samples,
         "genes": len(outcome.genes),
+        "annotation": {"columns": list(outcome.annotation.columns), "left_out": dict(outcome.annotation.left_out)},
         "design_columns": list(outcome.design.columns),
         "levels": {name: list(levels) for name, levels in outcome.design.levels.items()},
         "level_order": dict(outcome.design.order),
@@ -66,6 +74,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "trend": _towards(outcome),
         "outliers": _outliers(config, outcome),
         "shrinkage": told_of_shrinkage(fitted.shrinkage, outcome.design),
+        "components": told_of_components(fitted.components, config.components),
         "status_counts": {Status(code).label: int(n) for code, n in zip(names, counts, strict=True)},
         "standard_errors": f"means {config.se} at min_mu" if config.se == "clamped" else "means unclamped",
         "final_score": _final_score(config, outcome),

@@ -18,6 +18,7 @@ from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.outputs.gene_tables import annotation_in
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
 from secirls.outputs.pictures.album import Album
@@ -110,7 +111,7 @@ def html_page(album: Album) -> str:
     by_round = folded("Round by round", shown("cost_by_round"))
     sections = {
         "changes": ("What changed", shown("volcano", "ma", side_by_side=True)),
-        "genes": ("All genes", gene_table(album.table, album.labels)),
+        "genes": ("All genes", gene_table(album.table)),
         "tests": ("Tests, dispersions, outliers", tests, _p(STAY_HOME)),
         "status": ("Every gene has a status", _statuses(album.table)),
         "convergence": ("Convergence", shown("convergence")),
@@ -159,8 +160,12 @@ def _ledger(path: Path) -> pd.DataFrame:
 def _csv(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataFrame:
     try:
         # A gene may be called NA or nan: only the columns of numbers have missing values.
+        texts = ["gene", *annotation_in(pd.read_csv(path, nrows=0).columns)]
         read = pd.read_csv(
-            path, dtype={"gene": str}, keep_default_na=False, na_values={name: ["", "nan"] for name in numbers}
+            path,
+            dtype=dict.fromkeys(texts, str),
+            keep_default_na=False,
+            na_values={name: ["", "nan"] for name in numbers},
         )
     except (OSError, ValueError):
         raise InputError(f"file {str(path)!r}: can't be read as CSV") from None

@@ -18,15 +18,17 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
-from secirls.agreement.whole_file import whole_folder
+from secirls.agreement.whole_file import remove, whole_folder
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
 from secirls.outputs.annotation import Annotation
 from secirls.outputs.comparison import Comparison
-from secirls.outputs.gene_tables import coefficients, dispersions, read_dispersions
+from secirls.outputs.components import FILE as LOADINGS
+from secirls.outputs.components import loadings_of, read_loadings
+from secirls.outputs.gene_tables import coefficients, csv_of, dispersions, read_dispersions
 from secirls.outputs.kept_fit import FILE as KEPT
 from secirls.outputs.kept_fit import KeptFit
-from secirls.outputs.next_tools import RANKED, rnk, to_scanpy
+from secirls.outputs.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
 from secirls.outputs.notebook import result_html
 from secirls.outputs.report_facts import facts
 from secirls.outputs.results_table import Compared, compare
@@ -60,6 +62,8 @@ class Result:
     """Versions, configuration, sites, parties in every sum, status counts, disclosure statements."""
     kept: KeptFit = field(repr=False)
     """What further contrasts are made from, without the sites."""
+    loadings: pd.DataFrame | None = None
+    """gene, PC1, PC2 ..., where principal components were asked for and found; see `secirls.outputs.components`."""
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> Result:
@@ -71,9 +75,10 @@ class Result:
             ledger = pd.read_csv(place / "rounds.csv", float_precision="round_trip")
             has = report["trend"] is not None  # else a file of that name is of an earlier fit
             dispersions = read_dispersions(place / "dispersions.csv") if has else None
+            loadings = read_loadings(place) if (report.get("components") or {}).get("found") else None
         except (KeyError, OSError, TypeError, ValueError) as error:
             raise InputError(f"folder {str(place)!r}: is not the output of 'secirls fit' ({error})") from None
-        return cls(compare(kept, kept.asked).table, coefficients(kept), dispersions, ledger, report, kept)
+        return cls(compare(kept, kept.asked).table, coefficients(kept), dispersions, ledger, report, kept, loadings)
 
     @property
     def asked(self) -> Comparison:
@@ -131,28 +136,47 @@ class Result:
         return replace(self, table=found.table, report={**self.report, **_of_comparison(asked, found)}, kept=kept)
 
     def annotated(self, file: str | os.PathLike[str] | Annotation) -> Result:
-        """The same with columns of a table by gene, such as symbols: see `Annotation`. Raises `InputError`."""
+        """The same with columns of a table by gene, such as symbols, also in the place of what has their names.
+
+        See `Annotation`. Raises `InputError`.
+        """
         annotation = file if isinstance(file, Annotation) else Annotation.read(file)
-        kept = replace(self.kept, annotation=annotation.of(self.kept.genes))
+        kept = replace(self.kept, annotation={**self.kept.annotation, **annotation.of(self.kept.genes)})
         return replace(self, kept=kept, table=compare(kept, self.asked).table)
 
     def transform(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> AnnData:
         """A site's own samples on the scale of the fit: raw counts, ``layers`` normalised and vst, obs size_factor.
 
-        Of the fit, nothing but what is public is used, and nothing is sent. ``layer`` holds the raw counts; as in the
+        ``data`` may be the site's ``site.toml``, which names its data. Of the fit, nothing but what is public is used,
+        and nothing is sent. ``layer`` holds the raw counts; as in the
         fit if not given. Raises `InputError` where the fit has no trend, or the data lack genes of it.
         """
         from secirls.outputs.transform import Transform
 
         return Transform.of(self.kept, self.report["trend"])(data, layer)
 
+    def scores(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> pd.DataFrame:
+        """A site's own samples along the principal components: sample, PC1, PC2 ... and obs columns of the design.
+
+        Made at home: nothing is sent. ``layer`` is as for `transform`. Raises `InputError` where there are no loadings.
+        """
+        from secirls.outputs.components import scores
+        from secirls.outputs.transform import Transform
+
+        if self.loadings is None:
+            told = self.report.get("components")
+            why = f"found none: {told['ending']}" if told else "was not asked for any: see 'secirls components'"
+            raise InputError(f"the fit has no principal components, for it {why}")
+        return scores(Transform.of(self.kept, self.report["trend"]), self.loadings, data, layer)
+
     def to_scanpy(self, adata: AnnData, key: str = "rank_genes_groups") -> None:
         """Leave the table in ``adata.uns`` as ``scanpy.tl.rank_genes_groups`` would, for one group.
 
-        Raises `InputError` where the AnnData lacks genes of the fit.
+        Annotation goes to ``adata.var``, where that has no such column. Raises `InputError` where the AnnData lacks
+        genes of the fit.
         """
         levels = self.asked.contrast.levels or self.kept.design.default_levels()
-        to_scanpy(adata, self.table, levels or ("", str(self.report["contrast"]), "rest"), key)
+        to_scanpy(adata, self.table, levels or ("", str(self.report["contrast"]), "rest"), key, self.kept.annotation)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what was fitted, and the strongest genes."""
@@ -176,10 +200,15 @@ class Result:
         with whole_folder(out) as draft:
             self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
             (draft / RANKED).write_text(rnk(self.table), encoding="utf-8")
+            symbols = symbols_in(self.table)
+            if symbols is not None:
+                (draft / RANKED_BY_SYMBOL).write_text(rnk(self.table, symbols), encoding="utf-8")
             self.kept.write(draft / KEPT)
             self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
             if self.dispersions is not None:
                 self.dispersions.to_csv(draft / "dispersions.csv", index=False, float_format="%.17g")
+            if self.loadings is not None:
+                (draft / LOADINGS).write_bytes(csv_of(self.loadings))
             self.ledger.to_csv(draft / "rounds.csv", index=False)
             report = json.dumps(self.report, indent=2)
             (draft / "report.json").write_text(report + "\n", encoding="utf-8")
@@ -188,6 +217,8 @@ class Result:
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
             names = sorted(file.name for file in draft.iterdir())
+        if symbols is None:
+            remove(out / RANKED_BY_SYMBOL)  # of the results that these replace
         return [out / name for name in names]
 
 
@@ -213,6 +244,7 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
         ledger_table(list(outcome.rows)),
         facts(order, outcome, seconds=seconds, compared=_of_comparison(kept.asked, found)),
         kept,
+        loadings_of(outcome.fitted.components, outcome.genes),
     )
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secirls.agreement.order import GROUND
 from secirls.algorithms.sizing import Sizing
 from secirls.input_error import InputError, complain
 from secirls.inputs.site_file import Reading, read_site, read_whole, with_layers
@@ -21,6 +23,7 @@ from secirls.numerics.dispersion.stabilised import NoTransformError, stabilised
 from secirls.numerics.dispersion.trend import Trend
 from secirls.numerics.samples import Floats, Samples
 from secirls.outputs.kept_fit import FILE, KeptFit
+from secirls.site.ground import data_of
 
 if TYPE_CHECKING:
     from secirls.inputs.site_file import AnnData
@@ -68,8 +71,10 @@ class Transform:
     def __call__(self, source: str | os.PathLike[str] | AnnData, layer: str | None = None) -> AnnData:
         """A site's samples over the fit's genes: raw counts, layers `NORMALISED` and `VST`, obs `SIZE_FACTOR`.
 
-        ``layer`` is the one with raw counts; the fit's if not given. Raises `InputError`.
+        The source may be the site's own file, ``site.toml``, which names its data. ``layer`` is the one with raw
+        counts; the fit's if not given. Raises `InputError`.
         """
+        source = own_data(source) if isinstance(source, str | os.PathLike) else source
         config, genes = self.kept.config, self.kept.genes
         whole, file = read_whole(source)
         reading = Reading((), config.layer if layer is None else layer, config.size_factors)
@@ -81,14 +86,15 @@ class Transform:
                 f"lacks {len(lacking):,} of the fit's {len(genes):,} genes, {lacking[0]!r} the first", file=file
             )
         order = np.array([position[gene] for gene in genes], dtype=np.intp)
-        samples = Samples(np.zeros((len(table.obs), 0)), table.counts.T[order].T, table.size_factors)
+        counts = table.counts.T[order].T
+        samples = Samples(np.zeros((len(table.obs), 0)), counts, table.size_factors)
         s = self._size_factors(samples, list(map(str, whole.obs_names)), file)
-        normalised, transformed = np.empty(samples.counts.shape), np.empty(samples.counts.shape)
+        normalised, transformed = np.empty(counts.shape), np.empty(counts.shape)
         for i, factor in enumerate(s):
-            normalised[i] = samples.counts[i] / factor
+            normalised[i] = counts[i] / factor
             transformed[i] = self.stabilised(normalised[i])
         layers = {NORMALISED: normalised, VST: transformed}
-        return with_layers(whole, genes, samples.counts, {SIZE_FACTOR: s}, **layers)
+        return with_layers(whole, genes, counts, {SIZE_FACTOR: s}, **layers)
 
     def _size_factors(self, samples: Samples, names: list[str], file: str) -> Floats:
         """Those of the site's samples, ``(samples,)``. Raises `InputError` naming the file."""
@@ -102,6 +108,12 @@ class Transform:
                 detail=f"sample {names[without[0]]!r}",
             )
         return s
+
+
+def own_data(source: str | os.PathLike[str]) -> Path:
+    """A site's data file, given by its path or by that of its ``site.toml``. Raises `InputError`."""
+    path = Path(source)
+    return data_of(path) if path.suffix == GROUND else path
 
 
 def _trend(told: Mapping[str, Any], local: Floats) -> Trend:

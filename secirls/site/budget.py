@@ -26,20 +26,22 @@ from secirls.input_error import InputError, complain
 from secirls.numerics.samples import Mask
 
 Places: TypeAlias = NDArray[np.intp]
-Allowed: TypeAlias = Callable[[int, NDArray[np.int64]], None]
-"""Told how many questions were answered before this one, and how many numbers of each gene it asks about will have left
-with it, ``(genes asked,)``; raises where that is too much."""
+Allowed: TypeAlias = Callable[[int, NDArray[np.int64], int], None]
+"""Told how many questions were answered before this one, how many numbers of each gene it asks about will have left
+with it, ``(genes asked,)``, and how many directions will have been multiplied; raises where that is too much."""
 
 _ANY = bytes(32)
 
 
 @dataclass
 class Told:
-    """What was told: numbers by gene of the file, and the digests of questions with those of their cohorts."""
+    """What was told: numbers by gene of the file, directions, and digests of questions with those of their cohorts."""
 
     values: NDArray[np.int64]
     """``(genes of the file,)``, in the order of their names."""
     answered: list[tuple[bytes, bytes]] = field(default_factory=list)
+    directions: int = 0
+    """That genes' values were multiplied with, for principal components."""
 
     def knows(self, question: bytes, cohort: bytes) -> bool:
         """Whether a question was answered for a cohort, or for any."""
@@ -62,7 +64,13 @@ class Budget:
         self._told = Told(np.zeros(genes, dtype=np.int64))
 
     def spend(
-        self, question: bytes, cohort: tuple[PartyId, ...] | None, genes: Mask, values: int, allowed: Allowed
+        self,
+        question: bytes,
+        cohort: tuple[PartyId, ...] | None,
+        genes: Mask,
+        values: int,
+        allowed: Allowed,
+        directions: int = 0,
     ) -> None:
         """Count a question, by its digest and all before it, about some agreed genes: so many ``values`` of each.
 
@@ -76,8 +84,9 @@ class Budget:
                 return
             after, asked = told.values.copy(), self._places[genes]
             after[asked] += values
-            allowed(len(told.answered), after[asked])
-            self._keep(Told(after, [*told.answered, (question, whom)]))
+            multiplied = told.directions + directions
+            allowed(len(told.answered), after[asked], multiplied)
+            self._keep(Told(after, [*told.answered, (question, whom)], multiplied))
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -108,16 +117,17 @@ class Budget:
 def _read(file: Path, genes: int) -> Told:
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as kept:
         values, answered = kept["values"], kept["answered"]
+        directions = int(kept["directions"]) if "directions" in kept else 0  # a file of before there were any
     if values.shape != (genes,) or values.dtype != np.int64 or answered.shape[1:] != (2, 32):
         raise ValueError("another data set's")
-    return Told(values, [(question.tobytes(), whom.tobytes()) for question, whom in answered])
+    return Told(values, [(question.tobytes(), whom.tobytes()) for question, whom in answered], directions)
 
 
 def _write(file: Path, told: Told) -> None:
     """Replace the file, so that it is there whole or as it was, also where the machine stops."""
     rows = np.frombuffer(b"".join(map(b"".join, told.answered)), dtype=np.uint8).reshape(-1, 2, 32)
     text = io.BytesIO()
-    np.savez(text, values=told.values, answered=rows)
+    np.savez(text, values=told.values, answered=rows, directions=np.int64(told.directions))
     draft = file.with_suffix(".draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as out:

@@ -106,15 +106,24 @@ File = TypeVar("File", bound=OwnFile)
 
 def read_own(kind: type[File], name: PartyId, path: Path) -> File:
     """What a party's own file says. Raises `InputError` for another's, and for what is none."""
-    where = {"site": name, "file": str(path)}
+    told = _read(kind, name, path)
+    if told.name != name:
+        raise complain(f"is the ground of {told.name!r}", site=name, file=str(path))
+    return told
+
+
+def data_of(path: Path) -> Path:
+    """The data file of the site whose ``site.toml`` this is, for its own staff. Raises `InputError`."""
+    return path.parent / _read(SiteFile, "", path).data
+
+
+def _read(kind: type[File], name: PartyId, path: Path) -> File:
     try:
         table = tomllib.loads(read_text(path, site=name))
     except tomllib.TOMLDecodeError as error:
-        raise complain(f"is not TOML: {error}", **where) from None
-    told = kind.read(f"site {name!r}, file {str(path)!r}", **table)
-    if told.name != name:
-        raise complain(f"is the ground of {told.name!r}", **where)
-    return told
+        raise complain(f"is not TOML: {error}", site=name, file=str(path)) from None
+    where = f"site {name!r}, file {str(path)!r}" if name else f"file {str(path)!r}"
+    return kind.read(where, **table)
 
 
 def _own(place: Place, path: Path) -> Ground:

@@ -16,14 +16,17 @@ from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, Peer
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
+from secirls.algorithms.component_queries import VstProductsQuery, VstQuery
 from secirls.algorithms.empty import DropEmptyQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
 from secirls.config import Config
 from secirls.inputs.design import Design
+from secirls.numerics.held_counts import HeldCounts
 from secirls.numerics.samples import Counts, Floats, Samples
 from secirls.site.budget import Budget
+from secirls.site.count_digests import digest_of
 from secirls.site.ground import Ground
 from secirls.site.memory import Memory, Subject
 from secirls.site.policy import refusal
@@ -48,13 +51,15 @@ class Guard:
         self._asked_in: dict[bytes, bytes] = {}
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
-        self._counts: Counts | None = None
+        self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
         self._budget = Budget(site, n_genes)
         self._asked_so_far = b""
         self._presence: Floats | None = None
         self._column_sites: Floats | None = None
+        self._degrees: float | None = None
+        self._over_all: set[bytes] = set()
         self._awaited: bytes | None = None
         self._opened: dict[bytes, tuple[PartyId, ...]] = {}
         self._memory: Memory | None = None
@@ -94,6 +99,8 @@ class Guard:
         if isinstance(asked, DropEmptyQuery):
             self._check_empty(asked)
         self._check_cells(asked)
+        if getattr(asked, "share", 0.0) > self._policy.max_sample_share:
+            raise refusal(self._site, "max_sample_share", self._policy.max_sample_share)
         if self._ground.simulated and self._presence is None:
             return
         if self._presence is None:
@@ -128,10 +135,12 @@ class Guard:
         """
         so_far = chained(self._asked_so_far, question)
 
-        def allowed(answered: int, told: NDArray[np.int64]) -> None:
+        def allowed(answered: int, told: NDArray[np.int64], multiplied: int) -> None:
             self._policy.check_budget(self._site, answered, told)
+            self._policy.check_directions(self._site, multiplied if directions else 0, self._degrees)
 
-        self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed)
+        directions = asked.asked if isinstance(asked, VstProductsQuery) else 0
+        self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed, directions)
         self._asked_so_far = so_far
         self._rounds += 1
         self._state = chained(self._state, question)
@@ -150,6 +159,8 @@ class Guard:
         Raises `RefusalError`, `QueryError`, `MisuseError`.
         """
         self._policy.check_cohort(self._site, len(cohort))
+        if isinstance(asked, VstQuery) and cohort != self._agreement.sites:
+            raise QueryError(f"query {asked.kind!r} is about all agreed sites, and asked for others")
         digest = self._digest(asked, question)
         if self._answered.get(digest, cohort) != cohort:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
@@ -172,7 +183,7 @@ class Guard:
             own = b"" if samples.own is None else samples.own.design.tobytes()
             self._design_digest = sha256(samples.design.tobytes(), own)
         if samples.counts is not self._counts:
-            self._counts, self._count_digest = samples.counts, sha256(samples.counts.tobytes(order="A"))
+            self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
         self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
         self._dispersions = samples.dispersions
 
@@ -181,11 +192,13 @@ class Guard:
         self._asked_in[context.digest] = self._digest(asked, question)
         if told:
             self._awaited = context.digest
+        if isinstance(asked, VstQuery):
+            self._over_all.add(context.digest)
 
     def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
         """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
         self._policy.check_cohort(self._site, len(present))
-        if self.whole and present != self._agreement.sites:
+        if (self.whole or context.digest in self._over_all) and present != self._agreement.sites:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
         question = self._asked_in.get(context.digest)
         if question is None or not set(present) <= set(self._cohort):
@@ -233,6 +246,7 @@ class Guard:
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
             self._column_sites = total["column_sites"]
+            self._degrees = float(total["samples"][0]) - len(total.parties)
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])
@@ -243,8 +257,9 @@ class Guard:
     def _start(self, samples: Samples) -> bytes:
         """What answers follow from beside the counts and the questions: the same in every session that has it all."""
         own = None if samples.own is None else samples.own.design
-        kept = (samples.design, own, samples.size_factors, samples.dispersions, samples.replacement)
+        kept = (samples.design, own, samples.size_factors, samples.dispersions)
         parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]
+        parts.append(b"" if samples.replacement is None else digest_of(samples.replacement, b"secirls array v1"))
         return sha256(b"secirls start v1", self._agreement.genes_digest, self._kernel.encode(), *parts)
 
     def _about(self) -> bytes:

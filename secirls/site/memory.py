@@ -16,14 +16,15 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.agreement.whole_file import settle
 from secirls.input_error import InputError, complain
+from secirls.numerics.held_counts import HeldCounts
 from secirls.numerics.samples import Counts
 from secirls.site.budget import Places, places_of
+from secirls.site.count_digests import sample_digests
 from secirls.site.key_files import write_new
 from secirls.site.policy import Policy, RefusalError
 
@@ -48,13 +49,13 @@ class Subject:
     """Where the agreed genes stand among those of the file, by name, ``(agreed genes,)``."""
 
     @classmethod
-    def of(cls, counts: Counts, genes: Sequence[str], agreed: Sequence[str]) -> Subject:
+    def of(cls, counts: Counts | HeldCounts, genes: Sequence[str], agreed: Sequence[str]) -> Subject:
         """The subject of a fit over some ``agreed`` genes of a file with counts ``(samples, genes)``.
 
         Samples are known by all their counts: by those of the agreed genes, a fit of one gene fewer, which whoever
         leads it may choose, would be about other samples.
         """
-        rows = [sha256(b"secirls sample v1", np.ascontiguousarray(row, dtype="<i4").tobytes()) for row in counts]
+        rows = sample_digests(counts, b"secirls sample v1")
         data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
         samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
         return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes))

@@ -44,6 +44,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "refit": ("replace_outliers", "replace_counts", "presence"),
     "standard errors": ("unclamped",),
     "likelihood ratio": ("likelihood_at",),
+    "components": ("vst_squares", "vst_dominated", "vst_gram", "vst_products"),
 }
 """By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too."""
 
@@ -81,10 +82,24 @@ class Policy(Frozen):
     """Questions answered about the same data, in all sessions; one that is asked again is not counted again."""
     max_values_per_gene: int | None = Field(default=5_000, ge=1)
     """Numbers that leave about one gene of the same data, in all sessions."""
+    max_components: int = Field(default=0, ge=0)
+    """Principal components over all sites that a fit may ask for; see `secirls.algorithms.principal_components`."""
+    max_directions_per_sample: float | None = Field(default=0.2, gt=0)
+    """Directions multiplied for them, in all sessions about the same data, over samples of all sites less the sites."""
+    max_sample_share: float = Field(default=0.5, gt=0, le=1)
+    """What a fit may set as the largest part that one sample has in what is opened for them: what is more this site
+    does not send, without a word."""
     max_levels: int = Field(default=32, ge=1)
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None
     """obs columns that a fit may use, for levels or as size factors; any that follow the rules above if not given."""
+    annotation: tuple[str, ...] | None = (
+        *("symbol", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "feature_name"),
+        *("hgnc_symbol", "mgi_symbol", "gene_id", "gene_ids", "ensembl_id", "entrez_id", "entrezgene", "uniprot_id"),
+        *("description", "chr", "chrom", "chromosome", "strand", "genome"),
+        *("biotype", "gene_biotype", "gene_type", "feature_type", "feature_types"),
+    )
+    """var columns, in upper or lower case, whose text is told where all sites have it alike."""
     layers: tuple[str, ...] | None = None
     """AnnData layers that a fit may read, ``X`` among them by that name; any if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
@@ -145,15 +160,28 @@ class Policy(Frozen):
         for column in asked:
             if self.variables is not None and column not in self.variables:
                 raise refusal(site, "variables", ", ".join(self.variables) or "none", f"obs column {column!r}")
+        for column in config.annotation:
+            if self.annotation is not None and column.lower() not in map(str.lower, self.annotation):
+                raise refusal(site, "annotation", ", ".join(self.annotation) or "none", f"var column {column!r}")
         for layer in (config.layer or "X", config.refit_layer):
             if self.layers is not None and layer not in (None, *self.layers):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
+        if config.components:
+            self._check_components(site, config)
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
             raise refusal(site, "require_consistency", "true")
         if self.require_lock_step and not config.lock_step:
             raise refusal(site, "require_lock_step", "true")
+
+    def _check_components(self, site: PartyId, config: Config) -> None:
+        if config.components > self.max_components:
+            raise refusal(site, "max_components", self.max_components)
+        if config.sample_share > self.max_sample_share:
+            raise refusal(site, "max_sample_share", self.max_sample_share)
+        if self.max_directions_per_sample is not None and config.directions_per_sample > self.max_directions_per_sample:
+            raise refusal(site, "max_directions_per_sample", self.max_directions_per_sample)
 
     def check_roster(self, site: PartyId, *, own: bool) -> None:
         """Whether the site holds a roster of its ``own``. Raises `RefusalError`."""
@@ -213,6 +241,15 @@ class Policy(Frozen):
         if self.max_values_per_gene is not None and told.max(initial=0) > self.max_values_per_gene:
             raise refusal(site, "max_values_per_gene", self.max_values_per_gene)
 
+    def check_directions(self, site: PartyId, directions: int, degrees: float | None) -> None:
+        """Before an answer: so many directions will have been multiplied, of samples less sites (``None``: not known).
+
+        Raises `RefusalError`.
+        """
+        most = self.max_directions_per_sample
+        if directions and most is not None and (degrees is None or directions > most * degrees):
+            raise refusal(site, "max_directions_per_sample", most)
+
     def check_census(
         self,
         site: PartyId,
@@ -267,7 +304,11 @@ SIMULATION: dict[str, Any] = {
     "max_own_per_sample": None,
     "max_rounds": None,
     "max_values_per_gene": None,
+    "max_components": 20,
+    "max_directions_per_sample": None,
+    "max_sample_share": 1.0,
     "max_levels": 1 << 31,
+    "annotation": None,
     "across_fits": "allow",
     "protocols": NAMES,
     "min_key_bits": 0,

@@ -20,6 +20,7 @@ from secirls.inputs.formula import parse
 from secirls.inputs.labels import labels
 from secirls.inputs.levels import declared_in
 from secirls.inputs.site_file import Reading, SiteTable
+from secirls.numerics.held_counts import Chosen, held
 from secirls.numerics.own.columns import Own
 from secirls.numerics.samples import Floats, Samples
 from secirls.site.ground import Ground
@@ -36,6 +37,7 @@ def reading_of(config: Config) -> Reading:
         config.refit_layer,
         declared_in(config.design, config.levels),
         parse(config.design).factors,
+        config.annotation,
         config.round_counts,
     )
 
@@ -92,8 +94,8 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
     order = np.array([position[gene] for gene in agreement.genes], dtype=np.intp)
     return replace(
         samples,
-        counts=samples.counts.T[order].T,
-        replacement=None if samples.replacement is None else samples.replacement.T[order].T,
+        counts=held(Chosen.of(samples.counts.T, order)),
+        replacement=None if samples.replacement is None else held(Chosen.of(samples.replacement.T, order)),
         dispersions=None if samples.dispersions is None else samples.dispersions[order],
     )
 

@@ -47,6 +47,7 @@ from secirls.site.guard import Guard
 from secirls.site.memory import Subject
 from secirls.site.own_file import write_own
 from secirls.site.preparation import fewest, named, prepare, reading_of
+from secirls.site.telling import Telling
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Site(Secret):
         self._follower: Follower | None = None
         self._meter = Meter()
         self._samples: Samples | None = None
+        self._telling: Telling | None = None
         self._genes: tuple[str, ...] = ()
         self._own_columns: list[str] = []
         self._party: Party | None = None
@@ -137,6 +139,7 @@ class Site(Secret):
         samples = prepare(table, agreement, design, config, self.name)
         guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
+        self._telling = Telling.of(self.name, ground.identity, agreement, table)
         if config.lock_step:
             self._follower = Follower(self.name, agreed_fit(config, design, genes))
         self._genes, self._own_columns = genes, [design.all_columns[i] for i in design.own.at(self.name)]
@@ -158,6 +161,15 @@ class Site(Secret):
         self._ahead = WorkAhead(self._party, background=self._own_process) if config.precompute else None
         alpha = samples.dispersions
         return b"" if alpha is None else sha256(b"secirls dispersions v1", alpha.tobytes())
+
+    def describe(self) -> bytes:
+        """What the var columns that the fit's user names are at this site: digests, signed."""
+        return self._tell().digests()
+
+    def annotate(self, said: Mapping[PartyId, bytes]) -> bytes:
+        """The text of those that all sites said the same of. Raises `MisuseError`, `PeerError`: see `Telling`."""
+        arguments.table(said)
+        return self._tell().texts(said)
 
     def hello(self, batch: int) -> Answer:
         """This site's public keys for a batch of rounds: the first, or the next. Raises `MisuseError` for another."""
@@ -324,6 +336,7 @@ class Site(Secret):
             self._meter.book(self._ahead.stop())
         if self._party is None:
             raise MisuseError(f"site {self.name} has not joined a session")
+        self._telling = None
         return self._party
 
     def _opened(self) -> tuple[Ground, SiteTable]:
@@ -335,6 +348,11 @@ class Site(Secret):
         if self._ground is None or self._agreement is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         return self._ground, self._agreement
+
+    def _tell(self) -> Telling:
+        if self._telling is None:
+            raise MisuseError(f"site {self.name} tells of var columns once it has joined a session, until that begins")
+        return self._telling
 
     def _guarded(self) -> Guard:
         if self._guard is None:

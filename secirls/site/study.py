@@ -35,6 +35,8 @@ class Study(Frozen):
     """var column of dispersions; estimated if not given."""
     refit_layer: str | None = None
     """Of replaced counts."""
+    annotation: tuple[str, ...] = ()
+    """var columns of text that may be told."""
 
     def check_config(self, site: PartyId, config: Config) -> None:
         """Before anything is said about the site's file. Raises `RefusalError` for another study."""
@@ -49,6 +51,8 @@ class Study(Frozen):
             mine = getattr(self, name)
             if _bare(name, mine) != _bare(name, value):
                 raise _refusal(site, name, mine, value)
+        if not set(config.annotation) <= set(self.annotation):
+            raise _refusal(site, "annotation", ", ".join(self.annotation), ", ".join(config.annotation))
 
     def check_levels(self, site: PartyId, design: Design) -> None:
         """Once levels are agreed. Raises `RefusalError` where they are other ones, or in another order."""

@@ -32,6 +32,7 @@ ENCRYPTION_BAR, AHEAD_BAR, DECRYPTION_BAR = 250, 1000, 25
 DECRYPTION_REPEATS = 20
 BYTES_BAR, NARROW_BYTES_BAR = 40, 20
 THRESHOLD_CIPHERTEXTS = 100
+SUBGROUP_CIPHERTEXTS = 60
 PROVED_VALUES = 120_000
 
 
@@ -151,6 +152,30 @@ def test_decryption_beside_phe(bits, limbs, slots, keys, benchmark):
     # A ciphertext costs the key-holder the two half-length powers that phe pays for each value: a thread gains the
     # number of slots and no more. What the second adds depends on a core that is really free: printed, not asserted.
     assert max(found.values()) >= 0.7 * slots
+
+
+def measure_subgroup(bits):
+    """How many times less CPU a subgroup key takes than a whole one, for what hides and for what opens."""
+    best = {}
+    for obfuscation in ("djn", "subgroup"):
+        key = make_key(bits, secrets.token_bytes, subgroup=obfuscation == "subgroup")
+        stock = Obfuscators(key.public, obfuscation, secrets.token_bytes)
+        stock.take(1)  # the tables
+        hidden, taken = seconds(lambda _, stock=stock: stock.take(SUBGROUP_CIPHERTEXTS))
+        opened, numbers = seconds(lambda _, key=key, taken=taken: key.decrypt(taken.values))
+        assert numbers == [0] * SUBGROUP_CIPHERTEXTS
+        best[obfuscation] = (hidden, opened)
+    return [whole / small for whole, small in zip(best["djn"], best["subgroup"], strict=True)]
+
+
+@pytest.mark.parametrize("bits", [2048, 3072])
+def test_a_subgroup_key_beside_a_whole_one(bits, benchmark):
+    hiding, opening = benchmark.pedantic(measure_subgroup, (bits,), rounds=1)
+    benchmark.extra_info.update(hiding=hiding, opening=opening)
+    print(f"\n{bits} bits: obfuscators {hiding:.1f} times cheaper, decryption {opening:.1f} times")
+    # Exponents of 576 for 1024 and of 225 for 1024 bits, of 640 for 1536 and of 257 for 1536 at 3072.
+    assert hiding > 1.4
+    assert opening > (3.5 if bits == 2048 else 4.5)
 
 
 @pytest.mark.parametrize(("bits", "slots"), [(2048, 31), (3072, 46)])

@@ -32,7 +32,7 @@ def test_raw_keystream_of_ten_masks(benchmark):
 
     def keystreams():
         for number in range(10):
-            stream = ring._keystream(bytes([number]) * 32, "aes-256-ctr")
+            stream = ring.keystream(bytes([number]) * 32, "aes-256-ctr", 16 * VALUES)
             for piece in ring._pieces(VALUES, 2):
                 ring._fill(stream, buffer[: piece.stop - piece.start])
 

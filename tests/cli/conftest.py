@@ -83,7 +83,8 @@ class Trial:
         return paths
 
     def words(self, files, *words, out="out", design="~ condition"):
-        """The words of a fit in this process."""
+        """The words of a fit in this process; with plain sums unless they say otherwise, for few look at protocols."""
+        words = words if "--protocol" in words else ("--protocol", "plain", *words)
         given = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
         return ["fit", *given, "--design", design, "--engine", "local", "--out", self.folder / out, *words]
 

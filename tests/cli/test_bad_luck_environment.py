@@ -42,6 +42,7 @@ def installed_for_others(tmp_path):
     return root
 
 
+@pytest.mark.slow
 def test_without_a_home_and_a_writable_package_compiled_code_is_kept_apart(trial, installed_for_others, tmp_path):
     files = trial.write()
     trial.fit(files, "--kernel", "numpy", out="clean")
@@ -86,7 +87,9 @@ def test_a_folder_for_compiled_code_that_others_may_write_is_not_used(tmp_path, 
     assert (place == name) == (taken == "")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ("latin-1", "utf-8"))]
+)
 def test_names_with_brackets_and_greek_letters_are_shown_by_any_terminal(trial, encoding):
     genes = [NAMES.get(i, f"g{i}") for i in range(12)]
     trial.genes = genes

@@ -6,6 +6,7 @@ import shutil
 import warnings
 
 import anndata
+import h5py
 import numpy as np
 import pytest
 from scipy import sparse
@@ -62,7 +63,7 @@ def test_a_file_that_may_not_be_read_is_said_so(trial, monkeypatch):
     def forbidden(path, *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(anndata, "read_h5ad", forbidden)
+    monkeypatch.setattr(h5py, "File", forbidden)
     assert "can't be read (Permission denied)" in trial.refused(files)
 
 
@@ -214,6 +215,31 @@ def test_files_of_one_size_are_two_sites_where_they_differ(trial):
     files = trial.write()
     assert files["lyon"].stat().st_size == files["berlin"].stat().st_size
     trial.fit(files)
+
+
+def test_copies_are_found_block_by_block_and_every_file_is_read_no_further_than_another_is_like_it(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(order, "_BLOCK_BYTES", 4)
+    contents = {
+        "a": b"aaaabbbbcccc",
+        "b": b"aaaabbbbdddd",
+        "c": b"aaaaeeeecccc",
+        "d": b"aaaabbbbcccc",
+        "e": b"ffffbbbbcccc",
+    }
+    files = {name: str(tmp_path / name) for name in contents}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    read, honest = [], order._same_block
+    monkeypatch.setattr(
+        order, "_same_block", lambda names, *given: read.append("".join(names)) or honest(names, *given)
+    )
+    assert order._copies(files, 12) == ["a", "d"]
+    assert read == ["abcde", "abcd", "abd"]
+    (tmp_path / "d").unlink()  # the site that opens it says so
+    assert order._copies(files, 12) == []
+    assert order._copies({"a": files["a"]}, 12) == []
 
 
 def test_one_object_is_not_two_sites(trial):

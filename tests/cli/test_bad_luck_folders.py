@@ -152,7 +152,10 @@ def test_results_that_find_no_place_are_written_by_resume_and_the_old_ones_stay(
     assert sorted(path.name for path in out.iterdir()) == FILES
 
 
-@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise", "paillier"])
+@pytest.mark.parametrize(
+    "protocol",
+    ["plain", "pairwise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("additive", "paillier"))],
+)
 def test_a_fit_whose_rounds_are_all_done_is_written(trial, run, monkeypatch, protocol):
     files = trial.write()
     words = ["--protocol", protocol, "--transcript", trial.folder / "transcript"]
@@ -379,7 +382,7 @@ def can_mount():
     ("mount", "reason"),
     [
         ("mount -t tmpfs -o size=16k none mnt", "No space left on device"),
-        ("mount -t tmpfs -o size=100k none mnt", "No space left on device"),
+        pytest.param("mount -t tmpfs -o size=100k none mnt", "No space left on device", marks=pytest.mark.slow),
         ("mount -t tmpfs none mnt && mount -o remount,ro mnt", "Read-only file system"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from secirls.agreement.order import Place
 from secirls.config import Config
 from secirls.inputs import levels as levels_room
+from secirls.inputs.design import Design, Variable
 from secirls.inputs.labels import merged
 from secirls.inputs.site_file import read_site
 from secirls.site.preparation import reading_of
@@ -60,6 +61,41 @@ def test_small_numbers_are_said_to_be_a_slope_with_a_hint_and_ages_without(trial
     assert "Fitted as slopes, for they are numbers: batch, age." in told
     assert "--levels batch=1,2,3 or C(batch)" in told
     assert "C(age)" not in told
+
+
+@pytest.mark.parametrize(
+    ("values", "hinted"),
+    [
+        ([2019, 2019, 2020, 2020, 2021, 2021], True),
+        ([-1, 0, 1, 1, 0, -1], True),
+        ([1.0, 2.0, 3.0, 1.0, 2.0, 3.5], False),
+        ([1, 2, 3, 4, 1, 1], False),  # more than half as many as samples
+    ],
+)
+def test_the_hint_is_about_few_whole_numbers_at_every_site(trial, values, hinted):
+    for obs in trial.obs.values():
+        obs["group"] = [1, 1, 2, 2, 3, 3]
+    trial.obs["lyon"]["group"] = values
+    trial.fit(trial.write(), "--preset", "irls", out="out", design="~ group + condition")
+    told = " ".join(report(trial, "out")["disclosure"])
+    assert ("group holds few whole numbers at every site" in told) == hinted
+    assert "Fitted as slopes, for they are numbers: group." in told
+
+
+def test_a_transcript_with_the_hint_is_read_again(trial, run):
+    trial.fit(trial.write(), "--preset", "irls", "--transcript", "kept", out="out", design="~ batch + condition")
+    code, shown, error = run("audit", "kept")
+    assert (code, "nothing was found" in shown) == (0, True), error
+
+
+def test_the_progress_says_it_before_the_first_round(trial):
+    said = {name: {"batch": Variable(numeric=True, numbered=True)} for name in trial.obs}
+    assert Design.agree("~ batch", {}, said).told == (
+        "batch: numbers, fitted as a slope; if they number groups, say C(batch)",
+    )
+    assert Design.agree("~ log(batch)", {}, said).told == ("log(batch): numbers, fitted as a slope",)
+    said["lyon"] = {"batch": Variable(numeric=True)}
+    assert Design.agree("~ batch", {}, said).told == ("batch: numbers, fitted as a slope",)
 
 
 # Functions of numbers

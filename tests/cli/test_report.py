@@ -151,6 +151,15 @@ def test_text_that_is_not_ours_is_escaped_wherever_it_stands(folder):
     assert end in "".join(reader.words)
 
 
+def test_annotation_is_read_as_the_text_that_it_is(folder):
+    table = read_fit(folder)[0]
+    table.insert(1, "chr", ["01", "1.0", "NA", *["1"] * (len(table) - 3)])
+    table.to_csv(folder / "results.csv", index=False)
+    assert read_fit(folder)[0]["chr"].tolist()[:4] == ["01", "1.0", "NA", "1"]
+    data = json.loads(parsed(write_page(folder)).scripts[0])
+    assert {row[1] for row in data["rows"]} == {"01", "1.0", "NA", "1"}
+
+
 def test_settings_other_than_the_presets_are_shown_and_all_are_folded(folder):
     text = write_page(folder).read_text(encoding="utf-8")
     shown = text[text.index('<section id="configuration">') : text.index('<section id="versions">')]

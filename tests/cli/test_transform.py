@@ -1,5 +1,6 @@
 """`secirls transform` at the command line: what it writes, and how it refuses."""
 
+import shutil
 import sys
 
 import anndata
@@ -58,6 +59,36 @@ def test_it_writes_an_anndata_beside_the_data(run, made, tmp_path):
     code, _, err = run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad")
     assert (code, "is there already" in err) == (2, True)
     assert run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad", "--overwrite")[0] == 0
+
+
+def test_a_site_may_name_its_own_file_in_the_place_of_the_data(run, made, tmp_path):
+    own = tmp_path / "ground"
+    own.mkdir()
+    shutil.copy(made / "a.h5ad", own / "counts.h5ad")
+    (own / "site.toml").write_text('name = "lyon"\ndata = "counts.h5ad"\nkey = "lyon.key"\n[policy]\nmin_samples = 9\n')
+    code, out, _ = run(own / "site.toml", "--fit", made / "fit")
+    assert (code, str(own / "counts.transformed.h5ad") in out) == (0, True)
+    assert run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad")[0] == 0
+    named, given = anndata.read_h5ad(own / "counts.transformed.h5ad"), anndata.read_h5ad(tmp_path / "a.h5ad")
+    assert np.array_equal(named.layers["vst"], given.layers["vst"])
+    again = secirls.Result.read(made / "fit").transform(own / "site.toml")
+    assert np.array_equal(again.layers["vst"], given.layers["vst"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('name = "lyon"\n', "site.toml': data: field required"),
+        ("name = ", "site.toml': is not TOML"),
+        ('name = "lyon"\ndata = "gone.h5ad"\n', "gone.h5ad': is missing"),
+        (None, "site.toml': is missing"),
+    ],
+)
+def test_an_own_file_that_is_none_ends_in_a_sentence(run, made, tmp_path, text, told):
+    if text is not None:
+        (tmp_path / "site.toml").write_text(text)
+    code, _, error = run(tmp_path / "site.toml", "--fit", made / "fit")
+    assert (code, told in error) == (2, True), error
 
 
 def test_tables_hold_what_the_anndata_does_to_the_last_digit(run, made, tmp_path):

@@ -198,7 +198,7 @@ def test_the_page_plays_a_sum_and_prints_its_messages(arguments, capsys):
     assert "site-1 -> aggregator" in printed
     assert "Opened: the sum equals the ring sum over site-1," in printed
     assert "DIFFERS" not in printed
-    assert ("asks everyone to sign that" in printed) == ("--consistency" in arguments)
+    assert ("asks everyone to agree to that" in printed) == ("--consistency" in arguments)
     assert "The aggregator: " in printed
     for sentence in claims.claim(arguments[0], 4, Settings(consistency="--consistency" in arguments)):
         assert sentence in printed

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from protocols import run
 from protocols.primitives import big_numbers, obfuscators
 from protocols.primitives.obfuscators import FixedBasePowers, Obfuscators, exponent_bits, window_for
-from protocols.primitives.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key
+from protocols.primitives.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key, order_bits
 
 KEY = make_key(512, run.tape("a key for tests")(""))
 PUBLIC = KEY.public
 REFERENCE, REFERENCE_PRIVATE = KEY.phe_pair()
+SUBGROUP = make_key(512, run.tape("a subgroup key")(""), subgroup=True)
 plaintexts = st.sampled_from([0, 1, int(PUBLIC.n) // 3, int(PUBLIC.n) - 1]) | st.integers(0, int(PUBLIC.n) - 1)
 
 
@@ -158,6 +159,84 @@ def test_the_public_base_has_jacobi_symbol_one_and_is_no_square():
 def test_primes_that_would_not_hide_are_refused(p, q):
     with pytest.raises(ValueError, match=r"primes|gcd"):
         PrivateKey(p, q)
+
+
+def orders_of(key):
+    """The prime orders modulo p and q, in the order of the primes, out of the halves' exponents."""
+    return tuple(int(half._exponent) // 2 for half in key._halves)
+
+
+@pytest.mark.parametrize("bits", [256, 512, 2048])
+def test_a_subgroup_key_hides_in_a_group_of_the_order_that_its_maker_knows(bits):
+    key = make_key(bits, run.tape("group")(""), subgroup=True)
+    (u, v), (_, private) = orders_of(key), key.phe_pair()
+    n, base = int(key.public.n), int(key.public.base)
+    assert u.bit_length() == v.bit_length() == order_bits(bits) == {256: 32, 512: 64, 2048: 224}[bits]
+    assert private.p.bit_length() == private.q.bit_length() == bits // 2
+    assert key.public.bits == bits
+    assert pow(base, 2 * u * v, n) == 1
+    assert all(pow(base, 2 * u * v // factor, n) != 1 for factor in (2, u, v))
+    assert [pow(base, order, prime) for order, prime in ((u, private.p), (v, private.q))] == [
+        private.p - 1,
+        private.q - 1,
+    ]
+    again = make_key(bits, run.tape("group")(""), subgroup=True)
+    assert again.public == key.public != make_key(bits, run.tape("other")(""), subgroup=True).public
+
+
+def test_a_subgroup_key_decrypts_what_phe_decrypts():
+    public, (_, private) = SUBGROUP.public, SUBGROUP.phe_pair()
+    hiding = Obfuscators(public, "subgroup", run.tape("hide")("")).take(6).values
+    numbers = [0, 1, int(public.n) - 1, int(public.n) // 2, 12345, 2**300]
+    ciphertexts = [public.nude(m) * w % public.n_squared for m, w in zip(numbers, hiding, strict=True)]
+    assert SUBGROUP.decrypt(ciphertexts) == numbers == [private.raw_decrypt(int(c)) for c in ciphertexts]
+    total = math.prod(ciphertexts) % public.n_squared
+    assert SUBGROUP.decrypt([total]) == [sum(numbers) % public.n]
+
+
+def test_exponents_are_long_enough_for_a_uniform_residue():
+    """With an exponent no longer than the order, small residues of the exponent would be twice as likely."""
+    for bits in (2048, 3072):
+        public = PublicKey(1 << (bits - 1))
+        assert exponent_bits(public, "subgroup") == 2 * order_bits(bits) + 128 == {2048: 576, 3072: 640}[bits]
+
+
+def test_what_is_hidden_outside_the_group_is_refused_and_a_whole_key_opens_it():
+    public, (_, private) = SUBGROUP.public, SUBGROUP.phe_pair()
+    stray = public.nude(5) * pow(7, int(public.n), int(public.n_squared)) % public.n_squared
+    assert private.raw_decrypt(int(stray)) == 5
+    with pytest.raises(ValueError, match="outside the group"):
+        SUBGROUP.decrypt([public.nude(5), stray])
+    p, q = (int(half.prime) for half in SUBGROUP._halves)
+    assert PrivateKey(p, q).decrypt([stray]) == [5]
+
+
+@pytest.mark.parametrize("wrong", ["one order twice", "a composite", "a stranger", "changed places", "two"])
+def test_orders_that_do_not_belong_to_the_primes_are_refused(wrong):
+    p, q = (int(half.prime) for half in SUBGROUP._halves)
+    u, v = orders_of(SUBGROUP)
+    rest = (p - 1) // (2 * u)
+    orders = {
+        "one order twice": (u, u), "a composite": (u * rest, v), "a stranger": (2**61 - 1, v),
+        "changed places": (v, u), "two": (2, v),
+    }[wrong]  # fmt: skip
+    with pytest.raises(ValueError, match="subgroup key"):
+        PrivateKey(p, q, orders)
+
+
+def test_a_subgroup_key_travels_with_its_base():
+    public, data = SUBGROUP.public, SUBGROUP.public.to_bytes()
+    assert PublicKey.from_bytes(data, 512, subgroup=True) == public
+    assert PublicKey.from_bytes(data[:64], 512).base == public.djn_base != public.base
+    n, p = int(public.n), int(SUBGROUP._halves[0].prime)
+    for base in (0, 1, n - 1, n, 2 * p):
+        with pytest.raises(ValueError, match="base of the public key"):
+            PublicKey.from_bytes(data[:64] + base.to_bytes(64, "big"), 512, subgroup=True)
+    for wrong in (data[:64], data[:-1], data + b"\0"):
+        with pytest.raises(ValueError, match="with its base"):
+            PublicKey.from_bytes(wrong, 512, subgroup=True)
+    with pytest.raises(ValueError, match="no modulus"):
+        PublicKey.from_bytes(data, 512)
 
 
 def test_key_lengths_are_labelled_with_their_strength():

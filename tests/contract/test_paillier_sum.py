@@ -14,6 +14,7 @@ from protocols.choice import make_collector
 from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity
+from protocols.primitives.obfuscators import Obfuscators, Taken
 from protocols.primitives.paillier_keys import make_key
 from protocols.secure_sum import (
     AGGREGATOR,
@@ -93,7 +94,7 @@ def test_the_total_is_the_ring_sum_for_arbitrary_vectors(data):
     sites, limbs = data.draw(st.integers(3, 6)), data.draw(st.sampled_from([1, 2]))
     values = data.draw(st.integers(0, 8))
     seed = data.draw(st.integers(0, 2**32 - 1))
-    table = Table(sites, obfuscation=data.draw(st.sampled_from(["djn", "short", "textbook"])))
+    table = Table(sites, obfuscation=data.draw(st.sampled_from(["djn", "short", "subgroup", "textbook"])))
     generator = np.random.default_rng(seed)
     vectors = {
         name: np.where(generator.random((values, limbs)) < 0.5, generator.choice(EDGES, (values, limbs)), vector)
@@ -209,7 +210,7 @@ def test_every_message_is_reproducible_from_its_random_bytes():
     assert transcripts[0][0] != Table(label="other").collector.session
 
 
-@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "subgroup", "textbook"])
 def test_obfuscators_made_ahead_change_no_message_and_are_used_up(obfuscation):
     ahead, inline = Table(label="s", obfuscation=obfuscation), Table(label="s", obfuscation=obfuscation)
     vector = random_vectors(["ann"], 10, 2)["ann"]
@@ -220,7 +221,7 @@ def test_obfuscators_made_ahead_change_no_message_and_are_used_up(obfuscation):
     assert ahead.parties["ann"].precompute(3) == 1, "a stock that was used must be made anew"
 
 
-@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "subgroup", "textbook"])
 def test_what_is_drawn_for_proofs_does_not_come_between_what_is_made_ahead(obfuscation):
     ahead, inline = Table(label="s", obfuscation=obfuscation), Table(label="s", obfuscation=obfuscation)
     vector = random_vectors(["ann"], 10, 2)["ann"]
@@ -228,6 +229,48 @@ def test_what_is_drawn_for_proofs_does_not_come_between_what_is_made_ahead(obfus
     for number in range(3):
         first, second = (t.parties["ann"].protect(vector, t.context(10, number=number)) for t in (ahead, inline))
         assert first == second
+
+
+def test_a_site_that_hides_outside_the_subgroup_stops_the_sum_and_gains_nothing():
+    """The key-holder says that it can't be opened, and opens nothing; a whole key opens the same payload."""
+
+    class Stray(Obfuscators):
+        def take(self, count, n_jobs=1):
+            made = Obfuscators(self._public, "textbook", self._entropy).take(count, n_jobs)
+            return Taken(self._public, made.values, made._known, roots=True)
+
+    def opened(obfuscation):
+        table = Table(obfuscation=obfuscation)
+        liar = table.parties["bob"]
+        liar._obfuscators = Stray(liar._key(), obfuscation, liar._seat.entropy)
+        vectors = random_vectors(table.names, 5, 2)
+        return table.run(vectors, table.context(5)), ring.total_of(vectors.values(), 5, 2)
+
+    total, expected = opened("djn")
+    assert np.array_equal(total.vector, expected)
+    with pytest.raises(PeerError, match="outside the group of the key") as refused:
+        opened("subgroup")
+    assert refused.value.sender == AGGREGATOR
+
+
+def test_a_key_of_another_kind_than_agreed_is_refused():
+    whole, subgroup = Table(), Table(obfuscation="subgroup")
+    other = make_key(512, run.tape("a subgroup key")(""), subgroup=True)
+    for table, key in ((whole, other), (subgroup, KEY)):
+        with pytest.raises(MisuseError, match="subgroup key goes with"):
+            KeyHolder(table.seat(KEY_HOLDER), private=key)
+        fresh = run.sit_down("paillier", NAMES[:3], table.settings)
+        hellos = {name: party.hello() for name, party in fresh.parties.items()}
+        hellos[KEY_HOLDER] = fresh.parties[KEY_HOLDER]._seat.hello(0, key.public.to_bytes())
+        with pytest.raises(PeerError, match="public key"):
+            fresh.parties["ann"].meet(hellos)
+
+
+def test_shares_of_a_subgroup_key_are_refused():
+    with pytest.raises(MisuseError, match="primes of its own kind"):
+        run.sit_down(
+            "paillier-threshold", NAMES[:4], Settings(key_bits=512, insecure_test_keys=True, obfuscation="subgroup")
+        )
 
 
 def test_a_thousand_sites_have_room(monkeypatch):

@@ -16,18 +16,24 @@ from protocols.primitives.plaintext_knowledge import Statement, proof_bytes, pro
 KEY = make_key(512, run.tape("knowledge")("key"))
 PUBLIC = KEY.public
 N, SQUARE = int(PUBLIC.n), int(PUBLIC.n_squared)
-VARIANTS = pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+SUBGROUP = make_key(512, run.tape("knowledge")("subgroup"), subgroup=True).public
+VARIANTS = pytest.mark.parametrize("obfuscation", ["djn", "short", "subgroup", "textbook"])
 MASKS = bytes(range(32))
 
 
+def key_for(obfuscation):
+    return SUBGROUP if obfuscation == "subgroup" else PUBLIC
+
+
 def encrypted(plaintexts, obfuscation="djn", label="draw"):
-    taken = Obfuscators(PUBLIC, obfuscation, run.tape(label)("x")).take(len(plaintexts))
-    return [PUBLIC.nude(m) * w % SQUARE for m, w in zip(plaintexts, taken.values, strict=True)], taken
+    public = key_for(obfuscation)
+    taken = Obfuscators(public, obfuscation, run.tape(label)("x")).take(len(plaintexts))
+    return [public.nude(m) * w % public.n_squared for m, w in zip(plaintexts, taken.values, strict=True)], taken
 
 
 def proved(plaintexts, obfuscation="djn", place=b"here"):
     ciphertexts, taken = encrypted(plaintexts, obfuscation)
-    statement = Statement(PUBLIC, place, ciphertexts)
+    statement = Statement(key_for(obfuscation), place, ciphertexts)
     return statement, prove(statement, plaintexts, taken.root, MASKS)
 
 
@@ -42,10 +48,12 @@ def test_a_true_proof_convinces_and_has_one_length(obfuscation, count):
 
 @VARIANTS
 def test_what_a_taken_obfuscator_keeps_is_its_root(obfuscation):
-    taken = Obfuscators(PUBLIC, obfuscation, run.tape("root")("x")).take(3)
+    public = key_for(obfuscation)
+    n, square = int(public.n), int(public.n_squared)
+    taken = Obfuscators(public, obfuscation, run.tape("root")("x")).take(3)
     exponents = bytes([0, 1, 0, 7, 255, 255])
-    product = math.prod(pow(int(w), e, SQUARE) for w, e in zip(taken.values, (1, 7, 65535), strict=True))
-    assert pow(int(taken.root(exponents, 2)), N, SQUARE) == product % SQUARE
+    product = math.prod(pow(int(w), e, square) for w, e in zip(taken.values, (1, 7, 65535), strict=True))
+    assert pow(int(taken.root(exponents, 2)), n, square) == product % square
 
 
 def altered(proof):
@@ -99,11 +107,13 @@ def test_a_proof_holds_for_its_own_statement_alone():
 def test_whoever_multiplies_in_what_it_does_not_know_has_no_proof(obfuscation):
     theirs, _ = encrypted([40, 50], obfuscation, "theirs")
     mine, taken = encrypted([1, 2], obfuscation, "mine")
+    public = key_for(obfuscation)
+    n, square = int(public.n), int(public.n_squared)
     for power in (1, -1, 1 << 30):
-        both = [a * pow(int(b), power, SQUARE) % SQUARE for a, b in zip(mine, theirs, strict=True)]
-        statement = Statement(PUBLIC, b"here", both)
+        both = [a * pow(int(b), power, square) % square for a, b in zip(mine, theirs, strict=True)]
+        statement = Statement(public, b"here", both)
         # It may even have guessed the plaintexts right: it still lacks the roots.
-        for guess in ([1, 2], [(1 + 40 * power) % N, (2 + 50 * power) % N]):
+        for guess in ([1, 2], [(1 + 40 * power) % n, (2 + 50 * power) % n]):
             with pytest.raises(ValueError, match="does not prove"):
                 verify(statement, prove(statement, guess, taken.root, MASKS))
 
@@ -185,20 +195,22 @@ def test_a_twin_whose_statement_leaves_out_the_ciphertexts_takes_them(monkeypatc
 @VARIANTS
 def test_two_answers_to_one_commitment_give_the_witness_away(obfuscation):
     """Soundness as it is shown: no division by a difference of weights is needed but modulo n."""
-    plaintext = 3**300 % N
+    public = key_for(obfuscation)
+    n, square = int(public.n), int(public.n_squared)
+    plaintext = 3**300 % n
     (ciphertext,), taken = encrypted([plaintext], obfuscation)
-    x, s, e, f = 5**200 % N, 7**150 % N, 2**127 + 12345, 2**64 + 1
+    x, s, e, f = 5**200 % n, 7**150 % n, 2**127 + 12345, 2**64 + 1
 
     def answer(weight):
-        return (x + weight * plaintext) % N, s * int(taken.root(weight.to_bytes(16, "big"), 16)) % N
+        return (x + weight * plaintext) % n, s * int(taken.root(weight.to_bytes(16, "big"), 16)) % n
 
     (z, u), (y, v) = answer(e), answer(f)
-    a = pow(e - f, -1, N)
-    b = (1 - a * (e - f)) // N
-    found = (z - y) * a % N
-    root = pow(u * pow(v, -1, N), a, N) * pow(int(ciphertext), b, N) % N
+    a = pow(e - f, -1, n)
+    b = (1 - a * (e - f)) // n
+    found = (z - y) * a % n
+    root = pow(u * pow(v, -1, n), a, n) * pow(int(ciphertext), b, n) % n
     assert found == plaintext
-    assert int(PUBLIC.nude(found)) * pow(root, N, SQUARE) % SQUARE == ciphertext
+    assert int(public.nude(found)) * pow(root, n, square) % square == ciphertext
 
 
 def test_elements_of_small_order_hide_nothing():

@@ -44,7 +44,13 @@ def _no_other_interpreter(monkeypatch):
     monkeypatch.delenv("SECIRLS_FEDPYDESEQ2_PYTHON", raising=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
+EVERYDAY = ("leakage", "fidelity", "dispersion", "dropout")
+"""Experiments that run in a few seconds, one of every way in which they make fits."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in EVERYDAY else [pytest.mark.slow]) for name in NAMES]
+)
 @pytest.mark.filterwarnings("ignore::Warning:pydeseq2")
 def test_an_experiment_runs_quickly_and_redraws_from_its_rows_alone(name, tmp_path, capsys):
     assert main([name, "--quick", "--out", str(tmp_path)]) == 0

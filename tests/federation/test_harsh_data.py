@@ -86,15 +86,19 @@ def check(result, n_genes):
     assert (table.loc[fitted & table["pvalue"].notna(), "pvalue"].between(0, 1)).all()
 
 
-@pytest.mark.parametrize("alpha", [1e-8, 1e-4, 0.1, 10.0, 1e3])
+EXTREME = (1e-8, 1e3)
+"""Dispersions at which the sums are as far apart as they get, so masks are tried here too."""
+
+
+@pytest.mark.parametrize("alpha", [EXTREME[0], 1e-4, 0.1, 10.0, EXTREME[1]])
 def test_cruel_genes_at_any_dispersion(alpha):
     genes = cruel_genes(np.random.default_rng(1))
     counts = np.column_stack(list(genes.values()))
-    results = {name: run(federation(counts, list(genes), alpha), protocol=name) for name in ("plain", "pairwise")}
-    for result in results.values():
-        check(result, len(genes))
-    plain, pairwise = (result.table for result in results.values())
-    assert plain.equals(pairwise)
+    result = run(federation(counts, list(genes), alpha))
+    check(result, len(genes))
+    plain = result.table
+    if alpha in EXTREME:
+        assert run(federation(counts, list(genes), alpha), protocol="pairwise").table.equals(plain)
     rows = plain.set_index("gene")
     print("\n", rows[["log2FoldChange", "lfcSE", "pvalue", "status", "iterations", "reason"]].to_string())
     assert rows.loc["no count", "status"] == "all_zero"
@@ -147,7 +151,7 @@ def test_one_and_twelve_parameters(params):
     assert result.table.set_index("gene").loc[PLAIN, "status"] == "converged"
 
 
-@pytest.mark.parametrize("preset", ["pydeseq2", "fedpydeseq2"])
+@pytest.mark.parametrize("preset", ["pydeseq2", pytest.param("fedpydeseq2", marks=pytest.mark.slow)])
 def test_estimated_dispersions_and_size_factors(preset):
     genes = cruel_genes(np.random.default_rng(6))
     counts = np.column_stack(list(genes.values()))

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from protocols.secure_sum import PeerError
 from secirls.aggregator.aggregator import lead
-from secirls.agreement.faults import SilentSitesError
+from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.order import Place, Task
+from secirls.carriers.hosts import Beside, HostActor
 from secirls.config import Config, Manifest
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
+from secirls.site.desk import Desk
 
 
 def simulated(folder, sites, genes):
@@ -25,11 +28,105 @@ SETTINGS = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 
 
 def test_hosted_sites_give_the_same_tables(tmp_path, local_ray):
-    """Seven sites in three processes: nobody is mistaken for another."""
-    files = simulated(tmp_path, 7, 30)
+    """Five sites in two processes: nobody is mistaken for another."""
+    files = simulated(tmp_path, 5, 30)
     alone = fit_config(Config(**SETTINGS), files, engine="local")
-    hosted = fit_config(Config(**SETTINGS), files, hosts=3)
+    hosted = fit_config(Config(**SETTINGS), files, hosts=2)
     assert hosted.table.equals(alone.table)
+
+
+class Host:
+    """A handle of a host as Ray would give it: it notes what it is called with."""
+
+    def __init__(self):
+        self.ask, self.calls = self, []
+
+    def options(self, **ways):
+        assert ways == {"num_returns": "streaming"}
+        return self
+
+    def remote(self, *given):
+        self.calls.append(given)
+        return f"stream {len(self.calls)} of {id(self)}"
+
+
+def called(monkeypatch, arguments):
+    """Two hosts of three sites each, what they are called with, and what was put into the object store."""
+    from secirls.carriers import on_ray
+
+    stored = []
+    monkeypatch.setattr(on_ray, "wait_until_ready", lambda parties: None)
+    monkeypatch.setattr(on_ray.ray, "put", lambda value: stored.append(value) or f"reference {len(stored)}")
+    hosts = Host(), Host()
+    parties = {name: on_ray.Hosted(hosts[number % 2], name) for number, name in enumerate(arguments)}
+    waiting = on_ray.RayFederation(parties, (), 1.0)._call("meet", arguments)
+    assert [list(names) for names in waiting.values()] == [list(arguments)[0::2], list(arguments)[1::2]]
+    return [host.calls for host in hosts], stored
+
+
+NAMES = ["a", "b", "c", "d", "e", "f"]
+
+
+def test_a_host_is_called_once_for_a_verb_and_all_hellos_are_stored_once(monkeypatch):
+    hellos = {name: bytes(40_000) for name in NAMES}
+    calls, stored = called(monkeypatch, dict.fromkeys(NAMES, (hellos, 0)))
+    assert stored == [hellos]
+    assert calls == [[("meet", dict.fromkeys(names, (Beside(0), 0)), "reference 1")] for names in ("ace", "bdf")]
+
+
+def test_short_messages_and_those_of_one_site_each_stay_with_the_call(monkeypatch):
+    calls, stored = called(monkeypatch, {name: (name.encode() * 100, 0) for name in NAMES})
+    assert stored == []
+    assert calls == [[("meet", {name: (name.encode() * 100, 0) for name in names})] for names in ("ace", "bdf")]
+    lengths = dict(zip(NAMES, (10, 200_000, 10, 10, 300_000, 10), strict=True))
+    calls, stored = called(monkeypatch, {name: (bytes(lengths[name]), 0) for name in NAMES})
+    assert [len(value) for value in stored] == [300_000, 200_000]
+    assert calls[0] == [("meet", {"a": (bytes(10), 0), "c": (bytes(10), 0), "e": (Beside(0), 0)}, "reference 1")]
+
+
+class Told:
+    """A site that says what it is asked with, or raises it."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def meet(self, given, batch):
+        if isinstance(given, Exception):
+            raise given
+        return self.name, given, batch
+
+
+def test_a_host_answers_for_each_site_with_what_is_stored_beside_and_with_what_one_raised():
+    host = object.__new__(HostActor)
+    host._sites = {name: Desk(Told(name)) for name in "abcd"}
+    refusal = PeerError("b", "is refused")
+    asked = {"a": (Beside(1), 0), "b": (refusal, 0), "d": (Beside(0), 0), "c": (KeyError("Jane Doe"), 0)}
+    answers = list(host.ask("meet", asked, b"first", b"second"))
+    assert answers[0] == ("a", b"second", 0)
+    assert answers[1] is refusal
+    assert answers[2] == ("d", b"first", 0)
+    assert isinstance(answers[3], PartyFaultError)
+    assert "Jane" not in str(answers[3])
+
+
+def test_what_genes_are_called_is_told_alike_in_one_process_over_ray_and_hosted(tmp_path, local_ray):
+    import anndata
+
+    files = simulated(tmp_path, 3, 30)
+    for name, path in files.items():
+        adata = anndata.read_h5ad(path)
+        adata.var["symbol"] = [f"S{i}" for i in range(30)]
+        adata.var["chr"] = [name if name == "site3" else "1"] * 30
+        adata.write_h5ad(path)
+    config = Config(**SETTINGS, annotation=("symbol", "chr"))
+    ways = {"engine": "local"}, {}, {"hosts": 2}
+    alone, apart, hosted = (fit_config(config, files, **way) for way in ways)
+    assert alone.table["symbol"].tolist() == [f"S{i}" for i in range(30)]
+    assert "chr" not in alone.table
+    for other in (apart, hosted):
+        assert other.table.equals(alone.table)
+        assert other.report["annotation"] == alone.report["annotation"]
+    assert "it differs between sites (site1, site2; site3)" in alone.report["annotation"]["left_out"]["chr"]
 
 
 def test_a_cluster_has_no_hosts():
@@ -43,7 +140,7 @@ def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_r
     """Seven sites in three processes, of which the first holds site1, site4 and site7; site4 hangs in IRLS."""
     import ray
 
-    from secirls.carriers.on_ray import _ACTOR, HostActor, Hosted, RayFederation
+    from secirls.carriers.on_ray import _ACTOR, Hosted, RayFederation
 
     files = simulated(tmp_path, 7, 30)
     config = Config(**SETTINGS, on_dropout=rule, threshold=4, deadline=10.0)

@@ -16,6 +16,7 @@ from secirls import Result, fitting
 from secirls.algorithms.scaling import Scaled
 from secirls.config import Manifest
 from secirls.input_error import InputError
+from secirls.numerics.own import coefficients
 from secirls.outputs.gene_tables import csv_of
 from tests.federation.test_numeric_covariates import ALPHA, SETTINGS, made, pooled, pooled_obs
 
@@ -139,18 +140,38 @@ def test_without_the_way_to_the_user_s_columns_the_prior_would_be_another(monkey
     assert difference.abs().max() > 1e-3
 
 
-def test_shrinkage_beside_numbers_and_own_columns_is_refused_before_the_first_round():
-    sites, _ = made(pooled_obs())
-    rounds = []
-    with pytest.raises(InputError, match=r"keeps, as .* does, beside the numeric column 'year'"):
-        secirls.fit(
-            sites, design="~ site + condition + year", shrink="condition[T.b]", on_round=rounds.append, **SETTINGS
-        )
-    assert not rounds
-    shared = secirls.fit(
-        sites, design="~ site + condition + year", shrink="condition[T.b]", own_columns="shared", **SETTINGS
+BESIDE_OWN = [
+    ("~ site + condition + year", "~ 0 + site + condition + year", "condition[T.b]"),
+    ("~ site + condition + year", "~ 0 + site + condition + year", "year"),
+    ("~ site + condition + stamp", "~ 0 + site + condition + stamp", "condition[T.b]"),
+    ("~ site * dose + condition", "~ 0 + site + site:dose + condition", "condition[T.b]"),
+]
+
+
+def shrunken_twice(own, joint, name):
+    """Shrunken changes and their deviations ``(genes, 2)``, with columns at home and with all of them summed."""
+    sites, _ = made(pooled_obs(), ("dose", 0.3))
+    results = (
+        secirls.fit(sites, design=own, shrink=name, **SETTINGS),
+        secirls.fit(sites, design=joint, shrink=name, own_columns="shared", **SETTINGS),
     )
-    assert shared.table["shrunkenLog2FoldChange"].notna().all()
+    assert len(results[0].coefficients.columns) < len(results[1].coefficients.columns)
+    return [result.table[["shrunkenLog2FoldChange", "posteriorSD"]].to_numpy() for result in results]
+
+
+@pytest.mark.parametrize(("own", "joint", "name"), BESIDE_OWN)
+def test_shrinkage_beside_numbers_and_own_columns_is_that_of_all_columns_together(own, joint, name):
+    home, shared = shrunken_twice(own, joint, name)
+    np.testing.assert_allclose(home, shared, rtol=0, atol=1e-8)
+    assert (np.abs(shared) > 1e-8).all()
+
+
+@pytest.mark.parametrize(("own", "joint", "name"), [BESIDE_OWN[0], BESIDE_OWN[3]])
+def test_with_the_prior_on_scaled_own_columns_it_would_be_another(own, joint, name, monkeypatch):
+    """The broken twin: a site that takes its scaled columns for the user's."""
+    monkeypatch.setattr(coefficients, "_of_user", lambda samples: np.eye(samples.own_size, samples.joint.n_params))
+    home, shared = shrunken_twice(own, joint, name)
+    assert np.abs(home - shared)[:, 0].max() > 1e-5
 
 
 def test_contrasts_made_afterwards_are_those_of_a_fit_that_asked_for_them(tmp_path):
@@ -215,16 +236,23 @@ class StoppedError(Exception):
     """Ends a fit after a round."""
 
 
-@pytest.mark.parametrize("last", [0, 1, 3, 9])
-def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_scaled(tmp_path, last):
-    obs = nested(pooled_obs())
-    sites, _ = made(obs)
-    files = {name: str(tmp_path / f"{name}.h5ad") for name in sites}
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What is asked of sites that follow the algorithm, columns dropped and scaled; and the whole fit."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    sites, _ = made(nested(pooled_obs()))
+    files = {name: str(folder / f"{name}.h5ad") for name in sites}
     for name, adata in sites.items():
         adata.write_h5ad(files[name])
     options = {"kernel": "numpy", "size_factors": "sf", "dispersions": "alpha", "cooks": False, "drop_empty": True}
     options |= {"test": "lrt", "reduced": "~ condition + year", "design": NESTED}
     asked = Manifest.read("test", sites=files, engine="local", fit=options)
+    return asked, fitting.fit_manifest(asked, folder / "whole")
+
+
+@pytest.mark.parametrize("last", [0, 1, 3, 9])
+def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_scaled(undisturbed, tmp_path, last):
+    asked, whole = undisturbed
     assert asked.fit.lock_step
 
     def stop(told):
@@ -233,6 +261,6 @@ def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_sc
 
     with pytest.raises(StoppedError):
         fitting.fit_manifest(asked, tmp_path / "stopped", on_round=stop)
-    resumed, whole = fitting.resume(tmp_path / "stopped"), fitting.fit_manifest(asked, tmp_path / "whole")
+    resumed = fitting.resume(tmp_path / "stopped")
     assert csv_of(resumed.table) == csv_of(whole.table)
     assert "drop_empty" in [told["query"] for told in whole.report["rounds"]]

@@ -70,8 +70,13 @@ def assert_equal(own, shared, *, coefficient="condition[T.b]", lfc=1e-6, error=1
     assert (ours["padj"] < 0.05).tolist() == (theirs["padj"] < 0.05).tolist()
 
 
-def test_the_commonest_design_is_the_joint_fit_and_sends_a_part_of_it(data):
-    own, shared = both(data)
+@pytest.fixture(scope="module")
+def commonest(data):
+    return both(data)
+
+
+def test_the_commonest_design_is_the_joint_fit_and_sends_a_part_of_it(commonest):
+    own, shared = commonest
     assert_equal(own, shared)
     assert own.table["replaced"].sum() >= 2, "the planted counts were found"
     assert list(own.coefficients.columns) == ["gene", "condition[T.b]"]
@@ -165,8 +170,8 @@ def test_means_that_are_linear_in_the_design(data):
     assert not any(stage["stage"] == "means" for stage in own.report["stages"]), "nothing was asked for the means"
 
 
-def test_what_stays_is_said(data):
-    own, _ = both(data)
+def test_what_stays_is_said(commonest):
+    own, _ = commonest
     told = " ".join(own.report["disclosure"])
     assert "site[T.lyon] at lyon" in told
     assert not any(sentence.startswith("Published: the sums") for sentence in own.report["disclosure"])
@@ -244,8 +249,8 @@ def test_with_shared_columns_exchanging_shows_in_the_sums(data, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", ["additive", "pairwise"])
-def test_every_protocol_opens_the_same_bits(data, protocol):
-    plain = secirls.fit(data, design="~ site + condition", **SILENT)
+def test_every_protocol_opens_the_same_bits(data, protocol, undisturbed):
+    _, plain = undisturbed
     other = secirls.fit(data, design="~ site + condition", **{**SILENT, "protocol": protocol})
     assert plain.table.to_csv(float_format="%.17g") == other.table.to_csv(float_format="%.17g")
 
@@ -254,17 +259,23 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize("last", [1, 3, 7, 12, 18])
-def test_a_fit_that_was_stopped_ends_with_the_same_bits(data, tmp_path, last):
-    files = {}
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    """What is asked of files, and the whole fit."""
+    folder, files = tmp_path_factory.mktemp("undisturbed"), {}
     for name, adata in data.items():
-        files[name] = str(tmp_path / f"{name}.h5ad")
+        files[name] = str(folder / f"{name}.h5ad")
         adata.write_h5ad(files[name])
     options = {name: value for name, value in SILENT.items() if name != "engine"}
     manifest = Manifest.read(
         "test", sites=files, engine="local", fit={"design": "~ site + condition", "consistency": False, **options}
     )
-    whole = fitting.fit_manifest(manifest, tmp_path / "whole")
+    return manifest, fitting.fit_manifest(manifest, folder / "whole")
+
+
+@pytest.mark.parametrize("last", [1, 3, 7, 12, 18])
+def test_a_fit_that_was_stopped_ends_with_the_same_bits(undisturbed, tmp_path, last):
+    manifest, whole = undisturbed
 
     def stop(told):
         if told.round == last:

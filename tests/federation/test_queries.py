@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from secirls.algorithms.catch import LikelihoodQuery
 from secirls.algorithms.census import CensusQuery
+from secirls.algorithms.component_queries import VstDominatedQuery, VstGramQuery, VstProductsQuery, VstSquaresQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
@@ -252,6 +253,10 @@ def examples(genes, params):
     )
     yield LikelihoodAtQuery(mask, np.zeros((n, params)), 0.0)
     yield from (kind(mask, np.zeros((n, 5, params)), 0.5) for kind in (QuasiNewtonQuery, LikelihoodQuery))
+    scale = np.array([0.1, 1.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0
+    yield from (VstSquaresQuery(mask, *scale), VstDominatedQuery(mask, *scale, np.ones(n), 0.5))
+    yield VstGramQuery(mask, *scale, np.ones((n, 3)))
+    yield VstProductsQuery(mask, *scale, np.ones((n, 5)), np.eye(5), 3, 0.5)
 
 
 PER_GENE = {
@@ -266,6 +271,10 @@ PER_GENE = {
     "quasi_newton": 30,
     "likelihood": 5,
     "likelihood_at": 1,
+    "vst_squares": 1,
+    "vst_dominated": 1,
+    "vst_gram": 0,
+    "vst_products": 3,
 }
 
 

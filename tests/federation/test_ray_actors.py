@@ -11,19 +11,32 @@ from secirls.inputs.datasets import AIRWAY_LEVELS
 CONFIG = Config(design="~ condition", levels=AIRWAY_LEVELS, protocol="plain")
 
 
-@pytest.fixture
-def actors(local_ray, airway_sites):
+@pytest.fixture(scope="module")
+def start(local_ray, airway_sites):
+    """``start(n)``: actors of so many sites, by name; they are killed in the end."""
     import ray
 
     from secirls.agreement.order import Place
     from secirls.carriers.on_ray import _ACTOR, PartyActor
     from secirls.site.site import Site
 
-    kind = ray.remote(PartyActor).options(**_ACTOR)
-    made = {name: kind.remote(Site, (Place(name, str(path)), CONFIG)) for name, path in airway_sites.items()}
-    yield made
-    for handle in made.values():
+    kind, made = ray.remote(PartyActor).options(**_ACTOR), []
+
+    def starting(n):
+        some = list(airway_sites.items())[:n]
+        actors = {name: kind.remote(Site, (Place(name, str(path)), CONFIG)) for name, path in some}
+        made.extend(actors.values())
+        return actors
+
+    yield starting
+    for handle in made:
         ray.kill(handle)
+
+
+@pytest.fixture(scope="module")
+def actors(start):
+    """Of three sites, none of which a test kills."""
+    return start(3)
 
 
 def test_actors_are_never_restarted_or_retried():
@@ -40,11 +53,12 @@ def test_every_site_has_a_process_of_its_own(actors):
     assert len({*pids, os.getpid()}) == len(actors) + 1
 
 
-def test_a_dead_site_is_silent_and_the_others_answer(actors):
+def test_a_dead_site_is_silent_and_the_others_answer(start):
     import ray
 
     from secirls.carriers.on_ray import RayFederation
 
+    actors = start(2)
     federation = RayFederation(actors, (), 60.0)
     gone = federation.sites[0]
     ray.kill(actors[gone])

@@ -59,8 +59,22 @@ def stop_after(number):
     return on_round
 
 
-@pytest.mark.parametrize("protocol", ["pairwise", "plain", "additive"])
-@pytest.mark.parametrize("number", [0, 2, 4, 5, 7, 9])
+ENDS = [0, 2, 4, 5, 7, 9]
+
+
+@pytest.mark.parametrize(
+    ("number", "protocol"),
+    [
+        *((number, "pairwise") for number in ENDS),
+        *((5, protocol) for protocol in ("plain", "additive")),
+        *(
+            pytest.param(number, protocol, marks=pytest.mark.slow)
+            for number in ENDS
+            if number != 5
+            for protocol in ("plain", "additive")
+        ),
+    ],
+)
 def test_the_driver_ends_after_any_round(tmp_path, files, undisturbed, number, protocol):
     with pytest.raises(StopError):
         fitting.fit_manifest(manifest(files, protocol=protocol), tmp_path, on_round=stop_after(number))

@@ -4,19 +4,23 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 
+import secirls
 from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import ResidualsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.inputs import site_file
+from secirls.inputs import count_matrix
 from secirls.inputs.simulate import simulate
 from secirls.inputs.site_file import Reading, read_site
+from secirls.numerics import held_counts
 from secirls.numerics import samples as samples_module
+from secirls.numerics.held_counts import HeldCounts
 
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
@@ -147,14 +151,61 @@ def test_dense_and_sparse_counts_read_the_same(make, dtype, monkeypatch, tmp_pat
     import anndata
     import pandas as pd
 
-    rng = np.random.default_rng(0)
-    counts = rng.poisson(1.0, size=(9, 50)).astype(dtype)
+    counts = np.random.default_rng(0).poisson(1.0, size=(9, 50)).astype(dtype)
+    counts[:, 10:20] += 70_000
+    few = counts * (counts > 2)
     obs = pd.DataFrame({"condition": ["c", "t", "c"] * 3}, index=[f"s{i}" for i in range(9)])
     data = anndata.AnnData(make(counts), obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(50)]))
-    data.write_h5ad(tmp_path / "a.h5ad")
-    monkeypatch.setattr(site_file, "BLOCK_GENES", 7)
-    for source in (data, tmp_path / "a.h5ad"):
-        table = read_site("a", source, Reading(("condition",)))
-        assert table.counts.dtype == np.int32
-        assert table.counts.flags.f_contiguous
-        assert np.array_equal(table.counts, counts)
+    data.layers["few"] = make(few)
+    data.write_h5ad(tmp_path / "a.h5ad", compression="gzip" if dtype == np.int64 else None)
+    if dtype == np.float32:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the version that will be written by default
+            data.write_zarr(tmp_path / "a.zarr")
+    monkeypatch.setattr(count_matrix, "TILE_VALUES", 70)
+    digests = set()
+    for source in (data, *tmp_path.iterdir()):
+        for plain in (0, 1 << 20):
+            monkeypatch.setattr(count_matrix, "PLAIN_VALUES", plain)
+            table = read_site("a", source, Reading(("condition",), refit_layer="few"))
+            for found, truth in ((table.counts, counts), (table.replacement, few)):
+                assert isinstance(found, HeldCounts) == (not plain)
+                assert found.T[:].dtype == np.int32
+                assert found.T[:].flags.c_contiguous
+                assert np.array_equal(found.T[:].T, truth)
+            digests.add(table.digest())
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_a_fit_is_the_same_bits_however_counts_are_held(dense, monkeypatch):
+    """Two bytes a count and the larger ones by place where most are above zero, else only those that are."""
+    import anndata
+    import pandas as pd
+
+    made, rng = simulate(60, 48, seed=4).samples, np.random.default_rng(5)
+    counts = np.array(made.counts)
+    counts[::9, ::5] *= 40  # outliers, which are replaced
+    counts[:, 7] *= 100  # beyond two bytes
+    if not dense:
+        counts[rng.random(counts.shape) < 0.7] = 0
+        counts[:, 30:] += 1
+    genes = [f"g{i}" for i in range(60)]
+    sites = {}
+    for number, name in enumerate("abc"):
+        mine, order = counts[number::3], rng.permutation(60) if name == "b" else np.arange(60)
+        obs = pd.DataFrame(
+            {"condition": np.where(np.arange(16) % 2, "t", "c")}, index=[f"{name}{i}" for i in range(16)]
+        )
+        var = pd.DataFrame(index=[genes[i] for i in order])
+        sites[name] = anndata.AnnData(sparse.csr_matrix(mine[:, order]), obs=obs, var=var)
+    tables = []
+    for plain in (True, False):
+        if not plain:
+            monkeypatch.setattr(count_matrix, "PLAIN_VALUES", 0)
+            monkeypatch.setattr(held_counts, "FEW_VALUES", 0)
+            monkeypatch.setattr(samples_module, "PART_VALUES", 100)
+        result = secirls.fit(sites, design="~ condition", protocol="plain", engine="local", genes="intersection")
+        tables.append(result.table)
+        assert result.report["outliers"]["replaced"] > 0, result.report["outliers"]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)

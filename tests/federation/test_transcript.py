@@ -67,6 +67,7 @@ def test_for_every_protocol(tmp_path, files, protocol):
     check_clean(tmp_path / "t", {}, len(result.report["rounds"]))
 
 
+@pytest.mark.slow
 def test_on_ray_the_aggregator_writes_it(tmp_path, files, local_ray):
     result = keep(tmp_path / "t", files, engine="ray")
     check_clean(tmp_path / "t", files, len(result.report["rounds"]))

@@ -13,8 +13,10 @@ from secirls.agreement.ledger import COLUMNS
 from secirls.inputs.datasets import AIRWAY_LEVELS
 
 TEST_KEYS = {
-    "paillier": {"key_bits": 2048},
-    "paillier-threshold": {"key_bits": 512, "insecure_test_keys": True},
+    ("paillier", "local"): {"key_bits": 2048},
+    ("paillier", "ray"): {"key_bits": 2048, "obfuscation": "subgroup"},
+    ("paillier-threshold", "local"): {"key_bits": 512, "insecure_test_keys": True},
+    ("paillier-threshold", "ray"): {"key_bits": 512, "insecure_test_keys": True},
 }
 """Keys that are made and used quickly; the bits of the results do not depend on them."""
 
@@ -39,7 +41,7 @@ def written(folder, sites, protocol, engine):
         levels=AIRWAY_LEVELS,
         protocol=protocol,
         engine=engine,
-        **TEST_KEYS.get(protocol, {}),
+        **TEST_KEYS.get((protocol, engine), {}),
     )
     result.write(folder / f"{protocol}-{engine}")
     return (folder / f"{protocol}-{engine}" / "results.csv").read_bytes()
@@ -50,14 +52,14 @@ def plain_bytes(tmp_path_factory, few_genes):
     return written(tmp_path_factory.mktemp("plain"), few_genes, "plain", "local")
 
 
-LONG = {("paillier", "local"), ("paillier", "ray"), ("paillier-threshold", "ray")}
-"""Real keys, and every number encrypted."""
+EVERYDAY = {("plain", "local"), ("additive", "local"), ("pairwise", "local"), ("pairwise", "ray")}
+"""Without keys, and once with a process for every party; all others are slow, and small in the next file."""
 
 
 @pytest.mark.parametrize(
     ("protocol", "engine"),
     [
-        pytest.param(protocol, engine, marks=[pytest.mark.slow] if (protocol, engine) in LONG else [])
+        pytest.param(protocol, engine, marks=[] if (protocol, engine) in EVERYDAY else [pytest.mark.slow])
         for protocol in NAMES
         for engine in ("local", "ray")
     ],

@@ -49,8 +49,8 @@ SMALL = {"key_bits": 768, "insecure_test_keys": True, "precompute": False}
         ("pairwise", {}),
         ("paillier", SMALL),
         ("paillier-threshold", SMALL),
-        ("plain", {"engine": "ray"}),
-        ("pairwise", {"engine": "ray"}),
+        pytest.param("plain", {"engine": "ray"}, marks=pytest.mark.slow),
+        pytest.param("pairwise", {"engine": "ray"}, marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else value.get("engine", "local"),
 )

@@ -17,7 +17,19 @@ import pandas as pd
 import pytest
 
 from secirls.algorithms import betas as betas_file
-from secirls.algorithms import catch, empty, irls, likelihood_ratio, plans, quasi_newton, restricted, scaling, unclamped
+from secirls.algorithms import (
+    catch,
+    component_queries,
+    empty,
+    irls,
+    likelihood_ratio,
+    plans,
+    principal_components,
+    quasi_newton,
+    restricted,
+    scaling,
+    unclamped,
+)
 from secirls.algorithms import shrinkage as shrinkage_file
 from secirls.algorithms.dispersion import (
     dispersion_newton,
@@ -39,7 +51,17 @@ from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.inputs.design import Design, Variable
 from secirls.inputs.reduced_design import reduced_design
-from secirls.numerics import box_step, covariates, distinct_products, eigen, float_order, restriction, shrinkage, solve
+from secirls.numerics import (
+    box_step,
+    covariates,
+    distinct_products,
+    eigen,
+    float_order,
+    restriction,
+    shrinkage,
+    solve,
+    subspace,
+)
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Status
 
@@ -161,6 +183,18 @@ def test_shrinkage_is_plain_arithmetic(monkeypatch):
     assert np.isfinite(run(shrunken(), sites, monkeypatch).estimate).all()
 
 
+def test_principal_components_are_plain_arithmetic(monkeypatch):
+    rng = np.random.default_rng(2)
+    shared = 60 * np.exp(rng.normal(size=(24, 1)) @ rng.normal(size=(1, 60)))
+    sites = [Samples(np.ones((8, 1)), rng.poisson(shared[i::3]).astype(np.int32), np.ones(8)) for i in range(3)]
+    scale = component_queries.Scale(np.array([0.1, 1.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0)
+    monkeypatch.setattr(component_queries.Scale, "usable", True)  # what a site checks too, by its own transform
+    plan = principal_components.Plan(1, 40, directions_per_sample=1.0, sample_share=1.0)
+    found = run(principal_components.principal_components(plan, scale, np.ones(60, dtype=bool), 24), sites, monkeypatch)
+    assert found.ending == principal_components.Ending.CONVERGED
+    assert found.loadings.shape == (40, 1)
+
+
 def test_a_fit_of_numbers_is_plain_arithmetic(monkeypatch):
     """Scales, a smaller design in them, and a prior on the user's columns; an empty column is left out."""
     sites, _ = sites_with_outliers()
@@ -221,6 +255,7 @@ def matrix_products(module):
         box_step,
         catch,
         cells,
+        component_queries,
         cooks,
         covariates,
         dispersion_newton,
@@ -235,6 +270,7 @@ def matrix_products(module):
         likelihood_ratio,
         outlier_replacement,
         plans,
+        principal_components,
         profile,
         quasi_newton,
         restricted,
@@ -246,6 +282,7 @@ def matrix_products(module):
         shrinkage_file,
         shrunken_dispersions,
         solve,
+        subspace,
         unclamped,
     ],
     ids=lambda module: module.__name__.rpartition(".")[2],

@@ -128,7 +128,9 @@ def test_a_fit_by_distinct_products_is_the_fit(formula, drive, kernel):
     assert p * (p + 1) // 2 > products.size
 
 
-@pytest.mark.parametrize("formula", ["~ batch + condition", "~ batch + age + condition"])
+@pytest.mark.parametrize(
+    "formula", ["~ batch + condition", pytest.param("~ batch + age + condition", marks=pytest.mark.slow)]
+)
 def test_a_catch_and_a_census_by_distinct_products_are_the_same(formula, drive):
     agreed = design(formula)
     products, p = agreed.products(), len(agreed.columns)

@@ -186,6 +186,7 @@ def whole_fit(preset, twin, file, **settings):
     return run.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["deseq2", "pydeseq2", "fedpydeseq2", "irls"])
 def test_who_repeats_a_whole_fit_from_its_totals_asks_and_finds_the_same(preset, tmp_path):
     """Questions, results.csv and dispersions.csv to the byte, whatever the processor."""
@@ -198,6 +199,7 @@ def test_who_repeats_a_whole_fit_from_its_totals_asks_and_finds_the_same(preset,
         assert all(name in stages for name in ("profile", "outliers", "refit"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twin", ["lapack", "log"])
 def test_a_step_through_a_library_would_be_seen(twin, tmp_path):
     """LAPACK's solver in IRLS, or NumPy's logarithm between rounds: on this processor and on the plainest."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery, Wanted, trimmed_means
+from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery, Wanted, finer, trimmed_means
 from secirls.algorithms.query import QueryError
 from secirls.numerics.float_order import at, between, place
 from secirls.numerics.samples import Samples
@@ -76,9 +76,31 @@ def test_selection_equals_sorting(drive, split, n):
     seen = drive(*split(samples, site_parts(samples, 3)))
     error = gaps(samples, seen(both(samples, cell_cut(n))), cell_cut(n))
     assert max(error) <= 3e-10
-    asked = [query for query in seen.queries if query.kind == "below"]
-    assert len(asked) <= 32
-    assert max(query.thresholds.shape[1] for query in asked) == 7
+    searches = searched(seen.queries)
+    assert len(searches) == 2
+    for asked in searches:
+        assert len(asked) <= 11
+        # With many thresholds in a wide bracket the distribution of a cell would be read off a single round.
+        assert [query.thresholds.shape[1] for query in asked[:3]] == [7] * len(asked[:3])
+        assert all(query.thresholds.shape[1] == 63 for query in asked[3:])
+
+
+def searched(queries):
+    """The counts of every search, which ends with a sum of what lies between."""
+    searches = [[]]
+    for query in queries:
+        if query.kind == "below":
+            searches[-1].append(query)
+        elif searches[-1]:
+            searches.append([])
+    return searches[:-1]
+
+
+@pytest.mark.parametrize(("asks", "points"), [(1, 63), (250, 63), (500, 31), (1000, 15), (3000, 7), (1 << 20, 7)])
+def test_a_round_has_no_more_numbers_than_one_of_irls(asks, points):
+    assert finer(7, asks) == points
+    assert asks * points <= 1 << 14 or points == 7
+    assert finer(15, asks) >= 15
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])  # a class: nothing to reset

@@ -203,8 +203,14 @@ def askable(pooled):
     return np.flatnonzero(pooled.state.status != Status.ALL_ZERO)
 
 
-@pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "design"),
+    [
+        pytest.param(name, design, marks=[pytest.mark.slow] if (name, design) == ("tcga_brca", "site") else [])
+        for name in NAMES
+        for design in DESIGNS
+    ],
+)
 def test_some_genes_of_every_dataset_agree_with_pydeseq2(name, design, shared_data):
     pooled = fitted(name, DESIGNS[design], shared_data, every=20)
     judge(pooled, askable(pooled), name)

@@ -197,7 +197,7 @@ def test_with_rs_value_for_one_flat_profile_bottomly_agrees(frozen, obs_of, monk
     assert not other_steps(data, table).any()
 
 
-@pytest.mark.parametrize("design", ["condition", "site"])
+@pytest.mark.parametrize("design", ["condition", pytest.param("site", marks=pytest.mark.slow)])
 def test_without_its_options_the_table_is_that_of_plain_adjustment(design, frozen, obs_of):
     data = frozen("airway", design)
     options = {"cooks": False, "independent_filtering": False}
@@ -209,7 +209,7 @@ def test_without_its_options_the_table_is_that_of_plain_adjustment(design, froze
     assert result.report["independent_filtering"] is None
 
 
-@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+@pytest.mark.parametrize("protocol", [pytest.param("additive", marks=pytest.mark.slow), "pairwise"])
 def test_every_protocol_gives_the_same_bits(protocol, frozen, obs_of):
     data, obs = frozen("bottomly", "condition"), obs_of("bottomly")
     sites = split(data, obs, every=20)
@@ -220,7 +220,7 @@ def test_every_protocol_gives_the_same_bits(protocol, frozen, obs_of):
     assert plain.table["replaced"].any()
 
 
-@pytest.mark.parametrize("name", ["airway", "bottomly"])
+@pytest.mark.parametrize("name", ["airway", pytest.param("bottomly", marks=pytest.mark.slow)])
 def test_another_split_of_the_samples_changes_roundings_alone(name, frozen, obs_of):
     data, obs = frozen(name, "condition"), obs_of(name)
     groups = np.arange(len(obs)) * 7 % 3

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -74,11 +75,64 @@ def test_statuses_and_reasons_are_told_once(table):
     assert sum(found["words"][row[-1]][1] != "" for row in found["rows"]) == 10
 
 
-def test_symbols_stand_beside_genes(table):
-    text = gene_table(table, {"gene0000": "AAA", "gene0001": ""})
+ABOUT = {"symbol": "S", "chr": "", "description": "a protein that binds another and is known for it "}
+
+
+TITLES = ["base mean", "log2 fold change", "standard error", "p", "adjusted p"]
+
+
+def annotated(table):
+    """The table with three columns about the genes, one of them of long texts, and nothing said of the second gene."""
+    for name, begin in reversed(ABOUT.items()):
+        table.insert(1, name, [f"{begin}{i}" if i != 1 else "" for i in range(len(table))])
+    return table
+
+
+def test_all_columns_of_annotation_stand_beside_the_genes(table):
+    text = gene_table(annotated(table))
     rows = {row[0]: row for row in told(text)["rows"]}
-    assert (rows["gene0000"][1], rows["gene0001"][1], rows["gene0002"][1]) == ("AAA", "", "")
-    assert ">symbol</th>" in text
+    heads = re.findall(r"<th scope=\"col\"([^>]*)>([^<]*)</th>", text)
+    titles = [title for _, title in heads]
+    assert titles == ["gene", "symbol", "chr", *TITLES, "description", "status", "reason"], "long texts after numbers"
+    described = titles.index("description")
+    assert rows["gene0007"][1:3] == ["S7", "7"]
+    assert rows["gene0007"][described] == ABOUT["description"] + "7"
+    assert (*rows["gene0001"][1:3], rows["gene0001"][described]) == ("", "", "")
+    assert [title for given, title in heads if "data-long" in given] == ["description", "reason"]
+    first = text.split("<tbody>")[1].split("</tr>")[0]
+    assert first.count('<td class="words">') == 3, "symbol, chromosome, status"
+    assert first.count('<td class="words long">') == 2
+
+
+def test_the_script_searches_and_sorts_annotation(table, node):
+    text = gene_table(annotated(table))
+    kinds = re.findall(r'data-kind="(\w+)"', text)
+    lines = """
+    const rows = table.written(given.data), texts = table.searchable(rows, given.kinds);
+    const named = places => places.slice(0, 3).map(place => rows[place][0]);
+    const sorted = (column, falling) => named(table.ordered(rows.map((_, i) => i), rows, column, falling));
+    tell([named(table.found(texts, "S17")), named(table.found(texts, "binds 399")), sorted(2, false), sorted(1, true)])
+    """
+    found, binding, first, last = node(lines, {"data": told(text), "kinds": kinds})
+    assert len(found) == 3
+    assert set(found) <= {f"gene{number:04d}" for number in (17, *range(170, 180))}
+    assert binding == ["gene0399"]
+    assert first == ["gene0000", "gene0002", "gene0003"], "2 before 10, and what is missing last"
+    assert last == ["gene0399", "gene0398", "gene0397"]
+
+
+def test_long_texts_are_drawn_over_several_lines_and_short_ones_are_not(node):
+    lines = """
+    const page = fakePage(given.kinds, 1, given.data), table_ = page.named["genes-table"];
+    table_.querySelectorAll("thead th")[3].dataset.long = "";
+    table.start(page);
+    tell(table_.querySelectorAll("tbody tr")[0].children.map(cell => cell.className || ""))
+    """
+    rows = [["g", 0.5, 0]]
+    made = node(
+        lines, {"kinds": ["text", "p", "text", "text"], "data": {"rows": rows, "words": [["converged", "why"]]}}
+    )
+    assert made == ["", "", "words", "words long"]
 
 
 @pytest.mark.parametrize("value", ["</script>", "<!--", "]]>", "&lt;", NASTY, "\u2028", "\U0001f9ec"])

@@ -8,6 +8,7 @@ import pytest
 
 from secirls import fitting
 from secirls.agreement.record import Progress
+from secirls.config import Config, Manifest
 from secirls.input_error import InputError
 from secirls.outputs import notebook_progress
 from secirls.outputs.notebook_progress import NotebookProgress, in_notebook
@@ -115,3 +116,47 @@ def test_a_fit_shows_it_by_itself_unless_somebody_looks_on(kernel, make_site):
     assert kernel.screen.shown == []
     fitting.fit(sites, design="~ condition", engine="local", protocol="plain", preset="irls")
     assert "plain over 3 sites: done" in kernel.screen.shown[-1]["text/plain"]
+
+
+ASKED = {"design": "~ condition", "protocol": "plain", "preset": "irls"}
+
+
+def as_manifest(sites, **options):
+    files = {name: str(path) for name, path in sites.items()}
+    return Manifest.read("test", sites=files, fit={**ASKED, **options}, engine="local")
+
+
+def stop(told):
+    raise KeyboardInterrupt
+
+
+def resumed(sites, out):
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit_manifest(as_manifest(sites), out, on_round=stop)
+    fitting.resume(out)
+
+
+VERBS = {
+    "fit_config": (lambda sites, _: fitting.fit_config(Config(**ASKED), sites, engine="local"), "plain over 3 sites"),
+    "fit_manifest": (lambda sites, out: fitting.fit_manifest(as_manifest(sites), out), "plain over 3 sites"),
+    "resume": (resumed, "plain over 3 sites, resumed"),
+    "shrink": (
+        lambda sites, out: fitting.fit_manifest(as_manifest(sites, shrink="condition[T.u]"), out),
+        "plain, condition[T.u] shrunken, over 3 sites",
+    ),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_whatever_runs_rounds_shows_a_bar_by_itself(kernel, make_site, tmp_path, verb):
+    run, title = VERBS[verb]
+    run({name: make_site(name) for name in "abc"}, tmp_path / "out")
+    texts = [data["text/plain"] for data in kernel.screen.shown]
+    assert texts[0] == f"{title}: begins"
+    assert texts[-1].startswith(f"{title}: done: ")
+    assert any(f"{title}: round " in text for text in texts)
+
+
+def test_the_command_shows_its_own_display_and_no_bar(kernel, make_site, tmp_path):
+    fitting.fit_manifest(as_manifest({name: make_site(name) for name in "abc"}), tmp_path / "out", on_round=lambda _: 0)
+    assert kernel.screen.shown == []

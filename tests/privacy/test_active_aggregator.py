@@ -7,7 +7,8 @@ import pytest
 
 from protocols import run
 from protocols.choice import make_party
-from protocols.pairwise_messages import NO_SHARE, SEED_BOX_BYTES, Leg, Reply, Request, key_box_bytes
+from protocols.pairwise import PairwiseParty
+from protocols.pairwise_messages import NO_SHARE, SEED_BOX_BYTES, Leg, Reply, Request, key_box_bytes, read_set_boxes
 from protocols.primitives import ring
 from protocols.primitives.keys import AgreementKey, Identity
 from protocols.secure_sum import AGGREGATOR, DropoutError, MisuseError, PeerError
@@ -38,7 +39,7 @@ class Stage:
     def request(self, party="a", pending=None):
         message = (pending or self.pending).requests[party]
         near = tuple(peer for peer in self.context.cohort if peer != party)
-        return Request.read(message, near, self.context.cohort, self.settings.rounds_per_batch)
+        return Request.read(message, near, self.context.cohort, self.settings.rounds_per_batch, boxed=True)
 
     def ask(self, request, party="a", context=None):
         message = request if isinstance(request, bytes) else request.pack(self.context.cohort)
@@ -114,10 +115,10 @@ def test_a_request_of_another_round_does_not_open_this_one():
     assert second.ask(second.request())
 
 
-def given_shares(stage, request):
+def given_shares(stage, request, party="a"):
     """Of whose secrets the party gave a share in its one answer to this request."""
-    body = memoryview(stage.ask(request))[:-64]
-    shares = Reply.read(body, "a", stage.context.cohort, stage.context.cohort).shares
+    body = memoryview(stage.ask(request, party))[:-64]
+    shares = Reply.read(body, party, stage.context.cohort, stage.context.cohort).shares
     return {owner for owner, share in shares.items() if share != NO_SHARE}
 
 
@@ -225,13 +226,13 @@ def test_parties_shown_different_hellos_do_not_open_each_others_boxes():
 CONSISTENT = replace(SETTINGS, consistency=True)
 
 
-def test_with_consistency_no_share_is_given_before_the_set_is_signed():
+def test_with_consistency_no_share_is_given_before_the_set_is_agreed():
     stage = Stage(CONSISTENT)
     plain = Stage()
     boxes = plain.request().boxes
-    stage.refused(Request(Leg.RELEASE, SITES, {}, boxes), "another set than it signed")
+    stage.refused(Request(Leg.RELEASE, SITES, {}, boxes), "another set than it agreed to")
     stage.ask(stage.request())
-    stage.refused(Request(Leg.RELEASE, SITES, {}, boxes), "0 signatures of 4")
+    stage.refused(Request(Leg.RELEASE, SITES, {}, boxes), "1 agreements of 4")
 
 
 def test_with_consistency_a_set_is_signed_once():
@@ -248,33 +249,106 @@ def test_with_consistency_shares_go_only_to_the_set_that_was_signed():
     assert stage.ask(stage.request(pending=second))
 
 
-def test_with_consistency_every_signature_shown_is_checked():
+def test_with_consistency_too_few_agreements_are_refused():
     stage = Stage(CONSISTENT, gone=["e"])
     second = stage.request(pending=agreed(stage))
-    forged = {**second.signatures, "b": bytes(64)}
-    stage.refused(replace(second, signatures=forged), "signature of b")
-    borrowed = {**second.signatures, "b": second.signatures["c"]}
-    stage.refused(replace(second, signatures=borrowed), "signature of b")
-    dropped = {party: text for party, text in second.signatures.items() if party != "b"}
-    stage.refused(replace(second, signatures=dropped), "3 signatures of 4")
-    absent = {**dropped, "e": second.signatures["b"]}
-    stage.refused(replace(second, signatures=absent), "e, who is not present")
-    assert stage.ask(second)
+    assert set(second.agreed) == {"b", "c", "d"}
+    dropped = {party: box for party, box in second.agreed.items() if party != "b"}
+    stage.refused(replace(second, agreed=dropped), "3 agreements of 4")
+    stage.refused(replace(second, agreed={**dropped, "a": second.agreed["b"]}), "3 agreements of 4")
+    stage.refused(replace(second, agreed={**dropped, "e": second.agreed["b"]}), "e, who is not present")
+    assert given_shares(stage, second) == set(SITES)
+
+
+WRONG_BOXES = {
+    "nonsense": lambda first, second, others: bytes(len(second.agreed["b"])),
+    "of another sender": lambda first, second, others: second.agreed["c"],
+    "for another recipient": lambda first, second, others: others.agreed["b"],
+    "of another round": lambda first, second, others: first.agreed["b"],
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_BOXES.values(), ids=WRONG_BOXES)
+def test_with_consistency_a_box_that_is_not_over_this_set_counts_for_nobody(wrong):
+    before = Stage(CONSISTENT)
+    first = before.request(pending=agreed(before))
+    stage = Stage(CONSISTENT, gone=["e"], round_=1, table=before.table)
+    pending = agreed(stage)
+    second, others = stage.request(pending=pending), stage.request("c", pending)
+    forged = replace(second, agreed={**second.agreed, "b": wrong(first, second, others)})
+    assert given_shares(stage, forged) == set()
+    assert given_shares(stage, others, "c") == set(SITES)
+
+
+def divided(stage):
+    """What a is asked where half the room was told that all are there, and the other half that e is not."""
+    everyone, fewer = stage.pending, other_pending(stage, ["e"])
+    said = {party: stage.ask(everyone.requests[party], party) for party in "ab"}
+    said |= {party: stage.ask(fewer.requests[party], party) for party in "cd"}
+    told = {party: SITES if party in "ab" else SITES[:4] for party in said}
+    shown = {other: read_set_boxes(memoryview(said[other])[1:-64], other, told[other], SITES)["a"] for other in "bcd"}
+    boxes = {peer: payload.boxes["a"] for peer, payload in everyone.hidden.payloads.items() if peer != "a"}
+    return Request(Leg.RELEASE, SITES, shown, boxes)
 
 
 def test_with_consistency_a_divided_room_releases_nothing():
-    """Half the room is told e is absent: neither half can be shown enough signatures."""
+    """Neither half can be shown enough boxes over its own set."""
     stage = Stage(CONSISTENT)
-    everyone, fewer = stage.pending, other_pending(stage, ["e"])
-    signed = {party: stage.ask(everyone.requests[party], party)[-64:] for party in "ab"}
-    signed |= {party: stage.ask(fewer.requests[party], party)[-64:] for party in "cd"}
-    stage.refused(Request(Leg.RELEASE, SITES, signed, Stage().request().boxes), "signature of c")
+    assert given_shares(stage, divided(stage)) == set()
 
 
-def test_without_consistency_signatures_and_agreements_are_not_asked_for():
+def test_the_twin_that_does_not_look_into_boxes_releases_its_shares_to_a_divided_room(monkeypatch):
+    monkeypatch.setattr(PairwiseParty, "_enough_agreed", lambda *asked: True)
+    stage = Stage(CONSISTENT)
+    assert given_shares(stage, divided(stage)) == set(SITES)
+
+
+@pytest.mark.parametrize(("liars", "opens"), [("e", True), ("de", False)])
+def test_who_seals_nonsense_for_one_party_silences_nobody(liars, opens):
+    """The victim does not count the boxes: with a threshold of others left it gives its shares, else it gives none."""
+    stage = Stage(CONSISTENT)
+    for liar in liars:
+        channels = stage.table.parties[liar]._channels
+        honest = channels.seal
+        channels.seal = lambda peer, *given, honest=honest: bytes(17) if peer == "a" else honest(peer, *given)
+    second = agreed(stage)
+    replies = {party: stage.ask(request, party) for party, request in second.requests.items()}
+    total = stage.table.collector.open(second, replies)
+    assert np.array_equal(total.vector, ring.total_of(stage.vectors.values(), 3, 2))
+    assert total.unfit == (0 if opens else len(SITES))
+
+
+AMONG_NEIGHBOURS = Settings(threshold=5, rounds_per_batch=1, neighbours=4, consistency=True)
+
+
+def test_among_neighbours_every_signature_shown_is_checked():
+    names = tuple("abcdefg")
+    table = run.sit_down("pairwise", names, AMONG_NEIGHBOURS)
+    run.meet(table)
+    vectors = {site: np.full((3, 2), ord(site), dtype=np.uint64) for site in names}
+    context = run.context_of(table, vectors["a"])
+    payloads = {site: table.parties[site].protect(vectors[site], context) for site in names}
+    pending = table.collector.combine(payloads, context)
+    replies = {site: table.parties[site].assist(text, context) for site, text in pending.requests.items()}
+    message = table.collector.open(pending, replies).requests["a"]
+    near = table.collector._room.graph.among("a", names)
+    second = Request.read(message, near, names, 1, boxed=False)
+
+    def refused(shown, reason):
+        with pytest.raises(PeerError, match=reason) as caught:
+            table.parties["a"].assist(replace(second, agreed=shown).pack(names), context)
+        assert caught.value.sender == AGGREGATOR
+
+    refused({**second.agreed, "b": bytes(64)}, "signature of b")
+    refused({**second.agreed, "b": second.agreed["c"]}, "signature of b")
+    refused({name: second.agreed[name] for name in "bcd"}, "4 agreements of 5")
+    assert table.parties["a"].assist(message, context)
+
+
+def test_without_consistency_agreements_are_not_asked_for():
     stage = Stage()
     stage.refused(Request(Leg.AGREE, SITES, {}, {}), "settings have none")
-    stage.refused(replace(stage.request(), signatures={"b": bytes(64)}), "settings have none")
+    stage.refused(replace(stage.request(), agreed={"b": bytes(17)}), "settings have none")
     stage.refused(bytes([9]) + stage.request().pack(SITES)[1:], "unknown")
     stage.refused(b"", "cut short")
     stage.refused(bytes([Leg.RELEASE, 0xFF]) + stage.request().pack(SITES)[2:], "not within the cohort")

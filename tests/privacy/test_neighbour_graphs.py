@@ -201,7 +201,7 @@ def exact(parties):
     return ring.total_of((VECTORS[party] for party in parties), 3, 2)
 
 
-@pytest.mark.parametrize("consistency", [False, True])
+@pytest.mark.parametrize("consistency", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_every_silent_pair_of_nine_gives_the_exact_sum_or_a_refusal(consistency):
     settings = Settings(threshold=6, neighbours=6, rounds_per_batch=1, consistency=consistency)
     ends = Counter()
@@ -257,7 +257,7 @@ def test_a_party_left_almost_alone_is_not_opened_by_either_end():
         near = room.graph.among(party, context.cohort)
         boxes = {
             peer: Request.read(
-                table.collector.combine(payloads, context).requests[party], near, context.cohort, 1
+                table.collector.combine(payloads, context).requests[party], near, context.cohort, 1, boxed=False
             ).boxes[peer]
             for peer in near
         }

@@ -20,11 +20,11 @@ ROUNDS = 20
 def test_no_keystream_key_serves_two_rounds_and_no_nonce_two_boxes(protocol, monkeypatch):
     now = [0]
     streams, boxes, publics = defaultdict(set), [], []
-    real_keystream, real_seal, real_fresh = ring._keystream, Channel.seal, AgreementKey.fresh.__func__
+    real_keystream, real_seal, real_fresh = ring.keystream, Channel.seal, AgreementKey.fresh.__func__
 
-    def keystream(key, prg):
+    def keystream(key, prg, length=0):
         streams[key].add(now[0])
-        return real_keystream(key, prg)
+        return real_keystream(key, prg, length)
 
     def seal(self, number, header, text):
         boxes.append((id(self), number))
@@ -35,7 +35,7 @@ def test_no_keystream_key_serves_two_rounds_and_no_nonce_two_boxes(protocol, mon
         publics.append(made.public)
         return made
 
-    monkeypatch.setattr(ring, "_keystream", keystream)
+    monkeypatch.setattr(ring, "keystream", keystream)
     monkeypatch.setattr(Channel, "seal", seal)
     monkeypatch.setattr(AgreementKey, "fresh", classmethod(fresh))
 

@@ -24,6 +24,7 @@ VALUES = 3000
 
 
 KEY = make_key(320, run.tape("a small key")(KEY_HOLDER))
+SUBGROUP_KEY = make_key(320, run.tape("a small key")(KEY_HOLDER), subgroup=True)
 PROOF = 32 + 2 * 40
 N, SQUARE = int(KEY.public.n), int(KEY.public.n_squared)
 
@@ -32,7 +33,7 @@ class Table:
     def __init__(self, label, obfuscation="short"):
         chosen = Settings(key_bits=320, insecure_test_keys=True, obfuscation=obfuscation)
         table = run.sit_down("paillier", NAMES, chosen, run.tape(label))
-        table.parties[KEY_HOLDER]._private = KEY
+        table.parties[KEY_HOLDER]._private = SUBGROUP_KEY if obfuscation == "subgroup" else KEY
         run.meet(table)
         self.hellos = {message.party: message.data for message in table.messages if message.leg == "hello"}
         self.holder, self.collector = table.parties.pop(KEY_HOLDER), table.collector
@@ -125,7 +126,7 @@ def linked(first, second):
     return sum(a * pow(b, -1, SQUARE) % N == 1 for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("obfuscation", ["djn", "short", "textbook"])
+@pytest.mark.parametrize("obfuscation", ["djn", "short", "subgroup", "textbook"])
 def test_equal_plaintexts_give_unrelated_ciphertexts(obfuscation):
     table = Table("related", obfuscation)
     table.parties["ann"].precompute(50)

@@ -11,6 +11,7 @@ import json
 import math
 import struct
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -86,15 +87,15 @@ def unpack(plaintexts, slot_bits, slots, values, digit_bits):
 
 def signed(kind, name, context, body):
     identity = Ed25519PrivateKey.from_private_bytes(digest(b"vector identity", name.encode()))
-    return body + identity.sign(digest(b"secirls message v1", kind, name.encode(), context, body))
+    return body + identity.sign(digest(b"secirls message v2", kind, name.encode(), context, blake3(body).digest()))
 
 
-def known(n, context, name, plaintexts, roots, ciphertexts, key):
+def known(n, public, context, name, plaintexts, roots, ciphertexts, key):
     """The proof that a site knows what is in its ciphertexts, with the numbers on the way to it."""
     width, square = n.bit_length() // 8, n * n
     data = bytes.fromhex(join(ciphertexts, 2 * width))
     place = prefixed(context, name.encode())
-    stated = hashlib.sha256(prefixed(b"secirls paillier known v1", place, n.to_bytes(width, "big"), data)).digest()
+    stated = hashlib.sha256(prefixed(b"secirls paillier known v1", place, public, data)).digest()
     drawn = hashlib.shake_256(prefixed(b"secirls paillier known mask v1", key, stated)).digest(2 * width + 32)
     x, s = split(drawn, width + 16, "big")
     x, s = x % n, s % (n - 1) + 1
@@ -115,9 +116,21 @@ def known(n, context, name, plaintexts, roots, ciphertexts, key):
     }
 
 
+def subgroup_primes():
+    """Primes as `primes` gives them that are one more than twice a prime of 64 bits times something, and these two."""
+    found = []
+    for start, about in ((P, 0xC000000000000000), (Q, 0xE000000000000000)):
+        order = next_prime(about)
+        rest = start // (2 * order) | 1
+        while not is_prime(2 * order * rest + 1):
+            rest += 2
+        found.append((2 * order * rest + 1, order))
+    return found[0][0], found[1][0], found[0][1], found[1][1]
+
+
 def one_sum(title, why, limbs, obfuscation, vectors):
     """Three sites, their vectors given as lists of ring elements; every intermediate number in hex."""
-    p, q = primes()
+    p, q, *orders = subgroup_primes() if obfuscation == "subgroup" else primes()
     n = p * q
     square, bits = n * n, n.bit_length()
     names = sorted(vectors)
@@ -133,7 +146,13 @@ def one_sum(title, why, limbs, obfuscation, vectors):
     n_bytes = n.to_bytes(bits // 8, "big")
     x = int.from_bytes(hashlib.shake_256(prefixed(b"secirls paillier base v1", n_bytes)).digest(bits // 8 + 16), "big")
     h = -((x % n) ** 2) % n
-    exponent_bytes = {"djn": bits // 16, "short": 28, "textbook": bits // 8 + 16}[obfuscation]
+    public = n_bytes
+    if orders:
+        h = -pow(x, (p - 1) * (q - 1) // (2 * orders[0] * orders[1]), n) % n
+        public = n_bytes + h.to_bytes(bits // 8, "big")
+    exponent_bytes = {"djn": bits // 16, "short": 28, "subgroup": bits // 32 + 16, "textbook": bits // 8 + 16}[
+        obfuscation
+    ]
 
     sites = {}
     columns = []
@@ -150,7 +169,8 @@ def one_sum(title, why, limbs, obfuscation, vectors):
         ]
         columns.append(ciphertexts)
         seed = digest(b"vector identity", name.encode())
-        proved = known(n, context, name, plaintexts, randomness, ciphertexts, tape(b"masks of " + name.encode(), 32))
+        masks = tape(b"masks of " + name.encode(), 32)
+        proved = known(n, public, context, name, plaintexts, randomness, ciphertexts, masks)
         body = bytes.fromhex(join(ciphertexts, bits // 4) + proved["proof"])
         sites[name] = {
             "identity_seed": seed.hex(),
@@ -196,6 +216,7 @@ def one_sum(title, why, limbs, obfuscation, vectors):
         "p": f"{p:x}",
         "q": f"{q:x}",
         "obfuscation": obfuscation,
+        **({"orders": [f"{order:x}" for order in orders]} if orders else {}),
         "context": {
             "session": session.hex(),
             "round": 7,
@@ -309,6 +330,13 @@ def vectors():
                 2,
                 "textbook",
                 {"ann": [1], "bob": [2], "cem": [3]},
+            ),
+            one_sum(
+                "two limbs, subgroup",
+                "residues of a small group alone, whose base travels with the modulus",
+                2,
+                "subgroup",
+                {"ann": [ones, 4, 1], "bob": [ones, 5, 2], "cem": [1, 6, 3]},
             ),
         ],
         "refused": negative(),

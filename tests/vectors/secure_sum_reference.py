@@ -1,6 +1,6 @@
 """A second implementation of additive and pairwise sums, slow and obvious, that shares no line with the package.
 
-Ring elements, masks, shares and fixed-point numbers are plain ints here; only curves, ciphers and SHA-256 come
+Ring elements, masks, shares and fixed-point numbers are plain ints here; only curves, ciphers and hashes come
 from libraries. ``python tests/vectors/secure_sum_reference.py`` writes ``secure_sum_vectors.json`` anew; a change
 of that file is a change of the protocol and a commit of its own.
 """
@@ -12,6 +12,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -89,7 +90,9 @@ class Actor:
         self.channel_public = self.channel.public_key().public_bytes_raw()
 
     def signed(self, kind, binding, body):
-        return body + self.identity.sign(digest(b"secirls message v1", kind, self.name.encode(), binding, body))
+        return body + self.identity.sign(
+            digest(b"secirls message v2", kind, self.name.encode(), binding, blake3(body).digest())
+        )
 
 
 class Sum:
@@ -174,6 +177,9 @@ class Sum:
                     self.channels[u, v] = hkdf(shared, self.session, b"secirls channel v1", *names)
                     self.keys[f"channel {u}->{v}"] = self.channels[u, v].hex()
 
+    def bits(self, those):
+        return sum(1 << self.sites.index(s) for s in those).to_bytes((len(self.sites) + 7) // 8, "little")
+
     def box(self, sender, recipient, kind, place, binding, text):
         header = joined(b"secirls box v1", bytes([kind]), sender.encode(), recipient.encode(), binding)
         nonce = struct.pack("<III", *place, kind)
@@ -250,21 +256,32 @@ class Sum:
                 "protect", u, actor.signed(b"payload", self.context, to_bytes(masked, self.limbs) + commitment + boxes)
             )
 
-        present = sum(1 << i for i, s in enumerate(self.sites) if s in self.present)
-        present = present.to_bytes((count + 7) // 8, "little")
-        signers, signatures = bytes(len(present)), b""
+        present = self.bits(self.present)
+        agreed = dict.fromkeys(self.present, bytes(len(present)))
         if self.settings["consistency"]:
-            agreements = {u: self.actors[u].signed(b"agreement", self.context, present) for u in self.present}
+            complete = len(self.near[self.sites[0]]) == count - 1
+            to = {}
+            for u in self.present:
+                others = [v for v in self.present if v != u] if complete else []
+                to[u] = {v: self.box(u, v, 6, (self.round, 0), self.context, present) for v in others}
+            said = {
+                u: self.actors[u].signed(b"agreement", self.context, present + b"".join(to[u].values())) for u in to
+            }
             for u in self.present:
                 self.note("combine", u, b"\1" + present)
             for u in self.present:
-                self.note("assist", u, agreements[u])
-            signers, signatures = present, b"".join(agreements[u][-64:] for u in self.present)
+                self.note("assist", u, said[u])
+            for v in self.present:
+                if complete:
+                    others = self.bits(u for u in self.present if u != v)
+                    agreed[v] = others + b"".join(to[u][v] for u in self.present if u != v)
+                else:
+                    agreed[v] = present + b"".join(said[u][-64:] for u in self.present)
         for u in self.present:
             peers = self.near[u]
             boxes = (seed_boxes if v in self.present else key_boxes for v in peers)
             addressed = b"".join(source[v, u] for source, v in zip(boxes, peers, strict=True))
-            self.note("combine", u, b"\2" + present + signers + signatures + addressed)
+            self.note("combine", u, b"\2" + present + agreed[u] + addressed)
         for u in self.present:
             shares = b"".join(
                 (seed_shares if v in self.present else key_shares)[v, u] for v in sorted([u, *self.near[u]])

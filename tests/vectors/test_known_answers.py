@@ -3,6 +3,8 @@
 import hashlib
 import hmac
 import itertools
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocols.primitives import keys, ring
+from protocols.primitives import keys, keystream, ring
+from protocols.primitives.digests import long_digest
 
 SUNSCREEN = (
     b"Ladies and Gentlemen of the class of '99: "
@@ -183,6 +186,63 @@ def test_aes_expansion_is_the_encryption_of_zero_one_two():
     counters = np.zeros((values, 2), dtype=">u8")
     counters[:, 1] = np.arange(values)
     assert ring.to_bytes(ring.expand(unhex(SP_KEY), values, 2)) == block.update(counters.tobytes())
+
+
+def taken(stream, lengths):
+    buffers = [bytearray(length) for length in lengths]
+    for buffer in buffers:
+        stream.fill(memoryview(buffer))
+    return b"".join(buffers)
+
+
+@pytest.mark.parametrize("lengths", [(64,), (16, 16, 48), (1, 30, 3, 0, 14), (keystream.MOST_BYTES, 5, 40)])
+def test_both_ways_to_make_a_keystream_give_the_encryption_of_zero_one_two(lengths):
+    block = Cipher(algorithms.AES(unhex(SP_KEY)), modes.ECB()).encryptor()
+    counters = range(sum(lengths) // 16 + 1)
+    expected = block.update(b"".join(number.to_bytes(16, "big") for number in counters))[: sum(lengths)]
+    for way in (keystream._by_ctr, keystream._by_gcm):
+        assert taken(way(unhex(SP_KEY)), lengths) == expected
+
+
+@pytest.mark.parametrize("gcm", [True, False])
+def test_a_long_vector_is_masked_alike_whichever_way_is_faster(gcm, monkeypatch):
+    monkeypatch.setattr(keystream, "_gcm_is_faster", lambda: gcm)
+    values = keystream.LONG // 16 + 77
+    masked, expected = ring.zeros(values, 2), ring.zeros(values, 2)
+    ring.mask_into(masked, [unhex(SP_KEY)], [bytes(32)])
+    block = Cipher(algorithms.AES(unhex(SP_KEY)), modes.ECB()).encryptor()
+    counters = np.zeros((values, 2), dtype=">u8")
+    counters[:, 1] = np.arange(values)
+    ring.add_into(expected, ring.from_bytes(block.update(counters.tobytes()), values, 2))
+    ring.add_into(masked, ring.expand(bytes(32), values, 2))
+    assert np.array_equal(masked, expected)
+
+
+def test_the_faster_way_is_found_once_and_taken_for_long_streams_alone(monkeypatch):
+    keystream._gcm_is_faster.cache_clear()
+    found = {keystream._gcm_is_faster() for _ in range(3)}
+    assert len(found) == 1
+    assert keystream._gcm_is_faster.cache_info().misses == 1
+    monkeypatch.setattr(keystream, "_gcm_is_faster", lambda: True)
+    monkeypatch.setattr(keystream, "_by_gcm", lambda key: "gcm")
+    assert keystream.keystream(bytes(32), "aes-256-ctr", keystream.LONG) == "gcm"
+    assert keystream.keystream(bytes(32), "aes-256-ctr", keystream.LONG - 1) != "gcm"
+    assert keystream.keystream(bytes(32), "chacha20", keystream.LONG) != "gcm"
+
+
+BLAKE3 = runpy.run_path(str(Path(__file__).parent / "blake3_reference.py"))["blake3"]
+
+
+def test_blake3_is_that_of_its_authors():
+    assert long_digest([b""]).hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    assert long_digest([b"abc"]).hex() == "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 65, 1023, 1024, 1025, 2048, 2049, 3073, 5000, 8193, 17_000])
+def test_long_digests_are_those_of_the_second_blake3_however_they_are_cut(length):
+    text = bytes(place % 251 for place in range(length))
+    assert long_digest([text]) == BLAKE3(text)
+    assert long_digest([text[:7], memoryview(text)[7:900], b"", text[900:]]) == BLAKE3(text)
 
 
 @pytest.mark.parametrize(("prg", "limbs"), list(itertools.product(["aes-256-ctr", "chacha20"], [1, 2])))

@@ -12,6 +12,7 @@ import math
 import struct
 from fractions import Fraction
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -90,7 +91,9 @@ class Actor:
         return shake(digest(b"protocols.run tape", self.label.encode(), self.name.encode(), place), count)
 
     def signed(self, kind, binding, body):
-        return body + self.identity.sign(digest(b"secirls message v1", kind, self.name.encode(), binding, body))
+        return body + self.identity.sign(
+            digest(b"secirls message v2", kind, self.name.encode(), binding, blake3(body).digest())
+        )
 
 
 class Sum:

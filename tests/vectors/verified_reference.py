@@ -10,6 +10,7 @@ import hmac
 import json
 import struct
 
+from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -89,7 +90,9 @@ def dealing(sites):
     public = {site: channels[site].public_key().public_bytes_raw() for site in sites}
 
     def signed(kind, site, body):
-        return body + identities[site].sign(digest(b"secirls message v1", kind, site.encode(), SESSION, body))
+        return body + identities[site].sign(
+            digest(b"secirls message v2", kind, site.encode(), SESSION, blake3(body).digest())
+        )
 
     dealer, *others = sites
     seed, boxes = drawn("the seed", 32), b""

@@ -28,7 +28,7 @@ from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason
 
-LARGEST_QUESTION = 1 << 22
+LARGEST_QUESTION = 1 << 20
 """Numbers in one answer, at most, unless a single gene has more."""
 CONSTANT_BITS = 10
 """Fraction bits of the constants where the ring is narrow: they reach 1e9, and only a rule of 1e-6 needs them."""
@@ -271,7 +271,7 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
     """One round in as many blocks as its length needs."""
     asked = np.flatnonzero(genes)
     q = products.rows.size
-    parts: list[tuple[Floats, Floats, Floats]] = []
+    parts: list[Profiles] = []
     lost, cohort, noise = np.zeros(asked.size, dtype=bool), None, 0.0
     for block in _blocks(nodes.values(q)):
         mask = np.zeros_like(genes)
@@ -279,13 +279,13 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
         total = yield ProfileQuery.about(mask, means.take(block), nodes.take(block), products, fraction_bits)
         bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
-        parts.append((total["loglik"], total["xwx"], total["constant"]))
+        # At once, so that no more is kept of a long answer than its series.
+        parts.append(interpolate(total["loglik"], total["xwx"], total["constant"], nodes.take(block), products))
         cohort = total.parties if cohort is None else tuple(p for p in cohort if p in total.parties)
         noise = resolution(len(total.parties), fraction_bits)
     if not parts:
-        parts.append((np.zeros(0), np.zeros((0, q)), np.zeros(0)))
-    loglik, xwx, constant = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    profiles = interpolate(loglik, xwx, constant, nodes, products)
+        parts.append(interpolate(np.zeros(0), np.zeros((0, q)), np.zeros(0), nodes, products))
+    profiles = Profiles.joined(parts)
     gone = lost | (means.lost == Reason.LOST)
     reason = np.select([gone, profiles.singular], [Reason.LOST, Reason.SINGULAR], Reason.NONE).astype(np.int8)
     rough = (profiles.tail > LARGEST_TAIL + noise) & (reason == Reason.NONE)

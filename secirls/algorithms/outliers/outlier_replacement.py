@@ -27,6 +27,7 @@ from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, di
 from secirls.algorithms.outliers.selection import Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, QueryError
 from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.numerics.held_counts import Entered, held
 from secirls.numerics.samples import LARGEST_COUNT, Floats, Mask, Samples
 from secirls.numerics.status import Reason, Status
 from secirls.numerics.trimming import REPLACE_FROM, REPLACEMENT_SHARE, cut
@@ -71,25 +72,27 @@ class ReplaceOutliersQuery(DistanceQuery, OfCells):
     @np.errstate(all="ignore")
     def apply(self, samples: Samples) -> Samples:
         """What the site keeps: the replaced counts, beside its own."""
-        counts = samples.counts.copy(order="F")
-        counts[:, self.genes] = self._replaced(samples.take(self.genes))
-        return replace(samples, replacement=counts)
+        gene, sample, value = self._entries(samples.take(self.genes))
+        counts = Entered.over(samples.counts.T, np.flatnonzero(self.genes)[gene], sample, value)
+        return replace(samples, replacement=held(counts))
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         return {"sites": np.ones(1)}
 
-    def _replaced(self, samples: Samples) -> NDArray[np.int32]:
-        """Counts of the genes asked about with trimmed means, times size factors, where the outliers were."""
+    def _entries(self, samples: Samples) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int32]]:
+        """Where the outliers are, as genes asked about and samples; and trimmed means, times size factors, for them."""
         replaceable = sizes_of(samples, self.rows, self.sizes) >= self.replace_from
-        counts = samples.counts.copy(order="F")
         s = known_size_factors(samples)
+        genes, outliers = [np.zeros(0, dtype=np.intp)], [np.zeros(0, dtype=np.intp)]
         for block, distance in self.distances(samples):
-            flagged = (distance > self.cutoff) & replaceable
-            usual = np.minimum(np.floor(self.means[block, None] * s), LARGEST_COUNT)
-            counts[:, block] = np.where(flagged, usual, counts.T[block]).T
-        return counts
+            gene, sample = np.nonzero((distance > self.cutoff) & replaceable)
+            genes.append(gene + block.start)
+            outliers.append(sample)
+        gene, sample = np.concatenate(genes), np.concatenate(outliers)
+        usual = np.minimum(np.floor(self.means[gene] * s[sample]), LARGEST_COUNT)
+        return gene, sample, usual.astype(np.int32)
 
 
 Dispersions: TypeAlias = Callable[[Mask, Normalisation], Algorithm[Floats]]

@@ -80,7 +80,10 @@ def lonely_variances(samples: Samples, s: Floats, rows: Floats, lonely: Mask) ->
     for number in np.unique(cell[cell >= 0]):
         inside = np.flatnonzero(cell == number)
         if inside.size >= FILTER_FROM:
-            yield trimmed_variance(samples.counts.T[:, inside] / s[inside])
+            variance = np.empty(samples.n_genes)
+            for block in samples.gene_blocks():
+                variance[block] = trimmed_variance(np.take(samples.counts.T[block], inside, axis=1) / s[inside])
+            yield variance
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,12 @@ from secirls.numerics.samples import Floats, Mask, Samples
 
 THRESHOLDS = 7
 """Thresholds of an ask in one round, if not said otherwise."""
+_COARSE_ROUNDS = 3
+"""Rounds with no more thresholds than these: with many at once the first would show a cell's whole distribution."""
+_FINE_THRESHOLDS = 63
+"""Thresholds of an ask afterwards, when brackets are a 512th as wide and close on values that are equal."""
+_FINE_VALUES = 1 << 14
+"""Numbers of one such round, a tenth of what a round of IRLS has: where that is too few, fewer thresholds."""
 _NARROW = 2.0**-34
 """A bracket of this width, relative to its upper end, holds values that count as equal."""
 _NOTHING = 2.0**-40
@@ -30,6 +36,8 @@ _FIRST_LOW, _FIRST_HIGH = 0.0497870683678639, 7.38905609893065
 """e^-3 and e^2: where, in scales, the first thresholds lie."""
 _LARGEST_ASKS = 1 << 22
 _LARGEST_ROUNDS = 200
+_PART_VALUES = 1 << 17
+"""Counts that are looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,9 @@ class _AskQuery(Query, OfCells):
         for number in np.unique(self.cell):
             inside = np.flatnonzero(mine == number) if number < cells else np.arange(samples.n_samples)
             asks = np.flatnonzero(self.cell == number)
-            for part in np.array_split(asks, asks.size * max(inside.size, 1) // (1 << 16) + 1):
-                z = samples.counts.T[self.gene[part].astype(np.intp)][:, inside] / s[inside]
+            for part in np.array_split(asks, asks.size * max(samples.n_samples, 1) // _PART_VALUES + 1):
+                # Rows that are contiguous: else how a row is added up would depend on how many there are.
+                z = np.take(samples.counts.T[self.gene[part].astype(np.intp)], inside, axis=1) / s[inside]
                 if self.centre.size:
                     z = (z - self.centre[part, None]) ** 2
                 yield part, z
@@ -81,8 +90,9 @@ class _AskQuery(Query, OfCells):
 class BelowQuery(_AskQuery):
     """How many samples of a cell have a value at or below each of a few thresholds.
 
-    Its sum shows a piece of the distribution of one gene's values in one cell, over all sites of the cell together:
-    never whose they are, and by the rules that follow not of one sample or a small cell. Asked only about genes that
+    Its sum shows a piece of the distribution of one gene's values in one cell, over all sites of the cell together, in
+    seven steps and finer only near a cut: never whose they are, and by the rules that follow not of one sample or a
+    small cell. Asked only about genes that
     may have an outlier, in cells at `min_contributors` sites or more in which `min_kept` values or more stay when the
     ends are cut off (`secirls.algorithms.outliers.cells.Cells.selectable`), or about all samples.
     """
@@ -216,8 +226,8 @@ def trimmed_means(wanted: Wanted, thresholds: int = THRESHOLDS) -> Algorithm[Flo
     """The mean of every pair's values without those cut off at the ends, ``(pairs,)``.
 
     A cut is where a threshold has exactly as many values at or below it as are cut off or kept. It is bracketed, and
-    the bracket cut into `thresholds` + 1 parts a round. Where equal values leave no such threshold the bracket
-    closes on them, and the ones cut off are a number times that value.
+    the bracket cut into `thresholds` + 1 parts a round, later into more. Where equal values leave no such threshold
+    the bracket closes on them, and the ones cut off are a number times that value.
     """
     pairs = wanted.gene.size
     if not pairs:
@@ -230,16 +240,15 @@ def trimmed_means(wanted: Wanted, thresholds: int = THRESHOLDS) -> Algorithm[Flo
     # Below zero there is no value: a cut that falls among zeros is bracketed by -1 and 0.
     ends = _Ends(goal, np.full(2 * pairs, -1.0), top, np.zeros(2 * pairs), samples, np.zeros(2 * pairs, dtype=bool))
     first = np.minimum(between(_FIRST_LOW * scale, _FIRST_HIGH * scale, thresholds - 1), top[:, None])
-    for _ in range(_LARGEST_ROUNDS):
+    for number in range(_LARGEST_ROUNDS):
         going = np.flatnonzero(~ends.settled)
         if not going.size:
             break
-        start = ends.low[going] < 0
-        tried = np.where(
-            start[:, None],
-            np.column_stack([np.zeros(going.size), first[going]]),
-            _inside(np.maximum(ends.low[going], 0.0), ends.high[going], thresholds),
-        )
+        if number == 0:
+            tried = np.column_stack([np.zeros(going.size), first])
+        else:
+            points = thresholds if number < _COARSE_ROUNDS else finer(thresholds, going.size)
+            tried = _inside(ends.low[going], ends.high[going], points)
         below = yield from _below(wanted, gene[going], cell[going], centre[going] if centre.size else centre, tried)
         ends = ends.narrowed(going, tried, below, nothing)
     low, high = slice(0, pairs), slice(pairs, 2 * pairs)
@@ -263,6 +272,12 @@ def trimmed_means(wanted: Wanted, thresholds: int = THRESHOLDS) -> Algorithm[Flo
     kept = total["between"] * unit - spare_low * value[low] - spare_high * value[high]
     means: Floats = np.maximum(kept, 0.0) / (wanted.samples - 2 * wanted.cut)
     return means
+
+
+def finer(thresholds: int, asks: int) -> int:
+    """Thresholds of each of so many asks whose brackets are narrow: one less than a power of two, or `thresholds`."""
+    room = min(_FINE_VALUES // asks, _FINE_THRESHOLDS) + 1
+    return max(thresholds, (1 << (room.bit_length() - 1)) - 1)
 
 
 def _inside(low: Floats, high: Floats, points: int) -> Floats:

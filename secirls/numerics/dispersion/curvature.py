@@ -19,6 +19,7 @@ import numpy as np
 
 from secirls.numerics.dispersion.kernel import SMALLEST_EXP_ETA, TABLE
 from secirls.numerics.distinct_products import Products
+from secirls.numerics.held_counts import in_blocks
 from secirls.numerics.likelihood import LARGEST_LOG_MU, STIRLING
 from secirls.numerics.portable import exp, log1p, strictly
 from secirls.numerics.samples import Counts, Floats, Mask, Samples
@@ -160,17 +161,12 @@ def curvature_sums(
         raise ValueError("profiles need size factors: ask for them first")
     pairs = products.of(samples.design)
     sums = CurvatureSums(np.empty((alpha.size, 2)), np.empty((alpha.size, 3, pairs.shape[1])))
-    _fill(
-        np.ascontiguousarray(samples.counts.T),
-        np.ascontiguousarray(coefficients, dtype=np.float64),
-        np.ascontiguousarray(samples.design, dtype=np.float64),
-        pairs,
-        np.ascontiguousarray(samples.size_factors, dtype=np.float64),
-        min_mu,
-        linear,
-        np.ascontiguousarray(alpha, dtype=np.float64),
-        *sums,
-    )
+    b = np.ascontiguousarray(coefficients, dtype=np.float64)
+    design = np.ascontiguousarray(samples.design, dtype=np.float64)
+    s = np.ascontiguousarray(samples.size_factors, dtype=np.float64)
+    alpha = np.ascontiguousarray(alpha, dtype=np.float64)
+    for block, counts in in_blocks(samples.counts):
+        _fill(counts, b[block], design, pairs, s, min_mu, linear, alpha[block], *(each[block] for each in sums))
     return sums
 
 

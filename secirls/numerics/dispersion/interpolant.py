@@ -10,7 +10,8 @@ Clenshaw's recurrence (Trefethen 2013, chapters 3 and 19).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,13 @@ class Profiles:
     """The largest of a series' last three coefficients, of the likelihood or of the determinant."""
     singular: Mask
     """Genes whose X'WX has no positive determinant at some node: they have no profile."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Profiles]) -> Profiles:
+        """The profiles of several lots of genes, one or more, as those of all."""
+        first = np.cumsum([0, *(part.coefficients.size for part in parts[:-1])])
+        shifted = [replace(part, starts=part.starts + start) for part, start in zip(parts, first, strict=True)]
+        return cls(*(np.concatenate([getattr(part, item.name) for part in shifted]) for item in fields(cls)))
 
     def replaced(self, genes: NDArray[np.intp], others: Profiles) -> Profiles:
         """These profiles with those of some genes, by index, taken from others, which hold those genes in order."""

@@ -18,7 +18,7 @@ _LOW, _HIGH = 0.95, 0.999
 """Quantiles of base means at which the transform of a local trend equals log2."""
 _PIECES, _NODES = 4096, 8
 """Of the integral: pieces, equal in asinh of the root, and points of Gauss and Legendre in each."""
-_LARGEST = 2.0**62
+LARGEST_NORMALISED = 2.0**62
 """No normalised count is larger."""
 
 
@@ -77,7 +77,7 @@ def _integrals(trend: Trend, mean_inverse: float, ends: Floats) -> Floats:
         found: Floats = 2.0 * np.cosh(v) / np.sqrt(mean_inverse + rest)
         return found
 
-    width = np.arcsinh(np.sqrt(_LARGEST)) / _PIECES
+    width = np.arcsinh(np.sqrt(LARGEST_NORMALISED)) / _PIECES
     starts = np.arange(_PIECES) * width
     whole = np.zeros(_PIECES)
     for node, weight in zip(nodes, weights, strict=True):

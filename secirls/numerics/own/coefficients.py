@@ -21,7 +21,7 @@ from secirls.numerics.kernel_task import Sums
 from secirls.numerics.own.columns import Own
 from secirls.numerics.own.elimination import eliminate, hold
 from secirls.numerics.samples import Samples
-from secirls.numerics.solve import packed_size, with_ridge
+from secirls.numerics.solve import pack, packed_size
 from secirls.numerics.unclamped import unclamped_sums
 
 BEST = -1
@@ -109,11 +109,12 @@ def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float 
     """Information, score and nll of what is left when own coefficients are the best. NaN for lost genes.
 
     The information is the observed one without a floor under the means, the expected one with it. With a ``ridge``,
-    own coefficients have a normal prior of that precision around zero, and all three are of nll with its part.
+    own coefficients of the user's columns have a normal prior of that precision around zero, and all three are of nll
+    with its part.
     """
     delta, held = best(samples, beta, min_mu, ridge)
     at, known = finite(np.hstack([delta, beta]))
-    information, score, nll = _penalised(samples.joint, at, min_mu, ridge, delta.shape[1])
+    information, score, nll = _penalised(samples.joint, at, min_mu, ridge, _of_user(samples))
     left = eliminate(*hold(information, score, held), held.shape[1])
     return Sums(*(_known(array, known) for array in (left.upper, left.right, nll)))
 
@@ -132,16 +133,27 @@ def _likelihood(joint: Samples, at: Floats, min_mu: float) -> tuple[Floats, Floa
     return information, score, nll
 
 
-def _penalised(joint: Samples, at: Floats, min_mu: float, ridge: float, own: int) -> tuple[Floats, Floats, Floats]:
-    """As `_likelihood`, with half a ridge times the squares of the first ``own`` coefficients in nll."""
+def _of_user(samples: Samples) -> Floats:
+    """P with which own coefficients of the user's columns are ``P (delta, beta)``, ``(own, own + params)``."""
+    k, back = samples.own_size, samples.back
+    if back is None:
+        return np.eye(k, k + samples.n_params)
+    return np.hstack([back.own, back.shared])
+
+
+def _penalised(
+    joint: Samples, at: Floats, min_mu: float, ridge: float, of_user: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """As `_likelihood`, with half a ridge times the squares of ``P (delta, beta)`` in nll; ``of_user`` is P."""
     information, score, nll = _likelihood(joint, at, min_mu)
     if not ridge:
         return information, score, nll
     score = score.copy()
-    score[:, :own] -= ridge * at[:, :own]
-    for j in range(own):
-        nll = nll + 0.5 * ridge * (at[:, j] * at[:, j])
-    return with_ridge(information, ridge, own), score, nll
+    for row in of_user:
+        own = linear(row[None], at)[:, 0]
+        score -= ridge * (own[:, None] * row)
+        nll = nll + 0.5 * ridge * (own * own)
+    return information + ridge * pack((of_user[:, :, None] * of_user[:, None, :]).sum(axis=0)), score, nll
 
 
 def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0) -> tuple[Floats, Mask]:
@@ -150,7 +162,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0
     Newton's method with halving: without a floor under the means the function is convex, and the minimum does not
     depend on where it begins. With one it is that of the valley next to the convex minimum.
     """
-    joint = samples.joint
+    joint, of_user = samples.joint, _of_user(samples)
     delta = np.clip(own_start(samples, beta), -_BOX, _BOX)
     if min_mu > 0:
         delta = best(samples, beta, ridge=ridge)[0]
@@ -164,7 +176,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0
             break
         tried = np.clip(delta[going] + share[going, None] * step[going], -_BOX, _BOX)
         at = np.hstack([tried, beta[going]])
-        information, score, nll = _penalised(joint.at(going), at, min_mu, ridge, k)
+        information, score, nll = _penalised(joint.at(going), at, min_mu, ridge, of_user)
         with np.errstate(invalid="ignore"):
             slack = _ROUNDING * np.maximum(np.abs(nll), 1.0)
             lower = nll <= value[going] + _ARMIJO * share[going] * slope[going] + slack

@@ -12,15 +12,17 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from secirls.outputs.gene_tables import annotation_in
 from secirls.outputs.page.markup import data, row_header, text
-from secirls.outputs.pictures.changes import SHRUNKEN, drawn_names, genes_of
+from secirls.outputs.pictures.changes import SHRUNKEN, genes_of
 
 STRONGEST: Final = 20
 """Rows that are there without a script."""
 MISSING: Final = "–"
 """What stands where there is no number; no gene is called so."""
 DIGITS: Final = 6
-_WORDS: Final = ' class="words"'
+LONG: Final = 24
+"""Characters of a text that still stands in one line."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Column:
     title: str
     kind: str
     """text, mean, change, size or p: how `shown`, and `shown` in the script, write it."""
+    long: bool = False
+    """Whether its texts go on in a second line."""
 
 
 COLUMNS: Final = (
@@ -45,28 +49,29 @@ COLUMNS: Final = (
 SORTED_BY: Final = "pvalue"
 
 
-def gene_table(table: pd.DataFrame, labels: dict[str, str] | None = None) -> str:
-    """The table with its search field and its data. ``labels`` name genes beside their own names, such as symbols."""
+def gene_table(table: pd.DataFrame) -> str:
+    """The table of results with its search field and its data. Annotation stands beside the genes, long texts last."""
     ordered = _by_pvalue(table)
-    columns = [Column("gene", "gene", "text")]
-    names: list[list[Any]] = [[str(gene) for gene in genes_of(ordered)]]
-    if labels:
-        columns.append(Column("label", "symbol", "text"))
-        names.append(
-            [label if label != gene else "" for gene, label in zip(names[0], drawn_names(ordered, labels), strict=True)]
-        )
+    genes = [str(gene) for gene in genes_of(ordered)]
+    about = {name: [str(text) for text in ordered[name]] for name in annotation_in(map(str, table.columns))}
+    long = {name for name, texts in about.items() if max(map(len, texts), default=0) > LONG}
+    short = [Column(name, name, "text") for name in about if name not in long]
     numbers = [column for column in COLUMNS if column.name in ordered]
-    values = [_rounded(ordered[column.name]) for column in numbers]
-    columns += [*numbers, Column("status", "status", "text"), Column("reason", "reason", "text")]
+    described = [Column(name, name, "text", long=True) for name in about if name in long]
+    columns = [Column("gene", "gene", "text"), *short, *numbers, *described]
+    columns += [Column("status", "status", "text"), Column("reason", "reason", "text", long=True)]
     words, codes = _told_once(ordered)
-    rows = [list(row) for row in zip(*names, *values, codes, strict=True)]
+    values = [about.get(column.name) or _rounded(ordered[column.name]) for column in columns[1:-2]]
+    rows = [list(row) for row in zip(genes, *values, codes, strict=True)]
     heads = "".join(
-        f'<th scope="col" data-kind="{column.kind}"{_sorted(column)}>{text(column.title)}</th>' for column in columns
+        f'<th scope="col" data-kind="{column.kind}"{" data-long" * column.long}{_sorted(column)}>'
+        f"{text(column.title)}</th>"
+        for column in columns
     )
     strongest = "\n".join(_row(columns, [*row[:-1], *words[row[-1]]]) for row in rows[:STRONGEST])
     return "\n".join(
         [
-            '<p id="search" hidden><label>Search genes and statuses: <input type="search" autocomplete="off"></label>',
+            '<p id="search" hidden><label>Search all texts: <input type="search" autocomplete="off"></label>',
             '<span id="told" role="status"></span></p>',
             f"<noscript><p>These are the {STRONGEST} strongest; results.csv has all.</p></noscript>",
             f'<div class="high"><table id="genes-table"><thead><tr>{heads}</tr></thead><tbody>',
@@ -112,9 +117,15 @@ def _sorted(column: Column) -> str:
     return ' aria-sort="ascending"' if column.name == SORTED_BY else ""
 
 
+def _words(column: Column) -> str:
+    if column.kind != "text":
+        return ""
+    return ' class="words long"' if column.long else ' class="words"'
+
+
 def _row(columns: list[Column], row: list[Any]) -> str:
     cells = [
-        f"<td{_WORDS if column.kind == 'text' else ''}>{text(shown(column.kind, value))}</td>"
+        f"<td{_words(column)}>{text(shown(column.kind, value))}</td>"
         for column, value in zip(columns[1:], row[1:], strict=True)
     ]
     return f"<tr>{row_header(row[0])}{''.join(cells)}</tr>"

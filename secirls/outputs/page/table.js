@@ -32,13 +32,14 @@ function found(texts, asked) {
   return places;
 }
 
-/** Places in the order of a column, missing values last either way; ties keep the order they had. */
+/** Places in the order of a column, missing values last either way; ties keep the order they had. 2 is before 10. */
 function ordered(places, rows, column, falling) {
-  const sign = falling ? -1 : 1;
+  const sign = falling ? -1 : 1, words = new Intl.Collator("en", {numeric: true});
   return places.slice().sort((a, b) => {
     const x = rows[a][column], y = rows[b][column];
     const lacksX = x === null || x === "", lacksY = y === null || y === "";
     if (lacksX || lacksY) return lacksX - lacksY;
+    if (typeof x === "string") return sign * words.compare(x, y);
     return x < y ? -sign : x > y ? sign : 0;
   });
 }
@@ -61,7 +62,7 @@ function start(page) {
     row.forEach((value, place) => {
       const cell = page.createElement(place ? "td" : "th");
       if (!place) cell.scope = "row";
-      else if (kinds[place] === "text") cell.className = "words";
+      else if (kinds[place] === "text") cell.className = heads[place].dataset.long === undefined ? "words" : "words long";
       cell.textContent = shown(kinds[place], value);
       made.appendChild(cell);
     });

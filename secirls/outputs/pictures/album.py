@@ -15,13 +15,11 @@ import pandas as pd
 
 from secirls.agreement.whole_file import writing
 from secirls.input_error import InputError
+from secirls.outputs.next_tools import symbols_in
 from secirls.outputs.pictures import canvas, changes, pvalues, rounds
 from secirls.outputs.pictures import dispersions as by_mean
 from secirls.outputs.pictures.canvas import KINDS, Picture
 from secirls.outputs.pictures.changes import SIGNIFICANT, TWOFOLD, Labels
-
-SYMBOLS = ("symbol", "gene_name", "gene_symbol")
-"""Columns of annotation that genes are named by, the first that a table has."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class Album:
     @property
     def labels(self) -> dict[str, str] | None:
         """Gene to symbol from the table's own column, where it has one."""
-        column = next((name for name in SYMBOLS if name in self.table), None)
+        column = symbols_in(self.table)
         if column is None:
             return None
         return dict(zip(map(str, changes.genes_of(self.table)), self.table[column], strict=True))

@@ -14,7 +14,7 @@ from protocols.choice import helpers, make_party
 from protocols.demands import Demands, active_colluders
 from protocols.mask_keys import pair_mask_key, self_mask_key
 from protocols.neighbours import degree_for, most_colluders, share_threshold
-from protocols.pairwise_messages import Leg, Payload, Reply, Request
+from protocols.pairwise_messages import Leg, Payload, Reply, Request, read_set_boxes
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import AgreementKey, Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PeerError, Pending
@@ -168,17 +168,18 @@ def split_room(room):
         for name in names
     }
     told = {name: names if name in FIRST else near[VICTIM] for name in names}
-    signed = {}
+    said = {}
     if room.settings.consistency:
         for name in names:
             asked = Request(Leg.AGREE, told[name], {}, {}).pack(names)
-            signed[name] = room.parties[name].assist(asked, context)[-64:]
+            rest = memoryview(room.parties[name].assist(asked, context))[1:-64]
+            said[name] = read_set_boxes(rest, name, told[name], names)
     shares = {}
     for group in (FIRST, SECOND):
         for name in group:
             grants = {peer: room.collector._grants[0, peer][name] for peer in near[name]}
             boxes = {peer: read[peer].boxes[name] if peer in told[name] else grants[peer] for peer in near[name]}
-            shown = {other: signed[other] for other in group if other in signed}
+            shown = {other: said[other][name] for other in group if other in said and other != name}
             reply = room.parties[name].assist(Request(Leg.RELEASE, told[name], shown, boxes).pack(names), context)
             body = open_message(roster, b"reply", name, context.digest, reply)
             for peer, share in Reply.read(body, name, names, names).shares.items():

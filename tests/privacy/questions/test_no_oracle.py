@@ -14,6 +14,7 @@ from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
 from secirls.algorithms.catch import LikelihoodQuery
 from secirls.algorithms.census import CensusQuery
+from secirls.algorithms.component_queries import VstDominatedQuery, VstGramQuery, VstProductsQuery, VstSquaresQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
@@ -92,6 +93,15 @@ FAR = st.sampled_from([0.0, 1.0, -1.0, 0.5, 30.0, -30.0, 700.0, -745.0, 1e8, -1e
 TAKEN = st.floats(allow_nan=False, allow_infinity=False) | FAR
 
 
+NO_CURVE, CURVE = np.zeros((3, 0)), np.array([[0.0, 5.0], [-1.0, -2.0], [0.0, 0.0]])
+SCALES = [
+    (np.array([0.1, 1.0, 0.0]), NO_CURVE, np.zeros(0), 1.0),
+    (np.array([0.0, 0.0, 0.3]), NO_CURVE, np.zeros(0), 1.0),
+    (np.zeros(3), CURVE, np.array([1.0, 10.0, 100.0]), 1.0),
+]
+"""Of transforms: by a parametric trend, by a mean, by a curve."""
+
+
 @st.composite
 def well_formed(draw, genes, params):
     """A question of any kind that fits the fit, with numbers no fit would send."""
@@ -102,7 +112,12 @@ def well_formed(draw, genes, params):
     min_mu = draw(st.sampled_from([0.0, 0.5, 1e-300, 1e9]))
     bits = draw(st.sampled_from([64, 32, 8]))
     tried = draw(st.integers(1, 3))
+    scale = draw(st.sampled_from(SCALES))
     makers = [
+        lambda: VstSquaresQuery(mask, *scale),
+        lambda: VstDominatedQuery(mask, *scale, array(n), 0.5),
+        lambda: VstGramQuery(mask, *scale, array(n, tried)),
+        lambda: VstProductsQuery(mask, *scale, array(n, tried), array(tried, tried), 1, 1.0),
         lambda: CensusQuery(mask, params),
         lambda: LogCountsQuery(mask),
         lambda: NormalisedQuery(mask, np.zeros(0), np.zeros(0, bool), params),
@@ -124,7 +139,7 @@ COUNTS = st.sampled_from([0, 1, 2, 100, 10**6, LARGEST_COUNT])
 FACTORS = st.sampled_from([1.0, 0.3, 1e-12, 1e12, 1e-300, 1e300, 5e-324, 0.0, -1.0, np.inf, np.nan])
 
 
-@settings(max_examples=300)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(st.data(), st.sampled_from(["numpy", "fused"]))
 def test_a_well_formed_question_is_answered_whatever_a_site_holds(data, kernel):
     genes, size = 3, 4

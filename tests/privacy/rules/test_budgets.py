@@ -18,6 +18,7 @@ import pytest
 from secirls import fitting
 from secirls.agreement.faults import PartyFaultError
 from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.site import budget, guard
 from secirls.site.budget import Budget, Told, places_of
@@ -144,7 +145,7 @@ from secirls import fitting
 from secirls.aggregator.checkpoint import Checkpoint
 from secirls.config import Manifest
 
-folder, out, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+out, last = Path(sys.argv[1]), int(sys.argv[2])
 keep = Checkpoint.keep
 
 def keeping(self, record):
@@ -153,20 +154,26 @@ def keeping(self, record):
     keep(self, record)
 
 Checkpoint.keep = keeping
-if sys.argv[4] == "begin":
-    sites = {name: str(folder / name / "site.toml") for name in ("site1", "site2", "site3", "site4")}
-    fit = {"design": "~ condition", "kernel": "numpy", "preset": "irls"}
-    fitting.fit_manifest(Manifest.read("test", sites=sites, engine="local", fit=fit), out)
+if sys.argv[3] == "begin":
+    fitting.fit_manifest(Manifest.model_validate_json(sys.argv[4]), out)
 else:
     fitting.resume(out)
 """
 
 
-def process(folder, out, last, how):
+def manifest(grounds):
+    sites = {name: str(grounds.folder / name / "site.toml") for name in grounds.names}
+    fit = {"design": "~ condition", "kernel": "numpy", "preset": "irls"}
+    return Manifest.read("test", sites=sites, engine="local", fit=fit)
+
+
+def killed(grounds, out, last, how="begin"):
     """Begin or resume a fit in a process of its own, which is killed when round ``last`` was answered."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    shown = [sys.executable, "-W", "ignore", "-c", FIT, str(folder), str(out), str(last), how]
-    return subprocess.run(shown, capture_output=True, text=True, env=environment, check=False)
+    words = [str(out), str(last), how, manifest(grounds).model_dump_json(exclude_unset=True)]
+    shown = [sys.executable, "-W", "ignore", "-c", FIT, *words]
+    done = subprocess.run(shown, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def kept(grounds, name="site1"):
@@ -175,7 +182,7 @@ def kept(grounds, name="site1"):
         return len(told["answered"]), told["values"].copy()
 
 
-NEVER, LATE, LATER = 1 << 20, 6, 9
+LATE, LATER = 6, 9
 
 
 @pytest.fixture(scope="module")
@@ -183,18 +190,17 @@ def whole(tmp_path_factory, lead):
     """What a fit that nobody interrupts tells: rounds and numbers by gene."""
     folder = tmp_path_factory.mktemp("whole")
     grounds = lead.settle(folder / "grounds")
-    assert process(grounds.folder, folder / "out", NEVER, "begin").returncode == 0
+    fitting.fit_manifest(manifest(grounds), folder / "out")
     return kept(grounds)
 
 
 def test_a_killed_fit_goes_on_within_the_budget_of_one(whole, tmp_path, lead):
     rounds, values = whole
     grounds = lead.settle(tmp_path / "grounds").rule(f"max_rounds = {rounds}\nmax_values_per_gene = {values.max()}")
-    assert process(grounds.folder, tmp_path / "out", LATE, "begin").returncode == -signal.SIGKILL
+    killed(grounds, tmp_path / "out", LATE)
     assert kept(grounds)[0] == LATE + 1
-    assert process(grounds.folder, tmp_path / "out", LATER, "resume").returncode == -signal.SIGKILL
-    done = process(grounds.folder, tmp_path / "out", NEVER, "resume")
-    assert done.returncode == 0, done.stderr
+    killed(grounds, tmp_path / "out", LATER, "resume")
+    fitting.resume(tmp_path / "out")
     again, told = kept(grounds)
     assert again == rounds
     assert np.array_equal(told, values)
@@ -203,15 +209,15 @@ def test_a_killed_fit_goes_on_within_the_budget_of_one(whole, tmp_path, lead):
 def test_and_not_within_a_budget_that_is_one_round_smaller(whole, tmp_path, lead):
     rounds, _ = whole
     grounds = lead.settle(tmp_path / "grounds").rule(f"max_rounds = {rounds - 1}")
-    assert process(grounds.folder, tmp_path / "out", LATE, "begin").returncode == -signal.SIGKILL
-    done = process(grounds.folder, tmp_path / "out", NEVER, "resume")
-    assert f"max_rounds is {rounds - 1}" in done.stderr.splitlines()[-1]
+    killed(grounds, tmp_path / "out", LATE)
+    with pytest.raises(RefusalError, match=f"max_rounds is {rounds - 1}"):
+        fitting.resume(tmp_path / "out")
 
 
 def test_a_resumed_fit_that_counts_anew_is_refused_its_own_rounds(whole, tmp_path, lead, monkeypatch):
     rounds, _ = whole
     grounds = lead.settle(tmp_path / "grounds").rule(f"max_rounds = {rounds}")
-    assert process(grounds.folder, tmp_path / "out", LATE, "begin").returncode == -signal.SIGKILL
+    killed(grounds, tmp_path / "out", LATE)
     monkeypatch.setattr(Told, "knows", lambda *_: False)
     with pytest.raises(RefusalError, match="max_rounds"):
         fitting.resume(tmp_path / "out")

@@ -44,6 +44,7 @@ OTHERS = [
     ({"design": "~ condition + centre"}, "design is ~condition there"),
     ({"size_factors": "age"}, "size_factors is none there, and age here"),
     ({"dispersions": "rough"}, "dispersions is none there, and rough here"),
+    ({"annotation": "symbol"}, "annotation is none there, and symbol here"),
     ({"preset": "irls", "refit_layer": "other", "refit_genes": ("gene00001",)}, "refit_layer is none there"),
 ]
 
@@ -66,6 +67,15 @@ def test_the_agreed_study_is_made(studied, lead):
     room = lead.room(studied, layer="raw", design="~  condition").open()
     room.census()
     assert np.array_equal(room.total(LogCountsQuery(room.every))["zeros"], (studied.all_counts() == 0).sum(axis=0))
+
+
+def test_a_study_names_the_var_columns_that_may_be_told(studied, lead):
+    for name in studied.names:
+        path = studied.folder / name / "site.toml"
+        path.write_text(path.read_text().replace("\n[study]", '\n[study]\nannotation = ["symbol", "chr"]'))
+    assert survey(lead, studied, layer="raw", annotation="chr").genes
+    with pytest.raises(RefusalError, match="annotation is symbol, chr there, and chr, biotype here"):
+        survey(lead, studied, layer="raw", annotation="chr,biotype")
 
 
 def with_a_third_level(adata):

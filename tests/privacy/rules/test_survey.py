@@ -8,9 +8,11 @@ import pickle
 import numpy as np
 import pytest
 
+from protocols.secure_sum import MisuseError
 from secirls.agreement.order import Place
 from secirls.algorithms.normalisation import NormalisedQuery
 from secirls.input_error import InputError, complain
+from secirls.inputs.levels import Variable
 from secirls.site.ground import Ground
 from secirls.site.policy import Policy, RefusalError
 from secirls.site.site import Site
@@ -170,3 +172,30 @@ def test_columns_that_are_not_listed_are_not_told_to_be_there_or_not(survey, mon
     monkeypatch.setattr(Policy, "check_config", lambda *_: None)
     with pytest.raises(InputError, match="is missing"):
         survey(design="~ batch")
+
+
+def numbers(values):
+    def change(adata):
+        adata.obs["score"] = values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [([1, 2, 3, 4, 5] * 2, True), ([7.5, 8.5] * 5, False), (range(10), False), ([4] * 10, True)]
+)
+def test_of_numbers_one_bit_is_told_and_none_of_their_values(survey, values, said):
+    survey.grounds.edit("site1", numbers(np.array(list(values)) + 700_000))
+    facts = survey(design="~ score")
+    assert facts.variables["score"] == Variable(numeric=True, levels=(), numbered=said)
+    assert not any(repr(float(value + 700_000)) in repr(facts.variables) for value in values)
+
+
+def test_what_a_site_said_of_its_numbers_can_not_be_told_otherwise(grounds, lead):
+    for name in grounds.names:
+        grounds.edit(name, numbers([1, 2] * 5))
+    room = lead.room(grounds, design="~ score").survey()
+    other = {**room.agreement.said, "site1": {"score": Variable(numeric=True, numbered=False)}}
+    with pytest.raises(MisuseError, match="its own levels were told differently"):
+        room.sites["site1"].join(lead.replace(room.agreement, said=other))
+    assert lead.replace(room.agreement, said=other).digest != room.agreement.digest

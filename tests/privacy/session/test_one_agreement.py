@@ -1,6 +1,7 @@
 """A site agrees to nothing that it has not checked against its own ground: genes, design, roster, roles, rules."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from protocols import paillier_threshold
@@ -16,6 +17,7 @@ from secirls.input_error import InputError
 from secirls.inputs import formula as formula_room
 from secirls.inputs.design import Design, Variable
 from secirls.inputs.formula import parse
+from secirls.inputs.model_matrix import ModelMatrix
 from secirls.site import site as site_room
 from secirls.site.helper_ground import HelperGround
 from secirls.site.policy import Policy, RefusalError
@@ -158,12 +160,10 @@ def evil_agreement(lead, told, code):
 
 
 def test_nothing_of_a_message_reaches_the_formula_parser(grounds, lead, tmp_path, monkeypatch):
-    import formulaic
-
     parsed = []
     parse.cache_clear()
-    formula = formulaic.Formula
-    monkeypatch.setattr(formulaic, "Formula", lambda text: (parsed.append(text), formula(text))[1])
+    read = formula_room.read_terms
+    monkeypatch.setattr(formula_room, "read_terms", lambda text: (parsed.append(text), read(text))[1])
     room = lead.room(grounds).survey()
     code = CODE % (tmp_path / "ran")
     room.sites[VICTIM].join(evil_agreement(lead, room.agreement, code))
@@ -194,12 +194,13 @@ def test_where_formulaic_evaluates_it_too_its_code_runs(grounds, lead, tmp_path,
     """The twin: the message's formula, and a parser that gives formulaic what it does not know."""
     import formulaic
 
-    def evaluated(told, frame):
-        matrix = formulaic.Formula(told.text).get_model_matrix(frame)
-        return matrix, [()] * matrix.shape[1]
+    def evaluated(told, factors, rows):
+        frame = pd.DataFrame({name: factor.codes for name, factor in factors.items()})
+        made = formulaic.Formula(told.text).get_model_matrix(frame)
+        return ModelMatrix(np.asarray(made, dtype=float), tuple(made.columns), ((),) * made.shape[1])
 
     monkeypatch.setattr(Agreement, "design", believing)
-    monkeypatch.setattr(formula_room, "_read", lambda text, factor: formula_room.Factor(str(factor.expr), "condition"))
+    monkeypatch.setattr(formula_room, "_read", lambda text, expr: formula_room.Factor(expr, "condition"))
     monkeypatch.setattr(formula_room.Formula, "materialise", evaluated)
     room = lead.room(grounds).survey()
     room.sites[VICTIM].join(evil_agreement(lead, room.agreement, CODE % (tmp_path / "ran")))

@@ -8,6 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
+from protocols import verified
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PeerError
@@ -51,7 +52,8 @@ def test_all_share_one_seed_and_no_message_shows_it():
     assert seeds.pop() not in dealt + b"".join(greetings.values())
 
 
-def test_any_byte_of_a_greeting_or_of_the_boxes_matters():
+def test_any_byte_of_a_greeting_or_of_the_boxes_matters_to_who_uses_it():
+    """The dealer uses everybody's greeting, who takes the seed the dealer's."""
     made, greetings = greeted()
     dealt, _ = made[DEALER].deal(greetings)
     for at in range(0, len(dealt), 5):
@@ -60,8 +62,34 @@ def test_any_byte_of_a_greeting_or_of_the_boxes_matters():
             taker.take(greetings, flipped(dealt, at))
     for site in SITES:
         for at in range(0, len(greetings[site]), 5):
+            changed = {**greetings, site: flipped(greetings[site], at)}
             with pytest.raises(PeerError, match=site):
-                greeted()[0][OTHERS[0]].take({**greetings, site: flipped(greetings[site], at)}, dealt)
+                greeted()[0][DEALER].deal(changed)
+            if site == DEALER:
+                with pytest.raises(PeerError, match=DEALER):
+                    greeted()[0][OTHERS[0]].take(changed, dealt)
+
+
+def dealt_by_an_impostor():
+    """The seed that somebody deals under a key of his own, and the one that a site takes."""
+    made, greetings = greeted()
+    forger = Identity(bytes(32))
+    roster = Roster({**made[DEALER]._roster.keys, DEALER: forger.public})
+    impostor = SeedTable(DEALER, forger, roster, SESSION, lambda count: b"?" * count)
+    shown = {**greetings, DEALER: impostor.greeting()}
+    dealt, checks = impostor.deal(shown)
+    return checks._seed, made[OTHERS[0]].take(shown, dealt)._seed
+
+
+def test_nobody_deals_in_the_dealers_place():
+    with pytest.raises(PeerError, match=DEALER):
+        dealt_by_an_impostor()
+
+
+def test_the_twin_that_verifies_nobody_takes_an_impostors_seed(monkeypatch):
+    monkeypatch.setattr(verified, "open_message", lambda *given: memoryview(given[4])[:-64])
+    dealt, taken = dealt_by_an_impostor()
+    assert dealt == taken
 
 
 def test_boxes_of_another_session_or_for_somebody_else_do_not_open():

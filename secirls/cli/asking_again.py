@@ -1,4 +1,4 @@
-"""A finished fit asked once more, with a coefficient to shrink: what is ordered, and whether the rest is the same.
+"""A finished fit asked once more, with a stage at its end: what is ordered, and whether the rest is the same.
 
 Promises: the folder of a fit names what to ask and whom, and nothing else of it is used; each site holds the question
 against its own file, rules and memory. Refuses to know: sites.
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from secirls.outputs.results import Result
 
 SAME = ("baseMean", "log2FoldChange", "lfcSE", "dispersion")
-"""What the fit with a shrunken coefficient has in common with the fit before."""
+"""What the fit with a further stage has in common with the fit before."""
 
 
-def again(folder: Path, coefficient: str, federation: Path | None, keys: Mapping[str, str]) -> Manifest:
-    """The manifest of a folder's fit with a coefficient to shrink. Raises `InputError`.
+def again(folder: Path, further: Mapping[str, Any], federation: Path | None, keys: Mapping[str, str]) -> Manifest:
+    """The manifest of a folder's fit with ``further`` fields of its configuration. Raises `InputError`.
 
     Places are those of the report, or of a ``federation`` file, which knows of keys, policies and clusters too; what is
     computed is what the report says.
     """
     report = _report(folder)
     where = f"folder {str(folder)!r}"
-    configuration = {**report["configuration"], "shrink": coefficient}
+    configuration = {**report["configuration"], **further}
     if federation is not None:
         table: dict[str, Any] = {**read_table(federation), "out": None}
         if sorted(table["sites"]) != sorted(report["sites"]):
@@ -44,10 +44,10 @@ def again(folder: Path, coefficient: str, federation: Path | None, keys: Mapping
             if not file:
                 raise InputError(
                     f"{where}: site {name!r} was given as an AnnData in memory, so it can't be asked again from here: "
-                    "fit once more with shrink"
+                    f"fit once more with {next(iter(further))}"
                 )
-    columns = report["design_columns"]
-    if coefficient not in columns:
+    coefficient, columns = further.get("shrink"), report["design_columns"]
+    if coefficient is not None and coefficient not in columns:
         raise InputError(
             f"{where}: --coefficient {coefficient!r} is none of its fit, which has {', '.join(map(repr, columns))}"
         )
@@ -69,8 +69,8 @@ def _report(folder: Path) -> dict[str, Any]:
     return dict(report)
 
 
-def compared(folder: Path, result: Result) -> str:
-    """One sentence: whether what was fitted before came out the same, to the last bit."""
+def compared(folder: Path, result: Result, beside: str) -> str:
+    """One sentence: whether what was fitted before, ``beside`` the further stage, is the same to the last bit."""
     import pandas as pd
 
     before = pd.read_csv(
@@ -83,8 +83,8 @@ def compared(folder: Path, result: Result) -> str:
         old, new = before[name].to_numpy(float), result.table[name].to_numpy(float)
         differ |= ~((old == new) | (np.isnan(old) & np.isnan(new)))
     if not differ.any():
-        return f"Everything that was not shrunken is that of {folder}, to the last bit."
+        return f"Everything {beside} is that of {folder}, to the last bit."
     return (
-        f"{int(differ.sum()):,} of {len(before):,} genes differ from those of {folder} before shrinkage, "
+        f"{int(differ.sum()):,} of {len(before):,} genes differ from those of {folder}, "
         f"{before['gene'][differ.argmax()]!r} the first: the sites' files or those who answer are not those of then."
     )

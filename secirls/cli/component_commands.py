@@ -1,0 +1,132 @@
+"""Commands about principal components: `components` asks the sites for loadings, `scores` is each site's own.
+
+Promises: scores stay on the machine that they are made on. Refuses to know: how components are found.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from secirls.cli import comparison_options, component_options
+from secirls.cli.console import say, show_result
+from secirls.cli.fit_commands import Writing, fit_into
+from secirls.cli.plots_option import Plots, kinds_of
+from secirls.input_error import InputError
+
+
+def components_fit(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    components: component_options.Number = 2,
+    genes: Annotated[
+        int | None, typer.Option(metavar="N", help="Genes of largest variance that they are of. Default: 500.")
+    ] = None,
+    tolerance: Annotated[
+        float | None, typer.Option(help="Estimated angle to the pooled data's at which they end. Default: 0.05.")
+    ] = None,
+    directions_per_sample: component_options.Directions = None,
+    sample_share: component_options.Share = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: DIR-components.")
+    ] = None,
+    federation: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FEDERATION.TOML", help="Where the fit had keys, policies or a cluster: what it was made from."
+        ),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
+    ] = None,
+    plots: Plots = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    annotation: comparison_options.Names = None,
+) -> None:
+    """Make a fit again, and find principal components of its VST values within sites by secure sums.
+
+    Writes loadings.csv, which is public. Each site makes its own scores with it: 'secirls scores'. It needs rounds, by
+    the sites' own rules; one on its own ground takes part where its policy has max_components.
+    """
+    from secirls.cli.asking_again import again, compared
+    from secirls.cli.manifest import pair
+    from secirls.outputs.annotation import Annotation
+
+    if not components:
+        raise InputError("--components is how many are asked for, one or more")
+    told: dict[str, Any] = {
+        "components": components,
+        "component_genes": genes,
+        "component_tolerance": tolerance,
+        "directions_per_sample": directions_per_sample,
+        "sample_share": sample_share,
+    }
+    names = None if annotation is None else Annotation.read(annotation)
+    given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
+    further = {name: value for name, value in told.items() if value is not None}
+    run = again(folder, further, federation, given_keys)
+    beside = out or folder.with_name(f"{folder.resolve().name}-components")
+    result, files = fit_into(beside, run, None, Writing(names, h5ad=False, kinds=kinds_of(plots), overwrite=overwrite))
+    show_result(result, files)
+    found = result.report["components"]
+    if found["found"]:
+        shares = ", ".join(f"{100 * share:.1f} %" for share in found["explained"])
+        say(f"{found['found']} components of {found['genes']} genes: {shares} of their variance within sites")
+        say(f"Each site makes its own scores: secirls scores FILE.h5ad --fit {beside}")
+    else:
+        say(f"No components: {found['ending']}")
+    say(compared(folder, result, "before the components"))
+
+
+def scores(
+    data: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="This site's own data, with raw counts.")],
+    fit: Annotated[Path, typer.Option("--fit", metavar="DIR", help="The folder of 'secirls components'.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Default: FILE.scores.csv beside the data.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="obs column to colour by. Default: the design's last factor.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: as in the fit.")] = None,
+    plots: Plots = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
+) -> None:
+    """Write this site's samples along the principal components of a fit, and a picture of them with --plots.
+
+    Nothing is sent, and no other site is needed. The files hold this site's samples one by one: they stay at home.
+    """
+    from secirls.agreement.whole_file import write_whole
+    from secirls.outputs.components import axis_titles
+    from secirls.outputs.gene_tables import csv_of
+    from secirls.outputs.results import Result
+
+    kinds = kinds_of(plots)
+    out = data.with_name(f"{data.stem}.scores.csv") if out is None else out
+    if out.suffix != ".csv":
+        raise InputError(f"file {str(out)!r}: --out ends in .csv")
+    pictures = [out.with_suffix(f".{kind}") for kind in kinds]
+    for file in (out, *pictures):
+        if file.exists() and (file.is_dir() or not overwrite):
+            raise InputError(f"file {str(file)!r}: is there already; name another or give --overwrite")
+    result = Result.read(fit)
+    try:
+        table = result.scores(data, layer=layer)
+    except InputError as error:
+        raise InputError(str(error) if str(data) in str(error) else f"folder {str(fit)!r}: {error}") from None
+    factors = [name for name in result.kept.design.levels if name in table]
+    colour = by if by is not None else (factors[-1] if factors else None)
+    if colour is not None and colour not in table:
+        raise InputError(f"--by {colour!r} is no column of the design; there are {', '.join(factors) or 'none'}")
+    write_whole(out, csv_of(table))
+    if pictures:
+        from secirls.outputs.pictures import canvas
+        from secirls.outputs.pictures.scores import site_scores
+
+        picture = site_scores(table, axis_titles(result.report["components"]), colour)
+        for file in pictures:
+            canvas.save(picture, file)
+    say(f"{len(table):,} samples along {result.loadings.shape[1] - 1 if result.loadings is not None else 0} components")
+    for file in (out, *pictures):
+        say(f"  {file}")

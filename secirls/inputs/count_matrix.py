@@ -1,0 +1,152 @@
+"""A matrix of counts, checked and taken in a tile at a time, wherever it lies.
+
+Promises: of a matrix on the disk there is never more in memory than a tile and what is held of it; a refusal names the
+gene and quotes no count. Refuses to know: files, and which layer is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.input_error import complain
+from secirls.numerics.held_counts import Entered, HeldCounts, in_blocks, smallest
+from secirls.numerics.samples import LARGEST_COUNT, Counts, Mask
+
+TILE_VALUES = 1 << 20
+"""Counts that are read and checked at a time (8 MiB as float64); more where the file's own chunks are larger."""
+PLAIN_VALUES = 1 << 23
+"""A matrix of fewer counts (32 MiB) is held as an array."""
+_LARGEST_NARROW = int(np.iinfo(np.uint16).max)
+_FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones)"
+
+
+class Tile(NamedTuple):
+    """Part of a matrix."""
+
+    samples: slice
+    genes: slice
+    counts: NDArray[Any]
+    """``(samples, genes)``."""
+
+
+def read_counts(
+    matrix: Any,
+    genes: Sequence[str],
+    where: Mapping[str, str],
+    *,
+    rounded: bool,
+    reading: Callable[[], AbstractContextManager[None]],
+) -> Counts | HeldCounts:
+    """Dense or sparse, int or integer-valued float counts ``(samples, genes)``; others ``rounded``.
+
+    ``where`` names the file and the field; ``reading`` is entered while the matrix is read. Raises `InputError`.
+    """
+    if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
+        raise complain("does not hold numbers", **where)
+
+    def tiles() -> Iterator[Tile]:
+        with reading():
+            for tile in _tiles(matrix):
+                yield Tile(tile.samples, tile.genes, _checked(tile, genes, where, rounded=rounded))
+
+    samples, n_genes = matrix.shape
+    if samples * n_genes > PLAIN_VALUES:
+        return _held(tiles, (samples, n_genes), where)
+    counts = np.empty((samples, n_genes), dtype=np.int32, order="F")
+    for tile in tiles():
+        counts[tile.samples, tile.genes] = tile.counts
+    return counts
+
+
+def never_counted(counts: Counts | HeldCounts) -> Mask:
+    """Which genes no sample has a count in, ``(genes,)``."""
+    never = np.empty(counts.shape[1], dtype=np.bool_)
+    for genes, block in in_blocks(counts):
+        never[genes] = ~block.any(axis=1)
+    return never
+
+
+def _tiles(matrix: Any) -> Iterator[Tile]:
+    """A matrix in tiles that are read whole: samples of compressed rows, genes of compressed columns."""
+    form = getattr(matrix, "format", None)  # of sparse ones alone
+    if form not in (None, "csr", "csc"):
+        matrix, form = matrix.tocsr(), "csr"
+    down, across = _sides(matrix, form)
+    for first in range(0, matrix.shape[0], down):
+        samples = slice(first, min(first + down, matrix.shape[0]))
+        for start in range(0, matrix.shape[1], across):
+            genes = slice(start, min(start + across, matrix.shape[1]))
+            tile = matrix[:, genes] if form == "csc" else matrix[samples] if form == "csr" else matrix[samples, genes]
+            yield Tile(samples, genes, np.asarray(tile if form is None else tile.toarray()))
+
+
+def _sides(matrix: Any, form: str | None) -> tuple[int, int]:
+    """How many samples and genes a tile has: all genes, and whole chunks, where that is not too much."""
+    samples, genes = matrix.shape
+    if form == "csc":
+        return max(samples, 1), max(TILE_VALUES // max(samples, 1), 1)
+    chunks = getattr(matrix, "chunks", None)
+    down, across = chunks if form is None and chunks and isinstance(chunks[0], int) else (1, max(genes, 1))
+    many = max(TILE_VALUES // max(genes, 1) // down, 1) * down
+    return many, genes if many * genes <= 4 * TILE_VALUES else max(TILE_VALUES // many // across, 1) * across
+
+
+def _checked(tile: Tile, genes: Sequence[str], where: Mapping[str, str], *, rounded: bool) -> NDArray[Any]:
+    """The counts of a tile, if they are. Raises `InputError`."""
+    counts = tile.counts
+    if rounded and counts.dtype.kind == "f" and not (counts < 0).any():
+        counts = np.rint(counts)
+    for problem, wrong in _problems(counts):
+        if wrong.any():
+            gene = genes[tile.genes.start + int(np.flatnonzero(wrong.any(axis=0))[0])]
+            raise complain(problem, **where, detail=f"gene {gene!r}")
+    return counts
+
+
+def _problems(counts: NDArray[Any]) -> Iterator[tuple[str, Mask]]:
+    if counts.dtype.kind == "f":
+        yield "has a count that is not a number", ~np.isfinite(counts)
+    yield "has a negative count", counts < 0
+    if counts.dtype.kind == "f":
+        yield _FRACTIONAL, counts != np.floor(counts)
+    # In powers of two: as float32, the largest count itself rounds up to the first beyond it.
+    yield f"has a count above {LARGEST_COUNT}", counts >= LARGEST_COUNT + 1
+
+
+def _held(tiles: Callable[[], Iterator[Tile]], shape: tuple[int, int], where: Mapping[str, str]) -> Counts | HeldCounts:
+    """Counts as small as they go: all of two bytes and the larger ones by place, or only those above zero.
+
+    The matrix is gone through twice: to count what is to be held, and to hold it.
+    """
+    samples, genes = shape
+    above_zero, above_narrow, largest = np.zeros(genes, np.int64), np.zeros(genes, np.int64), 0
+    for tile in tiles():
+        above_zero[tile.genes] += np.count_nonzero(tile.counts, axis=0)
+        above_narrow[tile.genes] += np.count_nonzero(tile.counts > _LARGEST_NARROW, axis=0)
+        largest = max(largest, int(tile.counts.max(initial=0)))
+    index, width = smallest(samples), smallest(largest + 1)
+    entry = index.itemsize + width.itemsize
+    dense = 2 * samples * genes + entry * int(above_narrow.sum()) < entry * int(above_zero.sum())
+    under = np.zeros((genes, samples), dtype=np.uint16) if dense else None
+    starts = np.concatenate([[0], np.cumsum(above_narrow if dense else above_zero)])
+    sample, value = np.empty(starts[-1], dtype=index), np.empty(starts[-1], dtype=width)
+    filled = starts[:-1].copy()
+    for tile in tiles():
+        rows = np.ascontiguousarray(tile.counts.T, dtype=np.int32)
+        entered = rows > (_LARGEST_NARROW if dense else 0)
+        if under is not None:
+            under[tile.genes, tile.samples] = np.where(entered, 0, rows)
+        here, at = np.count_nonzero(entered, axis=1), np.flatnonzero(entered)
+        if (filled[tile.genes] + here > starts[1:][tile.genes]).any():
+            break
+        place = np.arange(at.size) + np.repeat(filled[tile.genes] - (np.cumsum(here) - here), here)
+        sample[place], value[place] = tile.samples.start + at % rows.shape[1], rows.reshape(-1)[at]
+        filled[tile.genes] += here
+    if not np.array_equal(filled, starts[1:]):
+        raise complain("was changed while it was read", **where)
+    return HeldCounts(Entered(under, samples, starts, sample, value))

@@ -1,0 +1,97 @@
+"""Principal components as people use them: loadings as a table, their report, and a site's own scores.
+
+Promises: loadings and what the report says are public; scores are made of a site's own file at that site, and nothing
+is sent. Refuses to know: other sites.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from secirls.algorithms.principal_components import Components, Ending
+from secirls.input_error import InputError
+from secirls.outputs.transform import VST, Transform
+
+if TYPE_CHECKING:
+    from secirls.inputs.site_file import AnnData
+
+FILE = "loadings.csv"
+
+
+def loadings_of(components: Components | None, genes: tuple[str, ...]) -> pd.DataFrame | None:
+    """Gene and PC1, PC2 ..., in the order of the agreed genes; ``None`` where there are no loadings."""
+    if components is None or not components.loadings.size:
+        return None
+    table = pd.DataFrame({"gene": [genes[i] for i in components.genes]})
+    for k, column in enumerate(components.loadings.T, 1):
+        table[f"PC{k}"] = column
+    return table
+
+
+def read_loadings(folder: Path) -> pd.DataFrame:
+    """The table as a fit's folder has it. Raises `ValueError`, `KeyError` or `OSError` where it is another."""
+    table = pd.read_csv(folder / FILE, float_precision="round_trip", dtype={"gene": str}, keep_default_na=False)
+    names = ["gene", *(f"PC{k}" for k in range(1, table.shape[1]))]
+    if list(table.columns) != names or not np.isfinite(table[names[1:]].to_numpy(dtype=np.float64)).all():
+        raise ValueError(f"{FILE} holds no loadings")
+    return table
+
+
+def told_of_components(components: Components | None, asked: int) -> dict[str, Any] | None:
+    """What the report says of them."""
+    if components is None:
+        return None
+    known = bool(components.loadings.size)
+    return {
+        "asked": asked,
+        "found": components.loadings.shape[1],
+        "genes": int(components.genes.size),
+        "genes_left_out": components.dominated,
+        "variances": [float(variance) for variance in components.variances],
+        "explained": [float(variance / components.total) for variance in components.variances],
+        "total_variance": components.total if known else None,
+        "angle": components.angle if known else None,
+        "converged": components.ending in (Ending.CONVERGED, Ending.EXHAUSTED),
+        "ending": str(components.ending),
+        "directions": components.directions,
+        "samples_less_sites": components.degrees,
+    }
+
+
+def scores(
+    transform: Transform,
+    loadings: pd.DataFrame,
+    data: str | os.PathLike[str] | AnnData,
+    layer: str | None = None,
+) -> pd.DataFrame:
+    """A site's samples along the components: sample, PC1, PC2 ..., and the obs columns of the design.
+
+    Values are the file's, less their means over all its samples: those of the fit where they are the same. Raises
+    `InputError` where the file can't be used.
+    """
+    home = transform(data, layer)
+    place = {gene: i for i, gene in enumerate(home.var_names)}
+    lacking = [gene for gene in loadings["gene"] if gene not in place]
+    if lacking:
+        raise InputError(f"{FILE} has genes that are not in the fit, {lacking[0]!r} the first")
+    values = np.asarray(home.layers[VST])[:, [place[gene] for gene in loadings["gene"]]]
+    along = (values - values.mean(axis=0)) @ loadings.iloc[:, 1:].to_numpy()
+    table = pd.DataFrame({"sample": list(map(str, home.obs_names))})
+    for k, column in enumerate(along.T, 1):
+        table[f"PC{k}"] = column
+    for name in transform.kept.design.names:
+        if name in home.obs:
+            table[name] = home.obs[name].to_numpy()
+    return table
+
+
+def axis_titles(told: Mapping[str, Any]) -> list[str]:
+    """What each axis of a picture of scores is called, from the report's words on the components."""
+    shares = enumerate(told["explained"], 1)
+    return [f"PC{k}: {100 * share:.1f} % of the variance within sites" for k, share in shares]

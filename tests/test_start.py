@@ -1,0 +1,78 @@
+"""What each process loads before it can work: the shape of a start, where its seconds depend on the machine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from secirls.cli import demo
+from secirls.config import Config
+from secirls.inputs.datasets import write_simulated
+
+ROOT = Path(__file__).parents[1]
+DRAWN = {"matplotlib", "rich", "typer"}
+"""What people look at, and no party."""
+NEEDLESS = {"formulaic", "scipy.stats", "sklearn", "joblib", "phe", "gmpy2"}
+"""What no fit with masks needs anywhere."""
+
+SITE = """
+from secirls.carriers.on_ray import PartyActor
+from secirls.config import Config
+from secirls.agreement.order import Place
+from secirls.site.site import Site
+PartyActor(Site, (Place("site1", {path!r}), Config.read("test", design="~ condition"))).ask("survey")
+"""
+AGGREGATOR = "from secirls.carriers.on_ray import AggregatorActor"
+FIT = """
+from secirls import fit
+table = fit({sites!r}, design="~ condition", engine="local", on_note=print).table
+assert table["padj"].notna().any()
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    made = write_simulated(tmp_path_factory.mktemp("sites"), sites=4, samples=24, genes=120, seed=1)
+    return {name: str(path) for name, path in made.items()}
+
+
+def loaded(code):
+    """The modules that a fresh interpreter has after some code."""
+    shown = [sys.executable, "-c", f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))"]
+    ran = subprocess.run(shown, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(ran.stdout.splitlines()[-1].split())
+
+
+def test_a_site_loads_what_it_computes_with_and_nothing_to_show_it(files):
+    modules = loaded(SITE.format(path=files["site1"]))
+    assert "numba" in modules
+    assert not modules & (DRAWN | NEEDLESS)
+
+
+def test_the_aggregator_reads_no_files(files):
+    assert not loaded(AGGREGATOR) & (DRAWN | NEEDLESS | {"anndata", "h5py", "zarr"})
+
+
+def test_a_whole_fit_in_one_process_starts_no_ray(files):
+    assert not loaded(FIT.format(sites=files)) & (DRAWN | NEEDLESS | {"ray"})
+
+
+@pytest.mark.parametrize("module", sorted(DRAWN | NEEDLESS))
+def test_a_module_that_is_loaded_would_be_seen(module):
+    pytest.importorskip(module)
+    assert module in loaded(f"import secirls\ndef late():\n    import {module}\nlate()")
+
+
+def test_the_demo_starts_ray_once(files, tmp_path, monkeypatch, capsys):
+    fit, engines = demo.fit_config, []
+
+    def on_one_process(config, sites, *, engine, **watch):
+        engines.append((config.protocol, engine))
+        return fit(config, sites, engine="local", **watch)
+
+    monkeypatch.setattr(demo, "write_airway", lambda _folder: files)
+    monkeypatch.setattr(demo, "fit_config", on_one_process)
+    demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), "ray")
+    assert engines == [("pairwise", "ray"), ("plain", "local")]
+    assert "same to the last bit" in capsys.readouterr().out
