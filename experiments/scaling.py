@@ -1,7 +1,8 @@
 """How the cost of one IRLS round grows with sites, genes, parameters and samples.
 
 One round is one secure sum with the real messages of all parties in this process, keys made for this one round. A
-site's own statistics are measured once, since all sites would measure the same; CPU seconds, medians over repeats.
+site's own statistics are measured once, since all sites would measure the same; CPU seconds, medians over repeats. A
+hello counts once up and once down to every other site.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def measure(varied: str, value: int, repeat: int, configuration: Configuration) 
     if total.parties != tuple(names):
         raise RuntimeError("somebody is missing from the sum")
     sent = sum(len(message.data) for message in table.messages)
+    sent += (size["sites"] - 1) * sum(len(message.data) for message in table.messages if message.leg == "hello")
     of_site = {"offline": offline, "protect": encode * size["sites"] + spent["protect"] + spent["assist"]}
     stages = {"statistics": compute, **{name: cpu / size["sites"] for name, cpu in of_site.items()}}
     stages["aggregator"] = spent["combine"] + spent["open"]

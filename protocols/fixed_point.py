@@ -31,7 +31,6 @@ HEADROOM_BITS = {1: 62, 2: 126}
 """A full sum stays below 2^this, which leaves room for the sign and for noticing a wrong mask."""
 
 _LIMB = 64
-_MANTISSA = 53
 
 
 @dataclass(frozen=True)
@@ -179,54 +178,49 @@ def largest_bound(parties: int, fraction_bits: int = FRACTION_BITS, limbs: int =
 
 def _check_bound(field: Field, array: NDArray[np.float64]) -> None:
     with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(array) <= field.bound)
-    if wrong.any():
-        where: Sequence[int] = [int(i) for i in np.argwhere(wrong)[0]]
-        raise MisuseError(
-            f"field {field.name!r} at {tuple(where)} is not a finite number within {field.bound:g}: it can't be encoded"
-        )
+        if not array.size or np.abs(array).max() <= field.bound:  # the largest is NaN where one of them is
+            return
+        where: Sequence[int] = [int(i) for i in np.argwhere(~(np.abs(array) <= field.bound))[0]]
+    raise MisuseError(
+        f"field {field.name!r} at {tuple(where)} is not a finite number within {field.bound:g}: it can't be encoded"
+    )
 
 
 def encode(values: NDArray[np.float64], fraction_bits: int, limbs: int) -> Vector:
     """``round(x * 2^fraction_bits)`` half to even, in two's complement: ``(values,)`` to ``(values, limbs)``.
 
-    The caller has checked that the values are finite and fit.
+    The caller has checked that the values are finite and fit. Every step but the rounding is exact: products with
+    powers of two, and a float less its own high part.
     """
-    fraction, exponent = np.frexp(values)
-    mantissa = np.abs(np.ldexp(fraction, _MANTISSA)).astype(np.uint64)
-    shift = exponent.astype(np.int64) + (fraction_bits - _MANTISSA)
-    low, high = _shift_left(_shift_right_to_even(mantissa, -shift), shift)
+    magnitude = np.abs(values) * 2.0**fraction_bits
+    high = np.floor(magnitude * 2.0**-_LIMB)
+    low = np.rint(magnitude - high * 2.0**_LIMB).astype(np.uint64)
     negative = values < 0
-    low_of_negative = ~low + np.uint64(1)
-    high = np.where(negative, ~high + (low == 0), high)
+    ones = -negative.view(np.int8).astype(np.int64).view(np.uint64)
     out = np.empty((values.size, limbs), dtype=np.uint64)
-    out[:, 0] = np.where(negative, low_of_negative, low)
+    np.subtract(low ^ ones, ones, out=out[:, 0])
     if limbs == 2:
-        out[:, 1] = high
+        np.add(high.astype(np.uint64) ^ ones, negative & (low == 0), out=out[:, 1])
     return out
 
 
 def decode(vector: Vector, fraction_bits: int) -> NDArray[np.float64]:
     """Two's complement ring elements ``(values, limbs)`` to float64 ``(values,)``, correctly rounded."""
-    low = vector[:, 0].copy()
-    top = vector[:, -1]
+    low, top = vector[:, 0], vector[:, -1]
     negative = (top >> np.uint64(_LIMB - 1)).astype(bool)
+    ones = -negative.view(np.int8).astype(np.int64).view(np.uint64)
+    below = (low ^ ones) - ones
     if vector.shape[1] == 1:
-        magnitude = np.where(negative, ~low + np.uint64(1), low)
-        return _signed(negative, np.ldexp(magnitude.astype(np.float64), -fraction_bits))
-    high = top.copy()
-    high[negative] = ~high[negative] + (low[negative] == 0)
-    low[negative] = ~low[negative] + np.uint64(1)
-    # Bring the leading 64 bits of the magnitude into one word; a sticky last bit stands for all that
+        return _signed(negative, np.ldexp(below.astype(np.float64), -fraction_bits))
+    above = (top ^ ones) + (negative & (low == 0))
+    # Bring the leading bits of the magnitude into one word, 63 or 64 of them; a sticky last bit stands for all that
     # fall off, so that the one conversion to float64 rounds exactly once.
-    width = _bit_length(high)
-    amount = width.astype(np.uint64)
-    wide = width > 0
-    back = np.where(wide, np.uint64(_LIMB) - amount, np.uint64(0))
-    leading = np.where(wide, _safe_left(high, back) | _safe_right(low, amount), low)
-    sticky = wide & (_safe_left(low, back) != 0)
-    rounded = (leading | sticky).astype(np.float64)
-    return _signed(negative, np.ldexp(rounded, width - fraction_bits))
+    width = np.frexp(above.astype(np.float64))[1].astype(np.int64)
+    over = width.astype(np.uint64)
+    back = np.uint64(_LIMB) - over
+    leading = _left(above, back) | _right(below, over)
+    sticky = _left(below, back) != 0
+    return _signed(negative, np.ldexp((leading | sticky).astype(np.float64), width - fraction_bits))
 
 
 def _signed(negative: NDArray[np.bool_], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -234,40 +228,15 @@ def _signed(negative: NDArray[np.bool_], magnitude: NDArray[np.float64]) -> NDAr
     return np.where(negative, -magnitude, magnitude).astype(np.float64, copy=False)
 
 
-def _safe_left(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """``word << amount``, zero for amounts of 64 and more (where the machine's shift wraps)."""
-    return np.where(amount < _LIMB, word << np.minimum(amount, _LIMB - 1), np.uint64(0)).astype(np.uint64)
+def _left(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """``word << amount`` for amounts up to 64, at which the machine's shift wraps: in two steps."""
+    half = amount >> np.uint64(1)
+    shifted: NDArray[np.uint64] = np.left_shift(np.left_shift(word, half), amount - half)
+    return shifted
 
 
-def _safe_right(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """``word >> amount``, zero for amounts of 64 and more."""
-    return np.where(amount < _LIMB, word >> np.minimum(amount, _LIMB - 1), np.uint64(0)).astype(np.uint64)
-
-
-def _shift_right_to_even(mantissa: NDArray[np.uint64], shift: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """``mantissa / 2^shift`` rounded half to even where shift is positive; unchanged elsewhere."""
-    amount = np.clip(shift, 0, _LIMB - 1).astype(np.uint64)
-    kept = mantissa >> amount
-    rest = mantissa - (kept << amount)
-    half = np.where(amount > 0, np.uint64(1) << np.maximum(amount, 1) - np.uint64(1), np.uint64(0))
-    up = (amount > 0) & ((rest > half) | ((rest == half) & (kept & np.uint64(1)).astype(bool)))
-    rounded: NDArray[np.uint64] = kept + up
-    return rounded
-
-
-def _shift_left(word: NDArray[np.uint64], shift: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    """``word * 2^shift`` as (low, high) limbs where shift is positive; (word, 0) elsewhere."""
-    amount = np.maximum(shift, 0).astype(np.uint64)
-    low = _safe_left(word, amount)
-    beyond = np.where(amount > _LIMB, amount - np.uint64(_LIMB), np.uint64(0))
-    crossing = _safe_right(word, np.uint64(_LIMB) - np.minimum(amount, np.uint64(_LIMB)))
-    high = np.where(amount == 0, np.uint64(0), np.where(amount <= _LIMB, crossing, _safe_left(word, beyond)))
-    return low, high
-
-
-def _bit_length(word: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """How many bits a word needs; float64 conversion may round up across a power of two, so look again."""
-    guess = np.frexp(word.astype(np.float64))[1].astype(np.int64)
-    too_long = (guess > 0) & (_safe_right(word, np.maximum(guess - 1, 0).astype(np.uint64)) == 0)
-    bits: NDArray[np.int64] = guess - too_long
-    return bits
+def _right(word: NDArray[np.uint64], amount: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """``word >> amount`` for amounts up to 64."""
+    half = amount >> np.uint64(1)
+    shifted: NDArray[np.uint64] = np.right_shift(np.right_shift(word, half), amount - half)
+    return shifted

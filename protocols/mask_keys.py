@@ -19,15 +19,15 @@ from protocols.session import Greeting
 
 
 class Ledger:
-    """What a party has derived, by (purpose, round, peer): the last guard against using a key twice."""
+    """What a party has derived, by (purpose, round): the last guard against using a key twice, with any peer."""
 
     def __init__(self) -> None:
-        self._derived: dict[tuple[str, int, PartyId], bytes] = {}
+        self._derived: dict[tuple[str, int], bytes] = {}
 
-    def note(self, purpose: str, round_: int, peer: PartyId, content: bytes) -> None:
-        """Write down what was derived; raises `MisuseError` when it was something else before."""
-        if self._derived.setdefault((purpose, round_, peer), content) != content:
-            raise MisuseError(f"the {purpose} of round {round_} with {peer} was already derived for another sum")
+    def note(self, purpose: str, round_: int, content: bytes) -> None:
+        """Write down what is derived; raises `MisuseError` when it was something else before."""
+        if self._derived.setdefault((purpose, round_), content) != content:
+            raise MisuseError(f"the {purpose} of round {round_} was already derived for another sum")
 
 
 class MaskKeys(Secret):

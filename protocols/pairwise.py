@@ -90,10 +90,10 @@ class PairwiseParty(Seated, Secret):
         own = self._mask_keys.take(context.round)
         plus: list[bytes] = []
         minus: list[bytes] = []
+        self._ledger.note("pair mask", context.round, context.digest)
         for peer in peers:
-            self._ledger.note("pair mask", context.round, peer, context.digest)
             (plus if self.me < peer else minus).append(pair_mask_key(own, self.me, peer, book, context))
-        self._ledger.note("self mask", context.round, self.me, context.digest)
+        self._ledger.note("self mask", context.round, context.digest)
         seed = self._seat.entropy(KEY_BYTES)
         plus.append(self_mask_key(seed, self.me, context))
         shares = self._split(seed, context.members)

@@ -21,7 +21,7 @@ import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
@@ -136,8 +136,8 @@ class Context:
 
     @cached_property
     def members(self) -> frozenset[PartyId]:
-        """The cohort as a set: to look somebody up among many."""
-        return frozenset(self.cohort)
+        """The cohort as a set: to look somebody up among many. Contexts of one cohort share it."""
+        return _members(self.cohort)
 
     def check_vector(self, vector: Vector) -> None:
         """Raise `MisuseError` unless the vector has exactly the context's shape and type."""
@@ -152,6 +152,11 @@ class Context:
             if sender not in self.members:
                 raise PeerError(sender, "is not in the cohort of this sum")
         return tuple(sorted(messages))
+
+
+@lru_cache(maxsize=8)
+def _members(cohort: tuple[PartyId, ...]) -> frozenset[PartyId]:
+    return frozenset(cohort)
 
 
 @dataclass(frozen=True)
@@ -267,11 +272,21 @@ class Collector(Protocol):
 
 def sha256(label: bytes, *parts: bytes | memoryview) -> bytes:
     """Digest of a label and parts, every one length-prefixed so that no two lists collide."""
+    return begun(label, *parts).digest()
+
+
+def begun(label: bytes, *parts: bytes | memoryview) -> hashlib._Hash:
+    """What `sha256` has read of a label and parts: copies go on with `framed` ones, for digests that begin alike."""
     digest = hashlib.sha256()
     for part in (label, *parts):
         digest.update(struct.pack("<Q", len(part)))
         digest.update(part)
-    return digest.digest()
+    return digest
+
+
+def framed(part: bytes) -> bytes:
+    """A part as `sha256` reads it: behind its length."""
+    return struct.pack("<Q", len(part)) + part
 
 
 def silent(expected: Sequence[PartyId], heard: Collection[PartyId]) -> tuple[PartyId, ...]:

@@ -22,7 +22,7 @@ from protocols.channels import SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
 from protocols.primitives.linear_hash import keys_of, linear_hash
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector, sha256
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector, begun, framed, sha256
 from protocols.session import Roster, open_message, sign_message
 
 PRIME = (1 << 130) - 5
@@ -114,7 +114,7 @@ class Checks(Secret):
         """
         context.check_vector(vector)
         limbs, count = context.limbs, CHECK_VALUES[context.limbs]
-        check = (self._hash(vector[:-count], context) + self._pad(context, self._me)) % PRIME
+        check = (self._hash(vector[:-count], context) + self._pads(context, self._me)) % PRIME
         if self._sent.setdefault(context.digest, check) != check:
             raise MisuseError(f"round {context.round} has check values of another vector already")
         bits = _PIECE_BITS[limbs]
@@ -132,17 +132,21 @@ class Checks(Secret):
         bits = _PIECE_BITS[context.limbs]
         pieces = (sum(int(limb) << (64 * at) for at, limb in enumerate(row)) for row in tail)
         told = sum(piece << (bits * place) for place, piece in enumerate(pieces))
-        pads = sum(self._pad(context, party) for party in parties)
-        if (told - self._hash(body, context) - pads) % PRIME:
+        if (told - self._hash(body, context) - self._pads(context, *parties)) % PRIME:
             raise PeerError(AGGREGATOR, "tells a total that is not the sum of what was sent")
 
     def _hash(self, vector: Vector, context: Context) -> int:
         key = sha256(b"secirls check key v3", self._seed, context.digest)
         return linear_hash(vector, ring.expand(key, keys_of(vector.shape[0]), 1)[:, 0])
 
-    def _pad(self, context: Context, party: PartyId) -> int:
-        digest = sha256(b"secirls check pad v3", self._seed, context.digest, party.encode())
-        return int.from_bytes(digest, "little") % PRIME
+    def _pads(self, context: Context, *parties: PartyId) -> int:
+        """The sum of their pads, modulo the prime: digests that differ in the name alone, so begun once."""
+        shared, total = begun(b"secirls check pad v3", self._seed, context.digest), 0
+        for party in parties:
+            digest = shared.copy()
+            digest.update(framed(party.encode()))
+            total += int.from_bytes(digest.digest(), "little")
+        return total % PRIME
 
 
 def _joined(pieces: list[int], limbs: int) -> bytes:

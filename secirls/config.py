@@ -157,7 +157,7 @@ class Config(Frozen):
     """Let the aggregator choose the questions, as sites that do not follow the algorithm themselves must: they check
     totals only where their rules are about them. Always so with the protocol ``plain``."""
     consistency: bool = True
-    """Show signatures on the set of present sites before shares are released (one more trip): against an aggregator
+    """Have sites agree on the set of present sites before shares are released (one more trip): against an aggregator
     that deviates."""
     neighbours: int | None = Field(default=None, ge=4)
     """With how many others a site shares pairwise masks; all of up to 50 sites, then some, if not given."""

@@ -49,12 +49,36 @@ def _add_rows(words, rows, places, out):  # noqa: ANN001, ANN202
                 out[at, 1, part] += (total >> _DIGIT) * rows[part, row]
 
 
-def add_rows(words: NDArray[np.int64], rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The sums that make up the hash: ``(digit and part, half of the sum, part of the row's key)``, 12 x 2 x 3.
+@compiled()
+def _add_narrow_rows(words, rows, places, out):  # noqa: ANN001, ANN202
+    # The same for one limb: two digits, the higher with the sign.
+    length = places.shape[1]
+    for row in range(rows.shape[1]):
+        values = words[length * row : length * (row + 1)]
+        a0 = a1 = a2 = b0 = b1 = b2 = _ZERO
+        for i in range(values.size):
+            a, b = values[i] & _LOW, values[i] >> _DIGIT
+            k0, k1, k2 = places[0, i] & _LOW, places[1, i] & _LOW, places[2, i] & _LOW
+            a0 += a * k0
+            a1 += a * k1
+            a2 += a * k2
+            b0 += b * k0
+            b1 += b * k1
+            b2 += b * k2
+        for at, total in enumerate((a0, a1, a2, b0, b1, b2)):
+            for part in range(3):
+                out[at, 0, part] += (total & _LOW) * rows[part, row]
+                out[at, 1, part] += (total >> _DIGIT) * rows[part, row]
 
-    ``words`` is flat, low limb, high limb, low limb ...; the keys are in parts: ``(3, rows)`` and
+
+def add_rows(
+    words: NDArray[np.int64], limbs: int, rows: NDArray[np.int64], places: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The sums that make up the hash: ``(digit and part, half of the sum, part of the row's key)``, 6 a limb x 2 x 3.
+
+    ``words`` is flat: of two limbs low limb, high limb, low limb ...; the keys are in parts: ``(3, rows)`` and
     ``(3, values in a row)``, of up to 512 rows and values.
     """
-    out = np.zeros((12, 2, 3), dtype=np.int64)
-    _add_rows(words, rows, places, out)
+    out = np.zeros((6 * limbs, 2, 3), dtype=np.int64)
+    (_add_rows if limbs == 2 else _add_narrow_rows)(words, rows, places, out)
     return out

@@ -58,7 +58,8 @@ def linear_hash(vector: Vector, keys: Keys) -> int:
 
 def warm_up() -> None:
     """Compile the pass over long vectors, or load it from the cache."""
-    linear_hash(zeros(COMPILED_FROM, 2), np.zeros(keys_of(COMPILED_FROM), dtype=np.uint64))
+    for limbs in (1, 2):
+        linear_hash(zeros(COMPILED_FROM, limbs), np.zeros(keys_of(COMPILED_FROM), dtype=np.uint64))
 
 
 def _plain(vector: Vector, rows: Keys, places: Parts) -> int:
@@ -75,20 +76,13 @@ def _plain(vector: Vector, rows: Keys, places: Parts) -> int:
 def _compiled(vector: Vector, rows: Keys, places: Parts) -> int:
     from protocols.primitives import compiled_hash
 
-    words, total = _in_two_limbs(vector).reshape(-1), 0
+    limbs, words, total = vector.shape[1], np.ascontiguousarray(vector).view(np.int64).reshape(-1), 0
     words.setflags(write=False)  # so that vectors which may be written and such as may not are of one compiled type
     for first in range(0, len(rows), ROW):
-        strip = words[2 * ROW * first : 2 * ROW * (first + ROW)]
-        total += _joined(compiled_hash.add_rows(strip, _in_parts(rows[first : first + ROW]), places), _COMPILED)
+        strip = words[limbs * ROW * first : limbs * ROW * (first + ROW)]
+        sums = compiled_hash.add_rows(strip, limbs, _in_parts(rows[first : first + ROW]), places)
+        total += _joined(sums, _COMPILED[: sums.size])
     return total
-
-
-def _in_two_limbs(vector: Vector) -> NDArray[np.int64]:
-    """The same integers, ``(values, 2)``, signed words."""
-    if vector.shape[1] == 2:
-        return np.ascontiguousarray(vector).view(np.int64)
-    low = vector.view(np.int64)
-    return np.concatenate([low, low >> 63], axis=1)
 
 
 def _in_parts(keys: Keys) -> Parts:

@@ -187,11 +187,17 @@ def followed(query: Query, samples: Samples) -> Samples:
 
 @np.errstate(all="ignore")
 def keep_constants(samples: Samples) -> Samples:
-    """The samples with the constants of the likelihood beside them, and what a kernel needs that does not change."""
+    """The samples with the constants of the likelihood beside them, and what stands for their counts."""
     if samples.nll_constants is not None or samples.dispersions is None:
         return samples
+    return replace(keep_moments(samples), nll_constants=kernels.nll_constants(samples))
+
+
+@np.errstate(all="ignore")
+def keep_moments(samples: Samples) -> Samples:
+    """The samples with what stands for their counts in sums beside them, if anything does."""
     moments = kernels.level_moments(samples) if samples.moments is None else samples.moments
-    return replace(samples, nll_constants=kernels.nll_constants(samples), moments=moments)
+    return samples if moments is samples.moments else replace(samples, moments=moments)
 
 
 @np.errstate(all="ignore")

@@ -79,14 +79,22 @@ class Components:
     """Of all these genes together."""
     ending: Ending
     angle: float = np.nan
-    """Sine of the largest angle to the components of the pooled data, estimated and mostly ten times too large; NaN
-    where nothing tells."""
+    """Sine of the largest angle to the components of the pooled data, estimated and mostly several times too large; NaN
+    where nothing was multiplied, infinite where nothing tells."""
     directions: int = 0
     """So many were multiplied."""
     degrees: int = 0
     """Samples less sites."""
+    among: int = 0
+    """Genes that directions were multiplied over."""
     dominated: int = 0
     """Genes left out because one sample makes up most of their variance."""
+
+    @property
+    def why(self) -> str:
+        """Why it ended where it did, and whether that is of no use."""
+        useless = self.directions and not self.loadings.size
+        return f"{self.ending}{', and the angle is still too large to be of use' if useless else ''}"
 
     @classmethod
     def nothing(cls, ending: Ending, **told: float) -> Components:
@@ -127,9 +135,9 @@ def principal_components(plan: Plan, scale: Scale, genes: Mask, samples: int) ->
     chosen = np.zeros_like(genes)
     chosen[order] = True
     found, ending, directions = yield from _leading(plan, scale, chosen, limit)
-    told = {"degrees": degrees, "dominated": dominated, "directions": directions}
+    told = {"degrees": degrees, "dominated": dominated, "directions": directions, "among": order.size}
     if found is None or not found.angle <= _FARTHEST:
-        return Components.nothing(ending, **told)
+        return Components.nothing(ending, angle=np.nan if found is None else found.angle, **told)
     return Components(
         np.flatnonzero(chosen),
         signed(found.vectors),

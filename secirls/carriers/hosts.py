@@ -12,6 +12,7 @@ from typing import Any
 
 from protocols.secure_sum import PartyId
 from secirls.agreement.order import Place
+from secirls.carriers.own_process import keep_freed_memory
 from secirls.config import Config
 from secirls.site.desk import Desk
 from secirls.site.site import Site
@@ -34,6 +35,7 @@ class HostActor:
     """
 
     def __init__(self, places: list[Place], config: Config) -> None:
+        keep_freed_memory()
         self._sites = {place.name: Desk(Site(place, config)) for place in places}
 
     def ready(self) -> None:

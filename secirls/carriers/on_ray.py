@@ -30,6 +30,7 @@ from secirls.aggregator.transcript import witnessed
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError
 from secirls.agreement.order import Order, Place, Task
 from secirls.carriers.hosts import HostActor, Store
+from secirls.carriers.own_process import keep_freed_memory
 from secirls.carriers.ray_environment import private_folder
 from secirls.input_error import InputError, complain
 from secirls.site.desk import SPOKEN, Desk
@@ -67,6 +68,7 @@ class PartyActor:
     """A site or helper behind its desk, in a process of its own."""
 
     def __init__(self, kind: type[Site | Helper], arguments: tuple[Any, ...]) -> None:
+        keep_freed_memory()
         self._desk = Desk(kind(*arguments))
 
     def ready(self) -> None:
@@ -87,6 +89,9 @@ class Hosted:
 
 class AggregatorActor:
     """Leads a fit from a process of its own and streams what the driver may see."""
+
+    def __init__(self) -> None:
+        keep_freed_memory()
 
     def lead(self, task: Task, parties: dict[PartyId, Handle]) -> Iterator[Event]:
         """See `secirls.aggregator.aggregator.lead`."""

@@ -19,7 +19,7 @@ from secirls.input_error import InputError
 
 def components_fit(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
-    components: component_options.Number = 2,
+    components: Annotated[int, typer.Option(metavar="N", help="How many, one or more.")] = 2,
     genes: Annotated[
         int | None, typer.Option(metavar="N", help="Genes of largest variance that they are of. Default: 500.")
     ] = None,
@@ -54,8 +54,8 @@ def components_fit(
     from secirls.cli.manifest import pair
     from secirls.outputs.annotation import Annotation
 
-    if not components:
-        raise InputError("--components is how many are asked for, one or more")
+    if components < 1:
+        raise InputError(f"--components {components} asks for none: one or more can be found")
     told: dict[str, Any] = {
         "components": components,
         "component_genes": genes,
@@ -81,7 +81,12 @@ def components_fit(
 
 
 def scores(
-    data: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="This site's own data, with raw counts.")],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="This site's own data with raw counts, or its own site.toml, which names it."
+        ),
+    ],
     fit: Annotated[Path, typer.Option("--fit", metavar="DIR", help="The folder of 'secirls components'.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Default: FILE.scores.csv beside the data.")
@@ -101,8 +106,9 @@ def scores(
     from secirls.outputs.components import axis_titles
     from secirls.outputs.gene_tables import csv_of
     from secirls.outputs.results import Result
+    from secirls.outputs.transform import own_data
 
-    kinds = kinds_of(plots)
+    kinds, data = kinds_of(plots), own_data(data)
     out = data.with_name(f"{data.stem}.scores.csv") if out is None else out
     if out.suffix != ".csv":
         raise InputError(f"file {str(out)!r}: --out ends in .csv")

@@ -188,9 +188,9 @@ class _Reader:
         if not self._takes("^", "**"):
             return base
         exponent = self._take()
-        if isinstance(exponent, Written) or not exponent.isdecimal() or not int(exponent):
+        if isinstance(exponent, Written) or not re.fullmatch(r"0*[1-9]\d{0,8}", exponent):
             raise GrammarError(exponent)
-        return reduce(_products, [base] * int(exponent))
+        return reduce(_products, [base] * min(int(exponent), max(len(base), 1)))  # further factors change nothing
 
     def _operand(self) -> Terms:
         taken = self._take()

@@ -7,10 +7,9 @@ Refuses to know: files, matrices, designs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import complain
@@ -20,6 +19,9 @@ from secirls.inputs.formula import Factor
 from secirls.inputs.labels import MISSING, labels, numbered
 from secirls.numerics.held_counts import HeldCounts
 from secirls.numerics.samples import Counts, Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check_unique(
@@ -52,6 +54,8 @@ def variable(
 
     ``functions`` of numeric variables must be finite. Raises `InputError`.
     """
+    import pandas as pd
+
     field_name = f"obs column {column!r}"
     if column not in obs.columns:
         detail = there_are("columns", obs.columns)
@@ -84,6 +88,8 @@ def _in_order(values: pd.Series[Any], held: set[str]) -> tuple[str, ...]:
 
     Categories without samples are left out: they are nobody's business.
     """
+    import pandas as pd
+
     if isinstance(values.dtype, pd.CategoricalDtype):
         ordered = labels(values.cat.categories)
     elif pd.api.types.is_numeric_dtype(values):

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.input_error import complain
@@ -36,6 +35,7 @@ from secirls.numerics.held_counts import HeldCounts, in_blocks
 from secirls.numerics.samples import Counts, Floats
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData as AnnData  # noqa: PLC0414 - for those who type against it
 
 _ZARR_MARKS = (".zgroup", ".zattrs", "zarr.json")
@@ -119,6 +119,8 @@ def _table(
     reading: Callable[[], AbstractContextManager[None]],
 ) -> SiteTable:
     """What is asked for of an AnnData; ``reading`` is entered while it is read. Raises `InputError`."""
+    import pandas as pd
+
     with reading():
         obs, table = adata.obs, _annotation(adata, asked, where)
         matrices = [_matrix(adata, layer, where) for layer in _layers(asked)]
@@ -182,6 +184,7 @@ def in_memory(name: str, source: AnnData) -> AnnData:
 def write_site(path: Path, counts: NDArray[Any], obs: pd.DataFrame, genes: Sequence[str], **var: Floats) -> None:
     """Write counts ``(samples, genes)`` with their obs and optional var columns as one h5ad file."""
     import anndata
+    import pandas as pd
 
     table = pd.DataFrame(dict(var), index=pd.Index(list(genes)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,6 +217,7 @@ def write_h5ad(path: Path, adata: AnnData) -> None:
 def write_results(path: Path, table: pd.DataFrame, coefficients: pd.DataFrame, report: str) -> None:
     """Write a fit's public results as an AnnData without samples: ``var``, ``varm``, ``uns``. Raises `OSError`."""
     import anndata
+    import pandas as pd
 
     results = anndata.AnnData(
         np.zeros((0, len(table)), dtype=np.float32), var=pd.DataFrame(index=pd.Index(table["gene"], dtype=object))
@@ -266,11 +270,15 @@ class Stored:
     @cached_property
     def obs(self) -> pd.DataFrame:
         """The samples' annotation."""
+        import pandas as pd
+
         return pd.DataFrame(_element(self._group["obs"]))
 
     @cached_property
     def var(self) -> pd.DataFrame:
         """The genes' annotation."""
+        import pandas as pd
+
         return pd.DataFrame(_element(self._group["var"]))
 
     @property
@@ -348,6 +356,8 @@ def _digest(counts: Counts | HeldCounts) -> bytes:
 
 def _annotation(adata: AnnData | Stored, reading: Reading, where: Mapping[str, str]) -> pd.DataFrame:
     """The genes of the matrix that is read, with what is noted of them: ``raw`` has its own."""
+    import pandas as pd
+
     if not _of_raw(adata, reading.layer):
         return pd.DataFrame(adata.var)
     if reading.refit_layer is not None:

@@ -29,6 +29,8 @@ from secirls.numerics.samples import Counts, Floats
 BLOCK = 1024
 """Samples whose intermediate values are held at a time."""
 SMALLEST_EXP_ETA = -708.0
+_LEFT_VALUES = 1 << 20
+"""Counts of genes left by nodes that are put into an array at a time."""
 SAMPLES_PER_LEVEL = 4
 """Designs with at least so many samples per distinct row are summed by level."""
 
@@ -267,10 +269,11 @@ def _by_nodes_or(by_level: Callable[[], Kernel], by_nodes: Kernel) -> Kernel:
     def run(part: Task) -> tuple[Sums, Extreme]:
         sums, left = by_nodes(part)
         extreme = np.zeros_like(left)
-        if left.any():
-            rest, extreme[left] = by_level()(part.take(left))
+        genes, size = np.flatnonzero(left), max(1, _LEFT_VALUES // max(part.rows.shape[1], 1))
+        for some in (genes[first : first + size] for first in range(0, genes.size, size)):
+            rest, extreme[some] = by_level()(part.take(some))
             for whole, piece in zip(sums, rest, strict=True):
-                whole[left] = piece
+                whole[some] = piece
         return sums, extreme
 
     return run

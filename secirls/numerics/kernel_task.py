@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secirls.numerics.held_counts import GeneRows
 from secirls.numerics.level_nodes import LevelMoments
 from secirls.numerics.likelihood import SMALLEST_LOG_MU
-from secirls.numerics.samples import Counts, Floats, Samples
+from secirls.numerics.samples import Counts, Floats, Mask, Samples
 
 LARGEST_PLAIN_COUNT = 1 << 17
 """Genes with a larger count have their likelihood summed by `likelihood.nll`, which does not cancel."""
@@ -81,7 +82,7 @@ class Task:
             moments=moments if moments is not None and moments.nodes.fit(design, s) else None,
         )
 
-    def take(self, genes: slice | np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Task:
+    def take(self, genes: slice | Mask | NDArray[np.intp]) -> Task:
         """The same task for some of its genes."""
         return replace(
             self,

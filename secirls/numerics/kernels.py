@@ -128,6 +128,7 @@ def summands(
 
         sums, extreme = _in_blocks(fused_kernel.prepare(task), task, choice.n_jobs, _CALL_VALUES)
     else:
+        task = replace(task, moments=None)
         sums, extreme = _in_blocks(_plain(task), task, choice.n_jobs, _BLOCK_VALUES)
     nll = sums.nll + constants
     if extreme.any():
@@ -206,7 +207,8 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    blocks = list(_blocks(genes, task.points, values))
+    per_gene = task.points if n_jobs == 1 else task.rows.shape[1]  # genes left by nodes are to be shared by threads
+    blocks = list(_blocks(genes, per_gene, values))
     if n_jobs == 1 or len(blocks) == 1:
         for block in blocks:
             run(block)
@@ -293,15 +295,15 @@ def _careful_nll(task: Task, kernel: KernelName) -> Floats:
     nll = np.empty(task.alpha.size)
     for block in _blocks(*task.rows.shape):
         part = task.take(block)
-        log_mu = _log_mu(part)
+        counts, log_mu = part.counts, _log_mu(part)
         calm = np.zeros(part.alpha.size, dtype=np.bool_)
         if kernel == "fused":
             from secirls.numerics import likelihood_kernel
 
             calm = np.abs(log_mu).max(axis=1, initial=0.0) <= likelihood_kernel.LARGEST_CALM_LOG_MU
-            nll[block][calm] = likelihood_kernel.whole_nll(part.counts[calm], log_mu[calm], part.alpha[calm])
+            nll[block][calm] = likelihood_kernel.whole_nll(counts[calm], log_mu[calm], part.alpha[calm])
         wild = ~calm
-        y = part.counts[wild].astype(np.float64)
+        y = counts[wild].astype(np.float64)
         nll[block][wild] = likelihood.nll(y, log_mu[wild], part.alpha[wild, None]).sum(axis=1)
     return nll
 

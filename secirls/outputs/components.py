@@ -56,9 +56,9 @@ def told_of_components(components: Components | None, asked: int) -> dict[str, A
         "variances": [float(variance) for variance in components.variances],
         "explained": [float(variance / components.total) for variance in components.variances],
         "total_variance": components.total if known else None,
-        "angle": components.angle if known else None,
+        "angle": components.angle if np.isfinite(components.angle) else None,
         "converged": components.ending in (Ending.CONVERGED, Ending.EXHAUSTED),
-        "ending": str(components.ending),
+        "ending": components.why,
         "directions": components.directions,
         "samples_less_sites": components.degrees,
     }

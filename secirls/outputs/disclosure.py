@@ -110,10 +110,10 @@ SHOWS = {
 """What the sums of a stage show, in words."""
 
 COMPONENTS = (
-    "Principal components of {} genes: their variances and covariances over all samples are known along {} direction{} "
-    "of the {} that the samples have within their sites, and with them loadings and variances. Along all of them the "
-    "samples' values would be known up to a rotation. No sample is more than {:g} of what was opened along any "
-    "direction, as its site saw to. No site's mean is in any of it; scores were made nowhere but at their sites."
+    "For principal components, how {} genes vary and vary together over all samples is known along {} direction{} of "
+    "the {} that the samples have within their sites. Along all of them the samples' values would be known up to a "
+    "rotation. No sample makes up more than {:g} of what was opened along any direction, as its site saw to, and no "
+    "site's mean is in it. Scores are made nowhere but at the sites."
 )
 
 SHORT_OF = "They are not to be taken to the digit: {}, at an estimated angle of {:.1g} to those of the pooled data."
@@ -245,11 +245,12 @@ def _of_components(config: Config, components: Components | None) -> list[str]:
     """What is to be said of principal components."""
     if components is None:
         return []
-    many = components.directions
-    genes = components.genes.size or config.component_genes
-    told = [COMPONENTS.format(genes, many, "s"[: many != 1], components.degrees, config.sample_share)] if many else []
+    many, told = components.directions, []
+    if many:
+        genes, degrees = components.among, components.degrees
+        told = [COMPONENTS.format(genes, many, "s"[: many != 1], degrees, config.sample_share)]
     if not components.loadings.size:
-        return [*told, NO_COMPONENTS.format(components.ending)]
+        return [*told, NO_COMPONENTS.format(components.why)]
     close = components.angle <= config.component_tolerance
     return told if close else [*told, SHORT_OF.format(components.ending, components.angle)]
 

@@ -219,6 +219,8 @@ class Result:
             names = sorted(file.name for file in draft.iterdir())
         if symbols is None:
             remove(out / RANKED_BY_SYMBOL)  # of the results that these replace
+        if self.loadings is None:
+            remove(out / LOADINGS)
         return [out / name for name in names]
 
 

@@ -11,12 +11,13 @@ import resource
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from secirls.numerics.kernels import Choice, nll_constants, summands, warm_up
+from secirls.numerics.kernels import Choice, level_moments, nll_constants, summands, warm_up
 from secirls.numerics.samples import Samples
 from secirls.numerics.solve import pack, solve, unpack
 
@@ -95,16 +96,60 @@ def test_one_round_of_sums(n, p, levels, benchmark):
     warm_up()
     samples, beta = make(n, p, levels=levels)
     fused, plain = Choice("fused"), Choice("numpy")
-    seconds = in_turns(
-        {
-            "published form": lambda: published_form(samples, beta, 0.5),
-            "numpy kernel": lambda: summands(samples, beta, 0.5, choice=plain),
-            "fused kernel": lambda: summands(samples, beta, 0.5, choice=fused),
-        }
-    )
+    few = replace(samples, moments=level_moments(samples))
+    candidates = {
+        "published form": lambda: published_form(samples, beta, 0.5),
+        "numpy kernel": lambda: summands(samples, beta, 0.5, choice=plain),
+        "fused kernel": lambda: summands(samples, beta, 0.5, choice=fused),
+        "fused kernel, by nodes": lambda: summands(few, beta, 0.5, choice=fused),
+    }
+    if few.moments is None:
+        del candidates["fused kernel, by nodes"]
+    seconds = in_turns(candidates)
     design = "few distinct rows" if levels else "all rows distinct"
     report(f"{GENES} genes, n = {n}, p = {p}, {design}", seconds, benchmark)
     benchmark.pedantic(summands, (samples, beta, 0.5), {"choice": fused}, rounds=2)
+
+
+@pytest.mark.parametrize(("n", "genes"), [(50, 20_000), (100, 20_000), (300, 8000), (1000, 3000), (5000, 1000)])
+def test_nodes_in_place_of_samples(n, genes, benchmark):
+    """Two groups, no mean clamped: a round, and what nodes cost once."""
+    warm_up()
+    rng = np.random.default_rng(n)
+    X, s = np.column_stack([np.ones(n), np.arange(n) % 2.0]), np.exp(0.3 * rng.normal(size=n))
+    beta = np.column_stack([rng.uniform(3.0, 8.0, genes), 0.3 * rng.normal(size=genes)])
+    counts = rng.poisson(np.exp(beta @ X.T) * s * rng.gamma(2.0, 0.5, (genes, n))).astype(np.int32)
+    samples = Samples(X, counts.T, s, rng.uniform(0.01, 1.0, genes))
+    samples = replace(samples, nll_constants=nll_constants(samples))
+    few = replace(samples, moments=level_moments(samples))
+    candidates = {
+        "a round over samples": lambda: summands(samples, beta, 0.5),
+        "a round over nodes": lambda: summands(few, beta, 0.5),
+        "their weights, once": lambda: level_moments(samples),
+        "constants, once": lambda: nll_constants(samples),
+    }
+    nodes = "none" if few.moments is None else few.moments.nodes.size
+    report(f"{genes} genes, n = {n}, two rows, {nodes} nodes", in_turns(candidates), benchmark)
+    benchmark.pedantic(summands, (few, beta, 0.5), rounds=2)
+
+
+def test_large_counts(benchmark):
+    """Genes with a count above 131,072, whose plain likelihood would cancel, against genes without."""
+    warm_up()
+    rng = np.random.default_rng(0)
+    n, genes = 300, 2000
+    s, base = np.exp(0.3 * rng.normal(size=n)), rng.uniform(7.0, 8.0, genes)
+    counts = rng.poisson(np.exp(base)[:, None] * s * rng.gamma(2.0, 0.5, (genes, n))).astype(np.int32)
+    plain = Samples(np.ones((n, 1)), counts.T, s, rng.uniform(0.01, 1.0, genes))
+    large = replace(plain, counts=np.where(np.arange(n)[:, None] == 0, 1 << 20, plain.counts))
+    plain, large = (replace(one, nll_constants=nll_constants(one)) for one in (plain, large))
+
+    def over(samples: Samples, kernel: str = "fused") -> Callable[[], object]:
+        return lambda: summands(samples, base[:, None], 0.5, choice=Choice(kernel))
+
+    candidates = {"plain": over(plain), "large": over(large), "plain, numpy": over(plain, "numpy")}
+    report("a round, n = 300", in_turns({**candidates, "large, numpy": over(large, "numpy")}), benchmark)
+    benchmark.pedantic(over(large), rounds=2)
 
 
 @pytest.mark.parametrize("p", [2, 5, 8])

@@ -175,17 +175,20 @@ class TestWithinAFit:
         assert stage["queries"] == ["vst_squares", "vst_dominated", "vst_gram", "vst_products"]
         told = " ".join(plain.report["disclosure"])
         many = plain.report["components"]["directions"]
-        assert f"are known along {many} directions of the 45 that the samples have within their sites" in told
+        assert f"is known along {many} directions of the 45 that the samples have within their sites" in told
         assert "Stage 'components' opened" in told
 
-    @pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+    @pytest.mark.parametrize("protocol", ["additive", "pairwise", "paillier", "paillier-threshold"])
     def test_protocols_give_the_same_bits(self, data, plain, protocol):
-        other = secirls.fit(data, design="~ condition", **{**SILENT, "protocol": protocol})
+        keys = {"key_bits": 512, "insecure_test_keys": True} if "paillier" in protocol else {}
+        other = secirls.fit(data, design="~ condition", **{**SILENT, "protocol": protocol, **keys})
         assert np.array_equal(of(other), of(plain))
         assert other.report["components"] == plain.report["components"]
 
-    def test_so_do_sites_in_processes_of_their_own(self, files, plain):
-        other = secirls.fit(files, design="~ condition", **{**SILENT, "engine": "ray", "protocol": "pairwise"})
+    @pytest.mark.usefixtures("local_ray")
+    @pytest.mark.parametrize("hosts", [None, 2])
+    def test_so_do_sites_in_processes_of_their_own_and_in_shared_ones(self, files, plain, hosts):
+        other = fitting.fit_config(Config(design="~ condition", **WITHIN), files, engine="ray", hosts=hosts)
         assert np.array_equal(of(other), of(plain))
 
     def test_beside_own_columns_and_shrinkage(self, data, plain):
@@ -305,9 +308,20 @@ class TestTheCommands:
         assert code == 2
         assert "is there already" in error
 
+    def test_a_site_on_its_own_ground_names_that(self, run, components, files, tmp_path):
+        (tmp_path / "site.toml").write_text(f'name = "lyon"\ndata = "{files["lyon"]}"\n')
+        code, _, error = run("scores", tmp_path / "site.toml", "--fit", components, "--out", tmp_path / "a.csv")
+        assert code == 0, error
+        assert (tmp_path / "a.csv").exists()
+
+    def test_loadings_of_an_earlier_fit_do_not_stay(self, components, folder, tmp_path):
+        shutil.copytree(components, tmp_path / "copy")
+        Result.read(folder).write(tmp_path / "copy", overwrite=True)
+        assert not (tmp_path / "copy" / "loadings.csv").exists()
+
     def test_mistakes_are_one_sentence(self, run, folder, components, files, tmp_path):
         for words, sentence in [
-            (("components", folder, "--components", 0), "--components is how many are asked for"),
+            (("components", folder, "--components", 0), "--components 0 asks for none"),
             (("components", folder, "--components", 99), "components: input should be less than or equal to 20"),
             (("components", tmp_path / "gone"), "holds no results of a fit"),
             (("scores", files["lyon"], "--fit", folder), "was not asked for any: see 'secirls components'"),

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import secirls
+from secirls.aggregator.annotating import Annotation
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
 from secirls.numerics.wald import covariance
@@ -188,7 +189,9 @@ def test_they_are_not_told_after_a_loss(fitted):
     )
     for last, whole in (("abc", True), ("ab", False)):
         rounds = [SimpleNamespace(parties=tuple(names)) for names in ("abc", last)]
-        outcome = SimpleNamespace(fitted=found, genes=kept.genes, design=kept.design, rounds=rounds)
+        outcome = SimpleNamespace(
+            fitted=found, genes=kept.genes, design=kept.design, rounds=rounds, annotation=Annotation()
+        )
         assert bool(KeptFit.of(kept.config, outcome).xtx.size) == whole
 
 

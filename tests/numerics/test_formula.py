@@ -104,6 +104,14 @@ def test_what_is_odd_or_no_formula_there_is_so_here(text):
     assert same(text)
 
 
+@pytest.mark.parametrize("base", ["(a + b + age)", "(a + b:c)", "(b * a)", "a"])
+def test_a_power_beyond_the_number_of_terms_changes_nothing(base):
+    few, many = (parse(f"~ {base}^{power}").terms for power in (4, 999_999_999))
+    assert few == many
+    assert same(f"~ {base}^5")
+    assert ours(f"~ {base}^{'9' * 5000}") is None
+
+
 def test_another_rule_for_what_is_spanned_would_be_seen(monkeypatch):
     """The twin: factors always lose their first level."""
     monkeypatch.setattr(rules, "_merged", lambda products: sorted(products, key=len))
@@ -138,3 +146,9 @@ def test_a_value_that_is_no_level_and_a_number_that_is_missing_are_refused():
         Coded.of(["p", "r"], ("p", "q"))
     with pytest.raises(ValueError, match="no value in some row"):
         parse("~ age").materialise({"age": np.array([1.0, np.nan])}, 2)
+
+
+def test_the_intercept_within_a_product_is_one_as_in_r():
+    """Formulaic refuses it, for it would have `a` twice."""
+    assert theirs("~ (a + 1)^2") is None
+    assert ours("~ (a + 1)^2")[0] == ours("~ a")[0]

@@ -82,6 +82,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from secirls.aggregator.annotating import Annotation
 from secirls.algorithms import irls
 from secirls.algorithms.query import Total
 from secirls.algorithms.whole_fit import fit
@@ -156,8 +157,10 @@ if recorded is None:
     file.write_bytes(pickle.dumps(totals))
 print(asked.hexdigest())
 if recorded is None or len(totals) == len(recorded):
-    rounds = [SimpleNamespace(parties=names)]
-    outcome = SimpleNamespace(fitted=fitted, genes=tuple(map(str, g)), design=design, rounds=rounds)
+    rounds, called = [SimpleNamespace(parties=names)], Annotation()
+    outcome = SimpleNamespace(
+        fitted=fitted, genes=tuple(map(str, g)), design=design, rounds=rounds, annotation=called
+    )
     table = compare(KeptFit.of(config, outcome), Comparison.of(config)).table
     dispersions = gene_tables.dispersions(outcome)
     for csv in (table, dispersions):

@@ -44,7 +44,10 @@ def cost(data, design, drive, **options):
     return rounds[False], per_gene[False]
 
 
-@pytest.mark.parametrize(("name", "design"), NEEDED)
+@pytest.mark.parametrize(
+    ("name", "design"),
+    [pytest.param(*case, marks=[pytest.mark.slow] if case[0] == "hapmap_lcl" else []) for case in NEEDED],
+)
 def test_a_fit_costs_what_the_prototype_did(name, design, frozen, drive):
     rounds, numbers = cost(frozen(name, design), design, drive)
     assert rounds <= 1.1 * NEEDED[name, design][0]

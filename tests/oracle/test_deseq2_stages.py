@@ -28,7 +28,9 @@ from secirls.numerics.wald import LN2, benjamini_hochberg, independent_filtering
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
 every_design = pytest.mark.parametrize(("name", "design"), DATA)
-every_split = pytest.mark.parametrize("whole", [True, False], ids=["pooled", "sites"])
+every_split = pytest.mark.parametrize(
+    "whole", [pytest.param(True, marks=pytest.mark.slow), False], ids=["pooled", "sites"]
+)
 PLAN, FREE = IrlsConfig.deseq2(), NewtonConfig()
 COOKS = CooksConfig(R_RIDGE, searching=Searching(min_kept=1))
 

@@ -70,12 +70,12 @@ def test_a_channel_never_seals_two_texts_under_one_number():
 
 def test_a_ledger_stops_a_second_use():
     ledger = Ledger()
-    ledger.note("pair mask", 3, "b", b"content")
-    ledger.note("pair mask", 3, "b", b"content")
-    ledger.note("pair mask", 3, "c", b"other")
-    ledger.note("self mask", 3, "b", b"other")
-    with pytest.raises(MisuseError, match="pair mask of round 3 with b"):
-        ledger.note("pair mask", 3, "b", b"other")
+    ledger.note("pair mask", 3, b"content")
+    ledger.note("pair mask", 3, b"content")
+    ledger.note("pair mask", 4, b"other")
+    ledger.note("self mask", 3, b"other")
+    with pytest.raises(MisuseError, match="pair mask of round 3 was already"):
+        ledger.note("pair mask", 3, b"other")
 
 
 def test_the_ledger_holds_even_where_the_round_key_was_put_back():

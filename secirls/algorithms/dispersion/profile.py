@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.irls_queries import check_steps, known_steps
+from secirls.algorithms.irls_queries import check_steps, keep_moments, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
@@ -152,6 +152,10 @@ class ProfileQuery(Query):
         values = self.places.values(self.rows.size)
         if values.sum() > max(LARGEST_QUESTION, values.max(initial=0)):
             raise QueryError(f"query {self.kind!r} asks for {values.sum()} numbers at once")
+
+    def apply(self, samples: Samples) -> Samples:
+        """Keep what stands for the counts (all genes). Whoever changes counts drops it."""
+        return keep_moments(samples)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""

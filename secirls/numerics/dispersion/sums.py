@@ -5,17 +5,22 @@ Promises: what is summed does not depend on blocks or threads. Refuses to know: 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
-from secirls.numerics import kernels
+from secirls.numerics import kernels, portable
 from secirls.numerics.dispersion import kernel, reference
+from secirls.numerics.dispersion.node_profile import profile_by_nodes
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets
+from secirls.numerics.dispersion.points import places
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.kernels import Choice
-from secirls.numerics.samples import Floats, Samples
+from secirls.numerics.level_nodes import LevelMoments
+from secirls.numerics.samples import Floats, Mask, Samples
 
 _CALL_VALUES = 1 << 22
 """Counts times nodes of one call of the fused kernel."""
@@ -82,6 +87,20 @@ def profile_sums(
     if coefficients.shape != (samples.n_genes, samples.n_params) or nodes.scale.size != samples.n_genes:
         raise ValueError(f"coefficients {coefficients.shape} or nodes do not fit {samples.n_genes} genes")
     choice = kernels.chosen() if choice is None else choice
+    moments = samples.moments
+    if choice.kernel == "fused" and moments is not None and moments.nodes.fit(samples.design, samples.size_factors):
+        sums, left = _by_nodes(
+            samples, moments, coefficients, nodes, products, linear=linear, min_mu=min_mu, choice=choice
+        )
+        if left.any():
+            some = replace(samples.take(left), moments=None)
+            rest = profile_sums(
+                some, coefficients[left], nodes.take(left), products, linear=linear, min_mu=min_mu, choice=choice
+            )
+            sums.loglik[np.repeat(left, nodes.nodes)] = rest.loglik
+            sums.xwx[np.repeat(left, nodes.det_nodes)] = rest.xwx
+            sums.constant[left] = rest.constant
+        return sums
     fill = kernel.profile if choice.kernel == "fused" else reference.profile
     alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
     det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
@@ -115,6 +134,71 @@ def profile_sums(
             sums.constant[block],
         )
 
+    _in_blocks(run, samples, nodes, choice)
+    return sums
+
+
+def _by_nodes(
+    samples: Samples,
+    moments: LevelMoments,
+    coefficients: Floats,
+    nodes: Nodes,
+    products: Products,
+    *,
+    linear: bool,
+    min_mu: float,
+    choice: Choice,
+) -> tuple[ProfileSums, Mask]:
+    """The sums over nodes in place of samples, and which genes are left."""
+    alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
+    det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
+    starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
+    few = moments.nodes
+    rows = few.rows(np.asarray(samples.design, dtype=np.float64))
+    levels = products.of(rows)
+    reach = portable.exps(np.stack([few.lowest, few.highest], axis=1).ravel()).reshape(-1, 2)
+    t = portable.logs(few.size_factors)[few.order]
+    counts, b = samples.counts.T, np.ascontiguousarray(coefficients, dtype=np.float64)
+    sums = ProfileSums(np.empty(starts[-1]), np.empty((det_starts[-1], levels.shape[1])), np.empty(samples.n_genes))
+    left = np.zeros(samples.n_genes, dtype=np.bool_)
+
+    def run(block: slice) -> None:
+        here, det_here = starts[block.start : block.stop + 1], det_starts[block.start : block.stop + 1]
+        inner, det_inner = slice(here[0], here[-1]), slice(det_here[0], det_here[-1])
+        profile_by_nodes(
+            np.ascontiguousarray(counts[block]),
+            few.order,
+            t,
+            few.starts,
+            moments.counts[block],
+            moments.totals[block],
+            moments.shifts[block],
+            few.numbers,
+            few.node_starts,
+            few.log_s,
+            reach,
+            b[block],
+            rows,
+            levels,
+            min_mu,
+            linear,
+            *places(),
+            alphas[inner],
+            here - here[0],
+            det_alphas[det_inner],
+            det_here - det_here[0],
+            sums.loglik[inner],
+            sums.xwx[det_inner],
+            sums.constant[block],
+            left[block],
+        )
+
+    _in_blocks(run, samples, nodes, choice)
+    return sums, left
+
+
+def _in_blocks(run: Callable[[slice], None], samples: Samples, nodes: Nodes, choice: Choice) -> None:
+    """Over blocks of genes, on threads if asked."""
     most = int(nodes.nodes.max(initial=1)) * max(samples.n_samples, 1)
     size = max(1, _CALL_VALUES // most)
     blocks = [slice(first, min(first + size, samples.n_genes)) for first in range(0, samples.n_genes, size)]
@@ -125,4 +209,3 @@ def profile_sums(
         with ThreadPoolExecutor(choice.n_jobs) as pool:
             for _ in pool.map(run, blocks):
                 pass
-    return sums

@@ -10,7 +10,7 @@ import pytest
 
 from protocols import verified
 from protocols.primitives import linear_hash, ring
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PeerError, sha256
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PeerError, begun, sha256
 from protocols.totals import pack_total, unpack_total
 from protocols.verified import CHECK_VALUES, PRIME, Checks
 
@@ -265,14 +265,14 @@ def test_the_chance_of_a_forgery_is_that_of_the_formula_and_none_is_above_the_bo
 
 
 def test_without_pads_a_doubled_total_is_always_taken(monkeypatch):
-    monkeypatch.setattr(Checks, "_pad", lambda *_: 0)
+    monkeypatch.setattr(Checks, "_pads", lambda *_: 0)
     assert forged(20, doubled) == 20
     assert forged(20, off_by_one) == 0
 
 
 def test_with_one_pad_for_all_parties_others_of_the_same_number_are_always_taken(monkeypatch):
-    pad = Checks._pad
-    monkeypatch.setattr(Checks, "_pad", lambda self, where, _: pad(self, where, "everybody"))
+    pads = Checks._pads
+    monkeypatch.setattr(Checks, "_pads", lambda self, where, *those: pads(self, where, *["everybody"] * len(those)))
     where, checks = context(2), Checks(SEED, SITES[0])
     total = summed(checks, where, 2, SITES[:3])
     assert not refused(checks, total, where, SITES[1:])
@@ -283,7 +283,8 @@ def test_where_keys_and_pads_are_those_of_another_context_its_total_is_always_ta
     checks, here, there = Checks(SEED, SITES[0]), context(2), context(2, round_=1)
     told = summed(checks, there, 2)
     assert refused(checks, told, here)
-    monkeypatch.setattr(verified, "sha256", lambda label, seed, _, *name: sha256(label, seed, *name))
+    monkeypatch.setattr(verified, "sha256", lambda label, seed, _: sha256(label, seed))
+    monkeypatch.setattr(verified, "begun", lambda label, seed, _: begun(label, seed))
     told = summed(checks, there, 2)
     assert not refused(checks, told, here)
 
