@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.held_counts import GeneRows
+from secirls.numerics.held_counts import Chosen, GeneRows, held
 from secirls.numerics.level_nodes import LevelMoments
 from secirls.numerics.likelihood import SMALLEST_LOG_MU
 from secirls.numerics.samples import Counts, Floats, Mask, Samples
@@ -84,9 +84,13 @@ class Task:
 
     def take(self, genes: slice | Mask | NDArray[np.intp]) -> Task:
         """The same task for some of its genes."""
+        if isinstance(self.rows, np.ndarray) and isinstance(genes, slice):
+            rows: Counts | GeneRows = self.rows[genes]
+        else:  # many are no array until a kernel needs their counts: by nodes, it needs none
+            rows = held(Chosen.of(self.rows, np.arange(self.rows.shape[0])[genes])).T
         return replace(
             self,
-            rows=self.rows[genes],
+            rows=rows,
             beta=self.beta[genes],
             alpha=self.alpha[genes],
             moments=None if self.moments is None else self.moments.take(genes),
