@@ -199,9 +199,9 @@ def test_categories_without_samples_are_not_told(trial):
 
 def test_a_site_that_told_its_categories_as_they_are_would_be_seen(trial, monkeypatch):
     """The twin of the last: all categories of the file."""
-    from secirls.inputs import site_file
+    from secirls.inputs import site_columns
 
-    monkeypatch.setattr(site_file, "_in_order", lambda values, held: tuple(values.cat.categories))
+    monkeypatch.setattr(site_columns, "_in_order", lambda values, held: tuple(values.cat.categories))
     as_categories(trial, "lyon", ["zero", "treated", "control"])
     facts = Site(Place("lyon", str(trial.write()["lyon"])), Config(design="~ condition"), own_process=False).survey()
     assert "zero" in repr(facts)

@@ -28,7 +28,7 @@ from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason
 
-LARGEST_QUESTION = 1 << 20
+LARGEST_QUESTION = 1 << 21
 """Numbers in one answer, at most, unless a single gene has more."""
 CONSTANT_BITS = 10
 """Fraction bits of the constants where the ring is narrow: they reach 1e9, and only a rule of 1e-6 needs them."""

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from protocols import pairwise_collector
-from protocols.secure_sum import PeerError
+from protocols.pairwise_messages import NO_SHARE
+from protocols.secure_sum import IntegrityError, PeerError
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.site import guard
 
@@ -58,11 +59,20 @@ def test_sites_in_different_states_open_no_sum(grounds, lead, how, pretending, m
     _, context, sent = room.payloads(common(room))
     with pytest.raises(PeerError, match="is not signed"):
         room.add_up(sent, context)
-    # An aggregator that does not look at signatures gets no further: the sites do, before they release anything.
+    # An aggregator that does not look at signatures gets no further: what sites sealed in another state does not open.
     believing = lambda roster, kind, sender, binding, message: memoryview(message)[:-64]  # noqa: E731
     monkeypatch.setattr(pairwise_collector, "open_message", believing)
-    with pytest.raises((PeerError, ValueError)):
+    released = []
+    reading = pairwise_collector.Reply.read
+    monkeypatch.setattr(
+        pairwise_collector.Reply, "read", lambda *given: released.append((given[1], reading(*given))) or released[-1][1]
+    )
+    with pytest.raises((PeerError, ValueError, IntegrityError)):
         room.add_up(sent, context)
+    assert released
+    for site, reply in released:
+        given = {owner for owner, share in reply.shares.items() if share != NO_SHARE}
+        assert given == set() if site == VICTIM else VICTIM not in given
 
 
 @HOW
