@@ -1,4 +1,8 @@
-"""The process that orders a fit on Ray holds no counts, no sample names and no payloads: its memory is searched."""
+"""The process that orders a fit on Ray holds no counts, no sample names and no payloads: its memory is searched.
+
+But for Ray's object store, which is one piece of memory for all processes of a machine: on a machine of its own the one
+who orders a fit shares none with a site, and on one machine all are one trust domain, as every report says.
+"""
 
 import subprocess
 import sys
@@ -29,14 +33,16 @@ print("read", len(payloads), flush=True)
 sys.stdin.readline()
 """
 
+OBJECT_STORE = "/dev/shm/plasma"
+
 
 def found_in(pid, needles):
-    """Which of the named byte strings stand in the writable memory of a process."""
+    """Which of the named byte strings stand in the writable memory of a process, its machine's object store apart."""
     found = set()
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, rights = line.split()[:2]
-            if not rights.startswith("rw"):
+            if not rights.startswith("rw") or OBJECT_STORE in line:
                 continue
             start, end = (int(side, 16) for side in span.split("-"))
             try:

@@ -224,7 +224,7 @@ def children_of(pid):
 def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path):
     """A command of its own, interrupted in the middle of its rounds, and the same fit resumed."""
     # Enough genes that the rounds take a while: what is interrupted must not be done before the signal arrives.
-    made = write_simulated(tmp_path / "sites", sites=4, samples=24, genes=6000, seed=3)
+    made = write_simulated(tmp_path / "sites", sites=4, samples=24, genes=30_000, seed=3)
     sites = {name: str(path) for name, path in made.items()}
     named = [word for name, path in sites.items() for word in ("--site", f"{name}={path}")]
     command = [sys.executable, "-m", "secirls.cli"]
