@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from protocols.primitives.big_numbers import from_buffer, number, power, product_of_powers
 from protocols.primitives.keys import Entropy, Secret
 from protocols.primitives.paillier_keys import (
-    LEAST_SECURITY_BITS,
     SPARE_BYTES,
     PublicKey,
     djn_generator,
@@ -35,6 +34,7 @@ TABLE_BYTES = 128 << 20
 """Fixed-base tables stay below this; they are public, and one process holds one per key."""
 
 _WIDEST_WINDOW = 12
+_SMALLEST_SECURITY_BITS = 112
 
 
 def exponent_bits(public: PublicKey, obfuscation: str) -> int:
@@ -43,7 +43,7 @@ def exponent_bits(public: PublicKey, obfuscation: str) -> int:
         return public.bits // 2
     if obfuscation == "subgroup":
         return 2 * order_bits(public.bits) + 8 * SPARE_BYTES
-    return 2 * max(public.security_bits, LEAST_SECURITY_BITS)
+    return 2 * max(public.security_bits, _SMALLEST_SECURITY_BITS)
 
 
 class FixedBasePowers:

@@ -30,10 +30,13 @@ from protocols.primitives.keys import Entropy, Secret, parts
 
 SPARE_BYTES = 16
 """A number reduced from this many bytes more than its modulus has is uniform but for 2^-128."""
-LEAST_SECURITY_BITS = 112
-"""What short exponents and small groups are sized for at least."""
 
 _SMALL_PRIMES = math.prod(p for p in range(3, 1000) if all(p % d for d in range(2, math.isqrt(p) + 1)))
+
+
+def security_bits(key_bits: int) -> int:
+    """Strength of factoring such a modulus as NIST SP 800-57 part 1 (2020), table 2 counts it; 0 below 2048."""
+    return 0 if key_bits < 2048 else 112 if key_bits < 3072 else 128
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class PublicKey:
 
     @cached_property
     def security_bits(self) -> int:
-        """Strength of factoring the modulus as NIST SP 800-57 part 1 (2020), table 2 counts it; 0 below 2048."""
-        return 0 if self.bits < 2048 else 112 if self.bits < 3072 else 128
+        """Strength of factoring the modulus."""
+        return security_bits(self.bits)
 
     @property
     def base(self) -> int:
@@ -207,7 +210,7 @@ def order_bits(key_bits: int) -> int:
     The best attack known on a hidden order takes the square root of u (J.-S. Coron, A. Joux, A. Mandal, D. Naccache,
     M. Tibouchi, Cryptanalysis of the RSA subgroup assumption from TCC 2005, PKC 2011).
     """
-    strength = PublicKey(1 << (key_bits - 1)).security_bits
+    strength = security_bits(key_bits)
     return 2 * strength if strength else key_bits // 8
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secirls.numerics import kernels, portable
 from secirls.numerics.dispersion import kernel, reference
@@ -114,8 +115,7 @@ def profile_sums(
     sums = ProfileSums(np.empty(starts[-1]), np.empty((det_starts[-1], levels.shape[1])), np.empty(samples.n_genes))
 
     def run(block: slice) -> None:
-        here, det_here = starts[block.start : block.stop + 1], det_starts[block.start : block.stop + 1]
-        inner, det_inner = slice(here[0], here[-1]), slice(det_here[0], det_here[-1])
+        (inner, at), (det_inner, det_at) = _part(starts, block), _part(det_starts, block)
         fill(
             np.ascontiguousarray(counts[block][:, order]),
             b[block],
@@ -126,9 +126,9 @@ def profile_sums(
             min_mu,
             linear,
             alphas[inner],
-            here - here[0],
+            at,
             det_alphas[det_inner],
-            det_here - det_here[0],
+            det_at,
             sums.loglik[inner],
             sums.xwx[det_inner],
             sums.constant[block],
@@ -163,8 +163,7 @@ def _by_nodes(
     left = np.zeros(samples.n_genes, dtype=np.bool_)
 
     def run(block: slice) -> None:
-        here, det_here = starts[block.start : block.stop + 1], det_starts[block.start : block.stop + 1]
-        inner, det_inner = slice(here[0], here[-1]), slice(det_here[0], det_here[-1])
+        (inner, at), (det_inner, det_at) = _part(starts, block), _part(det_starts, block)
         profile_by_nodes(
             np.ascontiguousarray(counts[block]),
             few.order,
@@ -184,9 +183,9 @@ def _by_nodes(
             linear,
             *places(),
             alphas[inner],
-            here - here[0],
+            at,
             det_alphas[det_inner],
-            det_here - det_here[0],
+            det_at,
             sums.loglik[inner],
             sums.xwx[det_inner],
             sums.constant[block],
@@ -195,6 +194,12 @@ def _by_nodes(
 
     _in_blocks(run, samples, nodes, choice)
     return sums, left
+
+
+def _part(starts: NDArray[np.intp], block: slice) -> tuple[slice, NDArray[np.intp]]:
+    """Where the nodes of a block of genes stand among all, and where each of its genes begins among these."""
+    here = starts[block.start : block.stop + 1]
+    return slice(here[0], here[-1]), here - here[0]
 
 
 def _in_blocks(run: Callable[[slice], None], samples: Samples, nodes: Nodes, choice: Choice) -> None:
