@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from secirls.cli import comparison_options, component_options
+from secirls.cli import again_options, comparison_options, component_options, home_options
 from secirls.cli.console import say, show_result
 from secirls.cli.fit_commands import Writing, fit_into
 from secirls.cli.plots_option import Plots, kinds_of
@@ -18,7 +18,7 @@ from secirls.input_error import InputError
 
 
 def components_fit(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    folder: again_options.Folder,
     components: Annotated[int, typer.Option(metavar="N", help="How many, one or more.")] = 2,
     genes: Annotated[
         int | None, typer.Option(metavar="N", help="Genes of largest variance that they are of. Default: 500.")
@@ -31,18 +31,10 @@ def components_fit(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: DIR-components.")
     ] = None,
-    federation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FEDERATION.TOML", help="Where the fit had keys, policies or a cluster: what it was made from."
-        ),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
-    ] = None,
+    federation: again_options.Federation = None,
+    key: again_options.Keys = None,
     plots: Plots = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    overwrite: again_options.Overwrite = False,
     annotation: comparison_options.Names = None,
 ) -> None:
     """Make a fit again, and find principal components of its VST values within sites by secure sums.
@@ -81,12 +73,7 @@ def components_fit(
 
 
 def scores(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="This site's own data with raw counts, or its own site.toml, which names it."
-        ),
-    ],
+    data: home_options.Data,
     fit: Annotated[Path, typer.Option("--fit", metavar="DIR", help="The folder of 'secirls components'.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Default: FILE.scores.csv beside the data.")
@@ -94,9 +81,9 @@ def scores(
     by: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="obs column to colour by. Default: the design's last factor.")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: as in the fit.")] = None,
+    layer: home_options.Layer = None,
     plots: Plots = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
+    overwrite: home_options.Overwrite = False,
 ) -> None:
     """Write this site's samples along the principal components of a fit, and a picture of them with --plots.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli import comparison_options, component_options, model_options
+from secirls.cli import again_options, comparison_options, component_options, model_options
 from secirls.cli.console import RoundsDisplay, say, show_result
 from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
@@ -270,7 +270,7 @@ def fit(
 
 
 def shrink_fit(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output folder of 'secirls fit'.")],
+    folder: again_options.Folder,
     coefficient: Annotated[
         str,
         typer.Option(metavar="COLUMN", help="Whose fold changes: 'condition[T.treated]', as coefficients.csv has it."),
@@ -278,19 +278,11 @@ def shrink_fit(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: DIR-shrunken.")
     ] = None,
-    federation: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FEDERATION.TOML", help="Where the fit had keys, policies or a cluster: what it was made from."
-        ),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
-    ] = None,
+    federation: again_options.Federation = None,
+    key: again_options.Keys = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     plots: Plots = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
+    overwrite: again_options.Overwrite = False,
     annotation: comparison_options.NamesOrColumns = None,
 ) -> None:
     """Make a fit again, and draw one coefficient's fold changes towards zero, as R's lfcShrink(type = "apeglm").

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from secirls.cli import home_options
 from secirls.cli.console import say
 from secirls.input_error import InputError
 
@@ -20,12 +21,7 @@ KINDS = (".h5ad", ".csv")
 
 
 def transform(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE", help="This site's own data with raw counts, or its own site.toml, which names it."
-        ),
-    ],
+    data: home_options.Data,
     fit: Annotated[Path, typer.Option("--fit", metavar="DIR", help="The output folder of 'secirls fit'.")],
     out: Annotated[
         Path | None,
@@ -35,8 +31,8 @@ def transform(
             "Default: FILE.transformed.h5ad beside the data.",
         ),
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: as in the fit.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
+    layer: home_options.Layer = None,
+    overwrite: home_options.Overwrite = False,
 ) -> None:
     """Write this site's normalised counts and their variance-stabilising transform, from a fit's public folder.
 
