@@ -1,4 +1,4 @@
-"""What the user asks for: the statistics and the protocol (`Config`), and who is at the table (`Manifest`).
+"""What the user asks for: the statistics and the protocol.
 
 Promises: every value is checked when it is read, and a wrong one ends in one sentence naming it.
 """
@@ -9,15 +9,12 @@ import hashlib
 import html
 import json
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from protocols.choice import NAMES, helpers
+from protocols.choice import NAMES
 from protocols.fixed_point import COMPACT
-from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from protocols.settings import Settings
 from secirls.input_error import InputError
 from secirls.inputs.contrasts import Contrast
@@ -27,7 +24,6 @@ from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
 
 Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
-Engine = Literal["ray", "local"]
 
 R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale."""
@@ -323,100 +319,3 @@ class Config(Frozen):
     def threads(self) -> int:
         """Threads for large powers in this process."""
         return self.n_jobs or os.cpu_count() or 1
-
-
-class Manifest(Frozen):
-    """Who takes part and where: what `federation.toml` says beside the `Config`."""
-
-    sites: dict[str, str]
-    """Site names to h5ad paths, opened by the sites themselves."""
-    fit: Config
-    engine: Engine = "ray"
-    keys: dict[str, str] = Field(default_factory=dict)
-    """Names to private key files, opened by the sites themselves; needed where there is a roster. A helper's may be its
-    own ground."""
-    policies: dict[str, str] = Field(default_factory=dict)
-    """Site names to policy files, opened by the sites themselves; see `secirls.site.policy`."""
-    nodes: dict[str, str] = Field(default_factory=dict)
-    """On a cluster, site names to the resource that the site's node declares; ``site:NAME`` if not given."""
-    hosts: int | None = Field(default=None, ge=1)
-    """Let the sites share so many processes, to simulate many sites on few cores; one process each if not given."""
-    address: str | None = None
-    """An existing Ray cluster; that of ``RAY_ADDRESS``, or a local one, started and stopped, if not given."""
-    out: str | None = None
-
-    @field_validator("sites")
-    @classmethod
-    def _enough_sites(cls, value: dict[str, str]) -> dict[str, str]:
-        check_sites(list(value))
-        return value
-
-    @model_validator(mode="after")
-    def _keys_of_the_roster(self) -> Self:
-        grounds = [name for name, source in self.sites.items() if source.endswith(".toml")]
-        check_keys(self.fit, list(self.sites), self.keys, grounds)
-        return self
-
-    @model_validator(mode="after")
-    def _known_sites(self) -> Self:
-        for table, named in (("policies", self.policies), ("nodes", self.nodes)):
-            for name in named:
-                if name not in self.sites:
-                    raise ValueError(f"[{table}] names {name!r}, which is not a site")
-        return self
-
-    @model_validator(mode="after")
-    def _one_engine(self) -> Self:
-        if self.address is not None and self.engine != "ray":
-            raise ValueError("an address is of a Ray cluster, but the engine is 'local'")
-        if self.address is not None and self.hosts is not None:
-            raise ValueError("hosts share the processes of one machine, but the address is of a cluster")
-        return self
-
-    def absolute(self) -> Manifest:
-        """The same with paths that hold wherever the process stands."""
-        tables = {
-            table: {name: str(Path(file).absolute()) for name, file in getattr(self, table).items()}
-            for table in ("sites", "keys", "policies")
-        }
-        return self.model_copy(update=tables)
-
-    @classmethod
-    def from_table(cls, where: str, table: dict[str, Any]) -> Manifest:
-        """Check a table like federation.toml's. Raises `InputError` starting with ``where``."""
-        return cls.read(where, **table)
-
-
-def check_keys(config: Config, sites: Sequence[str], keys: Mapping[str, str], grounds: Sequence[str] = ()) -> None:
-    """Raise `ValueError` unless roster, those who sign and private key files fit each other.
-
-    Sites on their ``grounds`` have their keys there. Whatever signs stands in the roster, helpers too.
-    """
-    signing = [*sites, *helpers(config.protocol)]
-    for name in keys:
-        if name in grounds:
-            raise ValueError(f"site {name!r} stands on its own ground, so its key is named in its own file")
-    if config.roster is None:
-        if keys and not grounds:
-            raise ValueError("there are key files but no roster: give both or neither")
-        return
-    for name in signing:
-        role = f"site {name!r}" if name in sites else f"the {name}"
-        if name not in config.roster:
-            raise ValueError(f"the roster has no key for {role}")
-        if name not in keys and name not in grounds:
-            raise ValueError(f"{role} has a key in the roster, so its private key file is needed")
-
-
-def check_sites(names: list[str]) -> None:
-    """Raise `ValueError` unless the names can be the sites of a session."""
-    for name in names:
-        try:
-            party_id(name)
-        except MisuseError as error:
-            raise ValueError(str(error)) from None
-    if len(names) < MINIMUM_PARTIES:
-        raise ValueError(
-            f"{len(names)} sites can't hide in a sum: at least {MINIMUM_PARTIES} are needed "
-            f"(sites: {', '.join(names) or 'none'})"
-        )

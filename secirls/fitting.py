@@ -15,13 +15,14 @@ from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
 from secirls.aggregator.transcript import witnessed
+from secirls.agreement.manifest import Engine, Manifest
 from secirls.agreement.order import Order, cluster_at, new_run
 from secirls.agreement.past import Begun
 from secirls.agreement.record import Opening, Progress, Record, Stage
 from secirls.agreement.whole_file import UnwritableError
 from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
-from secirls.config import Config, Engine, Manifest
+from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.numerics import kernels
 from secirls.outputs.notebook_progress import NotebookProgress

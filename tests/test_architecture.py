@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("protocols", "secirls", "experiments")
 FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py"))
+SOURCES = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in FILES}
 
 DOORS = {
     "ray": {"secirls/carriers/on_ray.py"},
@@ -74,18 +75,35 @@ def room_of(place: str) -> str:
     return Path(place).parts[1].removesuffix(".py")
 
 
-def circles(sources: dict[str, str]) -> list[set[str]]:
-    """Groups of modules that import each other, lazily or for types alone too, directly or through others."""
+def needs(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Which modules each imports, lazily or for types alone too."""
     named = {
         name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): text for name, text in sources.items()
     }
-    edges = {module: imports(text, typing_too=True) & (set(named) - {module}) for module, text in named.items()}
-    reached = {module: set(others) for module, others in edges.items()}
-    for _ in named:
+    return {module: imports(text, typing_too=True) & (set(named) - {module}) for module, text in named.items()}
+
+
+def circles(edges: dict[str, set[str]]) -> list[set[str]]:
+    """Groups of nodes that reach each other, directly or through others."""
+    reached = {node: set(others) for node, others in edges.items()}
+    for _ in edges:
         for others in reached.values():
             others.update(*[reached[other] for other in others])
-    groups = [{other for other in reached[module] if module in reached[other]} for module in sorted(reached)]
+    groups = [{other for other in reached[node] if node in reached[other]} for node in sorted(reached)]
     return [group for number, group in enumerate(groups) if group and group not in groups[:number]]
+
+
+def rooms_of_a_hall(edges: dict[str, set[str]], hall: str) -> dict[str, set[str]]:
+    """What the rooms of a hall, and its files that stand in none, need of each other."""
+
+    def room(module: str) -> str:
+        return module.removeprefix(f"{hall}.").split(".")[0] if module.startswith(f"{hall}.") else ""
+
+    found: dict[str, set[str]] = {}
+    for module, others in edges.items():
+        if here := room(module):
+            found.setdefault(here, set()).update(there for other in others if (there := room(other)) and there != here)
+    return found
 
 
 def breaches(name: str, source: str) -> list[str]:
@@ -134,7 +152,8 @@ def breaches(name: str, source: str) -> list[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_a_file_keeps_to_its_room(file):
-    assert breaches(file.relative_to(ROOT).as_posix(), file.read_text(encoding="utf-8")) == []
+    name = file.relative_to(ROOT).as_posix()
+    assert breaches(name, SOURCES[name]) == []
 
 
 @pytest.mark.parametrize(
@@ -159,14 +178,25 @@ def test_the_rules_catch_a_file_that_breaks_them(name, source):
 
 
 def test_no_two_files_need_each_other_to_be_imported():
-    assert circles({file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in FILES}) == []
+    assert circles(needs(SOURCES)) == []
 
 
 def test_a_circle_of_two_or_three_files_is_seen_also_where_an_import_is_lazy():
     two = {"secirls/a.py": "def f():\n    from secirls import b", "secirls/b.py": "from secirls.a import f"}
     three = {"p/a.py": "import p.b", "p/b.py": "import p.c", "p/c.py": "from p.a import x", "p/d.py": "import p.a"}
-    assert circles(two) == [{"secirls.a", "secirls.b"}]
-    assert circles(three) == [{"p.a", "p.b", "p.c"}]
+    assert circles(needs(two)) == [{"secirls.a", "secirls.b"}]
+    assert circles(needs(three)) == [{"p.a", "p.b", "p.c"}]
+
+
+def test_rooms_of_a_hall_that_need_each_other_are_seen_where_no_two_files_do():
+    hall = {
+        "p/a/low.py": "",
+        "p/a/high.py": "from p.b import middle",
+        "p/b/middle.py": "from p.a import low",
+        "p/c.py": "",
+    }
+    assert circles(needs(hall)) == []
+    assert circles(rooms_of_a_hall(needs(hall), "p")) == [{"a", "b"}]
 
 
 def test_every_room_has_a_floor_and_every_floor_a_room():

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, get_args
 
 from protocols.choice import helpers
 from protocols.secure_sum import PartyId
+from secirls.agreement.manifest import Engine, check_keys, check_sites
 from secirls.agreement.past import Past
-from secirls.config import Config, Engine, check_keys, check_sites
+from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.design import variables
 from secirls.inputs.site_file import check_place, in_memory

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from secirls.agreement.manifest import Manifest
 from secirls.cli.manifest import read_table
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.text_file import read_text
 

@@ -20,7 +20,7 @@ from secirls.cli.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
-    from secirls.config import Manifest
+    from secirls.agreement.manifest import Manifest
     from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import Result
 

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from secirls.config import Manifest
+from secirls.agreement.manifest import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.text_file import read_text
 from secirls.site.key_files import read_roster

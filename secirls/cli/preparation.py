@@ -136,9 +136,9 @@ def cluster_template(
     jobs: Annotated[bool, typer.Option("--jobs", help="Of a cluster that runs the fit as a Ray job.")] = False,
 ) -> None:
     """Print the 'ray start' line of every machine that the federation needs."""
+    from secirls.agreement.manifest import Manifest
     from secirls.carriers.cluster import template
     from secirls.cli.manifest import read_table
-    from secirls.config import Manifest
 
     told = Manifest.from_table(f"file {str(manifest)!r}", read_table(manifest))
     head = address or told.address

@@ -1,7 +1,8 @@
 """From a formula and the agreed levels to design columns that are the same at every site.
 
 Promises: columns follow from the formula and the agreed levels alone, never from one site's data or
-a hash order. Refuses to know: how a formula is read (`secirls.inputs.formula`), and what is summed.
+a hash order. Refuses to know: how a formula is read (`secirls.inputs.formula`) and becomes columns
+(`secirls.inputs.coding`), and what is summed.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
+from secirls.inputs.coding import Coding
 from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
 from secirls.inputs.formula import Factor, Formula, parse
 from secirls.inputs.labels import label, labels
 from secirls.inputs.levels import Levels, Variable, agree_levels
-from secirls.inputs.model_matrix import Coded, Terms
 from secirls.inputs.own_columns import OwnColumns
-from secirls.inputs.probes import PROBES, probed
+from secirls.inputs.probes import PROBES
 from secirls.inputs.ranks import apart
 from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
@@ -115,7 +116,7 @@ class Design:
     @cached_property
     def all_columns(self) -> tuple[str, ...]:
         """Names of all design columns, in order."""
-        return self._columns[0]
+        return self.coding.names
 
     @property
     def size(self) -> int:
@@ -152,10 +153,10 @@ class Design:
         table, own = tuple(map(int, self.at_the_table)), tuple(self.own.at(site))
         return Covariates(values, parts, self.expansion, table, own)
 
-    @cached_property
+    @property
     def features(self) -> tuple[Factor, ...]:
         """The numeric factors of the formula, such as ``age`` and ``log(dose)``, in order of appearance."""
-        return tuple(factor for factor in self.parsed.factors if factor.variable in self.numeric)
+        return self.coding.features
 
     @cached_property
     def centred(self) -> NDArray[np.bool_]:
@@ -166,7 +167,7 @@ class Design:
     def expansion(self) -> Expansion:
         """How the columns hold the `features`, and what centring those adds to which others: from public facts."""
         made = Made(
-            self._columns[1],
+            self.coding.terms,
             tuple(factor.expr for factor in self.features),
             {factor.expr: factor.variable for factor in self.parsed.factors if factor.variable in self.levels},
             self.levels,
@@ -202,7 +203,7 @@ class Design:
         few = np.flatnonzero((sites > 0) & (sites < least))
         if not few.size:
             return ()
-        rows = np.split(self._rows_at(self.groups, self.shared)[:, self.at_the_table], len(self.groups))
+        rows = np.split(self.coding.rows_at(self.groups, self.shared)[:, self.at_the_table], len(self.groups))
         cells = apart({int(number): rows[number] for number in np.flatnonzero(sites > 0)}, few.tolist())
         named = (zip(self.shared, self.groups[number], strict=True) for number in cells)
         return tuple("cell " + ", ".join(f"{factor}={level}" for factor, level in pairs) for pairs in named)
@@ -241,22 +242,15 @@ class Design:
         sizes = [math.prod(map(len, levels)) for levels in different]
         if max(sizes) > LARGEST_ENUMERATION or sum(sizes) > LARGEST_ENUMERATIONS:
             return None
-        rows = self._rows_at([row for levels in different for row in itertools.product(*levels)])
+        rows = self.coding.rows_at([row for levels in different for row in itertools.product(*levels)])
         ends = np.cumsum(sizes) * (PROBES if self.numeric else 1)
         parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))
         return {site: parts[levels] for site, levels in held.items()}
 
-    def _rows_at(self, levels: Sequence[tuple[str, ...]], names: Sequence[str] | None = None) -> Floats:
-        """Design rows of combinations of levels, ``(rows, params)``, numeric factors at their probes; read-only.
-
-        Of all factors, or of those with these ``names``: then the others are at their reference.
-        """
-        return _public_rows(self._public, tuple(levels), tuple(self.levels if names is None else names))
-
-    @property
-    def _public(self) -> PublicFacts:
+    @cached_property
+    def coding(self) -> Coding:
         """All that the columns follow from."""
-        return self.formula, tuple((name, tuple(levels)) for name, levels in self.levels.items()), self.numeric
+        return Coding.of(self.formula, self.levels, self.numeric)
 
     @property
     def enumerable(self) -> bool:
@@ -275,7 +269,7 @@ class Design:
 
     @cached_property
     def _cells(self) -> Floats:
-        rows = self._rows_at(list(itertools.product(*self.levels.values())))
+        rows = self.coding.rows_at(list(itertools.product(*self.levels.values())))
         rows = rows[~rows[:, sorted(self.own.all.union(self.dropped))].any(axis=1)][:, self.at_the_table]
         distinct: Floats = np.ascontiguousarray(rows[np.sort(np.unique(rows, axis=0, return_index=True)[1])])
         return distinct
@@ -288,7 +282,7 @@ class Design:
         """
         if self.own.of or math.prod(map(len, self.levels.values())) > LARGEST_ENUMERATION:
             return Products.full(len(self.columns))
-        rows = self._rows_at(list(itertools.product(*self.levels.values())))
+        rows = self.coding.rows_at(list(itertools.product(*self.levels.values())))
         return Products.among(rows[~rows[:, list(self.dropped)].any(axis=1)][:, self.at_the_table])
 
     def contrast(self, factor: str, level: str, reference: str) -> Floats:
@@ -373,48 +367,9 @@ class Design:
         """The formula, read."""
         return parse(self.formula)
 
-    @property
-    def _columns(self) -> tuple[tuple[str, ...], Terms]:
-        """Names of all design columns, and of the factors that each is made of."""
-        return _public_columns(self._public)
-
     def rows(self, levels: Mapping[str, Sequence[str]], values: Floats) -> Floats:
         """Design rows ``(rows, all params)`` at levels by variable and values of the `features` ``(rows, numeric)``.
 
         Variables that are not given stand at reference level.
         """
-        return self.parsed.materialise(self._factors(levels, values), values.shape[0]).matrix
-
-    def _factors(self, given: Mapping[str, Sequence[str]], values: Floats) -> dict[str, Coded | Floats]:
-        """The values of the formula's factors; variables that are not given stand at reference level."""
-        found: dict[str, Coded | Floats] = {}
-        for factor in self.parsed.factors:
-            if factor.variable in self.levels:
-                levels = tuple(self.levels[factor.variable])
-                found[factor.expr] = Coded.of(given.get(factor.variable, [levels[0]] * values.shape[0]), levels)
-        for f, factor in enumerate(self.features):
-            found[factor.expr] = values[:, f]
-        return found
-
-
-PublicFacts = tuple[str, tuple[tuple[str, tuple[str, ...]], ...], tuple[str, ...]]
-"""Formula, levels by factor, numeric variables: equal at all sites, so those in one process expand them once."""
-
-
-@lru_cache(maxsize=64)
-def _public_columns(facts: PublicFacts) -> tuple[tuple[str, ...], Terms]:
-    design = Design(facts[0], dict(facts[1]), facts[2])
-    made = design.parsed.materialise(design._factors({}, np.zeros((1, len(design.features)))), 1)  # noqa: SLF001
-    return made.names, made.terms
-
-
-@lru_cache(maxsize=16)
-def _public_rows(facts: PublicFacts, levels: tuple[tuple[str, ...], ...], names: tuple[str, ...]) -> Floats:
-    design = Design(facts[0], dict(facts[1]), facts[2])
-    combined = [(row, probe) for row in levels for probe in range(PROBES if design.numeric else 1)]
-    if not combined:
-        return np.zeros((0, design.size))
-    given = {name: [row[i] for row, _ in combined] for i, name in enumerate(names)}
-    rows = design.rows(given, probed([probe for _, probe in combined], len(design.features)))
-    rows.flags.writeable = False
-    return rows
+        return self.coding.rows(levels, values)

@@ -8,7 +8,6 @@ Refuses to know: Ray, other sites, the answers.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,11 @@ import numpy as np
 from protocols import fixed_point
 from protocols.choice import make_party
 from protocols.demands import Demands
-from protocols.fixed_point import Layout
 from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
-from protocols.totals import unpack_total
-from protocols.verified import CHECK_VALUES, Checks, SeedTable
+from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
@@ -41,6 +38,7 @@ from secirls.numerics.samples import Floats, Mask, Samples
 from secirls.site import arguments
 from secirls.site.agreeing import check_agreement
 from secirls.site.ahead import WorkAhead
+from secirls.site.checking import Checking
 from secirls.site.follower import Follower
 from secirls.site.ground import Ground, open_ground
 from secirls.site.guard import Guard
@@ -81,11 +79,9 @@ class Site(Secret):
         self._genes: tuple[str, ...] = ()
         self._own_columns: list[str] = []
         self._party: Party | None = None
-        self._seeds: SeedTable | None = None
-        self._checks: Checks | None = None
+        self._checking = Checking(place.name)
         self._ahead: WorkAhead | None = None
         self._asked: tuple[Mask, Samples] | None = None
-        self._untold: tuple[Query, Layout] | None = None
         self._contexts: dict[tuple[int, int], tuple[Context, bytes]] = {}
         self._batches = 0
 
@@ -193,31 +189,21 @@ class Site(Secret):
         """This site's channel key, over which the sites share what totals are checked with."""
         session, (ground, agreement) = self._begin().session, self._agreed()
         sites = Roster({name: agreement.roster[name] for name in agreement.sites})
-        self._seeds = table = SeedTable(self.name, ground.identity, sites, session, secrets.token_bytes)
-        return self._answer("verify", table.greeting)
+        return self._answer("verify", lambda: self._checking.greet(ground.identity, sites, session))
 
     def deal(self, greetings: Mapping[PartyId, bytes]) -> Answer:
         """The first site by name draws the seed, and seals it for each of the others."""
-
-        def deal() -> bytes:
-            dealt, self._checks = self._greeted(greetings).deal(greetings)
-            return dealt
-
         arguments.table(greetings)
         self._begin()
-        return self._answer("verify", deal, down=sum(map(len, greetings.values())))
+        return self._answer("verify", lambda: self._checking.deal(greetings), down=sum(map(len, greetings.values())))
 
     def take(self, greetings: Mapping[PartyId, bytes], dealt: bytes) -> Answer:
         """The others open their boxes."""
-
-        def take() -> bytes:
-            self._checks = self._greeted(greetings).take(greetings, dealt)
-            return b""
-
         arguments.table(greetings)
         arguments.messages(dealt)
         self._begin()
-        return self._answer("verify", take, down=sum(map(len, greetings.values())) + len(dealt))
+        down = sum(map(len, greetings.values())) + len(dealt)
+        return self._answer("verify", lambda: self._checking.take(greetings, dealt), down=down)
 
     def contribute(self, query: bytes, round_number: int, attempt: int, cohort: tuple[PartyId, ...]) -> Answer:
         """Answer a public question with one protected vector; in lock-step it is named by its digest.
@@ -243,7 +229,7 @@ class Site(Secret):
         self._contexts[round_number, attempt] = context, query
         guard.answering(context, asked, question, told=told)
         if told:
-            self._untold = asked, layout
+            self._checking.expect(asked, layout)
         meter = self._meter
         answer = [meter.measure("compute", lambda: self._compute(asked, samples, len(cohort)), down=len(query))]
         if isinstance(asked, OwnCoefficientsQuery):
@@ -251,7 +237,7 @@ class Site(Secret):
         # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
         vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values))
         if told:
-            checks = self._checking()
+            checks = self._checking.checks
             meter.measure("verify", lambda: checks.fill(vector, context))
         return self._answer("protect", lambda: party.protect(vector, context), then=context)
 
@@ -288,14 +274,10 @@ class Site(Secret):
         party = self._begin()
         context, _ = self._taken_part(round_number, attempt)
         self._guarded().told(context, parties)
-        (asked, layout), meter, checks = self._waited_for(), self._meter, self._checking()
-
-        def verified() -> Total:
-            vector = unpack_total(total, context)
-            checks.verify(vector, context, parties)
-            return Total(layout.decode(vector[: layout.values], len(parties)), parties, context.cohort)
-
-        opened = meter.measure("verify", verified, down=len(total))
+        (asked, layout), meter = self._checking.expected(), self._meter
+        opened = meter.measure(
+            "verify", lambda: self._checking.opened(total, layout, context, parties), down=len(total)
+        )
         meter.measure("verify", lambda: self._guarded().hear(asked, opened, verified=True))
         if self._follower is None or not self._follow(self._follower, opened):
             return Answer(b"", meter.take())
@@ -358,24 +340,6 @@ class Site(Secret):
         if self._guard is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         return self._guard
-
-    def _greeted(self, greetings: Mapping[PartyId, bytes]) -> SeedTable:
-        if self._seeds is None or set(greetings) != set(self._agreed()[1].sites):
-            raise MisuseError(f"site {self.name} shares what totals are checked with among all the agreed sites, once")
-        table, self._seeds = self._seeds, None
-        return table
-
-    def _checking(self) -> Checks:
-        if self._checks is None:
-            raise MisuseError(f"site {self.name} shares nothing yet that totals could be checked with")
-        return self._checks
-
-    def _waited_for(self) -> tuple[Query, Layout]:
-        """The question whose total is told, once, and the layout of its answer."""
-        if self._untold is None:
-            raise MisuseError(f"site {self.name} was told a total that it does not wait for")
-        untold, self._untold = self._untold, None
-        return untold
 
     def _taken_part(self, round_number: int, attempt: int) -> tuple[Context, bytes]:
         if (round_number, attempt) not in self._contexts:

@@ -12,7 +12,7 @@ import pytest
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, holds_a_fit
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
-from secirls.config import Manifest
+from secirls.agreement.manifest import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 

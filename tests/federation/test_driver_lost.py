@@ -10,8 +10,8 @@ import pytest
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.aggregator.transcript import LINES
+from secirls.agreement.manifest import Manifest
 from secirls.carriers import on_ray
-from secirls.config import Manifest
 from secirls.inputs.datasets import write_simulated
 
 PAUSED = 3

@@ -9,9 +9,10 @@ import pytest
 from protocols.secure_sum import PeerError
 from secirls.aggregator.aggregator import lead
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.carriers.hosts import Beside, HostActor
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated

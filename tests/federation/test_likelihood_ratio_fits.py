@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 import secirls
 from secirls import fitting
 from secirls.aggregator.aggregator import lead
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
 from secirls.algorithms import likelihood_ratio, restricted
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import app
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.numerics.wald import benjamini_hochberg
 from secirls.outputs.kept_fit import KeptFit

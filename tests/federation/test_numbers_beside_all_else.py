@@ -13,8 +13,8 @@ from scipy.stats import chi2
 
 import secirls
 from secirls import Result, fitting
+from secirls.agreement.manifest import Manifest
 from secirls.algorithms.scaling import Scaled
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.numerics.own import coefficients
 from secirls.outputs.gene_tables import csv_of

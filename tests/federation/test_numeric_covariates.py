@@ -14,8 +14,8 @@ from formulaic import Formula
 
 import secirls
 from secirls import fitting
+from secirls.agreement.manifest import Manifest
 from secirls.algorithms import scaling
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.numerics import covariates
 from secirls.outputs import kept_fit

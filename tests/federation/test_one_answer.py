@@ -8,8 +8,9 @@ import pytest
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.agreement.faults import PartyFaultError
+from secirls.agreement.manifest import Manifest
 from secirls.carriers.local import LocalFederation
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.site.memory import Memory

@@ -14,10 +14,11 @@ import pytest
 import secirls
 from secirls import fitting
 from secirls.aggregator.aggregator import lead
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.site.site import Site
 

@@ -13,9 +13,10 @@ from secirls import fitting
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Stage
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 
 LATE = 8

@@ -10,10 +10,10 @@ import pytest
 from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.past import Past
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import main
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 

@@ -11,9 +11,9 @@ import pytest
 
 import secirls
 from secirls import fitting
+from secirls.agreement.manifest import Manifest
 from secirls.algorithms.shrinkage import ShrinkageConfig
 from secirls.cli.commands import main
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.outputs.shrunken import COLUMNS
 

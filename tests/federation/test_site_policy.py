@@ -7,8 +7,8 @@ import pytest
 
 import secirls
 from secirls import fitting
+from secirls.agreement.manifest import Manifest
 from secirls.cli.manifest import read_table
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.site.policy import Policy, RefusalError, read_policy

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from secirls import fitting
-from secirls.config import Manifest
+from secirls.agreement.manifest import Manifest
 from secirls.inputs.datasets import write_simulated
 
 FITS, EARLY = 50, 10

@@ -14,8 +14,9 @@ from secirls.aggregator import transcript as room
 from secirls.aggregator.audit import audit, unlike_noise
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.agreement.faults import SilentSitesError
+from secirls.agreement.manifest import Manifest
 from secirls.carriers.local import LocalFederation
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated

@@ -7,8 +7,9 @@ import types
 import pytest
 
 from secirls import fitting
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.record import Progress
-from secirls.config import Config, Manifest
+from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.outputs import notebook_progress
 from secirls.outputs.notebook_progress import NotebookProgress, in_notebook

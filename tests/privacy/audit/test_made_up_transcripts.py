@@ -30,10 +30,10 @@ from secirls.aggregator.audit import (
     audit,
 )
 from secirls.agreement.faults import SilentSitesError
+from secirls.agreement.manifest import Manifest
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import app
-from secirls.config import Manifest
 from secirls.fitting import fit_config, fit_manifest, resume
 from secirls.site.key_files import make_roster, new_key
 from secirls.site.site import Answer

@@ -17,8 +17,8 @@ import pytest
 
 from secirls import fitting
 from secirls.agreement.faults import PartyFaultError
+from secirls.agreement.manifest import Manifest
 from secirls.algorithms.normalisation import LogCountsQuery
-from secirls.config import Manifest
 from secirls.input_error import InputError
 from secirls.site import budget, guard
 from secirls.site.budget import Budget, Told, places_of
@@ -143,7 +143,7 @@ import os, signal, sys
 from pathlib import Path
 from secirls import fitting
 from secirls.aggregator.checkpoint import Checkpoint
-from secirls.config import Manifest
+from secirls.agreement.manifest import Manifest
 
 out, last = Path(sys.argv[1]), int(sys.argv[2])
 keep = Checkpoint.keep

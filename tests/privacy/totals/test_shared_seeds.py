@@ -144,7 +144,7 @@ def test_a_site_that_gives_the_seed_away_lets_the_aggregator_lie(grounds, lead):
         if name != owner:
             grounds.edit(name, lambda adata: adata.X.__setitem__((slice(None), lonely), 0))
     room = lead.room(grounds).open()
-    seed = room.sites[colluder]._checks._seed
+    seed = room.sites[colluder]._checking.checks._seed
 
     def lie(vector, layout):
         body = vector[: layout.values].copy()
