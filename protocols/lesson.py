@@ -34,6 +34,10 @@ _KNOWS: Mapping[str, tuple[str, ...]] = {
         "The aggregator: the sum, and from each site a sum of shares, uniform given their total.",
         "A site: its own vector, and a seed from every other, each independent of every vector.",
     ),
+    "pairwise-lean": (
+        "The aggregator: the sum, and from each site a masked vector, uniform given their total.",
+        "A site: its own vector, and the masks it shares with others.",
+    ),
     "pairwise": (
         "The aggregator: the sum, who is in it, the own masks of those present, the silent ones' masks of this round.",
         "A site: its own vector, the masks it shares, and shares of the others' secrets, each worth nothing by itself.",
@@ -52,6 +56,7 @@ _KNOWS: Mapping[str, tuple[str, ...]] = {
 _WHAT_IS_HIDDEN: Mapping[str, str] = {
     "plain": "not at all",
     "additive": "as seeds for everybody else and a rest that nobody sends",
+    "pairwise-lean": "under masks that cancel in the sum of all, and in no other",
     "pairwise": "under masks that cancel between parties and one of its own",
     "paillier": "as ciphertexts under the key-holder's key, with a proof that it knows what is in them",
     "paillier-threshold": "as ciphertexts under a key that all share, with a proof that it knows what is in them",
