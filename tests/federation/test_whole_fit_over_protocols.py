@@ -52,12 +52,9 @@ SMALL = {"key_bits": 768, "insecure_test_keys": True, "precompute": False}
         ("paillier-threshold", SMALL),
         pytest.param("plain", {"engine": "ray"}, marks=pytest.mark.slow),
         pytest.param("pairwise-lean", {"engine": "ray"}, marks=pytest.mark.slow),
-        pytest.param("pairwise-lean", {"engine": "ray", "hosts": 2}, marks=pytest.mark.slow),
         pytest.param("pairwise", {"engine": "ray"}, marks=pytest.mark.slow),
     ],
-    ids=lambda value: (
-        value if isinstance(value, str) else "hosts" if "hosts" in value else value.get("engine", "local")
-    ),
+    ids=lambda value: value if isinstance(value, str) else value.get("engine", "local"),
 )
 def test_every_protocol_and_engine_gives_the_same_bits(protocol, options, plain, request):
     if options.get("engine") == "ray":
