@@ -22,6 +22,9 @@ _LESSON: Mapping[Leg, str] = {
     "reply": "each party checks what it is asked, and helps to open this one sum",
 }
 
+_MEETING_ALONE: Mapping[Leg, str] = {"grant": "each party signs which hellos it was shown, and grants nothing"}
+"""Where nothing can be recovered."""
+
 _AGREEING: Mapping[Leg, str] = {
     "request": "the aggregator says who is in the sum, and asks everyone to agree to that",
     "reply": "each party says so to all others there, and will help to open no other",
@@ -79,7 +82,8 @@ def lesson(table: Table, vectors: Mapping[PartyId, Vector], total: Total) -> Ite
         last = (*last, leg)
         yield ""
         agreeing = trips == 2 and leg in _AGREEING and not again and table.protocol == "pairwise"
-        said = _AGREEING[leg] if agreeing else _LESSON[leg]
+        special = _AGREEING if agreeing else _MEETING_ALONE if table.protocol == "pairwise-lean" else {}
+        said = special.get(leg, _LESSON[leg])
         yield f"{leg}{again}: {said}" + (f" {_WHAT_IS_HIDDEN[table.protocol]}" if leg == "payload" else "")
         for message in sent:
             way = f"{AGGREGATOR} -> {message.party}" if leg == "request" else f"{message.party} -> {AGGREGATOR}"
