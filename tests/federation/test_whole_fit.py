@@ -52,13 +52,7 @@ def plain_bytes(tmp_path_factory, few_genes):
     return written(tmp_path_factory.mktemp("plain"), few_genes, "plain", "local")
 
 
-EVERYDAY = {
-    ("plain", "local"),
-    ("additive", "local"),
-    ("pairwise-lean", "local"),
-    ("pairwise", "local"),
-    ("pairwise", "ray"),
-}
+EVERYDAY = {("plain", "local"), ("additive", "local"), ("pairwise", "local"), ("pairwise", "ray")}
 """Without keys, and once with a process for every party; all others are slow, and small in the next file."""
 
 

@@ -55,6 +55,23 @@ def test_what_a_site_remembers_of_opened_sums_is_written_before_its_payload_leav
         led.payloads(LogCountsQuery(led.asked(0, 1)))
 
 
+def test_a_round_that_was_cut_off_is_asked_again_under_other_masks(grounds, lead):
+    """The aggregator fell over with all payloads in its hands; sites remember what they helped to open."""
+    led = room(grounds, lead)
+    led.census()
+    query = LogCountsQuery(led.every)
+    _, context, before = led.payloads(query)
+    opened = led.add_up(before, context).vector
+    again = lead.room(grounds, protocol=LEAN).open()
+    again.census()
+    layout, resumed, after = again.payloads(query)
+    assert resumed.session != context.session
+    assert not set(before.values()) & set(after.values())
+    assert np.array_equal(again.add_up(after, resumed).vector[: layout.values], opened[: layout.values])
+    with pytest.raises(PeerError, match="not signed"):
+        again.add_up({**after, "site2": before["site2"]}, resumed)
+
+
 def test_a_false_total_is_refused(grounds, lead):
     led = room(grounds, lead)
 
