@@ -12,12 +12,13 @@ from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, Collector, MisuseError,
 from protocols.session import Roster, Seat, Session
 from protocols.settings import Settings
 
-NAMES: Final = ("plain", "additive", "pairwise", "paillier", "paillier-threshold")
+NAMES: Final = ("plain", "pairwise-lean", "additive", "pairwise", "paillier", "paillier-threshold")
 """Every protocol, cheapest first."""
 
 _CLASSES: Final = {
     "plain": ("protocols.plain", "PlainParty", "PlainCollector"),
     "additive": ("protocols.additive", "AdditiveParty", "AdditiveCollector"),
+    "pairwise-lean": ("protocols.pairwise_lean", "LeanParty", "LeanCollector"),
     "pairwise": ("protocols.pairwise", "PairwiseParty", "PairwiseCollector"),
     "paillier": ("protocols.paillier", "PaillierParty", "PaillierCollector"),
     "paillier-threshold": ("protocols.paillier_threshold", "ThresholdParty", "ThresholdCollector"),

@@ -10,7 +10,13 @@ from dataclasses import replace
 
 from protocols.choice import NAMES
 from protocols.demands import active_colluders
-from protocols.neighbours import degree_for, most_colluders, share_threshold
+from protocols.neighbours import (
+    degree_for,
+    degree_without_recovery,
+    most_colluders,
+    most_colluders_without_recovery,
+    share_threshold,
+)
 from protocols.paillier_messages import MOST_SHARES
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError
 from protocols.settings import Settings
@@ -60,6 +66,17 @@ _FALSE_SHARES = (
     "without that share where there are enough others, and else it does not open."
 )
 
+_ALL_OTHERS = "It would take all {others} other sites, together with the aggregator, to learn one site's numbers."
+_SILENT = "If one site is silent, the sum does not open."
+_LEAN = "The aggregator, also one that breaks the protocol, learns the sum over all {parties} sites and nothing else"
+_ONE_WORD = (
+    "A site sends its numbers hidden, once, and is asked for nothing more: what it demands of a sum it demands before."
+)
+_STOLEN = (
+    "Who steals a site's keys of masks opens no earlier sum with them; in later ones, until all agree on new keys "
+    "(every {rounds:,} sums), that site is as one that colludes."
+)
+
 _STRENGTH = {3072: "about 128 bits of security", 2048: "about 112 bits of security"}
 
 
@@ -81,6 +98,8 @@ def claim(protocol: str, parties: int, settings: Settings, *, verified: bool = F
     threshold = settings.threshold_for(parties)
     if protocol == "additive":
         sentences = _additive(parties)
+    elif protocol == "pairwise-lean":
+        sentences = _pairwise_lean(parties, settings)
     elif protocol == "pairwise":
         sentences = _pairwise(parties, threshold, settings)
     elif protocol == "paillier":
@@ -112,9 +131,15 @@ def plan(
             f"with {colluders} of {parties} sites colluding and {dropouts} silent, fewer than two are left to hide "
             "each other: the sum minus what the colluders know would be one site's numbers"
         )
-    if protocol == "additive":
+    if protocol in ("additive", "pairwise-lean"):
         if dropouts:
-            raise MisuseError("an additive sum opens only if every site answers: take pairwise if some may be silent")
+            told = "an additive" if protocol == "additive" else "a lean pairwise"
+            raise MisuseError(f"{told} sum opens only if every site answers: take pairwise if some may be silent")
+        if protocol == "pairwise-lean" and colluders > most_colluders_without_recovery(settings, parties):
+            raise MisuseError(
+                f"{colluders} colluding sites can be all {degree_without_recovery(settings, parties)} neighbours that "
+                "one site shares masks with: take more neighbours"
+            )
         return settings, claim(protocol, parties, settings)
     if protocol == "paillier-threshold" and settings.consistency and colluders and dropouts:
         raise MisuseError(
@@ -184,9 +209,22 @@ def _kind(reason: str) -> str:
 def _additive(parties: int) -> tuple[str, ...]:
     return (
         f"The aggregator learns the sum over all {parties} sites and nothing else.",
-        f"It would take all {parties - 1} other sites, together with the aggregator, to learn one site's numbers.",
-        "If one site is silent, the sum does not open.",
+        _ALL_OTHERS.format(others=parties - 1),
+        _SILENT,
     )
+
+
+def _pairwise_lean(parties: int, settings: Settings) -> tuple[str, ...]:
+    degree, alone = degree_without_recovery(settings, parties), _LEAN.format(parties=parties)
+    stolen = _STOLEN.format(rounds=settings.rounds_per_batch)
+    if degree == parties - 1:
+        return (f"{alone}.", _ALL_OTHERS.format(others=parties - 1), _SILENT, _ONE_WORD, stolen)
+    few = (
+        f"Each site shares masks with {degree} others, drawn from the session and the roster; all of these together "
+        "could take its masks off."
+    )
+    bound = f"{alone}, as long as fewer than {degree} of the sites collude with it."
+    return (bound, few, _SILENT, _ONE_WORD, stolen)
 
 
 def _pairwise(parties: int, threshold: int, settings: Settings) -> tuple[str, ...]:

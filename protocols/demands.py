@@ -50,10 +50,10 @@ class Demands:
                 f"with {self.colluders} of {parties} sites colluding, fewer than two are left to hide each other"
             )
 
-    def check_needed(self, needed: int, what: str) -> None:
-        """Raise `MisuseError` unless it takes more than the colluders to open something."""
+    def check_needed(self, needed: int, what: str, cure: str = "take a higher threshold") -> None:
+        """Raise `MisuseError`, and say what helps, unless it takes more than the colluders to open something."""
         if self.colluders is not None and self.colluders >= needed:
-            raise MisuseError(f"{self.colluders} colluding sites reach the {needed} {what}: take a higher threshold")
+            raise MisuseError(f"{self.colluders} colluding sites reach the {needed} {what}: {cure}")
 
     def check_once(self, needed: int, holders: int) -> None:
         """Raise `MisuseError` unless no secret or sum can be opened by two groups of ``needed`` among ``holders``.

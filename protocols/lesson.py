@@ -22,6 +22,9 @@ _LESSON: Mapping[Leg, str] = {
     "reply": "each party checks what it is asked, and helps to open this one sum",
 }
 
+_MEETING_ALONE: Mapping[Leg, str] = {"grant": "each party signs which hellos it was shown, and grants nothing"}
+"""Where nothing can be recovered."""
+
 _AGREEING: Mapping[Leg, str] = {
     "request": "the aggregator says who is in the sum, and asks everyone to agree to that",
     "reply": "each party says so to all others there, and will help to open no other",
@@ -33,6 +36,10 @@ _KNOWS: Mapping[str, tuple[str, ...]] = {
     "additive": (
         "The aggregator: the sum, and from each site a sum of shares, uniform given their total.",
         "A site: its own vector, and a seed from every other, each independent of every vector.",
+    ),
+    "pairwise-lean": (
+        "The aggregator: the sum, and from each site a masked vector, uniform given their total.",
+        "A site: its own vector, and the masks it shares with others.",
     ),
     "pairwise": (
         "The aggregator: the sum, who is in it, the own masks of those present, the silent ones' masks of this round.",
@@ -52,6 +59,7 @@ _KNOWS: Mapping[str, tuple[str, ...]] = {
 _WHAT_IS_HIDDEN: Mapping[str, str] = {
     "plain": "not at all",
     "additive": "as seeds for everybody else and a rest that nobody sends",
+    "pairwise-lean": "under masks that cancel in the sum of all, and in no other",
     "pairwise": "under masks that cancel between parties and one of its own",
     "paillier": "as ciphertexts under the key-holder's key, with a proof that it knows what is in them",
     "paillier-threshold": "as ciphertexts under a key that all share, with a proof that it knows what is in them",
@@ -74,7 +82,8 @@ def lesson(table: Table, vectors: Mapping[PartyId, Vector], total: Total) -> Ite
         last = (*last, leg)
         yield ""
         agreeing = trips == 2 and leg in _AGREEING and not again and table.protocol == "pairwise"
-        said = _AGREEING[leg] if agreeing else _LESSON[leg]
+        special = _AGREEING if agreeing else _MEETING_ALONE if table.protocol == "pairwise-lean" else {}
+        said = special.get(leg, _LESSON[leg])
         yield f"{leg}{again}: {said}" + (f" {_WHAT_IS_HIDDEN[table.protocol]}" if leg == "payload" else "")
         for message in sent:
             way = f"{AGGREGATOR} -> {message.party}" if leg == "request" else f"{message.party} -> {AGGREGATOR}"

@@ -72,7 +72,8 @@ class KeyBook:
     batch: int
     rounds: int
     keys: Mapping[PartyId, bytes]
-    """Public keys of the batch, 32 bytes a round, in order; a party reads its neighbours' and its own."""
+    """Public keys of the batch, 32 bytes a round, in order; or 32 for all rounds, where a ratchet begins with them.
+    A party reads its neighbours' and its own."""
     members: tuple[PartyId, ...]
     """Who said hello for this batch, sorted."""
     hellos: bytes
@@ -90,8 +91,15 @@ class KeyBook:
                 if not can_agree(body[number * PUBLIC_BYTES : (number + 1) * PUBLIC_BYTES]):
                     round_ = batch * rounds + number
                     raise PeerError(party, f"its mask key of round {round_} is not a usable X25519 key")
+        return cls.of(session, batch, rounds, hellos, bodies)
+
+    @classmethod
+    def of(
+        cls, session: bytes, batch: int, rounds: int, hellos: Mapping[PartyId, bytes], keys: Mapping[PartyId, bytes]
+    ) -> KeyBook:
+        """The book of these hellos, with keys that were read from them."""
         named = (parts(party.encode(), hellos[party]) for party in sorted(hellos))
-        return cls(session, batch, rounds, dict(bodies), tuple(sorted(hellos)), sha256(b"secirls hellos v1", *named))
+        return cls(session, batch, rounds, dict(keys), tuple(sorted(hellos)), sha256(b"secirls hellos v1", *named))
 
     @cached_property
     def binding(self) -> bytes:

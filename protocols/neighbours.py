@@ -12,7 +12,7 @@ graph, which no fewer than ``2 * reach`` missing parties can split. Bell, Bonawi
 from __future__ import annotations
 
 from collections.abc import Collection, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import comb
@@ -135,6 +135,26 @@ def most_colluders(settings: Settings, parties: int) -> int:
     alone = share_threshold(threshold, parties, degree)
     once = active_colluders(parties, threshold) if settings.consistency else active_colluders(degree + 1, alone)
     return min(once, alone - 1)
+
+
+def degree_without_recovery(settings: Settings, parties: int) -> int:
+    """With how many others each shares masks where no secret is shared, and a sum is over all of them or none.
+
+    There nothing but the whole of somebody's neighbours, colluding, takes its masks off. Where nobody sets their
+    number, colluders must be as many for that as where secrets are shared; what else those are for is not needed.
+    """
+    usual = replace(settings, threshold=None)
+    degree = degree_for(usual, parties)
+    if settings.neighbours is not None or degree == parties - 1:
+        return degree
+    enough = share_threshold(usual.threshold_for(parties), parties, degree)
+    return enough + enough % 2
+
+
+def most_colluders_without_recovery(settings: Settings, parties: int) -> int:
+    """How many may collude with an aggregator, whatever it does, for all others' masks to hang together still."""
+    degree = degree_without_recovery(settings, parties)
+    return parties - 2 if degree == parties - 1 else degree - 1
 
 
 @lru_cache(maxsize=64)

@@ -20,25 +20,13 @@ NAME = "pairwise"
 """What the protocol is called, in session ids too."""
 
 
-class Room:
-    """Public knowledge of one session, the same at every end."""
+class Seating:
+    """Who shares masks with whom in a session, and the key books of its batches: the same at every end."""
 
-    def __init__(self, roster: Roster, settings: Settings, demands: Demands = NO_DEMANDS) -> None:
-        """Raises `MisuseError` for a threshold or a number of neighbours that can't be, or is not what is demanded."""
+    def __init__(self, roster: Roster, settings: Settings, degree: int) -> None:
         self.roster = roster
         self.settings = settings
-        self.threshold = settings.threshold_for(len(roster))
-        self.degree = degree_for(settings, len(roster))
-        self.share_threshold = share_threshold(self.threshold, len(roster), self.degree)
-        """How many of a party and its neighbours open its secrets; the threshold itself if all are neighbours."""
-        demands.check_needed(self.share_threshold, "whose shares open a party's secrets")
-        if settings.consistency:
-            demands.check_once(self.threshold, len(roster))
-        else:
-            # Nobody knows what set the others were told: two of them can be had of any one party's holders.
-            demands.check_once(self.share_threshold, self.degree + 1)
-        self.index = {party: number for number, party in enumerate(roster, start=1)}
-        """Where each party's Shamir shares lie."""
+        self.degree = degree
         self._graph: Graph | None = None
         self._drawn_for = b""
         self._books: dict[int, KeyBook] = {}
@@ -70,25 +58,10 @@ class Room:
         """Whether this batch's hellos were read."""
         return batch in self._books
 
-    def meet(
-        self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
-    ) -> dict[PartyId, bytes]:
-        """Read a batch's hellos into its key book; gives the channel keys of those verified (first batch only)."""
-        channel_keys, book = self.read(session, batch, hellos, greetings)
-        self._draw(session)
-        self._books[batch] = book
-        return channel_keys
-
-    def read(
-        self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
-    ) -> tuple[dict[PartyId, bytes], KeyBook]:
-        """Channel keys (first batch only) and key book of a batch's hellos; nothing is kept."""
-        channel_keys, mask_keys = split_hello(greetings, batch)
-        if batch == 0:
-            channel_keys = {party: channel_key(party, key) for party, key in channel_keys.items()}
-        book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
-        self.check_enough(book.members, tuple(self.roster))
-        return channel_keys, book
+    def keep(self, book: KeyBook) -> None:
+        """A batch's hellos were read, and make this book."""
+        self._draw(book.session)
+        self._books[book.batch] = book
 
     def book(self, context: Context) -> KeyBook:
         """The key book that a context's round falls into, of whose members its cohort must be."""
@@ -104,6 +77,44 @@ class Room:
     def forget(self, number: int) -> None:
         """Undo the meeting of a batch, so that it can be met again."""
         del self._books[number]
+
+
+class Room(Seating):
+    """Public knowledge of one session with recovery, the same at every end."""
+
+    def __init__(self, roster: Roster, settings: Settings, demands: Demands = NO_DEMANDS) -> None:
+        """Raises `MisuseError` for a threshold or a number of neighbours that can't be, or is not what is demanded."""
+        super().__init__(roster, settings, degree_for(settings, len(roster)))
+        self.threshold = settings.threshold_for(len(roster))
+        self.share_threshold = share_threshold(self.threshold, len(roster), self.degree)
+        """How many of a party and its neighbours open its secrets; the threshold itself if all are neighbours."""
+        demands.check_needed(self.share_threshold, "whose shares open a party's secrets")
+        if settings.consistency:
+            demands.check_once(self.threshold, len(roster))
+        else:
+            # Nobody knows what set the others were told: two of them can be had of any one party's holders.
+            demands.check_once(self.share_threshold, self.degree + 1)
+        self.index = {party: number for number, party in enumerate(roster, start=1)}
+        """Where each party's Shamir shares lie."""
+
+    def meet(
+        self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
+    ) -> dict[PartyId, bytes]:
+        """Read a batch's hellos into its key book; gives the channel keys of those verified (first batch only)."""
+        channel_keys, book = self.read(session, batch, hellos, greetings)
+        self.keep(book)
+        return channel_keys
+
+    def read(
+        self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
+    ) -> tuple[dict[PartyId, bytes], KeyBook]:
+        """Channel keys (first batch only) and key book of a batch's hellos; nothing is kept."""
+        channel_keys, mask_keys = split_hello(greetings, batch)
+        if batch == 0:
+            channel_keys = {party: channel_key(party, key) for party, key in channel_keys.items()}
+        book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
+        self.check_enough(book.members, tuple(self.roster))
+        return channel_keys, book
 
     def holders(self, party: PartyId, those: Container[PartyId]) -> tuple[PartyId, ...]:
         """A party and its neighbours among those given, sorted: who has, or had, a share of its secrets."""

@@ -173,8 +173,8 @@ class Config(Frozen):
     summands: sites on one machine share its cores."""
     roster: dict[str, str] | None = None
     """Hexadecimal Ed25519 keys of all sites, agreed beforehand; made for the session if not given."""
-    rounds_per_batch: int = Field(default=32, ge=1, le=4096)
-    """Mask keys are published for this many rounds at a time."""
+    rounds_per_batch: int = Field(default=32, ge=1, le=MOST_ROUNDS)
+    """Keys of masks are agreed on for this many rounds at a time; ``pairwise-lean`` takes the most, if not given."""
     deadline: float = Field(default=600.0, gt=0)
     """Seconds a party has to answer one verb; whoever is later is silent from then on."""
     on_dropout: Literal["abort", "continue"] = "abort"
@@ -210,6 +210,19 @@ class Config(Frozen):
     @classmethod
     def _as_the_preset_has_it(cls, values: object) -> object:
         return {**preset_values(values.get("preset")), **values} if isinstance(values, dict) else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_agreement(cls, values: object) -> object:
+        if isinstance(values, dict) and values.get("protocol") == LEAN:
+            return {"rounds_per_batch": MOST_ROUNDS, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _lean_where_nobody_may_drop(self) -> Self:
+        if self.protocol == LEAN and self.on_dropout == "continue":
+            raise ValueError(f"{LEAN!r} has nothing to recover with when a site falls silent: on_dropout = 'abort'")
+        return self
 
     @model_validator(mode="after")
     def _fits_the_preset(self) -> Self:

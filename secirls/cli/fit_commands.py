@@ -154,7 +154,10 @@ def fit(
         str | None, typer.Option(help="Keystream of masks: aes-256-ctr or chacha20. Default: aes-256-ctr.")
     ] = None,
     rounds_per_batch: Annotated[
-        int | None, typer.Option(help="Rounds that mask keys are published for at a time. Default: 32.")
+        int | None,
+        typer.Option(
+            help="Rounds that keys of masks are agreed on for at a time. Default: 32; 4096 with pairwise-lean."
+        ),
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
     obfuscation: Annotated[

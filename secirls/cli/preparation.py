@@ -47,8 +47,10 @@ def claim(
     """Say exactly what a protocol promises so many sites, or why it can't."""
     from protocols.claims import plan
     from protocols.settings import Settings
+    from secirls.config import LEAN, MOST_ROUNDS
 
-    asked = Settings(threshold=threshold, consistency=consistency, neighbours=neighbours)
+    rounds = MOST_ROUNDS if protocol == LEAN else Settings.rounds_per_batch
+    asked = Settings(threshold=threshold, consistency=consistency, neighbours=neighbours, rounds_per_batch=rounds)
     settings, sentences = plan(protocol, sites, asked, colluders, dropouts)
     if settings.threshold is not None:
         say(f"--threshold {settings.threshold}" + (" --consistency" if consistency else ""))

@@ -44,7 +44,7 @@ def test_ten_masks_added(benchmark, vectors):
     benchmark(ring.mask_into, total, [bytes([number]) * 32 for number in range(10)], [])
 
 
-@pytest.mark.parametrize("table", ["plain", "additive", "pairwise"], indirect=True)
+@pytest.mark.parametrize("table", ["plain", "pairwise-lean", "additive", "pairwise"], indirect=True)
 def test_protect(benchmark, table, vectors):
     def fresh():
         fresh.round += 1
@@ -55,10 +55,10 @@ def test_protect(benchmark, table, vectors):
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-@pytest.mark.parametrize("table", ["plain", "additive", "pairwise"], indirect=True)
+@pytest.mark.parametrize("table", ["plain", "pairwise-lean", "additive", "pairwise"], indirect=True)
 def test_combine_and_open(benchmark, table, vectors, lost):
-    if lost and table.protocol == "additive":
-        pytest.skip("additive sums do not open without everybody")
+    if lost and table.protocol in ("additive", "pairwise-lean"):
+        pytest.skip("these sums do not open without everybody")
     context = run.context_of(table, vectors[SITES[0]])
     payloads = {site: table.parties[site].protect(vectors[site], context) for site in SITES[lost:]}
     pending = table.collector.combine(payloads, context)

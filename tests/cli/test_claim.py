@@ -27,6 +27,15 @@ def test_a_claim_is_printed_with_the_threshold_it_takes(monkeypatch, capsys):
     assert "if at most 3 of the sites collude with it" in " ".join(shown.split())
 
 
+def test_a_lean_claim_is_about_the_keys_that_a_fit_agrees_on(monkeypatch, capsys):
+    code, shown, _ = call(monkeypatch, capsys, "claim", "--sites", "100", "--protocol", "pairwise-lean")
+    assert code == 0
+    assert f"(every {Config(design='~ a', protocol='pairwise-lean').rounds_per_batch:,} sums)" in " ".join(
+        shown.split()
+    )
+    assert "fewer than 20 of the sites collude" in " ".join(shown.split())
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -35,6 +44,7 @@ def test_a_claim_is_printed_with_the_threshold_it_takes(monkeypatch, capsys):
         (["--sites", "2"], "at least 3"),
         (["--sites", "5", "--protocol", "rot13"], "no protocol 'rot13'"),
         (["--sites", "5", "--protocol", "additive", "--dropouts", "1"], "only if every site answers"),
+        (["--sites", "5", "--protocol", "pairwise-lean", "--dropouts", "1"], "only if every site answers"),
     ],
 )
 def test_an_impossible_claim_is_one_sentence_and_code_2(monkeypatch, capsys, words, reason):

@@ -31,6 +31,18 @@ def test_a_claim_says_that_totals_are_verified_where_they_are_and_what_that_rest
     [
         ("plain", Settings(), "hides nothing"),
         ("additive", Settings(), "all 5 other sites"),
+        (
+            "pairwise-lean",
+            Settings(),
+            "also one that breaks the protocol, learns the sum over all 6 sites and nothing else.",
+        ),
+        ("pairwise-lean", Settings(), "all 5 other sites"),
+        ("pairwise-lean", Settings(), "If one site is silent, the sum does not open"),
+        ("pairwise-lean", Settings(), "what it demands of a sum it demands before"),
+        ("pairwise-lean", Settings(rounds_per_batch=4096), "opens no earlier sum with them; in later ones, until"),
+        ("pairwise-lean", Settings(rounds_per_batch=4096), "(every 4,096 sums)"),
+        ("pairwise-lean", Settings(neighbours=4), "as long as fewer than 4 of the sites collude"),
+        ("pairwise-lean", Settings(neighbours=4), "shares masks with 4 others"),
         ("pairwise", Settings(threshold=4), "fewer than 4 of 6 sites collude"),
         ("pairwise", Settings(threshold=5, consistency=True), "at most 3 of the sites"),
         ("pairwise", Settings(threshold=4, consistency=True), "at most 1 of the sites"),
@@ -123,6 +135,11 @@ def test_a_plan_takes_the_smallest_threshold_that_bears_what_is_asked_and_that_s
         ("additive", 5, Settings(), 3, 0, None),
         ("additive", 5, Settings(), 4, 0, "fewer than two"),
         ("additive", 5, Settings(), 0, 1, "every site answers"),
+        ("pairwise-lean", 5, Settings(consistency=True), 3, 0, None),
+        ("pairwise-lean", 5, Settings(), 4, 0, "fewer than two"),
+        ("pairwise-lean", 5, Settings(), 0, 1, "a lean pairwise sum opens only if every site answers"),
+        ("pairwise-lean", 100, Settings(), 19, 0, None),
+        ("pairwise-lean", 100, Settings(), 20, 0, "20 colluding sites can be all 20 neighbours"),
         ("plain", 5, Settings(), 1, 0, "hides nothing"),
         ("plain", 5, Settings(), 0, 2, None),
         ("paillier", 6, Settings(threshold=4), 4, 0, "4 colluding sites"),
@@ -189,7 +206,8 @@ def test_the_bound_on_colluders_is_that_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["plain"], ["additive"], ["pairwise"], ["pairwise", "--silent", "site-2", "--consistency"]]
+    "arguments",
+    [["plain"], ["additive"], ["pairwise-lean"], ["pairwise"], ["pairwise", "--silent", "site-2", "--consistency"]],
 )
 def test_the_page_plays_a_sum_and_prints_its_messages(arguments, capsys):
     run.main([*arguments, "--values", "10"])
@@ -198,6 +216,8 @@ def test_the_page_plays_a_sum_and_prints_its_messages(arguments, capsys):
     assert "site-1 -> aggregator" in printed
     assert "Opened: the sum equals the ring sum over site-1," in printed
     assert "DIFFERS" not in printed
+    assert ("sealed to the others, what lets them go on" in printed) == (arguments[0] == "pairwise")
+    assert ("signs which hellos it was shown" in printed) == (arguments[0] == "pairwise-lean")
     assert ("asks everyone to agree to that" in printed) == ("--consistency" in arguments)
     assert "The aggregator: " in printed
     for sentence in claims.claim(arguments[0], 4, Settings(consistency="--consistency" in arguments)):
@@ -211,6 +231,7 @@ def test_the_page_plays_a_sum_and_prints_its_messages(arguments, capsys):
     ("arguments", "reason"),
     [
         (["additive", "--silent", "site-2"], "silent: site-2"),
+        (["pairwise-lean", "--silent", "site-2"], "silent: site-2"),
         (["--parties", "2"], "at least 3"),
         (["--silent", "site-9"], "the parties are site-1"),
         (["--parties", "9", "--neighbours", "5"], "even number"),

@@ -88,6 +88,37 @@ def test_additive_refuses_any_silence_and_names_it(sites):
         assert gone in str(got)
 
 
+@pytest.mark.parametrize("consistency", [False, True])
+@pytest.mark.parametrize("sites", [3, 4, 6])
+def test_a_lean_sum_refuses_any_silence_names_it_and_asks_nobody_for_help(sites, consistency):
+    settings = Settings(threshold=3, consistency=consistency)
+    for leg, gone in itertools.product(LEGS, names(sites)):
+        got = outcome("pairwise-lean", sites, {leg: [gone]}, settings)
+        if leg in {"request", "reply"}:
+            assert got == without(sites)
+            continue
+        assert isinstance(got, REFUSALS)
+        assert gone in str(got)
+
+
+@pytest.mark.parametrize("gone", [[], ["site-4"]])
+def test_a_later_batch_of_a_lean_session_is_met_by_everybody_or_not_at_all(gone):
+    table = run.sit_down("pairwise-lean", names(4), Settings(threshold=3, rounds_per_batch=2))
+    run.meet(table)
+    vectors = vectors_for(4)
+    context = run.context_of(table, vectors["site-1"], round_=2)
+    with pytest.raises(MisuseError, match="batch 1"):
+        run.add_up(table, vectors, context)
+    table.silent = {"hello": gone}
+    if gone:
+        with pytest.raises(DropoutError) as caught:
+            run.meet(table, batch=1)
+        assert caught.value.silent == ("site-4",)
+        return
+    run.meet(table, batch=1)
+    assert run.add_up(table, vectors, context).parties == without(4)
+
+
 @pytest.mark.parametrize("sites", [3, 4])
 def test_plain_sums_whoever_answers(sites):
     for leg, gone in itertools.product(LEGS, names(sites)):

@@ -19,6 +19,10 @@ from protocols.secure_sum import (
 from protocols.session import Roster
 
 HIDING = [name for name in NAMES if name != "plain"]
+ASKS_NOBODY = {"plain", "pairwise-lean"}
+"""Their sums need no help once every payload is there."""
+OF_EVERYBODY = {"additive", "pairwise-lean"}
+"""Their sums are over the whole cohort of the context, or do not open."""
 SITES = ("site-1", "site-2", "site-3")
 
 
@@ -78,7 +82,7 @@ def test_the_total_names_only_senders_and_sums_only_them(tables, protocol):
     vectors = some_vectors(table.sites)
     table.silent = {"payload": ["site-2"]}
     context = run.context_of(table, vectors["site-1"], round_=round_)
-    if protocol == "additive":
+    if protocol in OF_EVERYBODY:
         with pytest.raises(DropoutError) as caught:
             run.add_up(table, vectors, context)
         assert caught.value.silent == ("site-2",)
@@ -104,12 +108,13 @@ def test_a_party_never_answers_two_different_requests_for_one_context(tables, pr
     payloads = {site: table.parties[site].protect(vectors[site], context) for site in table.sites}
     first = table.collector.combine(payloads, context)
     requests = dict(first.requests)
-    if protocol == "plain":
+    if protocol in ASKS_NOBODY:
+        assert not requests
         with pytest.raises(PeerError):
             table.parties["site-1"].assist(b"", context)
         return
     reply = table.parties["site-1"].assist(requests["site-1"], context)
-    if protocol not in {"plain", "additive"}:
+    if protocol not in OF_EVERYBODY:
         second = table.collector.combine({site: payloads[site] for site in table.sites[:3]}, context)
         other = second.requests["site-1"]
     else:
@@ -175,16 +180,26 @@ def test_nobody_speaks_before_everybody_has_met(protocol, test_settings):
 def test_a_payload_from_outside_the_cohort_is_refused_by_name(tables, protocol):
     table, round_ = tables.seated(protocol, 4, threshold=3)
     vectors = some_vectors(table.sites)
-    context = run.context_of(table, vectors["site-1"], SITES, round_=round_)
-    payloads = {site: table.parties[site].protect(vectors[site], context) for site in SITES}
+    cohort, stranger = (table.sites, "site-5") if protocol == "pairwise-lean" else (SITES, "site-4")
+    context = run.context_of(table, vectors["site-1"], cohort, round_=round_)
+    payloads = {site: table.parties[site].protect(vectors[site], context) for site in cohort}
     with pytest.raises(PeerError) as caught:
-        table.collector.combine({**payloads, "site-4": payloads["site-1"]}, context)
-    assert caught.value.sender == "site-4"
+        table.collector.combine({**payloads, stranger: payloads["site-1"]}, context)
+    assert caught.value.sender == stranger
 
 
 def test_a_cohort_may_be_smaller_than_the_roster(tables, protocol):
     table, round_ = tables.seated(protocol, 4, threshold=3)
     vectors = some_vectors(table.sites)
+    if protocol == "pairwise-lean":
+        context = run.context_of(table, vectors["site-1"], SITES, round_=round_)
+        for refuse in (
+            lambda: table.parties["site-1"].protect(vectors["site-1"], context),
+            lambda: table.collector.combine({}, context),
+        ):
+            with pytest.raises(MisuseError, match="without site-4 does not open"):
+                refuse()
+        return
     total = run.add_up(table, vectors, run.context_of(table, vectors["site-1"], SITES, round_=round_))
     assert total.parties == SITES
     assert np.array_equal(total.vector, exact(vectors, SITES))

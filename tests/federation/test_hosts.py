@@ -28,11 +28,12 @@ LATE = 8
 SETTINGS = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 
 
-def test_hosted_sites_give_the_same_tables(tmp_path, local_ray):
+@pytest.mark.parametrize("protocol", ["pairwise", "pairwise-lean"])
+def test_hosted_sites_give_the_same_tables(tmp_path, local_ray, protocol):
     """Five sites in two processes: nobody is mistaken for another."""
     files = simulated(tmp_path, 5, 30)
     alone = fit_config(Config(**SETTINGS), files, engine="local")
-    hosted = fit_config(Config(**SETTINGS), files, hosts=2)
+    hosted = fit_config(Config(**SETTINGS, protocol=protocol), files, hosts=2)
     assert hosted.table.equals(alone.table)
 
 

@@ -66,7 +66,7 @@ ENDS = [0, 2, 4, 5, 7, 9]
     ("number", "protocol"),
     [
         *((number, "pairwise") for number in ENDS),
-        *((5, protocol) for protocol in ("plain", "additive")),
+        *((5, protocol) for protocol in ("plain", "pairwise-lean", "additive")),
         *(
             pytest.param(number, protocol, marks=pytest.mark.slow)
             for number in ENDS

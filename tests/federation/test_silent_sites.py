@@ -130,9 +130,11 @@ LATE = 8
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("verb", ["contribute", "assist"])
-def test_the_default_is_to_stop_and_open_nothing_more(five_sites, undisturbed, verb, way):
-    events, error, _ = run(five_sites, config(), verb=verb, call=LATE, way=way)
+@pytest.mark.parametrize(
+    ("protocol", "verb"), [("pairwise", "contribute"), ("pairwise", "assist"), ("pairwise-lean", "contribute")]
+)
+def test_the_default_is_to_stop_and_open_nothing_more(five_sites, undisturbed, protocol, verb, way):
+    events, error, _ = run(five_sites, config(protocol), verb=verb, call=LATE, way=way)
     assert isinstance(error, SilentSitesError | PartyFaultError | PeerError)
     assert "c" in str(error)
     assert "12345" not in str(error)
@@ -235,8 +237,11 @@ def test_a_site_may_fall_silent_between_two_batches_of_keys(five_sites, verb, wa
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_bad_hello_stops_a_fit_that_may_not_shrink(five_sites, way):
-    events, error, _ = run(five_sites, config(rounds_per_batch=LATE), verb="hello", call=2, way=way)
+@pytest.mark.parametrize(
+    ("protocol", "verb"), [("pairwise", "hello"), ("pairwise-lean", "hello"), ("pairwise-lean", "meet")]
+)
+def test_a_bad_hello_stops_a_fit_that_may_not_shrink(five_sites, protocol, verb, way):
+    events, error, _ = run(five_sites, config(protocol, rounds_per_batch=LATE), verb=verb, call=2, way=way)
     assert error is not None
     assert "c" in str(error)
     assert len(records(events)) == LATE

@@ -46,10 +46,12 @@ SMALL = {"key_bits": 768, "insecure_test_keys": True, "precompute": False}
     ("protocol", "options"),
     [
         ("additive", {}),
+        ("pairwise-lean", {}),
         ("pairwise", {}),
         ("paillier", SMALL),
         ("paillier-threshold", SMALL),
         pytest.param("plain", {"engine": "ray"}, marks=pytest.mark.slow),
+        pytest.param("pairwise-lean", {"engine": "ray"}, marks=pytest.mark.slow),
         pytest.param("pairwise", {"engine": "ray"}, marks=pytest.mark.slow),
     ],
     ids=lambda value: value if isinstance(value, str) else value.get("engine", "local"),

@@ -84,7 +84,7 @@ def test_among_others_in_one_process_it_is_done_at_once():
     assert [cost.verb for cost in ahead.stop()] == [VERB]
 
 
-@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise"])
+@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise-lean", "pairwise"])
 def test_protocols_without_foresight_are_left_alone(protocol):
     party = run.sit_down(protocol, SITES, SETTINGS).parties["a"]
     assert not isinstance(party, Foresighted)

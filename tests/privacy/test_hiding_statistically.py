@@ -110,8 +110,12 @@ def differences_look_uniform(twin):
     return looks_uniform(left)
 
 
-def test_payloads_look_uniform():
-    assert looks_uniform(RealTwin().masked(counts_like(1), 0))
+BY_MASKS = pytest.mark.parametrize("protocol", ["pairwise", "pairwise-lean"])
+
+
+@BY_MASKS
+def test_payloads_look_uniform(protocol):
+    assert looks_uniform(RealTwin(protocol).masked(counts_like(1), 0))
     assert not looks_uniform(FloatMask().masked(counts_like(1), 0))
     assert not looks_uniform(NoMask().masked(counts_like(1), 0))
 
@@ -126,23 +130,26 @@ def test_additive_share_sums_look_uniform():
         assert looks_uniform(np.array(ring.from_bytes(reply[:-64], VALUES, 2)))
 
 
-def test_payloads_never_repeat():
-    assert never_repeats(RealTwin())
+@BY_MASKS
+def test_payloads_never_repeat(protocol):
+    assert never_repeats(RealTwin(protocol))
     assert not never_repeats(ShortSeed())
     assert not never_repeats(ReusedMask())
 
 
-def test_the_difference_of_two_payloads_of_one_site_looks_uniform():
-    assert differences_look_uniform(RealTwin())
+@BY_MASKS
+def test_the_difference_of_two_payloads_of_one_site_looks_uniform(protocol):
+    assert differences_look_uniform(RealTwin(protocol))
     assert not differences_look_uniform(ReusedMask())
     assert not differences_look_uniform(FloatMask())
 
 
-def test_inputs_with_equal_sums_cannot_be_told_apart():
+@BY_MASKS
+def test_inputs_with_equal_sums_cannot_be_told_apart(protocol):
     """One site holds everything, or the same is spread evenly: the payload of that site does not show it."""
     heavy, light = ring.zeros(VALUES, 2), ring.zeros(VALUES, 2)
     heavy[:, 0], light[:, 0] = 3, 1
-    real = RealTwin()
+    real = RealTwin(protocol)
     assert same_distribution(real.masked(heavy, 0), real.masked(light, 1))
     for broken in (FloatMask(), NoMask()):
         assert not same_distribution(broken.masked(heavy, 0), broken.masked(light, 1))
@@ -169,12 +176,13 @@ def test_a_late_payload_still_looks_uniform_thanks_to_the_self_mask(self_masked,
     assert np.array_equal(late, vector) is not self_masked
 
 
-def test_a_simulator_that_knows_only_the_sum_is_believed():
+@BY_MASKS
+def test_a_simulator_that_knows_only_the_sum_is_believed(protocol):
     """The aggregator's view of the payloads, made from the sum alone: uniform vectors that add up to it.
 
     It differs from a real view in nothing a test can see; one made without regard to the sum does.
     """
-    table = run.sit_down("pairwise", SITES, SETTINGS)
+    table = run.sit_down(protocol, SITES, SETTINGS)
     run.meet(table)
     vectors = {site: counts_like(number) for number, site in enumerate(SITES)}
     total = run.add_up(table, vectors).vector

@@ -36,21 +36,21 @@ def vectors():
     return {site: np.full((2, 2), 5, dtype=np.uint64) for site in SITES}
 
 
-@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+@pytest.mark.parametrize("protocol", ["additive", "pairwise-lean", "pairwise"])
 def test_no_random_secret_is_in_any_message_but_the_nonces(protocol):
     drawn = []
     table = run.sit_down(protocol, SITES, SETTINGS, watched(drawn))
     nonces = {party._seat._nonce for party in table.parties.values()}
     run.meet(table)
-    table.silent = {} if protocol == "additive" else {"payload": ["b"]}
+    table.silent = {"payload": ["b"]} if protocol == "pairwise" else {}
     run.add_up(table, vectors())
     said = b"".join(message.data for message in table.messages)
     shown = {secret for secret in drawn if secret in said}
     assert shown == nonces
-    assert len(drawn) > 4 * len(SITES)
+    assert len(drawn) > (2 if protocol == "pairwise-lean" else 4) * len(SITES)
 
 
-@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+@pytest.mark.parametrize("protocol", ["additive", "pairwise-lean", "pairwise"])
 def test_refusals_show_no_secret(protocol):
     drawn, told = [], []
     for victim in ("hello", "grant", "payload", "request", "reply"):
@@ -63,19 +63,20 @@ def test_refusals_show_no_secret(protocol):
         except SecureSumError as refusal:
             told.append("".join(traceback.format_exception(refusal)) + repr(refusal))
     text = "".join(told)
-    assert len(told) >= 4
+    assert len(told) >= (3 if protocol == "pairwise-lean" else 4)
     for secret in drawn:
         assert secret.hex() not in text
         assert repr(secret)[2:-1] not in text
 
 
-@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+@pytest.mark.parametrize("protocol", ["additive", "pairwise-lean", "pairwise"])
 def test_what_holds_secrets_has_no_pickle_and_no_telling_repr(protocol):
     table = run.sit_down(protocol, SITES, SETTINGS)
     run.meet(table)
     party = table.parties["a"]
     party.protect(vectors()["a"], run.context_of(table, vectors()["a"]))
-    holders = [party, party._seat, party._channels, Identity(bytes(32)), AgreementKey(bytes(32)), Channel(bytes(32))]
+    holders = [party, party._seat, Identity(bytes(32)), AgreementKey(bytes(32)), Channel(bytes(32))]
+    holders += [party._ratchets[0]] if protocol == "pairwise-lean" else [party._channels]
     holders += [waiting for waiting in getattr(party, "_waiting", {}).values() if waiting is not None]
     holders += [MaskKeys(1, bytes)]
     for holder in holders:

@@ -128,7 +128,8 @@ class Sum:
             b"secirls session v1", binding, *(joined(s.encode(), self.actors[s].nonce) for s in self.sites)
         )
         self.seat(roster)
-        self.make_channels()
+        if self.protocol != "pairwise-lean":
+            self.make_channels()
         self.layout = digest(
             b"protocols.run layout", self.values.to_bytes(8, "little"), self.limbs.to_bytes(8, "little")
         )
@@ -138,8 +139,10 @@ class Sum:
         self.round = round_
         if self.protocol == "additive":
             self.additive()
+        elif self.protocol == "pairwise-lean":
+            self.lean(self.key_book(hellos))
         else:
-            self.pairwise(hellos)
+            self.pairwise(self.key_book(hellos))
         return self
 
     def hello(self, binding):
@@ -212,14 +215,34 @@ class Sum:
             self.note("assist", v, self.actors[v].signed(b"reply", self.context, to_bytes(held, self.limbs)))
         self.total = [sum(column) % self.modulus for column in zip(*self.vectors.values(), strict=True)]
 
-    def pairwise(self, hellos):
+    def key_book(self, hellos):
+        said = digest(b"secirls hellos v1", *(joined(s.encode(), hellos[s]) for s in self.sites))
+        return digest(b"secirls key book v1", self.session, struct.pack("<QQ", 0, self.rounds), said)
+
+    def lean(self, book):
+        """One key pair each, drawn where others draw that of their channels, and a chain for each pair."""
+        for u in self.sites:
+            self.note("meet", u, self.actors[u].signed(b"grant", book, b""))
+        masked = {u: list(self.vectors[u]) for u in self.sites}
+        for i, u in enumerate(self.sites):
+            for v in (v for v in self.sites[i + 1 :] if v in self.near[u]):
+                low, high = self.actors[u], self.actors[v]
+                names_and_keys = (u.encode(), v.encode(), low.channel_public, high.channel_public)
+                shared = low.channel.exchange(self.public(high.channel_public))
+                chain = hkdf(shared, self.session, b"secirls chain root v1", book, *names_and_keys)
+                for _ in range(self.round):
+                    chain = hkdf(chain, self.session, b"secirls chain v1")
+                key = hkdf(chain, self.session, b"secirls chain mask v1", self.context)
+                self.keys[f"pair mask {u}-{v}"] = key.hex()
+                mask = keystream(key, self.values, self.limbs, self.prg)
+                masked[u] = [(x + m) % self.modulus for x, m in zip(masked[u], mask, strict=True)]
+                masked[v] = [(x - m) % self.modulus for x, m in zip(masked[v], mask, strict=True)]
+        for u in self.sites:
+            self.note("protect", u, self.actors[u].signed(b"payload", self.context, to_bytes(masked[u], self.limbs)))
+        self.total = [sum(column) % self.modulus for column in zip(*masked.values(), strict=True)]
+
+    def pairwise(self, book):
         count = len(self.sites)
-        book = digest(
-            b"secirls key book v1",
-            self.session,
-            struct.pack("<QQ", 0, self.rounds),
-            digest(b"secirls hellos v1", *(joined(s.encode(), hellos[s]) for s in self.sites)),
-        )
         key_boxes, key_shares = {}, {}
         for u in self.sites:
             actor = self.actors[u]
@@ -356,6 +379,9 @@ SUMS = (
         ("c",),
         1,
     ),
+    ("lean, three sites", "pairwise-lean", "abc", 3, 2, {}, (), 0),
+    ("lean, four sites, one limb, ChaCha20", "pairwise-lean", "abcd", 2, 1, {"prg": "chacha20"}, (), 1),
+    ("lean among neighbours", "pairwise-lean", "abcdefg", 2, 2, {"neighbours": 4, "rounds_per_batch": 9}, (), 5),
 )
 
 
@@ -382,6 +408,8 @@ def refusals(sums):
             "operations": [{"verb": verb, "party": party, "takes": takes, "raises": "PeerError", "names": names}],
         }
 
+    lean = next(s for s in sums if s["title"] == "lean, three sites")
+    masked = of(lean, "protect", "b")
     request, payload, reply = (of(lost, verb, "c") for verb in ("combine", "protect", "assist"))
     second = of(agreed, "combine", "c", last=True)
     return [
@@ -401,6 +429,9 @@ def refusals(sums):
         case(
             "an additive box was changed", shared, "assist", "b", flipped(of(shared, "combine", "b"), 60), "aggregator"
         ),
+        case("a lean hello was changed", lean, "meet", "c", flipped(of(lean, "hello", "c"), 40), "c"),
+        case("a lean payload was changed", lean, "combine", "b", flipped(masked, 0), "b"),
+        case("a lean payload is cut short", lean, "combine", "b", masked[2:], "b"),
         case("an additive reply was changed", shared, "open", "b", flipped(of(shared, "assist", "b"), 0), "b"),
     ]
 
