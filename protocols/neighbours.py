@@ -57,7 +57,7 @@ class Graph:
 
     def among(self, party: PartyId, those: Container[PartyId]) -> tuple[PartyId, ...]:
         """The party's neighbours among those given (best as a set), sorted."""
-        return tuple(other for other in self._near(party) if other in those)
+        return tuple(filter(those.__contains__, self._near(party)))
 
     @cached_property
     def _known(self) -> dict[PartyId, tuple[PartyId, ...]]:

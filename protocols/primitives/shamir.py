@@ -71,13 +71,7 @@ def corrected(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | No
     that the ways of leaving them out can't be tried. Raises `ShareError` where that is not enough. It says of nobody
     that a share was false: whoever dealt it could have dealt it false.
     """
-    points = {
-        index: value
-        for index in sorted(shares)
-        if index > 0
-        and len(shares[index]) == SHARE_BYTES
-        and (value := int.from_bytes(shares[index], "little")) < PRIME
-    }
+    points = points_of(shares)
     if len(points) < threshold:
         raise ShareError(f"{len(points)} shares are too few: the threshold is {threshold}")
     for candidate, wrong in _candidates(points, threshold, search=accepts is not None):
@@ -86,6 +80,17 @@ def corrected(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | No
             if accepts is None or accepts(secret):
                 return secret, wrong + len(shares) - len(points)
     raise ShareError(f"{len(points)} shares do not open the secret, {threshold} that fit each other are needed")
+
+
+def points_of(shares: Mapping[int, bytes]) -> dict[int, int]:
+    """The shares that can be some, as points of the field by index, in order."""
+    return {
+        index: value
+        for index in sorted(shares)
+        if index > 0
+        and len(shares[index]) == SHARE_BYTES
+        and (value := int.from_bytes(shares[index], "little")) < PRIME
+    }
 
 
 def evaluate(coefficients: Sequence[int], count: int, prime: int = PRIME) -> list[int]:
@@ -213,7 +218,7 @@ def _trimmed(polynomial: list[int]) -> list[int]:
 def _weights_at_zero(indices: tuple[int, ...], prime: int) -> tuple[int, ...]:
     """Lagrange's weights for the value at 0: ``prod(-others) / prod(x - others)``."""
     others = prod(-index for index in indices)
-    pairs = zip(_dual_weights(indices, prime), _inverses([-index for index in indices], prime), strict=True)
+    pairs = zip(_dual_weights(indices, prime), inverses([-index for index in indices], prime), strict=True)
     return tuple(others * inverse * dual % prime for dual, inverse in pairs)
 
 
@@ -224,10 +229,10 @@ def _dual_weights(indices: tuple[int, ...], prime: int) -> tuple[int, ...]:
         prod(map(index.__sub__, indices[:place])) * prod(map(index.__sub__, indices[place + 1 :]))
         for place, index in enumerate(indices)
     ]
-    return tuple(_inverses(apart, prime))
+    return tuple(inverses(apart, prime))
 
 
-def _inverses(numbers: Sequence[int], prime: int) -> list[int]:
+def inverses(numbers: Sequence[int], prime: int = PRIME) -> list[int]:
     """The inverse of each number, all by one inversion (P. L. Montgomery 1987, section 10.3.1)."""
     before = list(accumulate(numbers, lambda one, other: one * other % prime, initial=1))
     rest = pow(before.pop(), -1, prime)
