@@ -49,13 +49,44 @@ def split(secret: bytes, threshold: int, count: int, entropy: Entropy) -> tuple[
 
 def split_at(secret: bytes, threshold: int, indices: Collection[int], entropy: Entropy) -> dict[int, bytes]:
     """The shares of `split` at the given indices only: for few holders among many parties."""
-    if len(secret) != SECRET_BYTES:
-        raise ValueError(f"a shared secret has {SECRET_BYTES} bytes, not {len(secret)}")
+    return split_all([secret], threshold, indices, entropy)[0]
+
+
+def split_all(
+    secrets: Sequence[bytes], threshold: int, indices: Collection[int], entropy: Entropy
+) -> list[dict[int, bytes]]:
+    """The shares of each secret as `split_at` makes them, one secret after the other, all at the same indices.
+
+    The polynomials' values at an index are one large number's: each coefficient of theirs has its own stretch of it,
+    wide enough for a value that is not reduced yet, so that Horner's rule takes one step for all.
+    """
+    if any(len(secret) != SECRET_BYTES for secret in secrets):
+        raise ValueError(f"a shared secret has {SECRET_BYTES} bytes")
     if not 1 <= threshold <= len(indices) or min(indices) < 1:
         raise ValueError(f"threshold {threshold} can't be met by {len(indices)} shares")
-    draws = [int.from_bytes(entropy(_DRAW_BYTES), "little") % PRIME for _ in range(threshold - 1)]
-    coefficients = [int.from_bytes(secret, "little"), *draws]
-    return {index: value_at(coefficients, index).to_bytes(SHARE_BYTES, "little") for index in indices}
+    width = SHARE_BYTES + threshold * max(indices).bit_length() // 8 + 1
+    polynomials = [
+        (secret, *(_draw(entropy).to_bytes(SHARE_BYTES, "little") for _ in range(threshold - 1))) for secret in secrets
+    ]
+    stretched = [
+        int.from_bytes(b"".join(part.ljust(width, b"\0") for part in parts), "little")
+        for parts in zip(*polynomials, strict=True)
+    ][::-1]
+    shares: list[dict[int, bytes]] = [{} for _ in secrets]
+    for index in indices:
+        whole = 0
+        for part in stretched:
+            whole = whole * index + part
+        values = whole.to_bytes(width * len(secrets), "little")
+        for place, of in enumerate(shares):
+            value = int.from_bytes(values[width * place : width * (place + 1)], "little") % PRIME
+            of[index] = value.to_bytes(SHARE_BYTES, "little")
+    return shares
+
+
+def _draw(entropy: Entropy) -> int:
+    """A uniform element of the field."""
+    return int.from_bytes(entropy(_DRAW_BYTES), "little") % PRIME
 
 
 def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None = None) -> bytes:
