@@ -308,9 +308,9 @@ class Seat(Secret):
             raise MisuseError("this context belongs to another session")
         if self.me not in context.cohort:
             raise MisuseError(f"{self.me} is not in the cohort of this context")
-        strangers = [party for party in context.cohort if party not in self.session.roster]
+        strangers = context.members.difference(self.session.roster.keys)
         if strangers:
-            raise MisuseError(f"the cohort names {', '.join(strangers)}, unknown to the roster")
+            raise MisuseError(f"the cohort names {', '.join(sorted(strangers))}, unknown to the roster")
 
     def answer_once(self, context: Context, leg: int, request: bytes, present: tuple[PartyId, ...]) -> None:
         """Note the one request answered on this leg, about a sum over those present, if it is one that may be opened.
