@@ -153,7 +153,7 @@ class Site(Secret):
             config.protocol,
             self.name,
             ground.identity,
-            Roster(agreement.roster),
+            agreement.keys,
             config.settings(agreement.digest),
             n_jobs=config.threads,
             demands=demands,
