@@ -57,7 +57,7 @@ class PairwiseCollector(Collecting):
         self._room.read(session, batch, hellos, greetings)
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
-        """Read everyone's public keys, and keep the boxes until they are needed for a recovery.
+        """Read everyone's public keys, and keep the boxes for a recovery in this batch's rounds, or in the last one's.
 
         After a `PeerError` nothing of the batch was kept, and it can be met again without that message.
         """
@@ -70,6 +70,8 @@ class PairwiseCollector(Collecting):
         except PeerError:
             self._room.forget(batch)
             raise
+        # A thousand parties' boxes of one batch are 60 MB, and no sum of a batch before the last is open any more.
+        self._grants = {place: kept for place, kept in self._grants.items() if place[0] >= batch - 1}
         self._grants.update({(batch, party): kept for party, kept in boxes.items()})
 
     def _read_grant(self, party: PartyId, grant: bytes, batch: int) -> dict[PartyId, bytes]:
