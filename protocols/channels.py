@@ -75,8 +75,9 @@ def channel_key(peer: PartyId, public: bytes) -> bytes:
     return public
 
 
+@lru_cache(maxsize=64)
 def _number(box: Box, place: tuple[int, int]) -> int:
-    """The box's nonce: kind, attempt, round."""
+    """The box's nonce: kind, attempt, round. All channels that note it as used note one and the same number."""
     return int.from_bytes(struct.pack("<III", *place, box), "little")
 
 

@@ -18,7 +18,7 @@ from functools import cached_property, lru_cache
 from math import comb
 
 from protocols.demands import active_colluders
-from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, PartyId, sha256
+from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, PartyId, begun, framed_names
 from protocols.session import Roster
 from protocols.settings import Settings
 
@@ -42,7 +42,13 @@ class Graph:
     @classmethod
     def draw(cls, session: bytes, roster: Roster, degree: int) -> Graph:
         """Seat the roster by SHA-256 of session, roster and name; ``degree`` neighbours each, or all others."""
-        circle = sorted(roster, key=lambda name: sha256(b"secirls seat v1", session, roster.digest, name.encode()))
+        names, shared = tuple(roster), begun(b"secirls seat v1", session, roster.digest)
+        seats = {}
+        for name, framed in zip(names, framed_names(names), strict=True):
+            digest = shared.copy()
+            digest.update(framed)
+            seats[name] = digest.digest()
+        circle = sorted(names, key=seats.__getitem__)
         reach = len(roster) // 2 if degree >= len(roster) - 1 else degree // 2
         return cls(tuple(circle), reach)
 
@@ -57,7 +63,7 @@ class Graph:
 
     def among(self, party: PartyId, those: Container[PartyId]) -> tuple[PartyId, ...]:
         """The party's neighbours among those given (best as a set), sorted."""
-        return tuple(other for other in self._near(party) if other in those)
+        return tuple(filter(those.__contains__, self._near(party)))
 
     @cached_property
     def _known(self) -> dict[PartyId, tuple[PartyId, ...]]:
@@ -75,9 +81,11 @@ class Graph:
         """Whether those present stay connected whichever ``lost`` of them are taken away.
 
         Around the circle the rest falls apart only where two stretches of ``reach`` seats or more are empty, with
-        somebody left on both sides; a stretch costs as many as are present in it.
+        somebody left on both sides; a stretch costs as many as are present in it. Two of them cost ``2 * reach``
+        but for those who are absent, so where more would have to be taken away nobody needs to look.
         """
-        if self.complete:
+        absent = len(self.circle) - len(present)
+        if self.complete or lost < 2 * self.reach - absent:
             return True
         seats = sorted(self._seat[party] for party in present)
         here = len(seats)

@@ -14,7 +14,7 @@ both for one party.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ class PairwiseParty(Seated, Secret):
             near = self._room.graph.among(self.me, self._roster)
             self._channels.meet(self.session, {peer: channel_keys[peer] for peer in near})
         book = self._room.batch(batch)
-        split_keys = [self._split(private, book.keys) for private in self._mask_keys.private_bytes(batch)]
+        split_keys = self._split(self._mask_keys.private_bytes(batch), book.keys)
         boxes = []
         for peer in self._room.graph.among(self.me, book.keys):
             shares = b"".join(shares[peer] for shares in split_keys)
@@ -96,7 +96,7 @@ class PairwiseParty(Seated, Secret):
         self._ledger.note("self mask", context.round, context.digest)
         seed = self._seat.entropy(KEY_BYTES)
         plus.append(self_mask_key(seed, self.me, context))
-        shares = self._split(seed, context.members)
+        shares = self._split([seed], context.members)[0]
         place = (context.round, context.attempt)
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
         self._waiting[context.digest] = _Waiting(shares[self.me])
@@ -225,8 +225,8 @@ class PairwiseParty(Seated, Secret):
             raise PeerError(AGGREGATOR, failures[0])
         return shares
 
-    def _split(self, secret: bytes, those: Container[PartyId]) -> dict[PartyId, bytes]:
-        """Shares of a secret of this party's for itself and its neighbours among those given."""
+    def _split(self, secrets: Sequence[bytes], those: Container[PartyId]) -> list[dict[PartyId, bytes]]:
+        """Shares of each of this party's secrets for itself and its neighbours among those given."""
         index = {party: self._room.index[party] for party in self._room.holders(self.me, those)}
-        shares = shamir.split_at(secret, self._room.share_threshold, index.values(), self._seat.entropy)
-        return {party: shares[number] for party, number in index.items()}
+        split = shamir.split_all(secrets, self._room.share_threshold, index.values(), self._seat.entropy)
+        return [{party: shares[number] for party, number in index.items()} for shares in split]

@@ -15,6 +15,7 @@ from protocols.pairwise_messages import Leg, Payload, Reply, Request, grant_boxe
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey
+from protocols.primitives.shamir_in_turn import InTurn
 from protocols.secure_sum import (
     Context,
     DropoutError,
@@ -48,6 +49,7 @@ class PairwiseCollector(Collecting):
         super().__init__(session)
         self._room = Room(self._roster, self._settings)
         self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
+        self._secrets = InTurn(self._room.share_threshold, len(self._roster))
 
     def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
         """Look at everyone's hellos and at every key in them, before they are carried on: no party does."""
@@ -55,7 +57,7 @@ class PairwiseCollector(Collecting):
         self._room.read(session, batch, hellos, greetings)
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
-        """Read everyone's public keys, and keep the boxes until they are needed for a recovery.
+        """Read everyone's public keys, and keep the boxes for a recovery in this batch's rounds, or in the last one's.
 
         After a `PeerError` nothing of the batch was kept, and it can be met again without that message.
         """
@@ -68,6 +70,8 @@ class PairwiseCollector(Collecting):
         except PeerError:
             self._room.forget(batch)
             raise
+        # A thousand parties' boxes of one batch are 60 MB, and no sum of a batch before the last is open any more.
+        self._grants = {place: kept for place, kept in self._grants.items() if place[0] >= batch - 1}
         self._grants.update({(batch, party): kept for party, kept in boxes.items()})
 
     def _read_grant(self, party: PartyId, grant: bytes, batch: int) -> dict[PartyId, bytes]:
@@ -178,30 +182,30 @@ class PairwiseCollector(Collecting):
         plus: list[bytes] = []
         minus: list[bytes] = []
         unfit = 0
-        for party in pending.parties:
-            accepts = _opens(hidden.payloads[party].commitment, party, context)
-            seed, wrong = self._recover(party, shares[party], accepts)
-            unfit += wrong
-            minus.append(self_mask_key(seed, party, context))
         present = frozenset(pending.parties)
-        for absent in (party for party in context.cohort if party not in present):
-            near = self._room.graph.among(absent, present)
-            if not near:
+        for owner in filter(context.members.__contains__, self._room.graph.circle):
+            if owner in present:
+                accepts = _opens(hidden.payloads[owner].commitment, owner, context)
+                seed, wrong = self._recover(owner, shares[owner], accepts)
+                minus.append(self_mask_key(seed, owner, context))
+            elif near := self._room.graph.among(owner, present):
+                private, wrong = self._recover(owner, shares[owner], _is_behind(book.public(owner, context.round)))
+                for party in near:
+                    key = pair_mask_key(AgreementKey(private), owner, party, book, context)
+                    (minus if party < owner else plus).append(key)
+            else:
                 continue
-            private, wrong = self._recover(absent, shares[absent], _is_behind(book.public(absent, context.round)))
             unfit += wrong
-            for party in near:
-                key = pair_mask_key(AgreementKey(private), absent, party, book, context)
-                (minus if party < absent else plus).append(key)
         return plus, minus, unfit
 
     def _recover(self, owner: PartyId, shares: Mapping[int, bytes], accepts: shamir.Accepts) -> tuple[bytes, int]:
         """A secret of the owner's from its shares, checked against what the owner published; how many did not fit.
 
-        A false share names nobody: its holder may have changed it, or its owner may have dealt it so.
+        A false share names nobody: its holder may have changed it, or its owner may have dealt it so. Cheapest if
+        asked around the circle, where who holds shares of one secret hold those of the next.
         """
         try:
-            return shamir.corrected(shares, self._room.share_threshold, accepts)
+            return self._secrets.corrected(shares, accepts)
         except shamir.ShareError as error:
             raise IntegrityError(
                 f"the secret of {owner} can't be put together, and nobody can be shown to have lied: {error}"

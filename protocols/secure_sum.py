@@ -124,15 +124,16 @@ class Context:
             raise MisuseError("a context's round and attempt lie between 0 and 2^32")
         if self.values < 0 or self.limbs not in (1, 2):
             raise MisuseError("a context needs values >= 0 and one or two limbs")
-        if list(self.cohort) != sorted(set(self.cohort)):
+        if not _in_order(self.cohort):
             raise MisuseError("a context's cohort must be sorted and without repetition")
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 over every field, length-prefixed: what keys and signatures are bound to."""
-        names = [name.encode() for name in self.cohort]
-        head = struct.pack("<QQQQQ", self.round, self.attempt, self.values, self.limbs, len(names))
-        return sha256(b"secirls context v1", self.session, self.layout, head, *names)
+        head = struct.pack("<QQQQQ", self.round, self.attempt, self.values, self.limbs, len(self.cohort))
+        digest = begun(b"secirls context v1", self.session, self.layout, head)
+        digest.update(b"".join(framed_names(self.cohort)))
+        return digest.digest()
 
     @cached_property
     def members(self) -> frozenset[PartyId]:
@@ -157,6 +158,11 @@ class Context:
 @lru_cache(maxsize=8)
 def _members(cohort: tuple[PartyId, ...]) -> frozenset[PartyId]:
     return frozenset(cohort)
+
+
+@lru_cache(maxsize=8)
+def _in_order(cohort: tuple[PartyId, ...]) -> bool:
+    return list(cohort) == sorted(set(cohort))
 
 
 @dataclass(frozen=True)
@@ -287,6 +293,12 @@ def begun(label: bytes, *parts: bytes | memoryview) -> hashlib._Hash:
 def framed(part: bytes) -> bytes:
     """A part as `sha256` reads it: behind its length."""
     return struct.pack("<Q", len(part)) + part
+
+
+@lru_cache(maxsize=8)
+def framed_names(parties: tuple[PartyId, ...]) -> tuple[bytes, ...]:
+    """Each party's name as `sha256` reads it."""
+    return tuple(framed(party.encode()) for party in parties)
 
 
 def silent(expected: Sequence[PartyId], heard: Collection[PartyId]) -> tuple[PartyId, ...]:

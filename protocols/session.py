@@ -160,6 +160,11 @@ class Greeting:
     body: memoryview
 
 
+def _said(hello: bytes) -> Greeting:
+    """What a hello of a whole one's length says, whoever wrote it."""
+    return Greeting(bytes(hello[:NONCE_BYTES]), memoryview(hello)[NONCE_BYTES:-SIGNATURE_BYTES])
+
+
 Near: TypeAlias = Callable[[bytes], Iterable[PartyId]]
 """Whose hellos a party verifies, of those who said hello, given the session id: those whose keys it will use."""
 
@@ -215,25 +220,26 @@ class Session:
         missing = [party for party in self.roster if party not in hellos]
         if missing and batch == 0:
             raise MisuseError(f"no hello from {', '.join(missing)}: a session starts with its whole roster")
-        said = {party: self._said(party, hellos[party]) for party in sorted(hellos)}
+        everyone = sorted(hellos)
+        for party in everyone:
+            self._check_sender(party, hellos[party])
         if batch == 0:
-            nonces = (parts(party.encode(), greeting.nonce) for party, greeting in said.items())
+            nonces = (parts(party.encode(), hellos[party][:NONCE_BYTES]) for party in everyone)
             session = sha256(b"secirls session v1", self._binding, *nonces)
         else:
             session = self.id
         binding = self._hello_binding(batch)
-        verified = said if near is None else near(session)
+        verified = everyone if near is None else near(session)
         for party in verified:
             open_message(self.roster, b"hello", party, binding, hellos[party])
-        return session, {party: said[party] for party in verified}
+        return session, {party: _said(hellos[party]) for party in verified}
 
-    def _said(self, party: PartyId, hello: bytes) -> Greeting:
-        """What a hello says, whoever wrote it."""
+    def _check_sender(self, party: PartyId, hello: bytes) -> None:
+        """Raise `PeerError` for a stranger's hello, and for one that can't be whole."""
         if party not in self.roster:
             raise PeerError(party, NOT_IN_ROSTER)
         if len(hello) < NONCE_BYTES + SIGNATURE_BYTES:
             raise PeerError(party, "hello is cut short")
-        return Greeting(bytes(hello[:NONCE_BYTES]), memoryview(hello)[NONCE_BYTES:-SIGNATURE_BYTES])
 
     def _hello_binding(self, batch: int) -> bytes:
         later = b"" if batch == 0 else self.id
@@ -308,9 +314,9 @@ class Seat(Secret):
             raise MisuseError("this context belongs to another session")
         if self.me not in context.cohort:
             raise MisuseError(f"{self.me} is not in the cohort of this context")
-        strangers = [party for party in context.cohort if party not in self.session.roster]
+        strangers = context.members.difference(self.session.roster.keys)
         if strangers:
-            raise MisuseError(f"the cohort names {', '.join(strangers)}, unknown to the roster")
+            raise MisuseError(f"the cohort names {', '.join(sorted(strangers))}, unknown to the roster")
 
     def answer_once(self, context: Context, leg: int, request: bytes, present: tuple[PartyId, ...]) -> None:
         """Note the one request answered on this leg, about a sum over those present, if it is one that may be opened.

@@ -22,7 +22,17 @@ from protocols.channels import SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
 from protocols.primitives.linear_hash import keys_of, linear_hash
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector, begun, framed, sha256
+from protocols.secure_sum import (
+    AGGREGATOR,
+    Context,
+    MisuseError,
+    PartyId,
+    PeerError,
+    Vector,
+    begun,
+    framed_names,
+    sha256,
+)
 from protocols.session import Roster, open_message, sign_message
 
 PRIME = (1 << 130) - 5
@@ -142,9 +152,9 @@ class Checks(Secret):
     def _pads(self, context: Context, *parties: PartyId) -> int:
         """The sum of their pads, modulo the prime: digests that differ in the name alone, so begun once."""
         shared, total = begun(b"secirls check pad v3", self._seed, context.digest), 0
-        for party in parties:
+        for name in framed_names(parties):
             digest = shared.copy()
-            digest.update(framed(party.encode()))
+            digest.update(name)
             total += int.from_bytes(digest.digest(), "little")
         return total % PRIME
 

@@ -49,13 +49,44 @@ def split(secret: bytes, threshold: int, count: int, entropy: Entropy) -> tuple[
 
 def split_at(secret: bytes, threshold: int, indices: Collection[int], entropy: Entropy) -> dict[int, bytes]:
     """The shares of `split` at the given indices only: for few holders among many parties."""
-    if len(secret) != SECRET_BYTES:
-        raise ValueError(f"a shared secret has {SECRET_BYTES} bytes, not {len(secret)}")
+    return split_all([secret], threshold, indices, entropy)[0]
+
+
+def split_all(
+    secrets: Sequence[bytes], threshold: int, indices: Collection[int], entropy: Entropy
+) -> list[dict[int, bytes]]:
+    """The shares of each secret as `split_at` makes them, one secret after the other, all at the same indices.
+
+    The polynomials' values at an index are one large number's: each coefficient of theirs has its own stretch of it,
+    wide enough for a value that is not reduced yet, so that Horner's rule takes one step for all.
+    """
+    if any(len(secret) != SECRET_BYTES for secret in secrets):
+        raise ValueError(f"a shared secret has {SECRET_BYTES} bytes")
     if not 1 <= threshold <= len(indices) or min(indices) < 1:
         raise ValueError(f"threshold {threshold} can't be met by {len(indices)} shares")
-    draws = [int.from_bytes(entropy(_DRAW_BYTES), "little") % PRIME for _ in range(threshold - 1)]
-    coefficients = [int.from_bytes(secret, "little"), *draws]
-    return {index: value_at(coefficients, index).to_bytes(SHARE_BYTES, "little") for index in indices}
+    width = SHARE_BYTES + threshold * max(indices).bit_length() // 8 + 1
+    polynomials = [
+        (secret, *(_draw(entropy).to_bytes(SHARE_BYTES, "little") for _ in range(threshold - 1))) for secret in secrets
+    ]
+    stretched = [
+        int.from_bytes(b"".join(part.ljust(width, b"\0") for part in parts), "little")
+        for parts in zip(*polynomials, strict=True)
+    ][::-1]
+    shares: list[dict[int, bytes]] = [{} for _ in secrets]
+    for index in indices:
+        whole = 0
+        for part in stretched:
+            whole = whole * index + part
+        values = whole.to_bytes(width * len(secrets), "little")
+        for place, of in enumerate(shares):
+            value = int.from_bytes(values[width * place : width * (place + 1)], "little") % PRIME
+            of[index] = value.to_bytes(SHARE_BYTES, "little")
+    return shares
+
+
+def _draw(entropy: Entropy) -> int:
+    """A uniform element of the field."""
+    return int.from_bytes(entropy(_DRAW_BYTES), "little") % PRIME
 
 
 def combine(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | None = None) -> bytes:
@@ -71,13 +102,7 @@ def corrected(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | No
     that the ways of leaving them out can't be tried. Raises `ShareError` where that is not enough. It says of nobody
     that a share was false: whoever dealt it could have dealt it false.
     """
-    points = {
-        index: value
-        for index in sorted(shares)
-        if index > 0
-        and len(shares[index]) == SHARE_BYTES
-        and (value := int.from_bytes(shares[index], "little")) < PRIME
-    }
+    points = points_of(shares)
     if len(points) < threshold:
         raise ShareError(f"{len(points)} shares are too few: the threshold is {threshold}")
     for candidate, wrong in _candidates(points, threshold, search=accepts is not None):
@@ -86,6 +111,17 @@ def corrected(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | No
             if accepts is None or accepts(secret):
                 return secret, wrong + len(shares) - len(points)
     raise ShareError(f"{len(points)} shares do not open the secret, {threshold} that fit each other are needed")
+
+
+def points_of(shares: Mapping[int, bytes]) -> dict[int, int]:
+    """The shares that can be some, as points of the field by index, in order."""
+    return {
+        index: value
+        for index in sorted(shares)
+        if index > 0
+        and len(shares[index]) == SHARE_BYTES
+        and (value := int.from_bytes(shares[index], "little")) < PRIME
+    }
 
 
 def evaluate(coefficients: Sequence[int], count: int, prime: int = PRIME) -> list[int]:
@@ -213,7 +249,7 @@ def _trimmed(polynomial: list[int]) -> list[int]:
 def _weights_at_zero(indices: tuple[int, ...], prime: int) -> tuple[int, ...]:
     """Lagrange's weights for the value at 0: ``prod(-others) / prod(x - others)``."""
     others = prod(-index for index in indices)
-    pairs = zip(_dual_weights(indices, prime), _inverses([-index for index in indices], prime), strict=True)
+    pairs = zip(_dual_weights(indices, prime), inverses([-index for index in indices], prime), strict=True)
     return tuple(others * inverse * dual % prime for dual, inverse in pairs)
 
 
@@ -224,10 +260,10 @@ def _dual_weights(indices: tuple[int, ...], prime: int) -> tuple[int, ...]:
         prod(map(index.__sub__, indices[:place])) * prod(map(index.__sub__, indices[place + 1 :]))
         for place, index in enumerate(indices)
     ]
-    return tuple(_inverses(apart, prime))
+    return tuple(inverses(apart, prime))
 
 
-def _inverses(numbers: Sequence[int], prime: int) -> list[int]:
+def inverses(numbers: Sequence[int], prime: int = PRIME) -> list[int]:
     """The inverse of each number, all by one inversion (P. L. Montgomery 1987, section 10.3.1)."""
     before = list(accumulate(numbers, lambda one, other: one * other % prime, initial=1))
     rest = pow(before.pop(), -1, prime)

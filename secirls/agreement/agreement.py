@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from importlib.metadata import version
 
 from protocols.secure_sum import PartyId, sha256
+from protocols.session import Roster
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.input_error import InputError, complain
@@ -37,7 +39,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What every site works with from now on; each checks it against its own ground, and builds the design itself."""
+    """What every site works with from now on; each checks it against its own ground, and builds the design itself.
+
+    What follows from it alone is worked out once in a process, whoever asks: simulated sites may share one.
+    """
 
     config_digest: str
     sites: tuple[PartyId, ...]
@@ -53,7 +58,11 @@ class Agreement:
     """How everybody's machine computes, where sites follow the algorithm themselves."""
     version: str = field(default_factory=lambda: version("secirls"))
 
-    @property
+    def __reduce__(self) -> tuple[type[Agreement], tuple[object, ...]]:
+        """Its fields travel, and nothing that a process worked out from them."""
+        return type(self), tuple(getattr(self, item.name) for item in fields(self))
+
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all of it: part of the session id, so that who agreed to something else is in another session."""
         said = {
@@ -68,7 +77,19 @@ class Agreement:
 
     def design(self, config: Config) -> Design:
         """The design of a configuration's formula, over what the sites said. Raises `InputError`."""
-        return Design.agree(config.design, config.levels, self.said, own=config.own_columns == "own")
+        if config.digest not in self._designs:
+            own = config.own_columns == "own"
+            self._designs[config.digest] = Design.agree(config.design, config.levels, self.said, own=own)
+        return self._designs[config.digest]
+
+    @cached_property
+    def _designs(self) -> dict[str, Design]:
+        return {}
+
+    @cached_property
+    def keys(self) -> Roster:
+        """What everybody's signatures are checked with. Raises `MisuseError` for keys that can't be."""
+        return Roster(self.roster)
 
 
 def genes_digest(genes: Sequence[str]) -> bytes:

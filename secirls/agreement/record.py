@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from protocols.primitives.keys import Identity
-from protocols.secure_sum import PartyId, PeerError, sha256
+from protocols.secure_sum import PartyId, PeerError, begun, framed, framed_names, sha256
 from protocols.session import Roster, open_message, sign_message
 from secirls.agreement.ledger import Row
 from secirls.algorithms.query import Query, Total, chained
@@ -82,12 +82,13 @@ def question_digest(question: bytes) -> bytes:
 
 def sum_digest(record: Record) -> bytes:
     """What names an opened sum, who was asked for it and who is in it."""
-    return sha256(b"secirls sum v1", record.query, *_parts(record.arrays, record.told.parties, record.cohort))
+    parties, cohort = record.told.parties, record.cohort
+    return _over(b"secirls sum v1", record.query, arrays=record.arrays, parties=parties, cohort=cohort)
 
 
 def total_digest(total: Total) -> bytes:
     """What names a total as an algorithm takes it."""
-    return sha256(b"secirls told v1", *_parts(total.arrays, total.parties, total.cohort))
+    return _over(b"secirls told v1", arrays=total.arrays, parties=total.parties, cohort=total.cohort)
 
 
 def followed(state: bytes, total: Total) -> bytes:
@@ -106,10 +107,16 @@ def read_head(roster: Roster, site: PartyId, session: bytes, state: bytes, head:
         raise PeerError(site, "signs another end of the fit than there is")
 
 
-def _parts(arrays: Mapping[str, Floats], parties: Sequence[PartyId], cohort: Sequence[PartyId]) -> list[bytes]:
-    """Whose sum it is, who was asked for it, and the sum."""
-    names = [name.encode() for party in (cohort, parties) for name in (*party, "")]
-    return names + [part for name, array in arrays.items() for part in (name.encode(), array.astype("<f8").tobytes())]
+def _over(
+    label: bytes, *parts: bytes, arrays: Mapping[str, Floats], parties: Sequence[PartyId], cohort: Sequence[PartyId]
+) -> bytes:
+    """The digest over a label and parts, who was asked for a sum, whose sum it is, and the sum."""
+    digest = begun(label, *parts)
+    for those in (cohort, parties):
+        digest.update(b"".join((*framed_names(tuple(those)), framed(b""))))
+    for name, array in arrays.items():
+        digest.update(framed(name.encode()) + framed(array.astype("<f8").tobytes()))
+    return digest.digest()
 
 
 @dataclass(frozen=True)

@@ -234,10 +234,14 @@ class Design:
         Numeric variables stand at a few fixed values. ``None`` where there are too many combinations to go through.
         Sites with the same levels have one and the same array.
         """
-        held = {
-            site: tuple(tuple(x for x in self.levels[name] if x in told[name].levels) for name in self.levels)
-            for site, told in said.items()
-        }
+        in_order: dict[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]] = {}
+        held = {}
+        for site, told in said.items():
+            levels = tuple(tuple(told[name].levels) for name in self.levels)
+            if levels not in in_order:
+                known = zip(self.levels.values(), levels, strict=True)
+                in_order[levels] = tuple(tuple(x for x in all_ if x in mine) for all_, mine in known)
+            held[site] = in_order[levels]
         different = tuple(dict.fromkeys(held.values()))
         sizes = [math.prod(map(len, levels)) for levels in different]
         if max(sizes) > LARGEST_ENUMERATION or sum(sizes) > LARGEST_ENUMERATIONS:

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -48,6 +49,12 @@ class Told:
         return any(asked == question and cohort in (whom, _ANY) for asked, whom in self.answered)
 
 
+@lru_cache(maxsize=8)
+def _named(cohort: tuple[PartyId, ...]) -> bytes:
+    """A cohort, by a digest."""
+    return sha256(b"secirls cohort v1", *map(str.encode, cohort))
+
+
 def places_of(agreed: Sequence[str], genes: Sequence[str]) -> Places:
     """Where agreed genes stand among a file's, sorted by name: an order that does not change with the file's."""
     return np.searchsorted(np.sort(np.array(genes)), np.array(agreed))
@@ -77,7 +84,7 @@ class Budget:
         One that was answered before for this cohort, or for ``None`` whoever it was for, is not counted again. Raises
         what ``allowed`` raises, and `InputError` where nothing can be kept: then the question must not be answered.
         """
-        whom = _ANY if cohort is None else sha256(b"secirls cohort v1", *map(str.encode, cohort))
+        whom = _ANY if cohort is None else _named(cohort)
         with self._held():
             told = self._told
             if told.knows(question, whom):

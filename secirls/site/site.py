@@ -149,7 +149,7 @@ class Site(Secret):
             config.protocol,
             self.name,
             ground.identity,
-            Roster(agreement.roster),
+            agreement.keys,
             config.settings(agreement.digest),
             n_jobs=config.threads,
             demands=demands,
@@ -214,7 +214,9 @@ class Site(Secret):
         arguments.messages(query)
         arguments.numbers(round_number, attempt)
         arguments.names(cohort)
-        party, guard = self._begin(), self._guarded()
+        party, guard, sites = self._begin(), self._guarded(), self._agreed()[1].sites
+        # It is kept with every context: a thousand names that came anew in each round would be 60 kB of it.
+        cohort = sites if cohort == sites else cohort
         if (round_number, attempt) in self._contexts:
             how = "answered" if self._contexts[round_number, attempt][1] == query else "asked differently"
             raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")

@@ -180,3 +180,20 @@ def test_a_batch_below_the_threshold_is_not_met():
     with pytest.raises(DropoutError) as caught:
         run.meet(table, batch=1)
     assert caught.value.silent == ("site-3", "site-4")
+
+
+def test_a_sum_survives_a_loss_as_long_as_its_batch_is_the_newest_or_the_one_before():
+    """Nobody goes back further, and what would help there is let go."""
+    vectors = vectors_for(4)
+    table = run.sit_down("pairwise", names(4), Settings(threshold=3, rounds_per_batch=2))
+    for batch in range(3):
+        run.meet(table, batch)
+    table.silent = {"payload": ["site-2"]}
+    exact = ring.total_of((vectors[party] for party in without(4, "site-2")), 3, 2)
+    for round_ in (2, 5):
+        total = run.add_up(table, vectors, run.context_of(table, vectors["site-1"], round_=round_))
+        assert np.array_equal(total.vector, exact)
+    with pytest.raises(DropoutError, match="silent: site-2; 3 answered, 4 are needed"):
+        run.add_up(table, vectors, run.context_of(table, vectors["site-1"], round_=1))
+    table.silent = {}
+    assert run.add_up(table, vectors, run.context_of(table, vectors["site-1"], round_=0)).parties == tuple(names(4))

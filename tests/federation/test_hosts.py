@@ -1,13 +1,18 @@
 """Many simulated sites in few processes: the same bits, and memory that fits a small machine."""
 
+import dataclasses
 import os
+import pickle
 import threading
 from pathlib import Path
 
 import pytest
 
+from protocols.primitives.keys import Identity
 from protocols.secure_sum import PeerError
+from protocols.session import Roster
 from secirls.aggregator.aggregator import lead
+from secirls.agreement.agreement import Agreement
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
@@ -16,6 +21,7 @@ from secirls.config import Config
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
+from secirls.inputs.design import Design, Variable
 from secirls.site.desk import Desk
 
 
@@ -219,3 +225,21 @@ def test_two_hundred_sites_fit_below_two_gibibytes(tmp_path, local_ray):
     assert result.report["samples"] == 4000
     assert all(len(entry["parties"]) == 200 for entry in result.report["rounds"])
     assert 50 < max(most) < 2048
+
+
+def test_what_follows_from_an_agreement_is_worked_out_once_in_a_process_and_does_not_travel(monkeypatch):
+    said = {name: {"condition": Variable(numeric=False, levels=("A", "B"))} for name in "abc"}
+    made, honest = [], Design.agree
+    monkeypatch.setattr(Design, "agree", lambda *given, **named: made.append(given) or honest(*given, **named))
+    config = Config(**SETTINGS)
+    roster = {name: Identity(name.encode() * 32).public for name in "abc"}
+    agreed = Agreement(config.digest, tuple("abc"), roster, said, b"", None)
+    assert agreed.design(config) is agreed.design(config)
+    assert agreed.design(Config(**SETTINGS | {"levels": {"condition": ["B", "A"]}})).levels["condition"] == ("B", "A")
+    assert len(made) == 2
+    assert agreed.keys.digest == Roster(roster).digest
+    arrived = pickle.loads(pickle.dumps(agreed))
+    assert set(vars(agreed)) - set(vars(arrived)) == {"_designs", "keys"}
+    assert arrived == agreed
+    assert arrived.digest == agreed.digest
+    assert arrived.digest != dataclasses.replace(agreed, roster=roster | {"a": bytes(32)}).digest

@@ -146,6 +146,21 @@ def test_split_takes_only_what_it_can_share():
             split(bytes(32), threshold, count, secrets.token_bytes)
 
 
+@pytest.mark.parametrize("drawn", [b"\xff", b"\0", b"\x5a"])
+def test_secrets_split_together_have_the_shares_of_each_by_itself(drawn):
+    """At indices and coefficients as large as they come, and where a share is nothing but the secret."""
+    hidden = [b"\xff" * 32, bytes(32), secrets.token_bytes(32)]
+    for threshold, indices in ((1, [3]), (2, [1, 2]), (5, [1, 7, 1023, 1024, 60_000]), (60, range(940, 1000))):
+        tapes = iter(range(1, 1000)), iter(range(1, 1000))
+        one, all_ = (lambda count, tape=tape: drawn * (count - 2) + next(tape).to_bytes(2) for tape in tapes)
+        together = shamir.split_all(hidden, threshold, indices, all_)
+        for secret, shares in zip(hidden, together, strict=True):
+            draws = [int.from_bytes(one(48), "little") % PRIME for _ in range(threshold - 1)]
+            values = [shamir.value_at([int.from_bytes(secret, "little"), *draws], index) for index in indices]
+            assert shares == {index: value.to_bytes(33, "little") for index, value in zip(indices, values, strict=True)}
+    assert shamir.split_all([], 1, [1], secrets.token_bytes) == []
+
+
 def test_coefficients_are_drawn_with_room_to_be_uniform():
     drawn = []
 
