@@ -14,7 +14,7 @@ both for one party.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -102,11 +102,11 @@ class PairwiseParty(Seated, Secret):
         self._waiting[context.digest] = _Waiting(shares[self.me])
         tail = pack_tail(commit(seed, self.me, context), boxes)
 
-        def write(body: memoryview) -> None:
-            masked = ring.over(body, context.values, context.limbs)
-            masked[:] = vector
-            ring.mask_into(masked, plus, minus, self._settings.prg)
-            body[masked.nbytes :] = tail
+        def write(body: memoryview) -> Iterator[memoryview]:
+            hidden = ring.over(body, context.values, context.limbs)
+            yield from map(ring.view, ring.masked(vector, plus, minus, self._settings.prg, out=hidden))
+            body[hidden.nbytes :] = tail
+            yield body[hidden.nbytes :]
 
         return self._seat.sign_written(b"payload", context, 8 * vector.size + len(tail), write)
 

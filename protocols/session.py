@@ -113,7 +113,11 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
     """A body, given in pieces, with its signature: what a party sends. ``binding`` is what both ends already know."""
-    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, *body))))
+    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, body))))
+
+
+Writing: TypeAlias = Callable[[memoryview], Iterator[memoryview]]
+"""Writes a body from its beginning to its end, and gives each piece of it when it is done. Keeps nothing of it."""
 
 
 def sign_written(
@@ -122,16 +126,15 @@ def sign_written(
     sender: PartyId,
     binding: bytes,
     length: int,
-    write: Callable[[memoryview], None],
+    write: Writing,
 ) -> bytes:
     """A signed message as of `sign_message`, with a body of so many bytes that ``write`` puts where it is sent from.
 
-    So a long body is never copied. ``write`` keeps nothing of the buffer it is given.
+    So a long body is never copied, and it is hashed while it is in the cache.
     """
     message = io.BytesIO(bytes(length + SIGNATURE_BYTES))
     with message.getbuffer() as whole, whole[:length] as body:
-        write(body)
-        whole[length:] = identity.sign(_signed_text(kind, sender, binding, body))
+        whole[length:] = identity.sign(_signed_text(kind, sender, binding, write(body)))
     return message.getvalue()
 
 
@@ -143,12 +146,12 @@ def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, m
         raise PeerError(sender, f"{kind.decode()} is cut short")
     view = memoryview(message)
     body, signature = view[:-SIGNATURE_BYTES], bytes(view[-SIGNATURE_BYTES:])
-    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, body)):
+    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, (body,))):
         raise PeerError(sender, f"{kind.decode()} is not signed by the roster's key for this sum")
     return body
 
 
-def _signed_text(kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
+def _signed_text(kind: bytes, sender: PartyId, binding: bytes, body: Iterable[bytes | memoryview]) -> bytes:
     return sha256(b"secirls message v2", kind, sender.encode(), binding, long_digest(body))
 
 
@@ -283,7 +286,7 @@ class Seat(Secret):
         """A signed message of this sum; the body may come in pieces."""
         return sign_message(self._identity, kind, self.me, context.digest, *body)
 
-    def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
+    def sign_written(self, kind: bytes, context: Context, length: int, write: Writing) -> bytes:
         """A signed message of this sum, whose body ``write`` puts where it is sent from."""
         return sign_written(self._identity, kind, self.me, context.digest, length, write)
 

@@ -92,7 +92,7 @@ def lying_signer(monkeypatch, kinds, change):
 
     def sign_written(identity, kind, sender, binding, length, write):
         body = bytearray(length)
-        write(memoryview(body))
+        assert sum(map(len, write(memoryview(body)))) == length
         return sign(identity, kind, sender, binding, bytes(body))
 
     monkeypatch.setattr(session, "sign_message", sign)
