@@ -243,6 +243,12 @@ class Config(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _key_of_the_protocol(self) -> Self:
+        if self.protocol == "paillier-threshold" and self.obfuscation == "subgroup":
+            raise ValueError("a key in shares ('paillier-threshold') has no subgroup: use djn, short or textbook")
+        return self
+
+    @model_validator(mode="after")
     def _comparable(self) -> Self:
         check_threshold(self.lfc_threshold, self.alternative)
         self.asked_contrast  # noqa: B018 - raises where two forms are given
