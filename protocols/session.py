@@ -7,7 +7,6 @@ Refuses to know: what a protocol writes into the body of its messages.
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
 import struct
@@ -17,6 +16,7 @@ from functools import cached_property
 from typing import ClassVar, TypeAlias, TypeVar
 
 from protocols.demands import NO_DEMANDS, Demands
+from protocols.drafts import Draft
 from protocols.primitives.digests import long_digest
 from protocols.primitives.keys import (
     KEY_BYTES,
@@ -116,26 +116,11 @@ def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: byte
     return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, body))))
 
 
-Writing: TypeAlias = Callable[[memoryview], Iterator[memoryview]]
-"""Writes a body from its beginning to its end, and gives each piece of it when it is done. Keeps nothing of it."""
-
-
-def sign_written(
-    identity: Identity,
-    kind: bytes,
-    sender: PartyId,
-    binding: bytes,
-    length: int,
-    write: Writing,
+def sign_draft(
+    identity: Identity, kind: bytes, sender: PartyId, binding: bytes, draft: Draft, pieces: Iterable[memoryview]
 ) -> bytes:
-    """A signed message as of `sign_message`, with a body of so many bytes that ``write`` puts where it is sent from.
-
-    So a long body is never copied, and it is hashed while it is in the cache.
-    """
-    message = io.BytesIO(bytes(length + SIGNATURE_BYTES))
-    with message.getbuffer() as whole, whole[:length] as body:
-        whole[length:] = identity.sign(_signed_text(kind, sender, binding, write(body)))
-    return message.getvalue()
+    """A signed message as of `sign_message`, whose body comes in pieces as it is written: hashed while in the cache."""
+    return draft.signed(identity.sign(_signed_text(kind, sender, binding, pieces)))
 
 
 def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
@@ -286,9 +271,15 @@ class Seat(Secret):
         """A signed message of this sum; the body may come in pieces."""
         return sign_message(self._identity, kind, self.me, context.digest, *body)
 
-    def sign_written(self, kind: bytes, context: Context, length: int, write: Writing) -> bytes:
+    def sign_draft(self, kind: bytes, context: Context, draft: Draft, pieces: Iterable[memoryview]) -> bytes:
+        """A signed message of this sum, whose body comes in pieces as it is written into the draft."""
+        return sign_draft(self._identity, kind, self.me, context.digest, draft, pieces)
+
+    def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
         """A signed message of this sum, whose body ``write`` puts where it is sent from."""
-        return sign_written(self._identity, kind, self.me, context.digest, length, write)
+        draft = Draft(length)
+        write(draft.body)
+        return self.sign_draft(kind, context, draft, (draft.body,))
 
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""

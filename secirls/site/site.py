@@ -21,7 +21,7 @@ from protocols.demands import Demands
 from protocols.fixed_point import Layout
 from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
-from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
+from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
 from protocols.totals import unpack_total
 from protocols.verified import CHECK_VALUES, Checks, SeedTable
@@ -249,7 +249,8 @@ class Site(Secret):
         if isinstance(asked, OwnCoefficientsQuery):
             self._write_own(asked, samples)
         # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
-        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values))
+        lent = party.lend(context) if isinstance(party, Lending) else None
+        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values, lent))
         if told:
             checks = self._checking()
             meter.measure("verify", lambda: checks.fill(vector, context))
