@@ -99,15 +99,19 @@ class Layout:
                     f"fraction bits need {needed:.1f} bits, the ring has {HEADROOM_BITS[self.limbs]}"
                 )
 
-    def encode(self, arrays: Mapping[str, NDArray[np.float64]], room: int = 0) -> Vector:
+    def encode(self, arrays: Mapping[str, NDArray[np.float64]], room: int = 0, out: Vector | None = None) -> Vector:
         """Named float64 arrays to one vector ``(values + room, limbs)``, with zeros for whatever else goes behind them.
+
+        Into ``out``, contiguous and of that shape, if it is given.
 
         Raises `MisuseError` naming field and position for a wrong shape, a NaN, or a magnitude
         beyond the field's bound.
         """
         if set(arrays) != {field.name for field in self.fields}:
             raise MisuseError(f"the layout has fields {[f.name for f in self.fields]}, not {sorted(arrays)}")
-        vector = np.empty((self.values + room, self.limbs), dtype=np.uint64)
+        vector = np.empty((self.values + room, self.limbs), dtype=np.uint64) if out is None else out
+        if vector.shape != (self.values + room, self.limbs):
+            raise MisuseError(f"the layout does not fit into a vector of shape {vector.shape}")
         vector[self.values :] = 0
         start = 0
         for field in self.fields:

@@ -14,14 +14,15 @@ both for one party.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from protocols.channels import Box, Channels
+from protocols.drafts import Lender
 from protocols.mask_keys import Ledger, MaskKeys, commit, pair_mask_key, self_mask_key
 from protocols.pairwise_collector import PairwiseCollector
-from protocols.pairwise_messages import NO_SHARE, Leg, Reply, Request, pack_set, pack_tail
+from protocols.pairwise_messages import NO_SHARE, Leg, Reply, Request, pack_set, pack_tail, tail_bytes
 from protocols.pairwise_room import NAME, Room
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, Secret
@@ -51,6 +52,7 @@ class PairwiseParty(Seated, Secret):
         self._mask_keys = MaskKeys(self._settings.rounds_per_batch, seat.entropy)
         self._ledger = Ledger()
         self._waiting: dict[bytes, _Waiting | None] = {}
+        self._lender = Lender()
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, the channel key (first batch), and a mask public key for each round of the batch."""
@@ -73,6 +75,11 @@ class PairwiseParty(Seated, Secret):
             shares = b"".join(shares[peer] for shares in split_keys)
             boxes.append(self._channels.seal(peer, Box.MASK_KEY_SHARES, (batch, 0), book.binding, shares))
         return self._seat.sign_bound(b"grant", book.binding, b"".join(boxes))
+
+    def lend(self, context: Context) -> Vector:
+        """Memory for the vector of the next `protect`, if it is of this context; that overwrites what is there."""
+        self._seat.check(context)
+        return self._lender.lend(context, tail_bytes(len(self._room.graph.among(self.me, context.members))))
 
     def protect(self, vector: Vector, context: Context) -> bytes:
         """The vector under all its masks, with the own mask's seed shared among the neighbours.
@@ -101,14 +108,15 @@ class PairwiseParty(Seated, Secret):
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
         self._waiting[context.digest] = _Waiting(shares[self.me])
         tail = pack_tail(commit(seed, self.me, context), boxes)
+        draft = self._lender.take(vector, context, len(tail))
+        hidden, body = draft.vector, draft.body
 
-        def write(body: memoryview) -> None:
-            masked = ring.over(body, context.values, context.limbs)
-            masked[:] = vector
-            ring.mask_into(masked, plus, minus, self._settings.prg)
-            body[masked.nbytes :] = tail
+        def pieces() -> Iterator[memoryview]:
+            yield from map(ring.view, ring.masked(vector, plus, minus, self._settings.prg, out=hidden))
+            body[hidden.nbytes :] = tail
+            yield body[hidden.nbytes :]
 
-        return self._seat.sign_written(b"payload", context, 8 * vector.size + len(tail), write)
+        return self._seat.sign_draft(b"payload", context, draft, pieces())
 
     def assist(self, request: bytes, context: Context) -> bytes:
         """Agree to the set of those present, or release the shares that open the sum over that set.

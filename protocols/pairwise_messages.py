@@ -60,6 +60,11 @@ def _named(data: bytes, cohort: tuple[PartyId, ...]) -> tuple[PartyId, ...] | No
     return tuple(party for place, party in enumerate(cohort) if bits >> place & 1)
 
 
+def tail_bytes(peers: int) -> int:
+    """Length of what `pack_tail` gives for so many peers."""
+    return KEY_BYTES + SEED_BOX_BYTES * peers
+
+
 def pack_tail(commitment: bytes, boxes: Mapping[PartyId, bytes]) -> bytes:
     """What follows the masked vector in a payload: the commitment, and the boxes in their recipients' order."""
     return b"".join((commitment, *(boxes[peer] for peer in sorted(boxes))))

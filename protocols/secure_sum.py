@@ -238,6 +238,15 @@ class Foresighted(Protocol):
 
 
 @runtime_checkable
+class Lending(Protocol):
+    """A party that can send a vector from where it was written, so that nothing is copied to be hidden."""
+
+    def lend(self, context: Context) -> Vector:
+        """Memory for the vector of the next `protect`, if it is of this context; that overwrites what is there."""
+        ...
+
+
+@runtime_checkable
 class Searching(Protocol):
     """A party whose key is found by trying, which takes a while: it can search in steps, so that others see it work."""
 

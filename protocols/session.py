@@ -7,7 +7,6 @@ Refuses to know: what a protocol writes into the body of its messages.
 
 from __future__ import annotations
 
-import io
 import json
 import secrets
 import struct
@@ -17,6 +16,7 @@ from functools import cached_property
 from typing import ClassVar, TypeAlias, TypeVar
 
 from protocols.demands import NO_DEMANDS, Demands
+from protocols.drafts import Draft
 from protocols.primitives.digests import long_digest
 from protocols.primitives.keys import (
     KEY_BYTES,
@@ -113,26 +113,14 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
     """A body, given in pieces, with its signature: what a party sends. ``binding`` is what both ends already know."""
-    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, *body))))
+    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, body))))
 
 
-def sign_written(
-    identity: Identity,
-    kind: bytes,
-    sender: PartyId,
-    binding: bytes,
-    length: int,
-    write: Callable[[memoryview], None],
+def sign_draft(
+    identity: Identity, kind: bytes, sender: PartyId, binding: bytes, draft: Draft, pieces: Iterable[memoryview]
 ) -> bytes:
-    """A signed message as of `sign_message`, with a body of so many bytes that ``write`` puts where it is sent from.
-
-    So a long body is never copied. ``write`` keeps nothing of the buffer it is given.
-    """
-    message = io.BytesIO(bytes(length + SIGNATURE_BYTES))
-    with message.getbuffer() as whole, whole[:length] as body:
-        write(body)
-        whole[length:] = identity.sign(_signed_text(kind, sender, binding, body))
-    return message.getvalue()
+    """A signed message as of `sign_message`, whose body comes in pieces as it is written: hashed while in the cache."""
+    return draft.signed(identity.sign(_signed_text(kind, sender, binding, pieces)))
 
 
 def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
@@ -143,12 +131,12 @@ def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, m
         raise PeerError(sender, f"{kind.decode()} is cut short")
     view = memoryview(message)
     body, signature = view[:-SIGNATURE_BYTES], bytes(view[-SIGNATURE_BYTES:])
-    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, body)):
+    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, (body,))):
         raise PeerError(sender, f"{kind.decode()} is not signed by the roster's key for this sum")
     return body
 
 
-def _signed_text(kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
+def _signed_text(kind: bytes, sender: PartyId, binding: bytes, body: Iterable[bytes | memoryview]) -> bytes:
     return sha256(b"secirls message v2", kind, sender.encode(), binding, long_digest(body))
 
 
@@ -289,9 +277,15 @@ class Seat(Secret):
         """A signed message of this sum; the body may come in pieces."""
         return sign_message(self._identity, kind, self.me, context.digest, *body)
 
+    def sign_draft(self, kind: bytes, context: Context, draft: Draft, pieces: Iterable[memoryview]) -> bytes:
+        """A signed message of this sum, whose body comes in pieces as it is written into the draft."""
+        return sign_draft(self._identity, kind, self.me, context.digest, draft, pieces)
+
     def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
         """A signed message of this sum, whose body ``write`` puts where it is sent from."""
-        return sign_written(self._identity, kind, self.me, context.digest, length, write)
+        draft = Draft(length)
+        write(draft.body)
+        return self.sign_draft(kind, context, draft, (draft.body,))
 
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""

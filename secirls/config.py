@@ -23,7 +23,10 @@ from secirls.numerics.alternatives import Alternative, check_threshold
 from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
 from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
 
-Protocol = Literal["plain", "additive", "pairwise", "paillier", "paillier-threshold"]
+Protocol = Literal["plain", "pairwise-lean", "additive", "pairwise", "paillier", "paillier-threshold"]
+LEAN: Protocol = "pairwise-lean"
+MOST_ROUNDS = 4096
+"""Of one batch of keys: more than fits have."""
 
 R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale."""
@@ -249,6 +252,12 @@ class Config(Frozen):
             raise ValueError(
                 "size factors are brought (size_factors), so control_genes and size_factor_type do nothing"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _key_of_the_protocol(self) -> Self:
+        if self.protocol == "paillier-threshold" and self.obfuscation == "subgroup":
+            raise ValueError("a key in shares ('paillier-threshold') has no subgroup: use djn, short or textbook")
         return self
 
     @model_validator(mode="after")

@@ -32,6 +32,24 @@ def _subtract(total, subtrahend):  # noqa: ANN001, ANN202
         total[2 * i] = low
 
 
+@compiled()
+def _add_marked(total, addend, marks):  # noqa: ANN001, ANN202
+    for i in range(marks.size):
+        low = total[2 * i] + addend[2 * i]
+        high = addend[2 * i + 1] ^ marks[i]
+        total[2 * i + 1] += high + np.uint64(low < addend[2 * i])
+        total[2 * i] = low
+
+
+@compiled()
+def _subtract_marked(total, subtrahend, marks):  # noqa: ANN001, ANN202
+    for i in range(marks.size):
+        low = total[2 * i] - subtrahend[2 * i]
+        high = subtrahend[2 * i + 1] ^ marks[i]
+        total[2 * i + 1] -= high + np.uint64(total[2 * i] < low)
+        total[2 * i] = low
+
+
 def add_into(total: NDArray[np.uint64], addend: NDArray[np.uint64]) -> None:
     """``total += addend`` modulo 2^128; both flat, low limb, high limb, low limb ..."""
     _add(total, addend)
@@ -40,3 +58,13 @@ def add_into(total: NDArray[np.uint64], addend: NDArray[np.uint64]) -> None:
 def subtract_into(total: NDArray[np.uint64], subtrahend: NDArray[np.uint64]) -> None:
     """``total -= subtrahend`` modulo 2^128; both flat, low limb, high limb, low limb ..."""
     _subtract(total, subtrahend)
+
+
+def add_marked_into(total: NDArray[np.uint64], addend: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
+    """The same of an addend whose high limbs are XORed with ``marks``, one for each value."""
+    _add_marked(total, addend, marks)
+
+
+def subtract_marked_into(total: NDArray[np.uint64], subtrahend: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
+    """The same of a subtrahend whose high limbs are XORed with ``marks``, one for each value."""
+    _subtract_marked(total, subtrahend, marks)

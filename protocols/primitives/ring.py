@@ -6,15 +6,20 @@ Refuses to know: what the elements stand for and who shares which key.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.primitives import counted_stream
 from protocols.primitives.keystream import MOST_BYTES, Keystream, Prg, keystream
 
 Vector: TypeAlias = NDArray[np.uint64]
+Signed: TypeAlias = tuple[bytes, bool]
+"""A keystream's key, and whether it is subtracted."""
+Mask: TypeAlias = Callable[[Vector], None]
+"""Masks the next piece of a vector."""
 
 CHUNK_BYTES = MOST_BYTES
 """Keystream is made and used in pieces that stay in the cache."""
@@ -65,25 +70,36 @@ def expand(key: bytes, values: int, limbs: int, prg: Prg = "aes-256-ctr") -> Vec
     return out.astype(np.uint64, copy=False)
 
 
-def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr") -> None:
-    """``total += expand(each of plus) - expand(each of minus)``, in place.
+def mask_into(
+    total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr", *, out: Vector | None = None
+) -> None:
+    """``total += expand(each of plus) - expand(each of minus)``, in place, or into ``out`` if it is given.
 
     The same as expanding, adding and subtracting one after the other, but no keystream is ever
     whole in memory: each piece of it is made, used while it is in the cache, and written over.
     """
-    streams = [(keystream(key, prg, total.nbytes), False) for key in plus]
-    streams += [(keystream(key, prg, total.nbytes), True) for key in minus]
-    values, limbs = total.shape
-    if _compiles(total):
-        _mask_compiled(total, streams)
-        return
-    stretch = np.empty((min(values, CHUNK_BYTES // (8 * limbs)), limbs), dtype="<u8")
-    carry, owed = np.empty(stretch.shape, dtype=np.bool_), np.empty(stretch.shape, dtype=np.int8)
+    for _ in masked(total, plus, minus, prg, out=total if out is None else out):
+        pass
+
+
+def masked(
+    vector: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr", *, out: Vector
+) -> Iterator[Vector]:
+    """Write the vector under its masks into ``out``, and give each piece when it is done, while it is in the cache."""
+    keys = [(key, False) for key in plus] + [(key, True) for key in minus]
+    values, limbs = out.shape
+    if not _compiles(out):
+        mask = _plain_masks(keys, prg, min(values, CHUNK_BYTES // (8 * limbs)), limbs)
+    elif counted_stream.pays(prg, out.nbytes):
+        mask = _counted_masks(keys)
+    else:
+        mask = _compiled_masks(keys, prg, out.nbytes)
     for piece in _pieces(values, limbs):
-        part = total[piece]
-        used = slice(len(part))
-        for first in range(0, len(streams), _MOST_OWED):
-            _mask_piece(part, streams[first : first + _MOST_OWED], stretch[used], carry[used], owed[used])
+        part = out[piece]
+        if vector is not out:
+            part[:] = vector[piece]
+        mask(part)
+        yield part
 
 
 def warm_up() -> None:
@@ -91,7 +107,8 @@ def warm_up() -> None:
     total = zeros(COMPILED_FROM, 2)
     add_into(total, from_bytes(to_bytes(total), COMPILED_FROM, 2))
     add_into(total, total.copy())
-    mask_into(total, [bytes(32)], [bytes(32)])
+    for values in (COMPILED_FROM, CHUNK_BYTES // 16):
+        mask_into(zeros(values, 2), [bytes(32)], [bytes(32)])
 
 
 def to_bytes(vector: Vector) -> bytes:
@@ -145,48 +162,71 @@ def _subtract_piece(total: Vector, subtrahend: Vector) -> None:
         np.subtract(total, subtrahend, out=total)
 
 
-def _mask_piece(
-    total: Vector,
-    streams: list[tuple[Keystream, bool]],
-    stretch: Vector,
-    carry: NDArray[np.bool_],
-    owed: NDArray[np.int8],
-) -> None:
-    """Add or subtract the next stretch of every keystream, and settle the carries once at the end.
+def _plain_masks(keys: list[Signed], prg: Prg, longest: int, limbs: int) -> Mask:
+    """By NumPy, for pieces of up to ``longest`` values: carries are counted, and settled once at the end.
 
     Handing on each carry at once would walk over every second word each time; counting them in bytes
     and adding the count to the high limbs is the same sum, and a third faster.
     """
-    owed[:] = 0
-    for stream, subtracting in streams:
-        _fill(stream, stretch)
-        if subtracting:
-            np.less(total, stretch, out=carry)
-            np.subtract(total, stretch, out=total)
-            np.subtract(owed, carry.view(np.int8), out=owed)
-        else:
-            np.add(total, stretch, out=total)
-            np.less(total, stretch, out=carry)
-            np.add(owed, carry.view(np.int8), out=owed)
-    if total.shape[1] == 2:
-        np.add(total[:, 1], owed[:, 0].astype(np.int64).view(np.uint64), out=total[:, 1])
+    streams = [(keystream(key, prg), subtracting) for key, subtracting in keys]
+    made = np.empty((longest, limbs), dtype="<u8")
+    carries, debts = np.empty(made.shape, dtype=np.bool_), np.empty(made.shape, dtype=np.int8)
+
+    def mask(part: Vector) -> None:
+        stretch, carry, owed = made[: len(part)], carries[: len(part)], debts[: len(part)]
+        for first in range(0, len(streams), _MOST_OWED):
+            owed[:] = 0
+            for stream, subtracting in streams[first : first + _MOST_OWED]:
+                _fill(stream, stretch)
+                if subtracting:
+                    np.less(part, stretch, out=carry)
+                    np.subtract(part, stretch, out=part)
+                    np.subtract(owed, carry.view(np.int8), out=owed)
+                else:
+                    np.add(part, stretch, out=part)
+                    np.less(part, stretch, out=carry)
+                    np.add(owed, carry.view(np.int8), out=owed)
+            if limbs == 2:
+                np.add(part[:, 1], owed[:, 0].astype(np.int64).view(np.uint64), out=part[:, 1])
+
+    return mask
 
 
-def _mask_compiled(total: Vector, streams: list[tuple[Keystream, bool]]) -> None:
-    """The same for a long vector: each stretch of keystream is added with its carries in one pass."""
+def _compiled_masks(keys: list[Signed], prg: Prg, length: int) -> Mask:
+    """For a long vector, of so many bytes: each stretch of keystream is added with its carries in one pass."""
     from protocols.primitives import compiled_masks
 
-    flat, stretch = total.reshape(-1), np.empty(CHUNK_BYTES // 8, dtype="<u8")
-    for start in range(0, flat.size, stretch.size):
-        part = flat[start : start + stretch.size]
-        used = stretch[: part.size]
-        there = view(used)
+    streams = [(keystream(key, prg, length), subtracting) for key, subtracting in keys]
+    made = np.empty(CHUNK_BYTES // 8, dtype="<u8")
+
+    def mask(part: Vector) -> None:
+        flat, stretch = part.reshape(-1), made[: part.size]
+        there = view(stretch)
         for stream, subtracting in streams:
             stream.fill(there)
+            (compiled_masks.subtract_into if subtracting else compiled_masks.add_into)(flat, stretch)
+
+    return mask
+
+
+def _counted_masks(keys: list[Signed]) -> Mask:
+    """For a very long one: the pass that adds a stretch takes its counters off."""
+    from protocols.primitives import compiled_masks
+
+    streams = [(counted_stream.counted_stream(key), subtracting) for key, subtracting in keys]
+    made, counters = np.empty(CHUNK_BYTES // 8, dtype="<u8"), counted_stream.Counters()
+
+    def mask(part: Vector) -> None:
+        flat, stretch = part.reshape(-1), made[: part.size]
+        there, text, marks = view(stretch), *counters.next(len(part))
+        for stream, subtracting in streams:
+            stream.update_into(text, there)
             if subtracting:
-                compiled_masks.subtract_into(part, used)
+                compiled_masks.subtract_marked_into(flat, stretch, marks)
             else:
-                compiled_masks.add_into(part, used)
+                compiled_masks.add_marked_into(flat, stretch, marks)
+
+    return mask
 
 
 def _fill(stream: Keystream, stretch: Vector) -> None:

@@ -276,9 +276,11 @@ class SignedLayout(Layout):
     query: Query | None = field(default=None, compare=False, repr=False)
     parties: int = 0
 
-    def encode(self, arrays: Mapping[str, Floats], room: int = 0) -> NDArray[np.uint64]:
-        """Named float64 arrays, with the sign for what can't be sent, to one vector ``(values + room, limbs)``."""
-        return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties), room)
+    def encode(
+        self, arrays: Mapping[str, Floats], room: int = 0, out: NDArray[np.uint64] | None = None
+    ) -> NDArray[np.uint64]:
+        """Named float64 arrays, with the sign for what can't be sent, to one vector as of `Layout.encode`."""
+        return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties), room, out)
 
 
 def _saturated(array: Floats, most: float, bound: float) -> Floats:

@@ -19,7 +19,7 @@ from protocols.choice import make_party
 from protocols.demands import Demands
 from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
-from protocols.secure_sum import Context, MisuseError, Party, PartyId, sha256
+from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
 from protocols.session import Roster
 from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import Agreement, Facts
@@ -237,7 +237,8 @@ class Site(Secret):
         if isinstance(asked, OwnCoefficientsQuery):
             self._write_own(asked, samples)
         # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
-        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values))
+        lent = party.lend(context) if isinstance(party, Lending) else None
+        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values, lent))
         if told:
             checks = self._checking.checks
             meter.measure("verify", lambda: checks.fill(vector, context))

@@ -134,6 +134,7 @@ def test_designs_that_are_no_formula_or_code(trio, refused, design, problem):
         (("--engine", "spark"), "engine"),
         (("--address", "127.0.0.1:1"), "engine is 'local'"),
         (("--min-contributors", "4"), "no gene"),
+        (("--protocol", "paillier-threshold", "--obfuscation", "subgroup"), "options: fit: a key in shares"),
     ],
 )
 def test_options_that_cannot_be(trio, refused, words, problem):

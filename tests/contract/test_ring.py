@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.primitives import ring
+from protocols.primitives import compiled_masks, ring
 
 PIECE = ring.CHUNK_BYTES // 16
 word = st.one_of(st.integers(0, 2**64 - 1), st.sampled_from([0, 1, 2**64 - 1, 2**63]))
@@ -47,6 +47,31 @@ def test_masking_in_pieces_is_masking_at_once(values, limbs):
     assert np.array_equal(in_pieces, at_once)
     ring.mask_into(in_pieces, minus, plus)
     assert np.array_equal(in_pieces, ring.expand(b"v" * 32, values, limbs))
+
+
+@pytest.mark.parametrize("limbs", [1, 2])
+@pytest.mark.parametrize("values", [0, 1, PIECE, 2 * PIECE + 7])
+def test_a_masked_vector_comes_piece_by_piece_and_the_vector_stays(values, limbs):
+    vector = ring.expand(b"v" * 32, values, limbs)
+    expected, out = vector.copy(), np.full_like(vector, 7)
+    ring.mask_into(expected, [b"p" * 32], [b"m" * 32])
+    pieces = [piece.copy() for piece in ring.masked(vector, [b"p" * 32], [b"m" * 32], out=out)]
+    assert np.array_equal(np.concatenate([vector[:0], *pieces]), expected)
+    assert np.array_equal(out, expected)
+    assert np.array_equal(vector, ring.expand(b"v" * 32, values, limbs))
+
+
+@given(rows=st.lists(st.tuples(word, word, word, word, word), min_size=1, max_size=20))
+def test_marked_passes_are_sums_of_what_the_marks_are_off(rows):
+    start, addend = vector([row[:2] for row in rows], 2), vector([row[2:4] for row in rows], 2)
+    marks = np.array([row[4] for row in rows], dtype=np.uint64)
+    plain = addend.copy()
+    plain[:, 1] ^= marks
+    total = start.copy()
+    compiled_masks.add_marked_into(total.reshape(-1), addend.reshape(-1), marks)
+    assert ints(total) == [(x + y) % 2**128 for x, y in zip(ints(start), ints(plain), strict=True)]
+    compiled_masks.subtract_marked_into(total.reshape(-1), addend.reshape(-1), marks)
+    assert np.array_equal(total, start)
 
 
 @pytest.mark.parametrize("fill", ["random", "ones", "zeros"])

@@ -90,13 +90,11 @@ def lying_signer(monkeypatch, kinds, change):
             body = (changed(b"".join(body), change),)
         return real(identity, kind, sender, binding, *body)
 
-    def sign_written(identity, kind, sender, binding, length, write):
-        body = bytearray(length)
-        write(memoryview(body))
-        return sign(identity, kind, sender, binding, bytes(body))
+    def sign_draft(identity, kind, sender, binding, draft, pieces):
+        return sign(identity, kind, sender, binding, *map(bytes, pieces))
 
     monkeypatch.setattr(session, "sign_message", sign)
-    monkeypatch.setattr(session, "sign_written", sign_written)
+    monkeypatch.setattr(session, "sign_draft", sign_draft)
 
 
 @given(leg=st.sampled_from(("payload", "reply")), change=CHANGES)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from protocols.primitives import keys, keystream, ring
+from protocols.primitives import counted_stream, keys, keystream, ring
 from protocols.primitives.digests import long_digest
 
 SUNSCREEN = (
@@ -204,18 +204,65 @@ def test_both_ways_to_make_a_keystream_give_the_encryption_of_zero_one_two(lengt
         assert taken(way(unhex(SP_KEY)), lengths) == expected
 
 
-@pytest.mark.parametrize("gcm", [True, False])
-def test_a_long_vector_is_masked_alike_whichever_way_is_faster(gcm, monkeypatch):
-    monkeypatch.setattr(keystream, "_gcm_is_faster", lambda: gcm)
-    values = keystream.LONG // 16 + 77
+PIECE = keystream.MOST_BYTES // 16
+
+
+@pytest.mark.parametrize("lengths", [(5,), (PIECE,), (PIECE, 1), (PIECE, PIECE, 300)])
+def test_counted_streams_are_the_encryption_of_zero_one_two_once_their_marks_are_off(lengths):
+    cipher, counters = counted_stream.counted_stream(unhex(SP_KEY)), counted_stream.Counters()
+    made, marked = [], []
+    for blocks in lengths:
+        text, marks = counters.next(blocks)
+        stream = np.frombuffer(bytearray(cipher.update(text)), dtype="<u8").reshape(blocks, 2)
+        marked.append(stream.tobytes())
+        stream[:, 1] ^= marks
+        made.append(stream.tobytes())
+    expected = ring.to_bytes(ring.expand(unhex(SP_KEY), sum(lengths), 2))
+    assert b"".join(made) == expected
+    assert b"".join(marked) != expected
+
+
+@pytest.mark.parametrize("block", [0, 1 << 24, (1 << 32) - PIECE, 1 << 32])
+def test_the_counters_of_a_stream_are_those_of_ctr_wherever_it_is(block):
+    counters = counted_stream.Counters()
+    counters._block = block
+    text, marks = counters.next(PIECE)
+    expected = b"".join(number.to_bytes(16, "big") for number in range(block + 1, block + PIECE + 1))
+    assert bytes(text) == expected
+    assert marks.tobytes() == b"".join(expected[place + 8 : place + 16] for place in range(0, len(expected), 16))
+
+
+@pytest.mark.parametrize("way", ["ctr", "gcm", "cfb"])
+@pytest.mark.parametrize("values", [PIECE, keystream.LONG // 16 + 77])
+def test_a_long_vector_is_masked_alike_whichever_way_is_fastest(way, values, monkeypatch):
+    used = []
+    for module, name in ((keystream, "_by_ctr"), (keystream, "_by_gcm"), (counted_stream, "counted_stream")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda key, name=name, real=real: used.append(name) or real(key))
+    monkeypatch.setattr(keystream, "_gcm_is_faster", lambda: way == "gcm")
+    monkeypatch.setattr(counted_stream, "_is_faster", lambda: way == "cfb")
     masked, expected = ring.zeros(values, 2), ring.zeros(values, 2)
     ring.mask_into(masked, [unhex(SP_KEY)], [bytes(32)])
-    block = Cipher(algorithms.AES(unhex(SP_KEY)), modes.ECB()).encryptor()
-    counters = np.zeros((values, 2), dtype=">u8")
-    counters[:, 1] = np.arange(values)
-    ring.add_into(expected, ring.from_bytes(block.update(counters.tobytes()), values, 2))
-    ring.add_into(masked, ring.expand(bytes(32), values, 2))
+    by = "gcm" if way == "gcm" and values > PIECE else "ctr"
+    assert used == 2 * ["counted_stream" if way == "cfb" else f"_by_{by}"]
+    for key, change in ((unhex(SP_KEY), ring.add_into), (bytes(32), ring.subtract_into)):
+        block = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+        counters = np.zeros((values, 2), dtype=">u8")
+        counters[:, 1] = np.arange(values)
+        change(expected, ring.from_bytes(block.update(counters.tobytes()), values, 2))
     assert np.array_equal(masked, expected)
+
+
+def test_counted_streams_are_for_long_vectors_of_aes_and_where_the_library_has_them(monkeypatch):
+    monkeypatch.setattr(counted_stream, "_is_faster", lambda: True)
+    assert counted_stream.pays("aes-256-ctr", keystream.MOST_BYTES)
+    assert not counted_stream.pays("aes-256-ctr", keystream.MOST_BYTES - 1)
+    assert not counted_stream.pays("chacha20", keystream.MOST_BYTES)
+    monkeypatch.undo()
+    monkeypatch.setattr(counted_stream, "_cfb", lambda: None)
+    counted_stream._is_faster.cache_clear()
+    assert not counted_stream.pays("aes-256-ctr", keystream.MOST_BYTES)
+    counted_stream._is_faster.cache_clear()
 
 
 def test_the_faster_way_is_found_once_and_taken_for_long_streams_alone(monkeypatch):
