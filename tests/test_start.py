@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 
+from protocols.primitives import compiling
 from secirls.cli import demo
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
@@ -29,6 +31,13 @@ from secirls import fit
 table = fit({sites!r}, design="~ condition", engine="local", on_note=print).table
 assert table["padj"].notna().any()
 """
+OWN_WAY = """
+from protocols.primitives import compiling
+compiling.TRIED = ()
+"""
+"""numba takes what it kept by its own way, whatever its release."""
+COMPILER = "numba.np.npyimpl"
+"""What numba compiles NumPy's functions by."""
 
 ARRAYS = """
 import resource
@@ -71,6 +80,15 @@ def test_the_aggregator_reads_no_files(files):
 
 def test_a_whole_fit_in_one_process_starts_no_ray(files):
     assert not loaded(FIT.format(sites=files)) & (DRAWN | NEEDLESS | {"ray"})
+
+
+@pytest.mark.skipif(not numba.__version__.startswith(compiling.TRIED), reason="another release of numba")
+def test_code_that_is_kept_is_taken_without_its_compiler(files):
+    """A second fit compiles nothing; beside its twin, for which numba loads all the same what it would compile by."""
+    fit = FIT.format(sites=files)
+    loaded(fit)
+    assert COMPILER not in loaded(fit)
+    assert COMPILER in loaded(OWN_WAY + fit)
 
 
 @pytest.mark.parametrize("module", sorted(DRAWN | NEEDLESS))
