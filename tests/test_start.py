@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numba
@@ -100,17 +101,47 @@ def test_a_module_that_is_loaded_would_be_seen(module):
 
 
 def test_the_demo_starts_ray_once(files, tmp_path, monkeypatch, capsys):
-    fit, engines = demo.fit_config, []
+    fit, engines, started = demo.fit_config, [], []
 
     def on_one_process(config, sites, *, engine, **watch):
         engines.append((config.protocol, engine))
         return fit(config, sites, engine="local", **watch)
 
+    @contextmanager
+    def ahead(engine):
+        started.append(engine)
+        yield
+
+    monkeypatch.setattr(demo, "engine_ahead", ahead)
     monkeypatch.setattr(demo, "write_airway", lambda _folder: files)
     monkeypatch.setattr(demo, "fit_config", on_one_process)
     demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), "ray")
     assert engines == [("pairwise", "ray"), ("plain", "local")]
+    assert started == ["ray"]
     assert "same to the last bit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "connected"), [("ray", None, [None]), ("ray", "there:1", ["there:1"]), ("local", None, [])]
+)
+def test_an_engine_that_is_started_ahead_is_that_of_the_fits_inside(engine, address, connected, monkeypatch):
+    from secirls import fitting
+    from secirls.carriers import on_ray
+
+    told = []
+    monkeypatch.setattr(on_ray, "_connect", told.append)
+    monkeypatch.setattr(on_ray, "_connection", on_ray._Connection())
+    monkeypatch.setattr(on_ray.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(on_ray.ray, "shutdown", lambda: told.append("shutdown"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with fitting.engine_ahead(engine):
+        assert told == connected
+        with on_ray.running_ray("another") if connected else nullcontext():
+            pass
+        assert told == connected
+    assert told == connected + ["shutdown"] * len(connected)
 
 
 def faults(*, kept):
