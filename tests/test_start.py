@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import numba
 import pytest
 
+from protocols.primitives import compiling
 from secirls.cli import demo
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
@@ -15,6 +18,8 @@ DRAWN = {"matplotlib", "rich", "typer"}
 """What people look at, and no party."""
 NEEDLESS = {"formulaic", "scipy.stats", "sklearn", "joblib", "phe", "gmpy2"}
 """What no fit with masks needs anywhere."""
+ANNOTATED = {"anndata", "pandas", "zarr"}
+"""What no site needs that reads a dense h5ad."""
 
 SITE = """
 from secirls.carriers.on_ray import PartyActor
@@ -29,6 +34,13 @@ from secirls import fit
 table = fit({sites!r}, design="~ condition", engine="local", on_note=print).table
 assert table["padj"].notna().any()
 """
+OWN_WAY = """
+from protocols.primitives import compiling
+compiling.TRIED = ()
+"""
+"""numba takes what it kept by its own way, whatever its release."""
+COMPILER = "numba.np.npyimpl"
+"""What numba compiles NumPy's functions by."""
 
 ARRAYS = """
 import resource
@@ -61,36 +73,75 @@ def loaded(code):
 
 def test_a_site_loads_what_it_computes_with_and_nothing_to_show_it(files):
     modules = loaded(SITE.format(path=files["site1"]))
-    assert "numba" in modules
-    assert not modules & (DRAWN | NEEDLESS)
+    assert {"numba", "h5py"} <= modules
+    assert not modules & (DRAWN | NEEDLESS | ANNOTATED)
 
 
 def test_the_aggregator_reads_no_files(files):
-    assert not loaded(AGGREGATOR) & (DRAWN | NEEDLESS | {"anndata", "h5py", "zarr", "pandas"})
+    assert not loaded(AGGREGATOR) & (DRAWN | NEEDLESS | ANNOTATED | {"h5py"})
 
 
 def test_a_whole_fit_in_one_process_starts_no_ray(files):
     assert not loaded(FIT.format(sites=files)) & (DRAWN | NEEDLESS | {"ray"})
 
 
-@pytest.mark.parametrize("module", sorted(DRAWN | NEEDLESS))
+@pytest.mark.skipif(not numba.__version__.startswith(compiling.TRIED), reason="another release of numba")
+def test_code_that_is_kept_is_taken_without_its_compiler(files):
+    """A second fit compiles nothing; beside its twin, for which numba loads all the same what it would compile by."""
+    fit = FIT.format(sites=files)
+    loaded(fit)
+    assert COMPILER not in loaded(fit)
+    assert COMPILER in loaded(OWN_WAY + fit)
+
+
+@pytest.mark.parametrize("module", sorted(DRAWN | NEEDLESS | ANNOTATED))
 def test_a_module_that_is_loaded_would_be_seen(module):
     pytest.importorskip(module)
     assert module in loaded(f"import secirls\ndef late():\n    import {module}\nlate()")
 
 
 def test_the_demo_starts_ray_once(files, tmp_path, monkeypatch, capsys):
-    fit, engines = demo.fit_config, []
+    fit, engines, started = demo.fit_config, [], []
 
     def on_one_process(config, sites, *, engine, **watch):
         engines.append((config.protocol, engine))
         return fit(config, sites, engine="local", **watch)
 
+    @contextmanager
+    def ahead(engine):
+        started.append(engine)
+        yield
+
+    monkeypatch.setattr(demo, "engine_ahead", ahead)
     monkeypatch.setattr(demo, "write_airway", lambda _folder: files)
     monkeypatch.setattr(demo, "fit_config", on_one_process)
     demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), "ray")
     assert engines == [("pairwise", "ray"), ("plain", "local")]
+    assert started == ["ray"]
     assert "same to the last bit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("engine", "address", "connected"), [("ray", None, [None]), ("ray", "there:1", ["there:1"]), ("local", None, [])]
+)
+def test_an_engine_that_is_started_ahead_is_that_of_the_fits_inside(engine, address, connected, monkeypatch):
+    from secirls import fitting
+    from secirls.carriers import on_ray
+
+    told = []
+    monkeypatch.setattr(on_ray, "_connect", told.append)
+    monkeypatch.setattr(on_ray, "_connection", on_ray._Connection())
+    monkeypatch.setattr(on_ray.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(on_ray.ray, "shutdown", lambda: told.append("shutdown"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if address is not None:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with fitting.engine_ahead(engine):
+        assert told == connected
+        with on_ray.running_ray("another") if connected else nullcontext():
+            pass
+        assert told == connected
+    assert told == connected + ["shutdown"] * len(connected)
 
 
 def faults(*, kept):

@@ -11,20 +11,56 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 VARIABLE = "NUMBA_CACHE_DIR"
 
+TRIED = ("0.68.",)
+"""Releases of numba whose compiled code runs without what its compiler needs; others load that first."""
 
-def compiled(**options: Any) -> Any:
-    """`numba.njit`, kept for the next process, without Python's lock and with NumPy's rules for division."""
+_ELSEWHERE_OPEN = (PermissionError,) if os.name == "nt" else ()
+"""What Windows may answer for a file that another process is writing: then it is compiled again."""
+
+
+def compiled(*, keep: bool = True, **options: Any) -> Any:
+    """`numba.njit` without Python's lock and with NumPy's rules for division; `keep` for the next process."""
+    decorate = numba.njit(nogil=True, error_model="numpy", **options)
+    if not keep:
+        return decorate
     find_place()
-    return numba.njit(cache=True, nogil=True, error_model="numpy", **options)
+    return partial(_kept, decorate)
+
+
+class Kept(FunctionCache):
+    """numba's cache of a function, which takes what is in it without preparing to compile.
+
+    numba would first load its compiler's every rule for Python and NumPy: 0.4 CPU seconds, half of what it adds to a
+    process's start. Code that is there needs its memory, not these rules, and whoever compiles asks for them again.
+    """
+
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """The code for a signature, or nothing."""
+        kept: Any = super()
+        if not numba.__version__.startswith(TRIED):
+            return kept.load_overload(signature, context)
+        rtsys.initialize(context)
+        with suppress(*_ELSEWHERE_OPEN):
+            return kept._load_overload(signature, context)  # noqa: SLF001 - without the first line of `load_overload`
+        return None
+
+
+def _kept(decorate: Callable[[Any], Any], function: Any) -> Any:
+    dispatcher, cache_of = decorate(function), cast("Callable[[Any], Any]", Kept)
+    dispatcher._cache = cache_of(function)  # noqa: SLF001 - as its `enable_caching` does
+    return dispatcher
 
 
 @cache

@@ -101,7 +101,7 @@ class Order:
         """
         address = cluster_at(address)
         if engine == "ray" and hosts is None:
-            address = address or cluster_at(os.environ.get("RAY_ADDRESS"))
+            address = address or cluster_of_the_job()
         key_files, rules = _paths(keys), _paths(policies)
         grounds = [name for name, source in sites.items() if str(source).endswith(GROUND)]
         _check(config, list(sites), engine, key_files, grounds, rules)
@@ -188,6 +188,11 @@ def cluster_at(address: str | None) -> str | None:
     """The existing cluster that an address names: nothing, blanks and ``local`` name none, as Ray takes them."""
     named = (address or "").strip()
     return None if named in {"", "local"} else named
+
+
+def cluster_of_the_job() -> str | None:
+    """The cluster of the Ray job that this process is, if it is one."""
+    return cluster_at(os.environ.get("RAY_ADDRESS"))
 
 
 def new_run(config: Config) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from secirls.cli.console import RoundsDisplay, overhead, say, show_result
 from secirls.config import Config
-from secirls.fitting import fit_config
+from secirls.fitting import engine_ahead, fit_config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_airway
 from secirls.outputs.results import check_free
@@ -17,13 +18,14 @@ from secirls.outputs.results import check_free
 def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) -> None:
     """Write airway as four site files, fit them with the protocol and in the clear, show and keep both."""
     check_free(out, overwrite=True)
-    sites = {name: str(path) for name, path in write_airway(out / "sites").items()}
-    say(
-        "airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.\n"
-        f"Each cell line is a site with a file of its own: {', '.join(sites)}."
-    )
-    with RoundsDisplay(config.protocol) as display:
-        secure = fit_config(config, sites, engine=engine, on_round=display, on_note=display.note)
+    say("airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.")
+    with ThreadPoolExecutor(1) as beside:
+        writing = beside.submit(write_airway, out / "sites")
+        with engine_ahead(engine):
+            sites = {name: str(path) for name, path in writing.result().items()}
+            say(f"Each cell line is a site with a file of its own: {', '.join(sites)}.")
+            with RoundsDisplay(config.protocol) as display:
+                secure = fit_config(config, sites, engine=engine, on_round=display, on_note=display.note)
     with RoundsDisplay("plain, for comparison") as display:
         plain = fit_config(
             config.model_copy(update={"protocol": "plain"}),

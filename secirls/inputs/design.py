@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
+from secirls.inputs.annotation import Columns
 from secirls.inputs.expansion import LARGEST_ENUMERATION, Made
 from secirls.inputs.formula import Factor, Formula, parse
 from secirls.inputs.labels import label, labels
@@ -29,9 +29,6 @@ from secirls.inputs.ranks import apart
 from secirls.numerics.covariates import Covariates, Expansion
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["Design", "Levels", "Variable", "variables"]
 
@@ -137,12 +134,12 @@ class Design:
         away = self.own.all.union(self.dropped)
         return np.array([i for i in range(self.size) if i not in away], dtype=np.intp)
 
-    def matrix(self, obs: pd.DataFrame) -> Floats:
+    def matrix(self, obs: Columns) -> Floats:
         """Design matrix ``(samples, all params)`` of one site's obs, whose columns were checked before; not centred."""
         here = self.covariates(obs, "")
         return here.design(np.zeros(len(self.features)), np.ones(len(self.features)))
 
-    def covariates(self, obs: pd.DataFrame, site: str) -> Covariates:
+    def covariates(self, obs: Columns, site: str) -> Covariates:
         """What one site's design is made of, centred and scaled or not."""
         values = np.empty((len(obs), len(self.features)))
         for f, factor in enumerate(self.features):
@@ -185,7 +182,7 @@ class Design:
             raise InputError(f"design {self.formula!r} has {count} combinations of levels, more than {LARGEST_GROUPS}")
         return tuple(itertools.product(*(self.levels[name] for name in self.shared)))
 
-    def group_sizes(self, obs: pd.DataFrame) -> Floats:
+    def group_sizes(self, obs: Columns) -> Floats:
         """How many of one site's samples are in each of the `groups`, ``(groups,)``."""
         if not self.shared:
             return np.array([float(len(obs))])

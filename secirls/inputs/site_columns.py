@@ -7,21 +7,18 @@ Refuses to know: files, matrices, designs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import complain
+from secirls.inputs.annotation import Annotation, Column
 from secirls.inputs.count_matrix import never_counted
 from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
 from secirls.inputs.labels import MISSING, labels, numbered
 from secirls.numerics.held_counts import HeldCounts
 from secirls.numerics.samples import Counts, Floats
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def check_unique(
@@ -43,7 +40,7 @@ def there_are(what: str, names: Iterable[object]) -> str:
 
 
 def variable(
-    obs: pd.DataFrame,
+    obs: Annotation,
     column: str,
     where: Mapping[str, str],
     *,
@@ -54,24 +51,24 @@ def variable(
 
     ``functions`` of numeric variables must be finite. Raises `InputError`.
     """
-    import pandas as pd
-
     field_name = f"obs column {column!r}"
     if column not in obs.columns:
         detail = there_are("columns", obs.columns)
         raise complain("is missing, and the design needs it", **where, field=field_name, detail=detail)
+    if column not in obs.held:
+        raise complain("is there twice", **where, field=field_name)
     values = obs[column]
-    if values.isna().any():
+    if values.missing.any():
         raise complain("has a missing value", **where, field=field_name)
-    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if numeric and declared is None:
-        if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
+    if values.numeric and declared is None:
+        numbers = values.to_numpy()
+        if not np.isfinite(numbers).all():
             raise complain("has a value that is not finite", **where, field=field_name)
         for factor in functions:
-            if factor.variable == column and not np.isfinite(factor.values(values.to_numpy())).all():
+            if factor.variable == column and not np.isfinite(factor.values(numbers)).all():
                 raise complain(f"has a value at which {factor.expr} is not finite", **where, field=field_name)
-        return Variable(numeric=True, numbered=numbered(values.to_numpy(dtype=np.float64)))
-    levels = set(labels(values.unique()))
+        return Variable(numeric=True, numbered=numbered(numbers))
+    levels = set(labels(values))
     missing = sorted((levels & MISSING) - set(labels(declared or ())))
     if missing:
         raise complain(
@@ -83,24 +80,22 @@ def variable(
     return Variable(numeric=False, levels=_in_order(values, levels))
 
 
-def _in_order(values: pd.Series[Any], held: set[str]) -> tuple[str, ...]:
+def _in_order(values: Column, held: set[str]) -> tuple[str, ...]:
     """The levels that samples hold, in the order of the file's categories; numbers by size, texts sorted.
 
     Categories without samples are left out: they are nobody's business.
     """
-    import pandas as pd
-
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        ordered = labels(values.cat.categories)
-    elif pd.api.types.is_numeric_dtype(values):
-        ordered = labels(np.sort(values.unique()))
+    if values.categories is not None:
+        ordered = labels(values.categories)
+    elif values.numeric:
+        ordered = labels(sorted(set(values)))
     else:
         ordered = sorted(held)
     return tuple(level for level in dict.fromkeys(ordered) if level in held)
 
 
 def brought_dispersions(
-    var: pd.DataFrame,
+    var: Annotation,
     column: str | None,
     counts: Counts | HeldCounts,
     replacement: Counts | HeldCounts | None,
@@ -116,7 +111,7 @@ def brought_dispersions(
 
 
 def positive(
-    table: pd.DataFrame,
+    table: Annotation,
     axis: str,
     column: str | None,
     where: Mapping[str, str],
@@ -129,8 +124,10 @@ def positive(
     field_name = f"{axis} column {column!r}"
     if column not in table.columns:
         raise complain("is missing", **where, field=field_name, detail=there_are("columns", table.columns))
+    if column not in table.held:
+        raise complain("is there twice", **where, field=field_name)
     try:
-        values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        values = table[column].to_numpy()
     except (TypeError, ValueError):
         raise complain("does not hold numbers", **where, field=field_name) from None
     if fill is not None:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import complain
+from secirls.inputs.annotation import Annotation
 from secirls.inputs.count_matrix import read_counts
 from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
@@ -71,7 +72,7 @@ class SiteTable:
     genes: tuple[str, ...] = field(repr=False)
     counts: Counts | HeldCounts = field(repr=False)
     """Raw counts ``(samples, genes)``, gene-major in memory; many of them are no array."""
-    obs: pd.DataFrame = field(repr=False)
+    obs: Annotation = field(repr=False)
     """The formula's variables, one row per sample."""
     variables: Mapping[str, Variable]
     size_factors: Floats | None = field(repr=False, default=None)
@@ -86,7 +87,7 @@ class SiteTable:
         told = hashlib.sha256(repr((self.counts.shape, self.genes)).encode())
         for name, kind in self.variables.items():
             column = self.obs[name]
-            values = column.to_numpy(dtype=np.float64).tolist() if kind.numeric else labels(column)
+            values = column.to_numpy().tolist() if kind.numeric else labels(column)
             told.update(repr((name, kind.numeric, values)).encode())
         for counts in (self.counts, self.replacement):
             told.update(b"" if counts is None else _digest(counts))
@@ -119,12 +120,11 @@ def _table(
     reading: Callable[[], AbstractContextManager[None]],
 ) -> SiteTable:
     """What is asked for of an AnnData; ``reading`` is entered while it is read. Raises `InputError`."""
-    import pandas as pd
-
     with reading():
-        obs, table = adata.obs, _annotation(adata, asked, where)
+        obs = _columns(adata, "obs", (*asked.variables, asked.size_factors))
+        table = _columns(_with_genes(adata, asked, where), "var", (*asked.var_columns, asked.dispersions))
         matrices = [_matrix(adata, layer, where) for layer in _layers(asked)]
-    genes, samples = tuple(map(str, table.index)), tuple(map(str, obs.index))
+    genes, samples = table.index, obs.index
     if not samples:
         raise complain("has no samples", **where)
     if not genes:
@@ -145,7 +145,7 @@ def _table(
     return SiteTable(
         genes,
         counts,
-        pd.DataFrame({column: obs[column] for column in asked.variables}, index=obs.index),
+        obs.only(asked.variables),
         variables,
         positive(obs, "obs", asked.size_factors, where),
         brought_dispersions(table, asked.dispersions, counts, replacement, where),
@@ -267,19 +267,9 @@ class Stored:
         self._group = group
         self.layers = Layers(group.get("layers", {}))
 
-    @cached_property
-    def obs(self) -> pd.DataFrame:
-        """The samples' annotation."""
-        import pandas as pd
-
-        return pd.DataFrame(_element(self._group["obs"]))
-
-    @cached_property
-    def var(self) -> pd.DataFrame:
-        """The genes' annotation."""
-        import pandas as pd
-
-        return pd.DataFrame(_element(self._group["var"]))
+    def columns(self, axis: str, wanted: Sequence[str]) -> Annotation:
+        """The samples' annotation (``obs``) or the genes' (``var``), with some of its columns."""
+        return Annotation.read(self._group[axis], wanted, _element)
 
     @property
     def X(self) -> Any:  # noqa: N802 - as AnnData has it
@@ -320,10 +310,10 @@ def _element(stored: Any) -> Any:
 
 def _stored_matrix(stored: Any) -> Any:
     """A matrix whose parts are read when they are sliced; of any other form, all of it."""
-    import anndata.io
-
     form = stored.attrs.get("encoding-type")
     if form in ("csr_matrix", "csc_matrix"):
+        import anndata.io
+
         return anndata.io.sparse_dataset(stored)
     return stored if form == "array" else _element(stored)
 
@@ -354,17 +344,20 @@ def _digest(counts: Counts | HeldCounts) -> bytes:
     return told.digest()
 
 
-def _annotation(adata: AnnData | Stored, reading: Reading, where: Mapping[str, str]) -> pd.DataFrame:
-    """The genes of the matrix that is read, with what is noted of them: ``raw`` has its own."""
-    import pandas as pd
+def _columns(adata: AnnData | Stored, axis: str, wanted: Sequence[str | None]) -> Annotation:
+    names = [name for name in wanted if name is not None]
+    return adata.columns(axis, names) if isinstance(adata, Stored) else Annotation.of(getattr(adata, axis), names)
 
+
+def _with_genes(adata: AnnData | Stored, reading: Reading, where: Mapping[str, str]) -> AnnData | Stored:
+    """What has the genes of the matrix that is read, with what is noted of them: ``raw`` has its own."""
     if not _of_raw(adata, reading.layer):
-        return pd.DataFrame(adata.var)
+        return adata
     if reading.refit_layer is not None:
         raise complain("has other genes than raw: a refit needs both layers of one", **where, field="refit_layer")
     if adata.raw is None:
         raise complain("is missing", **where, field=_layer_name(reading.layer))
-    return pd.DataFrame(adata.raw.var)
+    return adata.raw
 
 
 def _of_raw(adata: AnnData | Stored, layer: str | None) -> bool:

@@ -10,10 +10,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    import pandas as pd
+from secirls.inputs.annotation import Annotation
 
 TABLE_COLUMNS: Final = frozenset(
     {
@@ -42,14 +41,14 @@ class Unfit(StrEnum):
     TOO_LONG = f"has a text of more than {LONGEST_TEXT} characters"
 
 
-def texts(var: pd.DataFrame, name: str) -> tuple[str, ...] | Unfit:
+def texts(var: Annotation, name: str) -> tuple[str, ...] | Unfit:
     """A column's text for every gene, blanks in it single, empty where the file has none; or why it is none."""
     if name not in var.columns:
         return Unfit.MISSING
-    if list(var.columns).count(name) > 1:
+    if name not in var.held:  # it is there twice
         return Unfit.NO_TEXT
     values = var[name]
-    held = values.dropna().unique()
+    held = list(dict.fromkeys(values.present()))
     if not all(isinstance(value, str) for value in held):
         return Unfit.NO_TEXT
     known = {value: " ".join(unicodedata.normalize("NFC", value).split()) for value in held}
@@ -57,7 +56,7 @@ def texts(var: pd.DataFrame, name: str) -> tuple[str, ...] | Unfit:
         return Unfit.NO_TEXT
     if any(len(text) > LONGEST_TEXT for text in known.values()):
         return Unfit.TOO_LONG
-    return tuple("" if absent else known[value] for value, absent in zip(values, values.isna(), strict=True))
+    return tuple("" if absent else known[value] for value, absent in zip(values, values.missing, strict=True))
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 import numpy as np
-from numba import njit
 
+from protocols.primitives import compiling
 from secirls.numerics import elementary
 from secirls.numerics.arrays import Floats
 from secirls.numerics.elementary import _bits_of, _float_of
@@ -25,7 +25,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 def strictly(*, inline: bool = False, keep: bool = True) -> Callable[[_Function], _Function]:
     """Compiled without any fast-math flag; `keep`: in the cache beside the source."""
-    decorate = njit(error_model="numpy", fastmath=False, forceinline=inline, nogil=True, cache=keep)
+    decorate = compiling.compiled(keep=keep, fastmath=False, forceinline=inline)
     return cast("Callable[[_Function], _Function]", decorate)
 
 

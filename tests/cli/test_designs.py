@@ -201,7 +201,7 @@ def test_a_site_that_told_its_categories_as_they_are_would_be_seen(trial, monkey
     """The twin of the last: all categories of the file."""
     from secirls.inputs import site_columns
 
-    monkeypatch.setattr(site_columns, "_in_order", lambda values, held: tuple(values.cat.categories))
+    monkeypatch.setattr(site_columns, "_in_order", lambda values, held: values.categories)
     as_categories(trial, "lyon", ["zero", "treated", "control"])
     facts = Site(Place("lyon", str(trial.write()["lyon"])), Config(design="~ condition"), own_process=False).survey()
     assert "zero" in repr(facts)

@@ -13,6 +13,7 @@ from secirls.aggregator.annotating import annotate
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.told_columns import read_columns, read_texts, text_digest
 from secirls.input_error import InputError
+from secirls.inputs.annotation import Annotation
 from secirls.inputs.var_columns import LONGEST_TEXT, Unfit, texts
 from secirls.site import telling
 from secirls.site.policy import RefusalError
@@ -236,14 +237,18 @@ def test_a_column_that_one_site_lacks_or_fills_with_letters_is_left_out_with_the
 # Reading.
 
 
+def text_of(frame, name):
+    return texts(Annotation.of(frame, [name]), name)
+
+
 def test_blanks_accents_and_what_is_missing_are_read_alike():
     index = [f"g{i}" for i in range(4)]
     plain = pd.DataFrame({"symbol": ["A B", "\u00e9", None, "7"]}, index=index)
     other = pd.DataFrame({"symbol": pd.Categorical([" A \t B", "e\u0301", np.nan, "7 "])}, index=index)
-    assert texts(plain, "symbol") == texts(other, "symbol") == ("A B", "\u00e9", "", "7")
-    assert texts(plain.astype("string"), "symbol") == texts(plain, "symbol")
-    assert texts(plain, "chr") is Unfit.MISSING
-    assert texts(plain.assign(symbol=None), "symbol") is Unfit.NO_TEXT
-    assert texts(pd.concat([plain, plain], axis=1), "symbol") is Unfit.NO_TEXT
-    assert texts(plain.assign(symbol=["a", "b", 1, "c"]), "symbol") is Unfit.NO_TEXT
-    assert texts(plain.assign(symbol=["1", "X", "GL000008.2", ""]), "symbol") == ("1", "X", "GL000008.2", "")
+    assert text_of(plain, "symbol") == text_of(other, "symbol") == ("A B", "\u00e9", "", "7")
+    assert text_of(plain.astype("string"), "symbol") == text_of(plain, "symbol")
+    assert text_of(plain, "chr") is Unfit.MISSING
+    assert text_of(plain.assign(symbol=None), "symbol") is Unfit.NO_TEXT
+    assert text_of(pd.concat([plain, plain], axis=1), "symbol") is Unfit.NO_TEXT
+    assert text_of(plain.assign(symbol=["a", "b", 1, "c"]), "symbol") is Unfit.NO_TEXT
+    assert text_of(plain.assign(symbol=["1", "X", "GL000008.2", ""]), "symbol") == ("1", "X", "GL000008.2", "")
