@@ -73,7 +73,7 @@ def _tiles(matrix: Any) -> Iterator[Tile]:
         for start in range(0, matrix.shape[1], across):
             genes = slice(start, min(start + across, matrix.shape[1]))
             tile = matrix[:, genes] if form == "csc" else matrix[samples] if form == "csr" else matrix[samples, genes]
-            yield Tile(samples, genes, np.asarray(tile if form is None else tile.toarray()))
+            yield Tile(samples, genes, np.asarray(tile.toarray() if hasattr(tile, "toarray") else tile))
 
 
 def _sides(matrix: Any, form: str | None) -> tuple[int, int]:
