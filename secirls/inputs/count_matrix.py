@@ -18,8 +18,8 @@ from secirls.inputs.held_matrix import Tile, hold
 from secirls.numerics.held_counts import HeldCounts, in_blocks
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Mask
 
-TILE_VALUES = 1 << 20
-"""Counts that are read and checked at a time (8 MiB as float64); more where the file's own chunks are larger."""
+TILE_VALUES = 1 << 18
+"""Counts that are read and checked at a time (2 MiB as float64); more where the file's own chunks are larger."""
 PLAIN_VALUES = 1 << 23
 """A matrix of fewer counts (32 MiB) is held as an array."""
 _FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones)"
