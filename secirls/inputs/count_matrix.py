@@ -8,30 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import complain
-from secirls.numerics.held_counts import Entered, HeldCounts, in_blocks, smallest
+from secirls.inputs.held_matrix import Tile, hold
+from secirls.numerics.held_counts import HeldCounts, in_blocks
 from secirls.numerics.samples import LARGEST_COUNT, Counts, Mask
 
-TILE_VALUES = 1 << 20
-"""Counts that are read and checked at a time (8 MiB as float64); more where the file's own chunks are larger."""
+TILE_VALUES = 1 << 18
+"""Counts that are read and checked at a time (2 MiB as float64); more where the file's own chunks are larger."""
 PLAIN_VALUES = 1 << 23
 """A matrix of fewer counts (32 MiB) is held as an array."""
-_LARGEST_NARROW = int(np.iinfo(np.uint16).max)
 _FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones)"
-
-
-class Tile(NamedTuple):
-    """Part of a matrix."""
-
-    samples: slice
-    genes: slice
-    counts: NDArray[Any]
-    """``(samples, genes)``."""
 
 
 def read_counts(
@@ -56,7 +47,7 @@ def read_counts(
 
     samples, n_genes = matrix.shape
     if samples * n_genes > PLAIN_VALUES:
-        return _held(tiles, (samples, n_genes), where)
+        return hold(tiles, (samples, n_genes), where)
     counts = np.empty((samples, n_genes), dtype=np.int32, order="F")
     for tile in tiles():
         counts[tile.samples, tile.genes] = tile.counts
@@ -82,7 +73,7 @@ def _tiles(matrix: Any) -> Iterator[Tile]:
         for start in range(0, matrix.shape[1], across):
             genes = slice(start, min(start + across, matrix.shape[1]))
             tile = matrix[:, genes] if form == "csc" else matrix[samples] if form == "csr" else matrix[samples, genes]
-            yield Tile(samples, genes, np.asarray(tile if form is None else tile.toarray()))
+            yield Tile(samples, genes, np.asarray(tile.toarray() if hasattr(tile, "toarray") else tile))
 
 
 def _sides(matrix: Any, form: str | None) -> tuple[int, int]:
@@ -116,37 +107,3 @@ def _problems(counts: NDArray[Any]) -> Iterator[tuple[str, Mask]]:
         yield _FRACTIONAL, counts != np.floor(counts)
     # In powers of two: as float32, the largest count itself rounds up to the first beyond it.
     yield f"has a count above {LARGEST_COUNT}", counts >= LARGEST_COUNT + 1
-
-
-def _held(tiles: Callable[[], Iterator[Tile]], shape: tuple[int, int], where: Mapping[str, str]) -> Counts | HeldCounts:
-    """Counts as small as they go: all of two bytes and the larger ones by place, or only those above zero.
-
-    The matrix is gone through twice: to count what is to be held, and to hold it.
-    """
-    samples, genes = shape
-    above_zero, above_narrow, largest = np.zeros(genes, np.int64), np.zeros(genes, np.int64), 0
-    for tile in tiles():
-        above_zero[tile.genes] += np.count_nonzero(tile.counts, axis=0)
-        above_narrow[tile.genes] += np.count_nonzero(tile.counts > _LARGEST_NARROW, axis=0)
-        largest = max(largest, int(tile.counts.max(initial=0)))
-    index, width = smallest(samples), smallest(largest + 1)
-    entry = index.itemsize + width.itemsize
-    dense = 2 * samples * genes + entry * int(above_narrow.sum()) < entry * int(above_zero.sum())
-    under = np.zeros((genes, samples), dtype=np.uint16) if dense else None
-    starts = np.concatenate([[0], np.cumsum(above_narrow if dense else above_zero)])
-    sample, value = np.empty(starts[-1], dtype=index), np.empty(starts[-1], dtype=width)
-    filled = starts[:-1].copy()
-    for tile in tiles():
-        rows = np.ascontiguousarray(tile.counts.T, dtype=np.int32)
-        entered = rows > (_LARGEST_NARROW if dense else 0)
-        if under is not None:
-            under[tile.genes, tile.samples] = np.where(entered, 0, rows)
-        here, at = np.count_nonzero(entered, axis=1), np.flatnonzero(entered)
-        if (filled[tile.genes] + here > starts[1:][tile.genes]).any():
-            break
-        place = np.arange(at.size) + np.repeat(filled[tile.genes] - (np.cumsum(here) - here), here)
-        sample[place], value[place] = tile.samples.start + at % rows.shape[1], rows.reshape(-1)[at]
-        filled[tile.genes] += here
-    if not np.array_equal(filled, starts[1:]):
-        raise complain("was changed while it was read", **where)
-    return HeldCounts(Entered(under, samples, starts, sample, value))

@@ -29,6 +29,7 @@ from secirls.inputs.design import Variable
 from secirls.inputs.formula import Factor
 from secirls.inputs.labels import labels
 from secirls.inputs.site_columns import brought_dispersions, check_unique, positive, there_are, variable
+from secirls.inputs.stored_sparse import FORMATS, StoredSparse
 from secirls.inputs.unreadable import reading as read
 from secirls.inputs.unreadable import unreadable
 from secirls.inputs.var_columns import Unfit, texts
@@ -311,10 +312,8 @@ def _element(stored: Any) -> Any:
 def _stored_matrix(stored: Any) -> Any:
     """A matrix whose parts are read when they are sliced; of any other form, all of it."""
     form = stored.attrs.get("encoding-type")
-    if form in ("csr_matrix", "csc_matrix"):
-        import anndata.io
-
-        return anndata.io.sparse_dataset(stored)
+    if form in FORMATS:
+        return StoredSparse(stored)
     return stored if form == "array" else _element(stored)
 
 

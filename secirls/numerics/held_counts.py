@@ -85,47 +85,59 @@ class Chosen(GeneRows):
 
 @dataclass(frozen=True)
 class Entered(GeneRows):
-    """Counts entered one by one, over others or over zeros."""
+    """Counts entered one by one, over others or over zeros, in pieces of so many samples."""
 
-    under: Counts | NDArray[np.uint16] | GeneRows | None
+    under: Counts | NDArray[np.uint8] | NDArray[np.uint16] | GeneRows | None
     """``(genes, samples)``; zeros if not given."""
     samples: int
-    starts: NDArray[np.int64]
-    """Where each gene's entries begin, and the last one's end, ``(genes + 1,)``."""
+    starts: NDArray[Any]
+    """Where the entries of each gene's pieces begin, gene after gene, and the last one's end,
+    ``(genes * pieces + 1,)``."""
     sample: NDArray[Any]
-    """Of every entry, gene after gene; as unsigned integers."""
+    """Of every entry, counted from where its piece begins; as unsigned integers."""
     value: NDArray[Any]
+    piece: int
+    """Samples in a piece; fewer in a gene's last."""
 
     @classmethod
     def over(cls, under: Counts | GeneRows, gene: Index, sample: Index, value: NDArray[np.int32]) -> Entered:
         """Counts with others in the place of a few, which are given gene after gene."""
         genes, samples = under.shape
         starts = np.searchsorted(gene, np.arange(genes + 1)).astype(np.int64)
-        return cls(under, samples, starts, sample.astype(smallest(samples)), value)
+        return cls(under, samples, starts, sample.astype(smallest(samples)), value, max(samples, 1))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Numbers of genes and samples."""
-        return self.starts.size - 1, self.samples
+        return (self.starts.size - 1) // self._pieces, self.samples
+
+    @property
+    def _pieces(self) -> int:
+        """Of a gene."""
+        return max(-(-self.samples // self.piece), 1)
 
     def _rows(self, genes: slice | Index, samples: slice) -> Counts:
         first, last, _ = samples.indices(self.samples)
-        width, starts, stops = last - first, self.starts[:-1][genes], self.starts[1:][genes]
+        by_piece = (-1, self._pieces)
+        starts, stops = (ends.reshape(by_piece)[genes].astype(np.int64) for ends in (self.starts[:-1], self.starts[1:]))
+        width, number, lengths = last - first, len(starts), stops - starts
         if self.under is None:
-            counts = np.zeros((starts.size, width), dtype=np.int32)
+            counts = np.zeros((number, width), dtype=np.int32)
         else:
             counts = np.array(_at(self.under, genes, samples), dtype=np.int32, order="C")
-        lengths = stops - starts
+        of_gene = lengths.sum(axis=1)
         where: slice | Index
         if isinstance(genes, slice):
-            where = slice(starts[0], stops[-1]) if starts.size else slice(0)
+            where = slice(starts[0, 0], stops[-1, -1]) if number else slice(0)
         else:
-            where = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
-        place, sample, value = np.repeat(np.arange(starts.size) * width, lengths), self.sample[where], self.value[where]
+            where = np.repeat(starts[:, 0] - (np.cumsum(of_gene) - of_gene), of_gene) + np.arange(of_gene.sum())
+        row, piece, value = np.arange(number) * width, np.arange(self._pieces) * self.piece, self.value[where]
+        place = np.repeat((row[:, None] + piece).reshape(-1), lengths.reshape(-1))
+        place += self.sample[where]
         if width < self.samples:
+            sample = place - np.repeat(row, of_gene)
             inside = np.flatnonzero((sample >= first) & (sample < last))
-            place, sample, value = place[inside] - first, sample[inside], value[inside]
-        place += sample
+            place, value = place[inside] - first, value[inside]
         counts.reshape(-1)[place] = value
         return counts
 

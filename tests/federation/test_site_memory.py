@@ -15,7 +15,9 @@ import secirls
 from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import ResidualsQuery
 from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.inputs import count_matrix
+from secirls.input_error import InputError
+from secirls.inputs import count_matrix, held_matrix
+from secirls.inputs.held_matrix import Tile
 from secirls.inputs.simulate import simulate
 from secirls.inputs.site_file import Reading, read_site
 from secirls.numerics import held_counts
@@ -122,15 +124,19 @@ def test_a_site_needs_little_beside_what_it_holds(share, most, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("share", [0.1, 1.0], ids=["sparse", "dense"])
-def test_the_process_of_a_large_site_over_a_whole_fit(share, tmp_path):
-    """20,000 genes x 2,000 samples, 153 MiB as int32: libraries and all, and messages of the protocol."""
-    alone(MAKE, tmp_path, 20_000, 2_000, share)
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("genes", "samples", "share", "most"),
+    [(20_000, 2_000, 0.1, 550), (20_000, 2_000, 1.0, 600), (60_000, 5_000, 0.1, 572), (60_000, 5_000, 1.0, 858)],
+    ids=["sparse", "dense", "largest sparse", "largest dense"],
+)
+def test_the_process_of_a_large_site_over_a_whole_fit(genes, samples, share, most, tmp_path):
+    """In MiB, libraries and all, and messages of the protocol: 153 are these counts as int32, and 1,144 the largest."""
+    alone(MAKE, tmp_path, genes, samples, share)
     told = json.loads(alone(FIT, tmp_path).splitlines()[-1])
     print(f"\n{share:.0%} above zero: {told['peak'] / MIB:.0f} MiB at the peak, {told['status']}")
-    assert sum(told["status"].values()) == 20_000
-    assert 200 * MIB < told["peak"] < 800 * MIB
+    assert sum(told["status"].values()) == genes
+    assert 200 * MIB < told["peak"] < most * MIB
 
 
 def queries(samples, genes):
@@ -207,6 +213,7 @@ def test_dense_and_sparse_counts_read_the_same(make, dtype, monkeypatch, tmp_pat
             warnings.simplefilter("ignore")  # about the version that will be written by default
             data.write_zarr(tmp_path / "a.zarr")
     monkeypatch.setattr(count_matrix, "TILE_VALUES", 70)
+    monkeypatch.setattr(held_matrix, "PIECE", 4)
     digests = set()
     for source in (data, *tmp_path.iterdir()):
         for plain in (0, 1 << 20):
@@ -219,6 +226,37 @@ def test_dense_and_sparse_counts_read_the_same(make, dtype, monkeypatch, tmp_pat
                 assert np.array_equal(found.T[:].T, truth)
             digests.add(table.digest())
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "mean", "kind"), [(0.1, 30, "entries"), (0.1, 900, "entries"), (1.0, 30, np.uint8), (1.0, 900, np.uint16)]
+)
+def test_counts_are_held_as_small_as_they_go(share, mean, kind):
+    """Each form where it is the smallest, from tiles of genes as from tiles of samples."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(mean, size=(700, 40)) * (rng.random((700, 40)) < share)
+    counts[5, 7], counts[:, 9] = 1 << 20, 0
+    across = [Tile(slice(i, min(i + 90, 700)), slice(0, 40), counts[i : i + 90]) for i in range(0, 700, 90)]
+    down = [Tile(slice(0, 700), slice(i, i + 8), counts[:, i : i + 8].astype(float)) for i in range(0, 40, 8)]
+    for tiles in (across, down):
+        rows = held_matrix.hold(lambda tiles=tiles: iter(tiles), (700, 40), {}).T
+        assert np.array_equal(rows[:], counts.T)
+        assert np.array_equal(rows[np.array([9, 7, 3]), 250:520], counts[250:520, [9, 7, 3]].T)
+        if kind == "entries":
+            assert rows.under.value.itemsize == rows.under.sample.itemsize == 1
+            assert rows.under.value.size + rows.value.size == np.count_nonzero(counts)
+        else:
+            assert rows.under.dtype == kind
+            assert rows.value.size == np.count_nonzero(counts > np.iinfo(kind).max)
+
+
+@pytest.mark.parametrize(("mean", "change"), [(30, 0), (30, 400), (900, 0), (900, 40)])
+def test_a_matrix_that_changes_while_it_is_read_is_refused(mean, change):
+    first = np.random.default_rng(0).poisson(mean, size=(30, 40)) * (np.arange(30) % 10 == 0)[:, None]
+    second = np.where(first == first[10, 3], change, first)
+    read = iter([[Tile(slice(0, 30), slice(0, 40), counts)] for counts in (first, second)])
+    with pytest.raises(InputError, match="was changed while it was read"):
+        held_matrix.hold(lambda: iter(next(read)), (30, 40), {"file": "a.h5ad"})
 
 
 @pytest.mark.parametrize("dense", [True, False])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from secirls.inputs.datasets import airway_counts, airway_obs
 from secirls.numerics import likelihood
-from secirls.numerics.dispersion.interpolant import interpolate
+from secirls.numerics.dispersion.interpolant import Profiles, interpolate
 from secirls.numerics.dispersion.nodes import farther, nodes_for
-from secirls.numerics.dispersion.optimum import maximise
+from secirls.numerics.dispersion.optimum import first_steps, maximise, search_grids
 from secirls.numerics.dispersion.path import outliers, walk_gene_wise, walk_map
 from secirls.numerics.dispersion.sums import profile_sums
 from secirls.numerics.distinct_products import Products
@@ -182,3 +184,27 @@ def test_outliers_are_above_the_trend_by_more_than_two_spreads():
     trend = np.full(4, 0.1)
     ratios = np.exp(np.array([-5.0, 0.99, 1.01, 3.0]))
     assert outliers(trend * ratios, trend, 0.25).tolist() == [False, False, True, True]
+
+
+def test_series_that_came_in_lots_lead_to_the_same_bits(genes):
+    """Some asked about apart, some a second time; the broken twin reads a lot's series at another lot's places."""
+    whole, size = genes.profiles, genes.profiles.scale.size
+    some, again = np.arange(size) < size // 3, np.arange(0, size, 4)
+    order = np.argsort(~some, kind="stable")
+    lots = Profiles.joined([whole.take(some), whole.take(~some)]).take(np.argsort(order))
+    moved = lots.replaced(again, whole.take(again))
+    wrong = replace(moved, starts=np.roll(moved.starts, 1), sizes=np.roll(moved.sizes, 1))
+    assert len(moved.lots) == 3
+    assert len(np.unique(moved.lot)) == 3
+
+    def ends(profiles):
+        trend = np.exp(np.linspace(-4, 0, size))
+        walked = walk_gene_wise(profiles, genes.start, LARGEST), walk_map(profiles, genes.start, trend, 0.7, LARGEST)
+        paths = [getattr(end, name) for end in walked for name in ("dispersions", "iterations", "beyond")]
+        optima = maximise(profiles, LARGEST, trend, 0.7), search_grids(profiles, LARGEST)
+        steps = first_steps(profiles, genes.start, 1e-3, LARGEST)
+        return [*paths, *optima, steps, *profiles.evaluate(np.full((size, 2), 0.1))]
+
+    expected = ends(whole)
+    assert all(map(partial(np.array_equal, equal_nan=True), ends(moved), expected))
+    assert not np.array_equal(ends(wrong)[0], expected[0])

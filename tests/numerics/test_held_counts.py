@@ -25,13 +25,15 @@ def counts():
     return made
 
 
-def entered(counts, *, narrow):
-    """The same counts over two bytes each, or over zeros."""
+def entered(counts, *, narrow, piece=SAMPLES):
+    """The same counts over two bytes each, or over zeros, in pieces of so many samples."""
     at = counts > (65_535 if narrow else 0)
     gene, sample = np.nonzero(at)
-    starts = np.searchsorted(gene, np.arange(len(counts) + 1))
+    genes, samples = counts.shape
+    pieces = -(-samples // piece)
+    starts = np.searchsorted(gene * pieces + sample // piece, np.arange(genes * pieces + 1)).astype(np.uint16)
     under = np.where(at, 0, counts).astype(np.uint16) if narrow else None
-    return Entered(under, counts.shape[1], starts, sample.astype(np.uint8), counts[at].astype(np.uint32))
+    return Entered(under, samples, starts, (sample % piece).astype(np.uint8), counts[at].astype(np.uint32), piece)
 
 
 def forms(counts):
@@ -39,7 +41,8 @@ def forms(counts):
     rng = np.random.default_rng(1)
     index, mask = rng.permutation(GENES)[:25], rng.random(GENES) < 0.3
     other = np.flipud(counts)
-    for base in (counts, entered(counts, narrow=True), entered(counts, narrow=False)):
+    pieces = entered(counts, narrow=True, piece=4), entered(counts, narrow=False, piece=4)
+    for base in (counts, entered(counts, narrow=True), entered(counts, narrow=False), *pieces):
         if not isinstance(base, np.ndarray):
             yield base, counts
         yield Chosen.of(base, index), counts[index]
@@ -60,14 +63,14 @@ def test_every_form_gives_the_same_counts_however_it_is_asked(counts):
         assert rows.shape == truth.shape
         asks = [ALL, slice(3, 11), slice(5, 5), rng.random(genes) < 0.4, np.zeros(genes, dtype=bool), np.arange(2, 9)]
         for asked in (*asks, rng.integers(0, genes, 30)):
-            for part in (ALL, slice(2, 6), slice(0, 0)):
+            for part in (ALL, slice(2, 6), slice(4, 9), slice(0, 0)):
                 given = rows[asked, part]
                 assert given.dtype == np.int32
                 assert np.array_equal(given, truth[asked][:, part])
             assert rows[asked].flags.c_contiguous
             seen += 1
         assert np.array_equal(whole(HeldCounts(rows)), truth.T)
-    assert seen == 7 * 17
+    assert seen == 7 * 29
 
 
 def test_what_was_entered_leaves_what_is_under_it_alone(counts):
@@ -102,8 +105,8 @@ def test_a_kernels_sums_are_the_same_bits(kernel, narrow, monkeypatch):
     monkeypatch.setattr(held_counts, "FEW_VALUES", 0)
     other = replace(
         replaced,
-        counts=HeldCounts(entered(made.counts.T, narrow=narrow)),
-        replacement=HeldCounts(entered(made.counts[::-1].T, narrow=narrow)),
+        counts=HeldCounts(entered(made.counts.T, narrow=narrow, piece=30 if narrow else 8)),
+        replacement=HeldCounts(entered(made.counts[::-1].T, narrow=narrow, piece=30)),
     )
     genes = np.random.default_rng(3).random(300) < 0.5
     again = ReplaceCountsQuery(genes)

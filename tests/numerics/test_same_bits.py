@@ -38,7 +38,7 @@ sums = profile_sums(Samples(X, counts, s), b, places, products, linear=True, min
 profiles = interpolate(*sums, places, products)
 start = np.clip((variance - mean) / (mean * mean + 1e-3), 1e-8, 10.0)
 walked = walk_gene_wise(profiles, start, 10.0)
-parts = [*sums, profiles.coefficients, walked.dispersions, walked.iterations.astype(float), maximise(profiles, 10.0)]
+parts = [*sums, *profiles.lots, walked.dispersions, walked.iterations.astype(float), maximise(profiles, 10.0)]
 for degrees in (3, 9):
     towards = trend_and_prior(mean + 0.01, walked.dispersions, 3 + degrees, 3)
     trend = towards.trend.at(mean + 0.01)

@@ -105,6 +105,12 @@ def test_blocks_of_a_long_question_change_no_bit(drive, monkeypatch):
         np.testing.assert_array_equal(getattr(many, name), getattr(one, name))
 
 
+def test_where_genes_are_many_questions_are_shorter(monkeypatch):
+    monkeypatch.setattr(profile, "LARGEST_QUESTION", 1000)
+    assert [block.stop - block.start for block in profile._blocks(np.full(20, 100))] == [10, 10]
+    assert [block.stop - block.start for block in profile._blocks(np.full(21, 100))] == [2] * 10 + [1]
+
+
 def test_newton_asks_of_many_genes_in_portions(drive, monkeypatch):
     samples = made()
     whole = drive(samples)

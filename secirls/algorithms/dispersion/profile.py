@@ -30,6 +30,9 @@ from secirls.numerics.status import Reason
 
 LARGEST_QUESTION = 1 << 21
 """Numbers in one answer, at most, unless a single gene has more."""
+SHORTER = 4
+"""So many times shorter they are where two such answers are not enough: a site holds a long one as sums, vector,
+message and total, beside the series of all genes."""
 CONSTANT_BITS = 10
 """Fraction bits of the constants where the ring is narrow: they reach 1e9, and only a rule of 1e-6 needs them."""
 _LARGEST_REACH = 300.0
@@ -293,11 +296,12 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
 
 
 def _blocks(values: NDArray[np.intp]) -> Iterator[slice]:
-    """Slices over genes of at most `LARGEST_QUESTION` values each."""
+    """Slices over genes of at most `LARGEST_QUESTION` values each, `SHORTER` where they are many."""
     ends = np.cumsum(values)
+    most = LARGEST_QUESTION if values.sum() <= 2 * LARGEST_QUESTION else LARGEST_QUESTION // SHORTER
     start = 0
     while start < values.size:
         sent = ends[start - 1] if start else 0
-        stop = max(int(np.searchsorted(ends, sent + LARGEST_QUESTION, side="right")), start + 1)
+        stop = max(int(np.searchsorted(ends, sent + most, side="right")), start + 1)
         yield slice(start, stop)
         start = stop

@@ -10,8 +10,10 @@ Clenshaw's recurrence (Trefethen 2013, chapters 3 and 19).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,24 +25,29 @@ from secirls.numerics.portable import exp, log, strictly
 from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.solve import packed_params
 
+Series: TypeAlias = tuple[Floats, NDArray[np.intp], NDArray[np.intp], Floats, Floats]
+"""A lot's coefficients, and of some of its genes where each starts, how many it has, C and T."""
+
 LARGEST_TAIL = 1e-6
 """A series is too short if one of its last three coefficients is larger."""
 
 
 @dataclass(frozen=True)
 class Profiles:
-    """The series of some genes; arrays ``(genes,)`` but for `coefficients`."""
+    """The series of some genes; arrays ``(genes,)`` but for `lots`."""
 
     scale: Floats
     """C."""
     reach: Floats
     """T."""
+    lots: tuple[Floats, ...]
+    """All series, lowest degree first, flat and as they came: no lot is ever copied to stand beside another."""
+    lot: NDArray[np.intp]
+    """In which of `lots` a gene's series is."""
     starts: NDArray[np.intp]
-    """Where a gene's series starts in `coefficients`."""
+    """Where it starts there."""
     sizes: NDArray[np.intp]
     """How many coefficients it has."""
-    coefficients: Floats
-    """All series, flat; lowest degree first."""
     constant: Floats
     """Sum of y log mu - log y!: the complete log-likelihood minus this is R's."""
     tail: Floats
@@ -50,42 +57,42 @@ class Profiles:
 
     @classmethod
     def joined(cls, parts: Sequence[Profiles]) -> Profiles:
-        """The profiles of several lots of genes, one or more, as those of all."""
-        first = np.cumsum([0, *(part.coefficients.size for part in parts[:-1])])
-        shifted = [replace(part, starts=part.starts + start) for part, start in zip(parts, first, strict=True)]
-        return cls(*(np.concatenate([getattr(part, item.name) for part in shifted]) for item in fields(cls)))
+        """The profiles of several lots of genes, one or more, as those of all; the series are shared."""
+        before = np.cumsum([0, *(len(part.lots) for part in parts[:-1])])
+        shifted = [replace(part, lot=part.lot + lots) for part, lots in zip(parts, before, strict=True)]
+        arrays = {name: np.concatenate([getattr(part, name) for part in shifted]) for name in _BY_GENE}
+        return cls(lots=tuple(chain.from_iterable(part.lots for part in parts)), **arrays)
 
     def replaced(self, genes: NDArray[np.intp], others: Profiles) -> Profiles:
         """These profiles with those of some genes, by index, taken from others, which hold those genes in order."""
-        changed = {}
-        for name in ("scale", "reach", "sizes", "constant", "tail", "singular"):
+        moved, changed = replace(others, lot=others.lot + len(self.lots)), {}
+        for name in _BY_GENE:
             changed[name] = getattr(self, name).copy()
-            changed[name][genes] = getattr(others, name)
-        starts = self.starts.copy()
-        starts[genes] = others.starts + self.coefficients.size
-        return replace(
-            self, **changed, starts=starts, coefficients=np.concatenate([self.coefficients, others.coefficients])
-        )
+            changed[name][genes] = getattr(moved, name)
+        return Profiles(lots=self.lots + others.lots, **changed)
 
     def take(self, genes: NDArray[np.intp] | Mask) -> Profiles:
-        """The profiles of some of the genes; the flat array is shared."""
-        names = ("scale", "reach", "starts", "sizes", "constant", "tail", "singular")
-        return replace(self, **{name: getattr(self, name)[genes] for name in names})
+        """The profiles of some of the genes; the series are shared."""
+        return Profiles(lots=self.lots, **{name: getattr(self, name)[genes] for name in _BY_GENE})
+
+    def by_lot(self) -> Iterator[tuple[NDArray[np.intp], Series]]:
+        """The genes of one lot after another, by index, and their series."""
+        for lot, coefficients in enumerate(self.lots):
+            genes = np.flatnonzero(self.lot == lot)
+            if genes.size:
+                yield genes, (coefficients, self.starts[genes], self.sizes[genes], self.scale[genes], self.reach[genes])
 
     def evaluate(self, alpha: Floats) -> tuple[Floats, Floats]:
         """L and dL/d(log alpha) of each gene at dispersions ``(genes, k)``: two arrays of that shape."""
         value, slope = np.empty(alpha.shape), np.empty(alpha.shape)
-        _evaluate(
-            self.coefficients,
-            self.starts,
-            self.sizes,
-            self.scale,
-            self.reach,
-            np.ascontiguousarray(alpha),
-            value,
-            slope,
-        )
+        for genes, series in self.by_lot():
+            part = np.empty((2, genes.size, alpha.shape[1]))
+            _evaluate(*series, np.ascontiguousarray(alpha[genes]), *part)
+            value[genes], slope[genes] = part
         return value, slope
+
+
+_BY_GENE = tuple(item.name for item in fields(Profiles) if item.name != "lots")
 
 
 def interpolate(loglik: Floats, xwx: Floats, constant: Floats, nodes: Nodes, products: Products) -> Profiles:
@@ -110,7 +117,8 @@ def interpolate(loglik: Floats, xwx: Floats, constant: Floats, nodes: Nodes, pro
     det_series = _series(log_det, nodes.det_nodes, det_starts)
     tail = np.maximum(_tails(series, starts), 0.5 * _tails(det_series, det_starts))
     _add_halves(series, starts, det_series, det_starts)
-    return Profiles(nodes.scale, nodes.reach, starts[:-1], nodes.nodes, series, constant, tail, singular)
+    lot = np.zeros(genes, dtype=np.intp)
+    return Profiles(nodes.scale, nodes.reach, (series,), lot, starts[:-1], nodes.nodes, constant, tail, singular)
 
 
 def log_determinants(packed: Floats) -> tuple[Floats, Mask]:

@@ -108,8 +108,10 @@ def maximise(
 def first_steps(profiles: Profiles, start: Floats, least_rise: float, max_dispersion: float) -> Floats:
     """One step along the slope from a start ``(genes,)``; NaN where L promises to rise by more than its share."""
     found = np.full(start.size, np.nan)
-    series = profiles.coefficients, profiles.starts, profiles.sizes, profiles.scale, profiles.reach
-    _first_steps(*series, np.ascontiguousarray(start, dtype=np.float64), least_rise, max_dispersion, found)
+    for genes, series in profiles.by_lot():
+        part = np.full(genes.size, np.nan)
+        _first_steps(*series, np.asarray(start[genes], dtype=np.float64), least_rise, max_dispersion, part)
+        found[genes] = part
     return found
 
 
@@ -126,6 +128,8 @@ def _searched(
     genes = profiles.scale.size
     found, centre = np.empty(genes), np.zeros(genes) if trend is None else portable.logs(trend)
     precision = 0.0 if trend is None else 1.0 / variance
-    series = profiles.coefficients, profiles.starts, profiles.sizes, profiles.scale, profiles.reach
-    search(*series, centre, precision, max_dispersion, found)
+    for lot, series in profiles.by_lot():
+        part = np.empty(lot.size)
+        search(*series, centre[lot], precision, max_dispersion, part)
+        found[lot] = part
     return found

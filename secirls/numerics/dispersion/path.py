@@ -175,22 +175,12 @@ def outliers(gene_wise: Floats, trend: Floats, log_variance: float) -> Mask:
 def _walked(
     profiles: Profiles, start: Floats, centre: Floats, precision: float, max_dispersion: float, *, gene_wise: bool
 ) -> Walked:
-    genes = start.size
-    walked = Walked(np.empty(genes), np.empty(genes, dtype=np.int32), np.zeros(genes, dtype=np.bool_))
-    _walk(
-        profiles.coefficients,
-        profiles.starts,
-        profiles.sizes,
-        profiles.scale,
-        profiles.reach,
-        profiles.constant,
-        np.ascontiguousarray(start, dtype=np.float64),
-        centre,
-        precision,
-        gene_wise,
-        max_dispersion,
-        walked.dispersions,
-        walked.iterations,
-        walked.beyond,
-    )
-    return walked
+    def ends(genes: int) -> tuple[Floats, NDArray[np.int32], Mask]:
+        return np.empty(genes), np.empty(genes, dtype=np.int32), np.zeros(genes, dtype=np.bool_)
+
+    dispersions, iterations, beyond = ends(start.size)
+    for genes, series in profiles.by_lot():
+        begin, part = np.asarray(start[genes], dtype=np.float64), ends(genes.size)
+        _walk(*series, profiles.constant[genes], begin, centre[genes], precision, gene_wise, max_dispersion, *part)
+        dispersions[genes], iterations[genes], beyond[genes] = part
+    return Walked(dispersions, iterations, beyond)
