@@ -44,9 +44,13 @@ STAGES: dict[str, tuple[str, ...]] = {
     "refit": ("replace_outliers", "replace_counts", "presence"),
     "standard errors": ("unclamped",),
     "likelihood ratio": ("likelihood_at",),
+    "shrinkage": (),
     "components": ("vst_squares", "vst_dominated", "vst_gram", "vst_products"),
 }
-"""By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too."""
+"""By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too.
+
+Shrinkage asks what coefficients ask, so a site knows it by the configuration alone: with lock-step nothing else is asked.
+"""
 
 
 class RefusalError(InputError):
@@ -168,6 +172,8 @@ class Policy(Frozen):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
         if config.components:
             self._check_components(site, config)
+        if config.shrink is not None and "shrinkage" in (self.refused_stages or ()):
+            raise refusal(site, "refused_stages", ", ".join(self.refused_stages or ()), f"shrink = {config.shrink!r}")
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
