@@ -46,7 +46,8 @@ class Frozen(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "configuration"
-            message = str(first["msg"]).removeprefix("Value error, ")
+            unknown = first["type"] == "extra_forbidden"
+            message = "is no field of it" if unknown else str(first["msg"]).removeprefix("Value error, ")
             raise InputError(f"{where}: {name}: {message[0].lower()}{message[1:]}") from None
 
 
@@ -55,6 +56,8 @@ class Config(Frozen):
 
     Agreed by everyone; its digest is bound into the session.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     design: str
     """Right-hand side formula over obs columns, such as ``~ batch + condition``."""

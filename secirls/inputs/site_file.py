@@ -339,6 +339,8 @@ def check_place(path: Path, where: Mapping[str, str]) -> str:
         if isinstance(error, FileNotFoundError):
             raise complain("is missing", **where) from None
         raise complain(f"can't be read ({error.strerror})", **where) from None
+    except ValueError:  # of a name with a null byte in it
+        raise complain("can't be the name of a file", **where) from None
     what = "a folder without a zarr store" if stat.S_ISDIR(mode) else "not a regular file"
     raise complain(f"is {what}, and an h5ad file is wanted", **where)
 

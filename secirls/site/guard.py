@@ -21,6 +21,7 @@ from secirls.algorithms.empty import DropEmptyQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.algorithms.scaling import CrossProductsQuery
 from secirls.config import Config
 from secirls.inputs.design import Design
 from secirls.numerics.held_counts import HeldCounts
@@ -51,6 +52,7 @@ class Guard:
         self._asked_in: dict[bytes, bytes] = {}
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
+        self._own_xtx = np.zeros((0, 0))
         self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
@@ -182,6 +184,8 @@ class Guard:
             self._design_held = samples.design
             own = b"" if samples.own is None else samples.own.design.tobytes()
             self._design_digest = sha256(samples.design.tobytes(), own)
+            left = samples.beside_own
+            self._own_xtx = left.T @ left
         if samples.counts is not self._counts:
             self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
         self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
@@ -237,6 +241,8 @@ class Guard:
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
         if asked.verified:
             self._hold_rules(asked, total)
+        if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
+            self._policy.check_share(self._site, self._design, self._own_xtx, asked.xtx_of(total))
 
     def _hold_rules(self, asked: Query, total: Total) -> None:
         """The rules about the census, and about genes."""

@@ -8,21 +8,21 @@ The thresholds are modelled on DataSHIELD's ``nfilter`` options (Gaye et al. 201
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
-from secirls.input_error import InputError, complain
+from secirls.input_error import InputError
 from secirls.inputs.design import Design, Variable, variables
-from secirls.inputs.text_file import read_text
+from secirls.inputs.ranks import largest_share
+from secirls.inputs.text_file import read_toml
 from secirls.numerics.samples import Floats, Mask
 
 DROPOUT_RULES = ("abort", "continue")
@@ -49,7 +49,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 """By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too.
 
-Shrinkage asks what coefficients ask, so a site knows it by the configuration alone: with lock-step nothing else is asked.
+Shrinkage asks what coefficients ask, so a site knows it by the configuration: in lock-step nothing else is asked.
 """
 
 
@@ -57,7 +57,18 @@ class RefusalError(InputError):
     """A site's policy does not allow what was asked. Ends a fit, whatever happens when a site is silent."""
 
 
-class Policy(Frozen):
+class Rules(Frozen):
+    """Rules in somebody's own file. A value of another kind is refused: ``true`` is not 1, ``"no"`` not false."""
+
+    model_config = ConfigDict(strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_read(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Policy(Rules):
     """One site's rules. Those not set are the default policy's, or in a simulation its own; see `SIMULATION`."""
 
     min_sites: int = Field(default=MINIMUM_PARTIES, ge=MINIMUM_PARTIES)
@@ -73,6 +84,9 @@ class Policy(Frozen):
     """Of this site, for every distinct row of its design matrix; a numeric variable makes cells of one."""
     min_total_samples_per_cell: int = Field(default=5, ge=0)
     """Of all sites, for every combination of levels of shared factors that anybody has."""
+    max_design_share: float | None = Field(default=0.99, gt=0)
+    """Of this site, and so of each of its samples, in X'X along any combination of the table's columns: where it is all
+    there is, the same combination of opened sums is its own."""
     lonely: Lonely = "refuse"
     """What to do about design columns, levels and cells that break the rules above: refuse the fit, or publish
     sums that are one site's own or nearly so."""
@@ -130,7 +144,7 @@ class Policy(Frozen):
     """Stages of a fit, as its report calls them, whose questions are not answered; see `STAGES`."""
     on_dropout: Literal["abort", "continue"] = "abort"
     """``"abort"``: no part in fits that go on when a site falls silent."""
-    memory: str | None = None
+    memory: str | None = Field(default=None, min_length=1)
     """Folder, from this file's, for what was asked and answered; see `secirls.site.memory`."""
 
     @field_validator("refused_stages")
@@ -294,6 +308,20 @@ class Policy(Frozen):
             rule = "min_total_samples_per_cell"
             raise refusal(site, rule, self.min_total_samples_per_cell, _few(thin, "with fewer samples over all sites"))
 
+    def check_share(self, site: PartyId, design: Design, some: Floats, every: Floats) -> None:
+        """Once X'X is verified: ``some`` of it are this site's samples', both ``(params, params)``.
+
+        Raises `RefusalError`.
+        """
+        if self.max_design_share is None or self.lonely == "publish":
+            return
+        share, columns = largest_share(some, every)
+        if share > self.max_design_share:
+            named = _few(
+                [f"design column {design.columns[i]!r}" for i in columns], "together at this site alone, or nearly"
+            )
+            raise refusal(site, "max_design_share", self.max_design_share, named)
+
     def check_genes(self, site: PartyId, asked: Mask, presence: Floats) -> None:
         """Before an answer: no gene that too few sites have counts for; both ``(genes,)``. Raises `RefusalError`."""
         if (asked & (presence < self.min_contributors)).any():
@@ -305,6 +333,7 @@ SIMULATION: dict[str, Any] = {
     "min_samples": 1,
     "min_samples_per_level": 0,
     "min_total_samples_per_cell": 0,
+    "max_design_share": None,
     "lonely": "publish",
     "max_params_per_sample": None,
     "max_own_per_sample": None,
@@ -329,10 +358,7 @@ SIMULATION: dict[str, Any] = {
 
 def read_policy(site: PartyId, path: str, *, simulated: bool = False) -> Policy:
     """A site's policy file: TOML with the fields of `Policy`. Raises `InputError`."""
-    try:
-        table = tomllib.loads(read_text(Path(path), site=site))
-    except tomllib.TOMLDecodeError as error:
-        raise complain(f"is not TOML: {error}", site=site, file=path) from None
+    table = read_toml(Path(path), site=site)
     return Policy.read(f"site {site!r}, file {path!r}", **(SIMULATION if simulated else {}) | table)
 
 
