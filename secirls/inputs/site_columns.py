@@ -63,6 +63,8 @@ def variable(
     values = obs[column]
     if values.isna().any():
         raise complain("has a missing value", **where, field=field_name)
+    if pd.api.types.is_complex_dtype(values) or any(isinstance(value, bytes) for value in values.unique()):
+        raise complain("holds neither text nor numbers that can be ordered", **where, field=field_name)
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if numeric and declared is None:
         if not np.isfinite(values.to_numpy(dtype=np.float64)).all():
@@ -129,10 +131,13 @@ def positive(
     field_name = f"{axis} column {column!r}"
     if column not in table.columns:
         raise complain("is missing", **where, field=field_name, detail=there_are("columns", table.columns))
+    no_numbers = complain("does not hold numbers", **where, field=field_name)
+    if table[column].dtype.kind == "c":
+        raise no_numbers
     try:
         values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     except (TypeError, ValueError):
-        raise complain("does not hold numbers", **where, field=field_name) from None
+        raise no_numbers from None
     if fill is not None:
         values = np.where(fill & np.isnan(values), 1.0, values)
     wrong = ~(np.isfinite(values) & (values > 0))
