@@ -1,7 +1,8 @@
 """What a site tells of the var columns that a fit's user names: digests first, text where all sites have the same.
 
 Promises: nothing is said of a few genes that somebody chose; text leaves only against the signatures of all sites of
-the agreement, by the roster's keys, under the same digest as the site's own. Refuses to know: the file, and which columns its policy lists; see `Policy.check_config`.
+the agreement, by the roster's keys, under the same digest as the site's own. Refuses to know: the file, and which
+columns its policy lists; see `Policy.check_config`.
 """
 
 from __future__ import annotations
