@@ -279,6 +279,10 @@ class Config(Frozen):
         """As FedPyDESeq2."""
         return cls.read("configuration", **{"preset": "fedpydeseq2", **values})
 
+    def as_preset(self, name: str) -> Any:
+        """What a field is under this preset, where nobody sets it."""
+        return preset_values(self.preset).get(name, type(self).model_fields[name].default)
+
     @property
     def choices(self) -> Choices:
         """What the preset does where no field asks."""

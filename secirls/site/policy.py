@@ -29,6 +29,8 @@ DROPOUT_RULES = ("abort", "continue")
 
 Lonely = Literal["refuse", "publish"]
 
+TUNED = ("min_mu", "max_beta", "ridge", "beta_tol", "max_iter")
+"""Numbers of a configuration that steer where likelihoods are looked at."""
 
 STAGES: dict[str, tuple[str, ...]] = {
     "empty columns": ("drop_empty",),
@@ -100,6 +102,9 @@ class Policy(Rules):
     """Questions answered about the same data, in all sessions; one that is asked again is not counted again."""
     max_values_per_gene: int | None = Field(default=5_000, ge=1)
     """Numbers that leave about one gene of the same data, in all sessions."""
+    tuning: Literal["refuse", "allow"] = "refuse"
+    """Whether a fit may have the numbers of `TUNED` otherwise than its preset: they say where fits are looked at, and
+    fits that differ by them single out samples by their means."""
     max_components: int = Field(default=0, ge=0)
     """Principal components over all sites that a fit may ask for; see `secirls.algorithms.principal_components`."""
     max_directions_per_sample: float | None = Field(default=0.2, gt=0)
@@ -184,6 +189,9 @@ class Policy(Rules):
         for layer in (config.layer or "X", config.refit_layer):
             if self.layers is not None and layer not in (None, *self.layers):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
+        tuned = [name for name in TUNED if getattr(config, name) != config.as_preset(name)]
+        if tuned and self.tuning == "refuse":
+            raise refusal(site, "tuning", self.tuning, ", ".join(f"{name} = {getattr(config, name)}" for name in tuned))
         if config.components:
             self._check_components(site, config)
         if config.shrink is not None and "shrinkage" in (self.refused_stages or ()):
@@ -339,6 +347,7 @@ SIMULATION: dict[str, Any] = {
     "max_own_per_sample": None,
     "max_rounds": None,
     "max_values_per_gene": None,
+    "tuning": "allow",
     "max_components": 20,
     "max_directions_per_sample": None,
     "max_sample_share": 1.0,
