@@ -18,6 +18,7 @@ from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
 from secirls.algorithms.component_queries import VstProductsQuery, VstQuery
 from secirls.algorithms.empty import DropEmptyQuery
+from secirls.algorithms.normalisation import NormalisedQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
@@ -53,6 +54,8 @@ class Guard:
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
         self._own_xtx = np.zeros((0, 0))
+        self._columns: list[bytes] = []
+        self._in_all: float | None = None
         self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
@@ -83,6 +86,7 @@ class Guard:
         """
         self._policy.check_cohort(self._site, len(self._agreement.sites))
         self._policy.check_design(self._site, samples.joint.design, samples.own_size)
+        self._columns = [column.tobytes() for column in samples.design.T if column.any()]
         self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
@@ -191,6 +195,21 @@ class Guard:
         self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
         self._dispersions = samples.dispersions
 
+    def summing(self, asked: Query, samples: Samples) -> None:
+        """Before counts are summed with each design column over the size factors, the same for every gene.
+
+        In all fits about this data that may be done with few of them: with as many as there are samples, sums of all
+        genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
+        """
+        if not isinstance(asked, NormalisedQuery) or samples.size_factors is None:
+            return
+        s, in_all = samples.size_factors.tobytes(), self._in_all
+        if in_all is not None:
+            self._budget.take_columns(
+                [sha256(b"secirls column v1", column, s) for column in self._columns],
+                lambda columns: self._policy.check_columns(self._site, columns, in_all),
+            )
+
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""
         self._asked_in[context.digest] = self._digest(asked, question)
@@ -252,7 +271,8 @@ class Guard:
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
             self._column_sites = total["column_sites"]
-            self._degrees = float(total["samples"][0]) - len(total.parties)
+            self._in_all = float(total["samples"][0])
+            self._degrees = self._in_all - len(total.parties)
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])

@@ -93,7 +93,8 @@ class Policy(Rules):
     """What to do about design columns, levels and cells that break the rules above: refuse the fit, or publish
     sums that are one site's own or nearly so."""
     max_params_per_sample: float | None = Field(default=0.33, gt=0)
-    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``)."""
+    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``); those of one fit, and all different ones
+    of all fits about the same data: as many as samples would tell each sample."""
     max_own_per_sample: float | None = Field(default=0.67, gt=0)
     """This site's own design columns over its samples: the closer to one, the less of it is in any sum."""
     write_own: bool = False
@@ -277,6 +278,12 @@ class Policy(Rules):
         most = self.max_directions_per_sample
         if directions and most is not None and (degrees is None or directions > most * degrees):
             raise refusal(site, "max_directions_per_sample", most)
+
+    def check_columns(self, site: PartyId, columns: int, samples: float) -> None:
+        """Before the first sum over counts: so many columns in all fits about this data. Raises `RefusalError`."""
+        most = self.max_params_per_sample
+        if most is not None and columns > most * samples:
+            raise refusal(site, "max_params_per_sample", most, f"{columns} design columns in all fits of this data")
 
     def check_census(
         self,
