@@ -11,6 +11,7 @@ import pytest
 import secirls
 from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Task
+from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.inputs.ranks import largest_share
@@ -84,6 +85,25 @@ def test_beside_an_intercept_of_its_own_a_constant_adds_nothing_and_the_census_r
         grounds.edit(name, lambda adata, name=name: adata.obs.insert(0, "site", name))
     with pytest.raises(RefusalError, match=r"min_contributors is 3 \(design column 'hours': at fewer sites\)"):
         ordered(with_hours(grounds, one_site_differs), design="~ site + condition + hours")
+
+
+@pytest.mark.parametrize("rounds", [2, 5])
+def test_a_fit_with_numbers_goes_on_under_the_rule(grounds, lead, rounds):
+    """Totals of the past are held against the design that each was about: plain, or scaled."""
+    config = lead.config(with_hours(grounds, two_numbers_at_all), design=DESIGN, preset="irls")
+
+    def events(past=None):
+        sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+        return lead_fit(Task(config, "fit-1", past), LocalFederation(sites))
+
+    begun, records = None, []
+    for event in events():
+        begun = event if isinstance(event, Begun) else begun
+        records += [event] if isinstance(event, Record) else []
+        if len(records) == rounds:
+            break
+    *_, outcome = events(Past(begun, tuple(records)))
+    assert len(outcome.rounds) > rounds
 
 
 def honest_sums(grounds, lead):
