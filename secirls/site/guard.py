@@ -16,7 +16,7 @@ from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, Peer
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
-from secirls.algorithms.component_queries import VstProductsQuery, VstQuery
+from secirls.algorithms.component_queries import VstGramQuery, VstProductsQuery, VstQuery
 from secirls.algorithms.empty import DropEmptyQuery
 from secirls.algorithms.normalisation import NormalisedQuery
 from secirls.algorithms.outliers.cells import OfCells
@@ -143,8 +143,10 @@ class Guard:
 
         def allowed(answered: int, told: NDArray[np.int64], multiplied: int) -> None:
             self._policy.check_budget(self._site, answered, told)
-            self._policy.check_directions(self._site, multiplied if directions else 0, self._degrees)
+            self._policy.check_directions(self._site, multiplied + ahead if directions or ahead else 0, self._degrees)
 
+        # What varies along directions is not told either, where these could not be multiplied any more.
+        ahead = asked.directions.shape[1] if isinstance(asked, VstGramQuery) else 0
         directions = asked.asked if isinstance(asked, VstProductsQuery) else 0
         self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed, directions)
         self._asked_so_far = so_far
