@@ -45,7 +45,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "outliers": ("cooks_bound", "outliers", "below", "between", "cells_above", "variances", "farthest", "larger"),
     "refit": ("replace_outliers", "replace_counts", "presence"),
     "standard errors": ("unclamped",),
-    "likelihood ratio": ("likelihood_at",),
+    "likelihood ratio": ("likelihood_at", "reduced_irls", "reduced_unclamped"),
     "shrinkage": (),
     "components": ("vst_squares", "vst_dominated", "vst_gram", "vst_products"),
 }
