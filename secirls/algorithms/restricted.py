@@ -154,13 +154,14 @@ def _about_beta(query: Query, basis: Floats, products: Products | None) -> Query
     beta = lifted(query.beta, basis)
     if basis.shape[1] == basis.shape[0]:
         return replace(query, beta=beta, expand=expand_field(products))
-    if basis.shape[1] and isinstance(query, IrlsQuery):
-        return ReducedIrlsQuery(query.genes, beta, query.min_mu, query.fraction_bits, steps=query.steps, basis=basis)
-    if basis.shape[1]:
-        return ReducedUnclampedQuery(query.genes, beta, query.fraction_bits, own_ridge=query.own_ridge, basis=basis)
+    genes, bits, some = query.genes, query.fraction_bits, bool(basis.shape[1])
     if isinstance(query, IrlsQuery):
-        return LikelihoodAtQuery(query.genes, beta, query.min_mu, query.fraction_bits, query.steps)
-    return LikelihoodAtQuery(query.genes, beta, 0.0, query.fraction_bits, np.full(query.n_genes, float(BEST)))
+        if some:
+            return ReducedIrlsQuery(genes, beta, query.min_mu, bits, steps=query.steps, basis=basis)
+        return LikelihoodAtQuery(genes, beta, query.min_mu, bits, query.steps)
+    if some:
+        return ReducedUnclampedQuery(genes, beta, bits, own_ridge=query.own_ridge, basis=basis)
+    return LikelihoodAtQuery(genes, beta, 0.0, bits, np.full(query.n_genes, float(BEST)))
 
 
 def _about_gamma(total: Total, basis: Floats, products: Products | None) -> Total:

@@ -47,8 +47,11 @@ def largest_share(some: Floats, every: Floats) -> tuple[float, list[int]]:
     """How much of all rows' X'X ``every`` is that of ``some`` rows, along the combination of columns where it is most.
 
     Both ``(params, params)``; 1 where that combination is zero in all other rows. And the columns in it. It is the
-    largest eigenvalue of ``some v = share every v``; combinations that all rows have nothing in are left out.
+    largest eigenvalue of ``some v = share every v``; combinations that all rows have nothing in are left out. None of
+    what is no X'X, for numbers were too large to be added.
     """
+    if not (np.isfinite(some).all() and np.isfinite(every).all() and (np.diag(every) >= 0).all()):
+        return 0.0, []
     scale = np.sqrt(np.diag(every))
     kept = np.flatnonzero(scale)
     if not kept.size:

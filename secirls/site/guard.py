@@ -190,8 +190,9 @@ class Guard:
             self._design_held = samples.design
             own = b"" if samples.own is None else samples.own.design.tobytes()
             self._design_digest = sha256(samples.design.tobytes(), own)
-            left = samples.beside_own
-            self._own_xtx = left.T @ left
+            with np.errstate(all="ignore"):  # numbers that are too large are lost in the sum, which ends the fit
+                left = samples.beside_own
+                self._own_xtx = left.T @ left
         if samples.counts is not self._counts:
             self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
         self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)

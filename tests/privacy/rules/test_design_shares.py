@@ -164,3 +164,8 @@ def test_columns_that_nobody_is_in_and_such_as_depend_count_for_nothing():
     assert share == pytest.approx(0.25)
     assert 3 not in columns
     assert largest_share(np.zeros((2, 2)), np.zeros((2, 2))) == (0.0, [])
+
+
+@pytest.mark.parametrize(("mine", "others"), [(np.inf, 1.0), (np.nan, 1.0), (1.0, -1.0), (1.0, np.inf)])
+def test_numbers_that_were_too_large_to_be_added_have_no_share_and_no_fault(mine, others):
+    assert largest_share(np.full((2, 2), mine), np.full((2, 2), others)) == (0.0, [])
