@@ -45,7 +45,8 @@ class Frozen(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "configuration"
-            message = str(first["msg"]).removeprefix("Value error, ")
+            unknown = first["type"] == "extra_forbidden"
+            message = "is no field of it" if unknown else str(first["msg"]).removeprefix("Value error, ")
             raise InputError(f"{where}: {name}: {message[0].lower()}{message[1:]}") from None
 
 
@@ -54,6 +55,8 @@ class Config(Frozen):
 
     Agreed by everyone; its digest is bound into the session.
     """
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     design: str
     """Right-hand side formula over obs columns, such as ``~ batch + condition``."""
@@ -293,6 +296,10 @@ class Config(Frozen):
     def fedpydeseq2(cls, **values: Any) -> Config:
         """As FedPyDESeq2."""
         return cls.read("configuration", **{"preset": "fedpydeseq2", **values})
+
+    def as_preset(self, name: str) -> Any:
+        """What a field is under this preset, where nobody sets it."""
+        return preset_values(self.preset).get(name, type(self).model_fields[name].default)
 
     @property
     def choices(self) -> Choices:

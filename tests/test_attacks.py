@@ -66,8 +66,8 @@ def layer_of(path, function):
 
 
 def faults_of_attacks(text):
-    """What is wrong with the table of attacks."""
-    told = rows(text, r"a\d\d")
+    """What is wrong with the tables of attacks."""
+    told = rows(text, r"[ab]\d\d")
     found = [f"{attack} is missing" for attack in ATTACKS if attack not in {row[0].split()[0] for row in told}]
     for name, _, layer, where, twin in told:
         file, _, test = where.strip("`").partition("::")

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.query import Query, QueryError, check_params
-from secirls.algorithms.sent_products import check_expand, sent, sent_entries
+from secirls.algorithms.query import Query, QueryError, Total, check_params
+from secirls.algorithms.sent_products import check_expand, opened_square, sent, sent_entries
 from secirls.numerics.samples import Floats, Samples
 from secirls.numerics.solve import pack
 
@@ -61,6 +61,10 @@ class CensusQuery(Query):
         super().check(n_genes, n_params)
         check_params(self, self.params, n_params)
         check_expand(self, self.expand, n_params)
+
+    def xtx_of(self, total: Total) -> Floats:
+        """Summed X'X, ``(params, params)``; zeros where the design has numeric columns."""
+        return opened_square(total["xtx"], self.expand) if self.expand.size else total["xtx"]
 
     @np.errstate(all="ignore")
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:

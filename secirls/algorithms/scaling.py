@@ -13,8 +13,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.query import Algorithm, Query, QueryError, check_params, lost
-from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total, check_params, lost
+from secirls.algorithms.sent_products import check_expand, expand_field, opened, opened_square, sent, sent_entries
 from secirls.input_error import InputError
 from secirls.inputs.design import Design
 from secirls.inputs.reduced_design import ReducedDesign
@@ -106,6 +106,10 @@ class CrossProductsQuery(Query):
         check_covariates(self, self.centres, self.scales)
         if self.base.shape != self.scales.shape:
             raise QueryError(f"query {self.kind!r} is centred at other columns than it scales")
+
+    def xtx_of(self, total: Total) -> Floats:
+        """Summed X'X, ``(params, params)``."""
+        return opened_square(total["xtx"], self.expand)
 
     @np.errstate(all="ignore")
     def apply(self, samples: Samples) -> Samples:

@@ -10,7 +10,7 @@ import numpy as np
 from secirls.algorithms.query import Query, QueryError
 from secirls.numerics.distinct_products import Products
 from secirls.numerics.samples import Floats, Samples
-from secirls.numerics.solve import packed_size
+from secirls.numerics.solve import packed_size, unpack
 
 
 def expand_field(products: Products | None) -> Floats:
@@ -36,6 +36,12 @@ def sent(query: Query, upper: Floats, samples: Samples, expand: Floats) -> Float
 def opened(entries: Floats, products: Products | None) -> Floats:
     """Whole upper triangles from the entries that were sent."""
     return entries if products is None else products.packed(entries)
+
+
+def opened_square(entries: Floats, expand: Floats) -> Floats:
+    """The whole symmetric matrix, from the entries that a question with this ``expand`` has opened."""
+    packed = Products.numbered(expand.astype(np.intp)).packed(entries) if expand.size else entries
+    return unpack(packed)
 
 
 def check_expand(query: Query, expand: Floats, n_params: int) -> None:

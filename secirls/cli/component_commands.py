@@ -65,7 +65,7 @@ def components_fit(
     found = result.report["components"]
     if found["found"]:
         shares = ", ".join(f"{100 * share:.1f} %" for share in found["explained"])
-        say(f"{found['found']} components of {found['genes']} genes: {shares} of their variance within sites")
+        say(f"{_counted(found['found'])} of {found['genes']} genes: {shares} of their variance within sites")
         say(f"Each site makes its own scores: secirls scores FILE.h5ad --fit {beside}")
     else:
         say(f"No components: {found['ending']}")
@@ -120,6 +120,12 @@ def scores(
         picture = site_scores(table, axis_titles(result.report["components"]), colour)
         for file in pictures:
             canvas.save(picture, file)
-    say(f"{len(table):,} samples along {result.loadings.shape[1] - 1 if result.loadings is not None else 0} components")
+    found = 0 if result.loadings is None else result.loadings.shape[1] - 1
+    say(f"{len(table):,} samples along {_counted(found)}")
     for file in (out, *pictures):
         say(f"  {file}")
+
+
+def _counted(components: int) -> str:
+    """So many components, in words."""
+    return f"{components} component{'s' if components != 1 else ''}"

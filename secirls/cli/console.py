@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from secirls.inputs.labels import plain
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -39,8 +41,8 @@ Section: TypeAlias = tuple[str, Table]
 
 
 def say(text: str, *, error: bool = False) -> None:
-    """Print one line as it is: paths and names are never taken for markup."""
-    Console(stderr=error, highlight=False, soft_wrap=True).print(text, markup=False)
+    """Print one line as it is: paths and names are taken for no markup, and what others wrote for no order."""
+    Console(stderr=error, highlight=False, soft_wrap=True).print(plain(text), markup=False)
 
 
 class RoundsDisplay:
@@ -72,7 +74,7 @@ class RoundsDisplay:
         if self._bar is None or self._task is None:
             self._line(f"{self._title}: {text}")
         else:
-            self._bar.update(self._task, detail=text)
+            self._bar.update(self._task, detail=plain(text))
 
     def __call__(self, told: Round) -> None:
         """Show a round."""
@@ -93,7 +95,7 @@ class RoundsDisplay:
             self._bar.stop()
 
     def _line(self, text: str) -> None:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(plain(text) + "\n")
         sys.stderr.flush()
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from secirls.agreement.manifest import Manifest
 from secirls.input_error import InputError
-from secirls.inputs.text_file import read_text
+from secirls.inputs.text_file import read_text, read_toml
 from secirls.site.key_files import read_roster
 
 
@@ -23,15 +22,14 @@ def pair(text: str, option: str, form: str) -> tuple[str, str]:
 def read_table(path: Path) -> dict[str, Any]:
     """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
     where = f"file {str(path)!r}"
-    try:
-        table = tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: is not TOML: {error}") from None
+    table = read_toml(path)
     for name in ("sites", "fit"):
         if not isinstance(table.get(name), dict):
             raise InputError(f"{where}: needs a table [{name}]")
     for name in ("sites", "keys", "policies"):
-        table[name] = {site: str(path.parent / str(file)) for site, file in table.get(name, {}).items()}
+        if not isinstance(files := table.get(name, {}), dict):
+            raise InputError(f"{where}: {name}: is a table of names and files, [{name}]")
+        table[name] = {site: str(path.parent / str(file)) for site, file in files.items()}
     if isinstance(table["fit"].get("roster"), str):
         table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])
     return table

@@ -39,10 +39,11 @@ def read_counts(
     """
     if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
         raise complain("does not hold numbers", **where)
+    _check_whole(matrix, where)
 
     def tiles() -> Iterator[Tile]:
         with reading():
-            for tile in _tiles(matrix):
+            for tile in _tiles(matrix, where):
                 yield Tile(tile.samples, tile.genes, _checked(tile, genes, where, rounded=rounded))
 
     samples, n_genes = matrix.shape
@@ -62,7 +63,20 @@ def never_counted(counts: Counts | HeldCounts) -> Mask:
     return never
 
 
-def _tiles(matrix: Any) -> Iterator[Tile]:
+def _check_whole(sparse: Any, where: Mapping[str, str]) -> None:
+    """Raise `InputError` where a sparse matrix in memory points outside itself; others are as good as they look.
+
+    SciPy takes its word for where entries are, and writes there.
+    """
+    if not hasattr(sparse, "check_format"):
+        return
+    try:
+        sparse.check_format(full_check=True)
+    except ValueError:
+        raise complain("is a sparse matrix with entries outside of it, or in no order", **where) from None
+
+
+def _tiles(matrix: Any, where: Mapping[str, str]) -> Iterator[Tile]:
     """A matrix in tiles that are read whole: samples of compressed rows, genes of compressed columns."""
     form = getattr(matrix, "format", None)  # of sparse ones alone
     if form not in (None, "csr", "csc"):
@@ -73,6 +87,7 @@ def _tiles(matrix: Any) -> Iterator[Tile]:
         for start in range(0, matrix.shape[1], across):
             genes = slice(start, min(start + across, matrix.shape[1]))
             tile = matrix[:, genes] if form == "csc" else matrix[samples] if form == "csr" else matrix[samples, genes]
+            _check_whole(tile, where)
             yield Tile(samples, genes, np.asarray(tile.toarray() if hasattr(tile, "toarray") else tile))
 
 

@@ -23,6 +23,9 @@ MISSING = frozenset(
 
 MOST_NUMBERED = 5
 
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Kinds of characters that are no letters but orders: to move on a terminal, to turn a line round, to join letters."""
+
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -33,6 +36,20 @@ def label(value: object) -> str:
     text = unicodedata.normalize("NFC", str(value)).strip().strip("\ufeff").strip()
     whole = _WHOLE.fullmatch(text)
     return whole.group(1) if whole else text
+
+
+def plain(text: str) -> str:
+    """A text with characters that a terminal would obey written as their numbers; line ends and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign in "\n\t" or unicodedata.category(sign) not in _UNSEEN else ascii(sign)[1:-1] for sign in text
+    )
+
+
+def is_plain(text: str) -> bool:
+    """Whether there is no such character in a text, nor a line end or a tab."""
+    return text.isprintable() or not any(unicodedata.category(sign) in _UNSEEN for sign in text)
 
 
 def labels(values: Iterable[object]) -> list[str]:

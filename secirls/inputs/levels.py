@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from secirls.input_error import InputError, complain
 from secirls.inputs.formula import parse
-from secirls.inputs.labels import check_alike, labels, merged
+from secirls.inputs.labels import check_alike, is_plain, labels, merged
 
 Levels = Mapping[str, tuple[str, ...]]
 
@@ -115,6 +115,12 @@ def _ordered(told: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], str]:
 
 
 def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...]) -> None:
+    if unseen := [level for level in said.levels if not is_plain(level)]:
+        raise complain(
+            f"has the level {unseen[0]!a}, with a character that is not seen: write it in letters",
+            site=site,
+            field=f"obs column {name!r}",
+        )
     unknown = [level for level in said.levels if level not in levels]
     if unknown:
         raise complain(

@@ -60,6 +60,8 @@ def variable(
     values = obs[column]
     if values.missing.any():
         raise complain("has a missing value", **where, field=field_name)
+    if not values.numeric and any(isinstance(value, bytes | complex) for value in values):
+        raise complain("holds neither text nor numbers that can be ordered", **where, field=field_name)
     if values.numeric and declared is None:
         numbers = values.to_numpy()
         if not np.isfinite(numbers).all():

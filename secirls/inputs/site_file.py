@@ -125,6 +125,7 @@ def _table(
         obs = _columns(adata, "obs", (*asked.variables, asked.size_factors))
         table = _columns(_with_genes(adata, asked, where), "var", (*asked.var_columns, asked.dispersions))
         matrices = [_matrix(adata, layer, where) for layer in _layers(asked)]
+        shapes = [_shape(matrix) for matrix in matrices]
     genes, samples = table.index, obs.index
     if not samples:
         raise complain("has no samples", **where)
@@ -133,9 +134,9 @@ def _table(
     check_unique(genes, "var_names", "gene", where)
     check_unique(samples, "obs_names", "sample", where, quote=False)
     held = []
-    for layer, matrix in zip(_layers(asked), matrices, strict=True):
+    for layer, matrix, shape in zip(_layers(asked), matrices, shapes, strict=True):
         there = {**where, "field": _layer_name(layer)}
-        if matrix.shape != (len(samples), len(genes)):
+        if shape != (len(samples), len(genes)):
             raise complain("has other numbers of samples or genes than obs and var", **there)
         held.append(read_counts(matrix, genes, there, rounded=asked.round_counts, reading=reading))
     counts, replacement = held[0], held[1] if len(held) > 1 else None
@@ -158,6 +159,11 @@ def _table(
 def _layers(asked: Reading) -> tuple[str | None, ...]:
     """Where counts are read from: for the fit, and for genes that are fitted again."""
     return (asked.layer,) if asked.refit_layer is None else (asked.layer, asked.refit_layer)
+
+
+def _shape(matrix: Any) -> tuple[int, ...] | None:
+    """What a matrix says of itself, if it is one; what is missing of a sparse one on the disk is found out here."""
+    return tuple(matrix.shape) if hasattr(matrix, "shape") and matrix.dtype is not None else None
 
 
 def read_whole(source: str | os.PathLike[str] | AnnData) -> tuple[AnnData, str]:
@@ -328,6 +334,8 @@ def check_place(path: Path, where: Mapping[str, str]) -> str:
         if isinstance(error, FileNotFoundError):
             raise complain("is missing", **where) from None
         raise complain(f"can't be read ({error.strerror})", **where) from None
+    except ValueError:  # of a name with a null byte in it
+        raise complain("can't be the name of a file", **where) from None
     what = "a folder without a zarr store" if stat.S_ISDIR(mode) else "not a regular file"
     raise complain(f"is {what}, and an h5ad file is wanted", **where)
 

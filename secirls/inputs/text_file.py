@@ -6,7 +6,9 @@ Promises: UTF-8 is read, and whatever is not is refused in one sentence that say
 from __future__ import annotations
 
 import codecs
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from secirls.input_error import complain
 
@@ -24,9 +26,19 @@ def read_text(path: Path, *, site: str = "") -> str:
         raise complain("is a folder, and a file is wanted", **where) from None
     except OSError as error:
         raise complain(f"can't be read ({error.strerror or type(error).__name__})", **where) from None
+    except ValueError:  # of a name with a null byte in it
+        raise complain("can't be the name of a file", **where) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         if data.startswith(_UTF_16):
             raise complain("is saved as UTF-16: save it as UTF-8", **where) from None
         raise complain("is not UTF-8 text", **where) from None
+
+
+def read_toml(path: Path, *, site: str = "") -> dict[str, Any]:
+    """What a TOML file says. Raises `InputError` that names the file."""
+    try:
+        return tomllib.loads(read_text(path, site=site))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:  # the second of brackets within brackets
+        raise complain(f"is not TOML: {error}", site=site, file=str(path)) from None

@@ -38,6 +38,7 @@ class Unfit(StrEnum):
 
     MISSING = "is missing"
     NO_TEXT = "holds something else than text"
+    FEW_GENES = "would be told of few genes alone, which can be guessed"
     TOO_LONG = f"has a text of more than {LONGEST_TEXT} characters"
 
 

@@ -8,6 +8,7 @@ from secirls.algorithms.fitted import StageCost
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.principal_components import Components
 from secirls.config import Config
+from secirls.numerics.samples import Mask
 from secirls.outputs.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
@@ -338,16 +339,22 @@ def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
         )
     if treatment.replaced.any():
         told.append(
-            f"Outliers of {int(treatment.replaced.sum())} genes were replaced at their sites, never saying whose. "
+            f"Outliers of {_genes(treatment.replaced)} were replaced at their sites, never saying whose. "
             "Where one sample was, sums before and after differ by little more than its part, and its count follows "
             "from the change of the base mean, up to its size factor."
         )
     if treatment.missing.any():
         told.append(
-            f"{int(treatment.missing.sum())} genes have no p-value because of an outlier, as the table says: some "
-            "sample is extreme there."
+            f"No p-value because of an outlier, as the table says, for {_genes(treatment.missing)}: some sample is "
+            "extreme there."
         )
     return told
+
+
+def _genes(which: Mask) -> str:
+    """How many genes, in words."""
+    count = int(which.sum())
+    return f"{count} gene{'s' if count != 1 else ''}"
 
 
 def _sizes(around: Cells) -> str:

@@ -1,4 +1,4 @@
-"""How much a site has told about its data, over all sessions: questions answered, and numbers about every gene.
+"""How much a site has told about its data, over all sessions: questions, numbers about every gene, design columns.
 
 Promises: an answer is counted on the disk before it leaves, whole or not at all, whoever asks and under whatever name;
 the same question about the same samples, after the same questions, gives the same numbers and is counted once.
@@ -10,9 +10,9 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
@@ -43,6 +43,8 @@ class Told:
     answered: list[tuple[bytes, bytes]] = field(default_factory=list)
     directions: int = 0
     """That genes' values were multiplied with, for principal components."""
+    columns: frozenset[bytes] = frozenset()
+    """Digests of design columns, at this site, that sums were made with."""
 
     def knows(self, question: bytes, cohort: bytes) -> bool:
         """Whether a question was answered for a cohort, or for any."""
@@ -93,7 +95,18 @@ class Budget:
             after[asked] += values
             multiplied = told.directions + directions
             allowed(len(told.answered), after[asked], multiplied)
-            self._keep(Told(after, [*told.answered, (question, whom)], multiplied))
+            self._keep(replace(told, values=after, answered=[*told.answered, (question, whom)], directions=multiplied))
+
+    def take_columns(self, columns: Iterable[bytes], allowed: Callable[[int], None]) -> None:
+        """Count design columns, by digest; those of before are not counted again.
+
+        Raises what ``allowed`` raises, told how many there will have been, and `InputError` where nothing can be kept.
+        """
+        with self._held():
+            after = self._told.columns.union(columns)
+            if after != self._told.columns:
+                allowed(len(after))
+                self._keep(replace(self._told, columns=after))
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -125,16 +138,19 @@ def _read(file: Path, genes: int) -> Told:
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as kept:
         values, answered = kept["values"], kept["answered"]
         directions = int(kept["directions"]) if "directions" in kept else 0  # a file of before there were any
+        columns = kept["columns"] if "columns" in kept else np.zeros((0, 32), dtype=np.uint8)
     if values.shape != (genes,) or values.dtype != np.int64 or answered.shape[1:] != (2, 32):
         raise ValueError("another data set's")
-    return Told(values, [(question.tobytes(), whom.tobytes()) for question, whom in answered], directions)
+    told = [(question.tobytes(), whom.tobytes()) for question, whom in answered]
+    return Told(values, told, directions, frozenset(column.tobytes() for column in columns))
 
 
 def _write(file: Path, told: Told) -> None:
     """Replace the file, so that it is there whole or as it was, also where the machine stops."""
     rows = np.frombuffer(b"".join(map(b"".join, told.answered)), dtype=np.uint8).reshape(-1, 2, 32)
+    columns = np.frombuffer(b"".join(sorted(told.columns)), dtype=np.uint8).reshape(-1, 32)
     text = io.BytesIO()
-    np.savez(text, values=told.values, answered=rows, directions=np.int64(told.directions))
+    np.savez(text, values=told.values, answered=rows, directions=np.int64(told.directions), columns=columns)
     draft = file.with_suffix(".draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as out:

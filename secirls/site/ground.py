@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +21,7 @@ from protocols.secure_sum import PartyId
 from secirls.agreement.order import Place
 from secirls.config import Config, Frozen
 from secirls.input_error import InputError, complain
-from secirls.inputs.text_file import read_text
+from secirls.inputs.text_file import read_toml
 from secirls.site.key_files import KnownRoster, read_identity
 from secirls.site.policy import Policy, read_policy
 from secirls.site.study import Study
@@ -118,12 +117,8 @@ def data_of(path: Path) -> Path:
 
 
 def _read(kind: type[File], name: PartyId, path: Path) -> File:
-    try:
-        table = tomllib.loads(read_text(path, site=name))
-    except tomllib.TOMLDecodeError as error:
-        raise complain(f"is not TOML: {error}", site=name, file=str(path)) from None
     where = f"site {name!r}, file {str(path)!r}" if name else f"file {str(path)!r}"
-    return kind.read(where, **table)
+    return kind.read(where, **read_toml(path, site=name))
 
 
 def _own(place: Place, path: Path) -> Ground:

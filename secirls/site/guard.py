@@ -16,11 +16,13 @@ from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, Peer
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.census import CensusQuery, PresenceQuery
-from secirls.algorithms.component_queries import VstProductsQuery, VstQuery
+from secirls.algorithms.component_queries import VstGramQuery, VstProductsQuery, VstQuery
 from secirls.algorithms.empty import DropEmptyQuery
+from secirls.algorithms.normalisation import NormalisedQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.algorithms.scaling import CrossProductsQuery
 from secirls.config import Config
 from secirls.inputs.design import Design
 from secirls.numerics.held_counts import HeldCounts
@@ -51,6 +53,9 @@ class Guard:
         self._asked_in: dict[bytes, bytes] = {}
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
+        self._own_xtx = np.zeros((0, 0))
+        self._columns: list[bytes] = []
+        self._in_all: float | None = None
         self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
         self._rounds = 0
@@ -81,6 +86,7 @@ class Guard:
         """
         self._policy.check_cohort(self._site, len(self._agreement.sites))
         self._policy.check_design(self._site, samples.joint.design, samples.own_size)
+        self._columns = [column.tobytes() for column in samples.design.T if column.any()]
         self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
@@ -137,8 +143,10 @@ class Guard:
 
         def allowed(answered: int, told: NDArray[np.int64], multiplied: int) -> None:
             self._policy.check_budget(self._site, answered, told)
-            self._policy.check_directions(self._site, multiplied if directions else 0, self._degrees)
+            self._policy.check_directions(self._site, multiplied + ahead if directions or ahead else 0, self._degrees)
 
+        # What varies along directions is not told either, where these could not be multiplied any more.
+        ahead = asked.directions.shape[1] if isinstance(asked, VstGramQuery) else 0
         directions = asked.asked if isinstance(asked, VstProductsQuery) else 0
         self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed, directions)
         self._asked_so_far = so_far
@@ -182,10 +190,28 @@ class Guard:
             self._design_held = samples.design
             own = b"" if samples.own is None else samples.own.design.tobytes()
             self._design_digest = sha256(samples.design.tobytes(), own)
+            with np.errstate(all="ignore"):  # numbers that are too large are lost in the sum, which ends the fit
+                left = samples.beside_own
+                self._own_xtx = left.T @ left
         if samples.counts is not self._counts:
             self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
         self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
         self._dispersions = samples.dispersions
+
+    def summing(self, asked: Query, samples: Samples) -> None:
+        """Before counts are summed with each design column over the size factors, the same for every gene.
+
+        In all fits about this data that may be done with few of them: with as many as there are samples, sums of all
+        genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
+        """
+        if not isinstance(asked, NormalisedQuery) or samples.size_factors is None:
+            return
+        s, in_all = samples.size_factors.tobytes(), self._in_all
+        if in_all is not None:
+            self._budget.take_columns(
+                [sha256(b"secirls column v1", column, s) for column in self._columns],
+                lambda columns: self._policy.check_columns(self._site, columns, in_all),
+            )
 
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""
@@ -237,6 +263,8 @@ class Guard:
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
         if asked.verified:
             self._hold_rules(asked, total)
+        if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
+            self._policy.check_share(self._site, self._design, self._own_xtx, asked.xtx_of(total))
 
     def _hold_rules(self, asked: Query, total: Total) -> None:
         """The rules about the census, and about genes."""
@@ -246,7 +274,8 @@ class Guard:
                     self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
                 )
             self._column_sites = total["column_sites"]
-            self._degrees = float(total["samples"][0]) - len(total.parties)
+            self._in_all = float(total["samples"][0])
+            self._degrees = self._in_all - len(total.parties)
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])

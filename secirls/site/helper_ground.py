@@ -20,13 +20,13 @@ from protocols.demands import Demands
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import AGGREGATOR, MINIMUM_PARTIES, Context, PartyId, PeerError
 from secirls.agreement.order import GROUND
-from secirls.config import Config, Frozen
+from secirls.config import Config
 from secirls.site.ground import OwnFile, read_own, shown_rules
 from secirls.site.key_files import KnownRoster, read_identity
-from secirls.site.policy import RefusalError
+from secirls.site.policy import RefusalError, Rules
 
 
-class HelperPolicy(Frozen):
+class HelperPolicy(Rules):
     """One helper's rules: those of a site's `Policy` that are about whoever holds or deals a key."""
 
     min_sites: int = Field(default=MINIMUM_PARTIES, ge=MINIMUM_PARTIES)

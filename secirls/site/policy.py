@@ -8,27 +8,29 @@ The thresholds are modelled on DataSHIELD's ``nfilter`` options (Gaye et al. 201
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
 from secirls.config import Config, Frozen
-from secirls.input_error import InputError, complain
+from secirls.input_error import InputError
 from secirls.inputs.design import Design, Variable, variables
-from secirls.inputs.text_file import read_text
+from secirls.inputs.ranks import largest_share
+from secirls.inputs.text_file import read_toml
 from secirls.numerics.samples import Floats, Mask
 
 DROPOUT_RULES = ("abort", "continue")
 
 Lonely = Literal["refuse", "publish"]
 
+TUNED = ("min_mu", "max_beta", "ridge", "beta_tol", "max_iter")
+"""Numbers of a configuration that steer where likelihoods are looked at."""
 
 STAGES: dict[str, tuple[str, ...]] = {
     "empty columns": ("drop_empty",),
@@ -43,17 +45,32 @@ STAGES: dict[str, tuple[str, ...]] = {
     "outliers": ("cooks_bound", "outliers", "below", "between", "cells_above", "variances", "farthest", "larger"),
     "refit": ("replace_outliers", "replace_counts", "presence"),
     "standard errors": ("unclamped",),
-    "likelihood ratio": ("likelihood_at",),
+    "likelihood ratio": ("likelihood_at", "reduced_irls", "reduced_unclamped"),
+    "shrinkage": (),
     "components": ("vst_squares", "vst_dominated", "vst_gram", "vst_products"),
 }
-"""By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too."""
+"""By stage the kinds of question that a site knows it by; whoever refuses coefficients refuses the means before too.
+
+Shrinkage asks what coefficients ask, so a site knows it by the configuration: in lock-step nothing else is asked.
+"""
 
 
 class RefusalError(InputError):
     """A site's policy does not allow what was asked. Ends a fit, whatever happens when a site is silent."""
 
 
-class Policy(Frozen):
+class Rules(Frozen):
+    """Rules in somebody's own file. A value of another kind is refused: ``true`` is not 1, ``"no"`` not false."""
+
+    model_config = ConfigDict(strict=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_read(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Policy(Rules):
     """One site's rules. Those not set are the default policy's, or in a simulation its own; see `SIMULATION`."""
 
     min_sites: int = Field(default=MINIMUM_PARTIES, ge=MINIMUM_PARTIES)
@@ -69,11 +86,15 @@ class Policy(Frozen):
     """Of this site, for every distinct row of its design matrix; a numeric variable makes cells of one."""
     min_total_samples_per_cell: int = Field(default=5, ge=0)
     """Of all sites, for every combination of levels of shared factors that anybody has."""
+    max_design_share: float | None = Field(default=0.99, gt=0)
+    """Of this site, and so of each of its samples, in X'X along any combination of the table's columns: where it is all
+    there is, the same combination of opened sums is its own."""
     lonely: Lonely = "refuse"
     """What to do about design columns, levels and cells that break the rules above: refuse the fit, or publish
     sums that are one site's own or nearly so."""
     max_params_per_sample: float | None = Field(default=0.33, gt=0)
-    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``)."""
+    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``); those of one fit, and all different ones
+    of all fits about the same data: as many as samples would tell each sample."""
     max_own_per_sample: float | None = Field(default=0.67, gt=0)
     """This site's own design columns over its samples: the closer to one, the less of it is in any sum."""
     write_own: bool = False
@@ -82,6 +103,9 @@ class Policy(Frozen):
     """Questions answered about the same data, in all sessions; one that is asked again is not counted again."""
     max_values_per_gene: int | None = Field(default=5_000, ge=1)
     """Numbers that leave about one gene of the same data, in all sessions."""
+    tuning: Literal["refuse", "allow"] = "refuse"
+    """Whether a fit may have the numbers of `TUNED` otherwise than its preset: they say where fits are looked at, and
+    fits that differ by them single out samples by their means."""
     max_components: int = Field(default=0, ge=0)
     """Principal components over all sites that a fit may ask for; see `secirls.algorithms.principal_components`."""
     max_directions_per_sample: float | None = Field(default=0.2, gt=0)
@@ -126,7 +150,7 @@ class Policy(Frozen):
     """Stages of a fit, as its report calls them, whose questions are not answered; see `STAGES`."""
     on_dropout: Literal["abort", "continue"] = "abort"
     """``"abort"``: no part in fits that go on when a site falls silent."""
-    memory: str | None = None
+    memory: str | None = Field(default=None, min_length=1)
     """Folder, from this file's, for what was asked and answered; see `secirls.site.memory`."""
 
     @field_validator("refused_stages")
@@ -166,8 +190,13 @@ class Policy(Frozen):
         for layer in (config.layer or "X", config.refit_layer):
             if self.layers is not None and layer not in (None, *self.layers):
                 raise refusal(site, "layers", ", ".join(self.layers) or "none", f"layer {layer!r}")
+        tuned = [name for name in TUNED if getattr(config, name) != config.as_preset(name)]
+        if tuned and self.tuning == "refuse":
+            raise refusal(site, "tuning", self.tuning, ", ".join(f"{name} = {getattr(config, name)}" for name in tuned))
         if config.components:
             self._check_components(site, config)
+        if config.shrink is not None and "shrinkage" in (self.refused_stages or ()):
+            raise refusal(site, "refused_stages", ", ".join(self.refused_stages or ()), f"shrink = {config.shrink!r}")
         if config.on_dropout == "continue" and self.on_dropout == "abort":
             raise refusal(site, "on_dropout", self.on_dropout)
         if self.require_consistency and config.protocol == "pairwise" and not config.consistency:
@@ -250,6 +279,12 @@ class Policy(Frozen):
         if directions and most is not None and (degrees is None or directions > most * degrees):
             raise refusal(site, "max_directions_per_sample", most)
 
+    def check_columns(self, site: PartyId, columns: int, samples: float) -> None:
+        """Before the first sum over counts: so many columns in all fits about this data. Raises `RefusalError`."""
+        most = self.max_params_per_sample
+        if most is not None and columns > most * samples:
+            raise refusal(site, "max_params_per_sample", most, f"{columns} design columns in all fits of this data")
+
     def check_census(
         self,
         site: PartyId,
@@ -288,6 +323,20 @@ class Policy(Frozen):
             rule = "min_total_samples_per_cell"
             raise refusal(site, rule, self.min_total_samples_per_cell, _few(thin, "with fewer samples over all sites"))
 
+    def check_share(self, site: PartyId, design: Design, some: Floats, every: Floats) -> None:
+        """Once X'X is verified: ``some`` of it are this site's samples', both ``(params, params)``.
+
+        Raises `RefusalError`.
+        """
+        if self.max_design_share is None or self.lonely == "publish":
+            return
+        share, columns = largest_share(some, every)
+        if share > self.max_design_share:
+            named = _few(
+                [f"design column {design.columns[i]!r}" for i in columns], "together at this site alone, or nearly"
+            )
+            raise refusal(site, "max_design_share", self.max_design_share, named)
+
     def check_genes(self, site: PartyId, asked: Mask, presence: Floats) -> None:
         """Before an answer: no gene that too few sites have counts for; both ``(genes,)``. Raises `RefusalError`."""
         if (asked & (presence < self.min_contributors)).any():
@@ -299,11 +348,13 @@ SIMULATION: dict[str, Any] = {
     "min_samples": 1,
     "min_samples_per_level": 0,
     "min_total_samples_per_cell": 0,
+    "max_design_share": None,
     "lonely": "publish",
     "max_params_per_sample": None,
     "max_own_per_sample": None,
     "max_rounds": None,
     "max_values_per_gene": None,
+    "tuning": "allow",
     "max_components": 20,
     "max_directions_per_sample": None,
     "max_sample_share": 1.0,
@@ -323,10 +374,7 @@ SIMULATION: dict[str, Any] = {
 
 def read_policy(site: PartyId, path: str, *, simulated: bool = False) -> Policy:
     """A site's policy file: TOML with the fields of `Policy`. Raises `InputError`."""
-    try:
-        table = tomllib.loads(read_text(Path(path), site=site))
-    except tomllib.TOMLDecodeError as error:
-        raise complain(f"is not TOML: {error}", site=site, file=path) from None
+    table = read_toml(Path(path), site=site)
     return Policy.read(f"site {site!r}, file {path!r}", **(SIMULATION if simulated else {}) | table)
 
 

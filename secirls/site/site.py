@@ -363,6 +363,7 @@ class Site(Secret):
     def _compute(self, asked: Query, samples: Samples, parties: int) -> dict[str, Floats]:
         """The summands, after keeping what the query leaves; the gathered genes stay for the next round."""
         kept = self._keep(asked, samples)
+        self._guarded().summing(asked, kept)
         if self._asked is None or not np.array_equal(self._asked[0], asked.genes):
             self._asked = (asked.genes, kept.take(asked.genes))
         with kernels.using(self._config.kernel, self._config.n_jobs or 1):

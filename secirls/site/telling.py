@@ -1,13 +1,15 @@
 """What a site tells of the var columns that a fit's user names: digests first, text where all sites have the same.
 
-Promises: text leaves only against the signatures of all sites of the agreement, by the roster's keys, under the same
-digest as the site's own. Refuses to know: the file, and which columns its policy lists; see `Policy.check_config`.
+Promises: nothing is said of a few genes that somebody chose; text leaves only against the signatures of all sites of
+the agreement, by the roster's keys, under the same digest as the site's own. Refuses to know: the file, and which
+columns its policy lists; see `Policy.check_config`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PartyId
@@ -28,15 +30,20 @@ class Telling:
     columns: Mapping[str, Texts | Unfit] = field(repr=False)
     """Texts over the agreed genes in order."""
 
+    FEWEST_GENES: ClassVar[int] = 1_000
+    """Of fewer, where its file has twice as many, nothing is said: whoever leads names the genes, and from a digest of
+    the text of a few follows which of few possible texts it is."""
+
     @classmethod
     def of(cls, site: PartyId, identity: Identity, agreement: Agreement, table: SiteTable) -> Telling:
         """From a site's file; the agreed genes are among its own."""
         columns = table.var_columns
         if agreement.genes is not None:
+            few = len(agreement.genes) < min(cls.FEWEST_GENES, len(table.genes) / 2)
             place = {gene: i for i, gene in enumerate(table.genes)}
             order = [place[gene] for gene in agreement.genes]
             columns = {
-                name: held if isinstance(held, Unfit) else tuple(held[i] for i in order)
+                name: held if isinstance(held, Unfit) else Unfit.FEW_GENES if few else tuple(held[i] for i in order)
                 for name, held in columns.items()
             }
         return cls(site, identity, agreement, columns)

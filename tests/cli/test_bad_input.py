@@ -163,6 +163,10 @@ def test_no_gene_without_zeros_needs_size_factors(make_site, refused):
         ("[sites\n", "is not TOML"),
         ("[sites]\na='a'\nb='b'\nc='c'\n[fit]\ndesign='~ condition'\ncolour='red'\n", "colour"),
         ("[sites]\na='a'\nb='b'\nc='c'\n[fit]\nprotocol='plain'\n", "no design"),
+        ("keys = 3\n[sites]\na='a'\n[fit]\ndesign='~ x'\n", "keys: is a table of names and files, [keys]"),
+        ("[sites]\na=\"\\u0000\"\nb='b'\nc='c'\n[fit]\ndesign='~ x'\n", "can't be the name of a file"),
+        ("[sites]\na='a'\nb='b'\nc='c'\n[fit]\ndesign='~ x'\nmin_mu=inf\n", "fit.min_mu: input should be a finite"),
+        ("x = " + "[" * 100_000, "is not TOML"),
     ],
 )
 def test_a_federation_file_that_is_wrong_is_named(run, tmp_path, text, problem):

@@ -20,7 +20,7 @@ from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import LARGEST_ANSWER, Query, QueryError, query_from_bytes
 from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.restricted import LikelihoodAtQuery
+from secirls.algorithms.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
 
 MASK = np.array([True, False, True, True, False, True, True, False, True])
 EXAMPLES = [
@@ -252,6 +252,8 @@ def examples(genes, params):
         IrlsQuery(mask, np.zeros((n, 2)), 0.5),
     )
     yield LikelihoodAtQuery(mask, np.zeros((n, params)), 0.0)
+    yield ReducedIrlsQuery(mask, np.zeros((n, params)), 0.5, basis=np.ones((params, params - 1)))
+    yield ReducedUnclampedQuery(mask, np.zeros((n, params)), basis=np.ones((params, params - 1)))
     yield from (kind(mask, np.zeros((n, 5, params)), 0.5) for kind in (QuasiNewtonQuery, LikelihoodQuery))
     scale = np.array([0.1, 1.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0
     yield from (VstSquaresQuery(mask, *scale), VstDominatedQuery(mask, *scale, np.ones(n), 0.5))
@@ -271,6 +273,8 @@ PER_GENE = {
     "quasi_newton": 30,
     "likelihood": 5,
     "likelihood_at": 1,
+    "reduced_irls": 3,
+    "reduced_unclamped": 3,
     "vst_squares": 1,
     "vst_dominated": 1,
     "vst_gram": 0,

@@ -125,16 +125,32 @@ def test_a_refusal_says_the_rule_and_not_what_the_site_holds(samples):
     ("text", "sentence"),
     [
         ("min_sites = 2", "min_sites: input should be greater than or equal to 3"),
-        ("min_sampels = 3", "min_sampels: extra inputs are not permitted"),
+        ("min_sampels = 3", "min_sampels: is no field of it"),
         ('protocols = ["rot13"]', "protocols: there is no protocol 'rot13'"),
         ('on_dropout = "retry"', "on_dropout: input should be 'abort' or 'continue'"),
         ("min_sites =", "is not TOML"),
+        ("x = " + "[" * 100_000, "is not TOML"),
+        ("min_contributors = true", "min_contributors: input should be a valid integer"),
+        ('min_samples = "5"', "min_samples: input should be a valid integer"),
+        ("max_params_per_sample = true", "max_params_per_sample: input should be a valid number"),
+        ("max_params_per_sample = nan", "max_params_per_sample: input should be greater than 0"),
+        ("require_roster = 0", "require_roster: input should be a valid boolean"),
+        ('require_lock_step = "no"', "require_lock_step: input should be a valid boolean"),
+        ('layers = "X"', "layers: input should be a valid tuple"),
+        ('memory = ""', "memory: string should have at least 1 character"),
     ],
 )
 def test_a_policy_that_is_none_is_refused_before_anything_is_said(tmp_path, files, text, sentence):
     with pytest.raises(InputError, match="site2") as wrong:
         with_policy(tmp_path, files, text)
     assert sentence in str(wrong.value)
+
+
+def test_the_twin_that_takes_any_kind_of_value_reads_yes_as_one():
+    """``true`` for "yes, this rule" was a rule of one site before."""
+    loose = type("Loose", (Policy,), {"model_config": {**Policy.model_config, "strict": False}})
+    assert loose(min_contributors=True).min_contributors == 1
+    assert loose(require_roster="no").require_roster is False
 
 
 def test_a_missing_policy_is_no_permission(tmp_path):

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2, nbinom
 
 from secirls.algorithms import likelihood_ratio as ratio_file
+from secirls.algorithms import restricted as ratio_restricted
 from secirls.algorithms.betas import betas
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
@@ -21,6 +22,7 @@ from secirls.config import Config
 from secirls.inputs.design import Design, Variable
 from secirls.inputs.reduced_design import reduced_design
 from secirls.numerics.likelihood_ratio import chi_squared_pvalues, statistics
+from secirls.numerics.restriction import projected, projected_upper
 from secirls.numerics.samples import Samples
 from secirls.numerics.status import Reason, Status
 
@@ -135,10 +137,47 @@ def test_what_is_asked_is_two_likelihoods_and_the_regression_again():
     _, asked = compared(samples(), "~ batch")
     kinds = [query.kind for query in asked]
     assert kinds[0] == kinds[-1] == "likelihood_at"
-    assert set(kinds[1:-1]) == {"irls"}
+    assert set(kinds[1:-1]) == {"reduced_irls"}
     for query in asked[1:-1]:
         assert not query.beta[:, 3].any(), "the coefficient that is left out stays at zero"
-        assert query.values_per_gene == 1 + 4 + DESIGN.products().size
+        assert query.values_per_gene == 1 + 3 + 6
+
+
+def left_out():
+    """What the rounds of a smaller design show of the column that is not in it, the condition: its scores by gene."""
+    seen = []
+
+    def spy(query, part):
+        right = part.get("xtwz")
+        seen.append(None if right is None or right.shape[1] < 4 else right[:, 3])
+        return part
+
+    config = Config(design=DESIGN.formula, test="lrt", reduced="~ batch")
+    sites = samples()
+    drive(likelihood_ratio(config, DESIGN, reduced_design(DESIGN, "~ batch"), fitted(sites)), sites, spoil=spy)
+    return [one for one in seen if one is not None]
+
+
+def test_nothing_of_the_columns_that_were_left_out_is_summed():
+    assert left_out() == []
+
+
+def test_the_twin_whose_table_makes_the_sums_is_shown_scores_of_the_column_left_out(monkeypatch):
+    def about_beta(query, basis, products):
+        beta = ratio_restricted.lifted(query.beta, basis)
+        return replace(query, beta=beta, expand=np.zeros(0))
+
+    def about_gamma(total, basis, products):
+        arrays = {"nll": total["nll"]}
+        for name, made in (("xtwx", projected_upper), ("xtwz", projected), ("information", projected_upper)):
+            arrays |= {name: made(total[name], basis)} if name in total.arrays else {}
+        return replace(
+            total, arrays=arrays | ({"score": projected(total["score"], basis)} if "score" in total.arrays else {})
+        )
+
+    monkeypatch.setattr(ratio_restricted, "_about_beta", about_beta)
+    monkeypatch.setattr(ratio_restricted, "_about_gamma", about_gamma)
+    assert any(one.any() for one in left_out())
 
 
 @pytest.mark.parametrize("preset", ["deseq2", "irls", "pydeseq2", "fedpydeseq2"])

@@ -25,6 +25,8 @@ def site_scores(table: pd.DataFrame, axis_titles: Sequence[str], by: str | None 
     axes.axhline(0.0, color="#DDDDDD", linewidth=0.8, zorder=0)
     axes.axvline(0.0, color="#DDDDDD", linewidth=0.8, zorder=0)
     axes.set_aspect("equal", adjustable="datalim")
+    if "PC2" not in table:  # one component is a line
+        axes.set_yticks([])
     groups = np.array(labels(table[by])) if by is not None else np.full(first.size, "")
     levels = list(dict.fromkeys(groups))
     if len(levels) > MOST_COLOURS:

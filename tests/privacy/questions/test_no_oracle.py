@@ -21,7 +21,7 @@ from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.query import Query, largest_summand, query_from_bytes
 from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.restricted import LikelihoodAtQuery
+from secirls.algorithms.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.inputs.simulate import simulate
@@ -129,6 +129,8 @@ def well_formed(draw, genes, params):
         lambda: QuasiNewtonQuery(mask, array(n, tried, params), min_mu, bits),
         lambda: LikelihoodQuery(mask, array(n, tried, params), min_mu, bits),
         lambda: LikelihoodAtQuery(mask, array(n, params), min_mu, bits),
+        lambda: ReducedIrlsQuery(mask, array(n, params), min_mu, bits, basis=array(params, params - 1)),
+        lambda: ReducedUnclampedQuery(mask, array(n, params), bits, basis=array(params, params - 1)),
     ]
     if usable.any():
         makers.append(lambda: NormalisedQuery(mask, array(n), usable, params))
@@ -183,6 +185,8 @@ BEYOND = [
     QuasiNewtonQuery(ALL, np.full((GENES, 3, PARAMS), -1e300), 0.0),
     LikelihoodQuery(ALL, np.full((GENES, 3, PARAMS), 1e9), 0.5),
     LikelihoodAtQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.0),
+    ReducedIrlsQuery(ALL, np.full((GENES, PARAMS), 1e300), 0.5, basis=np.full((PARAMS, PARAMS - 1), 1e300)),
+    ReducedUnclampedQuery(ALL, np.full((GENES, PARAMS), -1e300), basis=np.full((PARAMS, PARAMS - 1), -1e300)),
 ]
 """One after the other: some leave size factors of nothing or infinity."""
 

@@ -37,6 +37,12 @@ COUNTED = 20
 """Genes with at least so many counts in every sample are those whose counts are worked out."""
 
 
+def looking_at_no_column(monkeypatch):
+    """Take out what levels tell and, as if that were not enough, what a site finds in its own rows."""
+    monkeypatch.setattr(Policy, "check_census", lambda *_: None)
+    monkeypatch.setattr(Policy, "check_share", lambda *_: None)
+
+
 def with_site_column(grounds):
     for name in grounds.names:
         grounds.edit(name, lambda adata, name=name: adata.obs.insert(0, "site", name))
@@ -86,7 +92,7 @@ def test_where_all_policies_publish_it_the_column_is_one_sites_own(grounds, lead
 
 
 def test_without_the_rule_the_column_is_one_sites_own(grounds, lead, monkeypatch):
-    monkeypatch.setattr(Policy, "check_census", lambda *_: None)
+    looking_at_no_column(monkeypatch)
     room = lead.room(with_site_column(grounds).rule(README_OF_OLD), **SHARED).open()
     assert np.array_equal(sums_by_column(room)[:, 2], own_sums(room, "site3"))
 
@@ -185,7 +191,7 @@ def counts_from(seen, genes):
 def test_without_the_rule_honest_sums_of_airway_are_every_count_of_every_sample(airway, lead, monkeypatch, rule):
     """The twin of the refusals above: all policies publish, or none looks. Nobody deviates."""
     if rule == "taken out":
-        monkeypatch.setattr(Policy, "check_census", lambda *_: None)
+        looking_at_no_column(monkeypatch)
     few = np.flatnonzero(airway.all_counts().min(axis=0) >= COUNTED)[::40]
     for name in airway.names:
         airway.edit(name, lambda adata: adata._inplace_subset_var(few))
@@ -261,6 +267,7 @@ def test_a_cell_of_one_site_that_no_column_shows_is_refused_by_name(grounds, lea
 def test_without_the_rule_its_sums_follow_from_those_of_the_columns(grounds, lead, monkeypatch):
     """The twin: what all columns but the intercept take away leaves site1's five samples."""
     monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
+    monkeypatch.setattr(Policy, "check_share", lambda *_: None)
     room = lead.room(with_batches(grounds), design=CROSSED).open()
     sums = sums_by_column(room)
     samples = room.sites["site1"]._samples
@@ -324,6 +331,7 @@ def test_a_site_that_two_columns_tell_apart_is_refused_though_neither_is_lonely(
 def test_without_that_rule_its_sums_are_the_difference_of_two_columns(lay, lead, monkeypatch):
     monkeypatch.setattr(Design, "told_apart", lambda *_: ())
     monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
+    monkeypatch.setattr(Policy, "check_share", lambda *_: None)
     room = lead.room(in_blocks(lay), design="~ one + two").open()
     sums = sums_by_column(room)
     np.testing.assert_allclose(sums[:, 2] - sums[:, 1], own_sums(room, "g"), rtol=1e-12)

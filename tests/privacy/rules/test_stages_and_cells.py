@@ -150,6 +150,30 @@ def test_a_policy_that_does_not_look_answers_it(grounds, monkeypatch):
     assert "profile" in {stage["stage"] for stage in result.report["stages"]}
 
 
+SHRUNKEN = {"preset": "irls", "shrink": "condition[T.treated]"}
+
+
+def test_shrinkage_alone_can_be_refused_before_anything_is_told(grounds):
+    grounds.rule('refused_stages = ["shrinkage"]', "site3")
+    rounds = []
+    with pytest.raises(RefusalError) as refused:
+        ordered(grounds, **SHRUNKEN, on_round=rounds.append)
+    assert str(refused.value) == (
+        "site 'site3': its policy refuses: refused_stages is shrinkage (shrink = 'condition[T.treated]')"
+    )
+    assert not rounds
+    told = ordered(grounds, preset="irls").report["stages"]
+    assert "coefficients" in {stage["stage"] for stage in told}, "the same questions, asked for by a fit without it"
+
+
+def test_a_policy_that_does_not_look_at_the_configuration_answers_shrinkage(grounds, monkeypatch):
+    """The twin that knows stages by their questions alone."""
+    grounds.rule('refused_stages = ["shrinkage"]', "site3")
+    monkeypatch.setattr(Policy, "check_config", lambda *_: None)
+    told = ordered(grounds, **SHRUNKEN).report["stages"]
+    assert "shrinkage" in {stage["stage"] for stage in told}
+
+
 def test_a_stage_that_is_none_ends_in_a_sentence(grounds, lead):
     grounds.rule('refused_stages = ["gossip"]')
     with pytest.raises(InputError, match="refused_stages: there is no stage 'gossip' that can be refused, choose of"):

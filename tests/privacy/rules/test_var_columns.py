@@ -1,6 +1,7 @@
 """What genes are called at a site leaves it where its policy lists the column and all sites have it alike, or not."""
 
 import json
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError
 from protocols.session import Roster
 from secirls.aggregator.annotating import annotate
+from secirls.agreement.agreement import genes_digest
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.told_columns import read_columns, read_texts, text_digest
 from secirls.input_error import InputError
@@ -17,6 +19,7 @@ from secirls.inputs.annotation import Annotation
 from secirls.inputs.var_columns import LONGEST_TEXT, Unfit, texts
 from secirls.site import telling
 from secirls.site.policy import RefusalError
+from secirls.site.telling import Telling
 
 VICTIM, LONER = "site1", "site3"
 SECRET = "what only one site says"
@@ -146,6 +149,43 @@ def test_nonsense_in_the_place_of_digests_is_named_too(grounds, lead, body):
     message = sign_message(identity, b"var columns", VICTIM, agreement.digest, body)
     with pytest.raises(PeerError, match="site1: says nothing of its var columns that can be read"):
         read_columns(Roster(agreement.roster), VICTIM, agreement.digest, ["symbol"], message)
+
+
+# An aggregator that names the genes, where a configuration has it take those that all sites have: it names few.
+
+CHROMOSOMES = tuple(map(str, range(1, 23)))
+
+
+def chromosomes(name):
+    """One site's differ: nobody else is to know which they are."""
+    return lambda named: [CHROMOSOMES[(i * 7 + (name == LONER) * i * i) % 22] for i in range(len(named))]
+
+
+def about_genes(grounds, lead, genes):
+    """What the loner says of its chromosomes in a session about its first genes, and the truth."""
+    for name in grounds.names:
+        grounds.edit(name, naming("chr", chromosomes(name)))
+    room = lead.room(grounds, annotation=("chr",), genes="intersection").survey()
+    named = room.genes[:genes]
+    room.agreement = lead.replace(room.agreement, genes=named, genes_digest=genes_digest(named))
+    message = room.join().sites[LONER].describe()
+    said = read_columns(Roster(room.agreement.roster), LONER, room.agreement.digest, ["chr"], message)
+    return said["chr"], tuple(chromosomes(LONER)(room.facts[LONER].genes)[:genes])
+
+
+def test_nothing_is_said_of_few_genes_that_somebody_chose(grounds, lead):
+    assert about_genes(grounds, lead, 2)[0] == Unfit.FEW_GENES
+
+
+def test_of_most_of_its_genes_a_site_says_a_digest(grounds, lead):
+    said, truth = about_genes(grounds, lead, 40)
+    assert said == text_digest("chr", truth)
+
+
+def test_the_twin_that_says_digests_of_any_genes_is_guessed(grounds, lead, monkeypatch):
+    monkeypatch.setattr(Telling, "FEWEST_GENES", 0)
+    said, truth = about_genes(grounds, lead, 2)
+    assert [pair for pair in product(CHROMOSOMES, repeat=2) if text_digest("chr", pair) == said] == [truth]
 
 
 # Which columns.
