@@ -28,6 +28,12 @@ def pytest_xdist_auto_num_workers(config):
     return cpu_count() if everything else 0
 
 
+def pytest_configure(config):
+    """Where a process runs on every core, none of them starts threads for linear algebra, which wait by spinning."""
+    if getattr(config.option, "tx", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def airway_sites(tmp_path_factory):
     """Airway as four h5ad files, one per cell line."""
