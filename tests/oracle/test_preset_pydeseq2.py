@@ -273,7 +273,7 @@ def test_the_whole_fit_finds_pydeseq2s_genes(name, design, every, theirs):
     assert len(apart["fedpydeseq2"]) >= len(apart["pydeseq2"])
 
 
-@pytest.mark.parametrize(("data", "step"), [(DATA[0], 80), pytest.param(DATA[1], 40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("data", "step"), [(DATA[0], 160), pytest.param(DATA[1], 40, marks=pytest.mark.slow)])
 def test_grids_are_fedpydeseq2s(data, step, shared_data, drive):
     """Three grids of 100 points, searched with PyDESeq2's own likelihood."""
     theirs = run(shared_data, *data)
