@@ -194,7 +194,7 @@ def accuses(party):
 
 
 @pytest.mark.parametrize("way", [cut, flipped, breaks], ids=lambda way: way.__name__)
-@pytest.mark.parametrize("verb", ["hello", "meet", "greet"])
+@pytest.mark.parametrize("verb", ["hello", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("meet", "greet"))])
 def test_any_nonsense_before_the_session_stands_fences_its_sender(five, lead, verb, way):
     config = settings(lead, five, "continue")
     end, left = fit(five, config, **{verb: way})
