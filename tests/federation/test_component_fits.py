@@ -179,7 +179,12 @@ class TestWithinAFit:
         assert "Stage 'components' opened" in told
 
     @pytest.mark.parametrize(
-        "protocol", ["additive", "pairwise", "paillier", pytest.param("paillier-threshold", marks=pytest.mark.slow)]
+        "protocol",
+        [
+            "additive",
+            "pairwise",
+            *(pytest.param(name, marks=pytest.mark.slow) for name in ("paillier", "paillier-threshold")),
+        ],
     )
     def test_protocols_give_the_same_bits(self, data, plain, protocol):
         keys = {"key_bits": 512, "insecure_test_keys": True} if "paillier" in protocol else {}

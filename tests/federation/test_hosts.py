@@ -101,7 +101,8 @@ def test_a_host_answers_for_each_site_with_what_is_stored_beside_and_with_what_o
     assert "Jane" not in str(answers[3])
 
 
-@pytest.mark.parametrize("hosts", [2, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [2, None])
 def test_tables_and_what_genes_are_called_are_those_of_one_process(tmp_path, local_ray, hosts):
     """Five sites, hosted or in processes of their own: nobody is mistaken for another, or for the one that differs."""
     import anndata

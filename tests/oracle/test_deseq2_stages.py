@@ -27,7 +27,10 @@ from secirls.numerics.trimming import trimmed_variance
 from secirls.numerics.wald import LN2, benjamini_hochberg, independent_filtering, wald
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
-every_design = pytest.mark.parametrize(("name", "design"), DATA)
+every_design = pytest.mark.parametrize(
+    ("name", "design"),
+    [pytest.param(*data, marks=[pytest.mark.slow] if data == ("hapmap_lcl", "condition") else []) for data in DATA],
+)
 every_split = pytest.mark.parametrize(
     "whole", [pytest.param(True, marks=pytest.mark.slow), False], ids=["pooled", "sites"]
 )
