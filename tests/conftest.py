@@ -14,7 +14,7 @@ EVERYDAY = "not slow and not cluster"
 
 settings.register_profile("default", deadline=None, max_examples=30)
 settings.register_profile("full", deadline=None, max_examples=100)
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Unless a test says how many it needs. .ci/run repeats all of them with --hypothesis-profile full.
 
@@ -26,6 +26,12 @@ def pytest_xdist_auto_num_workers(config):
     """
     everything = config.args_source is config.ArgsSource.TESTPATHS and config.option.markexpr == EVERYDAY
     return cpu_count() if everything else 0
+
+
+def pytest_configure(config):
+    """Where a process runs on every core, none of them starts threads for linear algebra, which wait by spinning."""
+    if getattr(config.option, "tx", None):
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

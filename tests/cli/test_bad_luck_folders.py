@@ -66,7 +66,9 @@ def elsewhere(trial, monkeypatch):
     return place
 
 
-@pytest.mark.parametrize("kind", ["link", "mount", "folder below"])
+@pytest.mark.parametrize(
+    "kind", ["link", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("mount", "folder below"))]
+)
 def test_results_get_into_a_folder_on_another_file_system(trial, clean, elsewhere, kind):
     out = {"link": trial.folder / "results", "mount": elsewhere, "folder below": elsewhere / "new" / "results"}[kind]
     if kind == "link":

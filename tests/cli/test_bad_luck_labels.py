@@ -71,8 +71,14 @@ def test_levels_that_differ_in_case_alone_are_named_with_their_sites(trial):
 
 @pytest.mark.parametrize(
     "written",
-    [float, lambda n: f"{n}.0", str, lambda n: f" {n}", np.int8, np.float32],
-    ids=["float", "text 1.0", "text", "blank", "int8", "float32"],
+    [
+        pytest.param(float, id="float"),
+        pytest.param(lambda n: f"{n}.0", id="text 1.0"),
+        pytest.param(str, id="text", marks=pytest.mark.slow),
+        pytest.param(lambda n: f" {n}", id="blank"),
+        pytest.param(np.int8, id="int8", marks=pytest.mark.slow),
+        pytest.param(np.float32, id="float32", marks=pytest.mark.slow),
+    ],
 )
 def test_a_numbered_factor_is_the_same_however_its_numbers_are_kept(trial, written):
     words = ("--levels", "batch=1,2,3")

@@ -16,6 +16,7 @@ import secirls
 from secirls.cli.commands import app
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
+from secirls.outputs.pictures.album import Album
 from secirls.outputs.report_page import STAY_HOME, html_page, read_album, read_fit, write_page
 
 NASTY = "<script>alert('gene')</script>"
@@ -38,6 +39,12 @@ def small_fit(tmp_path_factory, airway_sites):
 @pytest.fixture
 def folder(small_fit, tmp_path):
     return shutil.copytree(small_fit[1], tmp_path / "fit")
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without pictures, for tests that look at what is beside them."""
+    monkeypatch.setattr(Album, "drawn", lambda album: {})
 
 
 class Sources(HTMLParser):
@@ -99,7 +106,7 @@ def test_the_page_stands_alone_and_says_what_was_disclosed(folder, small_fit):
     assert {"changes", "genes", "cost", "disclosure", "configuration"} <= set(reader.anchors)
 
 
-def test_no_script_runs_but_the_pages_own(folder):
+def test_no_script_runs_but_the_pages_own(folder, undrawn):
     reader = parsed(write_page(folder))
     policy = re.search(r"script-src '([^']*)'\"", (folder / "report.html").read_text(encoding="utf-8")).group(1)
     data, script = reader.scripts
@@ -151,7 +158,7 @@ def test_text_that_is_not_ours_is_escaped_wherever_it_stands(folder):
     assert end in "".join(reader.words)
 
 
-def test_annotation_is_read_as_the_text_that_it_is(folder):
+def test_annotation_is_read_as_the_text_that_it_is(folder, undrawn):
     table = read_fit(folder)[0]
     table.insert(1, "chr", ["01", "1.0", "NA", *["1"] * (len(table) - 3)])
     table.to_csv(folder / "results.csv", index=False)
@@ -160,7 +167,7 @@ def test_annotation_is_read_as_the_text_that_it_is(folder):
     assert {row[1] for row in data["rows"]} == {"01", "1.0", "NA", "1"}
 
 
-def test_settings_other_than_the_presets_are_shown_and_all_are_folded(folder):
+def test_settings_other_than_the_presets_are_shown_and_all_are_folded(folder, undrawn):
     text = write_page(folder).read_text(encoding="utf-8")
     shown = text[text.index('<section id="configuration">') : text.index('<section id="versions">')]
     short, folded = shown.split("<details>")
@@ -175,7 +182,7 @@ def test_settings_other_than_the_presets_are_shown_and_all_are_folded(folder):
     assert {"alpha", "of_another_version"} <= set(re.findall(r'<th scope="row">(\w+)</th>', shown))
 
 
-def test_the_cost_stands_beside_the_clear_where_that_was_measured(folder):
+def test_the_cost_stands_beside_the_clear_where_that_was_measured(folder, undrawn):
     assert "in the clear" not in write_page(folder).read_text(encoding="utf-8").split('<section id="cost">')[1]
     (folder / "plain").mkdir()
     shutil.copy(folder / "rounds.csv", folder / "plain")

@@ -124,15 +124,13 @@ def attack(test, twin):
 def test_an_attack_is_stopped_where_test_and_twin_passed_and_not_otherwise(checkout):
     ends = ["test_holds", "test_does_not", "test_holds_but_once", "test_skipped", "test_slow", "test_expected_to_fail"]
     ends += ["test_cannot_begin", "test_that_is_not_there"]
-    told = pd.DataFrame(distrust_attacks.run([attack(end, end) for end in ends[:-1]], checkout))
+    pairs = [("test_holds", "test_slow"), ("test_holds", "test_does_not"), ("test_does_not", "test_holds")]
+    asked = [attack(*pair) for pair in [*((end, end) for end in ends[:-1]), *pairs]]
+    whole = pd.DataFrame(distrust_attacks.run(asked, checkout))
+    told, paired = whole.iloc[: len(ends) - 1], whole.iloc[len(ends) - 1 :]
     assert list(told["outcome"]) == ["passed", "failed", "failed", "not run", "passed", "not run", "failed"]
     assert list(stopped(told)) == [True, False, False, False, True, False, False]
-    pairs = [("test_holds", "test_slow"), ("test_holds", "test_does_not"), ("test_does_not", "test_holds")]
-    assert list(stopped(pd.DataFrame(distrust_attacks.run([attack(*pair) for pair in pairs], checkout)))) == [
-        True,
-        False,
-        False,
-    ]
+    assert list(stopped(paired)) == [True, False, False]
     (gone,) = distrust_attacks.run([attack(*ends[-1:] * 2)], checkout)
     assert (gone["outcome"], gone["twin_outcome"]) == ("not run", "not run")
 

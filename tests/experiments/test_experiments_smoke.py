@@ -44,8 +44,8 @@ def _no_other_interpreter(monkeypatch):
     monkeypatch.delenv("SECIRLS_FEDPYDESEQ2_PYTHON", raising=False)
 
 
-EVERYDAY = ("leakage", "fidelity", "dispersion", "dropout")
-"""Experiments that run in a few seconds, one of every way in which they make fits."""
+EVERYDAY = ("fidelity", "dropout")
+"""Experiments that run in a few seconds; `quick_leakage` and ``test_dispersion_experiment.py`` look at two more."""
 
 
 @pytest.mark.parametrize(

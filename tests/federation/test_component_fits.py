@@ -179,13 +179,21 @@ class TestWithinAFit:
         assert f"is known along {many} directions of the 45 that the samples have within their sites" in told
         assert "Stage 'components' opened" in told
 
-    @pytest.mark.parametrize("protocol", ["additive", "pairwise", "paillier", "paillier-threshold"])
+    @pytest.mark.parametrize(
+        "protocol",
+        [
+            "additive",
+            "pairwise",
+            *(pytest.param(name, marks=pytest.mark.slow) for name in ("paillier", "paillier-threshold")),
+        ],
+    )
     def test_protocols_give_the_same_bits(self, data, plain, protocol):
         keys = {"key_bits": 512, "insecure_test_keys": True} if "paillier" in protocol else {}
         other = secirls.fit(data, design="~ condition", **{**SILENT, "protocol": protocol, **keys})
         assert np.array_equal(of(other), of(plain))
         assert other.report["components"] == plain.report["components"]
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("local_ray")
     @pytest.mark.parametrize("hosts", [None, 2])
     def test_so_do_sites_in_processes_of_their_own_and_in_shared_ones(self, files, plain, hosts):
@@ -234,20 +242,24 @@ class TestWithinAFit:
         assert not [told for told in outcome.rounds if told.kind.startswith("vst")]
         assert "there are none: not all sites were there any more" in " ".join(statements(config, outcome, "local"))
 
-    def test_resumed_anywhere_in_the_stage_it_ends_with_the_same_bits(self, files, tmp_path, plain):
+    @pytest.mark.parametrize(
+        "place", [pytest.param(0, marks=pytest.mark.slow), 3, pytest.param(-2, marks=pytest.mark.slow)]
+    )
+    def test_resumed_anywhere_in_the_stage_it_ends_with_the_same_bits(self, files, tmp_path, plain, place):
+        """``place``: its first round, one in its midst, and the one before the last of the fit."""
         fit = {"design": "~ condition", **WITHIN}
         manifest = Manifest.read("test", sites=files, engine="local", fit=fit)
         rounds = plain.report["rounds"]
         first = rounds.index(next(r for r in rounds if r["stage"] == "components"))
-        for number in (first, first + 3, len(rounds) - 2):
+        number = len(rounds) + place if place < 0 else first + place
 
-            def stop(told, number=number):
-                if told.round == number:
-                    raise KeyboardInterrupt
+        def stop(told):
+            if told.round == number:
+                raise KeyboardInterrupt
 
-            with pytest.raises(KeyboardInterrupt):
-                fitting.fit_manifest(manifest, tmp_path / f"{number}", on_round=stop)
-            assert np.array_equal(of(fitting.resume(tmp_path / f"{number}")), of(plain))
+        with pytest.raises(KeyboardInterrupt):
+            fitting.fit_manifest(manifest, tmp_path / "out", on_round=stop)
+        assert np.array_equal(of(fitting.resume(tmp_path / "out")), of(plain))
 
 
 @pytest.fixture(scope="module")

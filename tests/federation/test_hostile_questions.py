@@ -31,14 +31,18 @@ ALL = np.ones(GENES, dtype=bool)
 SPOKEN = (QueryError, SecureSumError)
 
 
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_simulated(tmp_path_factory.mktemp("four"), sites=4, samples=24, genes=GENES, seed=3)
+
+
 @pytest.fixture
-def session(tmp_path):
+def session(files):
     """Four sites that have met."""
-    return met(tmp_path, Config(design="~ condition", kernel="numpy", trust_aggregator=True))
+    return met(files, Config(design="~ condition", kernel="numpy", trust_aggregator=True))
 
 
-def met(tmp_path, config):
-    files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
+def met(files, config):
     sites = {name: Site(Place(name, str(path)), config) for name, path in files.items()}
     agreement, _ = agree([site.survey() for site in sites.values()], config, {})
     for site in sites.values():
@@ -188,9 +192,9 @@ def test_another_cohort_than_was_agreed_is_refused(site, cohort):
         site.contribute(CENSUS, 0, 0, cohort)
 
 
-def test_the_same_question_over_fewer_sites_is_never_answered(tmp_path):
+def test_the_same_question_over_fewer_sites_is_never_answered(files):
     """Where shrinking was agreed, the question that was answered is still not answered again."""
-    site = met(tmp_path, Config(design="~ condition", kernel="numpy", on_dropout="continue", trust_aggregator=True))[
+    site = met(files, Config(design="~ condition", kernel="numpy", on_dropout="continue", trust_aggregator=True))[
         "site1"
     ]
     site.contribute(CENSUS, 0, 0, COHORT)
@@ -211,8 +215,7 @@ def test_help_is_for_what_was_answered(site):
             site.assist(request, 0, 0)
 
 
-def test_an_agreement_of_another_configuration_is_refused(tmp_path):
-    files = write_simulated(tmp_path, sites=4, samples=24, genes=GENES, seed=3)
+def test_an_agreement_of_another_configuration_is_refused(files):
     config = Config(design="~ condition", kernel="numpy", trust_aggregator=True)
     sites = {name: Site(Place(name, str(path)), config) for name, path in files.items()}
     agreement, _ = agree([site.survey() for site in sites.values()], config, {})

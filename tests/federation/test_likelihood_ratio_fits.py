@@ -106,7 +106,7 @@ def test_the_report_says_what_was_tested(data, tested):
     ("design", "small"),
     [
         ("~ site + condition", "~ site"),
-        ("~ site + batch + condition", "~ site + condition"),
+        pytest.param("~ site + batch + condition", "~ site + condition", marks=pytest.mark.slow),
         ("~ site + batch * condition", "~ site + batch + condition"),
     ],
 )
@@ -146,7 +146,7 @@ def test_a_gene_whose_outlier_was_replaced_has_another_statistic_and_no_other_ge
     assert (gap(tested.table["stat"][replaced], left["stat"][replaced]) > 1e-3).all()
 
 
-@pytest.mark.parametrize("preset", ["irls", "pydeseq2", "fedpydeseq2"])
+@pytest.mark.parametrize("preset", ["irls", "pydeseq2", pytest.param("fedpydeseq2", marks=pytest.mark.slow)])
 def test_every_preset_has_it(data, preset):
     own, shared = (
         secirls.fit(data, own_columns=way, preset=preset, **{**ASKED, "ridge": NO_RIDGE}) for way in ("own", "shared")
@@ -178,7 +178,10 @@ class StopError(Exception):
     pass
 
 
-@pytest.mark.parametrize(("design", "small"), [("~ site + condition", "~ site"), ("~ site + batch", "~ site")])
+@pytest.mark.parametrize(
+    ("design", "small"),
+    [("~ site + condition", "~ site"), pytest.param("~ site + batch", "~ site", marks=pytest.mark.slow)],
+)
 def test_a_fit_that_stops_within_the_test_ends_with_the_same_bits(data, tmp_path, design, small):
     manifest = manifest_of(files_of(data, tmp_path))
     manifest = manifest.model_copy(

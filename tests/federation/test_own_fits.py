@@ -249,7 +249,7 @@ def test_with_shared_columns_exchanging_shows_in_the_sums(data, tmp_path):
     assert first[0] <= 2, "in the first sums already"
 
 
-@pytest.mark.parametrize("protocol", ["additive", "pairwise"])
+@pytest.mark.parametrize("protocol", [pytest.param("additive", marks=pytest.mark.slow), "pairwise"])
 def test_every_protocol_opens_the_same_bits(data, protocol, undisturbed):
     _, plain = undisturbed
     other = secirls.fit(data, design="~ site + condition", **{**SILENT, "protocol": protocol})
@@ -274,7 +274,7 @@ def undisturbed(data, tmp_path_factory):
     return manifest, fitting.fit_manifest(manifest, folder / "whole")
 
 
-@pytest.mark.parametrize("last", [1, 3, 7, 12, 18])
+@pytest.mark.parametrize("last", [1, *(pytest.param(last, marks=pytest.mark.slow) for last in (3, 7, 18)), 12])
 def test_a_fit_that_was_stopped_ends_with_the_same_bits(undisturbed, tmp_path, last):
     manifest, whole = undisturbed
 

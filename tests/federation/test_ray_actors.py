@@ -1,6 +1,7 @@
 """What Ray is trusted with: processes of their own, no retries, and no text of unforeseen errors."""
 
 import os
+import re
 
 import pytest
 
@@ -35,8 +36,8 @@ def start(local_ray, airway_sites):
 
 @pytest.fixture(scope="module")
 def actors(start):
-    """Of three sites, none of which a test kills."""
-    return start(3)
+    """Of two sites, none of which a test kills."""
+    return start(2)
 
 
 def test_actors_are_never_restarted_or_retried():
@@ -87,11 +88,30 @@ def _break(actor):
     actor._desk.party.survey = survey
 
 
+MISSING = r"^site 'c', file '.*c\.h5ad', obs column 'condition': is missing"
+
+
 def test_a_sentence_for_the_user_crosses_ray_unchanged(local_ray, make_site):
+    import ray
+
+    from secirls.agreement.order import Place
+    from secirls.carriers.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.site.site import Site
+
+    place = Place("c", str(make_site("c", obs={"other": [1, 2, 3, 4]})))
+    actor = ray.remote(PartyActor).options(**_ACTOR).remote(Site, (place, CONFIG))
+    answer = RayFederation({"c": actor}, (), 60.0).ask("survey", {"c": ()})["c"]
+    ray.kill(actor)
+    assert isinstance(answer, InputError)
+    assert re.match(MISSING, str(answer))
+
+
+@pytest.mark.slow
+def test_and_comes_out_of_a_fit(local_ray, make_site):
     import secirls
 
     sites = {name: make_site(name) for name in "ab"} | {"c": make_site("c", obs={"other": [1, 2, 3, 4]})}
-    with pytest.raises(InputError, match=r"^site 'c', file '.*c\.h5ad', obs column 'condition': is missing"):
+    with pytest.raises(InputError, match=MISSING):
         secirls.fit(sites, design="~ condition", protocol="plain")
 
 

@@ -144,7 +144,8 @@ def test_the_fit_goes_on_without_a_site_where_agreed(table):
     check_went_on(*table(config(on_dropout="continue"), "contribute", "hang"), "contribute")
 
 
-@pytest.mark.parametrize("way", [pytest.param("die", marks=pytest.mark.slow), "altered"])
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["die", "altered"])
 def test_before_it_stands_a_session_begins_anew_without_it_where_agreed(table, way):
     events, error = table(config(on_dropout="continue"), "hello", way, call=1)
     assert error is None

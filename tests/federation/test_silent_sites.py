@@ -201,7 +201,10 @@ def test_a_session_starts_with_everyone(five_sites, verb, rule):
     assert not records(events)
 
 
-@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise", "paillier"])
+@pytest.mark.parametrize(
+    "protocol",
+    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "additive")), "pairwise", "paillier"],
+)
 @pytest.mark.parametrize("verb", ["hello", "meet", "greet", "take"])
 def test_where_agreed_it_begins_anew_without_who_falls_silent_before_it_stands(five_sites, protocol, verb):
     few = {name: site[:, :6].copy() for name, site in five_sites.items()}
@@ -220,7 +223,9 @@ def test_before_irls_every_sum_is_over_the_same_sites(five_sites, call):
     assert len(records(events)) == call - 1
 
 
-@pytest.mark.parametrize("protocol", ["plain", "pairwise", "additive"])
+@pytest.mark.parametrize(
+    "protocol", ["pairwise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "additive"))]
+)
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @pytest.mark.parametrize("verb", ["hello", "meet"])
 def test_a_site_may_fall_silent_between_two_batches_of_keys(five_sites, verb, way, protocol):

@@ -113,7 +113,10 @@ def alone(code, *arguments):
     return subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT, env=env).stdout
 
 
-@pytest.mark.parametrize(("share", "most"), [(0.1, 0.75), (1.0, 1.2)], ids=["sparse", "dense"])
+@pytest.mark.parametrize(
+    ("share", "most"),
+    [pytest.param(0.1, 0.75, id="sparse"), pytest.param(1.0, 1.2, id="dense", marks=pytest.mark.slow)],
+)
 def test_a_site_needs_little_beside_what_it_holds(share, most, tmp_path):
     """What a process grows by over a fit of 6,000 genes x 4,000 samples, in int32 matrices of them."""
     alone(MAKE, tmp_path, 6000, 4000, share)

@@ -51,22 +51,41 @@ def caught(drive, samples, config=None):
     return run(catch(begun, config or CatchConfig())), run
 
 
-def test_nearly_every_gene_ends_as_deep_as_a_grid_search(drive, sparse, deepest):
-    state, _ = caught(drive, sparse)
+@pytest.fixture(scope="module")
+def ends():
+    """Of catches that several tests look at, by what their configurations change."""
+    return {}
+
+
+@pytest.fixture
+def end(drive, sparse, ends):
+    """``end(polls=...)``: the state in which the catch leaves `sparse`."""
+
+    def get(**changes):
+        key = tuple(changes.items())
+        if key not in ends:
+            ends[key] = caught(drive, sparse, CatchConfig(**changes))[0]
+        return ends[key]
+
+    return get
+
+
+def test_nearly_every_gene_ends_as_deep_as_a_grid_search(end, deepest):
+    state = end()
     assert (state.status == Status.CAUGHT).all()
     assert (state.nll <= deepest + 1e-6).mean() >= 0.98
 
 
-def test_one_descent_alone_ends_in_shallower_valleys(drive, sparse, deepest):
-    alone, _ = caught(drive, sparse, CatchConfig(polls=0))
+def test_one_descent_alone_ends_in_shallower_valleys(end, deepest):
+    alone = end(polls=0)
     assert (alone.nll <= deepest + 1e-6).mean() < 0.9
-    state, _ = caught(drive, sparse)
+    state = end()
     assert (state.nll <= alone.nll + 1e-9).all()
     assert (alone.nll - state.nll).max() > 0.5
 
 
-def test_what_is_reported_is_what_the_sites_hold(drive, sparse):
-    state, _ = caught(drive, sparse)
+def test_what_is_reported_is_what_the_sites_hold(end, sparse):
+    state = end()
     sums = summands(sparse, state.beta, 0.5, right="score")
     np.testing.assert_allclose(state.nll, sums.nll, rtol=1e-12)
     np.testing.assert_allclose(state.xtwx, sums.xtwx, rtol=1e-10, atol=1e-12)
@@ -79,8 +98,8 @@ def test_without_a_clamp_nothing_is_looked_for(drive, sparse):
     assert not [query for query in run.queries if query.kind == "likelihood"]
 
 
-def test_long_patterns_take_several_rounds_to_the_same_end(drive, sparse, monkeypatch):
-    at_once, _ = caught(drive, sparse)
+def test_long_patterns_take_several_rounds_to_the_same_end(drive, sparse, end, monkeypatch):
+    at_once = end()
     monkeypatch.setattr(room, "_LARGEST_PATTERN", 33)
     in_turns, run = caught(drive, sparse)
     asked = [query.candidates.shape[1] for query in run.queries if query.kind == "likelihood"]
@@ -88,8 +107,8 @@ def test_long_patterns_take_several_rounds_to_the_same_end(drive, sparse, monkey
     np.testing.assert_array_equal(in_turns.beta, at_once.beta)
 
 
-def test_a_gene_that_fails_on_its_way_to_another_valley_stays(drive, sparse, monkeypatch):
-    before, _ = caught(drive, sparse, CatchConfig(polls=0))
+def test_a_gene_that_fails_on_its_way_to_another_valley_stays(drive, sparse, end, monkeypatch):
+    before = end(polls=0)
     descend, calls = room.descend, []
 
     def lost_after_the_first_two(state, genes, starts, config):

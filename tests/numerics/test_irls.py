@@ -277,7 +277,7 @@ HARSH = {
 }
 
 
-@pytest.mark.parametrize("size_factor", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("size_factor", [1e-6, pytest.param(1.0, marks=pytest.mark.slow), 1e6])
 @pytest.mark.parametrize("case", HARSH)
 @pytest.mark.parametrize("preset", ["pydeseq2", "fedpydeseq2"])
 def test_harsh_data_end_with_a_status_and_numbers(case, size_factor, preset, fit):

@@ -24,6 +24,7 @@ NEEDED = {
     ("hapmap_lcl", "site"): (201, 475),
 }
 """Rounds, and numbers a gene."""
+SLOW = {("airway", "site"), ("hapmap_lcl", "condition"), ("hapmap_lcl", "site")}
 APART = {"cells_above", "farthest", "larger"}
 
 
@@ -46,7 +47,7 @@ def cost(data, design, drive, **options):
 
 @pytest.mark.parametrize(
     ("name", "design"),
-    [pytest.param(*case, marks=[pytest.mark.slow] if case[0] == "hapmap_lcl" else []) for case in NEEDED],
+    [pytest.param(*case, marks=[pytest.mark.slow] if case in SLOW else []) for case in NEEDED],
 )
 def test_a_fit_costs_what_the_prototype_did(name, design, frozen, drive):
     rounds, numbers = cost(frozen(name, design), design, drive)

@@ -37,7 +37,11 @@ from secirls.numerics.samples import Samples
 
 FROZEN = Path(__file__).parent / "dispersions"
 DESIGNS = {"condition": "~ condition", "site_condition": "~ site + condition"}
-CASES = [(data, design) for data in ("airway", "bottomly", "hapmap_lcl") for design in DESIGNS]
+CASES = [
+    pytest.param(data, design, marks=[pytest.mark.slow] if data == "hapmap_lcl" else [])
+    for data in ("airway", "bottomly", "hapmap_lcl")
+    for design in DESIGNS
+]
 MOVED = ("bottomly", "condition")
 FLAT = "R's grid chose among values that differ by less than the rounding of its lgamma"
 

@@ -206,7 +206,7 @@ def askable(pooled):
 @pytest.mark.parametrize(
     ("name", "design"),
     [
-        pytest.param(name, design, marks=[pytest.mark.slow] if (name, design) == ("tcga_brca", "site") else [])
+        pytest.param(name, design, marks=[pytest.mark.slow] if name == "tcga_brca" else [])
         for name in NAMES
         for design in DESIGNS
     ],

@@ -29,7 +29,8 @@ from secirls.numerics.samples import Samples
 from secirls.presets import CHOICES
 
 FORMULAS = {"condition": "~ condition", "site": "~ site + condition"}
-DATA = [("pasilla", "condition", 4), ("pasilla", "site", 4), ("bottomly", "condition", 6)]
+DATA = [("pasilla", "condition", 8), ("pasilla", "condition", 4), ("pasilla", "site", 4), ("bottomly", "condition", 6)]
+"""Data set, design, and one gene of how many: the first for every day."""
 every_design = pytest.mark.parametrize(
     ("name", "design", "every"),
     [pytest.param(*data, marks=[] if data == DATA[0] else [pytest.mark.slow]) for data in DATA],
@@ -40,8 +41,9 @@ CAUGHT = {
     "FBgn0053469": "the same",
 }
 APART = {
-    ("pasilla", "condition"): {"FBgn0033844", "FBgn0034447"},
-    ("pasilla", "site"): {
+    ("pasilla", "condition", 8): {"FBgn0029975"},
+    ("pasilla", "condition", 4): {"FBgn0033844", "FBgn0034447"},
+    ("pasilla", "site", 4): {
         "FBgn0010387",
         "FBgn0022085",
         "FBgn0029840",
@@ -50,7 +52,7 @@ APART = {
         "FBgn0034914",
         "FBgn0035533",
     },
-    ("bottomly", "condition"): {"ENSMUSG00000040351"},
+    ("bottomly", "condition", 6): {"ENSMUSG00000040351"},
 }
 """Adjusted p-values on the other side of 0.05: the genes beyond 1e-3 move the prior's variance by 2 to 8 %."""
 
@@ -210,7 +212,9 @@ def test_dispersions_are_pydeseq2s_or_have_the_higher_likelihood(name, design, e
             assert gain >= -1e-7 or kept, theirs.counts.columns[gene]
 
 
-@pytest.mark.parametrize(("name", "design", "every"), [DATA[0], pytest.param(*DATA[1], marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("name", "design", "every"), [DATA[0], *(pytest.param(*data, marks=pytest.mark.slow) for data in DATA[1:3])]
+)
 def test_trend_and_prior_are_pydeseq2s(name, design, every, theirs):
     """Where nothing was replaced: else its estimates are those of the second fit."""
     n, p = theirs.design.shape
@@ -254,8 +258,8 @@ def test_the_whole_fit_finds_pydeseq2s_genes(name, design, every, theirs):
         apart[preset] = names(theirs, (table["padj"] < 0.05).to_numpy() != (theirs.table["padj"] < 0.05).to_numpy())
         print(f"\n{name} {design} {preset}: {(table['padj'] < 0.05).sum()}, {len(apart[preset])} apart")
     table = found["pydeseq2"].table
-    assert apart["pydeseq2"] == APART[name, design]
-    edge = theirs.table["padj"][list(APART[name, design])]
+    assert apart["pydeseq2"] == APART[name, design, every]
+    edge = theirs.table["padj"][list(APART[name, design, every])]
     assert edge.between(0.045, 0.055).all()
     assert found["pydeseq2"].report["trend"]["prior_variance"] == pytest.approx(
         towards(theirs).prior_variance, rel=0.08
@@ -269,14 +273,15 @@ def test_the_whole_fit_finds_pydeseq2s_genes(name, design, every, theirs):
     assert len(apart["fedpydeseq2"]) >= len(apart["pydeseq2"])
 
 
-def test_grids_are_fedpydeseq2s(shared_data, drive):
+@pytest.mark.parametrize(("data", "step"), [(DATA[0], 160), pytest.param(DATA[1], 40, marks=pytest.mark.slow)])
+def test_grids_are_fedpydeseq2s(data, step, shared_data, drive):
     """Three grids of 100 points, searched with PyDESeq2's own likelihood."""
-    theirs = run(shared_data, *DATA[0])
+    theirs = run(shared_data, *data)
     ours = estimated(theirs, "condition", drive, fit="grid")
     low, high, p = np.log(1e-8), np.log(10.0), theirs.design.shape[1]
     assert p == 2
     spacing = 0.0
-    for gene in range(0, theirs.counts.shape[1], 40):
+    for gene in range(0, theirs.counts.shape[1], step):
         for found, prior in ((ours.gene_wise[gene], False), (ours.maximum[gene], True)):
             left, right = low, high
             for _ in range(3):

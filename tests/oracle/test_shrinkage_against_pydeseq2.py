@@ -26,6 +26,8 @@ from secirls.numerics.wald import contrast_variances
 
 EVERY = 60
 """PyDESeq2 takes some milliseconds a gene."""
+SELDOM = 4 * EVERY
+"""For every day."""
 TOLERANCE = 0.02
 """Of a standard deviation, beside the curvature by finite differences of PyDESeq2's own function."""
 HIGHER = 1e-7
@@ -64,8 +66,9 @@ def curvature(samples, gene, beta, scale, h=1e-3):
     return found
 
 
+@pytest.mark.parametrize("every", [SELDOM, pytest.param(EVERY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "design"), [("airway", "condition"), ("bottomly", "site")])
-def test_ours_ends_where_theirs_does_or_lower(name, design, frozen, drive):
+def test_ours_ends_where_theirs_does_or_lower(name, design, every, frozen, drive):
     data = frozen(name, design)
     (state, variances, found), asked = drive(whole(data), data.split)
     assert not found.reason.any()
@@ -75,7 +78,7 @@ def test_ours_ends_where_theirs_does_or_lower(name, design, frozen, drive):
     theirs = np.sqrt(DeseqStats._fit_prior_var(kept, at))
     assert found.scale == pytest.approx(min(theirs, 1.0), rel=1e-6)
 
-    chosen = np.flatnonzero(state.status == Status.CONVERGED)[::EVERY]
+    chosen = np.flatnonzero(state.status == Status.CONVERGED)[::every]
     lfc, inverse, _ = DefaultInference(n_cpus=1).lfc_shrink_nbinom_glm(
         design_matrix=samples.design,
         counts=samples.counts[:, chosen].astype(float),

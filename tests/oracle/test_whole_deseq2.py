@@ -23,7 +23,10 @@ from secirls.algorithms.dispersion import shrunken_dispersions
 from secirls.inputs.datasets import airway_counts, airway_obs
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
-every_design = pytest.mark.parametrize(("name", "design"), DATA)
+every_design = pytest.mark.parametrize(
+    ("name", "design"),
+    [pytest.param(*data, marks=[pytest.mark.slow] if data[0] == "hapmap_lcl" else []) for data in DATA],
+)
 MOVED = ("bottomly", "condition")
 FLAT = "ENSMUSG00000049576"
 """Its profile is flat to 2e-7 between R's 1e-8, which is left out of the trend, and ours, which is in it."""

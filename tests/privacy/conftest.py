@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,11 +90,27 @@ class Grounds:
         return read_roster(self.folder / self.names[0] / "roster.json")
 
 
+@cache
+def simulated(sites, samples, genes, seed):
+    """What `write_simulated` writes, file by file: drawn and packed once in a process for all tests that ask for it."""
+    with TemporaryDirectory() as folder:
+        made = write_simulated(Path(folder), sites=sites, samples=samples, genes=genes, seed=seed)
+        return {path.name: path.read_bytes() for path in made.values()}
+
+
+def unpack(folder, files):
+    """Write files of bytes; gives their paths."""
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in files]
+
+
 def settle(folder, names=NAMES, *, samples=40, genes=60, seed=1, beside=(), data=None):
     """Write the grounds of these sites; ``beside`` are helpers that the roster names too."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = data or write_simulated(folder / "data", sites=len(names), samples=samples, genes=genes, seed=seed)
-    files = dict(zip(names, made.values(), strict=True))
+    made = data.values() if data else unpack(folder / "data", simulated(len(names), samples, genes, seed))
+    files = dict(zip(names, made, strict=True))
     keys = folder / "keys"
     publics = [new_key(name, keys)[1] for name in (*names, *beside)]
     roster = make_roster(publics).to_json()

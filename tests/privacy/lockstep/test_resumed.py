@@ -42,7 +42,7 @@ def bits(outcome):
     return outcome.fitted.state.beta.tobytes()
 
 
-@pytest.mark.parametrize("rounds", [1, 4, 9])
+@pytest.mark.parametrize("rounds", [4, *(pytest.param(rounds, marks=pytest.mark.slow) for rounds in (1, 9))])
 def test_whoever_goes_on_comes_to_the_same_bits(four, lead, rounds):
     config = lead.config(four, preset="irls")
     past = first_part(four, config, rounds)

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from secirls import fitting
+from secirls.aggregator.checkpoint import Checkpoint
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.manifest import Manifest
 from secirls.algorithms.normalisation import LogCountsQuery
@@ -176,6 +177,21 @@ def killed(grounds, out, last, how="begin"):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+def interrupted(grounds, out, last, monkeypatch):
+    """The same in this process: nothing is kept of the last round, and nothing is asked any more."""
+    keep = Checkpoint.keep
+
+    def keeping(self, record):
+        if record.told.round == last:
+            raise KeyboardInterrupt
+        keep(self, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "keep", keeping)
+        with pytest.raises(KeyboardInterrupt):
+            fitting.fit_manifest(manifest(grounds), out)
+
+
 def kept(grounds, name="site1"):
     (file,) = (grounds.folder / name / "memory").glob("*-told.npz")
     with np.load(file) as told:
@@ -206,10 +222,10 @@ def test_a_killed_fit_goes_on_within_the_budget_of_one(whole, tmp_path, lead):
     assert np.array_equal(told, values)
 
 
-def test_and_not_within_a_budget_that_is_one_round_smaller(whole, tmp_path, lead):
+def test_and_not_within_a_budget_that_is_one_round_smaller(whole, tmp_path, lead, monkeypatch):
     rounds, _ = whole
     grounds = lead.settle(tmp_path / "grounds").rule(f"max_rounds = {rounds - 1}")
-    killed(grounds, tmp_path / "out", LATE)
+    interrupted(grounds, tmp_path / "out", LATE, monkeypatch)
     with pytest.raises(RefusalError, match=f"max_rounds is {rounds - 1}"):
         fitting.resume(tmp_path / "out")
 
@@ -217,7 +233,7 @@ def test_and_not_within_a_budget_that_is_one_round_smaller(whole, tmp_path, lead
 def test_a_resumed_fit_that_counts_anew_is_refused_its_own_rounds(whole, tmp_path, lead, monkeypatch):
     rounds, _ = whole
     grounds = lead.settle(tmp_path / "grounds").rule(f"max_rounds = {rounds}")
-    killed(grounds, tmp_path / "out", LATE)
+    interrupted(grounds, tmp_path / "out", LATE, monkeypatch)
     monkeypatch.setattr(Told, "knows", lambda *_: False)
     with pytest.raises(RefusalError, match="max_rounds"):
         fitting.resume(tmp_path / "out")

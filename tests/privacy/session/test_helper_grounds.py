@@ -194,7 +194,8 @@ def test_in_processes_of_their_own_a_fit_says_whether_the_helper_stood_on_its_gr
     assert any("roster agreed beforehand" in told for told in believing.report["disclosure"])
 
 
-def test_a_helpers_process_reads_its_own_roster_and_not_the_drivers(laid, tmp_path):
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_helper_reads_its_own_roster_and_not_the_drivers(laid, tmp_path, engine):
     """The driver's roster names everybody truly; the helper's own names another site."""
     grounds = laid("key-holder")
     impostor = new_key("site2", tmp_path / "elsewhere")[1]
@@ -202,7 +203,7 @@ def test_a_helpers_process_reads_its_own_roster_and_not_the_drivers(laid, tmp_pa
     (grounds.folder / "other.json").write_text(make_roster([*publics, impostor]).to_json())
     key = ground_of(grounds, "key-holder", roster=str(grounds.folder / "other.json"))
     with pytest.raises(MisuseError, match="announced to key-holder with another key for site2"):
-        fit(grounds, key, "ray", roster=grounds.told())
+        fit(grounds, key, engine, roster=grounds.told())
 
 
 def test_the_command_writes_a_helpers_ground(tmp_path, monkeypatch, capsys):

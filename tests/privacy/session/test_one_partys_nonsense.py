@@ -113,7 +113,13 @@ def goes_on_among_the_others(end, left, config, how):
     return end.sites == left == OTHERS and all(told.parties == OTHERS for told in end.rounds)
 
 
-@pytest.mark.parametrize(("public", "place"), list(zip(USELESS.values(), (0, 3, 7), strict=True)), ids=USELESS)
+@pytest.mark.parametrize(
+    ("public", "place"),
+    [
+        pytest.param(public, place, id=kind, marks=pytest.mark.slow if place else [])
+        for (kind, public), place in zip(USELESS.items(), (0, 3, 7), strict=True)
+    ],
+)
 def test_where_it_may_go_on_a_useless_first_key_fences_its_sender(five, lay, lead, tmp_path, public, place):
     config = settings(lead, five, "continue")
     end, left = fit(five, config, spoil=useless_mask_key(public, place), transcript=tmp_path / "record")
@@ -188,7 +194,7 @@ def accuses(party):
 
 
 @pytest.mark.parametrize("way", [cut, flipped, breaks], ids=lambda way: way.__name__)
-@pytest.mark.parametrize("verb", ["hello", "meet", "greet"])
+@pytest.mark.parametrize("verb", ["hello", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("meet", "greet"))])
 def test_any_nonsense_before_the_session_stands_fences_its_sender(five, lead, verb, way):
     config = settings(lead, five, "continue")
     end, left = fit(five, config, **{verb: way})

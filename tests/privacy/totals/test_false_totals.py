@@ -250,7 +250,7 @@ CHANCES = {
 }
 
 
-@pytest.mark.parametrize("prime", [13, 61])
+@pytest.mark.parametrize("prime", [13, pytest.param(61, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("forge", CHANCES)
 def test_the_chance_of_a_forgery_is_that_of_the_formula_and_none_is_above_the_bound(monkeypatch, prime, forge):
     """Two places a row, and 13 or 61 keys: the bound is 1/p for a place's key and 1/p for a row's, as in the claim."""
