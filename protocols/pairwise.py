@@ -14,7 +14,7 @@ both for one party.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -109,14 +109,11 @@ class PairwiseParty(Seated, Secret):
         self._waiting[context.digest] = _Waiting(shares[self.me])
         tail = pack_tail(commit(seed, self.me, context), boxes)
         draft = self._lender.take(vector, context, len(tail))
-        hidden, body = draft.vector, draft.body
-
-        def pieces() -> Iterator[memoryview]:
-            yield from map(ring.view, ring.masked(vector, plus, minus, self._settings.prg, out=hidden))
-            body[hidden.nbytes :] = tail
-            yield body[hidden.nbytes :]
-
-        return self._seat.sign_draft(b"payload", context, draft, pieces())
+        if draft.vector is not vector:
+            draft.vector[:] = vector
+        ring.mask_into(draft.vector, plus, minus, self._settings.prg)
+        draft.body[draft.vector.nbytes :] = tail
+        return self._seat.sign_draft(b"payload", context, draft)
 
     def assist(self, request: bytes, context: Context) -> bytes:
         """Agree to the set of those present, or release the shares that open the sum over that set.

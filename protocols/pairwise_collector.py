@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from protocols.mask_keys import commit, pair_mask_key, self_mask_key
 from protocols.pairwise_messages import Leg, Payload, Reply, Request, grant_boxes, pack_set, read_set_boxes
 from protocols.pairwise_room import NAME, Room
@@ -115,9 +113,9 @@ class PairwiseCollector(Collecting):
         shares = self._read_replies(pending, replies)
         self._room.check_enough(tuple(sorted(replies)), tuple(pending.requests))
         self._room.check_shares(tuple(sorted(replies)), pending.context, pending.parties)
+        total = hidden.total.copy()
         plus, minus, unfit = self._remaining_masks(pending, hidden, shares)
-        total = np.empty_like(hidden.total)
-        ring.mask_into(hidden.total, plus, minus, self._settings.prg, out=total)
+        ring.mask_into(total, plus, minus, self._settings.prg)
         return Total(total, pending.parties, unfit)
 
     def _check_set(self, present: tuple[PartyId, ...], context: Context) -> None:

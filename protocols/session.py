@@ -113,14 +113,12 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def sign_message(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
     """A body, given in pieces, with its signature: what a party sends. ``binding`` is what both ends already know."""
-    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, body))))
+    return b"".join((*body, identity.sign(_signed_text(kind, sender, binding, *body))))
 
 
-def sign_draft(
-    identity: Identity, kind: bytes, sender: PartyId, binding: bytes, draft: Draft, pieces: Iterable[memoryview]
-) -> bytes:
-    """A signed message as of `sign_message`, whose body comes in pieces as it is written: hashed while in the cache."""
-    return draft.signed(identity.sign(_signed_text(kind, sender, binding, pieces)))
+def sign_draft(identity: Identity, kind: bytes, sender: PartyId, binding: bytes, draft: Draft) -> bytes:
+    """A signed message as of `sign_message`, whose body stands in a draft."""
+    return draft.signed(identity.sign(_signed_text(kind, sender, binding, draft.body)))
 
 
 def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, message: bytes) -> memoryview:
@@ -131,12 +129,12 @@ def open_message(roster: Roster, kind: bytes, sender: PartyId, binding: bytes, m
         raise PeerError(sender, f"{kind.decode()} is cut short")
     view = memoryview(message)
     body, signature = view[:-SIGNATURE_BYTES], bytes(view[-SIGNATURE_BYTES:])
-    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, (body,))):
+    if not verifies(roster.keys[sender], signature, _signed_text(kind, sender, binding, body)):
         raise PeerError(sender, f"{kind.decode()} is not signed by the roster's key for this sum")
     return body
 
 
-def _signed_text(kind: bytes, sender: PartyId, binding: bytes, body: Iterable[bytes | memoryview]) -> bytes:
+def _signed_text(kind: bytes, sender: PartyId, binding: bytes, *body: bytes | memoryview) -> bytes:
     return sha256(b"secirls message v2", kind, sender.encode(), binding, long_digest(body))
 
 
@@ -277,15 +275,15 @@ class Seat(Secret):
         """A signed message of this sum; the body may come in pieces."""
         return sign_message(self._identity, kind, self.me, context.digest, *body)
 
-    def sign_draft(self, kind: bytes, context: Context, draft: Draft, pieces: Iterable[memoryview]) -> bytes:
-        """A signed message of this sum, whose body comes in pieces as it is written into the draft."""
-        return sign_draft(self._identity, kind, self.me, context.digest, draft, pieces)
+    def sign_draft(self, kind: bytes, context: Context, draft: Draft) -> bytes:
+        """A signed message of this sum, whose body stands in a draft."""
+        return sign_draft(self._identity, kind, self.me, context.digest, draft)
 
     def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
         """A signed message of this sum, whose body ``write`` puts where it is sent from."""
         draft = Draft(length)
         write(draft.body)
-        return self.sign_draft(kind, context, draft, (draft.body,))
+        return self.sign_draft(kind, context, draft)
 
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""

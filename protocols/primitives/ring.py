@@ -70,36 +70,22 @@ def expand(key: bytes, values: int, limbs: int, prg: Prg = "aes-256-ctr") -> Vec
     return out.astype(np.uint64, copy=False)
 
 
-def mask_into(
-    total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr", *, out: Vector | None = None
-) -> None:
-    """``total += expand(each of plus) - expand(each of minus)``, in place, or into ``out`` if it is given.
+def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr") -> None:
+    """``total += expand(each of plus) - expand(each of minus)``, in place.
 
     The same as expanding, adding and subtracting one after the other, but no keystream is ever
     whole in memory: each piece of it is made, used while it is in the cache, and written over.
     """
-    for _ in masked(total, plus, minus, prg, out=total if out is None else out):
-        pass
-
-
-def masked(
-    vector: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg: Prg = "aes-256-ctr", *, out: Vector
-) -> Iterator[Vector]:
-    """Write the vector under its masks into ``out``, and give each piece when it is done, while it is in the cache."""
     keys = [(key, False) for key in plus] + [(key, True) for key in minus]
-    values, limbs = out.shape
-    if not _compiles(out):
+    values, limbs = total.shape
+    if not _compiles(total):
         mask = _plain_masks(keys, prg, min(values, CHUNK_BYTES // (8 * limbs)), limbs)
-    elif counted_stream.pays(prg, out.nbytes):
+    elif counted_stream.pays(prg, total.nbytes):
         mask = _counted_masks(keys)
     else:
-        mask = _compiled_masks(keys, prg, out.nbytes)
+        mask = _compiled_masks(keys, prg, total.nbytes)
     for piece in _pieces(values, limbs):
-        part = out[piece]
-        if vector is not out:
-            part[:] = vector[piece]
-        mask(part)
-        yield part
+        mask(total[piece])
 
 
 def warm_up() -> None:

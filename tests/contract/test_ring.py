@@ -49,18 +49,6 @@ def test_masking_in_pieces_is_masking_at_once(values, limbs):
     assert np.array_equal(in_pieces, ring.expand(b"v" * 32, values, limbs))
 
 
-@pytest.mark.parametrize("limbs", [1, 2])
-@pytest.mark.parametrize("values", [0, 1, PIECE, 2 * PIECE + 7])
-def test_a_masked_vector_comes_piece_by_piece_and_the_vector_stays(values, limbs):
-    vector = ring.expand(b"v" * 32, values, limbs)
-    expected, out = vector.copy(), np.full_like(vector, 7)
-    ring.mask_into(expected, [b"p" * 32], [b"m" * 32])
-    pieces = [piece.copy() for piece in ring.masked(vector, [b"p" * 32], [b"m" * 32], out=out)]
-    assert np.array_equal(np.concatenate([vector[:0], *pieces]), expected)
-    assert np.array_equal(out, expected)
-    assert np.array_equal(vector, ring.expand(b"v" * 32, values, limbs))
-
-
 @given(rows=st.lists(st.tuples(word, word, word, word, word), min_size=1, max_size=20))
 def test_marked_passes_are_sums_of_what_the_marks_are_off(rows):
     start, addend = vector([row[:2] for row in rows], 2), vector([row[2:4] for row in rows], 2)

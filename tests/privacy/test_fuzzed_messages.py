@@ -90,8 +90,8 @@ def lying_signer(monkeypatch, kinds, change):
             body = (changed(b"".join(body), change),)
         return real(identity, kind, sender, binding, *body)
 
-    def sign_draft(identity, kind, sender, binding, draft, pieces):
-        return sign(identity, kind, sender, binding, *map(bytes, pieces))
+    def sign_draft(identity, kind, sender, binding, draft):
+        return sign(identity, kind, sender, binding, bytes(draft.body))
 
     monkeypatch.setattr(session, "sign_message", sign)
     monkeypatch.setattr(session, "sign_draft", sign_draft)
