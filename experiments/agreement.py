@@ -21,7 +21,7 @@ from experiments import agreement_ways as ways
 from experiments.agreement_figures import figures, span
 from experiments.agreement_ways import ALPHA, Table
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 
 _CONDITION, _SITE = "~ condition", "~ site + condition"
 CONFIGURATION: Configuration = {

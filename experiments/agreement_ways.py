@@ -27,11 +27,12 @@ import pandas as pd
 import secirls
 from experiments.data_sets import BESIDE_THE_CHECKOUT, AnnData, DataSet, dealt, open_set
 from experiments.record import SkippedError
-from secirls.algorithms.normalisation import known_size_factors, normalise
+from secirls.algorithms.groundwork.normalisation import known_size_factors, normalise
 from secirls.algorithms.query import Total
 from secirls.input_error import InputError
-from secirls.numerics.samples import Floats, Samples
-from secirls.numerics.wald import independent_filtering
+from secirls.numerics.arrays import Floats
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.inference.wald import independent_filtering
 
 COLUMNS = ("base_mean", "gene_wise", "trend", "maximum", "dispersion", "change", "error", "pvalue", "padj")
 FLAGS = ("replaced", "missing")

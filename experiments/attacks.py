@@ -20,11 +20,11 @@ from experiments.record import Configuration, Row
 from protocols import fixed_point
 from protocols.primitives import ring
 from protocols.secure_sum import MisuseError
-from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.algorithms.query import QueryError
+from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.input_error import InputError
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 
 NO_RULE = "none"
 

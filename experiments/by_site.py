@@ -26,16 +26,17 @@ from experiments.record import Configuration, Row
 from protocols.secure_sum import PartyId
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import ProfileQuery
-from secirls.algorithms.irls_queries import known_steps
 from secirls.algorithms.query import Query
-from secirls.numerics import likelihood
+from secirls.algorithms.regression.irls_queries import known_steps
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import unpack
+from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.nodes import node_dispersions, offsets
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.coefficients import joint_coefficients, linear
 from secirls.numerics.own.profile import own_profile_sums
-from secirls.numerics.samples import Floats, Samples
-from secirls.numerics.solve import unpack
+from secirls.numerics.regression import likelihood
 from secirls.site.site import Site
 
 DESIGN = "~ site + condition"

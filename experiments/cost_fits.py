@@ -29,10 +29,10 @@ import secirls
 from experiments.data_sets import open_set
 from experiments.record import SkippedError
 from secirls.inputs.simulate import simulate
-from secirls.numerics.samples import Mask
+from secirls.numerics.arrays import Mask
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
 
 VARIABLE = "SECIRLS_FEDPYDESEQ2_PYTHON"
 SIGNIFICANT = 0.05

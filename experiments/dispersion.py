@@ -42,17 +42,17 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     trend_and_prior,
 )
 from secirls.algorithms.fitted import Stages
-from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.regression.irls import IrlsConfig
+from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
-from secirls.inputs.design import Design
+from secirls.inputs.designs.design import Design
+from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.interpolant import Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, farther, nodes_for
 from secirls.numerics.dispersion.optimum import maximise
 from secirls.numerics.dispersion.path import walk_gene_wise
-from secirls.numerics.samples import Floats
 from secirls.site.site import Site
 
 CONFIGURATION: Configuration = {

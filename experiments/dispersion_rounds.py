@@ -21,11 +21,12 @@ from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuer
 from secirls.algorithms.dispersion.dispersion_start import MIN_MU
 from secirls.algorithms.dispersion.shrunken_dispersions import Question
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion import kernel
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.interpolant import log_determinants
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.held.samples import Samples
 
 MIN_DISPERSION = 1e-8
 ITERATIONS = 100

@@ -35,9 +35,9 @@ from experiments.distrust_reading import (
 )
 from experiments.overhead_fits import PAIRWISE, account, load, whole_fit
 from experiments.record import Configuration, Experiment, Measurement, Row
-from protocols.primitives.obfuscators import Obfuscators
-from protocols.primitives.paillier_keys import make_key
-from protocols.primitives.plaintext_knowledge import Statement, proof_bytes, prove, verify
+from protocols.primitives.paillier.obfuscators import Obfuscators
+from protocols.primitives.paillier.paillier_keys import make_key
+from protocols.primitives.paillier.plaintext_knowledge import Statement, proof_bytes, prove, verify
 
 T = TypeVar("T")
 

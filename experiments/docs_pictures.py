@@ -12,8 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from secirls.agreement.whole_file import write_whole
+from secirls.outputs.page.report_page import read_album
 from secirls.outputs.pictures.canvas import packed
-from secirls.outputs.report_page import read_album
 
 SYMBOLS = {
     "ENSG00000096060": "FKBP5",

@@ -23,17 +23,17 @@ from experiments.scaling import timed
 from protocols import run
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId, SecureSumError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Progress, Record
-from secirls.algorithms.irls import State
 from secirls.algorithms.query import query_from_bytes
+from secirls.algorithms.regression.irls import State
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
+from secirls.numerics.inference.wald import covariance
 from secirls.numerics.status import Status
-from secirls.numerics.wald import covariance
 from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, legend, panels
 from secirls.site.helper import Helper
 from secirls.site.site import Site

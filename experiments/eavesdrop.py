@@ -23,7 +23,7 @@ from secirls.agreement.order import Place, Task
 from secirls.algorithms.query import Query, query_from_bytes
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 

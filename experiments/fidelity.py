@@ -21,9 +21,10 @@ from experiments.data_sets import open_set
 from experiments.record import Configuration, Experiment, Measurement, Row
 from protocols import fixed_point
 from protocols.primitives import ring
-from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.algorithms.query import Query, Total, largest_summand
-from secirls.numerics.samples import Floats, Samples
+from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.numerics.arrays import Floats
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.status import Status
 from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, panels
 

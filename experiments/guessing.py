@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from experiments.data_sets import DataSet
 from experiments.eavesdrop import Heard, Session
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.numerics.samples import Floats
+from secirls.algorithms.regression.irls_queries import IrlsQuery
+from secirls.numerics.arrays import Floats
 
 USELESS, FINEST = 1e3, 1e-12
 """Relative errors are kept between these."""

@@ -26,8 +26,8 @@ import numpy as np
 from experiments.record import SkippedError
 from protocols import fixed_point, run
 from protocols.choice import helpers
-from protocols.settings import Settings
-from secirls.numerics.samples import Floats
+from protocols.sessions.settings import Settings
+from secirls.numerics.arrays import Floats
 
 T = TypeVar("T")
 

@@ -17,9 +17,9 @@ import pandas as pd
 from experiments.fidelity import exact_sum
 from experiments.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
 from experiments.record import Configuration, Experiment, Measurement, Row
-from secirls.algorithms.irls_queries import IrlsQuery
+from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,

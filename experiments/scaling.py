@@ -17,10 +17,10 @@ import pandas as pd
 
 from experiments.record import Configuration, Experiment, Measurement, Row
 from protocols import run
-from protocols.settings import Settings
-from secirls.algorithms.irls_queries import IrlsQuery
+from protocols.sessions.settings import Settings
+from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
-from secirls.numerics import kernels
+from secirls.numerics.regression import kernels
 from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, VERMILION, Figure, legend, panels
 
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from protocols.channels import PUBLIC_BYTES, SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Secret
 from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector, silent
-from protocols.session import Collecting, Greeting, Seat, Seated, open_message
+from protocols.sessions.channels import PUBLIC_BYTES, SEAL_BYTES, Box, Channels, channel_key
+from protocols.sessions.session import Collecting, Greeting, Seat, Seated, open_message
 
 BOX_BYTES = KEY_BYTES + SEAL_BYTES
 

@@ -6,11 +6,11 @@ import secrets
 from importlib import import_module
 from typing import Any, Final, cast
 
-from protocols.demands import NO_DEMANDS, Demands
 from protocols.primitives.keys import Entropy, Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, Collector, MisuseError, Party, PartyId
-from protocols.session import Roster, Seat, Session
-from protocols.settings import Settings
+from protocols.sessions.demands import NO_DEMANDS, Demands
+from protocols.sessions.session import Roster, Seat, Session
+from protocols.sessions.settings import Settings
 
 NAMES: Final = ("plain", "pairwise-lean", "additive", "pairwise", "paillier", "paillier-threshold")
 """Every protocol, cheapest first."""
@@ -18,15 +18,15 @@ NAMES: Final = ("plain", "pairwise-lean", "additive", "pairwise", "paillier", "p
 _CLASSES: Final = {
     "plain": ("protocols.plain", "PlainParty", "PlainCollector"),
     "additive": ("protocols.additive", "AdditiveParty", "AdditiveCollector"),
-    "pairwise-lean": ("protocols.pairwise_lean", "LeanParty", "LeanCollector"),
-    "pairwise": ("protocols.pairwise", "PairwiseParty", "PairwiseCollector"),
-    "paillier": ("protocols.paillier", "PaillierParty", "PaillierCollector"),
-    "paillier-threshold": ("protocols.paillier_threshold", "ThresholdParty", "ThresholdCollector"),
+    "pairwise-lean": ("protocols.masking.pairwise_lean", "LeanParty", "LeanCollector"),
+    "pairwise": ("protocols.masking.pairwise", "PairwiseParty", "PairwiseCollector"),
+    "paillier": ("protocols.encryption.paillier", "PaillierParty", "PaillierCollector"),
+    "paillier-threshold": ("protocols.encryption.paillier_threshold", "ThresholdParty", "ThresholdCollector"),
 }
 
 _HELPERS: Final = {
-    "paillier": (KEY_HOLDER, "protocols.paillier", "KeyHolder"),
-    "paillier-threshold": (KEY_DEALER, "protocols.paillier_threshold", "KeyDealer"),
+    "paillier": (KEY_HOLDER, "protocols.encryption.paillier", "KeyHolder"),
+    "paillier-threshold": (KEY_DEALER, "protocols.encryption.paillier_threshold", "KeyDealer"),
 }
 
 

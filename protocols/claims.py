@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.choice import NAMES
-from protocols.demands import active_colluders
-from protocols.neighbours import (
+from protocols.encryption.paillier_messages import MOST_SHARES
+from protocols.masking.neighbours import (
     degree_for,
     degree_without_recovery,
     most_colluders,
     most_colluders_without_recovery,
     share_threshold,
 )
-from protocols.paillier_messages import MOST_SHARES
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError
-from protocols.settings import Settings
+from protocols.sessions.demands import active_colluders
+from protocols.sessions.settings import Settings
 
 ALWAYS = (
     "The sums themselves are released, round after round: whatever follows from them is not hidden.",

@@ -11,7 +11,7 @@ import numpy as np
 
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, Context, DropoutError, PartyId, PeerError, Pending, Total, Vector
-from protocols.session import Collecting, Seated
+from protocols.sessions.session import Collecting, Seated
 
 
 class PlainParty(Seated):

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from protocols.choice import NAMES, helpers, leave_after_meeting, make_collector, make_party
 from protocols.claims import claim
-from protocols.demands import NO_DEMANDS, Demands
 from protocols.lesson import lesson
 from protocols.primitives import ring
 from protocols.primitives.keys import Entropy, Identity
@@ -29,8 +28,9 @@ from protocols.secure_sum import (
     Vector,
     sha256,
 )
-from protocols.session import Roster
-from protocols.settings import Settings
+from protocols.sessions.demands import NO_DEMANDS, Demands
+from protocols.sessions.session import Roster
+from protocols.sessions.settings import Settings
 from protocols.table import Silent, Table, Tamper
 
 

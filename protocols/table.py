@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias, get_args
 
 from protocols.choice import helpers
 from protocols.secure_sum import Collector, Party, PartyId
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 
 Leg: TypeAlias = Literal["hello", "grant", "payload", "request", "reply"]
 """The five kinds of message, in their order."""

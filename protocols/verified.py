@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from protocols.channels import SEAL_BYTES, Box, Channels, channel_key
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
 from protocols.primitives.linear_hash import keys_of, linear_hash
@@ -33,7 +32,8 @@ from protocols.secure_sum import (
     framed_names,
     sha256,
 )
-from protocols.session import Roster, open_message, sign_message
+from protocols.sessions.channels import SEAL_BYTES, Box, Channels, channel_key
+from protocols.sessions.session import Roster, open_message, sign_message
 
 PRIME = (1 << 130) - 5
 """Larger than the ring, so that no two of its vectors are the same modulo it."""

@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from protocols.choice import NAMES
 from protocols.fixed_point import COMPACT
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 from secirls.input_error import InputError
-from secirls.inputs.contrasts import Contrast
-from secirls.inputs.var_columns import check_names
-from secirls.numerics.alternatives import Alternative, check_threshold
-from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
+from secirls.inputs.designs.contrasts import Contrast
+from secirls.inputs.files.var_columns import check_names
+from secirls.numerics.inference.alternatives import Alternative, check_threshold
+from secirls.numerics.outliers.trimming import FILTER_FROM, REPLACE_FROM
 from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
 
 Protocol = Literal["plain", "pairwise-lean", "additive", "pairwise", "paillier", "paillier-threshold"]
@@ -129,7 +129,7 @@ class Config(Frozen):
     """The coefficient whose fold changes are drawn towards zero by apeglm's prior at the end of the fit, as a column of
     the design is called: ``condition[T.treated]``."""
     components: int = Field(default=0, ge=0, le=20)
-    """Principal components of VST values within sites; see `secirls.algorithms.principal_components`."""
+    """Principal components of VST values within sites; see `secirls.algorithms.components.principal_components`."""
     component_genes: int = Field(default=500, ge=2, le=5_000)
     """Of so many genes of largest variance."""
     component_tolerance: float = Field(default=0.05, gt=0)

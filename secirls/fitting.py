@@ -24,15 +24,15 @@ from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.numerics import kernels
-from secirls.outputs.notebook_progress import NotebookProgress
+from secirls.numerics.regression import kernels
+from secirls.outputs.notebooks.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
-from secirls.site.policy import RefusalError
 from secirls.site.site import Site
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
 
 
 def fit(

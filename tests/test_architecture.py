@@ -3,6 +3,8 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,9 @@ SOURCES = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") f
 
 DOORS = {
     "ray": {"secirls/carriers/on_ray.py"},
-    "anndata": {"secirls/inputs/site_file.py"},
+    "anndata": {"secirls/inputs/files/site_file.py"},
     "formulaic": set(),  # tests compare with it
-    "phe": {"protocols/primitives/paillier_keys.py"},
+    "phe": {"protocols/primitives/paillier/paillier_keys.py"},
     "rich": {"secirls/cli/console.py"},
     "matplotlib": {"secirls/outputs/pictures/canvas.py"},
 }
@@ -160,14 +162,14 @@ def test_a_file_keeps_to_its_room(file):
     ("name", "source"),
     [
         ("protocols/plain.py", "from secirls.algorithms.query import Query"),
-        ("protocols/primitives/ring.py", "import protocols.session"),
+        ("protocols/primitives/ring.py", "import protocols.sessions.session"),
         ("secirls/site/site.py", "import ray"),
         ("secirls/site/site.py", "def f():\n    import anndata"),
-        ("secirls/numerics/wald.py", "from secirls.algorithms.query import Query"),
-        ("secirls/algorithms/irls.py", "from secirls.site.site import Site"),
-        ("secirls/algorithms/irls.py", "def f():\n    from secirls.outputs import results"),
-        ("secirls/algorithms/irls.py", "from protocols.session import Roster"),
-        ("secirls/config.py", "from secirls.site.key_files import read_roster"),
+        ("secirls/numerics/inference/wald.py", "from secirls.algorithms.query import Query"),
+        ("secirls/algorithms/regression/irls.py", "from secirls.site.site import Site"),
+        ("secirls/algorithms/regression/irls.py", "def f():\n    from secirls.outputs import results"),
+        ("secirls/algorithms/regression/irls.py", "from protocols.sessions.session import Roster"),
+        ("secirls/config.py", "from secirls.site.grounds.key_files import read_roster"),
         ("secirls/aggregator/rounds.py", "from secirls.carriers.on_ray import RayFederation"),
         ("secirls/site/utils.py", ""),
         ("secirls/lonely.py", ""),
@@ -202,6 +204,31 @@ def test_rooms_of_a_hall_that_need_each_other_are_seen_where_no_two_files_do():
 def test_every_room_has_a_floor_and_every_floor_a_room():
     rooms = {room_of(file.relative_to(ROOT).as_posix()) for file in FILES if file.is_relative_to(ROOT / "secirls")}
     assert rooms - {"__init__"} == set(FLOORS)
+
+
+LARGEST_ROOM = 12
+"""Files that stand in one folder, beside its rooms."""
+
+
+def crowded(names: Iterable[str]) -> set[str]:
+    """Folders of more files than a room holds; the experiments are one question each."""
+    files = [Path(name) for name in names if not name.endswith(("__init__.py", "__main__.py"))]
+    held = Counter(file.parent.as_posix() for file in files if file.parts[0] != "experiments")
+    return {folder for folder, count in held.items() if count > LARGEST_ROOM}
+
+
+def test_rooms_of_a_hall_stand_on_each_other():
+    edges = needs(SOURCES)
+    halls = {module.rpartition(".")[0] for module in edges}
+    assert {hall: circles(rooms_of_a_hall(edges, hall)) for hall in halls} == {hall: [] for hall in halls}
+
+
+def test_no_folder_is_crowded():
+    assert crowded(SOURCES) == set()
+
+
+def test_a_folder_that_is_crowded_is_seen():
+    assert crowded([f"secirls/room/a{number}.py" for number in range(LARGEST_ROOM + 1)]) == {"secirls/room"}
 
 
 HEAVY = ("ray", "anndata", "matplotlib", "phe", "numba", "pandas", "scipy", "pydantic", "formulaic")

@@ -27,8 +27,8 @@ from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.reduced_design import reduced_design
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.designs.reduced_design import reduced_design
 
 ANNOUNCED_KEY_BITS = 2048
 """Keys of this length take seconds to make, up to a minute where they are to be shared."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocols.secure_sum import PartyId, PeerError
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.aggregator.asking import Federation, check_present
 from secirls.aggregator.losses import said_by
 from secirls.agreement.agreement import Agreement

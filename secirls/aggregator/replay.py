@@ -20,8 +20,8 @@ from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentS
 from secirls.algorithms.query import QueryError
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Variable
-from secirls.site.policy import RefusalError
+from secirls.inputs.designs.design import Variable
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.site import Answer
 
 RAISED = {

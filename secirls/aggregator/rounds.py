@@ -16,7 +16,7 @@ from protocols.choice import helpers, leave_after_meeting, make_collector
 from protocols.fixed_point import Layout
 from protocols.secure_sum import Collector, Context, DropoutError, PartyId, PeerError, Pending
 from protocols.secure_sum import Total as Opened
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from protocols.totals import pack_total
 from protocols.verified import CHECK_VALUES, read_greetings, read_seed_boxes
 from secirls.aggregator.asking import Asking, Federation

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from protocols.secure_sum import PartyId
 from secirls.aggregator import transcript
 from secirls.config import Config
-from secirls.inputs.design import variables
-from secirls.inputs.levels import declared_in
-from secirls.inputs.site_file import Reading, SiteTable, read_site
-from secirls.numerics.held_counts import whole
-from secirls.numerics.samples import Mask
+from secirls.inputs.designs.design import variables
+from secirls.inputs.files.site_file import Reading, SiteTable, read_site
+from secirls.inputs.formulas.levels import declared_in
+from secirls.numerics.arrays import Mask
+from secirls.numerics.held.held_counts import whole
 
 KINDS = ("<u2", ">u2", "<i4", ">i4", "<i8", ">i8", "<f4", ">f4", "<f8", ">f8")
 """How counts are looked for; signed ones look the same, and those above 65,535 wrap in two bytes."""

@@ -12,11 +12,11 @@ from functools import cached_property
 from importlib.metadata import version
 
 from protocols.secure_sum import PartyId, sha256
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.input_error import InputError, complain
-from secirls.inputs.design import Design, Variable
+from secirls.inputs.designs.design import Design, Variable
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Manifest(Frozen):
     """Names to private key files, opened by the sites themselves; needed where there is a roster. A helper's may be its
     own ground."""
     policies: dict[str, str] = Field(default_factory=dict)
-    """Site names to policy files, opened by the sites themselves; see `secirls.site.policy`."""
+    """Site names to policy files, opened by the sites themselves; see `secirls.site.grounds.policy`."""
     nodes: dict[str, str] = Field(default_factory=dict)
     """On a cluster, site names to the resource that the site's node declares; ``site:NAME`` if not given."""
     hosts: int | None = Field(default=None, ge=1)

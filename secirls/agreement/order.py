@@ -21,11 +21,11 @@ from secirls.agreement.manifest import Engine, check_keys, check_sites
 from secirls.agreement.past import Past
 from secirls.config import Config
 from secirls.input_error import InputError, complain
-from secirls.inputs.design import variables
-from secirls.inputs.site_file import check_place, in_memory
+from secirls.inputs.designs.design import variables
+from secirls.inputs.files.site_file import check_place, in_memory
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
 
 
 _BLOCK_BYTES = 1 << 20

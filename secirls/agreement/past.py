@@ -12,7 +12,7 @@ from protocols.secure_sum import PartyId
 from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.record import Opening, Record
 from secirls.input_error import InputError, complain
-from secirls.inputs.design import Design
+from secirls.inputs.designs.design import Design
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import PartyId, PeerError, begun, framed, framed_names, sha256
-from protocols.session import Roster, open_message, sign_message
+from protocols.sessions.session import Roster, open_message, sign_message
 from secirls.agreement.ledger import Row
 from secirls.algorithms.query import Query, Total, chained
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 
 T = TypeVar("T")
 

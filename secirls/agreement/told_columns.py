@@ -13,8 +13,8 @@ from typing import Any
 
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import PartyId, PeerError, sha256
-from protocols.session import Roster, open_message, sign_message
-from secirls.inputs.var_columns import Unfit
+from protocols.sessions.session import Roster, open_message, sign_message
+from secirls.inputs.files.var_columns import Unfit
 
 Texts = tuple[str, ...]
 Said = Mapping[str, str]

@@ -18,9 +18,10 @@ from secirls.algorithms.query import Total
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Design, Variable
-from secirls.numerics import kernels
-from secirls.numerics.samples import Counts, Samples
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.arrays import Counts
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
 
 _SITES = ("a", "b", "c")
 _GENES = 16

@@ -11,20 +11,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.census import CensusQuery
-from secirls.algorithms.empty import drop_empty
-from secirls.algorithms.irls import State, steps_field
-from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.algorithms.normalisation import NoCommonGeneError, Normalisation, normalise, scale_of
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.empty import drop_empty
+from secirls.algorithms.groundwork.normalisation import NoCommonGeneError, Normalisation, normalise, scale_of
+from secirls.algorithms.groundwork.scaling import Scaled, scale
 from secirls.algorithms.query import Algorithm, Query, Total
-from secirls.algorithms.scaling import Scaled, scale
+from secirls.algorithms.regression.irls import State, steps_field
+from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Design
-from secirls.inputs.ranks import dependent_columns
-from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.solve import unpack
+from secirls.inputs.designs.design import Design
+from secirls.inputs.designs.ranks import dependent_columns
+from secirls.numerics.algebra.solve import unpack
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.status import Status
 
 

@@ -20,7 +20,6 @@ from secirls.algorithms.beginning import (
     size_factors,
     unclamped_information,
 )
-from secirls.algorithms.betas import Betas, WayOut, betas
 from secirls.algorithms.dispersion.dispersion_start import Moments, moments
 from secirls.algorithms.dispersion.shrunken_dispersions import (
     Dispersions,
@@ -29,20 +28,21 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     leave_at_sites,
 )
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
-from secirls.algorithms.irls import State, least_squares_start
-from secirls.algorithms.normalisation import Normalisation
+from secirls.algorithms.groundwork.normalisation import Normalisation
+from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.algorithms.outliers.cells import Cells, cells
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
-from secirls.algorithms.plans import irls_plan, way_out
 from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.sizing import Sizing
+from secirls.algorithms.regression.betas import Betas, WayOut, betas
+from secirls.algorithms.regression.irls import State, least_squares_start
+from secirls.algorithms.regression.plans import irls_plan, way_out
 from secirls.config import Config
-from secirls.inputs.design import Design
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Floats, Mask
+from secirls.inputs.designs.design import Design
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.status import Reason, Status
 
 _OF_THE_BEGINNING = {"drop_empty": "empty columns", "covariates": "covariates", "cross_products": "covariates"}

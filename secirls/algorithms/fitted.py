@@ -12,16 +12,16 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.components.principal_components import Components
 from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
-from secirls.algorithms.irls import State
+from secirls.algorithms.groundwork.scaling import Scaled
+from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.algorithms.outliers.cells import Cells
-from secirls.algorithms.principal_components import Components
 from secirls.algorithms.query import Algorithm, Query
-from secirls.algorithms.scaling import Scaled
-from secirls.algorithms.shrinkage import Shrinkage
-from secirls.algorithms.sizing import Sizing
-from secirls.inputs.reduced_design import ReducedDesign
-from secirls.numerics.samples import Floats, Mask
+from secirls.algorithms.regression.irls import State
+from secirls.algorithms.regression.shrinkage import Shrinkage
+from secirls.inputs.designs.reduced_design import ReducedDesign
+from secirls.numerics.arrays import Floats, Mask
 
 T = TypeVar("T")
 

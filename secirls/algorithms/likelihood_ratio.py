@@ -15,21 +15,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import betas
 from secirls.algorithms.fitted import Fitted, LikelihoodRatio
-from secirls.algorithms.irls import IrlsConfig, State, steps_field, update_rows
-from secirls.algorithms.plans import irls_plan, newton_plan
 from secirls.algorithms.query import Algorithm, portions
-from secirls.algorithms.restricted import LikelihoodAtQuery, restricted
-from secirls.algorithms.unclamped import newton
+from secirls.algorithms.regression.betas import betas
+from secirls.algorithms.regression.irls import IrlsConfig, State, steps_field, update_rows
+from secirls.algorithms.regression.plans import irls_plan, newton_plan
+from secirls.algorithms.regression.restricted import LikelihoodAtQuery, restricted
+from secirls.algorithms.regression.unclamped import newton
 from secirls.config import Config
-from secirls.inputs.design import Design
-from secirls.inputs.reduced_design import ReducedDesign
-from secirls.numerics import portable
-from secirls.numerics.likelihood_ratio import statistics
-from secirls.numerics.restriction import lifted, projected, projected_upper
-from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.solve import pack, solve, times
+from secirls.inputs.designs.design import Design
+from secirls.inputs.designs.reduced_design import ReducedDesign
+from secirls.numerics.algebra.restriction import lifted, projected, projected_upper
+from secirls.numerics.algebra.solve import pack, solve, times
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.inference.likelihood_ratio import statistics
 from secirls.numerics.status import Reason, Status
 
 

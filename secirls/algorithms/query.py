@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import COMPACT, FRACTION_BITS, Field, Layout, largest_bound
 from protocols.secure_sum import sha256
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
 
 LARGEST_ANSWER = 1 << 23
 """Numbers in one answer, at most: 128 MiB as ring elements. Algorithms keep to it by asking in `portions`."""

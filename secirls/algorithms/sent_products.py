@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from secirls.algorithms.query import Query, QueryError
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Floats, Samples
-from secirls.numerics.solve import packed_size, unpack
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import packed_size, unpack
+from secirls.numerics.arrays import Floats
+from secirls.numerics.held.samples import Samples
 
 
 def expand_field(products: Products | None) -> Floats:

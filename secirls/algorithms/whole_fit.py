@@ -12,29 +12,29 @@ from dataclasses import replace
 import numpy as np
 
 from secirls.algorithms.beginning import begin, check_degrees_of_freedom, eligible, size_factors, unclamped_information
-from secirls.algorithms.catch import catch
-from secirls.algorithms.component_queries import Scale
+from secirls.algorithms.components.component_queries import Scale
+from secirls.algorithms.components.principal_components import Components, Ending, Plan, principal_components
 from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
-from secirls.algorithms.irls import State, irls, least_squares_start, steps_field
-from secirls.algorithms.irls_queries import OwnCoefficientsQuery
+from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
-from secirls.algorithms.plans import catch_plan, irls_plan
-from secirls.algorithms.principal_components import Components, Ending, Plan, principal_components
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
-from secirls.algorithms.refit import refit
-from secirls.algorithms.restricted import restricted
-from secirls.algorithms.shrinkage import Shrinkage, check_shrinkage, shrink
-from secirls.algorithms.sizing import Sizing
+from secirls.algorithms.regression.catch import catch
+from secirls.algorithms.regression.irls import State, irls, least_squares_start, steps_field
+from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
+from secirls.algorithms.regression.plans import catch_plan, irls_plan
+from secirls.algorithms.regression.refit import refit
+from secirls.algorithms.regression.restricted import restricted
+from secirls.algorithms.regression.shrinkage import Shrinkage, check_shrinkage, shrink
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Design
-from secirls.inputs.reduced_design import reduced_design
-from secirls.numerics.covariates import of_scaled, to_user
-from secirls.numerics.samples import Mask
+from secirls.inputs.designs.design import Design
+from secirls.inputs.designs.reduced_design import reduced_design
+from secirls.numerics.arrays import Mask
+from secirls.numerics.held.covariates import of_scaled, to_user
+from secirls.numerics.inference.wald import contrast_variances
 from secirls.numerics.status import Reason, Status
-from secirls.numerics.wald import contrast_variances
 
 _STAGES = {
     "census": "census",

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from secirls.site.key_files import write_new
+from secirls.site.grounds.key_files import write_new
 
 VALID_DAYS = 90
 LOOPBACK = ("127.0.0.1", "localhost")

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from secirls.cli import comparison_options
 from secirls.cli.console import say, show_comparison
-from secirls.cli.plots_option import Plots, kinds_of
+from secirls.cli.options import comparison_options
+from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 FOUND = 1
@@ -44,11 +44,11 @@ def results(
     What is not given is as in its results.csv.
     """
     from secirls.agreement.whole_file import write_whole
-    from secirls.inputs.contrasts import Contrast
-    from secirls.outputs import next_tools
-    from secirls.outputs.annotation import Annotation
-    from secirls.outputs.gene_tables import csv_of
+    from secirls.inputs.designs.contrasts import Contrast
     from secirls.outputs.results import Result
+    from secirls.outputs.tables import next_tools
+    from secirls.outputs.tables.annotation import Annotation
+    from secirls.outputs.tables.gene_tables import csv_of
 
     for file in (out, rnk):
         if file is not None and file.exists() and (file.is_dir() or not overwrite):
@@ -96,8 +96,8 @@ def audit_transcript(
     Says also what it can't tell. Exit code 1 if anything is found.
     """
     from secirls.aggregator.audit import audit
-    from secirls.cli.manifest import pair
-    from secirls.site.key_files import read_roster
+    from secirls.cli.federation_file import pair
+    from secirls.site.grounds.key_files import read_roster
 
     files = dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or [])
     done = audit(folder, files, None if roster is None else read_roster(roster))
@@ -123,7 +123,7 @@ def report(
 
     The page stands alone: it fetches nothing and can be sent as it is.
     """
-    from secirls.outputs.report_page import read_album, write_page
+    from secirls.outputs.page.report_page import read_album, write_page
 
     kinds = kinds_of(plots)
     say(str(write_page(folder)))

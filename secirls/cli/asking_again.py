@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from secirls.agreement.manifest import Manifest
-from secirls.cli.manifest import read_table
+from secirls.cli.federation_file import read_table
 from secirls.input_error import InputError
-from secirls.inputs.text_file import read_text
+from secirls.inputs.files.text_file import read_text
 
 if TYPE_CHECKING:
     from secirls.outputs.results import Result

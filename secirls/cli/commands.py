@@ -16,7 +16,7 @@ from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.component_commands import components_fit, scores
 from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
-from secirls.cli.plots_option import Plots, kinds_of
+from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.cli.transforming import transform
 from secirls.input_error import InputError

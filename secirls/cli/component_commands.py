@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from secirls.cli import again_options, comparison_options, component_options, home_options
 from secirls.cli.console import say, show_result
 from secirls.cli.fit_commands import Writing, fit_into
-from secirls.cli.plots_option import Plots, kinds_of
+from secirls.cli.options import again_options, comparison_options, component_options, home_options
+from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 
@@ -43,8 +43,8 @@ def components_fit(
     the sites' own rules; one on its own ground takes part where its policy has max_components.
     """
     from secirls.cli.asking_again import again, compared
-    from secirls.cli.manifest import pair
-    from secirls.outputs.annotation import Annotation
+    from secirls.cli.federation_file import pair
+    from secirls.outputs.tables.annotation import Annotation
 
     if components < 1:
         raise InputError(f"--components {components} asks for none: one or more can be found")
@@ -91,8 +91,8 @@ def scores(
     """
     from secirls.agreement.whole_file import write_whole
     from secirls.outputs.components import axis_titles
-    from secirls.outputs.gene_tables import csv_of
     from secirls.outputs.results import Result
+    from secirls.outputs.tables.gene_tables import csv_of
     from secirls.outputs.transform import own_data
 
     kinds, data = kinds_of(plots), own_data(data)

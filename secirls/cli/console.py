@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
-from secirls.inputs.labels import plain
+from secirls.inputs.formulas.labels import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,7 +156,7 @@ def show_comparison(result: Result, files: Sequence[Path]) -> None:
 def strongest(result: Result, n: int) -> Section:
     """The genes with the smallest p-values."""
     table = Table()
-    from secirls.outputs.next_tools import symbols_in
+    from secirls.outputs.tables.next_tools import symbols_in
 
     symbols = symbols_in(result.table)
     named = list(result.kept.annotation)[:1] if symbols is None else [symbols]

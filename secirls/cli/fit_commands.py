@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from protocols.choice import NAMES
-from secirls.cli import again_options, comparison_options, component_options, model_options
 from secirls.cli.console import RoundsDisplay, say, show_result
-from secirls.cli.plots_option import Plots, kinds_of
+from secirls.cli.options import again_options, comparison_options, component_options, model_options
+from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
     from secirls.agreement.manifest import Manifest
-    from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import Result
+    from secirls.outputs.tables.annotation import Annotation
 
 
 class InterruptedFitError(Exception):
@@ -200,10 +200,10 @@ def fit(
 
     Writes results.csv, coefficients.csv, dispersions.csv, rounds.csv (what every verb cost) and report.json.
     """
-    from secirls.cli.manifest import combined, gene_names, levels_of, pair
-    from secirls.inputs.contrasts import Contrast
-    from secirls.outputs.annotation import Annotation
-    from secirls.site.key_files import read_roster
+    from secirls.cli.federation_file import combined, gene_names, levels_of, pair
+    from secirls.inputs.designs.contrasts import Contrast
+    from secirls.outputs.tables.annotation import Annotation
+    from secirls.site.grounds.key_files import read_roster
 
     kinds, (file, columns) = kinds_of(plots), comparison_options.file_or_columns(annotation)
     told = {
@@ -294,8 +294,8 @@ def shrink_fit(
     same words, and is not counted again.
     """
     from secirls.cli.asking_again import again, compared
-    from secirls.cli.manifest import pair
-    from secirls.outputs.annotation import Annotation
+    from secirls.cli.federation_file import pair
+    from secirls.outputs.tables.annotation import Annotation
 
     file, columns = comparison_options.file_or_columns(annotation)
     names = None if file is None else Annotation.read(file)
@@ -361,8 +361,8 @@ def resume_fit(
     """
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import resume
-    from secirls.outputs.annotation import Annotation
     from secirls.outputs.results import check_free
+    from secirls.outputs.tables.annotation import Annotation
 
     file, kinds = comparison_options.own_file(annotation), kinds_of(plots)
     names = None if file is None else Annotation.read(file)

@@ -46,7 +46,7 @@ def claim(
 ) -> None:
     """Say exactly what a protocol promises so many sites, or why it can't."""
     from protocols.claims import plan
-    from protocols.settings import Settings
+    from protocols.sessions.settings import Settings
     from secirls.config import LEAN, MOST_ROUNDS
 
     rounds = MOST_ROUNDS if protocol == LEAN else Settings.rounds_per_batch
@@ -77,9 +77,9 @@ def ground(
     Whoever starts it may name this file, never what is in it. Paths are from where it lies.
     """
     from protocols.secure_sum import KEY_DEALER, KEY_HOLDER
-    from secirls.site.ground import template
-    from secirls.site.helper_ground import helper_template
-    from secirls.site.key_files import write_new
+    from secirls.site.grounds.ground import template
+    from secirls.site.grounds.helper_ground import helper_template
+    from secirls.site.grounds.key_files import write_new
 
     key, helper = key or f"{name}.key", name in (KEY_HOLDER, KEY_DEALER)
     place = out or Path(f"{name}.toml" if helper else "site.toml")
@@ -105,7 +105,7 @@ def keys_new(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where NAME.key and NAME.pub go.")] = Path(),
 ) -> None:
     """Make a site's signing key: NAME.key stays with the site, NAME.pub is for the others."""
-    from secirls.site.key_files import new_key
+    from secirls.site.grounds.key_files import new_key
 
     private, public = new_key(name, out)
     say(f"{private}: private, readable by you alone; it never leaves this site")
@@ -118,7 +118,7 @@ def keys_roster(
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the roster goes.")] = Path("roster.json"),
 ) -> None:
     """Put public keys together into the roster; compare its digest over another channel."""
-    from secirls.site.key_files import make_roster, write_new
+    from secirls.site.grounds.key_files import make_roster, write_new
 
     roster = make_roster(files)
     write_new(out, roster.to_json() + "\n")
@@ -140,7 +140,7 @@ def cluster_template(
     """Print the 'ray start' line of every machine that the federation needs."""
     from secirls.agreement.manifest import Manifest
     from secirls.carriers.cluster import template
-    from secirls.cli.manifest import read_table
+    from secirls.cli.federation_file import read_table
 
     told = Manifest.from_table(f"file {str(manifest)!r}", read_table(manifest))
     head = address or told.address
@@ -161,7 +161,7 @@ def cluster_certs(
     Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
     """
     from secirls.carriers.certificates import certificates
-    from secirls.cli.manifest import pair
+    from secirls.cli.federation_file import pair
 
     machines = {
         name: [host.strip() for host in value.split(",")]

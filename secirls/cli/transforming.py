@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from secirls.cli import home_options
 from secirls.cli.console import say
+from secirls.cli.options import home_options
 from secirls.input_error import InputError
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
 
 KINDS = (".h5ad", ".csv")
 
@@ -39,7 +39,7 @@ def transform(
     Nothing is sent, and no other site is needed. The files hold this site's samples one by one: they stay at home.
     """
     from secirls.agreement.whole_file import whole_folder
-    from secirls.inputs.site_file import write_h5ad
+    from secirls.inputs.files.site_file import write_h5ad
     from secirls.outputs.results import Result
     from secirls.outputs.transform import Transform, own_data
 
@@ -77,7 +77,7 @@ def table(made: AnnData, name: str) -> bytes:
     """A table of a transformed AnnData: genes by samples, or the size factor of each sample."""
     import pandas as pd
 
-    from secirls.outputs.gene_tables import csv_of
+    from secirls.outputs.tables.gene_tables import csv_of
     from secirls.outputs.transform import SIZE_FACTOR
 
     if name == SIZE_FACTOR:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.arrays import Floats, Mask
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from secirls.input_error import InputError
+from secirls.inputs.files.site_file import write_site
 from secirls.inputs.simulate import rows, simulate
-from secirls.inputs.site_file import write_site
-from secirls.numerics.held_counts import whole
+from secirls.numerics.held.held_counts import whole
 
 AIRWAY_SHA256: Final = "277a1056fda83b97a5602c4ce1dc660ae1d65ca06121d896be789d56d6e0e5e5"
 """Of the decompressed table: genes x samples, comma-separated, one header line."""

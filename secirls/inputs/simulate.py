@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from secirls.numerics.held_counts import whole
-from secirls.numerics.samples import LARGEST_COUNT, Floats, Samples
+from secirls.numerics.arrays import Floats
+from secirls.numerics.held.held_counts import whole
+from secirls.numerics.held.samples import LARGEST_COUNT, Samples
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from secirls.algorithms.principal_components import Components, Ending
+from secirls.algorithms.components.principal_components import Components, Ending
 from secirls.input_error import InputError
 from secirls.outputs.transform import VST, Transform
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
 
 FILE = "loadings.csv"
 

@@ -20,21 +20,21 @@ from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
 from secirls.agreement.whole_file import remove, whole_folder
 from secirls.input_error import InputError
-from secirls.inputs.contrasts import Contrast
-from secirls.outputs.annotation import Annotation
-from secirls.outputs.comparison import Comparison
+from secirls.inputs.designs.contrasts import Contrast
 from secirls.outputs.components import FILE as LOADINGS
 from secirls.outputs.components import loadings_of, read_loadings
-from secirls.outputs.gene_tables import coefficients, csv_of, dispersions, read_dispersions
-from secirls.outputs.kept_fit import FILE as KEPT
-from secirls.outputs.kept_fit import KeptFit
-from secirls.outputs.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
-from secirls.outputs.notebook import result_html
-from secirls.outputs.report_facts import facts
-from secirls.outputs.results_table import Compared, compare
+from secirls.outputs.notebooks.notebook import result_html
+from secirls.outputs.report.report_facts import facts
+from secirls.outputs.tables.annotation import Annotation
+from secirls.outputs.tables.comparison import Comparison
+from secirls.outputs.tables.gene_tables import coefficients, csv_of, dispersions, read_dispersions
+from secirls.outputs.tables.kept_fit import FILE as KEPT
+from secirls.outputs.tables.kept_fit import KeptFit
+from secirls.outputs.tables.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
+from secirls.outputs.tables.results_table import Compared, compare
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
     from secirls.outputs.pictures.album import Album
 
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
@@ -213,7 +213,7 @@ class Result:
             report = json.dumps(self.report, indent=2)
             (draft / "report.json").write_text(report + "\n", encoding="utf-8")
             if h5ad:
-                from secirls.inputs.site_file import write_results
+                from secirls.inputs.files.site_file import write_results
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
             names = sorted(file.name for file in draft.iterdir())

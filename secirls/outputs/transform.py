@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from secirls.agreement.order import GROUND
-from secirls.algorithms.sizing import Sizing
+from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.input_error import InputError, complain
-from secirls.inputs.site_file import Reading, read_site, read_whole, with_layers
-from secirls.numerics.dispersion.local_trend import LocalTrend
-from secirls.numerics.dispersion.stabilised import NoTransformError, stabilised
-from secirls.numerics.dispersion.trend import Trend
-from secirls.numerics.samples import Floats, Samples
-from secirls.outputs.kept_fit import FILE, KeptFit
-from secirls.site.ground import data_of
+from secirls.inputs.files.site_file import Reading, read_site, read_whole, with_layers
+from secirls.numerics.arrays import Floats
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.trend.local_trend import LocalTrend
+from secirls.numerics.trend.stabilised import NoTransformError, stabilised
+from secirls.numerics.trend.trend import Trend
+from secirls.outputs.tables.kept_fit import FILE, KeptFit
+from secirls.site.grounds.ground import data_of
 
 if TYPE_CHECKING:
-    from secirls.inputs.site_file import AnnData
+    from secirls.inputs.files.site_file import AnnData
 
 SIZE_FACTOR, NORMALISED, VST = "size_factor", "normalised", "vst"
 

@@ -12,8 +12,8 @@ from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
-from secirls.inputs.site_file import SiteTable
-from secirls.site.ground import Ground
+from secirls.inputs.files.site_file import SiteTable
+from secirls.site.grounds.ground import Ground
 
 
 def check_agreement(site: PartyId, config: Config, agreement: Agreement, ground: Ground, table: SiteTable) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from protocols.fixed_point import Layout
 from protocols.primitives.keys import Identity, Secret
 from protocols.secure_sum import Context, MisuseError, PartyId
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from protocols.totals import unpack_total
 from protocols.verified import Checks, SeedTable
 from secirls.algorithms.query import Query, Total

@@ -13,11 +13,11 @@ from importlib.metadata import version
 from protocols.choice import helpers, make_party
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, Searching
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import Meter
 from secirls.config import Config
-from secirls.site.helper_ground import HelperGround, open_helper_ground
+from secirls.site.grounds.helper_ground import HelperGround, open_helper_ground
 from secirls.site.site import Answer
 
 SEARCHED_SECONDS = 1.0

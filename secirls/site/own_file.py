@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from secirls.agreement.whole_file import UnwritableError, write_whole
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 
 SUFFIX = ".own.csv"
 _terminal = logging.getLogger("secirls.site")

@@ -15,16 +15,17 @@ from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.config import Config
 from secirls.input_error import complain
-from secirls.inputs.design import Design, variables
-from secirls.inputs.formula import parse
-from secirls.inputs.labels import labels
-from secirls.inputs.levels import declared_in
-from secirls.inputs.site_file import Reading, SiteTable
-from secirls.numerics.held_counts import Chosen, held
-from secirls.numerics.own.columns import Own
-from secirls.numerics.samples import Floats, Samples
-from secirls.site.ground import Ground
-from secirls.site.key_files import keyed_digest
+from secirls.inputs.designs.design import Design, variables
+from secirls.inputs.files.site_file import Reading, SiteTable
+from secirls.inputs.formulas.formula import parse
+from secirls.inputs.formulas.labels import labels
+from secirls.inputs.formulas.levels import declared_in
+from secirls.numerics.arrays import Floats
+from secirls.numerics.held.held_counts import Chosen, held
+from secirls.numerics.held.own_columns import Own
+from secirls.numerics.held.samples import Samples
+from secirls.site.grounds.ground import Ground
+from secirls.site.grounds.key_files import keyed_digest
 
 
 def reading_of(config: Config) -> Reading:

@@ -16,33 +16,34 @@ import numpy as np
 
 from protocols import fixed_point
 from protocols.choice import make_party
-from protocols.demands import Demands
 from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
-from protocols.session import Roster
+from protocols.sessions.demands import Demands
+from protocols.sessions.session import Roster
 from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.order import Place
 from secirls.agreement.record import sign_head
 from secirls.algorithms.arithmetic import arithmetic_of
-from secirls.algorithms.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.query import Query, Total, query_from_bytes
+from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.site_file import SiteTable, read_site
-from secirls.numerics import kernels
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.inputs.files.site_file import SiteTable, read_site
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
 from secirls.site import arguments
 from secirls.site.agreeing import check_agreement
 from secirls.site.ahead import WorkAhead
 from secirls.site.checking import Checking
 from secirls.site.follower import Follower
-from secirls.site.ground import Ground, open_ground
-from secirls.site.guard import Guard
-from secirls.site.memory import Subject
+from secirls.site.grounds.ground import Ground, open_ground
+from secirls.site.guarding.guard import Guard
+from secirls.site.guarding.memory import Subject
 from secirls.site.own_file import write_own
 from secirls.site.preparation import fewest, named, prepare, reading_of
 from secirls.site.telling import Telling

@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PartyId
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.told_columns import Texts, alike, pack_texts, read_columns, sign_columns
-from secirls.inputs.site_file import SiteTable
-from secirls.inputs.var_columns import Unfit
+from secirls.inputs.files.site_file import SiteTable
+from secirls.inputs.files.var_columns import Unfit
 
 
 @dataclass(frozen=True)

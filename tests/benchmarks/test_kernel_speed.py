@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from secirls.numerics.kernels import Choice, level_moments, nll_constants, summands, warm_up
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import pack, solve, unpack
+from secirls.numerics.algebra.solve import pack, solve, unpack
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.kernels import Choice, level_moments, nll_constants, summands, warm_up
 
 GENES = 20_000
 ROUNDS = 7

@@ -14,16 +14,17 @@ import pytest
 from joblib import Parallel, delayed
 
 from protocols import run
+from protocols.encryption.packing import Packing
+from protocols.encryption.paillier_messages import product
 from protocols.fixed_point import Field, Layout
-from protocols.packing import Packing
-from protocols.paillier_messages import product
-from protocols.primitives import big_numbers, ring
-from protocols.primitives.obfuscators import Obfuscators
-from protocols.primitives.paillier_keys import PrivateKey, make_key
-from protocols.primitives.plaintext_knowledge import Statement, prove, verify
-from protocols.primitives.threshold_keys import KeyShare, deal, make_safe_key
+from protocols.primitives import ring
+from protocols.primitives.paillier import big_numbers
+from protocols.primitives.paillier.obfuscators import Obfuscators
+from protocols.primitives.paillier.paillier_keys import PrivateKey, make_key
+from protocols.primitives.paillier.plaintext_knowledge import Statement, prove, verify
+from protocols.primitives.paillier.threshold_keys import KeyShare, deal, make_safe_key
 from protocols.secure_sum import KEY_HOLDER, Context
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 NAMES = ("ann", "bob", "cem")
 VALUES, ENCRYPTED_VALUES = 690, 6900

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
+from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.nodes import nodes_for
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.kernels import Choice, level_moments
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.kernels import Choice, level_moments
 
 CASES = [(8, 2, 20_000), (21, 4, 5000), (100, 2, 1000), (300, 5, 500)]
 BY_NODES = [(100, 2, 1000), (300, 2, 400), (300, 3, 400), (1000, 2, 150), (1000, 3, 150), (5000, 3, 40)]

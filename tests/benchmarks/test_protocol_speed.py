@@ -10,7 +10,7 @@ import pytest
 
 from protocols import run
 from protocols.primitives import ring
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 VALUES, SITES = 120_000, [f"site-{number:02}" for number in range(10)]
 

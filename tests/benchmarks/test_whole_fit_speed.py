@@ -13,8 +13,8 @@ import pytest
 
 from secirls.config import Config
 from secirls.fitting import fit_config
+from secirls.inputs.files.site_file import write_site
 from secirls.inputs.simulate import rows, simulate
-from secirls.inputs.site_file import write_site
 
 pytestmark = pytest.mark.slow
 

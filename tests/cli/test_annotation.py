@@ -8,9 +8,9 @@ import pytest
 
 import secirls
 from secirls.input_error import InputError
-from secirls.outputs.next_tools import rnk
-from secirls.outputs.report_page import read_album
+from secirls.outputs.page.report_page import read_album
 from secirls.outputs.results import Result
+from secirls.outputs.tables.next_tools import rnk
 
 IRLS = ("--preset", "irls")
 

@@ -16,7 +16,7 @@ import secirls
 from protocols.primitives import compiling
 from secirls.agreement.order import Order
 from secirls.config import Config
-from secirls.numerics import kernels
+from secirls.numerics.regression import kernels
 
 ROOT = Path(__file__).parents[2]
 NAMES = {0: "malonyl-[acp] decarboxylase", 3: "trans-[/acp] ligase", 6: "[bold]β-lactamase", 9: "TNF-α"}

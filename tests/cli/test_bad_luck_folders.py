@@ -17,7 +17,7 @@ from secirls.agreement import whole_file
 from secirls.agreement.past import Past
 from secirls.agreement.whole_file import UnwritableError, whole_folder, write_whole
 from secirls.outputs.results import Result
-from secirls.site.key_files import keyed_digest, new_key
+from secirls.site.grounds.key_files import keyed_digest, new_key
 from secirls.site.site import Site
 
 FILES = [*("coefficients.csv", "dispersions.csv", "fit.npz", "ranked.rnk", "report.json", "results.csv", "rounds.csv")]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.inputs.labels import label
+from secirls.inputs.formulas.labels import label
 
 NUMBERS = ["log2FoldChange", "lfcSE", "pvalue"]
 

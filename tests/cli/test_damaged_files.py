@@ -13,9 +13,9 @@ from scipy import sparse
 
 from secirls.cli.console import say
 from secirls.input_error import InputError
-from secirls.inputs import count_matrix
-from secirls.inputs.levels import Variable, agree_levels
-from secirls.inputs.site_file import Reading, read_site
+from secirls.inputs.files import count_matrix
+from secirls.inputs.files.site_file import Reading, read_site
+from secirls.inputs.formulas.levels import Variable, agree_levels
 
 COUNTS = np.arange(24, dtype=np.float32).reshape(6, 4) % 7
 READING = Reading(("condition", "age"), size_factors="sf", var_columns=("symbol",))

@@ -9,10 +9,10 @@ import pytest
 
 from secirls.agreement.order import Place
 from secirls.config import Config
-from secirls.inputs import levels as levels_room
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.labels import merged
-from secirls.inputs.site_file import read_site
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.files.site_file import read_site
+from secirls.inputs.formulas import levels as levels_room
+from secirls.inputs.formulas.labels import merged
 from secirls.site.preparation import reading_of
 from secirls.site.site import Site
 
@@ -199,7 +199,7 @@ def test_categories_without_samples_are_not_told(trial):
 
 def test_a_site_that_told_its_categories_as_they_are_would_be_seen(trial, monkeypatch):
     """The twin of the last: all categories of the file."""
-    from secirls.inputs import site_columns
+    from secirls.inputs.files import site_columns
 
     monkeypatch.setattr(site_columns, "_in_order", lambda values, held: values.categories)
     as_categories(trial, "lyon", ["zero", "treated", "control"])

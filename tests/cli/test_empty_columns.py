@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from secirls.algorithms import beginning
-from secirls.algorithms.empty import DropEmptyQuery
+from secirls.algorithms.groundwork.empty import DropEmptyQuery
 from secirls.algorithms.query import QueryError
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
 
 NESTED = "~ grp + grp:ind + condition"
 BY_HAND = "~ grp + x2 + x3 + y2 + condition"

@@ -8,9 +8,9 @@ import pytest
 
 import secirls
 from protocols.secure_sum import MisuseError
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.cli.commands import main
-from secirls.site.key_files import make_roster, new_key, read_identity, read_roster
+from secirls.site.grounds.key_files import make_roster, new_key, read_identity, read_roster
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import secirls
 from secirls.cli.commands import app
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
+from secirls.outputs.page.report_page import STAY_HOME, html_page, read_album, read_fit, write_page
 from secirls.outputs.pictures.album import Album
-from secirls.outputs.report_page import STAY_HOME, html_page, read_album, read_fit, write_page
 
 NASTY = "<script>alert('gene')</script>"
 

@@ -7,9 +7,9 @@ import pytest
 import secirls
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.annotation import Annotation
-from secirls.outputs.next_tools import ranked, rnk
 from secirls.outputs.results import Result
+from secirls.outputs.tables.annotation import Annotation
+from secirls.outputs.tables.next_tools import ranked, rnk
 
 NASTY = "<script>alert('gene')</script>"
 

@@ -8,8 +8,8 @@ import pytest
 
 from secirls.inputs import annotation
 from secirls.inputs.annotation import Annotation
-from secirls.inputs.labels import label, labels
-from secirls.inputs.site_file import Reading, read_site
+from secirls.inputs.files.site_file import Reading, read_site
+from secirls.inputs.formulas.labels import label, labels
 
 N = 6
 COLUMNS = {

@@ -6,8 +6,8 @@ import pytest
 from scipy import sparse
 
 from secirls.input_error import InputError
-from secirls.inputs.site_file import Reading, read_site
-from secirls.inputs.stored_sparse import StoredSparse
+from secirls.inputs.files.site_file import Reading, read_site
+from secirls.inputs.files.stored_sparse import StoredSparse
 
 SAMPLES, GENES = 6, 8
 

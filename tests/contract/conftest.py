@@ -9,7 +9,7 @@ import pytest
 
 from protocols import run
 from protocols.choice import NAMES
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 TEST_SETTINGS = Settings(key_bits=512, insecure_test_keys=True, rounds_per_batch=400)
 """Paillier keys that are made in no time, and mask keys for as many rounds as the tests here play."""

@@ -4,9 +4,9 @@ import pytest
 
 from protocols import claims, run
 from protocols.choice import NAMES, helpers
-from protocols.paillier_messages import MOST_SHARES
+from protocols.encryption.paillier_messages import MOST_SHARES
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 
 @pytest.mark.parametrize("protocol", NAMES)

@@ -9,7 +9,7 @@ import pytest
 from protocols import run
 from protocols.primitives import ring
 from protocols.secure_sum import KEY_HOLDER, DropoutError, MisuseError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 from protocols.table import Leg
 
 LEGS = get_args(Leg)

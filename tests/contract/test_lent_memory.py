@@ -9,7 +9,7 @@ from protocols import run
 from protocols.fixed_point import Field, Layout
 from protocols.primitives import ring
 from protocols.secure_sum import Lending, MisuseError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import run
-from protocols.primitives import big_numbers, obfuscators
-from protocols.primitives.obfuscators import FixedBasePowers, Obfuscators, exponent_bits, window_for
-from protocols.primitives.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key, order_bits
+from protocols.primitives.paillier import big_numbers, obfuscators
+from protocols.primitives.paillier.obfuscators import FixedBasePowers, Obfuscators, exponent_bits, window_for
+from protocols.primitives.paillier.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key, order_bits
 
 KEY = make_key(512, run.tape("a key for tests")(""))
 PUBLIC = KEY.public

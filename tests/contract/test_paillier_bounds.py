@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from protocols import run
+from protocols.encryption.packing import Packing
 from protocols.fixed_point import Field, Layout, largest_bound
-from protocols.packing import Packing
-from protocols.primitives.obfuscators import Obfuscators
-from protocols.primitives.paillier_keys import make_key
+from protocols.primitives.paillier.obfuscators import Obfuscators
+from protocols.primitives.paillier.paillier_keys import make_key
 from protocols.secure_sum import Context, IntegrityError, MisuseError, PeerError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 BOTH = pytest.mark.parametrize("protocol", ["paillier", "paillier-threshold"])
 BOUND = largest_bound(4)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.packing import Packing
+from protocols.encryption.packing import Packing
 from protocols.primitives import ring
 from protocols.secure_sum import IntegrityError, MisuseError
 

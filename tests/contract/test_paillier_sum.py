@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from protocols import run
 from protocols.choice import make_collector
-from protocols.paillier import KeyHolder, PaillierCollector, PaillierParty
+from protocols.encryption.paillier import KeyHolder, PaillierCollector, PaillierParty
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity
-from protocols.primitives.obfuscators import Obfuscators, Taken
-from protocols.primitives.paillier_keys import make_key
+from protocols.primitives.paillier.obfuscators import Obfuscators, Taken
+from protocols.primitives.paillier.paillier_keys import make_key
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_HOLDER,
@@ -28,8 +28,8 @@ from protocols.secure_sum import (
     Pending,
     Total,
 )
-from protocols.session import Roster, Seat, Session
-from protocols.settings import Settings
+from protocols.sessions.session import Roster, Seat, Session
+from protocols.sessions.settings import Settings
 
 NAMES = ("ann", "bob", "cem", "dia", "eva", "fay")
 EDGES = np.array([0, 1, 2**63 - 1, 2**63, 2**64 - 1], dtype=np.uint64)

@@ -7,15 +7,17 @@ import math
 import numpy as np
 import pytest
 
-from protocols import paillier_threshold, run
+from protocols import run
 from protocols.choice import make_collector
-from protocols.paillier_messages import MOST_SHARES
-from protocols.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
-from protocols.primitives import big_numbers, ring, threshold_keys
+from protocols.encryption import paillier_threshold
+from protocols.encryption.paillier_messages import MOST_SHARES
+from protocols.encryption.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
+from protocols.primitives import ring
 from protocols.primitives.keys import Identity, parts
-from protocols.primitives.paillier_keys import PrivateKey, make_key
-from protocols.primitives.safe_primes import draw_safe_prime, search_safe_prime, usual_tries
-from protocols.primitives.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal
+from protocols.primitives.paillier import big_numbers, threshold_keys
+from protocols.primitives.paillier.paillier_keys import PrivateKey, make_key
+from protocols.primitives.paillier.safe_primes import draw_safe_prime, search_safe_prime, usual_tries
+from protocols.primitives.paillier.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal
 from protocols.secure_sum import (
     AGGREGATOR,
     KEY_DEALER,
@@ -25,8 +27,8 @@ from protocols.secure_sum import (
     Searching,
     SecureSumError,
 )
-from protocols.session import Roster, Seat, Session
-from protocols.settings import Settings
+from protocols.sessions.session import Roster, Seat, Session
+from protocols.sessions.settings import Settings
 
 SITES = ("site-1", "site-2", "site-3", "site-4")
 SETTINGS = Settings(key_bits=512, insecure_test_keys=True, threshold=3, rounds_per_batch=400)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import run
-from protocols.primitives import big_numbers, plaintext_knowledge
-from protocols.primitives.big_numbers import from_buffer, to_buffer
-from protocols.primitives.obfuscators import Obfuscators
-from protocols.primitives.paillier_keys import make_key
-from protocols.primitives.plaintext_knowledge import Statement, proof_bytes, prove, verify
+from protocols.primitives.paillier import big_numbers, plaintext_knowledge
+from protocols.primitives.paillier.big_numbers import from_buffer, to_buffer
+from protocols.primitives.paillier.obfuscators import Obfuscators
+from protocols.primitives.paillier.paillier_keys import make_key
+from protocols.primitives.paillier.plaintext_knowledge import Statement, proof_bytes, prove, verify
 
 KEY = make_key(512, run.tape("knowledge")("key"))
 PUBLIC = KEY.public

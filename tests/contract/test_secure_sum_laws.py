@@ -16,7 +16,7 @@ from protocols.secure_sum import (
     PeerError,
     SecureSumError,
 )
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 
 HIDING = [name for name in NAMES if name != "plain"]
 ASKS_NOBODY = {"plain", "pairwise-lean"}

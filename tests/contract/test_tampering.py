@@ -6,7 +6,7 @@ import pytest
 from protocols import run
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, IntegrityError, PeerError, SecureSumError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 SITES = ("site-1", "site-2", "site-3", "site-4")
 SETTINGS = Settings(threshold=3, rounds_per_batch=1)

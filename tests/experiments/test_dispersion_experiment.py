@@ -8,8 +8,8 @@ from experiments.dispersion import GENE_WISE, MAP, chosen_genes, measure
 from experiments.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP
 from experiments.dispersion_rounds import LikelihoodsQuery
 from secirls.algorithms.query import EXACT, QueryError
-from secirls.numerics import likelihood
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
 
 LENGTH, DEPTH = 20, 3
 

@@ -170,7 +170,7 @@ def test_without_the_profile_the_solver_recovers_hardly_anything():
 
 def test_the_worst_case_that_a_report_tells_is_that_of_the_kept_rows():
     from experiments.by_site import BINS, MEANS
-    from secirls.outputs.disclosure import RECOVERED
+    from secirls.outputs.report.disclosure import RECOVERED
 
     rows = record.read(KEPT / "leakage" / "rows.csv")
     exact = rows[(rows["attack"] == "multiset") & rows["outcome"].str.endswith(next(iter(MEANS)))]

@@ -7,11 +7,11 @@ import pytest
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions, irls_solver
 
 import secirls
-from secirls.algorithms import normalisation
 from secirls.algorithms.dispersion import dispersions
+from secirls.algorithms.groundwork import normalisation
 from secirls.input_error import InputError
-from secirls.numerics.samples import LARGEST_COUNT
-from secirls.outputs.disclosure import WIDE_SPREAD
+from secirls.numerics.held.samples import LARGEST_COUNT
+from secirls.outputs.report.disclosure import WIDE_SPREAD
 
 N, GENES = 18, 40
 NUMBERS = ["baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue"]
@@ -140,7 +140,7 @@ def test_a_linear_fit_far_below_zero_harms_nobody(pool, monkeypatch):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint32])
 def test_the_first_count_that_is_too_large_is_refused_in_any_type(dtype):
-    from secirls.inputs.site_file import Reading, read_site
+    from secirls.inputs.files.site_file import Reading, read_site
 
     def read(largest):
         counts = np.array([[largest, 1], [1, 1]], dtype=dtype)

@@ -14,14 +14,14 @@ from secirls import fitting
 from secirls.aggregator.aggregator import lead
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
-from secirls.algorithms.component_queries import VstSquaresQuery
-from secirls.algorithms.principal_components import Ending
+from secirls.algorithms.components.component_queries import VstSquaresQuery
+from secirls.algorithms.components.principal_components import Ending
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import main
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
-from secirls.outputs.disclosure import statements
+from secirls.outputs.report.disclosure import statements
 from secirls.outputs.results import Result
 from secirls.site.site import Site
 

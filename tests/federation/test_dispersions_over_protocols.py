@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from protocols.run import secure_sum
-from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.shrunken_dispersions import estimate_dispersions
-from secirls.algorithms.normalisation import normalise
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import normalise
 from secirls.algorithms.query import Total, query_from_bytes
 from secirls.inputs.simulate import simulate
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Samples
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.held.samples import Samples
 
 GENES, ROWS = 12, 15
 

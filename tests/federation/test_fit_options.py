@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 import secirls
 from secirls.cli.commands import app
 from secirls.inputs.simulate import simulate
-from secirls.numerics.wald import benjamini_hochberg, independent_filtering
+from secirls.numerics.inference.wald import benjamini_hochberg, independent_filtering
 
 GENES, REFITTED = 60, ["g03", "g17", "g41"]
 NUMBERS = ["log2FoldChange", "lfcSE", "stat", "pvalue", "status", "iterations"]
@@ -169,7 +169,7 @@ def test_the_report_tells_how_far_from_settled_the_genes_are(made):
 
 
 def test_threads_reach_the_kernel_and_change_no_bit(made, monkeypatch):
-    from secirls.numerics import kernels
+    from secirls.numerics.regression import kernels
 
     choose, chosen = kernels.choose, []
 

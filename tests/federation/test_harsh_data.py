@@ -11,7 +11,7 @@ import pytest
 
 import secirls
 from secirls.input_error import InputError
-from secirls.outputs.kept_fit import KeptFit
+from secirls.outputs.tables.kept_fit import KeptFit
 
 FINAL = {"converged", "caught", "failed", "all_zero", "too_few_sites"}
 PLAIN = "plain gene"
@@ -222,7 +222,7 @@ def test_a_reason_that_is_forgotten_would_be_noticed(monkeypatch):
     genes = cruel_genes(np.random.default_rng(1))
     counts = np.column_stack(list(genes.values()))
     monkeypatch.setattr(KeptFit, "reasons", lambda _: {})
-    monkeypatch.setattr("secirls.outputs.results_table.wald", forgetful)
+    monkeypatch.setattr("secirls.outputs.tables.results_table.wald", forgetful)
     with pytest.raises(AssertionError):
         check(run(federation(counts, list(genes), 0.1)), len(genes))
 
@@ -230,6 +230,6 @@ def test_a_reason_that_is_forgotten_would_be_noticed(monkeypatch):
 def forgetful(*arguments):
     from dataclasses import replace
 
-    from secirls.numerics.wald import wald
+    from secirls.numerics.inference.wald import wald
 
     return replace(wald(*arguments), reasons={})

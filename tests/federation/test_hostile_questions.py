@@ -11,17 +11,17 @@ import pytest
 from protocols.secure_sum import MisuseError, PeerError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
-from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
-from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import NormalisedQuery
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import NormalisedQuery
 from secirls.algorithms.outliers.cells import CellsQuery
 from secirls.algorithms.outliers.cooks import CooksBoundQuery, OutliersQuery
 from secirls.algorithms.outliers.outlier_replacement import ReplaceOutliersQuery
 from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery
 from secirls.algorithms.query import QueryError
-from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.unclamped import UnclampedQuery
+from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.algorithms.regression.unclamped import UnclampedQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.site.site import Site

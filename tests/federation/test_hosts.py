@@ -10,7 +10,7 @@ import pytest
 
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import PeerError
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.aggregator.aggregator import lead
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
@@ -21,7 +21,7 @@ from secirls.config import Config
 from secirls.fitting import fit_config, new_run
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.inputs.design import Design, Variable
+from secirls.inputs.designs.design import Design, Variable
 from secirls.site.desk import Desk
 
 

@@ -17,15 +17,16 @@ from secirls.aggregator.aggregator import lead
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
-from secirls.algorithms import likelihood_ratio, restricted
+from secirls.algorithms import likelihood_ratio
+from secirls.algorithms.regression import restricted
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import app
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.numerics.wald import benjamini_hochberg
-from secirls.outputs.kept_fit import KeptFit
-from secirls.outputs.results_table import WITHOUT_RATIO, compare
-from secirls.site.policy import RefusalError
+from secirls.numerics.inference.wald import benjamini_hochberg
+from secirls.outputs.tables.kept_fit import KeptFit
+from secirls.outputs.tables.results_table import WITHOUT_RATIO, compare
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.site import Site
 
 SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 24, 16

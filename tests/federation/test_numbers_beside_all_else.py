@@ -14,10 +14,10 @@ from scipy.stats import chi2
 import secirls
 from secirls import Result, fitting
 from secirls.agreement.manifest import Manifest
-from secirls.algorithms.scaling import Scaled
+from secirls.algorithms.groundwork.scaling import Scaled
 from secirls.input_error import InputError
 from secirls.numerics.own import coefficients
-from secirls.outputs.gene_tables import csv_of
+from secirls.outputs.tables.gene_tables import csv_of
 from tests.federation.test_numeric_covariates import ALPHA, SETTINGS, made, pooled, pooled_obs
 
 

@@ -15,10 +15,10 @@ from formulaic import Formula
 import secirls
 from secirls import fitting
 from secirls.agreement.manifest import Manifest
-from secirls.algorithms import scaling
+from secirls.algorithms.groundwork import scaling
 from secirls.input_error import InputError
-from secirls.numerics import covariates
-from secirls.outputs import kept_fit
+from secirls.numerics.held import covariates
+from secirls.outputs.tables import kept_fit
 
 SITES, EACH, GENES, ALPHA = ("berlin", "lyon", "turin"), 14, 8, 0.05
 SETTINGS = {"engine": "local", "kernel": "numpy", "protocol": "plain", "preset": "irls", "ridge": 1e-12}

@@ -13,8 +13,8 @@ from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.site.memory import Memory
-from secirls.site.policy import RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.memory import Memory
 from secirls.site.site import Site
 
 SETTINGS = {

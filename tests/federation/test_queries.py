@@ -11,16 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from secirls.algorithms.catch import LikelihoodQuery
-from secirls.algorithms.census import CensusQuery
-from secirls.algorithms.component_queries import VstDominatedQuery, VstGramQuery, VstProductsQuery, VstSquaresQuery
+from secirls.algorithms.components.component_queries import (
+    VstDominatedQuery,
+    VstGramQuery,
+    VstProductsQuery,
+    VstSquaresQuery,
+)
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
-from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.algorithms.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import LARGEST_ANSWER, Query, QueryError, query_from_bytes
-from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
+from secirls.algorithms.regression.catch import LikelihoodQuery
+from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.algorithms.regression.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
 
 MASK = np.array([True, False, True, True, False, True, True, False, True])
 EXAMPLES = [

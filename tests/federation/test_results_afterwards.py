@@ -14,12 +14,12 @@ import pytest
 import secirls
 from secirls.aggregator.annotating import Annotation
 from secirls.input_error import InputError
-from secirls.inputs.contrasts import Contrast
-from secirls.numerics.wald import covariance
-from secirls.outputs.comparison import Comparison
-from secirls.outputs.kept_fit import KeptFit
+from secirls.inputs.designs.contrasts import Contrast
+from secirls.numerics.inference.wald import covariance
 from secirls.outputs.results import Result
-from secirls.outputs.results_table import UNCOUNTED, compare
+from secirls.outputs.tables.comparison import Comparison
+from secirls.outputs.tables.kept_fit import KeptFit
+from secirls.outputs.tables.results_table import UNCOUNTED, compare
 
 GENES, EACH = 60, 12
 OPTIONS = {"engine": "local", "kernel": "numpy", "protocol": "plain", "design": "~ sex + dose", "min_replicates": 6}

@@ -12,10 +12,10 @@ import pytest
 import secirls
 from secirls import fitting
 from secirls.agreement.manifest import Manifest
-from secirls.algorithms.shrinkage import ShrinkageConfig
+from secirls.algorithms.regression.shrinkage import ShrinkageConfig
 from secirls.cli.commands import main
 from secirls.input_error import InputError
-from secirls.outputs.shrunken import COLUMNS
+from secirls.outputs.tables.shrunken import COLUMNS
 
 SITES, GENES, EACH, COEFFICIENT = ("berlin", "lyon", "turin"), 40, 12, "condition[T.b]"
 SILENT = {"engine": "local", "kernel": "numpy", "protocol": "plain", "shrink": COEFFICIENT}

@@ -15,7 +15,7 @@ from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
-from secirls.outputs.disclosure import statements
+from secirls.outputs.report.disclosure import statements
 from secirls.site.helper import Helper
 from secirls.site.site import Answer, Site
 

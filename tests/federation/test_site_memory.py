@@ -12,17 +12,17 @@ import pytest
 from scipy import sparse
 
 import secirls
-from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import ResidualsQuery
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.input_error import InputError
-from secirls.inputs import count_matrix, held_matrix
-from secirls.inputs.held_matrix import Tile
+from secirls.inputs.files import count_matrix, held_matrix
+from secirls.inputs.files.held_matrix import Tile
+from secirls.inputs.files.site_file import Reading, read_site
 from secirls.inputs.simulate import simulate
-from secirls.inputs.site_file import Reading, read_site
-from secirls.numerics import held_counts
-from secirls.numerics import samples as samples_module
-from secirls.numerics.held_counts import HeldCounts
+from secirls.numerics.held import held_counts
+from secirls.numerics.held import samples as samples_module
+from secirls.numerics.held.held_counts import HeldCounts
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
@@ -54,8 +54,8 @@ import sys
 from pathlib import Path
 from numba.core.registry import cpu_target
 import secirls
-from secirls.inputs import count_matrix
-from secirls.numerics import held_counts
+from secirls.inputs.files import count_matrix
+from secirls.numerics.held import held_counts
 
 def high_water_mark():
     # Not `ru_maxrss`, which begins at what the process was that started this one.

@@ -8,10 +8,10 @@ import pytest
 import secirls
 from secirls import fitting
 from secirls.agreement.manifest import Manifest
-from secirls.cli.manifest import read_table
+from secirls.cli.federation_file import read_table
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.site.policy import Policy, RefusalError, read_policy
+from secirls.site.grounds.policy import Policy, RefusalError, read_policy
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 import secirls
-from secirls.algorithms.normalisation import NormalisedQuery, PositiveNormalisedQuery
+from secirls.algorithms.groundwork.normalisation import NormalisedQuery, PositiveNormalisedQuery
 from secirls.input_error import InputError
-from secirls.numerics.dispersion.local_trend import LocalTrend
-from secirls.numerics.dispersion.stabilised import stabilised
-from secirls.numerics.dispersion.trend import Trend
-from secirls.outputs.kept_fit import FILE, KeptFit
+from secirls.numerics.trend.local_trend import LocalTrend
+from secirls.numerics.trend.stabilised import stabilised
+from secirls.numerics.trend.trend import Trend
 from secirls.outputs.results import Result
+from secirls.outputs.tables.kept_fit import FILE, KeptFit
 
 GENES, EACH = 80, 6
 OPTIONS = {"engine": "local", "kernel": "numpy", "protocol": "plain", "design": "~ condition", "genes": "intersection"}

@@ -9,7 +9,7 @@ import pytest
 from protocols import run
 from protocols.choice import make_party
 from protocols.secure_sum import Foresighted
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 from secirls.config import Config
 from secirls.fitting import fit_config
 from secirls.input_error import InputError
@@ -178,7 +178,7 @@ def test_threads_reach_the_parties():
 
 def _identity():
     from protocols.primitives.keys import Identity
-    from protocols.session import Roster
+    from protocols.sessions.session import Roster
 
     made = {name: Identity(bytes([at]) * 32) for at, name in enumerate((*SITES, "key-holder"), 1)}
     return made["a"], Roster({name: identity.public for name, identity in made.items()})

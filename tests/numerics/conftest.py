@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.algorithms.query import Algorithm, Total, query_from_bytes
-from secirls.numerics.kernels import using
-from secirls.numerics.samples import Samples
+from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.kernels import using
 from secirls.numerics.status import Status
 
 
@@ -68,7 +68,7 @@ def _fit(
     state = drive(least_squares_start(status, sites[0].n_params, config))
     state = drive(irls(state, config))
     if catch is not None:
-        from secirls.algorithms.catch import catch as caught
+        from secirls.algorithms.regression.catch import catch as caught
 
         state = drive(caught(state, catch))
     return state

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from secirls.algorithms.betas import R_ITERATIONS, betas, leave_cycles
-from secirls.algorithms.irls import R_RIDGE, IrlsConfig, State, irls, least_squares_start, update_rows
 from secirls.algorithms.query import QueryError
-from secirls.algorithms.unclamped import R_BOX, NewtonConfig, UnclampedQuery, newton
+from secirls.algorithms.regression.betas import R_ITERATIONS, betas, leave_cycles
+from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, State, irls, least_squares_start, update_rows
+from secirls.algorithms.regression.unclamped import R_BOX, NewtonConfig, UnclampedQuery, newton
 from secirls.inputs.simulate import rows, simulate
-from secirls.numerics import kernels, likelihood
-from secirls.numerics.box_step import box_step
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import pack, unpack
+from secirls.numerics.algebra.box_step import box_step
+from secirls.numerics.algebra.solve import pack, unpack
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels, likelihood
+from secirls.numerics.regression.unclamped import unclamped_sums
 from secirls.numerics.status import Reason, Status
-from secirls.numerics.unclamped import unclamped_sums
 
 PLAN = IrlsConfig.deseq2()
 
@@ -120,7 +120,7 @@ def test_leaving_a_circle_early_changes_nothing_but_the_rounds(drive, monkeypatc
     samples = cycling()
     quick = drive(samples)
     found = quick(by_r(samples))
-    import secirls.algorithms.betas as stage
+    import secirls.algorithms.regression.betas as stage
 
     monkeypatch.setattr(stage, "leave_cycles", lambda state, past, plan: state)
     slow = drive(samples)
@@ -220,7 +220,7 @@ def test_newton_ends_at_the_constrained_minimum(drive, split, box, parts):
 
 
 def test_a_newton_step_cut_off_at_the_box_ends_too_high(drive, monkeypatch):
-    import secirls.algorithms.unclamped as stage
+    import secirls.algorithms.regression.unclamped as stage
 
     samples = separated()
 
@@ -231,7 +231,7 @@ def test_a_newton_step_cut_off_at_the_box_ends_too_high(drive, monkeypatch):
     right = drive(samples)(run())
 
     def clipped(upper, gradient, beta, box):
-        from secirls.numerics.solve import solve
+        from secirls.numerics.algebra.solve import solve
 
         step, _ = solve(upper, -gradient)
         step = np.clip(beta + step, -box, box) - beta

@@ -16,21 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.algorithms import betas as betas_file
-from secirls.algorithms import (
-    catch,
-    component_queries,
-    empty,
-    irls,
-    likelihood_ratio,
-    plans,
-    principal_components,
-    quasi_newton,
-    restricted,
-    scaling,
-    unclamped,
-)
-from secirls.algorithms import shrinkage as shrinkage_file
+from secirls.algorithms import likelihood_ratio
+from secirls.algorithms.components import component_queries, principal_components
 from secirls.algorithms.dispersion import (
     dispersion_newton,
     dispersion_start,
@@ -40,29 +27,26 @@ from secirls.algorithms.dispersion import (
 )
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.fitted import Fitted
-from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
-from secirls.algorithms.normalisation import normalise
+from secirls.algorithms.groundwork import empty, scaling
+from secirls.algorithms.groundwork.normalisation import normalise
 from secirls.algorithms.outliers import cells, cooks, exceptions, outlier_replacement, robust_dispersion, selection
 from secirls.algorithms.outliers.cells import Cells, CellsQuery
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Total
-from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.regression import betas as betas_file
+from secirls.algorithms.regression import catch, irls, plans, quasi_newton, restricted, unclamped
+from secirls.algorithms.regression import shrinkage as shrinkage_file
+from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.reduced_design import reduced_design
-from secirls.numerics import (
-    box_step,
-    covariates,
-    distinct_products,
-    eigen,
-    float_order,
-    restriction,
-    shrinkage,
-    solve,
-    subspace,
-)
-from secirls.numerics.samples import Samples
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.designs.reduced_design import reduced_design
+from secirls.numerics.algebra import box_step, distinct_products, eigen, restriction, solve, subspace
+from secirls.numerics.arithmetic import float_order
+from secirls.numerics.held import covariates
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.inference import shrinkage
 from secirls.numerics.status import Status
 
 LIBRARY = ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "power", "dot", "matmul", "vecdot", "einsum")
@@ -292,6 +276,6 @@ def test_no_matrix_product_is_written_there(module):
 
 
 def test_a_matrix_product_would_be_seen():
-    from secirls.numerics import wald
+    from secirls.numerics.inference import wald
 
     assert matrix_products(wald)

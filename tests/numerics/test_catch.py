@@ -7,15 +7,15 @@ import itertools
 import numpy as np
 import pytest
 
-import secirls.algorithms.catch as room
-from secirls.algorithms.catch import LikelihoodQuery, catch
-from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
-from secirls.algorithms.quasi_newton import CatchConfig
+import secirls.algorithms.regression.catch as room
 from secirls.algorithms.query import QueryError
+from secirls.algorithms.regression.catch import LikelihoodQuery, catch
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start, update_rows
+from secirls.algorithms.regression.quasi_newton import CatchConfig
 from secirls.inputs.simulate import rows
-from secirls.numerics import likelihood
-from secirls.numerics.kernels import summands
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
+from secirls.numerics.regression.kernels import summands
 from secirls.numerics.status import Reason, Status
 
 GENES, SAMPLES = 100, 24

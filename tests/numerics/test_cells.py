@@ -6,8 +6,8 @@ import pytest
 
 from secirls.algorithms.outliers.cells import CellsQuery, cell_of, cells
 from secirls.algorithms.query import QueryError
-from secirls.inputs.design import Design, Variable
-from secirls.numerics.samples import Samples
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.held.samples import Samples
 
 LEVELS = {"site": ("a", "b", "c"), "condition": ("u", "t")}
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from secirls.input_error import InputError
-from secirls.inputs.compared_groups import compared_groups
-from secirls.inputs.contrasts import Contrast
-from secirls.inputs.design import Design, Variable
+from secirls.inputs.designs.compared_groups import compared_groups
+from secirls.inputs.designs.contrasts import Contrast
+from secirls.inputs.designs.design import Design, Variable
 
 LEVELS = {"sex": ("f", "m"), "dose": ("none", "low", "high")}
 

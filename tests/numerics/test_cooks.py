@@ -7,9 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from secirls.algorithms.betas import Betas, betas
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.outliers.cells import Cells, CellsQuery
 from secirls.algorithms.outliers.cooks import CooksBoundQuery, cutoff, outliers
 from secirls.algorithms.outliers.distances import CooksConfig
@@ -17,11 +15,13 @@ from secirls.algorithms.outliers.exceptions import exceptions
 from secirls.algorithms.outliers.outlier_replacement import replace_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching, robust_dispersions
 from secirls.algorithms.query import Query, QueryError
-from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics.cooks import Fit, cooks_distances, leverages
-from secirls.numerics.samples import Samples
+from secirls.algorithms.regression.betas import Betas, betas
+from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import Fit, cooks_distances, leverages
+from secirls.numerics.outliers.trimming import trimmed_mean, trimmed_variance
 from secirls.numerics.status import Status
-from secirls.numerics.trimming import trimmed_mean, trimmed_variance
 
 PLANS = (IrlsConfig.deseq2(), NewtonConfig())
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.inputs.design import Design, Variable
-from secirls.numerics.covariates import combination, of_scaled, to_user
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.held.covariates import combination, of_scaled, to_user
 
 LEVELS = {"x": ("a", "b", "c"), "y": ("p", "q"), "site": ("k", "l", "m")}
 FORMULAS = {

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secirls.input_error import InputError
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.ranks import dependent_columns
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.designs.ranks import dependent_columns
 
 CODE = """
-from secirls.inputs.design import Design, Variable
+from secirls.inputs.designs.design import Design, Variable
 said = {"a": {"x": Variable(False, ("b", "c")), "y": Variable(False, ("q", "p"))},
         "b": {"x": Variable(False, ("a",)), "y": Variable(False, ("r",))}}
 print(Design.agree("~ x * y", {}, said).columns)

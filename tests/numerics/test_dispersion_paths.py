@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from secirls.inputs.datasets import airway_counts, airway_obs
-from secirls.numerics import likelihood
+from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.interpolant import Profiles, interpolate
 from secirls.numerics.dispersion.nodes import farther, nodes_for
 from secirls.numerics.dispersion.optimum import first_steps, maximise, search_grids
 from secirls.numerics.dispersion.path import outliers, walk_gene_wise, walk_map
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
 
 LARGEST = 10.0
 

@@ -8,11 +8,11 @@ from scipy.optimize import minimize
 from scipy.special import polygamma
 
 from secirls.algorithms.dispersion.shrunken_dispersions import FLAT, trend_and_prior
-from secirls.numerics.dispersion import prior
-from secirls.numerics.dispersion.local_trend import hermite, local_parabolas
-from secirls.numerics.dispersion.loess import loess, vertices
-from secirls.numerics.dispersion.prior import log_variance, matched_variance, prior_variance, simulated
-from secirls.numerics.dispersion.trend import NoTrendError, _gamma_regression, fit_trend, parametric_trend
+from secirls.numerics.trend import prior
+from secirls.numerics.trend.local_trend import hermite, local_parabolas
+from secirls.numerics.trend.loess import loess, vertices
+from secirls.numerics.trend.prior import log_variance, matched_variance, prior_variance, simulated
+from secirls.numerics.trend.trend import NoTrendError, _gamma_regression, fit_trend, parametric_trend
 
 
 def drawn(genes, degrees=6, scatter=0.5, seed=0):

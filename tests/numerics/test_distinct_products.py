@@ -10,20 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.algorithms.betas import betas
-from secirls.algorithms.catch import catch
-from secirls.algorithms.census import CensusQuery
-from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
-from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.algorithms.quasi_newton import CatchConfig
+from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.query import QueryError
+from secirls.algorithms.regression.betas import betas
+from secirls.algorithms.regression.catch import catch
+from secirls.algorithms.regression.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.regression.irls_queries import IrlsQuery
+from secirls.algorithms.regression.quasi_newton import CatchConfig
+from secirls.algorithms.regression.unclamped import NewtonConfig, UnclampedQuery
 from secirls.algorithms.sent_products import expand_field
-from secirls.algorithms.unclamped import NewtonConfig, UnclampedQuery
-from secirls.inputs.design import Design, Variable
-from secirls.numerics import kernels
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import unpack
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import unpack
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
 
 LEVELS = {"site": tuple("abcdef"), "batch": tuple("xyz"), "condition": ("u", "t"), "lab": tuple("klmnopq")}
 

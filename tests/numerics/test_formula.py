@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from secirls.input_error import InputError
-from secirls.inputs import model_matrix as rules
-from secirls.inputs.formula import parse
-from secirls.inputs.model_matrix import Coded
+from secirls.inputs.formulas import model_matrix as rules
+from secirls.inputs.formulas.formula import parse
+from secirls.inputs.formulas.model_matrix import Coded
 
 LEVELS = {"a": ("p", "q"), "b": ("x", "y", "z"), "c": ("1", "0"), "my col": ("u", "v")}
 NUMBERS = ("age", "dose")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from secirls.algorithms.refit import ReplaceCountsQuery
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
 from secirls.inputs.simulate import simulate
-from secirls.numerics import held_counts
-from secirls.numerics.held_counts import Chosen, Entered, HeldCounts, Spliced, held, in_blocks, whole
-from secirls.numerics.kernels import Choice, nll_constants, summands
-from secirls.numerics.samples import Samples
+from secirls.numerics.held import held_counts
+from secirls.numerics.held.held_counts import Chosen, Entered, HeldCounts, Spliced, held, in_blocks, whole
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.kernels import Choice, nll_constants, summands
 
 GENES, SAMPLES = 40, 9
 ALL = slice(None)

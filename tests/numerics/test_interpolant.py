@@ -7,13 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from secirls.numerics import likelihood
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import pack
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, interpolate, log_determinants
 from secirls.numerics.dispersion.nodes import farther, finer, nodes_for
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import pack
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
 
 
 @dataclass

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secirls.algorithms.catch import catch
-from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start, step
-from secirls.algorithms.irls_queries import IrlsQuery
-from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import QueryError, Total
+from secirls.algorithms.regression.catch import catch
+from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start, step
+from secirls.algorithms.regression.irls_queries import IrlsQuery
+from secirls.algorithms.regression.quasi_newton import CatchConfig
 from secirls.inputs.simulate import rows, simulate
-from secirls.numerics.kernels import clamped_log_mu, using
-from secirls.numerics.samples import LARGEST_COUNT, Samples
-from secirls.numerics.solve import times
+from secirls.numerics.algebra.solve import times
+from secirls.numerics.held.samples import LARGEST_COUNT, Samples
+from secirls.numerics.regression.kernels import clamped_log_mu, using
 from secirls.numerics.status import Reason, Status
 
 
 def total_nll(samples: Samples, beta: np.ndarray, min_mu: float = 0.5) -> np.ndarray:
-    from secirls.numerics import likelihood
+    from secirls.numerics.regression import likelihood
 
     log_mu = clamped_log_mu(samples, beta, min_mu)
     return likelihood.nll(samples.counts.T.astype(float), log_mu, samples.dispersions[:, None]).sum(axis=1)
@@ -45,7 +45,7 @@ def test_noiseless_means_give_beta_back(fit, kernel):
 
 
 def test_estimates_are_within_their_standard_errors(fit):
-    from secirls.numerics.wald import covariance
+    from secirls.numerics.inference.wald import covariance
 
     simulation = simulate(genes=400, samples=60, seed=8)
     state = fit(simulation.samples)
@@ -209,7 +209,7 @@ def test_a_tight_tolerance_does_not_make_genes_wander(fit):
 
 
 def test_without_the_standstill_rule_they_would_wander(fit, monkeypatch):
-    from secirls.algorithms import irls as module
+    from secirls.algorithms.regression import irls as module
 
     samples = simulate(genes=300, samples=30, seed=12).samples
     monkeypatch.setattr(module, "STANDSTILL", 0.0)
@@ -231,7 +231,7 @@ def lost_gene(kind: str):
 
 @pytest.mark.parametrize("kind", ["nan", "infinite", "too large"])
 def test_a_lost_gene_harms_no_other(kind, drive, monkeypatch, fit):
-    from secirls.numerics import kernels
+    from secirls.numerics.regression import kernels
 
     samples, (for_xtwx, for_nll) = lost_gene(kind)
     sites = [rows(samples, np.arange(i, 9, 3)) for i in range(3)]

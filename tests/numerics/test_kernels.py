@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secirls.inputs.simulate import rows, simulate
-from secirls.numerics import elementary, kernels, likelihood
-from secirls.numerics.fused_kernel import BLOCK
-from secirls.numerics.kernels import Choice, summands
-from secirls.numerics.samples import Samples
+from secirls.numerics.arithmetic import elementary
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels, likelihood
+from secirls.numerics.regression.fused_kernel import BLOCK
+from secirls.numerics.regression.kernels import Choice, summands
 
 FUSED, PLAIN = Choice("fused"), Choice("numpy")
 DESIGNS = {"by level": {"effects": 1}, "general": {"effects": 3, "continuous": True}}
@@ -279,7 +280,8 @@ def test_warming_up_leaves_nothing_to_compile():
     """In a process of its own, because a kernel that any test before has used is compiled."""
     program = """
 from dataclasses import replace
-from secirls.numerics import fused_kernel, kernels, level_nodes, likelihood_kernel, nodes_kernel
+from secirls.numerics.regression import fused_kernel, kernels, likelihood_kernel, nodes_kernel
+from secirls.numerics.held import level_nodes
 from secirls.inputs.simulate import simulate
 
 def compiled():

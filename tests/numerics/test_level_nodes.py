@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from secirls.inputs.simulate import rows
-from secirls.numerics import kernels, level_nodes
-from secirls.numerics.kernels import Choice, level_moments, summands
-from secirls.numerics.level_nodes import LevelNodes, nodes_needed
-from secirls.numerics.samples import Samples
+from secirls.numerics.held import level_nodes
+from secirls.numerics.held.level_nodes import LevelNodes, nodes_needed
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
+from secirls.numerics.regression.kernels import Choice, level_moments, summands
 from tests.numerics.test_kernels import exact_sums, same, scales
 
 ALPHAS = [1e-8, 1e-6, 1e-4, 1e-2, 0.1, 1.0, 10.0, 1e3, 1e5]
@@ -88,7 +89,7 @@ def test_groups_clamped_as_a_whole_are_summed_over_nodes():
     samples = with_nodes(samples)
     beta[:, 0], beta[:, 1:] = -5.0, [12.0, -3.0]
     one, two = kernels.Task.of(samples, beta, 0.5, score=False), samples.moments.nodes
-    from secirls.numerics import nodes_kernel
+    from secirls.numerics.regression import nodes_kernel
 
     assert not nodes_kernel.prepare(one, two)(one)[1].any()
     assert (worst(samples, beta, 9) < [1e-15, 2e-15, 2e-15, 2e-11]).all()

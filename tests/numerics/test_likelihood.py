@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secirls.numerics import likelihood
+from secirls.numerics.regression import likelihood
 
 ALPHAS = [1e-8, 3e-7, 1e-5, 1e-3, 0.05, 1.0, 30.0, 1e3, 1e5]
 COUNTS = [0, 1, 2, 7, 15, 16, 17, 100, 12_345, 10**6, 123_456_789, 10**9]

@@ -10,20 +10,20 @@ from scipy.optimize import minimize
 from scipy.stats import chi2, nbinom
 
 from secirls.algorithms import likelihood_ratio as ratio_file
-from secirls.algorithms import restricted as ratio_restricted
-from secirls.algorithms.betas import betas
 from secirls.algorithms.fitted import Fitted
-from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.query import Total, query_from_bytes
-from secirls.algorithms.restricted import restricted
-from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.regression import restricted as ratio_restricted
+from secirls.algorithms.regression.betas import betas
+from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.restricted import restricted
+from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.config import Config
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.reduced_design import reduced_design
-from secirls.numerics.likelihood_ratio import chi_squared_pvalues, statistics
-from secirls.numerics.restriction import projected, projected_upper
-from secirls.numerics.samples import Samples
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.designs.reduced_design import reduced_design
+from secirls.numerics.algebra.restriction import projected, projected_upper
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.inference.likelihood_ratio import chi_squared_pvalues, statistics
 from secirls.numerics.status import Reason, Status
 
 GENES, EACH, SITES = 40, 10, 3

@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from protocols.secure_sum import MisuseError
-from secirls.algorithms import catch as catch_room
-from secirls.algorithms import quasi_newton, query, whole_fit
-from secirls.algorithms.catch import LikelihoodQuery
-from secirls.algorithms.census import CensusQuery
-from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import Normalisation, NormalisedQuery
-from secirls.algorithms.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms import query, whole_fit
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import Normalisation, NormalisedQuery
 from secirls.algorithms.query import Query, QueryError, Total, largest_honest, largest_summand, lost
+from secirls.algorithms.regression import catch as catch_room
+from secirls.algorithms.regression import quasi_newton
+from secirls.algorithms.regression.catch import LikelihoodQuery
+from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.design import Design
-from secirls.inputs.levels import Variable
+from secirls.inputs.designs.design import Design
+from secirls.inputs.formulas.levels import Variable
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.status import Reason, Status
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.numerics.lowess import lowess, pydeseq2_lowess
+from secirls.numerics.inference.lowess import lowess, pydeseq2_lowess
 
 
 def by_hand(x, y, nearest, passes):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from secirls.algorithms.dispersion.profile import ProfileQuery
-from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.numerics import level_nodes
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion import sums as sums_module
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, nodes_for
 from secirls.numerics.dispersion.points import LANES, MOST_POINTS, _compress, fill_points, places
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.kernels import Choice, level_moments
-from secirls.numerics.samples import Samples
+from secirls.numerics.held import level_nodes
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.kernels import Choice, level_moments
 from tests.numerics.test_profile_kernel import exactly
 
 

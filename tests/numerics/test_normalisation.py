@@ -5,14 +5,14 @@ import pytest
 from pydeseq2.preprocessing import deseq2_norm
 from pydeseq2.utils import fit_moments_dispersions, fit_rough_dispersions
 
-from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion.dispersions import (
     MAX_DISPERSION,
     MIN_DISPERSION,
     AdoptDispersionsQuery,
     moments_dispersions,
 )
-from secirls.algorithms.normalisation import (
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import (
     LogCountsQuery,
     LogSizeQuery,
     NoCommonGeneError,
@@ -21,8 +21,8 @@ from secirls.algorithms.normalisation import (
     normalise,
 )
 from secirls.algorithms.query import QueryError, Total
-from secirls.numerics import kernels
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
 
 BEYOND = [0.0, -1.0, np.nan, np.inf, 1e-320, np.nextafter(1e-8, 0), np.nextafter(1e5, np.inf), 1e300]
 """Dispersions that no estimate is."""

@@ -13,21 +13,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.own_columns import OwnColumns
-from secirls.numerics import kernels
-from secirls.numerics.cooks import Fit, leverages
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.designs.own_columns import OwnColumns
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import inverses, pack, packed_size, solve, unpack
 from secirls.numerics.dispersion.curvature import curvature_sums
 from secirls.numerics.dispersion.nodes import nodes_for
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
+from secirls.numerics.held.own_columns import Own, spans
+from secirls.numerics.held.own_notes import Notes
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import Fit, leverages
 from secirls.numerics.own.coefficients import BEST, best, best_sums, irls_sums, own_start
-from secirls.numerics.own.columns import Own, spans
 from secirls.numerics.own.elimination import eliminate, hold
-from secirls.numerics.own.notes import Notes
 from secirls.numerics.own.profile import own_curvature_sums, own_profile_sums
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import inverses, pack, packed_size, solve, unpack
+from secirls.numerics.regression import kernels
 
 BOX = 30.0
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.numerics import elementary, portable
-from secirls.numerics.portable import strictly
+from secirls.numerics.arithmetic import elementary, portable
+from secirls.numerics.arithmetic.portable import strictly
 
 SEEN = "a1f848975867e253cf03c3645e5c5f1ce4e45fc4a5b1032e38f222eccf40ef9f"
 """Of exp, log, log1p, expm1 and cosines on fixed arguments: the same on every machine."""

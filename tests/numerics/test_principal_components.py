@@ -11,11 +11,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from secirls.algorithms import component_queries
-from secirls.algorithms.component_queries import Scale, VstDominatedQuery, VstProductsQuery, VstQuery, VstSquaresQuery
-from secirls.algorithms.principal_components import Ending, Plan, principal_components
-from secirls.numerics import subspace
-from secirls.numerics.samples import Samples
+from secirls.algorithms.components import component_queries
+from secirls.algorithms.components.component_queries import (
+    Scale,
+    VstDominatedQuery,
+    VstProductsQuery,
+    VstQuery,
+    VstSquaresQuery,
+)
+from secirls.algorithms.components.principal_components import Ending, Plan, principal_components
+from secirls.numerics.algebra import subspace
+from secirls.numerics.held.samples import Samples
 
 SITES, EACH, GENES, SAMPLES = 4, 12, 160, 48
 SCALE = Scale(np.array([0.05, 2.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0)

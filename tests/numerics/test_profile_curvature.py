@@ -4,12 +4,12 @@ import mpmath
 import numpy as np
 import pytest
 
-from secirls.numerics import likelihood
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arithmetic.portable import strictly
 from secirls.numerics.dispersion.curvature import _large, _of_size, _small, adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.kernel import TABLE
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.portable import strictly
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
 
 COUNTS = [0, 1, 2, 7, 16, 17, 18, 60, 1000, 65_537, 4_000_000]
 ALPHAS = [1e-9, 1e-8, 1e-6, 1e-4, 3e-3, 0.0625, 0.07, 0.5, 1.0, 10.0, 300.0]

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import gammaln
 
+from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion import nodes as nodes_module
 from secirls.numerics.dispersion import sums
 from secirls.numerics.dispersion.kernel import LOG_FACTORIALS, profile
 from secirls.numerics.dispersion.nodes import Nodes, farther, finer, node_dispersions, nodes_for, offsets
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.kernels import Choice
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.kernels import Choice
 
 COUNTS = [0, 1, 2, 3, 5, 15, 16, 17, 18, 40, 131, 1000, 65_537, 4_000_000]
 ALPHAS = np.array([1e-9, 1e-8, 1e-6, 1e-4, 3e-3, 0.05, 0.0625, 0.07, 0.5, 1.0, 10.0, 63.0, 300.0])

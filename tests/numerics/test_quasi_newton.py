@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from secirls.algorithms.catch import catch
-from secirls.algorithms.irls import IrlsConfig, State, irls, least_squares_start
-from secirls.algorithms.quasi_newton import CatchConfig, QuasiNewtonQuery
 from secirls.algorithms.query import QueryError
+from secirls.algorithms.regression.catch import catch
+from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.regression.quasi_newton import CatchConfig, QuasiNewtonQuery
 from secirls.inputs.simulate import rows, simulate
-from secirls.numerics import likelihood
-from secirls.numerics.kernels import clamped_log_mu, summands
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
+from secirls.numerics.regression.kernels import clamped_log_mu, summands
 from secirls.numerics.status import Reason, Status
 
 
@@ -130,7 +130,7 @@ def test_only_genes_that_irls_lost_are_touched(drive):
 
 
 def test_a_gene_lost_at_the_start_fails_alone(drive, monkeypatch):
-    from secirls.numerics import kernels
+    from secirls.numerics.regression import kernels
 
     samples = simulate(genes=3, samples=12, seed=2).samples
     run = drive(samples)

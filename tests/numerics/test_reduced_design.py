@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from secirls.input_error import InputError
-from secirls.inputs.design import Design, Variable, variables
-from secirls.inputs.reduced_design import reduced_design
+from secirls.inputs.designs.design import Design, Variable, variables
+from secirls.inputs.designs.reduced_design import reduced_design
 
 LEVELS = {"condition": ("a", "b"), "batch": ("p", "q", "r"), "plate": tuple(f"n{i:02d}" for i in range(40))}
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secirls.numerics.restriction import expressed, independent, lifted, projected, projected_upper
-from secirls.numerics.solve import pack, unpack
+from secirls.numerics.algebra.restriction import expressed, independent, lifted, projected, projected_upper
+from secirls.numerics.algebra.solve import pack, unpack
 
 GENES = 5
 

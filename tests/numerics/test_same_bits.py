@@ -13,9 +13,9 @@ import pytest
 TREND = """
 import hashlib
 import numpy as np
-from secirls.numerics import kernels
-from secirls.numerics.dispersion.local_trend import local_trend
-from secirls.numerics.samples import Samples
+from secirls.numerics.regression import kernels
+from secirls.numerics.trend.local_trend import local_trend
+from secirls.numerics.held.samples import Samples
 
 n, genes = 9, 300
 i, g = np.arange(n), np.arange(genes)
@@ -32,15 +32,15 @@ PROGRAM = """
 import hashlib
 import numpy as np
 from secirls.algorithms.dispersion.shrunken_dispersions import trend_and_prior
-from secirls.numerics import kernels
+from secirls.numerics.regression import kernels
 from secirls.numerics.dispersion.interpolant import interpolate
-from secirls.numerics.dispersion.local_trend import local_trend
+from secirls.numerics.trend.local_trend import local_trend
 from secirls.numerics.dispersion.nodes import nodes_for
 from secirls.numerics.dispersion.optimum import maximise
 from secirls.numerics.dispersion.path import outliers, walk_gene_wise, walk_map
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Samples
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.held.samples import Samples
 
 n, genes = 9, 300
 i, g = np.arange(n), np.arange(genes)
@@ -108,17 +108,18 @@ from types import SimpleNamespace
 import numpy as np
 
 from secirls.aggregator.annotating import Annotation
-from secirls.algorithms import irls
+from secirls.algorithms.regression import irls
 from secirls.algorithms.query import Total
 from secirls.algorithms.whole_fit import fit
 from secirls.config import Config
-from secirls.inputs.design import Design, Variable
-from secirls.numerics import portable, solve
-from secirls.numerics.samples import Samples
-from secirls.outputs import gene_tables
-from secirls.outputs.kept_fit import KeptFit
-from secirls.outputs.comparison import Comparison
-from secirls.outputs.results_table import compare
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.algebra import solve
+from secirls.numerics.held.samples import Samples
+from secirls.outputs.tables import gene_tables
+from secirls.outputs.tables.kept_fit import KeptFit
+from secirls.outputs.tables.comparison import Comparison
+from secirls.outputs.tables.results_table import compare
 
 preset, twin, file = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 if twin == "lapack":

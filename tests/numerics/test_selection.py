@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery, Wanted, finer, trimmed_means
 from secirls.algorithms.query import QueryError
-from secirls.numerics.float_order import at, between, place
-from secirls.numerics.samples import Samples
-from secirls.numerics.trimming import REPLACEMENT_SHARE, cell_cut, cell_scale, cut, trimmed_mean
+from secirls.numerics.arithmetic.float_order import at, between, place
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.trimming import REPLACEMENT_SHARE, cell_cut, cell_scale, cut, trimmed_mean
 
 
 def counts_of(n, genes, seed):

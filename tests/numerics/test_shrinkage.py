@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import norm
 
-from secirls.algorithms import shrinkage as shrinkage_file
-from secirls.algorithms.irls import IrlsConfig
 from secirls.algorithms.query import QueryError
-from secirls.algorithms.shrinkage import shrink
-from secirls.algorithms.unclamped import UnclampedQuery
-from secirls.numerics import shrinkage
-from secirls.numerics.samples import Samples
-from secirls.numerics.shrinkage import LONGEST_STEP, Prior, prior_variance, s_values
-from secirls.numerics.solve import inverses, unpack
+from secirls.algorithms.regression import shrinkage as shrinkage_file
+from secirls.algorithms.regression.irls import IrlsConfig
+from secirls.algorithms.regression.shrinkage import shrink
+from secirls.algorithms.regression.unclamped import UnclampedQuery
+from secirls.numerics.algebra.solve import inverses, unpack
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.inference import shrinkage
+from secirls.numerics.inference.shrinkage import LONGEST_STEP, Prior, prior_variance, s_values
+from secirls.numerics.inference.wald import contrast_variances
+from secirls.numerics.regression.unclamped import unclamped_sums
 from secirls.numerics.status import Reason, Status
-from secirls.numerics.unclamped import unclamped_sums
-from secirls.numerics.wald import contrast_variances
 
 AT = 2
 """The coefficient that is shrunken, of three."""

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secirls.algorithms import query
-from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion import profile
 from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuery
 from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, moments
@@ -22,15 +21,16 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     map_dispersions,
     trend_and_prior,
 )
-from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
-from secirls.algorithms.normalisation import normalise
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import normalise
 from secirls.algorithms.query import EXACT, QueryError, query_from_bytes
-from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.regression.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.inputs.simulate import simulate
+from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.curvature import adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.nodes import Nodes, nodes_for
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.status import Reason, Status
 
 

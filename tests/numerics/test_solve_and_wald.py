@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from secirls.inputs.simulate import simulate
-from secirls.numerics.eigen import eigenvectors
-from secirls.numerics.solve import inverses, pack, packed_params, packed_size, solve, times, unpack
-from secirls.numerics.wald import benjamini_hochberg, covariance, independent_filtering, wald
+from secirls.numerics.algebra.eigen import eigenvectors
+from secirls.numerics.algebra.solve import inverses, pack, packed_params, packed_size, solve, times, unpack
+from secirls.numerics.inference.wald import benjamini_hochberg, covariance, independent_filtering, wald
 
 
 def systems(genes: int, p: int, seed: int = 0):
@@ -58,7 +58,7 @@ def test_blocks_do_not_change_a_bit(monkeypatch):
     full, right = systems(40, 5)
     whole, _ = solve(pack(full), right, 1e-6)
     every, _ = inverses(pack(full), 1e-6)
-    monkeypatch.setattr("secirls.numerics.solve._BLOCK", 13)
+    monkeypatch.setattr("secirls.numerics.algebra.solve._BLOCK", 13)
     np.testing.assert_array_equal(solve(pack(full), right, 1e-6)[0], whole)
     np.testing.assert_array_equal(inverses(pack(full), 1e-6)[0], every)
     alone, _ = solve(pack(full)[7:8], right[7:8], np.full(1, 1e-6))

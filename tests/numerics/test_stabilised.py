@@ -5,9 +5,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.interpolate import CubicSpline
 
-from secirls.numerics.dispersion.local_trend import LocalTrend, local_trend
-from secirls.numerics.dispersion.stabilised import NoTransformError, stabilised
-from secirls.numerics.dispersion.trend import Trend
+from secirls.numerics.trend.local_trend import LocalTrend, local_trend
+from secirls.numerics.trend.stabilised import NoTransformError, stabilised
+from secirls.numerics.trend.trend import Trend
 
 A, E = 0.02, 3.0
 MEANS = np.geomspace(30.0, 30_000.0, 12)

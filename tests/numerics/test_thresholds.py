@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from secirls.numerics.alternatives import ALTERNATIVES
-from secirls.numerics.thresholds import against_threshold
-from secirls.numerics.wald import WaldTest, wald
+from secirls.numerics.inference.alternatives import ALTERNATIVES
+from secirls.numerics.inference.thresholds import against_threshold
+from secirls.numerics.inference.wald import WaldTest, wald
 
 T = 0.7
 

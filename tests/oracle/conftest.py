@@ -13,8 +13,8 @@ import pytest
 
 from secirls.algorithms.query import Total, query_from_bytes
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
-from secirls.inputs.design import Design, Variable
-from secirls.numerics.samples import Samples
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.held.samples import Samples
 
 STAGES = Path(__file__).parent / "deseq2_stages"
 FORMULAS = {"condition": "~ condition", "site": "~ site + condition"}

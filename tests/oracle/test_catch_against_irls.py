@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from secirls.algorithms.catch import catch
-from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
-from secirls.algorithms.quasi_newton import CatchConfig
 from secirls.algorithms.query import Total
+from secirls.algorithms.regression.catch import catch
+from secirls.algorithms.regression.irls import IrlsConfig, irls, least_squares_start
+from secirls.algorithms.regression.quasi_newton import CatchConfig
 from secirls.inputs.datasets import airway_counts, airway_obs
-from secirls.numerics import kernels
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
 from secirls.numerics.status import Reason, Status
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from secirls.algorithms.whole_fit import fit
 from secirls.config import Config
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
 
 FORMULAS = {"condition": "~ condition", "site": "~ site + condition"}
 NEEDED = {
@@ -57,8 +57,8 @@ def test_a_fit_costs_what_the_prototype_did(name, design, frozen, drive):
 
 def test_products_sent_twice_would_be_seen(frozen, drive, monkeypatch):
     """Whole triangles, as before the distinct products."""
-    from secirls.inputs.design import Design
-    from secirls.numerics.distinct_products import Products
+    from secirls.inputs.designs.design import Design
+    from secirls.numerics.algebra.distinct_products import Products
 
     monkeypatch.setattr(Design, "products", lambda design: Products.full(len(design.columns)))
     _, numbers = cost(frozen("bottomly", "site"), "site", drive)

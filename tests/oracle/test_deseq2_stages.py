@@ -12,19 +12,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from secirls.algorithms.betas import betas
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.irls import R_RIDGE, IrlsConfig, least_squares_start
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_treatment import treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
-from secirls.algorithms.unclamped import NewtonConfig
-from secirls.numerics import likelihood
-from secirls.numerics.cooks import Fit, cooks_distances
-from secirls.numerics.lowess import lowess, pydeseq2_lowess
+from secirls.algorithms.regression.betas import betas
+from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.numerics.inference.lowess import lowess, pydeseq2_lowess
+from secirls.numerics.inference.wald import LN2, benjamini_hochberg, independent_filtering, wald
+from secirls.numerics.outliers.cooks import Fit, cooks_distances
+from secirls.numerics.outliers.trimming import trimmed_variance
+from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
-from secirls.numerics.trimming import trimmed_variance
-from secirls.numerics.wald import LN2, benjamini_hochberg, independent_filtering, wald
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
 every_design = pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_another_smooth_curve_takes_another_threshold(frozen):
 )
 def test_a_robust_variance_that_is_not_quite_rs_would_be_caught(name, design, wrong, frozen, drive, monkeypatch):
     from secirls.algorithms.outliers import robust_dispersion
-    from secirls.numerics import trimming
+    from secirls.numerics.outliers import trimming
 
     broken = {"cell_cut": lambda n: n // 3, "cell_scale": lambda n: 1.0}[wrong]
     monkeypatch.setattr(robust_dispersion, wrong, broken)
@@ -336,8 +336,8 @@ def test_the_default_rule_for_small_cells_costs_airway_its_outliers(frozen, driv
 def test_size_factors_are_those_of_deseq2(name, shared_data, frozen_file):
     import anndata
 
-    from secirls.algorithms.normalisation import normalise
-    from secirls.numerics.samples import Samples
+    from secirls.algorithms.groundwork.normalisation import normalise
+    from secirls.numerics.held.samples import Samples
 
     adata = anndata.read_h5ad(shared_data / name / f"{name}.h5ad")
     counts, site = np.asarray(adata.X).astype(np.int32), adata.obs["site"].astype(str).to_numpy()

@@ -124,7 +124,7 @@ def test_deseq2_s_default_tolerance_would_not_do():
 
 
 def test_the_table_catches_a_slightly_wrong_weight(monkeypatch):
-    from secirls.numerics import kernels
+    from secirls.numerics.regression import kernels
 
     honest = kernels.summands
 

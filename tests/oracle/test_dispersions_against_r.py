@@ -23,17 +23,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.algorithms.census import CensusQuery
 from secirls.algorithms.dispersion import shrunken_dispersions
 from secirls.algorithms.dispersion.shrunken_dispersions import estimate_dispersions
-from secirls.algorithms.normalisation import normalise
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import normalise
 from secirls.algorithms.query import Total, query_from_bytes
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
-from secirls.inputs.design import Design, Variable
-from secirls.numerics import likelihood
-from secirls.numerics.dispersion import prior, trend
+from secirls.inputs.designs.design import Design, Variable
 from secirls.numerics.dispersion.path import outliers
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
+from secirls.numerics.trend import prior, trend
 
 FROZEN = Path(__file__).parent / "dispersions"
 DESIGNS = {"condition": "~ condition", "site_condition": "~ site + condition"}

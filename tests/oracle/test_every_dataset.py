@@ -19,14 +19,14 @@ import numpy as np
 import pydeseq2.utils
 import pytest
 
-from secirls.algorithms.irls import IrlsConfig, step
 from secirls.algorithms.query import Total
+from secirls.algorithms.regression.irls import IrlsConfig, step
 from secirls.algorithms.whole_fit import fit
 from secirls.config import Config
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
-from secirls.inputs.design import Design, Variable
-from secirls.numerics import likelihood
-from secirls.numerics.samples import Samples
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
 
 NEAR = 1e-6
@@ -225,16 +225,16 @@ def test_all_genes_of_every_dataset_agree_with_pydeseq2(name, design, shared_dat
 
 
 def test_a_step_that_is_a_little_too_short_would_be_caught(shared_data, monkeypatch):
-    import secirls.algorithms.irls
+    import secirls.algorithms.regression.irls
 
     def timid(state, total, config: IrlsConfig, last=None):
         after = step(state, total, config, last)
         on = after.active
         beta = after.beta.copy()
         beta[on] = 0.98 * beta[on] + 0.02 * state.beta[on]
-        return secirls.algorithms.irls.replace(after, beta=beta)
+        return secirls.algorithms.regression.irls.replace(after, beta=beta)
 
-    monkeypatch.setattr(secirls.algorithms.irls, "step", timid)
+    monkeypatch.setattr(secirls.algorithms.regression.irls, "step", timid)
     pooled = fitted("airway", "~ condition", shared_data, every=200)
     share, _, rest = compare(pooled, askable(pooled))
     assert share < 0.9

@@ -21,12 +21,12 @@ import numpy as np
 import pydeseq2.utils
 import pytest
 
-from secirls.algorithms.irls import IrlsConfig, irls, least_squares_start
 from secirls.algorithms.query import Total
+from secirls.algorithms.regression.irls import IrlsConfig, irls, least_squares_start
 from secirls.inputs.datasets import airway_counts, airway_obs
 from secirls.inputs.simulate import rows
-from secirls.numerics import likelihood
-from secirls.numerics.samples import Samples
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
 
 TOLERANCE = 1e-9
@@ -218,7 +218,7 @@ def test_all_genes_agree_with_pydeseq2_at_equal_stopping(load, monkeypatch):
 
 
 def test_a_wrong_weight_would_be_caught(monkeypatch):
-    from secirls.numerics import kernels
+    from secirls.numerics.regression import kernels
 
     samples = pasilla()
     honest = kernels.summands

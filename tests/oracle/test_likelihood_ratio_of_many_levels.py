@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2, nbinom
 
 import secirls
-from secirls.outputs import results_table
+from secirls.outputs.tables import results_table
 
 SITES, EACH, GENES = ("berlin", "lyon", "turin"), 20, 12
 GIVEN = {"engine": "local", "kernel": "numpy", "protocol": "plain", "preset": "irls", "test": "lrt"}

@@ -19,13 +19,13 @@ import pytest
 
 import secirls
 from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior, estimate_dispersions, trend_and_prior
-from secirls.algorithms.irls import IrlsConfig
-from secirls.algorithms.normalisation import normalise
-from secirls.algorithms.quasi_newton import CatchConfig
-from secirls.inputs.design import Design, Variable
-from secirls.numerics import likelihood
-from secirls.numerics.dispersion.trend import Trend
-from secirls.numerics.samples import Samples
+from secirls.algorithms.groundwork.normalisation import normalise
+from secirls.algorithms.regression.irls import IrlsConfig
+from secirls.algorithms.regression.quasi_newton import CatchConfig
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import likelihood
+from secirls.numerics.trend.trend import Trend
 from secirls.presets import CHOICES
 
 FORMULAS = {"condition": "~ condition", "site": "~ site + condition"}

@@ -17,12 +17,12 @@ from pydeseq2.default_inference import DefaultInference
 from pydeseq2.ds import DeseqStats
 from pydeseq2.utils import nbinomFn
 
-from secirls.algorithms.betas import betas
-from secirls.algorithms.irls import IrlsConfig, least_squares_start
-from secirls.algorithms.shrinkage import shrink
-from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.regression.betas import betas
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start
+from secirls.algorithms.regression.shrinkage import shrink
+from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.numerics.inference.wald import contrast_variances
 from secirls.numerics.status import Status
-from secirls.numerics.wald import contrast_variances
 
 EVERY = 60
 """PyDESeq2 takes some milliseconds a gene."""

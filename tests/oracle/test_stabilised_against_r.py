@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.numerics.dispersion.stabilised import stabilised
-from secirls.numerics.dispersion.trend import Trend
+from secirls.numerics.trend.stabilised import stabilised
+from secirls.numerics.trend.trend import Trend
 
 FROZEN = Path(__file__).parent / "variance_stabilised"
 

@@ -11,8 +11,8 @@ from secirls.agreement.manifest import Manifest
 from secirls.agreement.record import Progress
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs import notebook_progress
-from secirls.outputs.notebook_progress import NotebookProgress, in_notebook
+from secirls.outputs.notebooks import notebook_progress
+from secirls.outputs.notebooks.notebook_progress import NotebookProgress, in_notebook
 
 
 class Screen:
@@ -103,7 +103,7 @@ def test_a_terminal_of_ipython_is_no_notebook(kernel):
 
 def test_outside_of_ipython_nothing_is_shown_or_imported():
     code = (
-        "import sys; from secirls.outputs.notebook_progress import NotebookProgress, in_notebook\n"
+        "import sys; from secirls.outputs.notebooks.notebook_progress import NotebookProgress, in_notebook\n"
         "with NotebookProgress('fit') as display: display.note('x')\n"
         "assert not in_notebook(); print('IPython' in sys.modules)"
     )

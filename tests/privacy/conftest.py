@@ -18,20 +18,20 @@ import pytest
 
 from protocols.choice import helpers, make_collector
 from protocols.secure_sum import Context, Pending
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from protocols.totals import pack_total
 from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
 from secirls.agreement.record import followed, query_digest
-from secirls.algorithms.census import CensusQuery
+from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.query import Total
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
-from secirls.site import guard
-from secirls.site.ground import template
+from secirls.site.grounds.ground import template
+from secirls.site.grounds.key_files import make_roster, new_key, read_roster
+from secirls.site.guarding import guard
 from secirls.site.helper import Helper
-from secirls.site.key_files import make_roster, new_key, read_roster
 from secirls.site.site import Site
 
 NAMES = ("site1", "site2", "site3", "site4")

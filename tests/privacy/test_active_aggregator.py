@@ -7,13 +7,21 @@ import pytest
 
 from protocols import run
 from protocols.choice import make_party
-from protocols.pairwise import PairwiseParty
-from protocols.pairwise_messages import NO_SHARE, SEED_BOX_BYTES, Leg, Reply, Request, key_box_bytes, read_set_boxes
+from protocols.masking.pairwise import PairwiseParty
+from protocols.masking.pairwise_messages import (
+    NO_SHARE,
+    SEED_BOX_BYTES,
+    Leg,
+    Reply,
+    Request,
+    key_box_bytes,
+    read_set_boxes,
+)
 from protocols.primitives import ring
 from protocols.primitives.keys import AgreementKey, Identity
 from protocols.secure_sum import AGGREGATOR, DropoutError, MisuseError, PeerError
-from protocols.session import Roster, sign_message
-from protocols.settings import Settings
+from protocols.sessions.session import Roster, sign_message
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d", "e")
 SETTINGS = Settings(threshold=4, rounds_per_batch=4)

@@ -9,16 +9,17 @@ import secrets
 import numpy as np
 import pytest
 
-from protocols import run, session
-from protocols.channels import Box, Channels
-from protocols.mask_keys import KeyBook, MaskKeys, pair_mask_key, self_mask_key
-from protocols.neighbours import Graph
-from protocols.pairwise_messages import Payload
+from protocols import run
+from protocols.masking.mask_keys import KeyBook, MaskKeys, pair_mask_key, self_mask_key
+from protocols.masking.neighbours import Graph
+from protocols.masking.pairwise_messages import Payload
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Identity
 from protocols.secure_sum import Context, MisuseError, PeerError
-from protocols.session import NONCE_BYTES, sign_message
-from protocols.settings import Settings
+from protocols.sessions import session
+from protocols.sessions.channels import Box, Channels
+from protocols.sessions.session import NONCE_BYTES, sign_message
+from protocols.sessions.settings import Settings
 
 SITES = [f"s{number:02}" for number in range(12)]
 SETTINGS = Settings(neighbours=4, threshold=9, rounds_per_batch=2, consistency=True)

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from protocols import pairwise_messages, run, session
+from protocols import run
 from protocols.choice import NAMES
+from protocols.masking import pairwise_messages
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, DropoutError, IntegrityError, PeerError, Pending
-from protocols.settings import Settings
+from protocols.sessions import session
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c")
 LIAR = "b"

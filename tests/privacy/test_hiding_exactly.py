@@ -11,9 +11,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from protocols import mask_keys, run
+from protocols import run
+from protocols.masking import mask_keys
 from protocols.primitives import ring
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 RING = 4
 SITES = ("a", "b", "c")
@@ -42,7 +43,7 @@ def signs(monkeypatch):
         taken[speaker].subtract(origins[key] for key in minus)
         real_mask_into(total, plus, minus, prg)
 
-    from protocols import pairwise, pairwise_collector
+    from protocols.masking import pairwise, pairwise_collector
 
     for end in (pairwise, pairwise_collector):
         monkeypatch.setattr(end, "pair_mask_key", pair)

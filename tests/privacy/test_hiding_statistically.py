@@ -9,10 +9,10 @@ import pytest
 from scipy import stats
 
 from protocols import run
-from protocols.mask_keys import pair_mask_key
+from protocols.masking.mask_keys import pair_mask_key
 from protocols.primitives import ring
 from protocols.primitives.keys import AgreementKey
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 ALARM = 1e-7
 SITES = ("a", "b", "c")

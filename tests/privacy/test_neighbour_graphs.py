@@ -7,14 +7,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from protocols import mask_keys, neighbours, pairwise, pairwise_collector, run
-from protocols.neighbours import Graph, default_degree, degree_for, share_threshold
-from protocols.pairwise_messages import Leg, Request
+from protocols import run
+from protocols.masking import mask_keys, neighbours, pairwise, pairwise_collector
+from protocols.masking.neighbours import Graph, default_degree, degree_for, share_threshold
+from protocols.masking.pairwise_messages import Leg, Request
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import AGGREGATOR, DropoutError, MisuseError, PeerError
-from protocols.session import Roster
-from protocols.settings import Settings
+from protocols.sessions.session import Roster
+from protocols.sessions.settings import Settings
 
 
 def names(count):

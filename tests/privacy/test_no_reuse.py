@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from protocols import run
-from protocols.mask_keys import Ledger
+from protocols.masking.mask_keys import Ledger
 from protocols.primitives import keys, ring
 from protocols.primitives.keys import AgreementKey, Channel
 from protocols.secure_sum import MisuseError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
 ROUNDS = 20

@@ -9,11 +9,12 @@ import pytest
 from protocols import run
 from protocols.choice import helpers
 from protocols.claims import claim
-from protocols.paillier import knowledge
-from protocols.primitives import big_numbers, plaintext_knowledge, ring
-from protocols.primitives.obfuscators import Obfuscators
+from protocols.encryption.paillier import knowledge
+from protocols.primitives import ring
+from protocols.primitives.paillier import big_numbers, plaintext_knowledge
+from protocols.primitives.paillier.obfuscators import Obfuscators
 from protocols.secure_sum import AGGREGATOR, PeerError, Pending
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 SITES = ("site-1", "site-2", "site-3", "site-4")
 SETTINGS = Settings(key_bits=512, insecure_test_keys=True, threshold=3)

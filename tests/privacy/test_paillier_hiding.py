@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from protocols import paillier, run
-from protocols.paillier_messages import Mandate
-from protocols.primitives import big_numbers, plaintext_knowledge
-from protocols.primitives.obfuscators import Obfuscators, Taken
-from protocols.primitives.paillier_keys import make_key
-from protocols.primitives.plaintext_knowledge import Statement
+from protocols import run
+from protocols.encryption import paillier
+from protocols.encryption.paillier_messages import Mandate
+from protocols.primitives.paillier import big_numbers, plaintext_knowledge
+from protocols.primitives.paillier.obfuscators import Obfuscators, Taken
+from protocols.primitives.paillier.paillier_keys import make_key
+from protocols.primitives.paillier.plaintext_knowledge import Statement
 from protocols.secure_sum import KEY_HOLDER, Context, PeerError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 NAMES = ("ann", "bob", "cem")
 FALSE_ALARM = 1e-7

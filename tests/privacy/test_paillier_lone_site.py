@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import secirls
-from protocols import paillier_messages
-from protocols.paillier import PaillierCollector, PaillierParty
-from protocols.primitives import big_numbers, plaintext_knowledge
+from protocols.encryption import paillier_messages
+from protocols.encryption.paillier import PaillierCollector, PaillierParty
+from protocols.primitives.paillier import big_numbers, plaintext_knowledge
 from protocols.secure_sum import PeerError, sha256
 
 SITES = ("a", "b", "c", "d")

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protocols import paillier_messages, run
+from protocols import run
 from protocols.choice import make_collector
-from protocols.paillier_messages import Contributions, Mandate, decision_digest
-from protocols.primitives import plaintext_knowledge
-from protocols.primitives.paillier_keys import make_key
+from protocols.encryption import paillier_messages
+from protocols.encryption.paillier_messages import Contributions, Mandate, decision_digest
+from protocols.primitives.paillier import plaintext_knowledge
+from protocols.primitives.paillier.paillier_keys import make_key
 from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, Context, IntegrityError, PeerError, SecureSumError
-from protocols.session import sign_message
-from protocols.settings import Settings
+from protocols.sessions.session import sign_message
+from protocols.sessions.settings import Settings
 
 NAMES = ("ann", "bob", "cem", "dia", "eva")
 VALUES = 4

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from protocols import run
-from protocols.mask_keys import MaskKeys
+from protocols.masking.mask_keys import MaskKeys
 from protocols.primitives.keys import AgreementKey, Channel, Identity
 from protocols.secure_sum import SecureSumError
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
 SETTINGS = Settings(threshold=3, rounds_per_batch=2)

@@ -544,7 +544,7 @@ def everything(defaults):
 
 
 if __name__ == "__main__":
-    from protocols.settings import Settings
+    from protocols.sessions.settings import Settings
 
     written = json.dumps(everything(Settings().agreed), indent=1) + "\n"
     (Path(__file__).parent / "secure_sum_vectors.json").write_text(written)

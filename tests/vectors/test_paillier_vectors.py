@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocols import paillier_messages
-from protocols.packing import Packing
-from protocols.paillier import knowledge, read_payloads
-from protocols.paillier_messages import Contributions, Mandate
-from protocols.primitives import big_numbers, plaintext_knowledge
+from protocols.encryption import paillier_messages
+from protocols.encryption.packing import Packing
+from protocols.encryption.paillier import knowledge, read_payloads
+from protocols.encryption.paillier_messages import Contributions, Mandate
 from protocols.primitives.keys import Identity
-from protocols.primitives.obfuscators import Obfuscators
-from protocols.primitives.paillier_keys import PrivateKey, PublicKey
+from protocols.primitives.paillier import big_numbers, plaintext_knowledge
+from protocols.primitives.paillier.obfuscators import Obfuscators
+from protocols.primitives.paillier.paillier_keys import PrivateKey, PublicKey
 from protocols.secure_sum import KEY_HOLDER, Context, IntegrityError, sha256
-from protocols.session import Roster, open_message, sign_message
+from protocols.sessions.session import Roster, open_message, sign_message
 
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "paillier_vectors.json").read_text())

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocols import fixed_point, mask_keys, ratchet, run, secure_sum
+from protocols import fixed_point, run, secure_sum
+from protocols.masking import mask_keys, ratchet
 from protocols.primitives import ring, shamir
 from protocols.secure_sum import Pending
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "secure_sum_vectors.json").read_text())
@@ -100,7 +101,7 @@ def test_every_message_of_a_session_is_the_frozen_one(title):
 
 @pytest.mark.parametrize("title", [title for title in SUMS if title.startswith("pairwise")])
 def test_every_mask_key_is_the_frozen_one(title, monkeypatch):
-    from protocols import pairwise
+    from protocols.masking import pairwise
 
     vector, seen = SUMS[title], set()
     for name in ("pair_mask_key", "self_mask_key"):

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from protocols import paillier_threshold, run, secure_sum
-from protocols.primitives import big_numbers, ring
-from protocols.primitives.paillier_keys import PrivateKey
-from protocols.primitives.threshold_keys import ThresholdKey, _weights, base_of
+from protocols import run, secure_sum
+from protocols.encryption import paillier_threshold
+from protocols.primitives import ring
+from protocols.primitives.paillier import big_numbers
+from protocols.primitives.paillier.paillier_keys import PrivateKey
+from protocols.primitives.paillier.threshold_keys import ThresholdKey, _weights, base_of
 from protocols.secure_sum import KEY_DEALER, Total
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "threshold_vectors.json").read_text())

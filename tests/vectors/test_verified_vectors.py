@@ -11,7 +11,7 @@ from protocols import secure_sum
 from protocols.primitives import compiled_hash, linear_hash, ring
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import Context
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from protocols.totals import pack_total, unpack_total
 from protocols.verified import Checks, SeedTable
 

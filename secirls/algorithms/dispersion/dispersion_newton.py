@@ -15,13 +15,14 @@ import numpy as np
 
 from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import LARGEST_DISPERSION, MIN_DISPERSION
-from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, portions, resolution
-from secirls.numerics import portable
+from secirls.algorithms.regression.irls_queries import check_steps, known_steps
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
-from secirls.numerics.distinct_products import Products
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.profile import own_curvature_sums
-from secirls.numerics.samples import Floats, Mask, Samples
 
 ROUNDS = 10
 SHORT = 1e-8

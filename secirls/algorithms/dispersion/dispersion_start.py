@@ -13,18 +13,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import WayOut, betas
 from secirls.algorithms.dispersion.dispersions import (
     MAX_DISPERSION,
     MIN_DISPERSION,
     AdoptDispersionsQuery,
     ResidualsQuery,
 )
-from secirls.algorithms.irls import IrlsConfig, least_squares_start, steps_field
-from secirls.algorithms.normalisation import Normalisation
+from secirls.algorithms.groundwork.normalisation import Normalisation
 from secirls.algorithms.query import Algorithm
-from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.solve import pack, solve
+from secirls.algorithms.regression.betas import WayOut, betas
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start, steps_field
+from secirls.numerics.algebra.solve import pack, solve
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.status import Reason, Status
 
 MIN_MU = 0.5
@@ -59,7 +59,7 @@ class Means:
     """`Reason` of each gene that has no means, `Reason.NONE` for all others, ``(genes asked,)``."""
     min_mu: float = MIN_MU
     steps: Floats = field(default_factory=lambda: np.zeros(0))
-    """Where own coefficients are, as `secirls.algorithms.irls.steps_field` says it, ``(genes asked,)``; or empty."""
+    """Where own coefficients are, as `irls.steps_field` says it, ``(genes asked,)``; or empty."""
     begun: Floats | None = None
     """Where their regression began, ``(genes asked, params)``, if there was one."""
 
@@ -105,7 +105,7 @@ def moments(
 def fitted_means(
     genes: Mask, start: Moments, plan: IrlsConfig, way_out: WayOut, *, linear: bool, min_mu: float = MIN_MU
 ) -> Algorithm[Means]:
-    """The coefficients that the masked genes' means follow from: linear, or as `secirls.algorithms.betas` finds them.
+    """The coefficients that the masked genes' means follow from: linear, or as `regression.betas` finds them.
 
     Parameters
     ----------

@@ -15,11 +15,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.normalisation import Normalisation, known_size_factors, sum_by_gene
+from secirls.algorithms.groundwork.normalisation import Normalisation, known_size_factors, sum_by_gene
 from secirls.algorithms.query import Query, QueryError, Total, largest_summand
+from secirls.numerics.algebra.solve import pack, packed_size, solve
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.coefficients import linear, linear_coefficients
-from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.solve import pack, packed_size, solve
 
 MIN_DISPERSION = 1e-8
 MAX_DISPERSION = 10.0

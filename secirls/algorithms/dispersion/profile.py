@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.irls_queries import check_steps, keep_moments, known_steps
 from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
+from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import packed_size
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
 from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
 from secirls.numerics.dispersion.sums import profile_sums
-from secirls.numerics.distinct_products import Products
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.profile import own_profile_sums
-from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.solve import packed_size
 from secirls.numerics.status import Reason
 
 LARGEST_QUESTION = 1 << 21

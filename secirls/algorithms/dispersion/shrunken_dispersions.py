@@ -14,23 +14,23 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import WayOut
 from secirls.algorithms.dispersion.dispersion_newton import polish
 from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitted_means, largest_dispersion, moments
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import Fetched, fetch_again, fetch_profiles
-from secirls.algorithms.irls import IrlsConfig
-from secirls.algorithms.normalisation import Normalisation
+from secirls.algorithms.groundwork.normalisation import Normalisation
 from secirls.algorithms.query import EXACT, Algorithm
-from secirls.algorithms.unclamped import NewtonConfig
+from secirls.algorithms.regression.betas import WayOut
+from secirls.algorithms.regression.irls import IrlsConfig
+from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.nodes import farther, nodes_for
 from secirls.numerics.dispersion.optimum import first_steps, maximise, search_grids
 from secirls.numerics.dispersion.path import Walked, outliers, walk_gene_wise, walk_map
-from secirls.numerics.dispersion.prior import log_variance, prior_variance, residuals
-from secirls.numerics.dispersion.trend import NoTrendError, Trend, TrendType, fit_trend
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.samples import Floats, Mask
 from secirls.numerics.status import Reason
+from secirls.numerics.trend.prior import log_variance, prior_variance, residuals
+from secirls.numerics.trend.trend import NoTrendError, Trend, TrendType, fit_trend
 from secirls.presets import CHOICES, Choices
 
 FitType: TypeAlias = Literal["deseq2", "optimum", "grid"]

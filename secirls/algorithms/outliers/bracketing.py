@@ -15,8 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.betas import Betas
-from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_rows
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import (
@@ -27,9 +26,11 @@ from secirls.algorithms.outliers.robust_dispersion import (
     shared_variances,
 )
 from secirls.algorithms.query import Algorithm, QueryError
-from secirls.numerics.cooks import critical_variances
-from secirls.numerics.float_order import between, place
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.algorithms.regression.betas import Betas
+from secirls.numerics.arithmetic.float_order import between, place
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import critical_variances
 
 
 @dataclass(frozen=True)

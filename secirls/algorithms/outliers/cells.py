@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.inputs.design import Design
-from secirls.inputs.expansion import LARGEST_ENUMERATION
-from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM, cell_cut
+from secirls.inputs.designs.design import Design
+from secirls.inputs.designs.expansion import LARGEST_ENUMERATION
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.trimming import FILTER_FROM, REPLACE_FROM, cell_cut
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,16 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import fdtri
 
-from secirls.algorithms.betas import Betas
 from secirls.algorithms.outliers.bracketing import bracketed_dispersions
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import robust_dispersions
 from secirls.algorithms.query import Algorithm, QueryError
-from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION
-from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.trimming import FILTER_FROM, REPLACE_FROM
+from secirls.algorithms.regression.betas import Betas
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import SMALLEST_ROBUST_DISPERSION
+from secirls.numerics.outliers.trimming import FILTER_FROM, REPLACE_FROM
 
 
 @dataclass(frozen=True)

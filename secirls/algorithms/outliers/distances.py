@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from secirls.algorithms.betas import Betas
-from secirls.algorithms.irls import steps_field
-from secirls.algorithms.irls_queries import check_steps, known_steps
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import Query, QueryError
-from secirls.numerics.cooks import Fit, cooks_distances
-from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.solve import packed_size
+from secirls.algorithms.regression.betas import Betas
+from secirls.algorithms.regression.irls import steps_field
+from secirls.algorithms.regression.irls_queries import check_steps, known_steps
+from secirls.numerics.algebra.solve import packed_size
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import Fit, cooks_distances
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class DistanceQuery(Query):
     """About Cook's distances of the genes asked about, at a public fit and public robust dispersions."""
 
     beta: Floats
-    """See `secirls.numerics.cooks.Fit`, as the next two, ``(genes asked, params)``."""
+    """See `secirls.numerics.outliers.cooks.Fit`, as the next two, ``(genes asked, params)``."""
     hat_beta: Floats
     hat_xtwx: Floats
     robust: Floats
@@ -36,7 +37,7 @@ class DistanceQuery(Query):
     ridge: float
     min_mu: float
     steps: Floats
-    """See `secirls.numerics.cooks.Fit`, as the next: ``(genes asked,)``, or empty."""
+    """See `secirls.numerics.outliers.cooks.Fit`, as the next: ``(genes asked,)``, or empty."""
     hat_steps: Floats
 
     def check(self, n_genes: int, n_params: int) -> None:

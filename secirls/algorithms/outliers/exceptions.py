@@ -12,13 +12,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.betas import Betas
 from secirls.algorithms.outliers.cooks import Outliers
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import SEARCHED
 from secirls.algorithms.query import Algorithm, QueryError
-from secirls.numerics.float_order import between, place
-from secirls.numerics.samples import LARGEST_COUNT, Floats, Mask, Samples
+from secirls.algorithms.regression.betas import Betas
+from secirls.numerics.arithmetic.float_order import between, place
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import LARGEST_COUNT, Samples
 
 ENOUGH = 3
 """Samples with a larger count than the outlier that keep a gene."""

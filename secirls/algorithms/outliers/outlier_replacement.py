@@ -17,20 +17,21 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import Betas, WayOut, betas
-from secirls.algorithms.census import PresenceQuery
-from secirls.algorithms.irls import IrlsConfig, least_squares_start, update_rows
-from secirls.algorithms.normalisation import Normalisation, known_size_factors, normalise
+from secirls.algorithms.groundwork.census import PresenceQuery
+from secirls.algorithms.groundwork.normalisation import Normalisation, known_size_factors, normalise
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.outliers.cooks import Outliers
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.selection import Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, QueryError
-from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.numerics.held_counts import Entered, held
-from secirls.numerics.samples import LARGEST_COUNT, Floats, Mask, Samples
+from secirls.algorithms.regression.betas import Betas, WayOut, betas
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start, update_rows
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.held_counts import Entered, held
+from secirls.numerics.held.samples import LARGEST_COUNT, Samples
+from secirls.numerics.outliers.trimming import REPLACE_FROM, REPLACEMENT_SHARE, cut
 from secirls.numerics.status import Reason, Status
-from secirls.numerics.trimming import REPLACE_FROM, REPLACEMENT_SHARE, cut
 
 LEAST_SAMPLES = 10
 """Samples over all sites below which nothing is replaced: the trimmed mean of fewer says too much of each."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.betas import Betas
 from secirls.algorithms.outliers.cells import Cells, cells
 from secirls.algorithms.outliers.cooks import Outliers, outliers
 from secirls.algorithms.outliers.exceptions import exceptions
 from secirls.algorithms.outliers.outlier_replacement import Dispersions, Plans, Refit, replace_outliers, replaces
 from secirls.algorithms.query import Algorithm
-from secirls.inputs.design import Design
-from secirls.numerics.samples import Floats, Mask
+from secirls.algorithms.regression.betas import Betas
+from secirls.inputs.designs.design import Design
+from secirls.numerics.arrays import Floats, Mask
 
 
 @dataclass(frozen=True)

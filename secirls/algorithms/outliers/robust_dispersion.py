@@ -13,14 +13,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_rows, lonely_cells
 from secirls.algorithms.outliers.selection import THRESHOLDS, Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.numerics.cooks import SMALLEST_ROBUST_DISPERSION
-from secirls.numerics.float_order import between, place
-from secirls.numerics.samples import Floats, Mask, Samples
-from secirls.numerics.trimming import FILTER_FROM, cell_cut, cell_scale, trimmed_variance
+from secirls.numerics.arithmetic.float_order import between, place
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import SMALLEST_ROBUST_DISPERSION
+from secirls.numerics.outliers.trimming import FILTER_FROM, cell_cut, cell_scale, trimmed_variance
 
 SEARCH_THRESHOLDS = 15
 """Thresholds a gene in one round of the search for the largest variance, if not said otherwise."""

@@ -14,11 +14,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.normalisation import known_size_factors
+from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.outliers.cells import OfCells, cell_of, check_rows
 from secirls.algorithms.query import Algorithm, Query, QueryError
-from secirls.numerics.float_order import between
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.arithmetic.float_order import between
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
 
 THRESHOLDS = 7
 """Thresholds of an ask in one round, if not said otherwise."""

@@ -17,13 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import packed_params
+from secirls.numerics.arithmetic.portable import exp, log1p, strictly
+from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.dispersion.kernel import SMALLEST_EXP_ETA, TABLE
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.held_counts import in_blocks
-from secirls.numerics.likelihood import LARGEST_LOG_MU, STIRLING
-from secirls.numerics.portable import exp, log1p, strictly
-from secirls.numerics.samples import Counts, Floats, Mask, Samples
-from secirls.numerics.solve import packed_params
+from secirls.numerics.held.held_counts import in_blocks
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.likelihood import LARGEST_LOG_MU, STIRLING
 
 _S0, _S1, _S2, _S3, _S4, _S5 = STIRLING
 

@@ -18,12 +18,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics import portable
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import packed_params
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic.portable import exp, log, strictly
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets, place_of
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.portable import exp, log, strictly
-from secirls.numerics.samples import Floats, Mask
-from secirls.numerics.solve import packed_params
 
 Series: TypeAlias = tuple[Floats, NDArray[np.intp], NDArray[np.intp], Floats, Floats]
 """A lot's coefficients, and of some of its genes where each starts, how many it has, C and T."""

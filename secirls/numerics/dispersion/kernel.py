@@ -16,9 +16,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING
-from secirls.numerics.portable import exp, log1p, log_and_inverse, strictly
-from secirls.numerics.samples import Counts, Floats
+from secirls.numerics.arithmetic.portable import exp, log1p, log_and_inverse, strictly
+from secirls.numerics.arrays import Counts, Floats
+from secirls.numerics.regression.likelihood import LARGEST_LOG_MU, SERIES_FROM, STIRLING
 
 TABLE = int(SERIES_FROM) + 1
 """Counts below this have their rising products in a table."""

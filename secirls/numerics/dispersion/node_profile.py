@@ -19,6 +19,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.numerics.arithmetic.portable import exp, log, log1p, strictly
+from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.dispersion.kernel import (
     LOG_FACTORIALS,
     TABLE,
@@ -31,8 +33,6 @@ from secirls.numerics.dispersion.kernel import (
     _stirling_rest,
 )
 from secirls.numerics.dispersion.points import LANES, MOST_POINTS, fill_logs, fill_points, sum_of
-from secirls.numerics.portable import exp, log, log1p, strictly
-from secirls.numerics.samples import Counts, Floats, Mask
 
 _LARGEST_LOG_MEAN = 40.0
 _SMALLEST_MEAN, _LARGEST_MEAN = 1e-100, 1e15

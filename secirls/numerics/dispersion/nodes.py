@@ -16,9 +16,9 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics import portable
-from secirls.numerics.portable import expm1, log1p, strictly
-from secirls.numerics.samples import Floats
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic.portable import expm1, log1p, strictly
+from secirls.numerics.arrays import Floats
 
 LARGEST_SIZE_FACTOR = 4.0
 """A count is at most this many times the bound of normalised counts."""

@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics import portable
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic.portable import exp, log, strictly
+from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.interpolant import Profiles, profile_at
 from secirls.numerics.dispersion.path import MIN_DISPERSION, best_of_grid, posterior
-from secirls.numerics.portable import exp, log, strictly
-from secirls.numerics.samples import Floats
 
 _POINTS = 65
 _HALVINGS = 60

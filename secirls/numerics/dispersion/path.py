@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics import portable
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic.portable import exp, log, strictly
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.interpolant import Profiles, profile_at
-from secirls.numerics.portable import exp, log, strictly
-from secirls.numerics.samples import Floats, Mask
 
 MIN_DISPERSION = 1e-8
 MAX_ITERATIONS = 100

@@ -16,11 +16,11 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics import portable
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic.portable import exp, log, strictly
+from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.kernel import _stirling_rest
 from secirls.numerics.dispersion.nodes import offsets
-from secirls.numerics.portable import exp, log, strictly
-from secirls.numerics.samples import Floats
 
 MOST_POINTS = 48
 """Points of one gene; one whose counts span more has none."""

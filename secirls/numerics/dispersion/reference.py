@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from secirls.numerics import likelihood
-from secirls.numerics.samples import Counts, Floats
+from secirls.numerics.arrays import Counts, Floats
+from secirls.numerics.regression import likelihood
 
 
 def profile(

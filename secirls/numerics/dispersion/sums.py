@@ -13,15 +13,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics import kernels, portable
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion import kernel, reference
 from secirls.numerics.dispersion.node_profile import profile_by_nodes
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets
 from secirls.numerics.dispersion.points import places
-from secirls.numerics.distinct_products import Products
-from secirls.numerics.kernels import Choice
-from secirls.numerics.level_nodes import LevelMoments
-from secirls.numerics.samples import Floats, Mask, Samples
+from secirls.numerics.held.level_nodes import LevelMoments
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression import kernels
+from secirls.numerics.regression.kernels import Choice
 
 _CALL_VALUES = 1 << 22
 """Counts times nodes of one call of the fused kernel."""

@@ -14,15 +14,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from secirls.numerics import kernels
+from secirls.numerics.algebra.box_step import box_step
+from secirls.numerics.algebra.solve import pack, packed_size
 from secirls.numerics.arrays import Floats, Mask
-from secirls.numerics.box_step import box_step
-from secirls.numerics.kernel_task import Sums
-from secirls.numerics.own.columns import Own
+from secirls.numerics.held.own_columns import Own
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.elimination import eliminate, hold
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import pack, packed_size
-from secirls.numerics.unclamped import unclamped_sums
+from secirls.numerics.regression import kernels
+from secirls.numerics.regression.kernel_task import Sums
+from secirls.numerics.regression.unclamped import unclamped_sums
 
 BEST = -1
 """Instead of a step of IRLS: the best own coefficients for the likelihood without a floor under the means."""

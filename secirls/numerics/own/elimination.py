@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secirls.numerics.algebra.solve import SMALLEST_PIVOT, packed_params, packed_size
 from secirls.numerics.arrays import Floats, Mask
-from secirls.numerics.solve import SMALLEST_PIVOT, packed_params, packed_size
 
 _BLOCK_VALUES = 1 << 19
 """Entries of matrices eliminated at a time: few enough for the processor's cache."""
@@ -55,7 +55,7 @@ def eliminate(upper: Floats, right: Floats, own: int) -> Eliminated:
 
 @np.errstate(all="ignore")
 def _eliminate(block: slice, upper: Floats, right: Floats, own: int, found: Eliminated) -> None:
-    """One block of genes, as in `secirls.numerics.solve`: row j holds the entries from its diagonal on, then b_j."""
+    """One block of genes, as in `algebra.solve`: row j holds the entries from its diagonal on, then b_j."""
     params, start = packed_params(upper.shape[1]), 0
     rows: list[Floats] = []
     for j in range(params):

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.algebra.solve import pack, packed_size, unpack
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.curvature import CurvatureSums, curvature_sums
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets
 from secirls.numerics.dispersion.sums import ProfileSums, profile_sums
-from secirls.numerics.distinct_products import Products
+from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.coefficients import finite, joint_coefficients, linear_coefficients
 from secirls.numerics.own.elimination import eliminate
-from secirls.numerics.samples import Samples
-from secirls.numerics.solve import pack, packed_size, unpack
 
 _BLOCK_VALUES = 1 << 20
 """Entries of matrices at nodes that a block of genes has."""

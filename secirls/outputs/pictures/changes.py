@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from secirls.input_error import InputError
-from secirls.numerics.samples import Floats, Mask
+from secirls.numerics.arrays import Floats, Mask
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,

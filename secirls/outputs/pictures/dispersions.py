@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 from secirls.outputs.pictures.canvas import (
     BLUE,
     GREY,

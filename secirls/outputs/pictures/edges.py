@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 from secirls.outputs.pictures.canvas import Axes, Line2D, marker
 
 CUT: Final = "_beyond"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.samples import Floats
+from secirls.numerics.arrays import Floats
 from secirls.outputs.pictures.canvas import BLACK, Axes, Bbox, Figure, halo
 
 NAMED: Final = "_named"

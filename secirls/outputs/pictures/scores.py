@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from secirls.inputs.labels import labels
+from secirls.inputs.formulas.labels import labels
 from secirls.outputs.pictures.canvas import COLOURS, Picture, legend_below, marker, panels, titled
 
 MOST_COLOURS = len(COLOURS)

@@ -11,7 +11,7 @@ from secirls.aggregator import transcript as room
 from secirls.config import Config
 from secirls.fitting import fit_config
 from secirls.inputs.datasets import write_simulated
-from secirls.site.key_files import make_roster, new_key
+from secirls.site.grounds.key_files import make_roster, new_key
 
 SITES = ("site1", "site2", "site3", "site4")
 

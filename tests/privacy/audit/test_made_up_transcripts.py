@@ -35,7 +35,7 @@ from secirls.algorithms.query import Query, query_from_bytes
 from secirls.carriers.local import LocalFederation
 from secirls.cli.commands import app
 from secirls.fitting import fit_config, fit_manifest, resume
-from secirls.site.key_files import make_roster, new_key
+from secirls.site.grounds.key_files import make_roster, new_key
 from secirls.site.site import Answer
 
 
@@ -280,7 +280,7 @@ def other_question(data):
 
 def unchain(patched):
     """The broken twin of the chain of questions: sites that were asked different ones open sums together."""
-    for place in ("secirls.site.guard.chained", "secirls.aggregator.rounds.chained"):
+    for place in ("secirls.site.guarding.guard.chained", "secirls.aggregator.rounds.chained"):
         patched.setattr(place, lambda state, query: state)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from protocols import run
 from protocols.primitives import ring
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
 VECTORS = {site: ring.expand(site.encode() * 32, 3, 2) for site in SITES}

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from protocols import paillier, paillier_messages, run
-from protocols.primitives.paillier_keys import PrivateKey
+from protocols import run
+from protocols.encryption import paillier, paillier_messages
+from protocols.primitives.paillier.paillier_keys import PrivateKey
 from protocols.secure_sum import IntegrityError
 
 

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from protocols import channels, paillier_threshold, run
-from protocols.mask_keys import KeyBook
-from protocols.pairwise_messages import NO_SHARE, SEED_BOX_BYTES, Leg, Payload, Reply, Request, key_box_bytes
+from protocols import run
+from protocols.encryption import paillier_threshold
+from protocols.masking.mask_keys import KeyBook
+from protocols.masking.pairwise_messages import NO_SHARE, SEED_BOX_BYTES, Leg, Payload, Reply, Request, key_box_bytes
 from protocols.secure_sum import KEY_DEALER, PeerError, sha256
+from protocols.sessions import channels
 
 
 def take_header_out(monkeypatch):

@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocols import mask_keys, pairwise, run
-from protocols.pairwise_messages import Payload
+from protocols import run
+from protocols.masking import mask_keys, pairwise
+from protocols.masking.pairwise_messages import Payload
 from protocols.primitives import ring
 
 KNOWN_KEY = bytes(range(32))

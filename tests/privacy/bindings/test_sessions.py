@@ -2,8 +2,9 @@
 
 import pytest
 
-from protocols import run, session
+from protocols import run
 from protocols.secure_sum import PeerError
+from protocols.sessions import session
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["additive", "pairwise", "paillier", "paillier-threshold"])
 

@@ -10,15 +10,16 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from protocols import ratchet, run
-from protocols.neighbours import (
+from protocols import run
+from protocols.masking import ratchet
+from protocols.masking.neighbours import (
     degree_for,
     degree_without_recovery,
     most_colluders_without_recovery,
     share_threshold,
 )
 from protocols.primitives import ring
-from protocols.settings import Settings
+from protocols.sessions.settings import Settings
 
 THREE = ("a", "b", "c")
 

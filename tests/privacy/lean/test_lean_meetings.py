@@ -5,16 +5,18 @@ import secrets
 import numpy as np
 import pytest
 
-from protocols import claims, pairwise_lean, ratchet, run, session
+from protocols import claims, run
 from protocols.choice import make_party
-from protocols.demands import Demands
-from protocols.mask_keys import KeyBook
-from protocols.neighbours import Graph
+from protocols.masking import pairwise_lean, ratchet
+from protocols.masking.mask_keys import KeyBook
+from protocols.masking.neighbours import Graph
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, AgreementKey, Identity
 from protocols.secure_sum import Context, DropoutError, MisuseError, PeerError
-from protocols.session import NONCE_BYTES, Roster, Seat, sign_message
-from protocols.settings import Settings
+from protocols.sessions import session
+from protocols.sessions.demands import Demands
+from protocols.sessions.session import NONCE_BYTES, Roster, Seat, sign_message
+from protocols.sessions.settings import Settings
 
 SITES = [f"s{number:02}" for number in range(12)]
 SETTINGS = Settings(neighbours=4, rounds_per_batch=2)

@@ -5,11 +5,11 @@ import pytest
 
 from protocols.secure_sum import MisuseError, PeerError
 from secirls.agreement.agreement import agree
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.config import MOST_ROUNDS, Config
 from secirls.input_error import InputError
-from secirls.site.memory import Memory
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding.memory import Memory
 
 LEAN = "pairwise-lean"
 

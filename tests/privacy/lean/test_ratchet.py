@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protocols import pairwise_lean, ratchet, run
+from protocols import run
+from protocols.masking import pairwise_lean, ratchet
+from protocols.masking.ratchet import Ratchet
 from protocols.primitives import ring
 from protocols.primitives.keys import AgreementKey
-from protocols.ratchet import Ratchet
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PeerError
-from protocols.session import Seat
-from protocols.settings import Settings
+from protocols.sessions.session import Seat
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
 SETTINGS = Settings(rounds_per_batch=4)

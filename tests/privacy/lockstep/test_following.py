@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from protocols import totals
-from protocols.pairwise_collector import PairwiseCollector
+from protocols.masking.pairwise_collector import PairwiseCollector
 from protocols.secure_sum import MisuseError, PeerError
 from protocols.secure_sum import Total as Opened
 from protocols.verified import Checks
@@ -19,12 +19,12 @@ from secirls.aggregator.aggregator import Outcome, lead
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import query_digest
 from secirls.algorithms import arithmetic
-from secirls.algorithms.census import PresenceQuery
+from secirls.algorithms.groundwork.census import PresenceQuery
 from secirls.algorithms.query import Total
 from secirls.carriers.local import LocalFederation
 from secirls.input_error import InputError
 from secirls.site.follower import Follower
-from secirls.site.policy import RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.site import Site
 
 LATE = 7

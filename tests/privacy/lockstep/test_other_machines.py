@@ -15,7 +15,7 @@ from secirls.agreement.order import Place, Task
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
-from secirls.numerics import solve
+from secirls.numerics.algebra import solve
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -10,7 +10,7 @@ from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.site.memory import Memory
+from secirls.site.guarding.memory import Memory
 from secirls.site.site import Site
 
 

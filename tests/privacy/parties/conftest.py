@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from protocols import run
-from protocols.demands import NO_DEMANDS
 from protocols.primitives import ring
 from protocols.secure_sum import PeerError, Pending
-from protocols.settings import Settings
+from protocols.sessions.demands import NO_DEMANDS
+from protocols.sessions.settings import Settings
 
 QUICK = {"key_bits": 512, "insecure_test_keys": True, "rounds_per_batch": 4}
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from protocols.demands import Demands
 from protocols.secure_sum import KEY_HOLDER, DropoutError, PeerError, Pending
-from protocols.session import Seat
+from protocols.sessions.demands import Demands
+from protocols.sessions.session import Seat
 
 CASES = [
     ("additive", {}, "site-1"),

@@ -11,15 +11,15 @@ import pytest
 
 from protocols import claims
 from protocols.choice import helpers, make_party
-from protocols.demands import Demands, active_colluders
-from protocols.mask_keys import pair_mask_key, self_mask_key
-from protocols.neighbours import degree_for, most_colluders, share_threshold
-from protocols.pairwise_messages import Leg, Payload, Reply, Request, read_set_boxes
+from protocols.masking.mask_keys import pair_mask_key, self_mask_key
+from protocols.masking.neighbours import degree_for, most_colluders, share_threshold
+from protocols.masking.pairwise_messages import Leg, Payload, Reply, Request, read_set_boxes
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import AgreementKey, Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PeerError, Pending
-from protocols.session import Roster, open_message
-from protocols.settings import Settings
+from protocols.sessions.demands import Demands, active_colluders
+from protocols.sessions.session import Roster, open_message
+from protocols.sessions.settings import Settings
 
 VICTIM = "site-1"
 FIRST, SECOND = ("site-1", "site-2", "site-3"), ("site-4", "site-5", "site-6")

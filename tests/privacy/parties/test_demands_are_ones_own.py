@@ -4,11 +4,11 @@ import pytest
 
 from protocols import run
 from protocols.choice import NAMES, helpers, make_collector, make_party
-from protocols.demands import NO_DEMANDS, Demands
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity
-from protocols.session import Roster
-from protocols.settings import Settings
+from protocols.sessions.demands import NO_DEMANDS, Demands
+from protocols.sessions.session import Roster
+from protocols.sessions.settings import Settings
 from protocols.table import Table
 
 SITES = ("a", "b", "c", "d")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from protocols import pairwise_collector
-from protocols.pairwise import PairwiseParty
-from protocols.pairwise_collector import PairwiseCollector
-from protocols.pairwise_messages import NO_SHARE
+from protocols.masking import pairwise_collector
+from protocols.masking.pairwise import PairwiseParty
+from protocols.masking.pairwise_collector import PairwiseCollector
+from protocols.masking.pairwise_messages import NO_SHARE
 from protocols.primitives import shamir
 from protocols.primitives.shamir import PRIME, SHARE_BYTES
 from protocols.secure_sum import AGGREGATOR, IntegrityError, PeerError, sha256

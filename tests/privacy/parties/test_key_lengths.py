@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from protocols import paillier
 from protocols.choice import make_party
-from protocols.demands import Demands
+from protocols.encryption import paillier
 from protocols.primitives.keys import Identity
-from protocols.primitives.paillier_keys import make_key
+from protocols.primitives.paillier.paillier_keys import make_key
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PeerError
-from protocols.session import Roster
-from protocols.settings import Settings
+from protocols.sessions.demands import Demands
+from protocols.sessions.session import Roster
+from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
 HELPERS = {"paillier": KEY_HOLDER, "paillier-threshold": KEY_DEALER}

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocols import session
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError
-from protocols.session import Roster
+from protocols.sessions import session
+from protocols.sessions.session import Roster
 
 KEYS = {name: Identity(name.encode() * 32).public for name in "abc"}
 HONEST = Roster(KEYS).to_json()

@@ -2,10 +2,11 @@
 
 import pytest
 
-from protocols import channels, mask_keys, session
+from protocols.masking import mask_keys
 from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey, Identity, can_agree, can_sign
 from protocols.secure_sum import KEY_DEALER, MisuseError, PeerError
-from protocols.session import Roster, open_message
+from protocols.sessions import channels, session
+from protocols.sessions.session import Roster, open_message
 
 P = 2**255 - 19
 LIAR = "site-5"

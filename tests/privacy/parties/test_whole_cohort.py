@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from protocols.demands import Demands
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, PeerError, Pending
+from protocols.sessions.demands import Demands
 
 VICTIM = "site-4"
 CASES = [

@@ -9,8 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from secirls.algorithms.catch import LikelihoodQuery
 from secirls.algorithms.query import LARGEST_ARRAY, LARGEST_CANDIDATES, QueryError, query_from_bytes
+from secirls.algorithms.regression.catch import LikelihoodQuery
 
 MIB = 1 << 20
 
@@ -19,9 +19,10 @@ import sys, tracemalloc
 import numpy as np
 from pathlib import Path
 from protocols import fixed_point
-from secirls.algorithms import catch, quasi_newton, query
+from secirls.algorithms.regression import catch, quasi_newton
+from secirls.algorithms import query
 from secirls.inputs.simulate import simulate
-from secirls.numerics import kernels
+from secirls.numerics.regression import kernels
 
 if sys.argv[1] == "unbounded":
     for room in (query, quasi_newton, catch):

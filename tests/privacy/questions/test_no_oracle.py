@@ -12,21 +12,26 @@ from hypothesis.extra.numpy import arrays
 from protocols.secure_sum import MisuseError, SecureSumError
 from secirls.agreement.agreement import agree
 from secirls.agreement.order import Place
-from secirls.algorithms.catch import LikelihoodQuery
-from secirls.algorithms.census import CensusQuery
-from secirls.algorithms.component_queries import VstDominatedQuery, VstGramQuery, VstProductsQuery, VstSquaresQuery
+from secirls.algorithms.components.component_queries import (
+    VstDominatedQuery,
+    VstGramQuery,
+    VstProductsQuery,
+    VstSquaresQuery,
+)
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
-from secirls.algorithms.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.algorithms.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import Query, largest_summand, query_from_bytes
-from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.algorithms.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
+from secirls.algorithms.regression.catch import LikelihoodQuery
+from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.algorithms.regression.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.inputs.simulate import simulate
-from secirls.numerics.kernels import using
-from secirls.numerics.samples import LARGEST_COUNT, Samples
+from secirls.numerics.held.samples import LARGEST_COUNT, Samples
+from secirls.numerics.regression.kernels import using
 from secirls.site.site import Site
 
 SITES, GENES, PARAMS = 4, 30, 2

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from secirls.agreement.agreement import genes_digest
-from secirls.algorithms.normalisation import LogCountsQuery
-from secirls.site.memory import Memory, Subject
-from secirls.site.policy import RefusalError
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.memory import Memory, Subject
 
 EVERYBODY = ("site1", "site2", "site3", "site4")
 WITHOUT_ONE = EVERYBODY[:3]

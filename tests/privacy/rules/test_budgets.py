@@ -19,11 +19,11 @@ from secirls import fitting
 from secirls.aggregator.checkpoint import Checkpoint
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.manifest import Manifest
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.input_error import InputError
-from secirls.site import budget, guard
-from secirls.site.budget import Budget, Told, places_of
-from secirls.site.policy import RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding import budget, guard
+from secirls.site.guarding.budget import Budget, Told, places_of
 
 ROOT = Path(__file__).parents[3]
 

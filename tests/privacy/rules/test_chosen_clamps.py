@@ -15,7 +15,7 @@ from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.site import Site
 
 

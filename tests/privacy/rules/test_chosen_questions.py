@@ -12,8 +12,8 @@ import pytest
 
 from protocols.secure_sum import PeerError
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.algorithms.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
 
 ALPHA = 0.1
 MOST = 63

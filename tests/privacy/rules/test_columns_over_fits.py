@@ -12,9 +12,9 @@ from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.site import budget
-from secirls.site.budget import Told
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding import budget
+from secirls.site.guarding.budget import Told
 from secirls.site.site import Site
 
 POWERS = ((1, 2), (3, 4), (5, 6), (7, 8), (9,))

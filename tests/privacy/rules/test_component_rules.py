@@ -13,12 +13,12 @@ import pytest
 
 import secirls
 from protocols.secure_sum import PeerError
-from secirls.algorithms.component_queries import VstProductsQuery, VstSquaresQuery
+from secirls.algorithms.components.component_queries import VstProductsQuery, VstSquaresQuery
 from secirls.algorithms.query import QueryError
-from secirls.site import budget
-from secirls.site.budget import Told
-from secirls.site.guard import Guard
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding import budget
+from secirls.site.guarding.budget import Told
+from secirls.site.guarding.guard import Guard
 
 SCALE = np.array([0.05, 2.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0
 DEGREES = 36
@@ -108,7 +108,7 @@ def test_where_none_are_left_nothing_is_told_along_any(grounds):
 
 
 def test_the_twin_that_looks_at_products_alone_tells_some_along_others_in_every_session(grounds, monkeypatch):
-    monkeypatch.setattr("secirls.site.guard.VstGramQuery", type("Nothing", (), {}))
+    monkeypatch.setattr("secirls.site.guarding.guard.VstGramQuery", type("Nothing", (), {}))
     assert "vst_gram" in kinds_once_none_are_left(grounds)
 
 
@@ -157,7 +157,7 @@ class TestOfAllSites:
 
     def test_without_the_rule_they_are(self, room, monkeypatch):
         monkeypatch.setattr(Guard, "admit", lambda *_: None)
-        monkeypatch.setattr("secirls.site.guard.VstQuery", VstProductsQuery)
+        monkeypatch.setattr("secirls.site.guarding.guard.VstQuery", VstProductsQuery)
         context = self.answered(room, VstSquaresQuery(room.every, *SCALE))
         room.sites["site1"]._guarded().opening(context, room.names[:3])
 

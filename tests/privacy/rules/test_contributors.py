@@ -10,12 +10,12 @@ from protocols.secure_sum import MisuseError, PeerError
 from protocols.totals import pack_total
 from protocols.verified import Checks
 from secirls.agreement.agreement import genes_digest
-from secirls.algorithms.census import CensusQuery, PresenceQuery
-from secirls.algorithms.normalisation import LogCountsQuery
-from secirls.algorithms.refit import ReplaceCountsQuery
-from secirls.site import guard as guard_room
-from secirls.site.guard import Guard
-from secirls.site.policy import Policy, RefusalError
+from secirls.algorithms.groundwork.census import CensusQuery, PresenceQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding import guard as guard_room
+from secirls.site.guarding.guard import Guard
 
 LONELY, OWNER = 7, "site3"
 

@@ -14,8 +14,8 @@ from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.inputs.ranks import largest_share
-from secirls.site.policy import Policy, RefusalError
+from secirls.inputs.designs.ranks import largest_share
+from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.site import Site
 
 OWNER = "site3"

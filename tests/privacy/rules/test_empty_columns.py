@@ -6,10 +6,10 @@ A column that stays out of every later question would take its samples' differen
 import numpy as np
 import pytest
 
-from secirls.algorithms.empty import DropEmptyQuery
+from secirls.algorithms.groundwork.empty import DropEmptyQuery
 from secirls.algorithms.query import QueryError
-from secirls.numerics.samples import Samples
-from secirls.site.guard import Guard
+from secirls.numerics.held.samples import Samples
+from secirls.site.guarding.guard import Guard
 
 
 def ask(room, *kept):

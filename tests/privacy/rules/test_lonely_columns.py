@@ -17,12 +17,12 @@ import secirls
 from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import query_from_bytes
 from secirls.carriers.local import LocalFederation
-from secirls.inputs.design import Design, Variable
-from secirls.numerics.solve import unpack
-from secirls.site.policy import Policy, RefusalError
+from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.algebra.solve import unpack
+from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.site import Site
 
 PUBLISH = 'lonely = "publish"'

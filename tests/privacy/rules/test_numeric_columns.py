@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from protocols.secure_sum import MisuseError
+from secirls.algorithms.groundwork.scaling import CovariatesQuery, CrossProductsQuery
 from secirls.algorithms.query import QueryError
-from secirls.algorithms.scaling import CovariatesQuery, CrossProductsQuery
-from secirls.site.guard import Guard
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding.guard import Guard
 
 OWNER = "site3"
 AGES = {"site1": 50.0, "site2": 61.0, "site3": 44.0, "site4": 58.0}

@@ -10,7 +10,7 @@ import pytest
 import secirls
 from secirls.algorithms import whole_fit  # noqa: F401 - with it every kind of question is known
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.outliers.bracketing import VarianceQuery
 from secirls.algorithms.outliers.cells import CellCountsQuery, CellsQuery, OfCells
 from secirls.algorithms.outliers.cooks import OutliersQuery
@@ -19,8 +19,8 @@ from secirls.algorithms.outliers.robust_dispersion import CellsAboveQuery
 from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery
 from secirls.algorithms.query import Query, QueryError
 from secirls.input_error import InputError
-from secirls.site.guard import Guard
-from secirls.site.policy import STAGES, Policy, RefusalError
+from secirls.site.grounds.policy import STAGES, Policy, RefusalError
+from secirls.site.guarding.guard import Guard
 
 SMOKER = "~ condition + smoker"
 

@@ -7,11 +7,11 @@ is a site that does not look, and reads what it is asked for.
 import numpy as np
 import pytest
 
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.input_error import InputError
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.study import Study
 from secirls.site.site import Site
-from secirls.site.study import Study
 
 AGREED = '[study]\ndesign = "~condition"\nlayer = "raw"\nlevels = { condition = ["control", "treated"] }\n'
 

@@ -10,11 +10,11 @@ import pytest
 
 from protocols.secure_sum import MisuseError
 from secirls.agreement.order import Place
-from secirls.algorithms.normalisation import NormalisedQuery
+from secirls.algorithms.groundwork.normalisation import NormalisedQuery
 from secirls.input_error import InputError, complain
-from secirls.inputs.levels import Variable
-from secirls.site.ground import Ground
-from secirls.site.policy import Policy, RefusalError
+from secirls.inputs.formulas.levels import Variable
+from secirls.site.grounds.ground import Ground
+from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.site import Site
 
 PATIENTS = [f"Jane Doe {number}" for number in range(10)]

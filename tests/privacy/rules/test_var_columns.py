@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 
 from protocols.secure_sum import MisuseError, PeerError
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from secirls.aggregator.annotating import annotate
 from secirls.agreement.agreement import genes_digest
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.told_columns import read_columns, read_texts, text_digest
 from secirls.input_error import InputError
 from secirls.inputs.annotation import Annotation
-from secirls.inputs.var_columns import LONGEST_TEXT, Unfit, texts
+from secirls.inputs.files.var_columns import LONGEST_TEXT, Unfit, texts
 from secirls.site import telling
-from secirls.site.policy import RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.telling import Telling
 
 VICTIM, LONER = "site1", "site3"
@@ -142,7 +142,7 @@ def test_nonsense_in_the_place_of_text_is_named_too(sent):
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"symbol": 1}', b'{"symbol": "x"}', b'{"chr": "is missing"}'])
 def test_nonsense_in_the_place_of_digests_is_named_too(grounds, lead, body):
-    from protocols.session import sign_message
+    from protocols.sessions.session import sign_message
 
     room = joined(alike_at_all(grounds), lead)
     agreement, identity = room.agreement, room.sites[VICTIM]._ground.identity

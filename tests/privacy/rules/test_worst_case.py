@@ -6,7 +6,7 @@ import pytest
 
 import secirls
 from secirls.algorithms.fitted import StageCost
-from secirls.outputs.disclosure import RECOVERED, _worst_case
+from secirls.outputs.report.disclosure import RECOVERED, _worst_case
 
 
 def told(opened, samples, stage="profile", apart=()):

@@ -55,7 +55,7 @@ def test_its_sites_keep_their_memory_beside_their_files(played):
 
 def test_the_page_shows_every_rule_with_its_default():
     """The table of the page, beside the policy itself."""
-    from secirls.site.policy import SIMULATION, Policy
+    from secirls.site.grounds.policy import SIMULATION, Policy
 
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     default = Policy()

@@ -11,13 +11,13 @@ import pytest
 
 import secirls
 from protocols.secure_sum import MisuseError, PeerError
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.cli.commands import main
 from secirls.input_error import InputError
+from secirls.site.grounds.helper_ground import HelperGround, HelperPolicy, helper_template
+from secirls.site.grounds.key_files import make_roster, new_key
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
-from secirls.site.helper_ground import HelperGround, HelperPolicy, helper_template
-from secirls.site.key_files import make_roster, new_key
-from secirls.site.policy import RefusalError
 
 SMALL = {"key_bits": 512, "insecure_test_keys": True}
 ALLOWED = 'protocols = ["paillier", "paillier-threshold"]\nmin_key_bits = 0'

@@ -6,7 +6,7 @@ An error of any other kind would silence the site (`secirls.site.desk`) and tell
 import pytest
 
 from protocols.secure_sum import MisuseError
-from secirls.algorithms.census import CensusQuery
+from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.site.desk import SPOKEN, Desk
 from secirls.site.site import Site
 

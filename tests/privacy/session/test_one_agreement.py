@@ -4,23 +4,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from protocols import paillier_threshold
-from protocols.paillier_messages import Terms
-from protocols.primitives.big_numbers import from_buffer
+from protocols.encryption import paillier_threshold
+from protocols.encryption.paillier_messages import Terms
+from protocols.primitives.paillier.big_numbers import from_buffer
 from protocols.secure_sum import MisuseError, PeerError
 from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.agreement.order import Order, Place
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
-from secirls.algorithms.irls import IrlsQuery
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.regression.irls import IrlsQuery
 from secirls.input_error import InputError
-from secirls.inputs import formula as formula_room
-from secirls.inputs.design import Design, Variable
-from secirls.inputs.formula import parse
-from secirls.inputs.model_matrix import ModelMatrix
+from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.formulas import formula as formula_room
+from secirls.inputs.formulas.formula import parse
+from secirls.inputs.formulas.model_matrix import ModelMatrix
 from secirls.site import site as site_room
-from secirls.site.helper_ground import HelperGround
-from secirls.site.policy import Policy, RefusalError
+from secirls.site.grounds.helper_ground import HelperGround
+from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.site import Site
 
 VICTIM = "site2"

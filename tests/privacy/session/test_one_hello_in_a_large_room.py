@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocols.pairwise_collector import PairwiseCollector
+from protocols.masking.pairwise_collector import PairwiseCollector
 from protocols.secure_sum import MisuseError
 from secirls.aggregator import aggregator
 from secirls.aggregator.aggregator import Outcome

@@ -8,10 +8,11 @@ from itertools import count
 import numpy as np
 import pytest
 
-from protocols import channels, mask_keys
-from protocols.pairwise_collector import PairwiseCollector
+from protocols.masking import mask_keys
+from protocols.masking.pairwise_collector import PairwiseCollector
 from protocols.primitives import shamir
 from protocols.secure_sum import PeerError, SecureSumError
+from protocols.sessions import channels
 from secirls.aggregator.aggregator import Outcome
 from secirls.aggregator.audit import audit
 from secirls.aggregator.losses import LeftOutError
@@ -20,7 +21,7 @@ from secirls.aggregator.transcript import read, witnessed
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.order import Task
 from secirls.carriers.local import LocalFederation
-from secirls.outputs.disclosure import statements
+from secirls.outputs.report.disclosure import statements
 from secirls.site.site import Answer, Site
 
 SITES = ("site1", "site2", "site3", "site4", "site5")

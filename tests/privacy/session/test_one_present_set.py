@@ -6,11 +6,11 @@ The twin helps whoever asks: the question asked twice, the second time without o
 import numpy as np
 import pytest
 
-from protocols.demands import Demands
 from protocols.secure_sum import PeerError
-from secirls.algorithms.normalisation import LogCountsQuery
-from secirls.site.guard import Guard
-from secirls.site.memory import Memory
+from protocols.sessions.demands import Demands
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
+from secirls.site.guarding.guard import Guard
+from secirls.site.guarding.memory import Memory
 
 SILENCED = "site4"
 

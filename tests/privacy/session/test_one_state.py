@@ -8,11 +8,11 @@ sum over four sites is that site's own.
 import numpy as np
 import pytest
 
-from protocols import pairwise_collector
-from protocols.pairwise_messages import NO_SHARE
+from protocols.masking import pairwise_collector
+from protocols.masking.pairwise_messages import NO_SHARE
 from protocols.secure_sum import IntegrityError, PeerError
-from secirls.algorithms.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.site import guard
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.site.guarding import guard
 
 VICTIM = "site3"
 

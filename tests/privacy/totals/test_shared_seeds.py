@@ -12,10 +12,10 @@ from protocols import verified
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PeerError
-from protocols.session import Roster
+from protocols.sessions.session import Roster
 from protocols.totals import pack_total
 from protocols.verified import Checks, SeedTable
-from secirls.algorithms.normalisation import LogCountsQuery
+from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 
 SITES = ("site-1", "site-2", "site-3")
 SESSION = b"s" * 32

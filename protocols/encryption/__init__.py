@@ -1,0 +1,1 @@
+"""Sums of Paillier ciphertexts, opened by a key-holder or by enough of the sites."""

@@ -1,0 +1,1 @@
+"""Who is at the table, what they have set alike, what each demands, and how they reach each other."""

@@ -1,0 +1,1 @@
+"""Principal components of variance-stabilised values within sites."""

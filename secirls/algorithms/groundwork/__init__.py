@@ -1,0 +1,1 @@
+"""What comes before any regression: who has what, columns put in order, size factors."""

@@ -1,0 +1,81 @@
+"""The federation file, and what it says together with options of the command; options win."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from secirls.agreement.manifest import Manifest
+from secirls.input_error import InputError
+from secirls.inputs.files.text_file import read_text, read_toml
+from secirls.site.grounds.key_files import read_roster
+
+
+def pair(text: str, option: str, form: str) -> tuple[str, str]:
+    """Both sides of NAME=VALUE. Raises `InputError` that shows the form."""
+    name, sign, value = (part.strip() for part in text.partition("="))
+    if not (name and sign and value):
+        raise InputError(f"{option} {text!r}: write {form}")
+    return name, value
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
+    where = f"file {str(path)!r}"
+    table = read_toml(path)
+    for name in ("sites", "fit"):
+        if not isinstance(table.get(name), dict):
+            raise InputError(f"{where}: needs a table [{name}]")
+    for name in ("sites", "keys", "policies"):
+        if not isinstance(files := table.get(name, {}), dict):
+            raise InputError(f"{where}: {name}: is a table of names and files, [{name}]")
+        table[name] = {site: str(path.parent / str(file)) for site, file in files.items()}
+    if isinstance(table["fit"].get("roster"), str):
+        table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])
+    return table
+
+
+def combined(
+    path: Path | None,
+    site: list[str] | None,
+    given: dict[str, Any],
+    keys: dict[str, str],
+    engine: str | None,
+    address: str | None,
+    hosts: int | None,
+) -> Manifest:
+    """The manifest that a file and the options make together; options win."""
+    start: dict[str, Any] = {}
+    if path is not None:
+        start = read_table(path)
+    sites = dict(start.get("sites", {}))
+    for text in site or []:
+        name, file = pair(text, "--site", "NAME=FILE.h5ad")
+        if name in sites and site is not None and path is None:
+            raise InputError(f"--site {text!r}: there is a site {name!r} already")
+        sites[name] = file
+    start["sites"] = sites
+    start["keys"] = {**start.get("keys", {}), **keys}
+    start["fit"] = {**start.get("fit", {}), **given}
+    if "design" not in start["fit"]:
+        raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
+    chosen = {"engine": engine, "address": address, "hosts": hosts}
+    start |= {name: value for name, value in chosen.items() if value is not None}
+    return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
+
+
+def gene_names(path: Path, option: str) -> tuple[str, ...]:
+    """Names in a file, one per line. Raises `InputError`."""
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if not names:
+        raise InputError(f"{option} {str(path)!r}: names no gene")
+    return names
+
+
+def levels_of(text: str) -> tuple[str, tuple[str, ...]]:
+    """A factor and its levels, as ``--levels`` gives them. Raises `InputError`."""
+    name, value = pair(text, "--levels", "FACTOR=REFERENCE,LEVEL,...")
+    named = tuple(level.strip() for level in value.split(","))
+    if "" in named:
+        raise InputError(f"--levels {text!r}: names an empty level; quote the whole where a blank stands in it")
+    return name, named

@@ -1,0 +1,1 @@
+"""What a formula says, which levels its factors have, and the columns that follow."""

@@ -1,0 +1,1 @@
+"""Elementary functions, and the order of floating-point numbers: the same bits on every machine."""

@@ -1,0 +1,270 @@
+"""Few points in the log size factor that stand for all samples of one design row, in every sum over them.
+
+Promises: a sum over a row's samples of f(t) or y f(t), t the log size factor, is a sum over its nodes with weights that
+do not depend on f, within a few roundings of the sum of magnitudes for every f of a round: mu / (1 + alpha mu),
+log(1 + alpha mu), log mu. Weights have the same bits on every machine, and a gene's whichever genes are beside it.
+Refuses to know: dispersions, coefficients.
+
+At a fixed linear predictor eta these functions are analytic in t but for alpha mu = -1, t = -eta - log alpha + i pi, at
+the best of a distance pi from the samples' range [m - a, m + a]. So K Chebyshev nodes on it leave an error of about
+rho^-K, rho = h + sqrt(1 + h^2), h = pi / a (Trefethen 2013, "Approximation theory and approximation practice", theorem
+8.2). Weights are sums of Lagrange's polynomials at the samples (Berrut and Trefethen 2004, equation 4.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic.portable import strictly
+from secirls.numerics.arrays import Counts, Floats, Mask
+from secirls.numerics.held.held_counts import HeldCounts, in_blocks
+
+DIGITS = 15.0
+"""Decimal digits of a function at nodes, relative to its value there; one node more makes it a rounding."""
+_LN10 = 2.302585092994046
+_VECTOR = 8
+"""Numbers in the widest vectors: nodes of all rows together are filled up to whole ones, by nodes without weight."""
+_LARGEST_SHARE = 0.5
+"""Of nodes in samples, beyond which weights would not be repaid within a fit."""
+_LOGS = 1e-150, 1e150
+"""Size factors whose logarithm has the same bits everywhere."""
+
+
+@dataclass(frozen=True, eq=False)
+class LevelNodes:
+    """The nodes of a site's samples, row by row of its design."""
+
+    order: NDArray[np.intp]
+    """The samples, those of a row together, ``(samples,)``."""
+    starts: NDArray[np.intp]
+    """Where in `order` each row's samples begin, and their number, ``(rows + 1,)``."""
+    node_starts: NDArray[np.intp]
+    """The same of nodes; those without weight belong to no row, ``(rows + 1,)``."""
+    log_s: Floats
+    """Log size factors at nodes, ``(nodes,)``."""
+    lowest: Floats
+    """The least log size factor of each row, ``(rows,)``."""
+    highest: Floats
+    """The largest, ``(rows,)``."""
+    basis: Floats
+    """Lagrange's polynomials of a row's nodes at its samples, in `order`, filled up: ``(samples, width)``."""
+    numbers: Floats
+    """Their sums over samples: what a node counts for, ``(nodes,)``."""
+    shift: Floats
+    """Sums of log size factors, ``(rows,)``."""
+    design: Floats
+    """What the nodes were made for, ``(samples, params)``."""
+    size_factors: Floats
+    """And this, ``(samples,)``."""
+
+    @property
+    def size(self) -> int:
+        """How many nodes, those without weight included."""
+        return int(self.log_s.size)
+
+    @property
+    def pay(self) -> bool:
+        """Whether sums over nodes repay their weights."""
+        return self.size <= _LARGEST_SHARE * self.order.size
+
+    @classmethod
+    def of(cls, design: Floats, size_factors: Floats) -> LevelNodes | None:
+        """Those of design rows ``(samples, params)`` and size factors ``(samples,)``; none where they don't pay."""
+        if not design.size or not ((size_factors > _LOGS[0]) & (size_factors < _LOGS[1])).all():
+            return None
+        rows, level = np.unique(design, axis=0, return_inverse=True)
+        if _VECTOR * len(rows) > _LARGEST_SHARE * level.size:
+            return None
+        order = np.argsort(level.reshape(-1), kind="stable")
+        starts = np.searchsorted(level.reshape(-1)[order], np.arange(len(rows) + 1)).astype(np.intp)
+        t = portable.logs(size_factors)[order]
+        parts = [_interpolate(t[first:last]) for first, last in pairwise(starts)]
+        sizes = np.array([at.size for at, _ in parts])
+        filled = _filled_up(int(sizes.sum())) - int(sizes.sum())
+        basis = np.zeros((t.size, _filled_up(int(sizes.max()))))
+        for (first, last), (at, values) in zip(pairwise(starts), parts, strict=True):
+            basis[first:last, : at.size] = values
+        numbers = [np.add.accumulate(values)[-1] for _, values in parts]
+        nodes = cls(
+            order=order,
+            starts=starts,
+            node_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp),
+            log_s=np.concatenate([*(at for at, _ in parts), np.full(filled, parts[-1][0][-1])]),
+            lowest=np.minimum.reduceat(t, starts[:-1]),
+            highest=np.maximum.reduceat(t, starts[:-1]),
+            basis=basis,
+            numbers=np.concatenate([*numbers, np.zeros(filled)]),
+            shift=np.array([np.add.accumulate(t[first:last])[-1] for first, last in pairwise(starts)]),
+            design=design,
+            size_factors=size_factors,
+        )
+        return nodes if nodes.pay else None
+
+    def rows(self, design: Floats) -> Floats:
+        """The design row of each level, ``(rows, params)``."""
+        return np.ascontiguousarray(design[self.order[self.starts[:-1]]])
+
+    def fit(self, design: Floats, size_factors: Floats) -> bool:
+        """Whether samples that share nodes share a row of this design, and the size factors are these."""
+        if design is self.design and size_factors is self.size_factors:
+            return True
+        rows = np.repeat(self.rows(design), np.diff(self.starts), axis=0)
+        return np.array_equal(size_factors, self.size_factors) and np.array_equal(rows, design[self.order])
+
+
+@dataclass(frozen=True, eq=False)
+class LevelMoments:
+    """The counts of some genes at nodes."""
+
+    nodes: LevelNodes
+    counts: Floats
+    """Sums over a row's samples of y times its polynomials, ``(genes, nodes)``."""
+    totals: Floats
+    """Sums of counts, ``(genes, rows)``."""
+    shifts: Floats
+    """Sums of counts times log size factors, ``(genes, rows)``."""
+    largest: NDArray[np.int32]
+    """The largest count of each gene, ``(genes,)``."""
+
+    @classmethod
+    def of(cls, counts: Counts | HeldCounts, nodes: LevelNodes) -> LevelMoments:
+        """Those of counts ``(samples, genes)``."""
+        genes, rows = counts.shape[1], nodes.starts.size - 1
+        moments = cls(
+            nodes,
+            np.zeros((genes, nodes.size)),
+            np.empty((genes, rows)),
+            np.empty((genes, rows)),
+            np.empty(genes, dtype=np.int32),
+        )
+        for block, some in in_blocks(counts):
+            _fill_moments(
+                some,
+                nodes.order,
+                nodes.log_s,
+                nodes.starts,
+                nodes.node_starts,
+                nodes.basis,
+                moments.counts[block],
+                moments.totals[block],
+                moments.shifts[block],
+                moments.largest[block],
+            )
+        return moments
+
+    def take(self, genes: NDArray[np.intp] | Mask | slice) -> LevelMoments:
+        """Those of some of the genes."""
+        return LevelMoments(self.nodes, self.counts[genes], self.totals[genes], self.shifts[genes], self.largest[genes])
+
+
+def nodes_needed(half_range: float) -> int:
+    """How many nodes a range of log size factors of this half width takes: 1 where it is a point."""
+    if half_range == 0.0:
+        return 1
+    h = np.pi / half_range
+    decay = portable.logs(np.array([h + np.sqrt(1.0 + h * h)]))[0]
+    least = half_range  # a weight falls to exp(-a) of that in the middle of the range
+    return 1 + int(np.ceil((DIGITS * _LN10 + least) / decay))
+
+
+def _filled_up(nodes: int) -> int:
+    """As many places as whole vectors have."""
+    return -(-nodes // _VECTOR) * _VECTOR
+
+
+def _interpolate(t: Floats) -> tuple[Floats, Floats]:
+    """Nodes ``(K,)`` of points ``(n,)``, the points themselves if fewer; Lagrange's polynomials there, ``(n, K)``."""
+    low, high = t.min(), t.max()
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    n = nodes_needed(half)
+    if n >= t.size:
+        return t, np.eye(t.size)
+    if n == 1:
+        return t[:1], np.ones((t.size, 1))
+    at = np.clip(middle + half * portable.cosines(n)[1 : 2 * n : 2], low, high)
+    weights, values = np.ones(n), np.empty((t.size, n))
+    _fill_weights(at, 2.0 / half, weights)
+    _fill_basis(t, at, weights, values)
+    return at, values
+
+
+@strictly()
+def _fill_weights(at: Floats, scale: float, weights: Floats) -> None:
+    """Barycentric weights of the nodes as they were rounded; `scale` keeps the products of gaps within range."""
+    for k in range(at.size):
+        product = 1.0
+        for m in range(at.size):
+            if m != k:
+                product *= scale * (at[k] - at[m])
+        weights[k] = 1.0 / product
+
+
+@strictly()
+def _fill_basis(t: Floats, at: Floats, weights: Floats, values: Floats) -> None:
+    """Lagrange's polynomials of the nodes at each point, ``(points, nodes)``."""
+    for i in range(t.size):
+        total, hit = 0.0, -1
+        for k in range(at.size):
+            gap = t[i] - at[k]
+            if gap == 0.0:
+                hit = k
+            else:
+                values[i, k] = weights[k] / gap
+                total += values[i, k]
+        for k in range(at.size):
+            if hit < 0:
+                values[i, k] /= total
+            else:
+                values[i, k] = 1.0 if k == hit else 0.0
+
+
+@strictly()
+def _fill_moments(
+    counts: Counts,
+    order: NDArray[np.intp],
+    log_s: Floats,
+    starts: NDArray[np.intp],
+    node_starts: NDArray[np.intp],
+    basis: Floats,
+    sums: Floats,
+    totals: Floats,
+    shifts: Floats,
+    largest: NDArray[np.int32],
+) -> None:
+    """Sum counts ``(genes, samples)`` times their polynomials, in the order of the samples, four at a time."""
+    samples, width = basis.shape
+    values, part = np.empty(samples), np.empty(width)
+    for gene in range(counts.shape[0]):
+        y = counts[gene]
+        most = 0
+        for i in range(samples):
+            most = max(most, y[i])
+        largest[gene] = most
+        for i in range(samples):
+            values[i] = float(y[order[i]])
+        for row in range(starts.size - 1):
+            here, polynomials = values[starts[row] : starts[row + 1]], basis[starts[row] : starts[row + 1]]
+            fours = here.size // 4
+            part[:] = 0.0
+            for i in range(fours):
+                a, b, c, d = here[4 * i], here[4 * i + 1], here[4 * i + 2], here[4 * i + 3]
+                of_a, of_b = polynomials[4 * i], polynomials[4 * i + 1]
+                of_c, of_d = polynomials[4 * i + 2], polynomials[4 * i + 3]
+                for k in range(width):
+                    part[k] += (a * of_a[k] + b * of_b[k]) + (c * of_c[k] + d * of_d[k])
+            for i in range(4 * fours, here.size):
+                a, of_a = here[i], polynomials[i]
+                for k in range(width):
+                    part[k] += a * of_a[k]
+            total, shift = 0.0, 0.0
+            for k in range(node_starts[row + 1] - node_starts[row]):
+                node = node_starts[row] + k
+                sums[gene, node] = part[k]
+                total += part[k]
+                shift += part[k] * log_s[node]
+            totals[gene, row], shifts[gene, row] = total, shift

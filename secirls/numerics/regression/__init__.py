@@ -1,0 +1,1 @@
+"""The negative-binomial likelihood of counts, and the kernels that make a round's sums over a site's samples."""

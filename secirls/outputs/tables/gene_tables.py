@@ -1,0 +1,65 @@
+"""The tables by gene beside that of results, coefficients and dispersions, and their files.
+
+Promises: a number is written with 17 significant digits and read back as it was. Refuses to know: comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from secirls.aggregator.aggregator import Outcome
+from secirls.outputs.tables.kept_fit import KeptFit
+
+_MISSING = {name: ["", "nan"] for name in ("baseMean", "dispGeneEst", "dispFit", "dispMAP", "dispersion")}
+"""Columns of dispersions.csv that may lack a value; a gene may be called NA."""
+
+
+def csv_of(table: pd.DataFrame) -> bytes:
+    """A table as its file has it."""
+    return table.to_csv(index=False, float_format="%.17g").encode()
+
+
+def annotation_in(columns: Iterable[str]) -> list[str]:
+    """The columns of a table of results that say what genes are called: they stand before its base mean."""
+    names = list(columns)
+    before = names[: names.index("baseMean")] if "baseMean" in names else []
+    return [name for name in before if name != "gene"]
+
+
+def coefficients(kept: KeptFit) -> pd.DataFrame:
+    """Gene and one column per design column, natural log."""
+    beta = kept.coefficients
+    columns = {name: beta[:, i] for i, name in enumerate(kept.design.columns)}
+    return pd.DataFrame({"gene": kept.genes, **columns}, index=list(kept.genes))
+
+
+def dispersions(outcome: Outcome) -> pd.DataFrame | None:
+    """How each gene's dispersion came about, in R's words; ``None`` where they were not drawn towards a trend."""
+    fitted, by_gene = outcome.fitted, outcome.fitted.by_gene
+    if by_gene is None:
+        return None
+    return pd.DataFrame(
+        {
+            "gene": outcome.genes,
+            "baseMean": fitted.base_means,
+            "dispGeneEst": by_gene.gene_wise,
+            "dispFit": by_gene.trend,
+            "dispMAP": by_gene.maximum,
+            "dispersion": fitted.dispersions,
+            "dispGeneIter": by_gene.iterations,
+            "dispOutlier": by_gene.outlier,
+        },
+        index=list(outcome.genes),
+    )
+
+
+def read_dispersions(path: Path) -> pd.DataFrame:
+    """The table that a fit has written. Raises `OSError` or `ValueError`."""
+    read = pd.read_csv(
+        path, dtype={"gene": str}, keep_default_na=False, na_values=_MISSING, float_precision="round_trip"
+    )
+    return read.astype({"dispGeneIter": np.int32}).set_axis(read["gene"].tolist())

@@ -1,0 +1,57 @@
+"""Shrunken fold changes in the table of results and in the report; the estimates without a prior stay beside them.
+
+Promises: every gene without a shrunken fold change has a sentence that says why. Everything here is public.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from secirls.algorithms.regression.shrinkage import Shrinkage
+from secirls.inputs.designs.design import Design
+from secirls.numerics.inference.shrinkage import OTHERS_DEVIATION, s_values
+from secirls.numerics.inference.wald import LN2
+from secirls.numerics.status import Reason
+from secirls.outputs.tables.kept_fit import KeptFit
+
+COLUMNS = ("shrunkenLog2FoldChange", "posteriorSD", "svalue")
+"""Maximum a posteriori and its standard deviation, log2; and the expected share of wrong signs among surer genes."""
+
+WHY = {
+    Reason.LOST: "a site's sums for it were not finite or too large to be added securely",
+    Reason.NO_DESCENT: "no step was found that lowers the function that is minimised",
+    Reason.NEWTON_OUT_OF_ITERATIONS: "Newton's method did not settle in its rounds",
+    Reason.SINGULAR: "the posterior is not curved at its maximum",
+}
+NOT_SHRUNKEN = "Its fold change was not shrunken: {}."
+
+
+def beside_shrunken(table: pd.DataFrame, kept: KeptFit) -> pd.DataFrame:
+    """The table of results with the columns of a shrunken coefficient after R's, and reasons where one is missing."""
+    estimate, deviation = kept.shrunken / LN2, kept.posterior_deviation / LN2
+    wider, at = table.copy(), list(table.columns).index("padj") + 1
+    for i, values in enumerate((estimate, deviation, s_values(estimate, deviation))):
+        wider.insert(at + i, COLUMNS[i], values)
+    wider["reason"] = [
+        f"{told} {NOT_SHRUNKEN.format(WHY[Reason(code)])}".strip() if code else told
+        for told, code in zip(table["reason"], kept.not_shrunken, strict=True)
+    ]
+    return wider
+
+
+def told_of_shrinkage(shrinkage: Shrinkage | None, design: Design) -> dict[str, Any] | None:
+    """What the report says of the prior, and of how many genes it was held against."""
+    if shrinkage is None:
+        return None
+    return {
+        "coefficient": design.columns[shrinkage.coefficient],
+        "prior": "Cauchy, around zero; natural log",
+        "prior_scale": shrinkage.scale if np.isfinite(shrinkage.scale) else None,
+        "deviation_of_others": OTHERS_DEVIATION,
+        "genes": int(np.isfinite(shrinkage.estimate).sum()),
+        "not_shrunken": int((shrinkage.reason != Reason.NONE).sum()),
+        "next_to_zero": int(shrinkage.second.sum()),
+    }

@@ -1,0 +1,309 @@
+"""What a site allows in one fit: its policy, held against what it knows itself, question by question.
+
+Promises: nothing is answered, and no sum opened, before every rule was asked; what was answered for whom is
+remembered before it leaves. Refuses to know: counts, keys, and how a sum is made.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
+from secirls.agreement.agreement import Agreement
+from secirls.agreement.record import followed, total_digest
+from secirls.algorithms.components.component_queries import VstGramQuery, VstProductsQuery, VstQuery
+from secirls.algorithms.groundwork.census import CensusQuery, PresenceQuery
+from secirls.algorithms.groundwork.empty import DropEmptyQuery
+from secirls.algorithms.groundwork.normalisation import NormalisedQuery
+from secirls.algorithms.groundwork.scaling import CrossProductsQuery
+from secirls.algorithms.outliers.cells import OfCells
+from secirls.algorithms.query import Query, QueryError, Total, chained
+from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.config import Config
+from secirls.inputs.designs.design import Design
+from secirls.numerics.arrays import Counts, Floats
+from secirls.numerics.held.held_counts import HeldCounts
+from secirls.numerics.held.samples import Samples
+from secirls.site.grounds.ground import Ground
+from secirls.site.grounds.policy import refusal
+from secirls.site.guarding.budget import Budget
+from secirls.site.guarding.count_digests import digest_of
+from secirls.site.guarding.memory import Memory, Subject
+
+
+class Guard:
+    """One site's side of one fit, from the moment it joined."""
+
+    def __init__(
+        self, site: PartyId, ground: Ground, config: Config, agreement: Agreement, design: Design, n_genes: int
+    ) -> None:
+        self._site = site
+        self._ground = ground
+        self._policy = ground.policy
+        self._agreement = agreement
+        self._design = design
+        self._kernel = config.kernel
+        self._may_shrink = config.on_dropout == "continue"
+        self._cohort = agreement.sites
+        self._state = agreement.digest
+        self._answered: dict[bytes, tuple[PartyId, ...]] = {}
+        self._asked_in: dict[bytes, bytes] = {}
+        self._held_now = self._count_digest = self._design_digest = b""
+        self._design_held: Floats | None = None
+        self._own_xtx = np.zeros((0, 0))
+        self._columns: list[bytes] = []
+        self._in_all: float | None = None
+        self._counts: Counts | HeldCounts | None = None
+        self._dispersions: Floats | None = None
+        self._rounds = 0
+        self._budget = Budget(site, n_genes)
+        self._asked_so_far = b""
+        self._presence: Floats | None = None
+        self._column_sites: Floats | None = None
+        self._degrees: float | None = None
+        self._over_all: set[bytes] = set()
+        self._awaited: bytes | None = None
+        self._opened: dict[bytes, tuple[PartyId, ...]] = {}
+        self._memory: Memory | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether this site helps to open sums over a whole cohort alone."""
+        return not self._may_shrink
+
+    @property
+    def state(self) -> bytes:
+        """What follows from all questions so far, and in lock-step from all totals: `chained` and `followed`."""
+        return self._state
+
+    def enter(self, samples: Samples, genes: int, subject: Callable[[], Subject]) -> None:
+        """Before the session: this site's samples, how many genes its file has, and what the fit is about.
+
+        Raises `RefusalError` where the policy does not allow the fit.
+        """
+        self._policy.check_cohort(self._site, len(self._agreement.sites))
+        self._policy.check_design(self._site, samples.joint.design, samples.own_size)
+        self._columns = [column.tobytes() for column in samples.design.T if column.any()]
+        self._asked_so_far = self._start(samples)
+        self.holds(samples)
+        folder, run = self._ground.memory, self._agreement.run
+        if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
+            if folder is not None and (self._may_shrink or self._policy.memory is not None):
+                self._memory = Memory(self._site, folder, run)
+        elif folder is not None:
+            about = subject()
+            self._memory = Memory(self._site, folder, about.data)
+            self._budget = Budget(self._site, genes, about.places, self._memory.told)
+            self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
+
+    def check(self, asked: Query) -> None:
+        """Whether a question may be answered or taken note of. Raises `RefusalError`, `QueryError`, `MisuseError`."""
+        self._policy.check_question(self._site, asked.kind)
+        if isinstance(asked, DropEmptyQuery):
+            self._check_empty(asked)
+        self._check_cells(asked)
+        if getattr(asked, "share", 0.0) > self._policy.max_sample_share:
+            raise refusal(self._site, "max_sample_share", self._policy.max_sample_share)
+        if self._ground.simulated and self._presence is None:
+            return
+        if self._presence is None:
+            if not isinstance(asked, CensusQuery) or self._rounds:
+                raise MisuseError(f"site {self._site}: the census comes first, and its total is told before the rest")
+            return
+        if not isinstance(asked, PresenceQuery):
+            self._policy.check_genes(self._site, asked.genes, self._presence)
+
+    def _check_empty(self, asked: DropEmptyQuery) -> None:
+        """Columns are dropped that the census calls empty, and no others. Raises `QueryError`."""
+        if self._column_sites is not None and not np.array_equal(asked.kept, self._column_sites > 0):
+            raise QueryError(f"query {asked.kind!r} drops other columns than the census calls empty")
+
+    def _check_cells(self, asked: Query) -> None:
+        """Cells are all that the levels allow, one by one, or none: others could single out a sample's covariates.
+
+        Raises `QueryError`.
+        """
+        if not isinstance(asked, OfCells) or not asked.rows.shape[0]:
+            return
+        if self._design.numeric:
+            told = f"the design has the numeric variable {self._design.numeric[0]!r}, whose cells are single samples"
+            raise QueryError(f"query {asked.kind!r} asks about cells, and {told}")
+        if not self._design.enumerable or not np.array_equal(asked.rows, self._design.cells()):
+            raise QueryError(f"query {asked.kind!r} asks about other cells than the levels of the design allow")
+
+    def note(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...] | None = None) -> bytes:
+        """A question is taken, to be answered for a cohort or by recall: count it, and give the state that follows.
+
+        Raises `RefusalError` where the budget does not allow it, `InputError` where it can't be kept.
+        """
+        so_far = chained(self._asked_so_far, question)
+
+        def allowed(answered: int, told: NDArray[np.int64], multiplied: int) -> None:
+            self._policy.check_budget(self._site, answered, told)
+            self._policy.check_directions(self._site, multiplied + ahead if directions or ahead else 0, self._degrees)
+
+        # What varies along directions is not told either, where these could not be multiplied any more.
+        ahead = asked.directions.shape[1] if isinstance(asked, VstGramQuery) else 0
+        directions = asked.asked if isinstance(asked, VstProductsQuery) else 0
+        self._budget.spend(so_far, cohort, asked.genes, asked.values_per_gene, allowed, directions)
+        self._asked_so_far = so_far
+        self._rounds += 1
+        self._state = chained(self._state, question)
+        if isinstance(asked, DropEmptyQuery):
+            self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
+        if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
+            # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
+            self._presence[asked.genes] = 0.0
+            self._awaited = None
+        return self._state
+
+    def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> None:
+        """One answer per question about the same data: for another cohort it would give sums that differ by one site.
+
+        A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
+        Raises `RefusalError`, `QueryError`, `MisuseError`.
+        """
+        self._policy.check_cohort(self._site, len(cohort))
+        if isinstance(asked, VstQuery) and cohort != self._agreement.sites:
+            raise QueryError(f"query {asked.kind!r} is about all agreed sites, and asked for others")
+        digest = self._digest(asked, question)
+        if self._answered.get(digest, cohort) != cohort:
+            raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
+        if not set(cohort) <= set(self._cohort) or (cohort != self._cohort and not self._may_shrink):
+            raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
+        if self._memory is not None:
+            self._memory.admit(digest, cohort)
+        self._answered[digest] = self._cohort = cohort
+
+    def _digest(self, asked: Query, question: bytes) -> bytes:
+        """What names a question about the data as they are: the same one at other dispersions is another."""
+        alpha = b"" if self._dispersions is None else sha256(self._dispersions[asked.genes].tobytes())
+        return sha256(b"secirls asked v2", self._held_now, alpha, question)
+
+    def holds(self, samples: Samples) -> None:
+        """What answers are computed from has changed: size factors, dispersions, replaced counts, a scaled design."""
+        s = b"" if samples.size_factors is None else sha256(samples.size_factors.tobytes())
+        if samples.design is not self._design_held:
+            self._design_held = samples.design
+            own = b"" if samples.own is None else samples.own.design.tobytes()
+            self._design_digest = sha256(samples.design.tobytes(), own)
+            with np.errstate(all="ignore"):  # numbers that are too large are lost in the sum, which ends the fit
+                left = samples.beside_own
+                self._own_xtx = left.T @ left
+        if samples.counts is not self._counts:
+            self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
+        self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
+        self._dispersions = samples.dispersions
+
+    def summing(self, asked: Query, samples: Samples) -> None:
+        """Before counts are summed with each design column over the size factors, the same for every gene.
+
+        In all fits about this data that may be done with few of them: with as many as there are samples, sums of all
+        genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
+        """
+        if not isinstance(asked, NormalisedQuery) or samples.size_factors is None:
+            return
+        s, in_all = samples.size_factors.tobytes(), self._in_all
+        if in_all is not None:
+            self._budget.take_columns(
+                [sha256(b"secirls column v1", column, s) for column in self._columns],
+                lambda columns: self._policy.check_columns(self._site, columns, in_all),
+            )
+
+    def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
+        """Remember which question a context is about, and whether its total is to be ``told``."""
+        self._asked_in[context.digest] = self._digest(asked, question)
+        if told:
+            self._awaited = context.digest
+        if isinstance(asked, VstQuery):
+            self._over_all.add(context.digest)
+
+    def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
+        """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
+        self._policy.check_cohort(self._site, len(present))
+        if (self.whole or context.digest in self._over_all) and present != self._agreement.sites:
+            raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
+        question = self._asked_in.get(context.digest)
+        if question is None or not set(present) <= set(self._cohort):
+            raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
+        if self._memory is not None:
+            self._memory.opening(question, present)
+        self._opened[context.digest] = self._cohort = present
+
+    def told(self, context: Context, parties: tuple[PartyId, ...]) -> None:
+        """Before a total is looked at: whether it is awaited, and may be over these. Once for each.
+
+        Raises `PeerError`, `MisuseError`, `RefusalError`.
+        """
+        if context.digest != self._awaited:
+            raise MisuseError(f"site {self._site} was told a total that it does not wait for")
+        self._policy.check_cohort(self._site, len(parties))
+        whole = self._agreement.sites if self.whole else parties
+        if parties != self._opened.get(context.digest, whole) or self._site not in parties:
+            raise PeerError(AGGREGATOR, f"tells {self._site} a total over other sites than it answered with")
+        self._awaited = None
+
+    def follow(self, total: Total) -> None:
+        """The session is in the state that follows from this total, from which the next question does."""
+        self._state = followed(self._state, total)
+
+    def hear(self, asked: Query, total: Total, *, verified: bool) -> None:
+        """Take a total: ``verified`` now, or remembered from an earlier session; and hold the rules against it.
+
+        Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before.
+        """
+        if not self._ground.simulated:
+            name = sha256(b"secirls total v2", self._about(), asked.to_bytes())
+            if verified and self._memory is not None:
+                self._memory.keep_total(name, total_digest(total))
+            elif self._memory is None or not self._memory.knows_total(name, total_digest(total)):
+                raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
+        if asked.verified:
+            self._hold_rules(asked, total)
+        if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
+            self._policy.check_share(self._site, self._design, self._own_xtx, asked.xtx_of(total))
+
+    def _hold_rules(self, asked: Query, total: Total) -> None:
+        """The rules about the census, and about genes."""
+        if isinstance(asked, CensusQuery):
+            if not asked.genes.all():
+                raise refusal(
+                    self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
+                )
+            self._column_sites = total["column_sites"]
+            self._in_all = float(total["samples"][0])
+            self._degrees = self._in_all - len(total.parties)
+            apart = self._design.told_apart(self._agreement.said)
+            self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
+        presence = np.where(asked.lost(total), 0.0, total["presence"])
+        if self._presence is None or isinstance(asked, CensusQuery):
+            self._presence = np.zeros(asked.genes.size)
+        self._presence[asked.genes] = presence
+
+    def _start(self, samples: Samples) -> bytes:
+        """What answers follow from beside the counts and the questions: the same in every session that has it all."""
+        own = None if samples.own is None else samples.own.design
+        kept = (samples.design, own, samples.size_factors, samples.dispersions)
+        parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]
+        parts.append(b"" if samples.replacement is None else digest_of(samples.replacement, b"secirls array v1"))
+        return sha256(b"secirls start v1", self._agreement.genes_digest, self._kernel.encode(), *parts)
+
+    def _about(self) -> bytes:
+        """What a fit that goes on has in common with its past: run, configuration, genes in order and levels."""
+        told, design = self._agreement, self._design
+        text = json.dumps(
+            [told.run, told.config_digest, {name: list(levels) for name, levels in design.levels.items()}]
+        )
+        return sha256(b"secirls about v1", text.encode(), told.genes_digest)
+
+    def _held(self) -> dict[str, int]:
+        """How many sites have each level of the shared factors: from what they said."""
+        return {
+            f"{factor}={level}": sum(level in said[factor].levels for said in self._agreement.said.values())
+            for factor in self._design.shared
+            for level in self._design.levels[factor]
+        }

@@ -1,0 +1,196 @@
+"""What a site has answered and for which fits, on its own disk: it outlives the process, and every aggregator.
+
+Promises: a line is on the disk before what it notes happens, so that a later process knows of it; a question
+about the same data is not answered for two cohorts, nor opened over another set than it was; fits that differ by a few
+samples or genes, or by a site, are known. Nothing in it leaves the site. Refuses to know: rules; see `Policy`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from protocols.secure_sum import PartyId, sha256
+from secirls.agreement.whole_file import settle
+from secirls.input_error import InputError, complain
+from secirls.numerics.arrays import Counts
+from secirls.numerics.held.held_counts import HeldCounts
+from secirls.site.grounds.key_files import write_new
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding.budget import Places, places_of
+from secirls.site.guarding.count_digests import sample_digests
+
+FITS = "fits.jsonl"
+
+
+def _gene(name: str) -> bytes:
+    return sha256(b"secirls gene v1", name.encode())
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one fit is about, as far as this site's own data goes."""
+
+    data: str
+    """Digest of all counts of the site's file with their gene names, whichever of them the fit is about."""
+    samples: tuple[str, ...]
+    """A digest of each sample's counts in that file."""
+    genes: tuple[str, ...]
+    """A digest of each agreed gene's name."""
+    places: Places
+    """Where the agreed genes stand among those of the file, by name, ``(agreed genes,)``."""
+
+    @classmethod
+    def of(cls, counts: Counts | HeldCounts, genes: Sequence[str], agreed: Sequence[str]) -> Subject:
+        """The subject of a fit over some ``agreed`` genes of a file with counts ``(samples, genes)``.
+
+        Samples are known by all their counts: by those of the agreed genes, a fit of one gene fewer, which whoever
+        leads it may choose, would be about other samples.
+        """
+        rows = sample_digests(counts, b"secirls sample v1")
+        data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
+        samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
+        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes))
+
+
+class Memory:
+    """One site's folder: a file of questions per subject, and one of fits."""
+
+    def __init__(self, site: PartyId, folder: Path, subject: str) -> None:
+        """Take where the site's files lie, and what names the questions' subject. Nothing is written yet."""
+        self._site = site
+        self._folder = folder
+        # The name may come from outside, and must not say where on this disk the file is.
+        name = sha256(b"secirls fit v1", site.encode(), subject.encode()).hex()[:32]
+        self._path = folder / f"{name}.jsonl"
+        self.told = folder / f"{name}-told.npz"
+        """Where a `Budget` of the same subject is kept."""
+
+    def admit(self, question: bytes, cohort: tuple[PartyId, ...]) -> None:
+        """Note that a question, by digest, is about to be answered for a cohort.
+
+        Raises `RefusalError` where it was answered for another, or helped to open over others; `InputError` where
+        nothing can be kept: then the question must not be answered.
+        """
+        name = question.hex()
+        with self._entries(self._path) as (told, append):
+            before = [tuple(entry["cohort"]) for entry in told if entry.get("question") == name]
+            opened = [tuple(entry["opened"]) for entry in told if entry.get("of") == name]
+            if not before:
+                append({"question": name, "cohort": cohort})
+        if before and before[-1] != cohort and cohort not in opened:
+            raise RefusalError(
+                f"site {self._site!r}: one answer per question: it answered this one for "
+                f"{', '.join(before[-1])} before, and not for {', '.join(cohort)}"
+            )
+        if opened and cohort != opened[-1]:
+            raise RefusalError(
+                f"site {self._site!r}: one sum per question: it helped to open this one over "
+                f"{', '.join(opened[-1])} before, and not over {', '.join(cohort)}"
+            )
+
+    def opening(self, question: bytes, present: tuple[PartyId, ...]) -> None:
+        """Note that the sum of answers to a question is about to be opened over those present.
+
+        Raises `RefusalError` where it was over others before, `InputError` where nothing can be kept.
+        """
+        name = question.hex()
+        with self._entries(self._path) as (told, append):
+            before = [tuple(entry["opened"]) for entry in told if entry.get("of") == name]
+            if not before:
+                append({"of": name, "opened": present})
+        if before and before[-1] != present:
+            raise RefusalError(
+                f"site {self._site!r}: one sum per question: it helped to open this one over "
+                f"{', '.join(before[-1])} before, and not over {', '.join(present)}"
+            )
+
+    def keep_total(self, name: bytes, digest: bytes) -> None:
+        """Note a total that was verified, for a session that goes on."""
+        entry = {"total": name.hex(), "is": digest.hex()}
+        with self._entries(self._path) as (told, append):
+            if entry not in told:
+                append(entry)
+
+    def knows_total(self, name: bytes, digest: bytes) -> bool:
+        """Whether this very total was verified before."""
+        with self._entries(self._path) as (told, _):
+            return {"total": name.hex(), "is": digest.hex()} in told
+
+    def enter_fit(
+        self, run: str, sites: tuple[PartyId, ...], subject: Subject, policy: Policy, *, shrinks: bool
+    ) -> None:
+        """Note that the site takes part in a fit; a fit that ``shrinks`` may go on over fewer sites under its name.
+
+        Raises `RefusalError` where the policy does not allow another fit beside those before.
+        """
+        genes = self._folder / f"genes-{sha256(b'secirls genes kept v1', *map(str.encode, subject.genes)).hex()[:32]}"
+        this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name}
+        with self._entries(self._folder / FITS) as (told, append):
+            near = 0
+            for entry in told:
+                if {name: entry[name] for name in this} == this:
+                    return
+                goes_on = shrinks and entry["run"] == run and set(sites) <= set(entry["sites"])
+                near += not goes_on and self._is_near(entry, sites, subject, policy.min_difference)
+            if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
+                raise RefusalError(
+                    f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
+                    "over other sites, or over nearly the same samples or genes)"
+                )
+            if not genes.exists():
+                write_new(genes, "\n".join(subject.genes), mode=0o600)
+            append({**this, "samples": subject.samples})
+
+    def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
+        """Whether differences between two fits could tell of single sites, samples or genes."""
+        samples = len(set(entry["samples"]) ^ set(subject.samples))
+        if not set(entry["samples"]) & set(subject.samples):
+            return False
+        kept = (self._folder / entry["genes"]).read_text(encoding="ascii").split("\n")
+        genes = len(set(kept) ^ set(subject.genes))
+        return entry["sites"] != list(sites) or 0 < samples < least or 0 < genes < least
+
+    @contextmanager
+    def _entries(self, path: Path) -> Iterator[tuple[list[dict[str, Any]], Any]]:
+        """What stands in a file, and how to append to it; no other process reads or writes meanwhile."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock"), mode=0o600), _opened(path) as file:
+                yield _whole_lines(file.readall()), lambda entry: _append(file.fileno(), path, entry)
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise complain(
+                f"can't keep what it answers ({type(error).__name__}): its policy may name a folder as memory",
+                site=self._site,
+            ) from None
+
+
+def _opened(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+")
+
+
+def _whole_lines(data: bytes) -> list[dict[str, Any]]:
+    """What stands in whole lines; what a line that was cut off by a crash notes never happened."""
+    return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n") and line.strip()]
+
+
+def _append(descriptor: int, path: Path, entry: Mapping[str, Any]) -> None:
+    line = json.dumps(entry).encode() + b"\n"
+    size = os.fstat(descriptor).st_size
+    if size and os.pread(descriptor, 1, size - 1) != b"\n":
+        kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
+        os.ftruncate(descriptor, kept)
+    if os.write(descriptor, line) != len(line):
+        raise OSError("the line was written in part")
+    os.fsync(descriptor)
+    settle(path.parent)
