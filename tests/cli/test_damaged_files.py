@@ -109,18 +109,31 @@ def test_one_that_is_whole_has_its_counts(file, form):
     assert np.array_equal(read_site("lyon", file(form, lambda _: None), READING).counts, COUNTS)
 
 
-def test_the_twin_that_believes_a_sparse_matrix_reads_other_counts(file, monkeypatch):
-    monkeypatch.setattr(count_matrix, "_check_whole", lambda *_: None)
-    path = file("csr", entry("X/indptr", 2, 0))
-    assert not np.array_equal(read_site("lyon", path, READING).counts, COUNTS)
-
-
-def test_a_sparse_matrix_in_memory_is_not_believed_either():
+def in_memory(damage):
+    """An AnnData whose sparse matrix is damaged."""
     matrix = sparse.csr_matrix(COUNTS)
+    damage(matrix)
+    return AnnData(matrix, obs=pd.DataFrame({"condition": list("aabbab")}, index=list("pqrstu")))
+
+
+def with_entries_outside(matrix):
     matrix.indices[0] = 99
-    obs = pd.DataFrame({"condition": list("aabbab")}, index=list("pqrstu"))
+
+
+def with_rows_in_no_order(matrix):
+    matrix.indptr[2] = 0
+
+
+@pytest.mark.parametrize("damage", [with_entries_outside, with_rows_in_no_order])
+def test_a_sparse_matrix_in_memory_is_not_believed_either(damage):
     with pytest.raises(InputError, match="site 'lyon', file 'AnnData in memory', X: is a sparse matrix with entries"):
-        read_site("lyon", AnnData(matrix, obs=obs), Reading(("condition",)))
+        read_site("lyon", in_memory(damage), Reading(("condition",)))
+
+
+def test_the_twin_that_believes_a_sparse_matrix_reads_other_counts(monkeypatch):
+    monkeypatch.setattr(count_matrix, "_check_whole", lambda _: None)
+    read = read_site("lyon", in_memory(with_rows_in_no_order), Reading(("condition",)))
+    assert not np.array_equal(read.counts, COUNTS)
 
 
 # What a site says to others' terminals.

@@ -7,7 +7,7 @@ gene and quotes no count. Refuses to know: files, and which layer is wanted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from secirls.input_error import complain
 from secirls.inputs.files.held_matrix import Tile, hold
+from secirls.inputs.files.stored_sparse import OutsideError
 from secirls.numerics.arrays import Counts, Mask
 from secirls.numerics.held.held_counts import HeldCounts, in_blocks
 from secirls.numerics.held.samples import LARGEST_COUNT
@@ -40,11 +41,12 @@ def read_counts(
     """
     if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
         raise complain("does not hold numbers", **where)
-    _check_whole(matrix, where)
+    with entries_inside(where):
+        _check_whole(matrix)
 
     def tiles() -> Iterator[Tile]:
-        with reading():
-            for tile in _tiles(matrix, where):
+        with reading(), entries_inside(where):
+            for tile in _tiles(matrix):
                 yield Tile(tile.samples, tile.genes, _checked(tile, genes, where, rounded=rounded))
 
     samples, n_genes = matrix.shape
@@ -64,8 +66,17 @@ def never_counted(counts: Counts | HeldCounts) -> Mask:
     return never
 
 
-def _check_whole(sparse: Any, where: Mapping[str, str]) -> None:
-    """Raise `InputError` where a sparse matrix in memory points outside itself; others are as good as they look.
+@contextmanager
+def entries_inside(where: Mapping[str, str]) -> Iterator[None]:
+    """Raise `InputError` where a sparse matrix turns out to point outside itself."""
+    try:
+        yield
+    except OutsideError:
+        raise complain("is a sparse matrix with entries outside of it, or in no order", **where) from None
+
+
+def _check_whole(sparse: Any) -> None:
+    """Raise `OutsideError` where a sparse matrix in memory points outside itself; others are as good as they look.
 
     SciPy takes its word for where entries are, and writes there.
     """
@@ -73,11 +84,11 @@ def _check_whole(sparse: Any, where: Mapping[str, str]) -> None:
         return
     try:
         sparse.check_format(full_check=True)
-    except ValueError:
-        raise complain("is a sparse matrix with entries outside of it, or in no order", **where) from None
+    except ValueError as error:
+        raise OutsideError(str(error)) from None
 
 
-def _tiles(matrix: Any, where: Mapping[str, str]) -> Iterator[Tile]:
+def _tiles(matrix: Any) -> Iterator[Tile]:
     """A matrix in tiles that are read whole: samples of compressed rows, genes of compressed columns."""
     form = getattr(matrix, "format", None)  # of sparse ones alone
     if form not in (None, "csr", "csc"):
@@ -88,7 +99,6 @@ def _tiles(matrix: Any, where: Mapping[str, str]) -> Iterator[Tile]:
         for start in range(0, matrix.shape[1], across):
             genes = slice(start, min(start + across, matrix.shape[1]))
             tile = matrix[:, genes] if form == "csc" else matrix[samples] if form == "csr" else matrix[samples, genes]
-            _check_whole(tile, where)
             yield Tile(samples, genes, np.asarray(tile.toarray() if hasattr(tile, "toarray") else tile))
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from secirls.input_error import complain
 from secirls.inputs.annotation import Annotation
 from secirls.inputs.designs.design import Variable
-from secirls.inputs.files.count_matrix import read_counts
+from secirls.inputs.files.count_matrix import entries_inside, read_counts
 from secirls.inputs.files.site_columns import brought_dispersions, check_unique, positive, there_are, variable
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
 from secirls.inputs.files.unreadable import reading as read
@@ -124,7 +124,7 @@ def _table(
     with reading():
         obs = _columns(adata, "obs", (*asked.variables, asked.size_factors))
         table = _columns(_with_genes(adata, asked, where), "var", (*asked.var_columns, asked.dispersions))
-        matrices = [_matrix(adata, layer, where) for layer in _layers(asked)]
+        matrices = [_matrix(adata, layer, {**where, "field": _layer_name(layer)}) for layer in _layers(asked)]
         shapes = [_shape(matrix) for matrix in matrices]
     genes, samples = table.index, obs.index
     if not samples:
@@ -372,14 +372,15 @@ def _of_raw(adata: AnnData | Stored, layer: str | None) -> bool:
     return layer == RAW and RAW not in adata.layers
 
 
-def _matrix(adata: AnnData | Stored, layer: str | None, where: Mapping[str, str]) -> Any:
-    if _of_raw(adata, layer):
-        return None if adata.raw is None else adata.raw.X
-    if layer is not None:
-        if layer not in adata.layers:
-            names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
-            raise complain("is missing", **where, field=_layer_name(layer), detail=there_are("layers", names))
-        return adata.layers[layer]
-    if (matrix := adata.X) is None:
-        raise complain("is empty", **where, field="X")
-    return matrix
+def _matrix(adata: AnnData | Stored, layer: str | None, there: Mapping[str, str]) -> Any:
+    with entries_inside(there):
+        if _of_raw(adata, layer):
+            return None if adata.raw is None else adata.raw.X
+        if layer is not None:
+            if layer not in adata.layers:
+                names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
+                raise complain("is missing", **there, detail=there_are("layers", names))
+            return adata.layers[layer]
+        if (matrix := adata.X) is None:
+            raise complain("is empty", **there)
+        return matrix

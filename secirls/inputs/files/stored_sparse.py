@@ -1,7 +1,8 @@
 """A sparse matrix on the disk, read some rows or columns at a time, without SciPy.
 
 Promises: what is read is an array, equal entries of one place added up; a matrix whose parts do not fit raises
-`ValueError`, before anything is read beyond them. Refuses to know: what the numbers mean.
+`ValueError`, one that points outside itself `OutsideError`, before anything is read beyond them. Refuses to know: what
+the numbers mean.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 
 FORMATS = {"csr_matrix": "csr", "csc_matrix": "csc"}
 """How AnnData's files name them."""
+
+
+class OutsideError(ValueError):
+    """Where a sparse matrix says that its entries are is outside of it, or in no order."""
 
 
 class StoredSparse:
@@ -28,8 +33,10 @@ class StoredSparse:
         self._starts = np.asarray(group["indptr"][:])
         starts, lines = self._starts, rows if self.format == "csr" else columns
         there = self._values.shape == self._places.shape == (starts[-1] if starts.size else 0,)
-        if starts.shape != (lines + 1,) or starts[0] != 0 or (starts[1:] < starts[:-1]).any() or not there:
+        if starts.shape != (lines + 1,) or not there:
             raise ValueError("the parts of a sparse matrix do not fit each other")
+        if starts[0] != 0 or (starts[1:] < starts[:-1]).any():
+            raise OutsideError("its rows or columns do not follow each other")
 
     def __getitem__(self, asked: slice | tuple[slice, slice]) -> NDArray[Any]:
         """Rows, or all rows of some columns; slices have both ends, and a step of one."""
@@ -43,7 +50,7 @@ class StoredSparse:
         part = slice(int(starts[0]), int(starts[-1]))
         places = np.asarray(self._places[part]).astype(np.int64)
         if places.size and not 0 <= places.min() <= places.max() < across:
-            raise ValueError("an entry of a sparse matrix lies outside of it")
+            raise OutsideError("an entry lies outside of it")
         out = np.zeros((starts.size - 1, across), dtype=self.dtype)
         places += np.repeat(np.arange(starts.size - 1) * across, np.diff(starts))
         np.add.at(out.reshape(-1), places, np.asarray(self._values[part]))

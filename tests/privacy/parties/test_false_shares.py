@@ -26,8 +26,11 @@ def deal_falsely(room, way, victims=(VICTIM,)):
     liar = room.parties[LIAR]
     honest = liar._split
 
-    def split(secret, those):
-        return {party: way(share) if party in victims else share for party, share in honest(secret, those).items()}
+    def split(secrets, those):
+        return [
+            {party: way(share) if party in victims else share for party, share in shares.items()}
+            for shares in honest(secrets, those)
+        ]
 
     liar._split = split
 
@@ -126,7 +129,7 @@ def test_a_seed_that_is_not_the_committed_one_names_no_culprit(sit):
     room = sit("pairwise").meet()
     liar = room.parties[LIAR]
     honest = liar._split
-    liar._split = lambda secret, those: honest(bytes(32), those)
+    liar._split = lambda secrets, those: honest([bytes(32) for _ in secrets], those)
     with pytest.raises(IntegrityError, match=f"the secret of {LIAR}"):
         played(room)
     assert room.fenced == []

@@ -72,7 +72,7 @@ def test_sites_that_were_told_other_genes_are_in_other_sessions(shallow, lead):
 
 
 def test_without_the_genes_in_the_digest_zeros_of_one_site_are_opened(shallow, lead, monkeypatch):
-    honest = Agreement.digest.fget
+    honest = Agreement.digest.func
     blind = property(lambda told: honest(lead.replace(told, genes_digest=b"")))
     monkeypatch.setattr(Agreement, "digest", blind)
     room, own = rearranged(shallow, lead)
