@@ -122,6 +122,7 @@ def test_an_address_that_names_one_is_taken(trial, monkeypatch):
     assert Order.of(Config(design="~ condition"), files, engine="local").address is None
 
 
+@pytest.mark.slow
 def test_fits_in_several_threads_do_not_disturb_each_other(trial):
     files = {name: str(path) for name, path in trial.write().items()}
     ways = [

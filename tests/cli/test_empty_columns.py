@@ -52,6 +52,7 @@ def test_without_it_the_fit_is_that_of_dummies_made_by_hand(nested):
     assert [found["query"] for found in told["rounds"]][:2] == ["census", "drop_empty"]
 
 
+@pytest.mark.slow
 def test_a_whole_deseq2_goes_on_without_it_and_so_does_one_with_numbers(nested):
     for site, obs in nested.obs.items():
         obs["year"] = 2010 + np.array([0, 3, 1, 7, 2, 5]) + len(site) % 3

@@ -106,6 +106,7 @@ def test_the_page_stands_alone_and_says_what_was_disclosed(folder, small_fit):
     assert {"changes", "genes", "cost", "disclosure", "configuration"} <= set(reader.anchors)
 
 
+@pytest.mark.slow
 def test_no_script_runs_but_the_pages_own(folder, undrawn):
     reader = parsed(write_page(folder))
     policy = re.search(r"script-src '([^']*)'\"", (folder / "report.html").read_text(encoding="utf-8")).group(1)
@@ -226,6 +227,7 @@ def test_a_missing_folder_is_refused(tmp_path):
         write_page(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_a_result_gives_pictures_of_its_own_numbers(small_fit, tmp_path):
     result = small_fit[0]
     (axes,) = result.plots.volcano(named=0).axes
@@ -241,6 +243,7 @@ def test_a_result_gives_pictures_of_its_own_numbers(small_fit, tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pictures_are_written_beside_results_in_the_kinds_asked_for(trial, run, tmp_path):
     sites = [word for name, path in trial.write().items() for word in ("--site", f"{name}={path}")]
     fit = ("fit", *sites, "--design", "~ condition", "--engine", "local", "--protocol", "plain")

@@ -121,6 +121,7 @@ def attack(test, twin):
     return distrust_attacks.Attack("a05", "bits", "questions", "test_ends.py", test, twin)
 
 
+@pytest.mark.slow
 def test_an_attack_is_stopped_where_test_and_twin_passed_and_not_otherwise(checkout):
     ends = ["test_holds", "test_does_not", "test_holds_but_once", "test_skipped", "test_slow", "test_expected_to_fail"]
     ends += ["test_cannot_begin", "test_that_is_not_there"]

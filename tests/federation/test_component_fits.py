@@ -123,6 +123,7 @@ class TestBesideTheSvd:
             assert np.ptp(scores["PC1"]) > 5.0
             assert (scores["PC1"] > 0).tolist() in ([*treated[name]], [*~treated[name]])
 
+    @pytest.mark.slow
     def test_of_real_centres(self, shared_data):
         """Seven laboratories; the angle is what the report says within a factor of two, by rules as they are."""
         whole = anndata.read_h5ad(shared_data / "geuvadis_tsi" / "geuvadis_tsi.h5ad")

@@ -114,6 +114,7 @@ def test_cruel_genes_at_any_dispersion(alpha):
     assert rows.loc["reference without a count", "log2FoldChange"] > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-6, pytest.param(1e6, marks=pytest.mark.slow)])
 def test_size_factors_from_a_millionth_to_a_million(scale):
     genes = cruel_genes(np.random.default_rng(2))
@@ -122,6 +123,7 @@ def test_size_factors_from_a_millionth_to_a_million(scale):
         check(run(federation(counts, list(genes), 0.1, s=s)), len(genes))
 
 
+@pytest.mark.slow
 def test_a_group_of_a_single_sample():
     genes = cruel_genes(np.random.default_rng(3))
     counts = np.column_stack(list(genes.values()))
@@ -204,6 +206,7 @@ def test_a_fit_that_loses_every_gene_ends_with_a_sentence_for_each(tmp_path):
     result.write(tmp_path / "out", h5ad=True)
 
 
+@pytest.mark.slow
 def test_many_random_cruelties():
     rng = np.random.default_rng(7)
     kinds = list(itertools.product([0.0, 0.5, 0.9], [1, 100, 10**5, 10**9], [1e-8, 1e-2, 1.0, 1e3]))

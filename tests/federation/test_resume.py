@@ -121,6 +121,7 @@ def test_the_whole_deseq2_goes_on_after_any_stage(tmp_path, outlying):
         last = number
 
 
+@pytest.mark.slow
 def test_a_site_that_falls_silent_ends_the_search_for_outliers(tmp_path, outlying, monkeypatch):
     asked = manifest(outlying, preset="deseq2", on_dropout="continue")
     calls = [told["query"] for told in fitting.fit_manifest(asked, tmp_path / "whole").report["rounds"]]

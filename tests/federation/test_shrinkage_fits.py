@@ -239,6 +239,7 @@ class TestTheCommand:
         assert "says nothing of" in error
 
 
+@pytest.mark.slow
 def test_repeated_questions_are_counted_once(files, tmp_path):
     """Sites whose budget has room for the fit and the stage, but not for the fit twice."""
     (tmp_path / "policies").mkdir()

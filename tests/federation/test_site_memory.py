@@ -113,6 +113,7 @@ def alone(code, *arguments):
     return subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT, env=env).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "most"),
     [pytest.param(0.1, 0.75, id="sparse"), pytest.param(1.0, 1.2, id="dense", marks=pytest.mark.slow)],

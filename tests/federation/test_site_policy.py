@@ -63,6 +63,7 @@ def test_the_default_budget_is_enough_for_the_whole_deseq2(tmp_path, files):
         with_policy(tmp_path, files, "max_values_per_gene = 60", preset="deseq2")
 
 
+@pytest.mark.slow
 def test_a_policy_can_refuse_that_outliers_are_replaced(tmp_path, files):
     kinds = [
         "census",

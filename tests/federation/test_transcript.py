@@ -320,6 +320,7 @@ def test_an_entry_that_a_crash_tore_is_cut_off_and_told(tmp_path, files, torn):
     assert done.breaks[0].endswith(f"an unfinished entry of {len(half)} bytes before it was cut off")
 
 
+@pytest.mark.slow
 def test_entries_that_the_machine_lost(tmp_path, files):
     """The last entries of a round are lost with the machine; the round stands in the checkpoint or is asked again."""
     for lost in (3, 5, 7):  # the last two tell of the total, and come after the sum was opened

@@ -160,6 +160,7 @@ def test_short_keys_need_the_loud_flag(few_genes):
         fitted(few_genes, insecure_test_keys=False)
 
 
+@pytest.mark.slow
 def test_a_report_says_when_keys_protect_nothing(fewer_genes):
     result, _ = fitted(fewer_genes, protocol="paillier-threshold")
     assert "for tests only" in " ".join(result.report["disclosure"])

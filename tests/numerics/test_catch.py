@@ -70,6 +70,7 @@ def end(drive, sparse, ends):
     return get
 
 
+@pytest.mark.slow
 def test_nearly_every_gene_ends_as_deep_as_a_grid_search(end, deepest):
     state = end()
     assert (state.status == Status.CAUGHT).all()

@@ -98,6 +98,7 @@ def best_of_grids(genes, gene, *prior):
     return math.exp(fine[np.argmax([genes.value(gene, a, *prior) for a in fine])])
 
 
+@pytest.mark.slow
 def test_gene_wise_paths_are_those_on_the_likelihood_itself(genes):
     walked = walk_gene_wise(genes.profiles, genes.start, LARGEST)
     assert not walked.beyond.any()

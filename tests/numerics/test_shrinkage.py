@@ -157,6 +157,7 @@ class TestThePrior:
         np.testing.assert_allclose((after - before) / (2 * h), slope, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_gene_ends_at_the_lowest_minimum_and_its_deviation_is_that_of_the_curvature_there(drive, fit):
     samples, _ = drawn(0.05, genes=30, each=3, changed=0.3)
     state, variances = fitted(samples, fit)
@@ -200,6 +201,7 @@ def false_deviation(samples, gene, beta, prior):
     return np.sqrt(np.abs(np.linalg.inv(information + bends)[AT, AT]))
 
 
+@pytest.mark.slow
 def test_both_starts_are_needed(drive, fit, monkeypatch):
     """From the estimate alone some genes end higher, from zero alone others; from both none does."""
     samples = disagreeing()
