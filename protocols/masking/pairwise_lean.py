@@ -7,7 +7,7 @@ know: what the numbers mean.
 
 The masks of a pair are pseudo-random shares of zero (Kursawe, Danezis and Kohlweiss, PETS 2011), from a ratchet that
 begins with one key agreement for a batch of rounds. Why no more is needed where nobody may drop, and what is given up,
-is written down in the README beside this file.
+is written down in `protocols/README.md`.
 """
 
 from __future__ import annotations
