@@ -105,10 +105,23 @@ def test_blocks_of_a_long_question_change_no_bit(drive, monkeypatch):
         np.testing.assert_array_equal(getattr(many, name), getattr(one, name))
 
 
-def test_where_genes_are_many_questions_are_shorter(monkeypatch):
-    monkeypatch.setattr(profile, "LARGEST_QUESTION", 1000)
-    assert [block.stop - block.start for block in profile._blocks(np.full(20, 100))] == [10, 10]
-    assert [block.stop - block.start for block in profile._blocks(np.full(21, 100))] == [2] * 10 + [1]
+def test_where_genes_are_many_questions_are_shorter(drive, monkeypatch):
+    """Sixty genes are no more than sixty, and more than fifty-nine."""
+    samples = made()
+    monkeypatch.setattr(profile, "LARGEST_QUESTION", 4000)
+    longest = []
+    for many in (60, 59):
+        monkeypatch.setattr(profile, "MANY_GENES", many)
+        driven = drive(samples)
+        driven(everything(samples))
+        asked = [query for query in driven.queries if query.kind == "profile"]
+        longest.append(max(sum(np.prod(shape) for shape in query.shapes().values()) for query in asked))
+    assert 1000 < longest[0] <= 4000
+    assert 700 < longest[1] <= 1000
+
+
+def test_a_block_is_one_gene_at_least():
+    assert [block.stop - block.start for block in profile._blocks(np.array([5, 5, 20, 5]), 10)] == [2, 1, 1]
 
 
 def test_newton_asks_of_many_genes_in_portions(drive, monkeypatch):

@@ -31,8 +31,9 @@ from secirls.numerics.status import Reason
 
 LARGEST_QUESTION = 1 << 21
 """Numbers in one answer, at most, unless a single gene has more."""
+MANY_GENES = 40_000
 SHORTER = 4
-"""So many times shorter they are where two such answers are not enough: a site holds a long one as sums, vector,
+"""So many times shorter they are in a table of more genes than that: a site holds a long answer as sums, vector,
 message and total, beside the series of all genes."""
 CONSTANT_BITS = 10
 """Fraction bits of the constants where the ring is narrow: they reach 1e9, and only a rule of 1e-6 needs them."""
@@ -277,7 +278,8 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
     q = products.rows.size
     parts: list[Profiles] = []
     lost, cohort, noise = np.zeros(asked.size, dtype=bool), None, 0.0
-    for block in _blocks(nodes.values(q)):
+    most = LARGEST_QUESTION if genes.size <= MANY_GENES else LARGEST_QUESTION // SHORTER
+    for block in _blocks(nodes.values(q), most):
         mask = np.zeros_like(genes)
         mask[asked[block]] = True
         total = yield ProfileQuery.about(mask, means.take(block), nodes.take(block), products, fraction_bits)
@@ -296,10 +298,9 @@ def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_b
     return Fetched(profiles, nodes, reason, rough, cohort or ())
 
 
-def _blocks(values: NDArray[np.intp]) -> Iterator[slice]:
-    """Slices over genes of at most `LARGEST_QUESTION` values each, `SHORTER` where they are many."""
+def _blocks(values: NDArray[np.intp], most: int) -> Iterator[slice]:
+    """Slices over genes, of at most so many values each unless a single gene has more."""
     ends = np.cumsum(values)
-    most = LARGEST_QUESTION if values.sum() <= 2 * LARGEST_QUESTION else LARGEST_QUESTION // SHORTER
     start = 0
     while start < values.size:
         sent = ends[start - 1] if start else 0
