@@ -226,22 +226,23 @@ def children_of(pid):
 def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path):
     """A command of its own, interrupted in the middle of its rounds, and the same fit resumed."""
     # Enough genes that the rounds take a while: what is interrupted must not be done before the signal arrives.
-    made = write_simulated(tmp_path / "sites", sites=4, samples=24, genes=30_000, seed=3)
+    made = write_simulated(tmp_path / "sites", sites=4, samples=24, genes=60_000, seed=3)
     sites = {name: str(path) for name, path in made.items()}
     named = [word for name, path in sites.items() for word in ("--site", f"{name}={path}")]
     command = [sys.executable, "-m", "secirls.cli"]
     words = [*named, "--design", "~ condition", "--preset", "irls", "--kernel", "numpy", "--out", "out"]
     with subprocess.Popen([*command, "fit", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as fit:
-        shown = []
+        shown, below = [], []
         for line in fit.stderr:
             shown.append(line)
+            if line.startswith("round   0"):
+                below = children_of(fit.pid)
             if line.startswith(f"round {EARLY:>3}"):
                 break
-        below = children_of(fit.pid)
-        assert len(below) > 5
         fit.send_signal(signal.SIGINT)
         rest, code = fit.stderr.read(), fit.wait(60)
-    assert code == 130
+    assert len(below) > 5
+    assert code == 130, rest
     assert "secirls resume out" in rest
     assert "Traceback" not in "".join(shown) + rest
     assert all(gone(pid, 20) for pid in below)

@@ -116,7 +116,7 @@ def alone(code, *arguments):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "most"),
-    [pytest.param(0.1, 0.75, id="sparse"), pytest.param(1.0, 1.2, id="dense", marks=pytest.mark.slow)],
+    [pytest.param(0.1, 0.75, id="sparse"), pytest.param(1.0, 1.2, id="dense")],
 )
 def test_a_site_needs_little_beside_what_it_holds(share, most, tmp_path):
     """What a process grows by over a fit of 6,000 genes x 4,000 samples, in int32 matrices of them."""
@@ -127,17 +127,26 @@ def test_a_site_needs_little_beside_what_it_holds(share, most, tmp_path):
     assert whole > 1.8
 
 
+FEWER = 4_500
+"""Genes of a matrix that is just too large to be held as an array."""
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize(
     ("genes", "samples", "share", "most"),
-    [(20_000, 2_000, 0.1, 550), (20_000, 2_000, 1.0, 600), (60_000, 5_000, 0.1, 572), (60_000, 5_000, 1.0, 858)],
+    [(20_000, 2_000, 0.1, 600), (20_000, 2_000, 1.0, 600), (60_000, 5_000, 0.1, 640), (60_000, 5_000, 1.0, 858)],
     ids=["sparse", "dense", "largest sparse", "largest dense"],
 )
 def test_the_process_of_a_large_site_over_a_whole_fit(genes, samples, share, most, tmp_path):
-    """In MiB, libraries and all, and messages of the protocol: 153 are these counts as int32, and 1,144 the largest."""
-    alone(MAKE, tmp_path, genes, samples, share)
-    told = json.loads(alone(FIT, tmp_path).splitlines()[-1])
+    """In MiB, libraries and all, and messages of the protocol: 153 are these counts as int32, and 1,144 the largest.
+
+    A fit before has compiled all kernels, for processes that compile take more.
+    """
+    for size in ((FEWER, 2_000), (genes, samples)):
+        alone(MAKE, tmp_path, *size, share)
+        said = alone(FIT, tmp_path)
+    told = json.loads(said.splitlines()[-1])
     print(f"\n{share:.0%} above zero: {told['peak'] / MIB:.0f} MiB at the peak, {told['status']}")
     assert sum(told["status"].values()) == genes
     assert 200 * MIB < told["peak"] < most * MIB
