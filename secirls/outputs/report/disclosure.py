@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from secirls.aggregator.aggregator import Outcome
 from secirls.algorithms.components.principal_components import Components
-from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.fitted import StageCost
-from secirls.algorithms.outliers.cells import Cells
 from secirls.config import Config
-from secirls.numerics.arrays import Mask
+from secirls.outputs.report.dispersions_and_outliers import THIN_CELL, of_dispersions, of_outliers
 from secirls.outputs.report.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
@@ -81,10 +79,6 @@ THIN = "Published: the combination {} has fewer than {} samples over all sites, 
 
 CELL_APART = "Published: the sums of {} follow in every round, and fewer than {} sites have samples in it."
 
-THIN_CELL = 5
-"""Combinations of levels with fewer samples over all sites are named."""
-
-
 SHOWS = {
     "census": "at how many sites a gene is counted, samples, and X'X",
     "empty columns": "how many sites were told which columns of the design no sample is in",
@@ -120,11 +114,6 @@ COMPONENTS = (
 SHORT_OF = "They are not to be taken to the digit: {}, at an estimated angle of {:.1g} to those of the pooled data."
 
 NO_COMPONENTS = "Principal components were asked for, and there are none: {}."
-
-TREND_WITHOUT = (
-    "Genes with counts at fewer than {} sites have no part in the trend of dispersions and in independent filtering, "
-    "which may so differ from those of the pooled data."
-)
 
 IN_ALL = "In all {:,.1f} numbers a gene were opened over {} samples, {} than the gene has counts."
 
@@ -218,7 +207,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     told += [_stage(stage, outcome) for stage in fitted.stages]
     told.append(_worst_case(outcome))
     if fitted.towards is not None:
-        told += _of_dispersions(config, outcome, fitted.towards)
+        told += of_dispersions(config, outcome, fitted.towards)
     elif config.dispersions is None:
         told.append(
             "Dispersions were estimated by the method of moments through secure sums and not shrunken towards a "
@@ -239,7 +228,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     if config.size_factors is None:
         way = "median of ratios" if config.size_factor_type == "ratio" else "positive counts (poscounts)"
         told.append(f"Size factors were estimated by {way} through secure sums; each stays at its site.")
-    return told + _of_components(config, fitted.components) + _of_outliers(config, outcome)
+    return told + _of_components(config, fitted.components) + of_outliers(config, outcome)
 
 
 def _of_components(config: Config, components: Components | None) -> list[str]:
@@ -284,83 +273,6 @@ def _worst_case(outcome: Outcome) -> str:
         ]
         return f"{told} {GIVEN_MEANS.format('in ' + ', '.join(genes))}"
     return told
-
-
-def _of_dispersions(config: Config, outcome: Outcome, towards: TrendAndPrior) -> list[str]:
-    """What is to be said of dispersions that were drawn towards a trend."""
-    fitted = outcome.fitted
-    told = [TREND_WITHOUT.format(config.min_contributors)]
-    if towards.flat:
-        told.append("No gene-wise dispersion was above 1e-6, so every dispersion is 1e-7.")
-    elif towards.trend.kind == "local":
-        failed = "" if config.trend == "local" else "The parametric trend could not be fitted. "
-        told.append(f"{failed}Dispersions were drawn towards a local trend, which is not R's to the digit.")
-    elif towards.trend.kind == "mean" and config.trend != "mean":
-        told.append("The parametric trend could not be fitted. Dispersions were drawn towards their mean.")
-    rough = 0 if fitted.by_gene is None else int(fitted.by_gene.rough.sum())
-    if rough:
-        told.append(f"The profiles of {rough} genes could not be interpolated to 1e-6: their dispersions are rougher.")
-    return told
-
-
-def _of_outliers(config: Config, outcome: Outcome) -> list[str]:
-    """What was done about outliers, and what that shows."""
-    treatment = outcome.fitted.treatment
-    if treatment is None:
-        return [] if config.cooks or not config.choices.whole else ["Outliers were not looked for, as was asked."]
-    around = treatment.cells
-    told = []
-    if around is not None and around.own[2]:
-        told.append(
-            f"{int(around.own[2])} cells of the design have a column of one site's own: their outliers and robust "
-            "variances are found at home, and the largest is compared with what would make an outlier, not opened."
-        )
-    if around is not None and around.samples.any():
-        told.append(f"Published: samples in the cells of the design over all sites: {_sizes(around)}.")
-    elif around is not None and not around.enumerated:
-        told.append(
-            "The design has a numeric variable, so its cells were not enumerated: each site formed cells among its own "
-            "samples, where R may join rows of several sites."
-        )
-    if not treatment.whole:
-        return [*told, "Outliers were not looked for: not all sites were there any more, and their samples count."]
-    if not treatment.done:
-        told.append("The design or the rules left no cell in which outliers could be told.")
-    if treatment.left_out.any():
-        told.append(
-            f"{int(treatment.left_out.sum())} cells of three samples or more took no part in robust variances: they "
-            f"are at fewer than {config.min_contributors} sites, or fewer than {config.min_kept} of their values would "
-            "be kept."
-        )
-    if config.min_kept == 1 and around is not None and around.samples.any():
-        told.append(
-            "min_kept is 1, as in R: in cells of three samples the middle value of some genes can be told, in cells of "
-            "four the mean of two."
-        )
-    if treatment.replaced.any():
-        told.append(
-            f"Outliers of {_genes(treatment.replaced)} were replaced at their sites, never saying whose. "
-            "Where one sample was, sums before and after differ by little more than its part, and its count follows "
-            "from the change of the base mean, up to its size factor."
-        )
-    if treatment.missing.any():
-        told.append(
-            f"No p-value because of an outlier, as the table says, for {_genes(treatment.missing)}: some sample is "
-            "extreme there."
-        )
-    return told
-
-
-def _genes(which: Mask) -> str:
-    """How many genes, in words."""
-    count = int(which.sum())
-    return f"{count} gene{'s' if count != 1 else ''}"
-
-
-def _sizes(around: Cells) -> str:
-    """Sizes of cells in the order of the levels, small ones as such."""
-    sizes = [int(size) for size in around.samples if size > 0]
-    return ", ".join(str(size) if size >= THIN_CELL else f"fewer than {THIN_CELL}" for size in sizes)
 
 
 def _who(outcome: Outcome) -> list[str]:
