@@ -33,8 +33,8 @@ LARGEST_QUESTION = 1 << 21
 """Numbers in one answer, at most, unless a single gene has more."""
 MANY_GENES = 40_000
 SHORTER = 4
-"""So many times shorter they are in a table of more genes than that: a site holds a long answer as sums, vector,
-message and total, beside the series of all genes."""
+"""So many times shorter they are where more genes than that have profiles: a site holds a long answer as sums, vector,
+message and total, beside the series of all of them."""
 CONSTANT_BITS = 10
 """Fraction bits of the constants where the ring is narrow: they reach 1e9, and only a rule of 1e-6 needs them."""
 _LARGEST_REACH = 300.0
@@ -238,7 +238,8 @@ def fetch_profiles(
     A gene whose last coefficients are too large has counts beyond their bound: it is asked about once more, with eight
     times the scale and twice the nodes.
     """
-    fetched = yield from _ask(genes, means, nodes, products, fraction_bits)
+    most = _longest(int(np.count_nonzero(genes)))
+    fetched = yield from _ask(genes, means, nodes, products, fraction_bits, most)
     short = np.flatnonzero(fetched.rough)
     if not short.size:
         return fetched
@@ -259,7 +260,8 @@ def fetch_again(
         return fetched
     mask = np.zeros_like(genes)
     mask[np.flatnonzero(genes)[again]] = True
-    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits)
+    most = _longest(fetched.reason.size)
+    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits, most)
     replaced = {}
     for name in ("reason", "rough"):
         replaced[name] = getattr(fetched, name).copy()
@@ -272,13 +274,19 @@ def fetch_again(
     return Fetched(profiles, Nodes(*places), **replaced, cohort=tuple(p for p in fetched.cohort if p in new.cohort))
 
 
-def _ask(genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int) -> Algorithm[Fetched]:
-    """One round in as many blocks as its length needs."""
+def _longest(genes: int) -> int:
+    """How many numbers one question asks for at most, where so many genes have profiles."""
+    return LARGEST_QUESTION if genes <= MANY_GENES else LARGEST_QUESTION // SHORTER
+
+
+def _ask(
+    genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int, most: int
+) -> Algorithm[Fetched]:
+    """One round in as many blocks as questions of `most` numbers need."""
     asked = np.flatnonzero(genes)
     q = products.rows.size
     parts: list[Profiles] = []
     lost, cohort, noise = np.zeros(asked.size, dtype=bool), None, 0.0
-    most = LARGEST_QUESTION if genes.size <= MANY_GENES else LARGEST_QUESTION // SHORTER
     for block in _blocks(nodes.values(q), most):
         mask = np.zeros_like(genes)
         mask[asked[block]] = True
