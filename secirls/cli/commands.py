@@ -6,6 +6,7 @@ What a command needs is imported where it runs, so that the help does not wait f
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.component_commands import components_fit, scores
 from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
+from secirls.cli.options.help_text import FitCommand, PlainCommand, PlainGroup
 from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.cli.transforming import transform
@@ -25,6 +27,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 app = typer.Typer(
     name="secirls",
+    cls=PlainGroup,
     help="Fit one negative-binomial regression per gene over several sites, opening only the sums over them.",
     no_args_is_help=True,
     add_completion=False,
@@ -82,23 +85,29 @@ def _root(
     pass
 
 
-app.command()(fit)
-app.command("resume")(resume_fit)
-app.command("shrink")(shrink_fit)
-app.command("components")(components_fit)
-app.command()(results)
-app.command()(transform)
-app.command()(scores)
-app.command("audit")(audit_transcript)
-app.command()(report)
-app.command()(simulate)
-app.command()(claim)
-app.command()(ground)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "resume": resume_fit,
+    "shrink": shrink_fit,
+    "components": components_fit,
+    "results": results,
+    "transform": transform,
+    "scores": scores,
+    "audit": audit_transcript,
+    "report": report,
+    "simulate": simulate,
+    "claim": claim,
+    "ground": ground,
+}
+"""In the order of the help; after `fit`, and before those below."""
+
+app.command(cls=FitCommand)(fit)
+for _name, _command in COMMANDS.items():
+    app.command(_name, cls=PlainCommand)(_command)
 app.add_typer(keys_app, name="keys")
 app.add_typer(cluster_app, name="cluster")
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for data and results.")] = Path("secirls-demo"),
     protocol: Annotated[str, typer.Option(help=f"{', '.join(NAMES[1:])}.")] = "pairwise",

@@ -36,7 +36,7 @@ unfinished: list[Path] = []
 def fit(
     manifest: Annotated[
         Path | None,
-        typer.Argument(metavar="[FEDERATION.TOML]", help="Sites and options as a file; options given here win."),
+        typer.Argument(metavar="FEDERATION.TOML", help="Sites and options as a file; options given here win."),
     ] = None,
     site: Annotated[
         list[str] | None,
@@ -60,29 +60,30 @@ def fit(
     contrast_vector: comparison_options.Vector = None,
     lfc_threshold: comparison_options.Threshold = None,
     alternative: comparison_options.Alternative = None,
-    annotation: comparison_options.NamesOrColumns = None,
     test: model_options.Test = None,
     reduced: model_options.Reduced = None,
+    independent_filtering: comparison_options.Filtering = None,
+    alpha: comparison_options.Alpha = None,
     levels: model_options.Levels = None,
     layer: model_options.Layer = None,
     round_counts: model_options.RoundCounts = None,
-    size_factors: model_options.SizeFactors = None,
-    dispersions: model_options.Dispersions = None,
-    size_factor_type: model_options.SizeFactorType = None,
-    control_genes: model_options.ControlGenes = None,
-    dispersion_fit: model_options.DispersionFit = None,
-    trend: model_options.Trend = None,
-    cooks: model_options.Cooks = None,
-    min_replicates: model_options.MinReplicates = None,
-    min_kept: model_options.MinKept = None,
-    drop_empty: model_options.DropEmpty = None,
-    own_columns: model_options.OwnColumns = None,
     genes: Annotated[
         str | None, typer.Option(help="'identical' gene lists, or their 'intersection'. Default: identical.")
     ] = None,
     min_contributors: Annotated[
         int | None, typer.Option(help="Leave out genes with counts at fewer sites. Default: 3.")
     ] = None,
+    drop_empty: model_options.DropEmpty = None,
+    own_columns: model_options.OwnColumns = None,
+    size_factors: model_options.SizeFactors = None,
+    size_factor_type: model_options.SizeFactorType = None,
+    control_genes: model_options.ControlGenes = None,
+    dispersions: model_options.Dispersions = None,
+    dispersion_fit: model_options.DispersionFit = None,
+    trend: model_options.Trend = None,
+    cooks: model_options.Cooks = None,
+    min_replicates: model_options.MinReplicates = None,
+    min_kept: model_options.MinKept = None,
     preset: Annotated[
         str | None,
         typer.Option(help="Whose choices: deseq2, pydeseq2, fedpydeseq2; or irls alone. Default: deseq2."),
@@ -102,8 +103,16 @@ def fit(
         str | None,
         typer.Option(help="Means in standard errors: clamped as in the fit, or unclamped. Default: clamped."),
     ] = None,
-    independent_filtering: comparison_options.Filtering = None,
-    alpha: comparison_options.Alpha = None,
+    kernel: Annotated[
+        str | None, typer.Option(help="How sites compute: fused (compiled) or numpy. Default: fused.")
+    ] = None,
+    refit_layer: Annotated[
+        str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
+    ] = None,
+    refit_genes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Genes to fit again on --refit-layer, one name per line; the rest is kept."),
+    ] = None,
     shrink: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Draw this coefficient's fold changes towards zero, as apeglm."),
@@ -113,22 +122,6 @@ def fit(
     component_tolerance: component_options.Tolerance = None,
     directions_per_sample: component_options.Directions = None,
     sample_share: component_options.Share = None,
-    refit_layer: Annotated[
-        str | None, typer.Option(help="AnnData layer with replaced counts, for --refit-genes.")
-    ] = None,
-    refit_genes: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Genes to fit again on --refit-layer, one name per line; the rest is kept."),
-    ] = None,
-    fraction_bits: Annotated[
-        int | None,
-        typer.Option(
-            help="Compact profile: sums of IRLS rounded to so many fraction bits, for half the bytes. Default: exact."
-        ),
-    ] = None,
-    kernel: Annotated[
-        str | None, typer.Option(help="How sites compute: fused (compiled) or numpy. Default: fused.")
-    ] = None,
     threshold: Annotated[
         int | None, typer.Option(help="Sites that must answer for a sum to open. Default: just above two thirds.")
     ] = None,
@@ -157,6 +150,12 @@ def fit(
         int | None,
         typer.Option(
             help="Rounds that keys of masks are agreed on for at a time. Default: 32; 4096 with pairwise-lean."
+        ),
+    ] = None,
+    fraction_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Compact profile: sums of IRLS rounded to so many fraction bits, for half the bytes. Default: exact."
         ),
     ] = None,
     key_bits: Annotated[int | None, typer.Option(help="Paillier modulus. Default: 3072.")] = None,
@@ -192,6 +191,7 @@ def fit(
         Path | None,
         typer.Option(metavar="DIR", help="Keep all that the aggregator receives and sends, for 'secirls audit'."),
     ] = None,
+    annotation: comparison_options.NamesOrColumns = None,
     h5ad: Annotated[bool, typer.Option("--h5ad", help="Also write results.h5ad: results without counts.")] = False,
     plots: Plots = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results in the folder.")] = False,
@@ -207,7 +207,6 @@ def fit(
 
     kinds, (file, columns) = kinds_of(plots), comparison_options.file_or_columns(annotation)
     told = {
-        "annotation": columns,
         "design": design,
         "protocol": protocol,
         "contrast": contrast,
@@ -218,48 +217,49 @@ def fit(
         "alternative": alternative,
         "test": test,
         "reduced": reduced,
+        "independent_filtering": independent_filtering,
+        "alpha": alpha,
         "levels": None if levels is None else dict(map(levels_of, levels)),
         "layer": layer,
         "round_counts": round_counts,
+        "genes": genes,
+        "min_contributors": min_contributors,
+        "drop_empty": drop_empty,
+        "own_columns": own_columns,
         "size_factors": size_factors,
-        "dispersions": dispersions,
         "size_factor_type": size_factor_type,
         "control_genes": None if control_genes is None else gene_names(control_genes, "--control-genes"),
+        "dispersions": dispersions,
         "dispersion_fit": dispersion_fit,
         "trend": trend,
         "cooks": cooks,
         "min_replicates": min_replicates,
         "min_kept": min_kept,
-        "drop_empty": drop_empty,
-        "own_columns": own_columns,
-        "genes": genes,
-        "min_contributors": min_contributors,
         "preset": preset,
         "max_iter": max_iter,
         "beta_tol": beta_tol,
         "ridge": ridge,
         "se": se,
-        "independent_filtering": independent_filtering,
-        "alpha": alpha,
+        "kernel": kernel,
+        "refit_layer": refit_layer,
+        "refit_genes": None if refit_genes is None else gene_names(refit_genes, "--refit-genes"),
         "shrink": shrink,
         "components": components,
         "component_genes": component_genes,
         "component_tolerance": component_tolerance,
         "directions_per_sample": directions_per_sample,
         "sample_share": sample_share,
-        "refit_layer": refit_layer,
-        "refit_genes": None if refit_genes is None else gene_names(refit_genes, "--refit-genes"),
-        "fraction_bits": fraction_bits,
-        "kernel": kernel,
         "threshold": threshold,
         "consistency": consistency,
         "trust_aggregator": trust_aggregator,
         "neighbours": neighbours,
         "prg": prg,
         "rounds_per_batch": rounds_per_batch,
+        "fraction_bits": fraction_bits,
         "key_bits": key_bits,
         "obfuscation": obfuscation,
         "n_jobs": n_jobs,
+        "annotation": columns,
     }
     given: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     if roster is not None:

@@ -12,6 +12,7 @@ import typer
 
 from protocols.choice import NAMES
 from secirls.cli.console import say
+from secirls.cli.options.help_text import PlainCommand, PlainGroup
 from secirls.input_error import InputError
 
 
@@ -96,10 +97,10 @@ def ground(
     say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}")
 
 
-keys_app = typer.Typer(help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
+keys_app = typer.Typer(cls=PlainGroup, help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
 
 
-@keys_app.command("new")
+@keys_app.command("new", cls=PlainCommand)
 def keys_new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The site's name.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where NAME.key and NAME.pub go.")] = Path(),
@@ -112,7 +113,7 @@ def keys_new(
     say(f"{public}: public, for the roster")
 
 
-@keys_app.command("roster")
+@keys_app.command("roster", cls=PlainCommand)
 def keys_roster(
     files: Annotated[list[Path], typer.Argument(metavar="NAME.pub...", help="The public file of every site.")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where the roster goes.")] = Path("roster.json"),
@@ -126,10 +127,10 @@ def keys_roster(
     say(f"digest {roster.digest.hex()}: every site should see the same")
 
 
-cluster_app = typer.Typer(help="Prepare several machines for one federation.", no_args_is_help=True)
+cluster_app = typer.Typer(cls=PlainGroup, help="Prepare several machines for one federation.", no_args_is_help=True)
 
 
-@cluster_app.command("template")
+@cluster_app.command("template", cls=PlainCommand)
 def cluster_template(
     manifest: Annotated[Path, typer.Argument(metavar="FEDERATION.TOML", help="Sites and options as a file.")],
     address: Annotated[
@@ -149,7 +150,7 @@ def cluster_template(
     say(template(told.fit, tuple(told.sites), told.nodes, head, jobs=jobs))
 
 
-@cluster_app.command("certs")
+@cluster_app.command("certs", cls=PlainCommand)
 def cluster_certs(
     machine: Annotated[
         list[str], typer.Argument(metavar="MACHINE=ADDRESS[,ADDRESS]...", help="Every machine's name and addresses.")
