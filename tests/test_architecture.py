@@ -39,6 +39,9 @@ FLOORS = (
 )
 """The rooms of secirls from the bottom up: imports run down, or stay in the room."""
 
+DOORSTEPS = {"__init__", "__main__"}
+"""Files that only name what is inside: the package's names, and the command."""
+
 ONLY_ARRAYS = {"numerics", "algorithms"}
 """Rooms that know no protocol: of `protocols` they may use how numbers become integers, digests, and the compiler."""
 ARRAYS_MAY_USE = {
@@ -128,7 +131,7 @@ def breaches(name: str, source: str) -> list[str]:
     stem = Path(name).stem
     if name.startswith("secirls/"):
         here = room_of(name)
-        if here not in (*FLOORS, "__init__"):
+        if here not in (*FLOORS, *DOORSTEPS):
             wrong.append("a file stands in a room that has a floor")
         wrong += [
             f"{here} is below {room}"
@@ -203,7 +206,7 @@ def test_rooms_of_a_hall_that_need_each_other_are_seen_where_no_two_files_do():
 
 def test_every_room_has_a_floor_and_every_floor_a_room():
     rooms = {room_of(file.relative_to(ROOT).as_posix()) for file in FILES if file.is_relative_to(ROOT / "secirls")}
-    assert rooms - {"__init__"} == set(FLOORS)
+    assert rooms - DOORSTEPS == set(FLOORS)
 
 
 LARGEST_ROOM = 12

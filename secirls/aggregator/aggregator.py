@@ -27,6 +27,7 @@ from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
+from secirls.inputs.designs.contrasts import reported
 from secirls.inputs.designs.design import Design, Variable
 from secirls.inputs.designs.reduced_design import reduced_design
 
@@ -119,7 +120,7 @@ def _session(
     yield from (Stage(SETUP_ROUND, told) for told in annotation.left_out.values())
     design = agreement.design(config)
     if not (config.drop_empty and config.contrast_vector):  # one number per column that stays
-        config.asked_contrast.of(design)  # a mistake is told before the first round
+        reported(config.asked_contrast, config.shrink, design)  # a mistake is told before the first round
     if config.reduced is not None:
         reduced_design(design, config.reduced)
     yield from (Stage(SETUP_ROUND, told) for told in design.told)

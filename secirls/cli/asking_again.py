@@ -15,10 +15,15 @@ import numpy as np
 
 from secirls.agreement.manifest import Manifest
 from secirls.cli.federation_file import read_table
+from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.inputs.designs.contrasts import reported
 from secirls.inputs.files.text_file import read_text
+from secirls.outputs.tables.kept_fit import KeptFit
+from secirls.outputs.tables.results_table import compare
 
 if TYPE_CHECKING:
+    from secirls.inputs.designs.design import Design
     from secirls.outputs.results import Result
 
 SAME = ("baseMean", "log2FoldChange", "lfcSE", "dispersion")
@@ -51,8 +56,21 @@ def again(folder: Path, further: Mapping[str, Any], federation: Path | None, key
         raise InputError(
             f"{where}: --coefficient {coefficient!r} is none of its fit, which has {', '.join(map(repr, columns))}"
         )
+    if coefficient is not None and _is_of_another(configuration, coefficient, KeptFit.read(folder).design):
+        configuration |= dict.fromkeys(("contrast", "coefficients", "minus", "contrast_vector"), ()) | {
+            "contrast": None
+        }
     table |= {"fit": configuration, "keys": {**table.get("keys", {}), **keys}}
     return Manifest.from_table(where, table)
+
+
+def _is_of_another(configuration: Mapping[str, Any], coefficient: str, design: Design) -> bool:
+    """Whether a contrast was asked for that is not the coefficient: the table is then of the coefficient."""
+    try:
+        reported(Config(**configuration).asked_contrast, coefficient, design)
+    except InputError:
+        return True
+    return False
 
 
 def _report(folder: Path) -> dict[str, Any]:
@@ -71,11 +89,8 @@ def _report(folder: Path) -> dict[str, Any]:
 
 def compared(folder: Path, result: Result, beside: str) -> str:
     """One sentence: whether what was fitted before, ``beside`` the further stage, is the same to the last bit."""
-    import pandas as pd
-
-    before = pd.read_csv(
-        folder / "results.csv", float_precision="round_trip", keep_default_na=True, dtype={"gene": str}
-    )
+    kept = KeptFit.read(folder)
+    before = compare(kept, result.asked).table
     if before["gene"].tolist() != result.table["gene"].tolist():
         return f"The genes are not those of {folder}: its sites' files have changed since."
     differ = np.zeros(len(before), dtype=bool)
@@ -84,7 +99,8 @@ def compared(folder: Path, result: Result, beside: str) -> str:
         differ |= ~((old == new) | (np.isnan(old) & np.isnan(new)))
     if not differ.any():
         return f"Everything {beside} is that of {folder}, to the last bit."
+    first = before["gene"].iloc[differ.argmax()]
     return (
         f"{int(differ.sum()):,} of {len(before):,} genes differ from those of {folder}, "
-        f"{before['gene'][differ.argmax()]!r} the first: the sites' files or those who answer are not those of then."
+        f"{first!r} the first: the sites' files or those who answer are not those of then."
     )

@@ -35,6 +35,8 @@ def speak_plainly() -> None:
 
 
 MEGABYTE = 1e6
+SHRUNKEN = "shrunkenLog2FoldChange"
+"""Column of results that a shrunken coefficient has."""
 
 Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
@@ -142,11 +144,12 @@ def show_comparison(result: Result, files: Sequence[Path]) -> None:
     console.print(f"\n{title}", style="bold", markup=False)
     console.print(shown)
     found = table[table["padj"] < alpha]
-    up, down = (int((sign * found["log2FoldChange"] > 0).sum()) for sign in (1, -1))
     filtering = result.report["independent_filtering"]
     kept = "" if filtering is None else f" of base mean {filtering['threshold']:.4g} or more"
     told = f"{len(found):,} of {table['padj'].notna().sum():,} genes{kept} with adjusted p below {alpha:g}"
-    console.print(f"{told}: {up:,} up, {down:,} down", markup=False)
+    if result.asked.alternative != "lessAbs" and "reduced" not in result.report["test"]:  # else nothing is up or down
+        told += ": {:,} up, {:,} down".format(*(int((sign * found["log2FoldChange"] > 0).sum()) for sign in (1, -1)))
+    console.print(told, markup=False)
     for file in files:
         console.print(f"  {file}", soft_wrap=True, markup=False)
     if not files:
@@ -160,7 +163,8 @@ def strongest(result: Result, n: int) -> Section:
 
     symbols = symbols_in(result.table)
     named = list(result.kept.annotation)[:1] if symbols is None else [symbols]
-    for column in ("gene", *named, "base mean", "log2 fold change", "standard error", "adjusted p"):
+    shrunken = ["shrunken"] if SHRUNKEN in result.table else []
+    for column in ("gene", *named, "base mean", "log2 fold change", *shrunken, "standard error", "adjusted p"):
         table.add_column(Text(column), justify="left" if column in ("gene", *named) else "right")
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
     for _, row in best.iterrows():
@@ -168,6 +172,7 @@ def strongest(result: Result, n: int) -> Section:
             *(Text(str(row[name])) for name in ("gene", *named)),
             f"{row['baseMean']:,.1f}",
             f"{row['log2FoldChange']:+.3f}",
+            *(f"{row[SHRUNKEN]:+.3f}" for _ in shrunken),
             f"{row['lfcSE']:.3f}",
             f"{row['padj']:.2e}",
         )

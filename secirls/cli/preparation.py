@@ -97,7 +97,9 @@ def ground(
     say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}")
 
 
-keys_app = typer.Typer(cls=PlainGroup, help="Make signing keys and the roster that sites agree on.", no_args_is_help=True)
+keys_app = typer.Typer(
+    cls=PlainGroup, help="Make signing keys and the roster that sites agree on.", no_args_is_help=True
+)
 
 
 @keys_app.command("new", cls=PlainCommand)

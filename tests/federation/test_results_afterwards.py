@@ -92,7 +92,7 @@ def test_the_default_made_afterwards_is_the_fits_own_table_byte_for_byte(fitted,
     pd.testing.assert_frame_equal(again.dispersions, fitted.dispersions, check_exact=True)
     beta = fitted.kept.beta
     twin = replace(fitted.kept, beta=np.where(np.isfinite(beta), np.nextafter(beta, np.inf), beta))  # one bit off
-    assert csv(compare(twin, Comparison.of(twin.config))) != written
+    assert csv(compare(twin, Comparison.of(twin.config, twin.design))) != written
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_groups_without_any_count_are_told_as_r_tells_them(sites, folder, pair):
 
 def test_they_are_not_told_where_the_sums_do_not_tell(folder):
     kept = KeptFit.read(folder)
-    asked = Comparison.of(kept.config).but(Contrast(("dose", "top", "mid")))
+    asked = Comparison.of(kept.config, kept.design).but(Contrast(("dose", "top", "mid")))
     assert compare(kept, asked).table["reason"].str.contains(UNCOUNTED, regex=False).any()
     for less in (replace(kept, xtx=np.zeros((0, 0))), replace(kept, replaced=np.ones(GENES, dtype=bool))):
         assert not compare(less, asked).table["reason"].str.contains(UNCOUNTED, regex=False).any()
@@ -199,11 +199,12 @@ def test_outliers_stay_without_a_p_value_and_emptied_genes_unchanged_whatever_is
     kept = KeptFit.read(folder)
     marked = replace(kept, outlier=np.arange(GENES) == 3, emptied=np.arange(GENES) == 8)
     for given in ({"lfc_threshold": 1.0, "alternative": "lessAbs"}, {"lfc_threshold": 0.1, "alternative": "less"}):
-        table = compare(marked, Comparison.of(kept.config).but(Contrast(("dose", "mid", "low")), **given)).table
+        asked = Comparison.of(kept.config, kept.design).but(Contrast(("dose", "mid", "low")), **given)
+        table = compare(marked, asked).table
         assert np.isnan(table["pvalue"].iloc[3])
         assert table["stat"].iloc[8] == 0
         assert table["pvalue"].iloc[8] == 1
-        assert not np.isnan(compare(kept, Comparison.of(kept.config)).table["pvalue"].iloc[3])
+        assert not np.isnan(compare(kept, Comparison.of(kept.config, kept.design)).table["pvalue"].iloc[3])
 
 
 def test_adjusted_p_values_follow_the_level_that_is_asked_for(folder):

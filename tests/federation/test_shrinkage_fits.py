@@ -113,6 +113,25 @@ class TestWithinAFit:
             secirls.fit(data, design="~ condition", on_round=rounds.append, **{**SILENT, "shrink": "condition[T.c]"})
         assert not rounds
 
+    @pytest.mark.parametrize("asked", [{}, {"coefficients": ("batch[T.two]",)}, {"contrast": ("batch", "two", "odd")}])
+    def test_the_table_is_of_the_shrunken_coefficient(self, data, asked):
+        """Not of the last term's, beside whose changes these would stand."""
+        design, shrink = "~ batch + condition", "batch[T.two]"
+        result = secirls.fit(data, design=design, **{**SILENT, "own_columns": "shared", "shrink": shrink}, **asked)
+        own = result.contrast(coefficients=shrink).table
+        pd.testing.assert_frame_equal(result.table, own)
+        drawn = result.table.dropna(subset=list(COLUMNS))
+        assert np.corrcoef(drawn["shrunkenLog2FoldChange"], drawn["log2FoldChange"])[0, 1] > 0.8
+        other = result.contrast("condition", "b", "a").table
+        assert not set(COLUMNS) & set(other.columns)
+        assert np.corrcoef(drawn["shrunkenLog2FoldChange"], other.loc[drawn["gene"], "log2FoldChange"])[0, 1] < 0.5
+
+    def test_a_contrast_of_something_else_is_refused_before_the_first_round(self, data):
+        rounds, asked = [], {**SILENT, "contrast": ("condition", "a", "b")}
+        with pytest.raises(InputError, match="the table is of condition: a against b: leave that contrast out"):
+            secirls.fit(data, design="~ condition", on_round=rounds.append, **asked)
+        assert not rounds
+
     def test_an_own_one_too(self, data):
         rounds, asked = [], {**SILENT, "shrink": "site[T.lyon]"}
         with pytest.raises(InputError, match="which lyon alone adds to and keeps"):
@@ -207,6 +226,20 @@ class TestTheCommand:
         code, _, error = run(*fit, "--shrink", "condition[T.z]")
         assert code == 2
         assert "shrink names 'condition[T.z]'" in error
+
+    def test_of_another_coefficient_than_the_fit_reported_the_table_is_of_that(self, run, files, tmp_path, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "120")
+        fit = {"design": "~ condition", "contrast": ("condition", "a", "b")}
+        manifest = Manifest.read("test", sites=files, engine="local", fit=fit)
+        fitting.fit_manifest(manifest, tmp_path / "fit").write(tmp_path / "fit")
+        code, shown, error = run("shrink", tmp_path / "fit", "--coefficient", COEFFICIENT)
+        assert code == 0, error
+        assert "Everything that was not shrunken is that of" in shown
+        table = pd.read_csv(tmp_path / "fit-shrunken" / "results.csv").sort_values(["pvalue", "stat"])
+        best = table.iloc[0]
+        row = next(line for line in shown.splitlines() if f" {best.gene} " in line)
+        cells = [cell.strip() for cell in row.split("│")]
+        assert cells[3:5] == [f"{best.log2FoldChange:+.3f}", f"{best.shrunkenLog2FoldChange:+.3f}"]
 
     def test_a_file_that_has_changed_is_told(self, run, folder, files):
         other = anndata.read_h5ad(files["lyon"])

@@ -187,7 +187,7 @@ if recorded is None or len(totals) == len(recorded):
     outcome = SimpleNamespace(
         fitted=fitted, genes=tuple(map(str, g)), design=design, rounds=rounds, annotation=called
     )
-    table = compare(KeptFit.of(config, outcome), Comparison.of(config)).table
+    table = compare(KeptFit.of(config, outcome), Comparison.of(config, outcome.design)).table
     dispersions = gene_tables.dispersions(outcome)
     for csv in (table, dispersions):
         print("" if csv is None else hashlib.sha256(csv.to_csv(index=False).encode()).hexdigest())

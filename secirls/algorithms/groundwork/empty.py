@@ -12,6 +12,7 @@ import numpy as np
 
 from secirls.algorithms.query import Algorithm, Query, QueryError, check_params
 from secirls.config import Config
+from secirls.inputs.designs.contrasts import reported
 from secirls.inputs.designs.design import Design
 from secirls.inputs.designs.reduced_design import reduced_design
 from secirls.numerics.arrays import Floats, Mask
@@ -64,10 +65,8 @@ def drop_empty(config: Config, design: Design, n_genes: int, column_sites: Float
     if not config.drop_empty or kept.all() or not kept.any():
         return design
     left = design.without(tuple(int(i) for i in design.at_the_table[~kept]))
-    config.asked_contrast.of(left)
+    reported(config.asked_contrast, config.shrink, left)
     if config.reduced is not None:
         reduced_design(left, config.reduced)
-    if config.shrink is not None:
-        left.column(config.shrink, "shrink")
     yield DropEmptyQuery(np.zeros(n_genes, dtype=bool), kept)
     return left

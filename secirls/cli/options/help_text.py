@@ -48,7 +48,7 @@ class PlainGroup(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write options, and commands."""
         rows = [row for given in self.get_params(ctx) if (row := given.get_help_record(ctx)) is not None]
-        told = [(name, command.help.split("\n\n")[0]) for name, command in self.commands.items()]
+        told = [(name, (command.help or "").split("\n\n")[0]) for name, command in self.commands.items()]
         formatter.write(in_columns({"Options": rows, "Commands": told}, formatter.width))
 
 
@@ -82,4 +82,3 @@ def in_columns(parts: Mapping[str, Sequence[Row]], width: int) -> str:
             lines.append(f"  {name:<{column - 2}}{beside}".rstrip())
             lines += [" " * column + line for line in told]
     return "\n".join(lines) + "\n"
-

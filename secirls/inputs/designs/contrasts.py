@@ -80,3 +80,28 @@ class Contrast:
         shown = " + ".join(self.plus) + "".join(f" - {name}" for name in self.minus)
         alone = len(self.plus) == 1 and not self.minus
         return design.together(numbers, "the contrast"), f"coefficient {shown}" if alone else shown.strip()
+
+
+def reported(contrast: Contrast, shrink: str | None, design: Design) -> Contrast:
+    """What a fit's table is of: what is asked for, else the coefficient to ``shrink``, else the default.
+
+    Raises `InputError` where the design can't answer it, or a contrast and a coefficient to shrink are not the same.
+    """
+    if shrink is None:
+        contrast.of(design)
+        return contrast
+    alone, asked = Contrast(plus=(design.columns[design.column(shrink, "shrink")],)), contrast != Contrast()
+    try:
+        numbers, name = contrast.of(design)
+    except InputError:  # the default may be what one site keeps
+        if asked:
+            raise
+        return alone
+    if (numbers == alone.of(design)[0]).all():
+        return contrast
+    if asked:
+        raise InputError(
+            f"shrink names {shrink!r}, and the table is of {name}: leave that contrast out, "
+            "and ask for it afterwards with 'secirls results'"
+        )
+    return alone

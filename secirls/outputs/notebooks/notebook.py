@@ -17,7 +17,8 @@ def result_html(table: pd.DataFrame, report: Mapping[str, Any], named: Sequence[
         f"{report['contrast']}: {len(table):,} genes, {report['samples']:,} samples, {len(report['sites'])} sites; "
         f"{int((table['padj'] < alpha).sum()):,} genes with adjusted p below {alpha:g}"
     )
-    columns = ["gene", *named, "baseMean", "log2FoldChange", "lfcSE", "pvalue", "padj"]
+    shrunken = [name for name in ("shrunkenLog2FoldChange", "svalue") if name in table]
+    columns = ["gene", *named, "baseMean", "log2FoldChange", "lfcSE", *shrunken, "pvalue", "padj"]
     best = table.dropna(subset=["pvalue"]).sort_values("pvalue", kind="stable").head(SHOWN)
     shown = best[columns].to_html(index=False, escape=True, float_format=lambda number: f"{number:.4g}")
     return f"<p>{html.escape(told)}</p>{shown}"

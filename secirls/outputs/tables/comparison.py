@@ -7,7 +7,8 @@ from typing import Any
 
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.inputs.designs.contrasts import Contrast
+from secirls.inputs.designs.contrasts import Contrast, reported
+from secirls.inputs.designs.design import Design
 from secirls.numerics.inference.alternatives import Alternative, check_threshold
 
 _WORDS = {
@@ -38,10 +39,10 @@ class Comparison:
             raise InputError(f"alpha is a false discovery rate between 0 and 1, not {self.alpha}")
 
     @classmethod
-    def of(cls, config: Config) -> Comparison:
+    def of(cls, config: Config, design: Design) -> Comparison:
         """The comparison that a fit reports itself."""
         asked = config.lfc_threshold, config.alternative, config.alpha, config.independent_filtering
-        return cls(config.asked_contrast, *asked)
+        return cls(reported(config.asked_contrast, config.shrink, design), *asked)
 
     @property
     def against(self) -> str:

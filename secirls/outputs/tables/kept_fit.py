@@ -124,7 +124,7 @@ class KeptFit:
         return cls(
             config,
             replace(outcome.design, own=OwnColumns(outcome.design.own.of)),
-            Comparison.of(config),
+            Comparison.of(config, outcome.design),
             outcome.genes,
             state.beta,
             np.zeros((0, 0)) if fitted.scaled is None else fitted.scaled.to_user,

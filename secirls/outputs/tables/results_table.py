@@ -23,7 +23,7 @@ from secirls.numerics.inference.wald import WaldTest, benjamini_hochberg, indepe
 from secirls.numerics.status import Reason, Status
 from secirls.outputs.tables.comparison import Comparison
 from secirls.outputs.tables.kept_fit import KeptFit
-from secirls.outputs.tables.shrunken import beside_shrunken
+from secirls.outputs.tables.shrunken import beside_shrunken, is_of_the_shrunken
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 OUTLYING = (
@@ -101,7 +101,7 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         },
         index=list(kept.genes),
     )
-    if kept.shrunken.size and asked.contrast == kept.config.asked_contrast:
+    if is_of_the_shrunken(contrast, kept):
         table = beside_shrunken(table, kept)
     return Compared(table, f"{name}{asked.against}", cutoff)
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from secirls.algorithms.regression.shrinkage import Shrinkage
 from secirls.inputs.designs.design import Design
+from secirls.numerics.arrays import Floats
 from secirls.numerics.inference.shrinkage import OTHERS_DEVIATION, s_values
 from secirls.numerics.inference.wald import LN2
 from secirls.numerics.status import Reason
@@ -27,6 +28,12 @@ WHY = {
     Reason.SINGULAR: "the posterior is not curved at its maximum",
 }
 NOT_SHRUNKEN = "Its fold change was not shrunken: {}."
+
+
+def is_of_the_shrunken(contrast: Floats, kept: KeptFit) -> bool:
+    """Whether a contrast ``(params,)`` is of the one coefficient that was shrunken."""
+    unit = np.array([name == kept.config.shrink for name in kept.design.columns])
+    return bool(unit.any() and (contrast == unit).all())
 
 
 def beside_shrunken(table: pd.DataFrame, kept: KeptFit) -> pd.DataFrame:
