@@ -198,6 +198,11 @@ class Config(Frozen):
     def _names_apart(cls, value: object) -> object:
         return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
+    @field_validator("coefficients", "minus", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("annotation")
     @classmethod
     def _free_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from secirls.input_error import InputError
 from secirls.numerics.regression import kernels
 from secirls.outputs.notebooks.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
+from secirls.site.grounds.key_files import read_roster
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
@@ -60,7 +61,7 @@ def fit(
     address
         An existing Ray cluster; by default that of ``RAY_ADDRESS``, as in a Ray job, or a local one.
     keys
-        Private key files of the sites, where the option ``roster`` gives their public keys.
+        Private key files of the sites, where the option ``roster`` gives their public keys, or the file that has them.
     policies
         Policy files of the sites that have one, opened by them.
     on_round
@@ -76,6 +77,10 @@ def fit(
     InputError
         Where a file, a column or an option can't be used; one sentence that names it.
     """
+    if not isinstance(sites, Mapping):
+        raise InputError("sites: give every site a name, as in {'berlin': 'berlin.h5ad', ...}")
+    if isinstance(roster := options.get("roster"), str | os.PathLike):
+        options["roster"] = read_roster(Path(roster))
     config = Config.read("configuration", **{**options, "design": design})
     order = Order.of(config, sites, engine=engine, address=address, keys=keys, policies=policies)
     return carry_out(order, Watch(on_round, on_note))

@@ -109,7 +109,7 @@ def check_sites(names: list[str]) -> None:
         except MisuseError as error:
             raise ValueError(str(error)) from None
     if len(names) < MINIMUM_PARTIES:
+        sites = "1 site" if len(names) == 1 else f"{len(names)} sites"
         raise ValueError(
-            f"{len(names)} sites can't hide in a sum: at least {MINIMUM_PARTIES} are needed "
-            f"(sites: {', '.join(names) or 'none'})"
+            f"{sites} can't hide in a sum: at least {MINIMUM_PARTIES} are needed (sites: {', '.join(names) or 'none'})"
         )

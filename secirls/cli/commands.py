@@ -16,8 +16,8 @@ from protocols.choice import NAMES
 from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.component_commands import components_fit, scores
 from secirls.cli.console import say, speak_plainly
-from secirls.cli.fit_commands import InterruptedFitError, fit, resume_fit, shrink_fit, unfinished
-from secirls.cli.options.help_text import FitCommand, PlainCommand, PlainGroup
+from secirls.cli.fit_commands import fit, resume_fit, shrink_fit, unfinished
+from secirls.cli.options.plain_command import FitCommand, InterruptedCommandError, PlainCommand, PlainGroup
 from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.cli.transforming import transform
@@ -53,7 +53,7 @@ def main() -> None:
         code, sentence = BAD_INPUT, _of_the_system(error)
     except (SecureSumError, SilentSitesError, PartyFaultError) as error:
         code, sentence = FAILED, str(error)
-    except (KeyboardInterrupt, InterruptedFitError):
+    except (KeyboardInterrupt, InterruptedCommandError):
         code, sentence = INTERRUPTED, "interrupted; no results were written"
     else:
         return

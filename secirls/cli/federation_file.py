@@ -22,6 +22,8 @@ def pair(text: str, option: str, form: str) -> tuple[str, str]:
 def read_table(path: Path) -> dict[str, Any]:
     """What a federation.toml says, with site paths relative to it. Raises `InputError`."""
     where = f"file {str(path)!r}"
+    if path.suffix in {".h5ad", ".zarr"}:
+        raise InputError(f"{where}: is data, and no federation file: a site's data are given as --site NAME={path}")
     table = read_toml(path)
     for name in ("sites", "fit"):
         if not isinstance(table.get(name), dict):

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from secirls.outputs.tables.annotation import Annotation
 
 
-class InterruptedFitError(Exception):
-    """Ctrl-C during a fit; typer would end the process at a plain `KeyboardInterrupt` without a word from us."""
-
-
 unfinished: list[Path] = []
 """Folders of fits that ended early in this process and can go on."""
 
@@ -383,9 +379,7 @@ def _resumable(folder: Path) -> Iterator[None]:
 
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         if holds_a_fit(folder):
             unfinished.append(folder)
-        if isinstance(error, KeyboardInterrupt):
-            raise InterruptedFitError from None
         raise

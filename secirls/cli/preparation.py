@@ -12,7 +12,7 @@ import typer
 
 from protocols.choice import NAMES
 from secirls.cli.console import say
-from secirls.cli.options.help_text import PlainCommand, PlainGroup
+from secirls.cli.options.plain_command import PlainCommand, PlainGroup
 from secirls.input_error import InputError
 
 

@@ -23,7 +23,7 @@ from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.outputs.components import FILE as LOADINGS
 from secirls.outputs.components import loadings_of, read_loadings
-from secirls.outputs.notebooks.notebook import result_html
+from secirls.outputs.notebooks.notebook import in_short, result_html
 from secirls.outputs.report.report_facts import facts
 from secirls.outputs.tables.annotation import Annotation
 from secirls.outputs.tables.comparison import Comparison
@@ -91,9 +91,9 @@ class Result:
         level: str | None = None,
         reference: str | None = None,
         *,
-        coefficients: Sequence[str] = (),
-        minus: Sequence[str] = (),
-        vector: Sequence[float] = (),
+        coefficients: str | Sequence[str] = (),
+        minus: str | Sequence[str] = (),
+        vector: str | Sequence[float] = (),
         lfc_threshold: float | None = None,
         alternative: str | None = None,
         alpha: float | None = None,
@@ -108,7 +108,7 @@ class Result:
         coefficients, minus
             Or design columns whose coefficients are added up, and those that are taken off.
         vector
-            Or one number per design column at the table.
+            Or one number per design column at the table, as ``"0,-1,1"`` too.
         lfc_threshold, alternative
             The null hypothesis, log2, in R's words.
         alpha, independent_filtering
@@ -125,7 +125,7 @@ class Result:
         elif not factor == level == reference:
             raise InputError("a contrast of levels is a factor, a level and a reference")
         asked = self.asked.but(
-            Contrast(levels, _names(coefficients), _names(minus), tuple(map(float, vector))),
+            Contrast(levels, _names(coefficients), _names(minus), _numbers(vector)),
             lfc_threshold=lfc_threshold,
             alternative=alternative,
             alpha=alpha,
@@ -177,6 +177,9 @@ class Result:
         """
         levels = self.asked.contrast.levels or self.kept.design.default_levels()
         to_scanpy(adata, self.table, levels or ("", str(self.report["contrast"]), "rest"), key, self.kept.annotation)
+
+    def __repr__(self) -> str:
+        return f"<Result of {in_short(self.table, self.report, self.asked.alpha)}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what was fitted, and the strongest genes."""
@@ -257,9 +260,14 @@ def _of_comparison(asked: Comparison, found: Compared) -> dict[str, Any]:
     return {"contrast": found.name, **told, "independent_filtering": filtering}
 
 
-def _names(given: Sequence[str]) -> tuple[str, ...]:
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
     """One name, or several."""
     return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _numbers(given: str | Sequence[float]) -> tuple[float, ...]:
+    """Numbers, or text of them with commas between. Raises `InputError`."""
+    return Contrast.parse_vector(given).vector if isinstance(given, str) else tuple(map(float, given))
 
 
 def status_counts(table: pd.DataFrame) -> dict[str, int]:

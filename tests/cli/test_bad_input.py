@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+import secirls
+from secirls.input_error import InputError
+
 
 def spoiled(make_site, trio, **changes):
     return {**trio, "b": make_site("b", **changes)}
@@ -191,6 +194,27 @@ def test_a_folder_with_results_is_not_overwritten(run, trio, tmp_path):
 def test_unknown_options_end_with_two(run):
     assert run("fit", "--colour", "red")[0] == 2
     assert run("paint")[0] == 2
+
+
+def test_data_in_the_place_of_a_federation_file_is_told(run, trio):
+    code, _, error = run("fit", trio["a"], "--design", "~ condition")
+    assert code == 2
+    assert error.startswith(f"secirls: file {str(trio['a'])!r}: is data, and no federation file")
+
+
+def test_sites_without_names_and_a_roster_that_is_not_there_are_told(trio):
+    with pytest.raises(InputError, match="give every site a name"):
+        secirls.fit(list(trio.values()), design="~ condition")
+    with pytest.raises(InputError, match=r"file 'nobody\.json': is missing"):
+        secirls.fit(trio, design="~ condition", roster="nobody.json")
+
+
+def test_an_interruption_is_told_whatever_ran(run, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secirls.inputs.datasets.write_simulated", interrupted)
+    assert run("simulate", "--out", "sites") == (130, "", "secirls: interrupted; no results were written\n")
 
 
 def test_help_and_version(run):

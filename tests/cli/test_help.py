@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from secirls.cli.commands import app
-from secirls.cli.options.help_text import FitCommand, in_columns
+from secirls.cli.options.plain_command import FitCommand, in_columns
 
 ROOT = typer.main.get_command(app)
 WORDS = [(), *((name,) for name in ROOT.commands), ("keys", "new"), ("keys", "roster"), ("cluster", "template")]

@@ -7,6 +7,8 @@ import pytest
 import secirls
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.outputs.notebooks.notebook import result_html
+from secirls.outputs.page.report_page import write_page
 from secirls.outputs.results import Result
 from secirls.outputs.tables.annotation import Annotation
 from secirls.outputs.tables.next_tools import ranked, rnk
@@ -180,6 +182,47 @@ def test_tables_are_indexed_by_gene_and_paths_may_be_text(made, tmp_path):
     again = Result.read(str(tmp_path / "text"))
     assert again.table.equals(result.table)
     assert again.report == result.report
+
+
+def test_the_page_takes_text_for_a_path_and_pictures_a_kind(made, tmp_path):
+    result, _, _ = made
+    result.write(str(tmp_path / "text"))
+    assert write_page(str(tmp_path / "text")).read_text().startswith("<!DOCTYPE html>")
+    assert {file.suffix for file in result.plots.save(str(tmp_path / "pictures"), "svg, pdf")} == {".svg", ".pdf"}
+
+
+def test_a_vector_may_be_text_and_a_coefficient_one_name(made):
+    result, _, _ = made
+    told = result.contrast(vector="0,-1,1")
+    assert told.table.equals(result.contrast(vector=[0, -1, 1]).table)
+    assert not told.table.equals(result.table)
+    with pytest.raises(InputError, match="write numbers with commas between"):
+        result.contrast(vector="0,b,1")
+    assert Config(design="~ dose", coefficients="dose[T.b]").coefficients == ("dose[T.b]",)
+
+
+def test_python_shows_a_result_in_a_line(made):
+    shown = repr(made[0].contrast("dose", "b", "a"))
+    found = int((made[0].contrast("dose", "b", "a").table["padj"] < 0.05).sum())
+    told = f"30 genes, 27 samples, 3 sites; {found} genes with adjusted p below 0.05"
+    assert shown == f"<Result of dose: b against a: {told}>"
+
+
+@pytest.mark.parametrize(("words", "directed"), [((), True), (("--alternative", "lessAbs"), False)])
+def test_genes_within_a_threshold_are_neither_up_nor_down(made, run, words, directed):
+    _, shown, _ = run("results", made[1], "--contrast", "dose", "b", "a", "--lfc-threshold", "3", *words)
+    assert "with adjusted p below" in shown
+    assert (" up, " in shown) == directed
+
+
+def test_a_notebook_shows_shrunken_changes_where_there_are_some(made):
+    result, _, _ = made
+    assert "shrunken" not in result._repr_html_()
+    drawn = result.table.assign(shrunkenLog2FoldChange=0.125, svalue=0.0625)
+    shown = result_html(drawn, result.report, (), 0.05)
+    assert "<th>shrunkenLog2FoldChange</th>" in shown
+    assert "<td>0.125</td>" in shown
+    assert "<td>0.0625</td>" in shown
 
 
 def test_a_notebook_shows_names_as_text(made):

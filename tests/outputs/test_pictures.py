@@ -341,3 +341,14 @@ def test_dollar_signs_are_no_formulas_wherever_they_stand(album, ledger, report)
 
 def test_a_notebook_shows_a_picture_by_itself(album):
     assert album.volcano()._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_a_stage_that_asks_about_no_gene_is_said_to_and_no_other():
+    asked = {"census": 7, "cells": 0, "profile": 3}
+    rounds = [
+        {"round": number, "stage": stage, "active_genes": genes} for number, (stage, genes) in enumerate(asked.items())
+    ]
+    told = [
+        entry.get_text() for entry in convergence([told | {"query": "q"} for told in rounds]).legends[0].get_texts()
+    ]
+    assert told == ["census", "cells (of no gene)", "profile"]

@@ -20,9 +20,9 @@ def kinds_of(text: str | None) -> tuple[str, ...]:
     """The kinds asked for, each once; none where the option is not given. Raises `InputError`."""
     if text is None:
         return ()
-    from secirls.outputs.pictures.album import check_kinds
+    from secirls.outputs.pictures.album import check_kinds, kinds_in
 
-    kinds = tuple(dict.fromkeys(kind.strip().lower() for kind in text.split(",")))
+    kinds = kinds_in(text)
     try:
         check_kinds(kinds)
     except InputError as error:

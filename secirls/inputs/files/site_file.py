@@ -379,6 +379,7 @@ def _matrix(adata: AnnData | Stored, layer: str | None, there: Mapping[str, str]
         if layer is not None:
             if layer not in adata.layers:
                 names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
+                names += ["raw:X"] if adata.raw is not None else []
                 raise complain("is missing", **there, detail=there_are("layers", names))
             return adata.layers[layer]
         if (matrix := adata.X) is None:

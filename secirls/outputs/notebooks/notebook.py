@@ -11,14 +11,18 @@ import pandas as pd
 SHOWN = 10
 
 
-def result_html(table: pd.DataFrame, report: Mapping[str, Any], named: Sequence[str], alpha: float) -> str:
-    """One paragraph and a table of the genes with the smallest p-values, with the columns ``named`` beside the gene."""
-    told = (
+def in_short(table: pd.DataFrame, report: Mapping[str, Any], alpha: float) -> str:
+    """What was compared, and how many genes changed, in a line."""
+    return (
         f"{report['contrast']}: {len(table):,} genes, {report['samples']:,} samples, {len(report['sites'])} sites; "
         f"{int((table['padj'] < alpha).sum()):,} genes with adjusted p below {alpha:g}"
     )
+
+
+def result_html(table: pd.DataFrame, report: Mapping[str, Any], named: Sequence[str], alpha: float) -> str:
+    """One paragraph and a table of the genes with the smallest p-values, with the columns ``named`` beside the gene."""
     shrunken = [name for name in ("shrunkenLog2FoldChange", "svalue") if name in table]
     columns = ["gene", *named, "baseMean", "log2FoldChange", "lfcSE", *shrunken, "pvalue", "padj"]
     best = table.dropna(subset=["pvalue"]).sort_values("pvalue", kind="stable").head(SHOWN)
     shown = best[columns].to_html(index=False, escape=True, float_format=lambda number: f"{number:.4g}")
-    return f"<p>{html.escape(told)}</p>{shown}"
+    return f"<p>{html.escape(in_short(table, report, alpha))}</p>{shown}"

@@ -7,6 +7,7 @@ of the folder and of nothing else, and appears whole or not at all. Refuses to k
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,13 +50,13 @@ STAY_HOME = (
 )
 
 
-def write_page(folder: Path) -> Path:
+def write_page(folder: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` into the output folder of a fit; gives its path.
 
     Raises `InputError` where the folder does not hold a fit's files.
     """
-    album = read_album(folder)
-    written = folder / PAGE
+    album = read_album(Path(folder))
+    written = Path(folder) / PAGE
     write_whole(written, html_page(album).encode())
     return written
 

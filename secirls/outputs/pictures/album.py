@@ -6,6 +6,7 @@ samples, so they stay at their sites and there is no picture of them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,12 +125,19 @@ class Album:
         }
         return {name: draw for name, (has, draw) in every.items() if has}
 
-    def save(self, folder: Path | str, kinds: Sequence[str] = ("png",), *, labels: Labels | None = None) -> list[Path]:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        kinds: str | Sequence[str] = ("png",),
+        *,
+        labels: Labels | None = None,
+    ) -> list[Path]:
         """Write every picture into a folder as ``NAME.KIND``, each whole or not at all; gives their paths.
 
-        ``kinds`` are of png, svg and pdf. Raises `InputError` for another, `UnwritableError` where the folder takes
-        no file.
+        ``kinds`` are of png, svg and pdf, as ``"pdf,svg"`` too. Raises `InputError` for another, `UnwritableError`
+        where the folder takes no file.
         """
+        kinds = kinds_in(kinds) if isinstance(kinds, str) else kinds
         check_kinds(kinds)
         place = Path(folder)
         with writing(place, "folder"):
@@ -171,6 +179,11 @@ class Album:
         if column is None:
             return None
         return dict(zip(map(str, changes.genes_of(self.table)), self.table[column], strict=True))
+
+
+def kinds_in(text: str) -> tuple[str, ...]:
+    """Kinds of files with commas between, each once."""
+    return tuple(dict.fromkeys(kind.strip().lower() for kind in text.split(",")))
 
 
 def check_kinds(kinds: Sequence[str]) -> None:

@@ -90,7 +90,8 @@ def convergence(rounds: Sequence[Mapping[str, Any]], title: str = "") -> Picture
             edgecolor="white",
         )
         entries.append(bars.patches[0])
-        entries[-1].set_label(str(stage).replace("_", " "))
+        unseen = " (of no gene)" if not genes[chosen].any() else ""
+        entries[-1].set_label(str(stage).replace("_", " ") + unseen)
     if genes.max(initial=1) > _OFTEN:
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.7)

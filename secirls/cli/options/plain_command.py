@@ -1,6 +1,6 @@
-"""What ``--help`` says: names to the left, sentences to the right, options under headings where a command has many.
+"""Commands as we have them: their help is plain text, and an interruption is told.
 
-Promises: no name and no word is cut, however narrow the terminal. Refuses to know: what options do.
+Promises: no name and no word of a help is cut, however narrow the terminal. Refuses to know: what options do.
 """
 
 from __future__ import annotations
@@ -17,14 +17,25 @@ LONGEST_NAME = 22
 """That has its sentence beside it; a longer one has it below."""
 
 
+class InterruptedCommandError(Exception):
+    """Ctrl-C while a command ran; typer would end the process at a plain `KeyboardInterrupt` without a word from us."""
+
+
 class PlainCommand(TyperCommand):
-    """A command with a help of plain text."""
+    """A command with a help of plain text: names to the left, sentences to the right."""
 
     headings: ClassVar[Mapping[str, str]] = {}
     """The first option below each heading, and the heading; what comes before stands under ``Options``."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **{**settings, "rich_markup_mode": None})
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises `InterruptedCommandError`."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptedCommandError from None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, and options by heading."""
