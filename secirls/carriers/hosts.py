@@ -15,6 +15,7 @@ from secirls.agreement.order import Place
 from secirls.carriers.own_process import keep_freed_memory
 from secirls.config import Config
 from secirls.site.desk import Desk
+from secirls.site.in_common import InCommon
 from secirls.site.site import Site
 
 SHARED_BYTES = 100 * 1024
@@ -36,7 +37,8 @@ class HostActor:
 
     def __init__(self, places: list[Place], config: Config) -> None:
         keep_freed_memory()
-        self._sites = {place.name: Desk(Site(place, config)) for place in places}
+        common = InCommon()
+        self._sites = {place.name: Desk(Site(place, config, own_process=False, common=common)) for place in places}
 
     def ready(self) -> None:
         """The process stands."""
