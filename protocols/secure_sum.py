@@ -124,7 +124,7 @@ class Context:
             raise MisuseError("a context's round and attempt lie between 0 and 2^32")
         if self.values < 0 or self.limbs not in (1, 2):
             raise MisuseError("a context needs values >= 0 and one or two limbs")
-        if not _in_order(self.cohort):
+        if not in_order(self.cohort):
             raise MisuseError("a context's cohort must be sorted and without repetition")
 
     @cached_property
@@ -161,8 +161,9 @@ def _members(cohort: tuple[PartyId, ...]) -> frozenset[PartyId]:
 
 
 @lru_cache(maxsize=8)
-def _in_order(cohort: tuple[PartyId, ...]) -> bool:
-    return list(cohort) == sorted(set(cohort))
+def in_order(parties: tuple[PartyId, ...]) -> bool:
+    """Whether parties are sorted, and none is there twice."""
+    return list(parties) == sorted(set(parties))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from protocols.secure_sum import (
     Vector,
     begun,
     framed_names,
+    in_order,
     sha256,
 )
 from protocols.sessions.channels import SEAL_BYTES, Box, Channels, channel_key
@@ -136,7 +137,7 @@ class Checks(Secret):
         """Raise `PeerError` naming the aggregator unless this is the sum over these parties, checks and all."""
         if total.dtype != np.uint64 or total.shape != (context.values, context.limbs):
             raise PeerError(AGGREGATOR, "tells a total of another shape than was asked for")
-        if not parties or list(parties) != sorted({*parties} & {*context.cohort}):
+        if not parties or not in_order(tuple(parties)) or not context.members.issuperset(parties):
             raise PeerError(AGGREGATOR, "tells a total of others than were asked")
         body, tail = total[: -CHECK_VALUES[context.limbs]], total[-CHECK_VALUES[context.limbs] :]
         bits = _PIECE_BITS[context.limbs]
@@ -151,12 +152,14 @@ class Checks(Secret):
 
     def _pads(self, context: Context, *parties: PartyId) -> int:
         """The sum of their pads, modulo the prime: digests that differ in the name alone, so begun once."""
-        shared, total = begun(b"secirls check pad v3", self._seed, context.digest), 0
+        shared, digests = begun(b"secirls check pad v3", self._seed, context.digest), []
         for name in framed_names(parties):
             digest = shared.copy()
             digest.update(name)
-            total += int.from_bytes(digest.digest(), "little")
-        return total % PRIME
+            digests.append(digest.digest())
+        words = np.frombuffer(b"".join(digests), dtype="<u4").reshape(len(parties), -1)
+        columns: list[int] = words.sum(axis=0, dtype=np.uint64).tolist()
+        return sum(column << (32 * place) for place, column in enumerate(columns)) % PRIME
 
 
 def _joined(pieces: list[int], limbs: int) -> bytes:

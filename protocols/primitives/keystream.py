@@ -27,6 +27,7 @@ LONG = 1 << 20
 
 _ZEROS = memoryview(bytes(MOST_BYTES))
 _BLOCK = 16
+_FROM_ZERO = modes.CTR(bytes(_BLOCK))
 
 
 class Keystream:
@@ -59,12 +60,12 @@ def keystream(key: bytes, prg: Prg, length: int = 0) -> Keystream:
 
 
 def _by_ctr(key: bytes) -> Keystream:
-    return Keystream(Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor())
+    return Keystream(Cipher(algorithms.AES(key), _FROM_ZERO).encryptor())
 
 
 def _by_gcm(key: bytes) -> Keystream:
     aes = algorithms.AES(key)
-    first = Cipher(aes, modes.CTR(bytes(16))).encryptor().update(bytes(2 * _BLOCK))
+    first = Cipher(aes, _FROM_ZERO).encryptor().update(bytes(2 * _BLOCK))
     return Keystream(Cipher(aes, modes.GCM(bytes(12))).encryptor(), first)
 
 

@@ -160,10 +160,11 @@ def _plain_masks(keys: list[Signed], prg: Prg, longest: int, limbs: int) -> Mask
 
     def mask(part: Vector) -> None:
         stretch, carry, owed = made[: len(part)], carries[: len(part)], debts[: len(part)]
+        there = view(stretch)
         for first in range(0, len(streams), _MOST_OWED):
             owed[:] = 0
             for stream, subtracting in streams[first : first + _MOST_OWED]:
-                _fill(stream, stretch)
+                stream.fill(there)
                 if subtracting:
                     np.less(part, stretch, out=carry)
                     np.subtract(part, stretch, out=part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from protocols.primitives.keys import KEY_BYTES, AgreementKey, Channel, Entropy, Secret, can_agree, derive, parts
 from protocols.secure_sum import MisuseError, PartyId, PeerError
@@ -83,10 +83,16 @@ def _number(box: Box, place: tuple[int, int]) -> int:
 
 def _header(box: Box, sender: PartyId, recipient: PartyId, binding: bytes) -> bytes:
     """What is authenticated with the box: everything both ends know about it."""
-    return _between(box, sender, recipient) + parts(binding)
+    return _kind(box) + _named(sender) + _named(recipient) + parts(binding)
+
+
+@cache
+def _kind(box: Box) -> bytes:
+    """How the header of each box of that kind begins."""
+    return parts(b"secirls box v1", bytes([box]))
 
 
 @lru_cache(maxsize=4096)
-def _between(box: Box, sender: PartyId, recipient: PartyId) -> bytes:
-    """How the header of each box of that kind from one to the other begins."""
-    return parts(b"secirls box v1", bytes([box]), sender.encode(), recipient.encode())
+def _named(party: PartyId) -> bytes:
+    """A party's name, as it stands in headers."""
+    return parts(party.encode())

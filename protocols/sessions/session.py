@@ -165,6 +165,7 @@ class Session:
         self.settings = settings
         self._binding = sha256(b"secirls hello v1", protocol.encode(), roster.digest, settings.digest)
         self._id: bytes | None = None
+        self._verified: dict[PartyId, tuple[bytes, bytes]] = {}
 
     @property
     def id(self) -> bytes:
@@ -189,6 +190,7 @@ class Session:
     def greet(self, hellos: Mapping[PartyId, bytes], batch: int, near: Near | None = None) -> dict[PartyId, Greeting]:
         """Verify a batch of hellos, as `read` does. The first batch makes the session id."""
         session, greetings = self.read(hellos, batch, near)
+        self._verified.clear()
         if batch == 0:
             if self._id is not None:
                 raise MisuseError("this session has started: its first hellos can't be replaced")
@@ -200,8 +202,9 @@ class Session:
     ) -> tuple[bytes, dict[PartyId, Greeting]]:
         """The session id, and what the hellos of a batch say: those that are verified, of all or of who is ``near``.
 
-        All must be of the roster, and every nonce goes into the id, verified or not. Nothing is kept. Raises
-        `PeerError` naming a sender, `MisuseError` where the set itself is wrong.
+        All must be of the roster, and every nonce goes into the id, verified or not. Nothing is kept but which bytes
+        were verified, until `greet`: they are not again. Raises `PeerError` naming a sender, `MisuseError` where the
+        set itself is wrong.
         """
         missing = [party for party in self.roster if party not in hellos]
         if missing and batch == 0:
@@ -217,7 +220,10 @@ class Session:
         binding = self._hello_binding(batch)
         verified = everyone if near is None else near(session)
         for party in verified:
-            open_message(self.roster, b"hello", party, binding, hellos[party])
+            said = binding, hellos[party]
+            if self._verified.get(party) != said:
+                open_message(self.roster, b"hello", party, *said)
+                self._verified[party] = said
         return session, {party: _said(hellos[party]) for party in verified}
 
     def _check_sender(self, party: PartyId, hello: bytes) -> None:

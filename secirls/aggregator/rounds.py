@@ -18,11 +18,12 @@ from protocols.secure_sum import Collector, Context, DropoutError, PartyId, Peer
 from protocols.secure_sum import Total as Opened
 from protocols.sessions.session import Roster
 from protocols.totals import pack_total
-from protocols.verified import CHECK_VALUES, read_greetings, read_seed_boxes
+from protocols.verified import read_greetings, read_seed_boxes
 from secirls.aggregator.asking import Asking, Federation
 from secirls.aggregator.losses import Loss, nonsense, said_by
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
+from secirls.agreement.named_sum import named_sum
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, followed, query_digest, read_head
 from secirls.algorithms.query import Algorithm, Query, Total, chained
 from secirls.config import Config
@@ -152,12 +153,8 @@ class SecureRounds(Asking):
         """What sites are to send for a question, and the name of its sum; the state goes on."""
         cohort = self._cohort
         self._state = chained(self._state, query.to_bytes())
-        layout = query.layout(len(cohort), self._state)
-        layout.check_headroom(len(cohort))
         told = query.verified or self._config.lock_step
-        values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
-        number = self._round - self._first
-        return layout, Context(self.session, number, 0, cohort, layout.digest, values, layout.limbs)
+        return named_sum(query, self._state, self.session, (self._round - self._first, 0), cohort, told=told)
 
     def _asked(self, query: Query) -> bytes:
         """What sites are asked with: in lock-step they know the question, and see by its digest that it is theirs."""

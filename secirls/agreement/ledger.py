@@ -62,15 +62,21 @@ class Meter:
 
     def __init__(self) -> None:
         self._costs: list[Cost] = []
+        self._charged = (0.0, 0.0)
 
     def measure(self, verb: str, call: Callable[[], T], *, down: int = 0) -> T:
         """Run a call as a verb; a ``bytes`` result counts as sent up."""
+        self._charged = (0.0, 0.0)
         wall, cpu = time.perf_counter(), time.process_time()
         result = call()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
         up = len(result) if isinstance(result, bytes) else 0
-        self._costs.append(Cost(verb, seconds, cpu_seconds, up, down))
+        self._costs.append(Cost(verb, seconds + self._charged[0], cpu_seconds + self._charged[1], up, down))
         return result
+
+    def charge(self, seconds: float, cpu_seconds: float) -> None:
+        """Within a verb: what part of it took, once, that was worked out for it before."""
+        self._charged = self._charged[0] + seconds, self._charged[1] + cpu_seconds
 
     def book(self, costs: tuple[Cost, ...]) -> None:
         """Add what was measured elsewhere."""

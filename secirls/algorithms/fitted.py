@@ -74,7 +74,8 @@ class Stages:
         for i, stage in enumerate(self.done):
             if stage.name == name:
                 asked = stage.kinds if query.kind in stage.kinds else (*stage.kinds, query.kind)
-                both = tuple(party for party in stage.parties if party in parties)
+                there = frozenset(parties)
+                both = parties if parties == stage.parties else tuple(p for p in stage.parties if p in there)
                 self.done[i] = StageCost(name, asked, stage.rounds + 1, stage.opened + query.values, both)
                 return
         self.done.append(StageCost(name, (query.kind,), 1, query.values, parties))

@@ -1,11 +1,13 @@
 """Many simulated sites in one process: what the process does, and how a call for all of them is packed.
 
-Promises: a host is called once for a verb, whatever the number of its sites, and answers for each of them as soon as
-that has answered; what several are told alike is stored once. Refuses to know: who carries the call.
+Promises: a host is called once for a verb, whatever the number of its sites; what has been answered is on its way
+within a moment, many answers at once, whoever hangs after that; what several are told alike is stored once.
+Refuses to know: who carries the call.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +17,14 @@ from secirls.agreement.order import Place
 from secirls.carriers.own_process import keep_freed_memory
 from secirls.config import Config
 from secirls.site.desk import Desk
+from secirls.site.in_common import InCommon
 from secirls.site.site import Site
 
 SHARED_BYTES = 100 * 1024
 """Messages above this size, alone or as a table, that go to several parties are put into the object store once."""
+
+TOGETHER_SECONDS = 0.25
+"""How long an answer may wait for others, so that they travel at once: each by itself takes a millisecond to carry."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,42 @@ class HostActor:
 
     def __init__(self, places: list[Place], config: Config) -> None:
         keep_freed_memory()
-        self._sites = {place.name: Desk(Site(place, config)) for place in places}
+        common = InCommon()
+        self._sites = {place.name: Desk(Site(place, config, own_process=False, common=common)) for place in places}
 
     def ready(self) -> None:
         """The process stands."""
 
-    def ask(self, verb: str, asked: Mapping[PartyId, tuple[Any, ...]], *beside: Any) -> Iterator[Any]:
-        """Run one verb at some sites: their answers in the order asked, or in an answer's place what was raised."""
-        for name, given in asked.items():
-            whole = (beside[value.place] if isinstance(value, Beside) else value for value in given)
+    def ask(self, verb: str, asked: Mapping[PartyId, tuple[Any, ...]], *beside: Any) -> Iterator[list[Any]]:
+        """Run one verb at some sites: their answers in the order asked, or in an answer's place what was raised.
+
+        The sites answer in a thread beside this one, which hands on what is there while one of them hangs.
+        """
+        answers: list[Any] = []
+        done = threading.Event()
+
+        def work() -> None:
             try:
-                yield self._sites[name].ask(verb, *whole)
-            except Exception as error:  # noqa: BLE001 - a desk raises only what may be heard outside
-                yield error
+                for name, given in asked.items():
+                    answers.append(self._answer(verb, name, given, beside))
+            finally:
+                done.set()
+
+        threading.Thread(target=work, daemon=True).start()
+        told, ended = 0, False
+        while not ended:
+            ended = done.wait(TOGETHER_SECONDS)
+            together = answers[told:]
+            told += len(together)
+            if together:
+                yield together
+
+    def _answer(self, verb: str, name: PartyId, given: tuple[Any, ...], beside: tuple[Any, ...]) -> Any:
+        whole = (beside[value.place] if isinstance(value, Beside) else value for value in given)
+        try:
+            return self._sites[name].ask(verb, *whole)
+        except Exception as error:  # noqa: BLE001 - a desk raises only what may be heard outside
+            return error
 
 
 class Store:

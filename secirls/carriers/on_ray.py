@@ -129,18 +129,21 @@ class RayFederation:
             if not done:
                 break
             names = waiting[done[0]]
-            name = names.popleft()
+            try:
+                together = _fetched(done[0])
+            except (RayActorError, ObjectLostError):  # the second: an answer whose node died before it was fetched
+                for lost in waiting.pop(done[0]):
+                    self.fence(lost)
+                continue
+            except RayTaskError as error:
+                together = [error.cause]
+            except Exception as error:  # noqa: BLE001 - an answer that can't be read is nonsense, whatever it is
+                together = [error]
+            for answer in together[: len(names)]:
+                name = names.popleft()
+                answers[name] = _fault(name, verb, answer) if isinstance(answer, Exception) else answer
             if not names:
                 del waiting[done[0]]
-            try:
-                answers[name] = _fetched(done[0], name, verb)
-            except (RayActorError, ObjectLostError):  # the second: an answer whose node died before it was fetched
-                for lost in (name, *waiting.pop(done[0], ())):
-                    self.fence(lost)
-            except RayTaskError as error:
-                answers[name] = _fault(name, verb, error.cause)
-            except Exception as error:  # noqa: BLE001 - an answer that can't be read is nonsense, whatever it is
-                answers[name] = _fault(name, verb, error)
         unheard = [name for names in waiting.values() for name in names]
         for name in unheard:
             party = self._parties[name]
@@ -182,10 +185,12 @@ class RayFederation:
             ray.kill(handle)
 
 
-def _fetched(answering: Any, party: PartyId, verb: str) -> Any:
-    """The next answer of a host's, or the only one of a party's with its own process."""
-    answer = ray.get(next(answering) if isinstance(answering, ObjectRefGenerator) else answering)
-    return _fault(party, verb, answer) if isinstance(answer, Exception) else answer
+def _fetched(answering: Any) -> list[Any]:
+    """The next answers of a host's, or the only one of a party's with its own process."""
+    if isinstance(answering, ObjectRefGenerator):
+        together: list[Any] = ray.get(next(answering))
+        return together
+    return [ray.get(answering)]
 
 
 def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:

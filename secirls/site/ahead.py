@@ -24,7 +24,7 @@ class WorkAhead(Secret):
 
     def __init__(self, party: Party, *, background: bool) -> None:
         """In the ``background``, or at once: where other parties share the process, nobody would be waiting."""
-        self._party = party
+        self._party = party if isinstance(party, Foresighted) else None
         self._background = background
         self._enough = Event()
         self._thread: Thread | None = None
@@ -33,7 +33,7 @@ class WorkAhead(Secret):
     def start(self, values: int, limbs: int) -> None:
         """Begin, if there is anything that this protocol can prepare."""
         party = self._party
-        if not isinstance(party, Foresighted):
+        if party is None:
             return
         if not self._background:
             self._prepare(party, values, limbs)

@@ -21,18 +21,18 @@ def numbers(*given: object) -> None:
 
 def messages(*given: object) -> None:
     """Raise `MisuseError` unless these are bytes."""
-    if not all(isinstance(value, bytes) for value in given):
+    if not set(map(type, given)) <= {bytes}:
         raise MisuseError("a message to a site is bytes")
 
 
 def table(given: Mapping[PartyId, bytes]) -> None:
     """Raise `MisuseError` unless this is a message for each of some names."""
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+    if not isinstance(given, Mapping) or not set(map(type, given)) <= {str}:
         raise MisuseError("messages of several parties come as a table by name")
     messages(*given.values())
 
 
 def names(given: object) -> None:
     """Raise `MisuseError` unless this is a tuple of names."""
-    if not isinstance(given, tuple) or not all(isinstance(name, str) for name in given):
+    if not isinstance(given, tuple) or not set(map(type, given)) <= {str}:
         raise MisuseError("a cohort is a tuple of names")

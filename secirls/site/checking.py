@@ -15,7 +15,9 @@ from protocols.secure_sum import Context, MisuseError, PartyId
 from protocols.sessions.session import Roster
 from protocols.totals import unpack_total
 from protocols.verified import Checks, SeedTable
+from secirls.agreement.ledger import Meter
 from secirls.algorithms.query import Query, Total
+from secirls.site.in_common import Apart
 
 
 class Checking(Secret):
@@ -62,11 +64,17 @@ class Checking(Secret):
         untold, self._untold = self._untold, None
         return untold
 
-    def opened(self, total: bytes, layout: Layout, context: Context, parties: tuple[PartyId, ...]) -> Total:
+    def opened(
+        self, total: bytes, layout: Layout, context: Context, parties: tuple[PartyId, ...], common: Apart, meter: Meter
+    ) -> Total:
         """The arrays of a total that is the sum of what these sent. Raises `PeerError` for any other."""
-        vector = unpack_total(total, context)
+
+        def arrays() -> Total:
+            return Total(layout.decode(vector[: layout.values], len(parties)), parties, context.cohort)
+
+        vector = common.once("vector", (total, context), lambda: unpack_total(total, context), meter)
         self.checks.verify(vector, context, parties)
-        return Total(layout.decode(vector[: layout.values], len(parties)), parties, context.cohort)
+        return common.once("total", (total, context, layout, parties), arrays, meter)
 
     def _greeted(self, greetings: Mapping[PartyId, bytes]) -> SeedTable:
         if self._seeds is None or set(greetings) != self._sites:

@@ -21,9 +21,9 @@ from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
 from protocols.sessions.demands import Demands
 from protocols.sessions.session import Roster
-from protocols.verified import CHECK_VALUES
 from secirls.agreement.agreement import Agreement, Facts
 from secirls.agreement.ledger import Cost, Meter
+from secirls.agreement.named_sum import named_sum
 from secirls.agreement.order import Place
 from secirls.agreement.record import sign_head
 from secirls.algorithms.arithmetic import arithmetic_of
@@ -40,10 +40,11 @@ from secirls.site import arguments
 from secirls.site.agreeing import check_agreement
 from secirls.site.ahead import WorkAhead
 from secirls.site.checking import Checking
-from secirls.site.follower import Follower
+from secirls.site.follower import Follower, Run
 from secirls.site.grounds.ground import Ground, open_ground
 from secirls.site.guarding.guard import Guard
 from secirls.site.guarding.memory import Subject
+from secirls.site.in_common import Apart
 from secirls.site.own_file import write_own
 from secirls.site.preparation import fewest, named, prepare, reading_of
 from secirls.site.telling import Telling
@@ -60,12 +61,14 @@ class Answer:
 class Site(Secret):
     """Holds one site's data and keys; runs in a process of its own under Ray."""
 
-    def __init__(self, place: Place, config: Config, *, own_process: bool = True) -> None:
+    def __init__(self, place: Place, config: Config, *, own_process: bool = True, common: Apart | None = None) -> None:
         """Take what the site works with.
 
-        In its ``own_process`` a site works ahead while it waits; among others in one, it does so at once.
+        In its ``own_process`` a site works ahead while it waits; among others in one, it does so at once. They may have
+        in ``common`` what follows from public things alone.
         """
         self._own_process = own_process
+        self._common = Apart() if common is None else common
         self.name = place.name
         self._place = place
         self._config = config
@@ -138,7 +141,9 @@ class Site(Secret):
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         self._telling = Telling.of(self.name, ground.identity, agreement, table)
         if config.lock_step:
-            self._follower = Follower(self.name, agreed_fit(config, design, genes))
+            agreed, meter = agreement.digest, self._meter
+            run = self._common.once("run", (agreed,), lambda: Run(agreed_fit(config, design, genes), agreed), meter)
+            self._follower = Follower(self.name, run, agreed, self._common, meter)
         self._genes, self._own_columns = genes, [design.all_columns[i] for i in design.own.at(self.name)]
         demands = Demands(
             colluders=ground.policy.max_colluders,
@@ -224,11 +229,9 @@ class Site(Secret):
         asked, question, samples = self._read(query)
         guard.check(asked)
         guard.admit(asked, question, cohort)
-        layout = asked.layout(len(cohort), guard.note(asked, question, cohort))
-        layout.check_headroom(len(cohort))
         told = asked.verified or self._config.lock_step
-        values = layout.values + (CHECK_VALUES[layout.limbs] if told else 0)
-        context = Context(party.session, round_number, attempt, cohort, layout.digest, values, layout.limbs)
+        about = guard.note(asked, question, cohort), party.session, (round_number, attempt), cohort
+        layout, context = self._common.once("sum", about, lambda: named_sum(asked, *about, told=told), self._meter)
         self._contexts[round_number, attempt] = context, query
         guard.answering(context, asked, question, told=told)
         if told:
@@ -239,7 +242,7 @@ class Site(Secret):
             self._write_own(asked, samples)
         # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
         lent = party.lend(context) if isinstance(party, Lending) else None
-        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), values - layout.values, lent))
+        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), context.values - layout.values, lent))
         if told:
             checks = self._checking.checks
             meter.measure("verify", lambda: checks.fill(vector, context))
@@ -280,7 +283,9 @@ class Site(Secret):
         self._guarded().told(context, parties)
         (asked, layout), meter = self._checking.expected(), self._meter
         opened = meter.measure(
-            "verify", lambda: self._checking.opened(total, layout, context, parties), down=len(total)
+            "verify",
+            lambda: self._checking.opened(total, layout, context, parties, self._common, meter),
+            down=len(total),
         )
         meter.measure("verify", lambda: self._guarded().hear(asked, opened, verified=True))
         if self._follower is None or not self._follow(self._follower, opened):
@@ -304,8 +309,8 @@ class Site(Secret):
 
     def _follow(self, follower: Follower, total: Total) -> bool:
         """Go on to the question that follows from a total; whether there is none."""
-        self._meter.measure("follow", lambda: follower.follow(total))
-        self._guarded().follow(total)
+        state = self._guarded().follow(total)
+        self._meter.measure("follow", lambda: follower.follow(total, state))
         return follower.finished
 
     def _answer(self, verb: str, call: Callable[[], bytes], down: int = 0, then: Context | None = None) -> Answer:
@@ -355,7 +360,8 @@ class Site(Secret):
         if self._samples is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         if self._follower is None:
-            asked, question = query_from_bytes(query), query
+            asked = self._common.once("asked", (query,), lambda: query_from_bytes(query), self._meter)
+            question = query
         else:
             asked, question = self._follower.next(query)
         asked.check(self._samples.n_genes, self._samples.n_params)

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pickle
 import threading
+from collections import deque
 from pathlib import Path
 
 import pytest
@@ -104,17 +105,66 @@ class Told:
         return self.name, given, batch
 
 
-def test_a_host_answers_for_each_site_with_what_is_stored_beside_and_with_what_one_raised():
+def test_a_host_answers_for_each_site_with_what_is_stored_beside_and_with_what_one_raised(monkeypatch):
+    monkeypatch.setattr("secirls.carriers.hosts.TOGETHER_SECONDS", 60.0)
     host = object.__new__(HostActor)
     host._sites = {name: Desk(Told(name)) for name in "abcd"}
     refusal = PeerError("b", "is refused")
     asked = {"a": (Beside(1), 0), "b": (refusal, 0), "d": (Beside(0), 0), "c": (KeyError("Jane Doe"), 0)}
-    answers = list(host.ask("meet", asked, b"first", b"second"))
+    (answers,) = host.ask("meet", asked, b"first", b"second")
     assert answers[0] == ("a", b"second", 0)
     assert answers[1] is refusal
     assert answers[2] == ("d", b"first", 0)
     assert isinstance(answers[3], PartyFaultError)
     assert "Jane" not in str(answers[3])
+
+
+def test_what_was_answered_is_handed_on_while_a_site_hangs():
+    """Twin: with the answers of all handed on at the end, nobody would know who hangs."""
+
+    class Hanging(Told):
+        def meet(self, given, batch):
+            released.wait(60)
+            return super().meet(given, batch)
+
+    released = threading.Event()
+    host = object.__new__(HostActor)
+    host._sites = {"a": Desk(Told("a")), "b": Desk(Hanging("b")), "c": Desk(Told("c"))}
+    answers = host.ask("meet", dict.fromkeys("abc", (b"given", 0)))
+    assert next(answers) == [("a", b"given", 0)]
+    assert not released.is_set()
+    released.set()
+    rest = [answer for together in answers for answer in together]
+    assert rest == [("b", b"given", 0), ("c", b"given", 0)]
+
+
+class Stream:
+    """What a host would be waited for over Ray: its answers, several at once, and what it raises after them."""
+
+    def __init__(self, *together):
+        self.together = iter(together)
+
+
+@pytest.mark.parametrize("cut", [[1, 2], [3], [1, 1, 1], [2]])
+def test_answers_that_travel_together_are_told_apart(monkeypatch, cut):
+    """However they are cut; of a stream that ends before its last answer, the rest is nonsense."""
+    from secirls.carriers import on_ray
+
+    said = [("a", 1), PeerError("b", "is refused"), ("c", 3)]
+    stream = Stream(*([said.pop(0) for _ in range(size)] for size in cut))
+    monkeypatch.setattr(on_ray, "wait_until_ready", lambda parties: None)
+    monkeypatch.setattr(on_ray, "_fetched", lambda answering: next(answering.together))
+    monkeypatch.setattr(on_ray.ray, "wait", lambda waiting, **ways: (waiting, []))
+    federation = on_ray.RayFederation({name: on_ray.Hosted(None, name) for name in "abc"}, (), 60.0)
+    monkeypatch.setattr(federation, "_call", lambda verb, given: {stream: deque("abc")})
+    answers = federation.ask("meet", dict.fromkeys("abc", ()))
+    assert answers["a"] == ("a", 1)
+    assert isinstance(answers["b"], PeerError)
+    if sum(cut) == 3:
+        assert answers["c"] == ("c", 3)
+    else:
+        assert isinstance(answers["c"], PartyFaultError)
+        assert "StopIteration" in str(answers["c"])
 
 
 @pytest.mark.slow

@@ -213,3 +213,48 @@ def test_a_hello_is_that_of_somebody_in_the_roster_and_long_enough_even_where_no
     with pytest.raises(PeerError, match="cut short") as caught:
         room.parties[VICTIM].meet({**room.hellos, room.far: room.hellos[room.far][: NONCE_BYTES + SIGNATURE_BYTES - 1]})
     assert caught.value.sender == room.far
+
+
+# The collector looks at the hellos before they are carried on, and again when it meets the parties.
+
+
+@pytest.mark.parametrize("protocol", ["pairwise", "pairwise-lean"])
+def test_a_collector_verifies_a_hello_once_and_another_under_the_same_name_again(protocol, monkeypatch):
+    table = run.sit_down(protocol, SITES, SETTINGS)
+    hellos = {site: party.hello() for site, party in table.parties.items()}
+    grants = {site: party.meet(hellos) for site, party in table.parties.items()}
+    verified, honest = [], session.open_message
+
+    def noting(roster, kind, sender, *given):
+        verified.append(sender)
+        return honest(roster, kind, sender, *given)
+
+    monkeypatch.setattr(session, "open_message", noting)
+    table.collector.check(hellos)
+    assert sorted(verified) == SITES
+    with pytest.raises(PeerError, match=r"^s05: hello is not signed"):
+        table.collector.meet({**hellos, "s05": with_another_key(hellos["s05"])}, grants)
+    assert [*verified[len(SITES) :]] == ["s05"]
+    table.collector.meet(hellos, grants)
+    assert [*verified[len(SITES) :]] == ["s05"]
+
+
+def test_the_twin_that_knows_a_hello_by_its_sender_takes_any_other(monkeypatch):
+    """What was verified is known by its bytes and its batch: by its sender alone it would be any bytes."""
+    room = Room()
+    changed = {**room.hellos, VICTIM: with_another_key(room.hellos[VICTIM])}
+    with pytest.raises(PeerError, match=f"^{VICTIM}: hello is not signed"):
+        room.collector.check(changed)
+
+    class BySender(dict):
+        def get(self, sender):
+            return Anything() if sender in self else None
+
+    class Anything:
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None
+
+    room.collector._session._verified = BySender(room.collector._session._verified)
+    room.collector.check(changed)

@@ -295,7 +295,8 @@ def _ask(
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         # At once, so that no more is kept of a long answer than its series.
         parts.append(interpolate(total["loglik"], total["xwx"], total["constant"], nodes.take(block), products))
-        cohort = total.parties if cohort is None else tuple(p for p in cohort if p in total.parties)
+        there = frozenset(total.parties)
+        cohort = total.parties if cohort in (None, total.parties) else tuple(p for p in cohort if p in there)
         noise = resolution(len(total.parties), fraction_bits)
     if not parts:
         parts.append(interpolate(np.zeros(0), np.zeros((0, q)), np.zeros(0), nodes, products))

@@ -247,9 +247,10 @@ class Guard:
             raise PeerError(AGGREGATOR, f"tells {self._site} a total over other sites than it answered with")
         self._awaited = None
 
-    def follow(self, total: Total) -> None:
+    def follow(self, total: Total) -> bytes:
         """The session is in the state that follows from this total, from which the next question does."""
         self._state = followed(self._state, total)
+        return self._state
 
     def hear(self, asked: Query, total: Total, *, verified: bool) -> None:
         """Take a total: ``verified`` now, or remembered from an earlier session; and hold the rules against it.

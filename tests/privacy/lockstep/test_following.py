@@ -16,6 +16,7 @@ from protocols.secure_sum import Total as Opened
 from protocols.verified import Checks
 from secirls.aggregator import rounds
 from secirls.aggregator.aggregator import Outcome, lead
+from secirls.agreement.ledger import Meter
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import query_digest
 from secirls.algorithms import arithmetic
@@ -23,8 +24,9 @@ from secirls.algorithms.groundwork.census import PresenceQuery
 from secirls.algorithms.query import Total
 from secirls.carriers.local import LocalFederation
 from secirls.input_error import InputError
-from secirls.site.follower import Follower
+from secirls.site.follower import Follower, Run
 from secirls.site.grounds.policy import RefusalError
+from secirls.site.in_common import Apart
 from secirls.site.site import Site
 
 LATE = 7
@@ -377,6 +379,7 @@ def test_the_common_problem_asks_of_every_stage_and_notices_a_last_bit(monkeypat
 
 
 def test_the_follower_waits_for_totals_it_asked_for():
-    follower = Follower("site1", (PresenceQuery(np.ones(3, dtype=bool)) for _ in range(2)))
+    run = Run(PresenceQuery(np.ones(3, dtype=bool)) for _ in range(2))
+    follower = Follower("site1", run, b"", Apart(), Meter())
     with pytest.raises(MisuseError, match="waits for no total"):
-        follower.follow(Total({}, (), ()))
+        follower.follow(Total({}, (), ()), b"")
