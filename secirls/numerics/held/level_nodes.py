@@ -14,6 +14,7 @@ rho^-K, rho = h + sqrt(1 + h^2), h = pi / a (Trefethen 2013, "Approximation theo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -28,7 +29,7 @@ DIGITS = 15.0
 """Decimal digits of a function at nodes, relative to its value there; one node more makes it a rounding."""
 _LN10 = 2.302585092994046
 _VECTOR = 8
-"""Numbers in the widest vectors: nodes of all rows together are filled up to whole ones, by nodes without weight."""
+"""Numbers in the widest vectors: polynomials of a sample are filled up to whole ones."""
 _LARGEST_SHARE = 0.5
 """Of nodes in samples, beyond which weights would not be repaid within a fit."""
 _LOGS = 1e-150, 1e150
@@ -44,7 +45,7 @@ class LevelNodes:
     starts: NDArray[np.intp]
     """Where in `order` each row's samples begin, and their number, ``(rows + 1,)``."""
     node_starts: NDArray[np.intp]
-    """The same of nodes; those without weight belong to no row, ``(rows + 1,)``."""
+    """The same of nodes, ``(rows + 1,)``."""
     log_s: Floats
     """Log size factors at nodes, ``(nodes,)``."""
     lowest: Floats
@@ -62,9 +63,19 @@ class LevelNodes:
     size_factors: Floats
     """And this, ``(samples,)``."""
 
+    @cached_property
+    def s(self) -> Floats:
+        """Size factors at nodes, ``(nodes,)``."""
+        return np.exp(self.log_s)
+
+    @cached_property
+    def middle(self) -> Floats:
+        """Mean log size factors, ``(rows,)``."""
+        return self.shift / np.diff(self.starts)
+
     @property
     def size(self) -> int:
-        """How many nodes, those without weight included."""
+        """How many nodes."""
         return int(self.log_s.size)
 
     @property
@@ -85,7 +96,6 @@ class LevelNodes:
         t = portable.logs(size_factors)[order]
         parts = [_interpolate(t[first:last]) for first, last in pairwise(starts)]
         sizes = np.array([at.size for at, _ in parts])
-        filled = _filled_up(int(sizes.sum())) - int(sizes.sum())
         basis = np.zeros((t.size, _filled_up(int(sizes.max()))))
         for (first, last), (at, values) in zip(pairwise(starts), parts, strict=True):
             basis[first:last, : at.size] = values
@@ -94,11 +104,11 @@ class LevelNodes:
             order=order,
             starts=starts,
             node_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp),
-            log_s=np.concatenate([*(at for at, _ in parts), np.full(filled, parts[-1][0][-1])]),
+            log_s=np.concatenate([at for at, _ in parts]),
             lowest=np.minimum.reduceat(t, starts[:-1]),
             highest=np.maximum.reduceat(t, starts[:-1]),
             basis=basis,
-            numbers=np.concatenate([*numbers, np.zeros(filled)]),
+            numbers=np.concatenate(numbers),
             shift=np.array([np.add.accumulate(t[first:last])[-1] for first, last in pairwise(starts)]),
             design=design,
             size_factors=size_factors,
@@ -123,11 +133,11 @@ class LevelMoments:
 
     nodes: LevelNodes
     counts: Floats
-    """Sums over a row's samples of y times its polynomials, ``(genes, nodes)``."""
+    """Sums over a row's samples of y times its polynomials, ``(nodes, genes)``."""
     totals: Floats
-    """Sums of counts, ``(genes, rows)``."""
+    """Sums of counts, ``(rows, genes)``."""
     shifts: Floats
-    """Sums of counts times log size factors, ``(genes, rows)``."""
+    """Sums of counts times log size factors, ``(rows, genes)``."""
     largest: NDArray[np.int32]
     """The largest count of each gene, ``(genes,)``."""
 
@@ -137,9 +147,9 @@ class LevelMoments:
         genes, rows = counts.shape[1], nodes.starts.size - 1
         moments = cls(
             nodes,
-            np.zeros((genes, nodes.size)),
-            np.empty((genes, rows)),
-            np.empty((genes, rows)),
+            np.empty((nodes.size, genes)),
+            np.empty((rows, genes)),
+            np.empty((rows, genes)),
             np.empty(genes, dtype=np.int32),
         )
         for block, some in in_blocks(counts):
@@ -150,16 +160,22 @@ class LevelMoments:
                 nodes.starts,
                 nodes.node_starts,
                 nodes.basis,
-                moments.counts[block],
-                moments.totals[block],
-                moments.shifts[block],
-                moments.largest[block],
+                block.start,
+                moments.counts,
+                moments.totals,
+                moments.shifts,
+                moments.largest,
             )
         return moments
 
     def take(self, genes: NDArray[np.intp] | Mask | slice) -> LevelMoments:
         """Those of some of the genes."""
-        return LevelMoments(self.nodes, self.counts[genes], self.totals[genes], self.shifts[genes], self.largest[genes])
+
+        def some(array: Floats) -> Floats:
+            return array[..., genes] if isinstance(genes, slice) else array.take(places, axis=-1)
+
+        places = genes if isinstance(genes, slice) or genes.dtype != np.bool_ else np.flatnonzero(genes)
+        return LevelMoments(self.nodes, some(self.counts), some(self.totals), some(self.shifts), self.largest[genes])
 
 
 def nodes_needed(half_range: float) -> int:
@@ -231,12 +247,16 @@ def _fill_moments(
     starts: NDArray[np.intp],
     node_starts: NDArray[np.intp],
     basis: Floats,
+    first: int,
     sums: Floats,
     totals: Floats,
     shifts: Floats,
     largest: NDArray[np.int32],
 ) -> None:
-    """Sum counts ``(genes, samples)`` times their polynomials, in the order of the samples, four at a time."""
+    """Sum counts ``(genes, samples)`` times their polynomials, in the order of the samples, four at a time.
+
+    Sums are those of `LevelMoments`, of the genes from `first` on.
+    """
     samples, width = basis.shape
     values, part = np.empty(samples), np.empty(width)
     for gene in range(counts.shape[0]):
@@ -244,7 +264,7 @@ def _fill_moments(
         most = 0
         for i in range(samples):
             most = max(most, y[i])
-        largest[gene] = most
+        largest[first + gene] = most
         for i in range(samples):
             values[i] = float(y[order[i]])
         for row in range(starts.size - 1):
@@ -264,7 +284,7 @@ def _fill_moments(
             total, shift = 0.0, 0.0
             for k in range(node_starts[row + 1] - node_starts[row]):
                 node = node_starts[row] + k
-                sums[gene, node] = part[k]
+                sums[node, first + gene] = part[k]
                 total += part[k]
                 shift += part[k] * log_s[node]
-            totals[gene, row], shifts[gene, row] = total, shift
+            totals[row, first + gene], shifts[row, first + gene] = total, shift
