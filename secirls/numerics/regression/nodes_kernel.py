@@ -21,8 +21,14 @@ from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.level_nodes import LevelMoments, LevelNodes
 from secirls.numerics.regression.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
 
-LANES = 32
+LANES = 64
 """Genes side by side; places of the last ones that have no gene are filled up."""
+
+
+@compiled(inline=True)
+def _lanes(room: Floats, k: int) -> Floats:
+    """One number a gene; all lie in one array, so that loops need no check whether they overlap."""
+    return room[k * LANES : (k + 1) * LANES]
 
 
 @compiled(inline=True)
@@ -90,14 +96,14 @@ def by_nodes(
 ) -> None:
     """Sums of genes by nodes; arrays of a gene, a node or a level as in `LevelMoments` and `LevelNodes`.
 
-    `s` ``(nodes,)`` are size factors, `middle` ``(levels,)`` a level's mean log size factor, `rows` ``(levels, params)``
-    design rows. Genes that can't be summed are put in `left`.
+    `s` ``(nodes,)`` are size factors, `middle` ``(levels,)`` a level's mean log size factor, `rows`
+    ``(levels, params)`` design rows. Genes that can't be summed are put in `left`.
     """
     genes, (levels, params) = nll.size, rows.shape
-    room = np.empty(12 * LANES)
-    eta, rest, up, floor = room[:LANES], room[LANES:][:LANES], room[2 * LANES :][:LANES], room[3 * LANES :][:LANES]
-    alpha, size, b, filled = room[4 * LANES :][:LANES], room[5 * LANES :][:LANES], room[6 * LANES :][:LANES], room[7 * LANES :][:LANES]
-    total, weight, moment = room[8 * LANES :][:LANES], room[9 * LANES :][:LANES], room[10 * LANES :][:LANES]
+    room = np.empty(11 * LANES)
+    alpha, size, b, filled = _lanes(room, 0), _lanes(room, 1), _lanes(room, 2), _lanes(room, 3)
+    eta, rest, up, floor = _lanes(room, 4), _lanes(room, 5), _lanes(room, 6), _lanes(room, 7)
+    total, weight, moment = _lanes(room, 8), _lanes(room, 9), _lanes(room, 10)
     for first in range(0, genes, LANES):
         here = slice(first, min(first + LANES, genes))
         width = here.stop - first
