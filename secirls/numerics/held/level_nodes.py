@@ -32,7 +32,7 @@ DIGITS = 15.6
 _LN10 = 2.302585092994046
 _VECTOR = 8
 """Numbers in the widest vectors: polynomials of a sample are filled up to whole ones."""
-_LARGEST_SHARE = 0.5
+_LARGEST_SHARE = 0.65
 """Of nodes in samples, beyond which weights would not be repaid within a fit."""
 _LOGS = 1e-150, 1e150
 """Size factors whose logarithm has the same bits everywhere."""
