@@ -55,14 +55,23 @@ def test_sums_over_nodes_are_exact(n, spread):
     samples = with_nodes(samples)
     assert samples.moments.nodes.size <= n / 2
     errors, by_sample = worst(samples, beta, len(ALPHAS)), worst(replace(samples, moments=None), beta, len(ALPHAS))
-    assert (errors < [1e-15, 2e-15, 2e-15, 2e-11]).all()
+    assert (errors < [8e-16, 2e-15, 2e-15, 2e-11]).all()
     assert (errors[:3] < 2 * by_sample[:3]).all()
 
 
 def test_too_few_nodes_would_be_seen(monkeypatch):
     samples, beta = make(300)
     monkeypatch.setattr(level_nodes, "DIGITS", 10.0)
-    assert worst(with_nodes(samples), beta, len(ALPHAS))[0] > 1e-15
+    assert worst(with_nodes(samples), beta, len(ALPHAS))[0] > 8e-16
+
+
+def test_predictors_keep_what_rounding_takes():
+    """A mean of 2,000 is wrong by what an eta of 7.6 loses, and with a small alpha its weight: over samples it is."""
+    samples, beta = make()
+    samples = replace(samples, dispersions=np.full(27, 1e-8))
+    beta[:] = np.linspace(7.5, 7.9, 27)[:, None] * [1.0, 1 / 3, 1 / 7]
+    assert worst(with_nodes(samples), beta, 9)[0] < 6e-16
+    assert worst(samples, beta, 9)[0] > 8e-16
 
 
 def by_samples(samples, beta, **how):
@@ -107,8 +116,8 @@ def test_threads_blocks_and_company_do_not_change_a_bit(jobs, monkeypatch):
     assert same(summands(samples, beta, 0.5, choice=Choice("fused", jobs)), whole)
     some = np.flatnonzero(chosen)
     alone = level_moments(replace(samples, moments=None).at(some))
-    assert np.array_equal(alone.counts, samples.moments.counts[some])
-    assert np.array_equal(alone.totals, samples.moments.totals[some])
+    assert np.array_equal(alone.counts, samples.moments.counts[:, some])
+    assert np.array_equal(alone.totals, samples.moments.totals[:, some])
 
 
 def test_nodes_of_other_samples_are_not_used():
@@ -145,18 +154,19 @@ def test_equal_size_factors_take_one_node_and_few_samples_stand_for_themselves()
     np.testing.assert_allclose(nodes.log_s[:4], np.log([2.0, 1.0, 2.0, 3.0]), rtol=1e-15)
 
 
-@pytest.mark.parametrize("half", [0.1, 0.5, 1.0, 2.5])
+@pytest.mark.parametrize("half", [0.1, 0.5, 1.0, 2.5, 4.0])
 def test_the_worst_function_is_interpolated_to_the_last_place(half):
     """1 / (1 + alpha mu) at every place of its pole, in 40 digits: what is left is rounding, not nodes."""
     n = nodes_needed(half)
     with mp.workdps(40):
-        at = [half * mp.cos(mp.pi * (2 * k + 1) / (2 * n)) for k in range(n)]
+        reach = mp.tanh(mp.mpf(half) / 4)
+        at = [4 * mp.atanh(reach * mp.cos(mp.pi * (2 * k + 1) / (2 * n))) for k in range(n)]
         weights = [(-1) ** k * mp.sin(mp.pi * (2 * k + 1) / (2 * n)) for k in range(n)]
         largest = mp.mpf(0)
         for centre in (-2 * half, -half, 0, half / 2, half, 2 * half):
             values = [1 / (1 + mp.exp(t - centre)) for t in at]
             for t in mp.linspace(-half, half, 41):
-                terms = [w / (t - node) for w, node in zip(weights, at, strict=True)]
+                terms = [w / (mp.tanh(t / 4) - mp.tanh(node / 4)) for w, node in zip(weights, at, strict=True)]
                 interpolated = mp.fsum(a * v for a, v in zip(terms, values, strict=True)) / mp.fsum(terms)
                 exact = 1 / (1 + mp.exp(t - centre))
                 largest = max(largest, abs(interpolated / exact - 1))

@@ -42,6 +42,7 @@ _TWO_52 = 2.0**52
 _TWO_52_BITS = np.uint64(0x4330000000000000)
 _ROOT_HALF_BITS = np.uint64(0x3FE6A09E667F3BCD)
 _MANTISSA_BITS = np.uint64(52)
+_UPPER_BITS = np.uint64(0xFFFFFFFFF8000000)
 # (exp(r) - 1 - r) / r^2 on |r| <= ln(2) / 2, Chebyshev, relative error of exp 1.3e-17; lowest power first.
 _E0, _E1, _E2, _E3, _E4 = 0.5, 0.16666666666666669, 0.041666666666624164, 0.008333333333330065, 0.0013888888917196719
 _E5, _E6, _E7 = 0.00019841269863040545, 2.4801521322368448e-05, 2.7557268480309837e-06
@@ -69,6 +70,13 @@ def _float_of(_context: Any, _bits: Any) -> tuple[Any, Any]:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.uint64), build
+
+
+@compiled(inline=True)
+def upper_half(x: float) -> float:
+    """The leading 26 bits of x: products of halves are exact, and fused operations do not change them."""
+    half: float = _float_of(_bits_of(x) & _UPPER_BITS)
+    return half
 
 
 @compiled(inline=True)

@@ -70,17 +70,18 @@ class Task:
     def of(cls, samples: Samples, beta: Floats, min_mu: float, *, score: bool) -> Task:
         """The task of one call of `summands`."""
         design, s, moments = samples.design, np.asarray(samples.size_factors), samples.moments
-        log_s = np.log(np.ascontiguousarray(s, dtype=np.float64))
+        if moments is not None and not moments.nodes.fit(design, s):
+            moments = None
         log_min_mu = max(float(np.log(min_mu)), SMALLEST_LOG_MU) if min_mu > 0 else SMALLEST_LOG_MU
         return cls(
             rows=samples.counts.T,
             beta=np.ascontiguousarray(beta, dtype=np.float64),
             alpha=np.ascontiguousarray(samples.dispersions, dtype=np.float64),
             design=np.ascontiguousarray(design, dtype=np.float64),
-            log_s=log_s,
+            log_s=np.log(np.ascontiguousarray(s, dtype=np.float64)) if moments is None else moments.nodes.sample_log_s,
             log_min_mu=log_min_mu,
             score=score,
-            moments=moments if moments is not None and moments.nodes.fit(design, s) else None,
+            moments=moments,
         )
 
     def take(self, genes: slice | Mask | NDArray[np.intp]) -> Task:

@@ -200,6 +200,10 @@ def _blocks(genes: int, samples: int, values: int = _BLOCK_VALUES) -> Iterator[s
 def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Sums, Extreme]:
     """Run a kernel over blocks of genes, on threads if asked, and put the answers into one piece."""
     genes = task.alpha.size
+    per_gene = task.points if n_jobs == 1 else task.rows.shape[1]  # genes left by nodes are to be shared by threads
+    blocks = list(_blocks(genes, per_gene, values))
+    if len(blocks) == 1:
+        return kernel(task)
     sums = Sums.empty(*task.beta.shape)
     extreme = np.zeros(genes, dtype=bool)
 
@@ -208,9 +212,7 @@ def _in_blocks(kernel: Kernel, task: Task, n_jobs: int, values: int) -> tuple[Su
         for whole, piece in zip(sums, part, strict=True):
             whole[block] = piece
 
-    per_gene = task.points if n_jobs == 1 else task.rows.shape[1]  # genes left by nodes are to be shared by threads
-    blocks = list(_blocks(genes, per_gene, values))
-    if n_jobs == 1 or len(blocks) == 1:
+    if n_jobs == 1:
         for block in blocks:
             run(block)
     else:
