@@ -33,6 +33,10 @@ from secirls.site.grounds.policy import refusal
 from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.memory import Memory, Subject
+from secirls.site.guarding.size_shares import size_shares
+from secirls.site.guarding.summed_columns import SummedColumns
+
+_FEW_DIFFER = "design columns over size factors, but for a few of this site's samples, are those of an earlier fit"
 
 
 class Guard:
@@ -55,7 +59,9 @@ class Guard:
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
         self._own_xtx = np.zeros((0, 0))
-        self._columns: list[bytes] = []
+        self._columns = np.zeros((0, 0))
+        self._brought: Floats | None = None
+        self._summed: SummedColumns | None = None
         self._in_all: float | None = None
         self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
@@ -87,7 +93,7 @@ class Guard:
         """
         self._policy.check_cohort(self._site, len(self._agreement.sites))
         self._policy.check_design(self._site, samples.joint.design, samples.own_size)
-        self._columns = [column.tobytes() for column in samples.design.T if column.any()]
+        self._columns, self._brought = samples.joint.design, samples.size_factors
         self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
@@ -98,6 +104,8 @@ class Guard:
             about = subject()
             self._memory = Memory(self._site, folder, about.data)
             self._budget = Budget(self._site, genes, about.places, self._memory.told)
+            if self._policy.across_fits == "refuse":
+                self._summed = SummedColumns(self._site, self._memory.summed, about.samples)
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
     def check(self, asked: Query) -> None:
@@ -202,17 +210,33 @@ class Guard:
     def summing(self, asked: Query, samples: Samples) -> None:
         """Before counts are summed with each design column over the size factors, the same for every gene.
 
-        In all fits about this data that may be done with few of them: with as many as there are samples, sums of all
+        Of one sample alone, or of nearly one, no such sum is: nor any that follows from those of other fits about this
+        data. In all of them together it may be done with few columns: with as many as there are samples, sums of all
         genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
         """
-        if not isinstance(asked, NormalisedQuery) or samples.size_factors is None:
+        s, in_all, policy = samples.size_factors, self._in_all, self._policy
+        if not isinstance(asked, NormalisedQuery) or s is None or in_all is None:
             return
-        s, in_all = samples.size_factors.tobytes(), self._in_all
-        if in_all is not None:
+        if self._brought is None:
+            # Estimated ones are scaled so that their logs have the sum zero, or by medians nearly.
+            policy.check_sizes(self._site, *size_shares(s, 0.0, in_all))
+
+        def take() -> None:
+            columns = [column.tobytes() for column in self._columns.T[samples.own_size :] if column.any()]
             self._budget.take_columns(
-                [sha256(b"secirls column v1", column, s) for column in self._columns],
-                lambda columns: self._policy.check_columns(self._site, columns, in_all),
+                [sha256(b"secirls column v1", column, s.tobytes()) for column in columns],
+                lambda together: policy.check_columns(self._site, together, in_all),
             )
+
+        def allowed(few_differ: bool) -> None:
+            if few_differ:
+                raise refusal(self._site, "min_difference", policy.min_difference, _FEW_DIFFER)
+            take()
+
+        if self._summed is None:
+            take()
+        else:
+            self._summed.take(self._columns, s, policy.min_difference, allowed)
 
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""
@@ -277,6 +301,9 @@ class Guard:
             self._column_sites = total["column_sites"]
             self._in_all = float(total["samples"][0])
             self._degrees = self._in_all - len(total.parties)
+            if self._brought is not None:
+                shares = size_shares(self._brought, float(total["log_size_factors"][0]), self._in_all)
+                self._policy.check_sizes(self._site, *shares)
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])
