@@ -44,8 +44,8 @@ class SummedColumns:
     def take(self, columns: Floats, size_factors: Floats, least: int, allowed: Callable[[bool], None]) -> None:
         """Note columns ``(samples, columns)``, and with them one of ones, that are to be summed over size factors.
 
-        Raises what ``allowed`` raises, told whether those of an earlier fit differ from them in some samples, but fewer
-        than ``least``; and `InputError` where nothing can be kept: then nothing must be summed.
+        Raises what ``allowed`` raises, told whether those of an earlier fit, or of all together, differ from them in
+        some samples, but fewer than ``least``; and `InputError` where nothing can be kept: then nothing must be summed.
         """
         with np.errstate(all="ignore"):
             now = np.column_stack([np.ones(len(columns)), columns]) / size_factors[:, None]
@@ -55,7 +55,8 @@ class SummedColumns:
             with FileLock(self._file.with_suffix(".lock"), mode=0o600):
                 told = self._read()
                 known = any(np.array_equal(now, earlier) for earlier in told)
-                allowed(not known and any(few_differ(earlier, now, least) for earlier in told))
+                together = [np.hstack(told)] if len(told) > 1 else []
+                allowed(not known and any(few_differ(earlier, now, least) for earlier in [*told, *together]))
                 if not known:
                     text = io.BytesIO()
                     np.savez(text, *told, now)

@@ -214,6 +214,18 @@ def test_the_twin_to_which_layers_are_other_data_tells_a_samples_counts(layered,
 # The difference.
 
 
+def test_columns_that_no_two_fits_but_three_together_tell_of_are_found():
+    generator = np.random.default_rng(4)
+    one, two, three = ((generator.random((2, 60)) < 0.5).astype(float) for _ in range(3))
+    first, second = one[0], two[0]
+    last = 2.0 * first - second + three[1]
+    last[7] += 1.0
+    fits = [np.column_stack([np.ones(60), column]) for column in (first, second, three[1])]
+    now = np.column_stack([np.ones(60), last])
+    assert not any(few_differ(fit, now, 5) for fit in fits)
+    assert few_differ(np.hstack(fits), now, 5)
+
+
 def test_in_how_many_samples_a_column_differs_is_counted():
     generator = np.random.default_rng(2)
     others = generator.normal(size=(40, 4))
