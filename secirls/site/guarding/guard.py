@@ -58,7 +58,8 @@ class Guard:
         self._asked_in: dict[bytes, bytes] = {}
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
-        self._own_xtx = np.zeros((0, 0))
+        self._own_xtx = self._every_xtx = np.zeros((0, 0))
+        self._log_sizes = 0.0
         self._columns = np.zeros((0, 0))
         self._brought: Floats | None = None
         self._summed: SummedColumns | None = None
@@ -163,6 +164,8 @@ class Guard:
         self._state = chained(self._state, question)
         if isinstance(asked, DropEmptyQuery):
             self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
+            if self._every_xtx.size:
+                self._every_xtx = self._every_xtx[np.ix_(asked.kept, asked.kept)]
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
             # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
             self._presence[asked.genes] = 0.0
@@ -217,9 +220,8 @@ class Guard:
         s, in_all, policy = samples.size_factors, self._in_all, self._policy
         if not isinstance(asked, NormalisedQuery) or s is None or in_all is None:
             return
-        if self._brought is None:
-            # Estimated ones are scaled so that their logs have the sum zero, or by medians nearly.
-            policy.check_sizes(self._site, *size_shares(s, 0.0, in_all))
+        told = s if self._brought is None else self._brought
+        policy.check_sizes(self._site, *size_shares(told, self._log_sizes, in_all, samples.beside_own, self._every_xtx))
 
         def take() -> None:
             columns = [column.tobytes() for column in self._columns.T[samples.own_size :] if column.any()]
@@ -289,7 +291,8 @@ class Guard:
         if asked.verified:
             self._hold_rules(asked, total)
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
-            self._policy.check_share(self._site, self._design, self._own_xtx, asked.xtx_of(total))
+            self._every_xtx = asked.xtx_of(total)
+            self._policy.check_share(self._site, self._design, self._own_xtx, self._every_xtx)
 
     def _hold_rules(self, asked: Query, total: Total) -> None:
         """The rules about the census, and about genes."""
@@ -301,9 +304,8 @@ class Guard:
             self._column_sites = total["column_sites"]
             self._in_all = float(total["samples"][0])
             self._degrees = self._in_all - len(total.parties)
-            if self._brought is not None:
-                shares = size_shares(self._brought, float(total["log_size_factors"][0]), self._in_all)
-                self._policy.check_sizes(self._site, *shares)
+            # Estimated ones are scaled so that their logs have the sum zero, or by medians nearly.
+            self._log_sizes = float(total["log_size_factors"][0])
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])
