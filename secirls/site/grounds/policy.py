@@ -345,6 +345,18 @@ class Policy(Rules):
             )
             raise refusal(site, "max_design_share", self.max_design_share, named)
 
+    def check_likeness(self, site: PartyId, few_differ: int, other_own: int) -> None:
+        """Before counts are summed: to so many earlier fits of this data the columns are too like.
+
+        Raises `RefusalError`.
+        """
+        if few_differ >= (self.max_fits or 1):
+            told = "design columns over size factors, but for a few of this site's samples, are those of an earlier fit"
+            raise refusal(site, "min_difference", self.min_difference, told)
+        if other_own >= (self.max_fits or 1):
+            told = "an earlier fit had the same design columns beside other own ones: together they tell sums of sites"
+            raise refusal(site, "across_fits", self.across_fits, told)
+
     def check_sizes(self, site: PartyId, whole: float, sample: float) -> None:
         """Before counts are summed over size factors, of whose 1 / s^2 these parts are the site's, and a sample's.
 

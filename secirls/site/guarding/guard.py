@@ -34,9 +34,7 @@ from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.memory import Memory, Subject
 from secirls.site.guarding.size_shares import size_shares
-from secirls.site.guarding.summed_columns import SummedColumns
-
-_FEW_DIFFER = "design columns over size factors, but for a few of this site's samples, are those of an earlier fit"
+from secirls.site.guarding.summed_columns import Likeness, SummedColumns
 
 
 class Guard:
@@ -223,22 +221,22 @@ class Guard:
         told = s if self._brought is None else self._brought
         policy.check_sizes(self._site, *size_shares(told, self._log_sizes, in_all, samples.beside_own, self._every_xtx))
 
-        def take() -> None:
-            columns = [column.tobytes() for column in self._columns.T[samples.own_size :] if column.any()]
-            self._budget.take_columns(
-                [sha256(b"secirls column v1", column, s.tobytes()) for column in columns],
-                lambda together: policy.check_columns(self._site, together, in_all),
-            )
+        own, table = self._columns[:, : samples.own_size], self._columns[:, samples.own_size :]
 
-        def allowed(few_differ: bool) -> None:
-            if few_differ:
-                raise refusal(self._site, "min_difference", policy.min_difference, _FEW_DIFFER)
+        def take() -> None:
+            columns = [
+                sha256(b"secirls column v1", column.tobytes(), s.tobytes()) for column in table.T if column.any()
+            ]
+            self._budget.take_columns(columns, lambda all_: policy.check_columns(self._site, all_, in_all))
+
+        def allowed(likeness: Likeness) -> None:
+            policy.check_likeness(self._site, likeness.few_differ, likeness.other_own)
             take()
 
         if self._summed is None:
             take()
         else:
-            self._summed.take(self._columns, s, policy.min_difference, allowed)
+            self._summed.take(own, table, s, policy.min_difference, allowed)
 
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""

@@ -1,8 +1,9 @@
 """Design columns over size factors that a site's data was summed with, fit after fit: in its memory, on its own disk.
 
 Promises: of two fits whose columns differ in a few samples of this site the second is known, before it sums anything,
-for the same difference of opened sums would be these samples' own; columns of a fit are on the disk before its sums
-leave. Nothing of them leaves the site. Refuses to know: what is done about it; see `Policy`.
+for the same difference of opened sums would be these samples' own; and so is one that differs in what each site takes
+out of columns as its own. Columns of a fit are on the disk before its sums leave. Nothing of them leaves the site.
+Refuses to know: what is done about it; see `Policy`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +43,28 @@ class SummedColumns:
         self._file = file
         self._order = np.argsort(np.array(samples), kind="stable")
 
-    def take(self, columns: Floats, size_factors: Floats, least: int, allowed: Callable[[bool], None]) -> None:
-        """Note columns ``(samples, columns)``, and with them one of ones, that are to be summed over size factors.
+    def take(
+        self, own: Floats, columns: Floats, size_factors: Floats, least: int, allowed: Callable[[Likeness], None]
+    ) -> None:
+        """Note columns that are to be summed over size factors: ``own`` and the table's, ``(samples, columns)`` each.
 
-        Raises what ``allowed`` raises, told whether those of an earlier fit, or of all together, differ from them in
-        some samples, but fewer than ``least``; and `InputError` where nothing can be kept: then nothing must be summed.
+        Raises what ``allowed`` raises, told how like they are to those of earlier fits, where ``least`` samples are
+        enough for a difference; and `InputError` where nothing can be kept: then nothing must be summed.
         """
         with np.errstate(all="ignore"):
-            now = np.column_stack([np.ones(len(columns)), columns]) / size_factors[:, None]
+            now = np.column_stack([np.ones(len(columns)), own, columns]) / size_factors[:, None]
         now = np.where(np.isfinite(now), now, 0.0)[self._order]
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with FileLock(self._file.with_suffix(".lock"), mode=0o600):
                 told = self._read()
-                known = any(np.array_equal(now, earlier) for earlier in told)
-                together = [np.hstack(told)] if len(told) > 1 else []
-                allowed(not known and any(few_differ(earlier, now, least) for earlier in [*told, *together]))
+                fit = Summed(now, own.shape[1])
+                known = any(np.array_equal(now, one.columns) and one.own == fit.own for one in told)
+                allowed(Likeness(0, 0) if known else Likeness.of(told, fit, least))
                 if not known:
                     text = io.BytesIO()
-                    np.savez(text, *told, now)
+                    fits = [*told, fit]
+                    np.savez(text, *(one.columns for one in fits), own=np.array([one.own for one in fits]))
                     replace_file(self._file, text.getbuffer())
         except InputError:
             raise
@@ -69,14 +74,85 @@ class SummedColumns:
                 site=self._site,
             ) from None
 
-    def _read(self) -> list[Floats]:
+    def _read(self) -> list[Summed]:
         if not self._file.exists():
             return []
         with np.load(io.BytesIO(self._file.read_bytes()), allow_pickle=False) as kept:
-            told = [kept[name] for name in kept.files]
-        if any(array.ndim != 2 or len(array) != len(self._order) for array in told):
+            told = [Summed(kept[f"arr_{number}"], int(own)) for number, own in enumerate(kept["own"])]
+        if any(one.columns.ndim != 2 or len(one.columns) != len(self._order) for one in told):
             raise ValueError("another data set's")
         return told
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What one fit summed with."""
+
+    columns: Floats
+    """Over size factors: one of ones, the site's own, the table's; ``(samples, 1 + own + table's)``."""
+    own: int
+
+    def at_the_table(self) -> tuple[Floats, Floats]:
+        """The own columns, and what is left of the table's beside them, but for constants: without size factors."""
+        ones = self.columns[:, :1]
+        plain = self.columns[:, 1:] / np.where(ones > 0, ones, 1.0)
+        own, table = _unit(plain[:, : self.own]), _unit(plain[:, self.own :])
+        return own, table[:, np.ptp(table, axis=0) > _ROUNDING]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """To how many earlier fits of the same data columns are too like."""
+
+    few_differ: int
+    """They differ in a few samples."""
+    other_own: int
+    """They are the same beside other columns of the site's own: the difference is of whole sites."""
+
+    @classmethod
+    def of(cls, told: Sequence[Summed], now: Summed, least: int) -> Likeness:
+        """Of a fit to those before."""
+        few = sum(few_differ(one.columns, now.columns, least) for one in told)
+        if len(told) > 1 and not few:
+            few += few_differ(np.hstack([one.columns for one in told]), now.columns, least)
+        return cls(few, sum(tells_sites(one, now) for one in told))
+
+
+def tells_sites(earlier: Summed, now: Summed) -> bool:
+    """Whether some difference of two fits' columns is a combination of own columns, such as a site's indicator.
+
+    With a column beside the sites' own indicators its mean at each site is taken off: the same column without them,
+    less this, is the mean at each site, and summed it is each site's total times a number that people may know.
+    """
+    (one, former), (other, later) = earlier.at_the_table(), now.at_the_table()
+    beside = np.hstack([one, other])
+    if not beside.shape[1]:
+        return False
+
+    def inside(columns: Floats) -> int:
+        """How many combinations of columns are combinations of own ones."""
+        return _rank(columns) - _rank(_left(columns, beside))
+
+    former, later = _left(former, one), _left(later, other)
+    return inside(np.hstack([former, later])) > inside(former) + inside(later)
+
+
+def _unit(columns: Floats) -> Floats:
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    unit: Floats = columns[:, largest > 0] / largest[largest > 0]
+    return unit
+
+
+def _left(columns: Floats, others: Floats) -> Floats:
+    """What is left of columns once others are taken out by least squares; nothing where that is rounding."""
+    if not others.shape[1]:
+        return columns
+    left = columns - others @ np.linalg.lstsq(others, columns, rcond=None)[0]
+    return np.where(np.abs(left).max(axis=0, initial=0.0) > _ROUNDING, left, 0.0)
+
+
+def _rank(columns: Floats) -> int:
+    return int(np.linalg.matrix_rank(columns, tol=_ROUNDING)) if columns.size else 0
 
 
 def few_differ(earlier: Floats, now: Floats, least: int) -> bool:
