@@ -62,6 +62,7 @@ NAME = "paillier"
 _PAYLOAD = b"paillier payload v2"
 _CONSENT = b"paillier consent"
 _OPENED = b"paillier opened"
+_WITHOUT_NAME = ": some site, which nobody can name, spoiled this sum; a fit with --obfuscation djn can't be ended so"
 
 
 class PaillierParty(Seated, Secret):
@@ -230,7 +231,7 @@ class KeyHolder(Seated, Secret):
         try:
             plaintexts = self._private.decrypt(ciphertexts, self.n_jobs)
         except ValueError as error:  # some site's, and nobody can tell whose: obfuscators are hidden in the product
-            raise PeerError(AGGREGATOR, f"asks to open a product that can't be: {error}") from None
+            raise PeerError(AGGREGATOR, f"asks to open a product that can't be: {error}{_WITHOUT_NAME}") from None
         body = decision + big_numbers.to_buffer(plaintexts, public.plaintext_bytes)
         return self._seat.sign(_OPENED, context, body)
 

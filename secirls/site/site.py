@@ -137,7 +137,12 @@ class Site(Secret):
             ground.study.check_levels(self.name, design)
         guard = Guard(self.name, ground, config, agreement, design, len(genes))
         samples = prepare(table, agreement, design, config, self.name)
-        guard.enter(samples, len(table.genes), lambda: Subject.of(table.counts, table.genes, genes))
+        layer = config.layer or "X"
+        guard.enter(
+            samples,
+            len(table.genes),
+            lambda: Subject.of(table.counts, table.genes, genes, layer=layer, names=table.samples),
+        )
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         self._telling = Telling.of(self.name, ground.identity, agreement, table)
         if config.lock_step:

@@ -248,7 +248,7 @@ def test_a_site_that_hides_outside_the_subgroup_stops_the_sum_and_gains_nothing(
 
     total, expected = opened("djn")
     assert np.array_equal(total.vector, expected)
-    with pytest.raises(PeerError, match="outside the group of the key") as refused:
+    with pytest.raises(PeerError, match=r"outside the group of the key: some site, .* --obfuscation djn") as refused:
         opened("subgroup")
     assert refused.value.sender == AGGREGATOR
 

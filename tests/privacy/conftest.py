@@ -21,11 +21,14 @@ from protocols.secure_sum import Context, Pending
 from protocols.sessions.session import Roster
 from protocols.totals import pack_total
 from protocols.verified import CHECK_VALUES
+from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.agreement import agree
-from secirls.agreement.order import Place
-from secirls.agreement.record import followed, query_digest
+from secirls.agreement.order import Place, Task
+from secirls.agreement.past import Begun
+from secirls.agreement.record import Record, followed, query_digest
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.query import Total
+from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.site.grounds.ground import template
@@ -261,6 +264,23 @@ def room_of(grounds, names=None, run="fit-1", **changes):
     return Room(places, config_of(grounds, **changes), run, keys)
 
 
+def normalised(grounds, run=None, **changes):
+    """What an honest fit in lock-step opens of counts over size factors, and its sites; it goes no farther.
+
+    By design column ``(genes,)`` each, and over all samples under the name "all".
+    """
+    config = config_of(grounds, **{"preset": "irls", **changes})
+    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    for event in lead_fit(Task(config, run or config.digest), LocalFederation(sites)):
+        if isinstance(event, Begun):
+            columns = event.columns
+        if isinstance(event, Record) and event.told.kind in ("normalised", "positive_normalised"):
+            return dict(zip(columns, event.arrays["xt_normalised"].T, strict=True)) | {
+                "all": event.arrays["normalised"]
+            }, sites
+    raise AssertionError("a fit without size factors")
+
+
 @pytest.fixture
 def lay(tmp_path):
     """``lay(where="grounds", ...)``: the grounds of four sites, with the default policy; see `settle`."""
@@ -279,5 +299,7 @@ def grounds(lay):
 
 @pytest.fixture(scope="session")
 def lead():
-    """What tests need of this page: ``lead.room``, ``lead.config``, ``lead.Room``, ``lead.replace``."""
-    return SimpleNamespace(room=room_of, config=config_of, Room=Room, settle=settle, replace=replace)
+    """What tests need of this page: ``lead.room``, ``lead.config``, ``lead.Room``, ``lead.normalised`` and others."""
+    return SimpleNamespace(
+        room=room_of, config=config_of, Room=Room, settle=settle, replace=replace, normalised=normalised
+    )

@@ -82,6 +82,8 @@ class SiteTable:
     """Counts of the refit layer, as `counts`."""
     var_columns: Mapping[str, tuple[str, ...] | Unfit] = field(repr=False, default_factory=dict)
     """What genes are called, in their order; or why a column says nothing of it."""
+    samples: tuple[str, ...] = field(repr=False, default=())
+    """Names of the samples, in order; for the site's own memory."""
 
     def digest(self) -> bytes:
         """SHA-256 of everything that a fit is made from; names of samples, and whatever no fit reads, are not in it."""
@@ -153,6 +155,7 @@ def _table(
         brought_dispersions(table, asked.dispersions, counts, replacement, where),
         replacement,
         {column: texts(table, column) for column in asked.var_columns},
+        samples,
     )
 
 

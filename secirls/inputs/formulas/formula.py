@@ -24,6 +24,8 @@ from secirls.numerics.arrays import Floats
 FUNCTIONS = {"log": np.log, "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt}
 """Of a numeric column, by the name that formulas call them, with ``np.`` before it or without."""
 LARGEST_POWER = 9
+POWERS_IN_POWERS = 0
+"""Powers of powers grow beyond all numbers from some number on: who chose it would learn whose column has a larger."""
 _MEANT = (
     f"a design has {', '.join(FUNCTIONS)} and center of a numeric column, whole powers such as I(age**2), and C(batch) "
     "or C(batch, levels=[...])"
@@ -149,7 +151,8 @@ def _read(text: str, expr: str) -> Factor:
             case ast.BinOp(left=inner, op=ast.Pow(), right=ast.Constant(value=int(power))):
                 if not isinstance(power, bool) and 2 <= power <= LARGEST_POWER:
                     column, steps = number(inner)
-                    return column, (*steps, ("power", power))
+                    if sum(name == "power" for name, _ in steps) <= POWERS_IN_POWERS:
+                        return column, (*steps, ("power", power))
         refuse()
 
     match tree:

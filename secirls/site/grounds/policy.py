@@ -23,6 +23,7 @@ from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design, Variable, variables
 from secirls.inputs.designs.ranks import largest_share
 from secirls.inputs.files.text_file import read_toml
+from secirls.numerics.algebra.restriction import expressed
 from secirls.numerics.arrays import Floats, Mask
 
 DROPOUT_RULES = ("abort", "continue")
@@ -89,6 +90,9 @@ class Policy(Rules):
     max_design_share: float | None = Field(default=0.99, gt=0)
     """Of this site, and so of each of its samples, in X'X along any combination of the table's columns: where it is all
     there is, the same combination of opened sums is its own."""
+    max_size_factor_share: float | None = Field(default=0.9, gt=0)
+    """Of one of this site's samples in the sum of squares of one over size factors: what so small a one divides stands
+    out of every sum."""
     lonely: Lonely = "refuse"
     """What to do about design columns, levels and cells that break the rules above: refuse the fit, or publish
     sums that are one site's own or nearly so."""
@@ -246,6 +250,10 @@ class Policy(Rules):
             _, sizes = np.unique(design, axis=0, return_counts=True)
             if sizes.min() < self.min_samples_per_cell:
                 raise refusal(site, "min_samples_per_cell", self.min_samples_per_cell)
+        marks = design[:, ((design == 0) | (design == 1)).all(axis=0)]
+        if self.max_design_share is not None and self.lonely == "refuse" and expressed(marks, np.ones((samples, 1)))[1]:
+            told = "without an intercept or a whole factor, sums over all samples are beside those of the design"
+            raise refusal(site, "max_design_share", self.max_design_share, told)
 
     def check_cohort(self, site: PartyId, parties: int) -> None:
         """Before a session and before every answer. Raises `RefusalError`."""
@@ -337,6 +345,28 @@ class Policy(Rules):
             )
             raise refusal(site, "max_design_share", self.max_design_share, named)
 
+    def check_likeness(self, site: PartyId, few_differ: int, other_own: int) -> None:
+        """Before counts are summed: to so many earlier fits of this data the columns are too like.
+
+        Raises `RefusalError`.
+        """
+        if few_differ >= (self.max_fits or 1):
+            told = "design columns over size factors, but for a few of this site's samples, are those of an earlier fit"
+            raise refusal(site, "min_difference", self.min_difference, told)
+        if other_own >= (self.max_fits or 1):
+            told = "an earlier fit had the same design columns beside other own ones: together they tell sums of sites"
+            raise refusal(site, "across_fits", self.across_fits, told)
+
+    def check_sizes(self, site: PartyId, whole: float, sample: float) -> None:
+        """Before counts are summed over size factors, of whose 1 / s^2 these parts are the site's, and a sample's.
+
+        Raises `RefusalError`.
+        """
+        if self.max_size_factor_share is not None and sample > self.max_size_factor_share:
+            raise refusal(site, "max_size_factor_share", self.max_size_factor_share, "the smallest size factor")
+        if self.max_design_share is not None and self.lonely == "refuse" and whole > self.max_design_share:
+            raise refusal(site, "max_design_share", self.max_design_share, "size factors smaller than elsewhere")
+
     def check_genes(self, site: PartyId, asked: Mask, presence: Floats) -> None:
         """Before an answer: no gene that too few sites have counts for; both ``(genes,)``. Raises `RefusalError`."""
         if (asked & (presence < self.min_contributors)).any():
@@ -349,6 +379,7 @@ SIMULATION: dict[str, Any] = {
     "min_samples_per_level": 0,
     "min_total_samples_per_cell": 0,
     "max_design_share": None,
+    "max_size_factor_share": None,
     "lonely": "publish",
     "max_params_per_sample": None,
     "max_own_per_sample": None,

@@ -151,10 +151,15 @@ def _write(file: Path, told: Told) -> None:
     columns = np.frombuffer(b"".join(sorted(told.columns)), dtype=np.uint8).reshape(-1, 32)
     text = io.BytesIO()
     np.savez(text, values=told.values, answered=rows, directions=np.int64(told.directions), columns=columns)
+    replace_file(file, text.getbuffer())
+
+
+def replace_file(file: Path, data: memoryview) -> None:
+    """Have a file with these bytes, for its owner's eyes alone, on the disk, or what was there before."""
     draft = file.with_suffix(".draft")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as out:
-        out.write(text.getbuffer())
+        out.write(data)
         out.flush()
         os.fsync(descriptor)
     draft.replace(file)

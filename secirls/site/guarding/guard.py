@@ -33,6 +33,8 @@ from secirls.site.grounds.policy import refusal
 from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.memory import Memory, Subject
+from secirls.site.guarding.size_shares import size_shares
+from secirls.site.guarding.summed_columns import Likeness, SummedColumns
 
 
 class Guard:
@@ -54,8 +56,11 @@ class Guard:
         self._asked_in: dict[bytes, bytes] = {}
         self._held_now = self._count_digest = self._design_digest = b""
         self._design_held: Floats | None = None
-        self._own_xtx = np.zeros((0, 0))
-        self._columns: list[bytes] = []
+        self._own_xtx = self._every_xtx = np.zeros((0, 0))
+        self._log_sizes = 0.0
+        self._columns = np.zeros((0, 0))
+        self._brought: Floats | None = None
+        self._summed: SummedColumns | None = None
         self._in_all: float | None = None
         self._counts: Counts | HeldCounts | None = None
         self._dispersions: Floats | None = None
@@ -87,7 +92,7 @@ class Guard:
         """
         self._policy.check_cohort(self._site, len(self._agreement.sites))
         self._policy.check_design(self._site, samples.joint.design, samples.own_size)
-        self._columns = [column.tobytes() for column in samples.design.T if column.any()]
+        self._columns, self._brought = samples.joint.design, samples.size_factors
         self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
@@ -98,6 +103,8 @@ class Guard:
             about = subject()
             self._memory = Memory(self._site, folder, about.data)
             self._budget = Budget(self._site, genes, about.places, self._memory.told)
+            if self._policy.across_fits == "refuse":
+                self._summed = SummedColumns(self._site, self._memory.summed, about.samples)
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
     def check(self, asked: Query) -> None:
@@ -155,6 +162,8 @@ class Guard:
         self._state = chained(self._state, question)
         if isinstance(asked, DropEmptyQuery):
             self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
+            if self._every_xtx.size:
+                self._every_xtx = self._every_xtx[np.ix_(asked.kept, asked.kept)]
         if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
             # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
             self._presence[asked.genes] = 0.0
@@ -202,17 +211,32 @@ class Guard:
     def summing(self, asked: Query, samples: Samples) -> None:
         """Before counts are summed with each design column over the size factors, the same for every gene.
 
-        In all fits about this data that may be done with few of them: with as many as there are samples, sums of all
+        Of one sample alone, or of nearly one, no such sum is: nor any that follows from those of other fits about this
+        data. In all of them together it may be done with few columns: with as many as there are samples, sums of all
         genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
         """
-        if not isinstance(asked, NormalisedQuery) or samples.size_factors is None:
+        s, in_all, policy = samples.size_factors, self._in_all, self._policy
+        if not isinstance(asked, NormalisedQuery) or s is None or in_all is None:
             return
-        s, in_all = samples.size_factors.tobytes(), self._in_all
-        if in_all is not None:
-            self._budget.take_columns(
-                [sha256(b"secirls column v1", column, s) for column in self._columns],
-                lambda columns: self._policy.check_columns(self._site, columns, in_all),
-            )
+        told = s if self._brought is None else self._brought
+        policy.check_sizes(self._site, *size_shares(told, self._log_sizes, in_all, samples.beside_own, self._every_xtx))
+
+        own, table = self._columns[:, : samples.own_size], self._columns[:, samples.own_size :]
+
+        def take() -> None:
+            columns = [
+                sha256(b"secirls column v1", column.tobytes(), s.tobytes()) for column in table.T if column.any()
+            ]
+            self._budget.take_columns(columns, lambda all_: policy.check_columns(self._site, all_, in_all))
+
+        def allowed(likeness: Likeness) -> None:
+            policy.check_likeness(self._site, likeness.few_differ, likeness.other_own)
+            take()
+
+        if self._summed is None:
+            take()
+        else:
+            self._summed.take(own, table, s, policy.min_difference, allowed)
 
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""
@@ -266,7 +290,8 @@ class Guard:
         if asked.verified:
             self._hold_rules(asked, total)
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
-            self._policy.check_share(self._site, self._design, self._own_xtx, asked.xtx_of(total))
+            self._every_xtx = asked.xtx_of(total)
+            self._policy.check_share(self._site, self._design, self._own_xtx, self._every_xtx)
 
     def _hold_rules(self, asked: Query, total: Total) -> None:
         """The rules about the census, and about genes."""
@@ -278,6 +303,8 @@ class Guard:
             self._column_sites = total["column_sites"]
             self._in_all = float(total["samples"][0])
             self._degrees = self._in_all - len(total.parties)
+            # Estimated ones are scaled so that their logs have the sum zero, or by medians nearly.
+            self._log_sizes = float(total["log_size_factors"][0])
             apart = self._design.told_apart(self._agreement.said)
             self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])

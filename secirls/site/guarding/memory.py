@@ -2,7 +2,8 @@
 
 Promises: a line is on the disk before what it notes happens, so that a later process knows of it; a question
 about the same data is not answered for two cohorts, nor opened over another set than it was; fits that differ by a few
-samples or genes, or by a site, are known. Nothing in it leaves the site. Refuses to know: rules; see `Policy`.
+samples or genes, by a site, or by the layer, are known. Nothing in it leaves the site. Refuses to know: rules; see
+`Policy`.
 """
 
 from __future__ import annotations
@@ -47,10 +48,22 @@ class Subject:
     """A digest of each agreed gene's name."""
     places: Places
     """Where the agreed genes stand among those of the file, by name, ``(agreed genes,)``."""
+    layer: str = ""
+    """Where the counts stand in the file."""
+    names: tuple[str, ...] = ()
+    """A digest of each sample's name in the file."""
 
     @classmethod
-    def of(cls, counts: Counts | HeldCounts, genes: Sequence[str], agreed: Sequence[str]) -> Subject:
-        """The subject of a fit over some ``agreed`` genes of a file with counts ``(samples, genes)``.
+    def of(
+        cls,
+        counts: Counts | HeldCounts,
+        genes: Sequence[str],
+        agreed: Sequence[str],
+        *,
+        layer: str = "",
+        names: Sequence[str] = (),
+    ) -> Subject:
+        """The subject of a fit over some ``agreed`` genes of a file's layer with counts ``(samples, genes)``.
 
         Samples are known by all their counts: by those of the agreed genes, a fit of one gene fewer, which whoever
         leads it may choose, would be about other samples.
@@ -58,7 +71,8 @@ class Subject:
         rows = sample_digests(counts, b"secirls sample v1")
         data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
         samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
-        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes))
+        named = tuple(sha256(b"secirls sample name v1", name.encode()).hex()[:16] for name in names)
+        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes), layer, named)
 
 
 class Memory:
@@ -73,6 +87,8 @@ class Memory:
         self._path = folder / f"{name}.jsonl"
         self.told = folder / f"{name}-told.npz"
         """Where a `Budget` of the same subject is kept."""
+        self.summed = folder / f"{name}-columns.npz"
+        """Where `SummedColumns` of it are."""
 
     def admit(self, question: bytes, cohort: tuple[PartyId, ...]) -> None:
         """Note that a question, by digest, is about to be answered for a cohort.
@@ -144,14 +160,21 @@ class Memory:
             if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
                 raise RefusalError(
                     f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
-                    "over other sites, or over nearly the same samples or genes)"
+                    "over other sites, over nearly the same samples or genes, or in another layer)"
                 )
             if not genes.exists():
                 write_new(genes, "\n".join(subject.genes), mode=0o600)
-            append({**this, "samples": subject.samples})
+            append({**this, "samples": subject.samples, "layer": subject.layer, "names": subject.names})
 
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
-        """Whether differences between two fits could tell of single sites, samples or genes."""
+        """Whether differences between two fits could tell of single sites, samples or genes.
+
+        Counts of one sample in two layers may differ by little, and are never the same samples' to this memory: no two
+        layers are summed of samples with the same names.
+        """
+        other_layer = entry.get("layer", subject.layer) != subject.layer and entry["data"] != subject.data
+        if other_layer and set(entry["names"]) & set(subject.names):
+            return True
         samples = len(set(entry["samples"]) ^ set(subject.samples))
         if not set(entry["samples"]) & set(subject.samples):
             return False

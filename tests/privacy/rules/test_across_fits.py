@@ -73,7 +73,9 @@ def test_a_fit_of_fewer_genes_is_still_about_the_same_samples(grounds, lead):
 
 def test_where_samples_are_known_by_agreed_genes_alone_such_a_fit_is_answered(grounds, lead, monkeypatch):
     known = Subject.of
-    monkeypatch.setattr(Subject, "of", lambda counts, genes, agreed: known(counts[:, : len(agreed)], agreed, agreed))
+    monkeypatch.setattr(
+        Subject, "of", lambda counts, genes, agreed, **_: known(counts[:, : len(agreed)], agreed, agreed)
+    )
     first = zeros(lead.room(grounds, genes="intersection"))
     second = lead.room(grounds, WITHOUT_ONE, genes="intersection", run="fit-2").survey()
     second.agreement, second.genes = of_half_the_genes(lead)(second.agreement), second.genes[:30]

@@ -1,0 +1,216 @@
+"""Design columns over size factors that a site's data was summed with, fit after fit: in its memory, on its own disk.
+
+Promises: of two fits whose columns differ in a few samples of this site the second is known, before it sums anything,
+for the same difference of opened sums would be these samples' own; and so is one that differs in what each site takes
+out of columns as its own. Columns of a fit are on the disk before its sums leave. Nothing of them leaves the site.
+Refuses to know: what is done about it; see `Policy`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from protocols.secure_sum import PartyId
+from secirls.input_error import InputError, complain
+from secirls.numerics.arrays import Floats
+from secirls.site.guarding.budget import replace_file
+
+_ALL_BUT = 0.999
+"""Samples that make up so much of what is left of a column's squares are all that is in it."""
+_ROUNDING = 1e-9
+"""Of a column's largest entry: what is left of it, if no more than this, is nothing."""
+_STEPS = 30
+_SMOOTH = 1e-6
+_FREE = 3
+"""With fewer samples more than columns, what is left of any column is a few samples."""
+_FEW_OF = 5
+"""One in so many samples, or a single one: other columns of theirs differ in more."""
+
+
+class SummedColumns:
+    """Those of one data set, in a file."""
+
+    def __init__(self, site: PartyId, file: Path, samples: Sequence[str]) -> None:
+        """Take where they are kept, and what names each sample of the site, in the order of its rows."""
+        self._site = site
+        self._file = file
+        self._order = np.argsort(np.array(samples), kind="stable")
+
+    def take(
+        self, own: Floats, columns: Floats, size_factors: Floats, least: int, allowed: Callable[[Likeness], None]
+    ) -> None:
+        """Note columns that are to be summed over size factors: ``own`` and the table's, ``(samples, columns)`` each.
+
+        Raises what ``allowed`` raises, told how like they are to those of earlier fits, where ``least`` samples are
+        enough for a difference; and `InputError` where nothing can be kept: then nothing must be summed.
+        """
+        with np.errstate(all="ignore"):
+            now = np.column_stack([np.ones(len(columns)), own, columns]) / size_factors[:, None]
+        now = np.where(np.isfinite(now), now, 0.0)[self._order]
+        try:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(self._file.with_suffix(".lock"), mode=0o600):
+                told = self._read()
+                fit = Summed(now, own.shape[1])
+                known = any(np.array_equal(now, one.columns) and one.own == fit.own for one in told)
+                allowed(Likeness(0, 0) if known else Likeness.of(told, fit, least))
+                if not known:
+                    text = io.BytesIO()
+                    fits = [*told, fit]
+                    np.savez(text, *(one.columns for one in fits), own=np.array([one.own for one in fits]))
+                    replace_file(self._file, text.getbuffer())
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise complain(
+                f"can't keep what it summed ({type(error).__name__}): its policy may name a folder as memory",
+                site=self._site,
+            ) from None
+
+    def _read(self) -> list[Summed]:
+        if not self._file.exists():
+            return []
+        with np.load(io.BytesIO(self._file.read_bytes()), allow_pickle=False) as kept:
+            told = [Summed(kept[f"arr_{number}"], int(own)) for number, own in enumerate(kept["own"])]
+        if any(one.columns.ndim != 2 or len(one.columns) != len(self._order) for one in told):
+            raise ValueError("another data set's")
+        return told
+
+
+@dataclass(frozen=True)
+class Summed:
+    """What one fit summed with."""
+
+    columns: Floats
+    """Over size factors: one of ones, the site's own, the table's; ``(samples, 1 + own + table's)``."""
+    own: int
+
+    def at_the_table(self) -> tuple[Floats, Floats]:
+        """The own columns, and what is left of the table's beside them, but for constants: without size factors."""
+        ones = self.columns[:, :1]
+        plain = self.columns[:, 1:] / np.where(ones > 0, ones, 1.0)
+        own, table = _unit(plain[:, : self.own]), _unit(plain[:, self.own :])
+        return own, table[:, np.ptp(table, axis=0) > _ROUNDING]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """To how many earlier fits of the same data columns are too like."""
+
+    few_differ: int
+    """They differ in a few samples."""
+    other_own: int
+    """They are the same beside other columns of the site's own: the difference is of whole sites."""
+
+    @classmethod
+    def of(cls, told: Sequence[Summed], now: Summed, least: int) -> Likeness:
+        """Of a fit to those before."""
+        few = sum(few_differ(one.columns, now.columns, least) for one in told)
+        if len(told) > 1 and not few:
+            few += few_differ(np.hstack([one.columns for one in told]), now.columns, least)
+        return cls(few, sum(tells_sites(one, now) for one in told))
+
+
+def tells_sites(earlier: Summed, now: Summed) -> bool:
+    """Whether some difference of two fits' columns is a combination of own columns, such as a site's indicator.
+
+    With a column beside the sites' own indicators its mean at each site is taken off: the same column without them,
+    less this, is the mean at each site, and summed it is each site's total times a number that people may know.
+    """
+    (one, former), (other, later) = earlier.at_the_table(), now.at_the_table()
+    beside = np.hstack([one, other])
+    if not beside.shape[1]:
+        return False
+
+    def inside(columns: Floats) -> int:
+        """How many combinations of columns are combinations of own ones."""
+        return _rank(columns) - _rank(_left(columns, beside))
+
+    former, later = _left(former, one), _left(later, other)
+    return inside(np.hstack([former, later])) > inside(former) + inside(later)
+
+
+def _unit(columns: Floats) -> Floats:
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    unit: Floats = columns[:, largest > 0] / largest[largest > 0]
+    return unit
+
+
+def _left(columns: Floats, others: Floats) -> Floats:
+    """What is left of columns once others are taken out by least squares; nothing where that is rounding."""
+    if not others.shape[1]:
+        return columns
+    left = columns - others @ np.linalg.lstsq(others, columns, rcond=None)[0]
+    return np.where(np.abs(left).max(axis=0, initial=0.0) > _ROUNDING, left, 0.0)
+
+
+def _rank(columns: Floats) -> int:
+    return int(np.linalg.matrix_rank(columns, tol=_ROUNDING)) if columns.size else 0
+
+
+def few_differ(earlier: Floats, now: Floats, least: int) -> bool:
+    """Whether some column of one fit is a combination of another's but for a few samples, fewer than ``least``.
+
+    Both ``(samples, columns)``, over size factors, the first column that of all samples. Combinations within one fit
+    are left to the rule about X'X of all sites. A column is held against each of the other fit's, and all together.
+    """
+    weights = np.where(now[:, 0] > 0, now[:, 0], 1.0)[:, None]
+    former, later = _scaled(earlier / weights), _scaled(now / weights)
+    news, olds = _beyond(later, former), _beyond(former, later)
+    if not (news and olds):
+        return False  # one fit's columns are all combinations of the other's
+    cases = [(later, column, [former, *(former[:, [old]] for old in olds)]) for column in news]
+    cases += [(former, column, [later]) for column in olds]
+    for side, column, beside in cases:
+        every = side[:, :1] if column else side[:, :0]
+        if any(_few(side[:, column], every, np.hstack([every, others]), least) for others in beside):
+            return True
+    return False
+
+
+def _few(column: Floats, every: Floats, others: Floats, least: int) -> bool:
+    free = len(column) - int(np.linalg.matrix_rank(others))
+    if free < _FREE:
+        return False
+    left = differing(column, others)
+    return 0 < left < least and left <= max(1, free // _FEW_OF) and left < differing(column, every)
+
+
+def differing(column: Floats, others: Floats) -> int:
+    """In how many samples a column differs from the combination of others that it differs from in fewest.
+
+    Found by least absolute deviations, with weights that are made anew (Schlossmacher 1973).
+    """
+    left, weights = np.abs(column), np.ones(len(column))
+    for _ in range(_STEPS):
+        root = np.sqrt(weights)
+        found = np.linalg.lstsq(others * root[:, None], column * root, rcond=None)[0]
+        left = np.abs(column - (others * found).sum(axis=1))
+        weights = 1.0 / np.maximum(left, max(_SMOOTH * left.max(), np.finfo(np.float64).tiny))
+        weights /= weights.max()
+    if left.max() <= _ROUNDING * np.abs(column).max():
+        return 0
+    squares = np.cumsum(np.sort(left**2)[::-1])
+    return 1 + int(np.searchsorted(squares, _ALL_BUT * squares[-1]))
+
+
+def _scaled(columns: Floats) -> Floats:
+    """Columns whose largest entry is one; those that are nothing at this site are left out, but for the first."""
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    kept = (largest > 0) | (np.arange(columns.shape[1]) == 0)
+    scaled: Floats = columns[:, kept] / np.where(largest > 0, largest, 1.0)[kept]
+    return scaled
+
+
+def _beyond(columns: Floats, others: Floats) -> list[int]:
+    """Which columns are no combination of others."""
+    found = np.linalg.lstsq(others, columns, rcond=None)[0]
+    left = np.abs(columns - others @ found).max(axis=0, initial=0.0)
+    return [int(i) for i in np.flatnonzero(left > _ROUNDING)]
