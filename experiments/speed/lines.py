@@ -16,6 +16,7 @@ import pandas as pd
 Reading: TypeAlias = Literal["faster", "times", "itself", "slope", "most"]
 """Baseline over value; value over baseline; the value; its power in the baseline; the largest value."""
 NOT_MEASURED = "not measured"
+_COMPARED = {"faster": " less", "times": " of it"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Line:
     cases: Sequence[object] = ("",)
     aims: Sequence[float | None] = field(default=())
     """One for all cases, or one for each; at least so much where more is better, at most so much elsewhere."""
-    unit: str = "x"
+    unit: str = ""
     rows_of: str = ""
 
     def figures(self, rows: pd.DataFrame) -> list[float]:
@@ -57,15 +58,20 @@ class Line:
 
     def measured(self, rows: pd.DataFrame) -> str:
         """All figures, in the order of the cases."""
-        return " / ".join(
-            NOT_MEASURED if math.isnan(figure) else f"{digits(figure)}{self.unit}" for figure in self.figures(rows)
-        )
+        figures = self.figures(rows)
+        if all(map(math.isnan, figures)):
+            return NOT_MEASURED
+        told = (NOT_MEASURED if math.isnan(figure) else self._written(digits(figure)) for figure in figures)
+        return " / ".join(told) + _COMPARED.get(self.reading, "")
+
+    def _written(self, figure: str) -> str:
+        return f"{figure}x" if self.reading == "faster" else f"{figure}{self.unit}"
 
     def wanted(self) -> str:
         """The aims, or a dash."""
         if all(aim is None for aim in self.aims):
             return "-"
-        return " / ".join("-" if aim is None else f"{aim:g}{self.unit}" for aim in self.aims)
+        return " / ".join("-" if aim is None else self._written(f"{aim:,g}") for aim in self.aims)
 
     def told(self, rows: pd.DataFrame) -> tuple[str, str, str, str]:
         """The cells: what, against, measured, aim."""
@@ -99,10 +105,8 @@ _TOGETHER: dict[str, Callable[[pd.DataFrame], float]] = {
 
 
 def digits(figure: float) -> str:
-    """Two or three of a figure's."""
-    if figure >= 100:
-        return f"{figure:,.0f}" if figure < 1000 else f"{float(f'{figure:.3g}'):,.0f}"
-    return f"{figure:.3g}" if figure < 2 else f"{figure:.2g}"
+    """Three of a figure's."""
+    return f"{float(f'{figure:.3g}'):,g}"
 
 
 MASKED = "`pairwise`, six sites, 20,000 genes x 300 samples"
@@ -253,7 +257,6 @@ LINES: Sequence[Line] = (
         "itself",
         cases=("exact", "one limb"),
         aims=(40, 20),
-        unit="",
     ),
     Line(
         "sites, aggregator",
@@ -261,7 +264,6 @@ LINES: Sequence[Line] = (
         "itself",
         "slope",
         aims=(1.1,),
-        unit="",
     ),
     Line(
         "thousand sites",
@@ -293,7 +295,6 @@ LINES: Sequence[Line] = (
         "itself",
         "most",
         aims=(80,),
-        unit="",
     ),
 )
 """In the table's order."""
