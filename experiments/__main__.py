@@ -34,7 +34,9 @@ BAD_INPUT, INTERRUPTED = 2, 130
 
 def experiment(name: str) -> Experiment:
     """The experiment of that name."""
-    found: Experiment = import_module(f"experiments.{name}").EXPERIMENT
+    found: Experiment = import_module(
+        "experiments.speed.speed" if name == "speed" else f"experiments.{name}"
+    ).EXPERIMENT
     return found
 
 
@@ -45,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a small configuration, into a folder of its own")
     parser.add_argument("--plot", action="store_true", help="redraw the figures from the rows that are there")
     parser.add_argument("--fresh", action="store_true", help="delete this experiment's rows first")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY", help="what begins so; may be repeated")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="instead of experiments/results")
     chosen = parser.parse_args(arguments)
+    from experiments.pages import rewrite
     from experiments.record import draw, folder_of, read, run
     from secirls.input_error import InputError
 
@@ -60,14 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = folder_of(chosen.name, quick=chosen.quick, root=chosen.out)
     try:
         if not chosen.plot:
-            folder = run(one, quick=chosen.quick, fresh=chosen.fresh, root=chosen.out)
+            folder = run(one, quick=chosen.quick, fresh=chosen.fresh, root=chosen.out, only=chosen.only)
         sentence = draw(one, folder)
+        written = [] if chosen.quick or chosen.out else rewrite(one, folder)
     except InputError as error:
         print(f"experiments: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"experiments: interrupted; finished rows are kept in {folder}, run again to go on", file=sys.stderr)
         return INTERRUPTED
+    for page in written:
+        print(f"written anew: {page}")
     print(f"{sentence}\n{folder}")
     return 0
 

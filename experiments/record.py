@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -66,7 +67,8 @@ class Experiment:
     """File name (without .png) to figure; the first is named like the experiment."""
     answer: Callable[[pd.DataFrame], str]
     """One sentence, computed from the rows."""
-    notes: Sequence[str] = field(default=())
+    pages: Mapping[Path, Callable[[str, Path], str]] = field(default_factory=dict)
+    """Pages, from the checkout, that kept rows are told on: from a text and the folder of results to the new text."""
 
     def configured(self, *, quick: bool) -> Configuration:
         """The configuration of a run."""
@@ -78,8 +80,10 @@ def folder_of(name: str, *, quick: bool, root: Path | None = None) -> Path:
     return (RESULTS if root is None else root) / (f"{name}-quick" if quick else name)
 
 
-def run(experiment: Experiment, *, quick: bool, fresh: bool = False, root: Path | None = None) -> Path:
-    """Measure what is not measured yet; gives the folder.
+def run(
+    experiment: Experiment, *, quick: bool, fresh: bool = False, root: Path | None = None, only: Sequence[str] = ()
+) -> Path:
+    """Measure what is not measured yet, of all or only of what has keys that begin so; gives the folder.
 
     Raises `InputError` where the folder holds rows of another configuration and ``fresh`` is not set.
     """
@@ -91,16 +95,21 @@ def run(experiment: Experiment, *, quick: bool, fresh: bool = False, root: Path 
     _check_same(folder, configuration)
     rows = folder / "rows.csv"
     plan = list(experiment.plan(configuration))
-    wanted = [step for step in plan if step.key not in done(rows)]
+    missing = [step for step in plan if step.key not in done(rows)]
+    wanted = [step for step in missing if step.key.startswith(tuple(only) or "")]
     if not wanted:
         return folder  # what run.json says of the rows that are there stays true
-    commits = _commits(folder)
-    told = _described(experiment, configuration, commits, [])
-    _write(folder / "run.json", json.dumps(told, indent=2) + "\n")
-    told["skipped"] = list(_measured(experiment.name, wanted, rows))
+    told = _described(experiment, configuration, folder)
+    write(folder / "run.json", json.dumps(told, indent=2) + "\n")
+    began, before = time.monotonic(), told["minutes"]
+    told["skipped"] = [f"{step.key}: not asked for" for step in missing if step not in wanted]
+    try:
+        told["skipped"] += _measured(experiment.name, wanted, rows)
+    finally:
+        told["minutes"] = round(before + (time.monotonic() - began) / 60, 1)
+        write(folder / "run.json", json.dumps(told, indent=2) + "\n")
     for sentence in told["skipped"]:
         print(f"skipped {sentence}", file=sys.stderr)
-    _write(folder / "run.json", json.dumps(told, indent=2) + "\n")
     return folder
 
 
@@ -131,7 +140,7 @@ def append(path: Path, key: str, made: Sequence[Row]) -> None:
             raise ValueError(f"measurement {key!r} has columns {list(table.columns)}, the file has {columns}")
     text = io.StringIO()
     table.to_csv(text, index=False, header=not before, lineterminator="\n")
-    _write(path, before + text.getvalue())
+    write(path, before + text.getvalue())
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -155,32 +164,49 @@ def draw(experiment: Experiment, folder: Path) -> str:
 
 
 def _check_same(folder: Path, configuration: Configuration) -> None:
-    path = folder / "run.json"
-    if not path.is_file() or not (folder / "rows.csv").is_file():
-        return
-    before = json.loads(path.read_text(encoding="utf-8")).get("configuration")
-    if before != json.loads(json.dumps(configuration)):
+    before = _told_before(folder)
+    if before and before.get("configuration") != json.loads(json.dumps(configuration)):
         raise InputError(
             f"results {folder.name!r}: were measured under another configuration; --fresh deletes them and starts over"
         )
 
 
-def _described(
-    experiment: Experiment, configuration: Configuration, commits: str, skipped: Sequence[str]
-) -> dict[str, Any]:
+def _described(experiment: Experiment, configuration: Configuration, folder: Path) -> dict[str, Any]:
+    before = _told_before(folder)
     return {
         "experiment": experiment.name,
         "question": experiment.question,
         "configuration": configuration,
         "seed": configuration["seed"],
         "engine": configuration.get("engine", "local"),
-        "commit": commits,
+        "commit": _commits(before),
         "versions": {"python": platform.python_version(), **_versions()},
         "cores": os.cpu_count(),
+        "processor": _processor(),
         "machine": MACHINE,
         "threads": {name: os.environ.get(name, "unset") for name in THREADS},
-        "skipped": list(skipped),
+        "minutes": before.get("minutes", 0.0),
+        "skipped": [],
     }
+
+
+def _told_before(folder: Path) -> dict[str, Any]:
+    """What run.json says of rows that a run goes on from; nothing where there are none."""
+    path = folder / "run.json"
+    if not path.is_file() or not (folder / "rows.csv").is_file():
+        return {}
+    told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return told
+
+
+def _processor() -> str:
+    """Its model, as Linux names it, or what Python knows."""
+    try:
+        told = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        told = []
+    named = [line.split(":", 1)[1].strip() for line in told if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:
@@ -193,13 +219,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commits(folder: Path) -> str:
+def _commits(before: Mapping[str, Any]) -> str:
     """The commit of this run; before it, that of the rows it goes on from, where it is another."""
-    now, path = commit(), folder / "run.json"
-    if not path.is_file() or not (folder / "rows.csv").is_file():
+    now, first = commit(), str(before.get("commit", "unknown"))
+    if not before:
         return now
-    before = str(json.loads(path.read_text(encoding="utf-8")).get("commit", "unknown"))
-    return before if before.endswith(now) else f"{before}, then {now}"
+    return first if first.endswith(now) else f"{first}, then {now}"
 
 
 def commit(here: Path = Path(__file__).parent) -> str:
@@ -217,7 +242,7 @@ def commit(here: Path = Path(__file__).parent) -> str:
     return (told("rev-parse", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 
-def _write(path: Path, text: str) -> None:
+def write(path: Path, text: str) -> None:
     """Replace a file, whole or not at all."""
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("w", encoding="utf-8", newline="") as file:

@@ -8,6 +8,7 @@ import secrets
 import numpy as np
 import pytest
 
+from experiments.speed.sums import keystreams, masked
 from protocols import run
 from protocols.primitives import ring
 from protocols.sessions.settings import Settings
@@ -28,20 +29,11 @@ def table(request):
 
 
 def test_raw_keystream_of_ten_masks(benchmark):
-    buffer = np.empty((ring.CHUNK_BYTES // 16, 2), dtype="<u8")
-
-    def keystreams():
-        for number in range(10):
-            stream = ring.keystream(bytes([number]) * 32, "aes-256-ctr", 16 * VALUES)
-            for piece in ring._pieces(VALUES, 2):
-                ring._fill(stream, buffer[: piece.stop - piece.start])
-
-    benchmark(keystreams)
+    benchmark(keystreams(VALUES, 10))
 
 
 def test_ten_masks_added(benchmark, vectors):
-    total = vectors[SITES[0]].copy()
-    benchmark(ring.mask_into, total, [bytes([number]) * 32 for number in range(10)], [])
+    benchmark(masked(vectors[SITES[0]].copy(), 10))
 
 
 @pytest.mark.parametrize("table", ["plain", "pairwise-lean", "additive", "pairwise"], indirect=True)

@@ -5,22 +5,16 @@ to the clear. 20,000 genes, 300 samples at 6 sites; aggregators are trusted with
 but for the last lines. Read the ratios.
 """
 
-import time
+from functools import partial
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from secirls.config import Config
-from secirls.fitting import fit_config
-from secirls.inputs.files.site_file import write_site
-from secirls.inputs.simulate import rows, simulate
+from experiments.speed.fits import CHOICES, DESIGNS, a_fit, written
+from experiments.speed.turns import in_turn, least
 
 pytestmark = pytest.mark.slow
 
 GENES, SAMPLES, SITES, RUNS = 20_000, 300, 6, 5
-DESIGNS = {2: "~ condition", 5: "~ batch + condition"}
-GIVEN = {"preset": "irls", "dispersions": "dispersion", "size_factors": "true_size_factor"}
 WAYS = {
     "plain": {"protocol": "plain"},
     "additive": {"protocol": "additive"},
@@ -33,37 +27,20 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory):
-    folder, made = tmp_path_factory.mktemp("whole-fit"), simulate(GENES, SAMPLES, seed=1)
-    genes, paths = [f"gene{number:05d}" for number in range(GENES)], {}
-    for number, chosen in enumerate(np.array_split(np.arange(SAMPLES), SITES)):
-        part, name = rows(made.samples, chosen), f"site{number + 1}"
-        obs = pd.DataFrame(
-            {
-                "condition": np.where(part.design[:, 1] > 0, "treated", "control"),
-                "batch": np.array(list("abcd"))[np.arange(part.n_samples) // 2 % 4],
-                "true_size_factor": part.size_factors,
-            },
-            index=pd.Index([f"{name}_{sample}" for sample in range(part.n_samples)]),
-        )
-        paths[name] = folder / f"{name}.h5ad"
-        write_site(paths[name], part.counts, obs, genes, dispersion=np.asarray(part.dispersions))
-    return {name: str(path) for name, path in paths.items()}
+    return written(tmp_path_factory.mktemp("whole-fit"), GENES, SAMPLES, SITES)
 
 
-@pytest.mark.parametrize("chosen", [GIVEN, {}], ids=["irls, dispersions given", "deseq2"])
+@pytest.mark.parametrize("preset", CHOICES)
 @pytest.mark.parametrize("params", DESIGNS)
-def test_a_whole_fit(sites, params, chosen):
-    least = dict.fromkeys(WAYS, np.inf)
+def test_a_whole_fit(sites, params, preset):
     rounds = set()
-    for _ in range(RUNS):
-        for way, options in WAYS.items():
-            config = Config(design=DESIGNS[params], **{"trust_aggregator": True, **chosen, **options})
-            began = time.process_time()
-            result = fit_config(config, sites, engine="local")
-            least[way] = min(least[way], time.process_time() - began)
-            rounds.add(result.ledger["round"].nunique())
-    print(f"\np = {params}, {chosen.get('preset', 'deseq2')}, {max(rounds)} rounds")
-    for way, seconds in least.items():
-        print(f"  {way:<28}{seconds:6.2f} s{seconds / least['plain']:6.2f}x")
+
+    def fit(options):
+        rounds.add(a_fit(sites, DESIGNS[params], **CHOICES[preset], **options).ledger["round"].nunique())
+
+    spent = least(in_turn({way: partial(fit, options) for way, options in WAYS.items()}, RUNS))
+    print(f"\np = {params}, {preset}, {max(rounds)} rounds")
+    for way, seconds in spent.items():
+        print(f"  {way:<28}{seconds:6.2f} s{seconds / spent['plain']:6.2f}x")
     assert len(rounds) == 1
     assert max(rounds) > 10

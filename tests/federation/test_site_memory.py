@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 import secirls
+from experiments.speed.sizes import alone_in_a_process, grown
 from secirls.algorithms.dispersion.dispersions import ResidualsQuery
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
@@ -26,54 +27,6 @@ from secirls.numerics.held.held_counts import HeldCounts
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
-
-MAKE = """
-import sys
-from pathlib import Path
-import anndata, numpy as np, pandas as pd
-from scipy import sparse
-folder, genes, samples, share = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
-rng = np.random.default_rng(0)
-mean, everywhere = np.exp(rng.uniform(0, 5, genes)), rng.random(genes) < 0.02
-for name, number in (("large", samples), ("little", 12), ("small", 6), ("tiny", 6)):
-    parts = []
-    for start in range(0, number, 100):
-        counts = rng.poisson(mean * rng.gamma(5, 0.2, (min(100, number - start), genes))).astype(np.int32)
-        if name == "large" and share < 1:
-            counts[(rng.random(counts.shape) > share) & ~everywhere] = 0
-        parts.append(sparse.csr_matrix(counts) if share < 1 else counts)
-    counts = sparse.vstack(parts, format="csr") if share < 1 else np.concatenate(parts)
-    obs = pd.DataFrame({"condition": ["c", "t"] * (number // 2)}, index=[f"{name}{i}" for i in range(number)])
-    anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(genes)])).write_h5ad(
-        folder / f"{name}.h5ad"
-    )
-"""
-
-GROWTH = """
-import sys
-from pathlib import Path
-from numba.core.registry import cpu_target
-import secirls
-from secirls.inputs.files import count_matrix
-from secirls.numerics.held import held_counts
-
-def high_water_mark():
-    # Not `ru_maxrss`, which begins at what the process was that started this one.
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * int(lines["VmHWM"].split()[0])
-
-def highest_after(first):
-    files = {name: Path(sys.argv[1]) / f"{name}.h5ad" for name in (first, "small", "tiny")}
-    secirls.fit(files, design="~ condition", protocol="plain", engine="local", preset="irls")
-    return high_water_mark()
-
-cpu_target.target_context.refresh()  # what compiles is there before, whether or not a fit needs it
-before = highest_after("little")
-held = highest_after("large")
-# The broken twin: the matrix as an array, and active genes as another.
-count_matrix.PLAIN_VALUES = held_counts.FEW_VALUES = 1 << 62
-print(held - before, highest_after("large") - before)
-"""
 
 FIT = """
 import json, os, sys
@@ -120,8 +73,8 @@ def alone(code, *arguments):
 )
 def test_a_site_needs_little_beside_what_it_holds(share, most, tmp_path):
     """What a process grows by over a fit of 6,000 genes x 4,000 samples, in int32 matrices of them."""
-    alone(MAKE, tmp_path, 6000, 4000, share)
-    held, whole = (int(grown) / (4 * 6000 * 4000) for grown in alone(GROWTH, tmp_path).splitlines()[-1].split())
+    alone_in_a_process("make", tmp_path, 6000, 4000, share)
+    held, whole = (more / (4 * 6000 * 4000) for more in grown(tmp_path))
     print(f"\n{share:.0%} above zero: {held:.2f} int32 matrices; held whole, {whole:.2f}")
     assert held < most
     assert whole > 1.8
@@ -145,7 +98,7 @@ def test_the_process_of_a_large_site_over_a_whole_fit(genes, samples, share, mos
     hundred from run to run (docs/speed.md); the highest that were seen are as far below these bounds.
     """
     for size in ((FEWER, 2_000), (genes, samples)):
-        alone(MAKE, tmp_path, *size, share)
+        alone_in_a_process("make", tmp_path, *size, share)
         said = alone(FIT, tmp_path)
     told = json.loads(said.splitlines()[-1])
     print(f"\n{share:.0%} above zero: {told['peak'] / MIB:.0f} MiB at the peak, {told['status']}")

@@ -8,6 +8,7 @@ import pytest
 import secirls
 from experiments.data_sets import open_set
 from experiments.record import SkippedError
+from experiments.speed.fits import tail
 
 TARGET = 80
 BEYOND = {("tcga_brca", "~ condition"): 96, ("tcga_brca", "~ site + condition"): 147}
@@ -42,17 +43,11 @@ def rounds_of(name, design):
     return fit.report["rounds"]
 
 
-def tail(rounds):
-    """Rounds that are there for less than one gene in a hundred."""
-    most = max(entry["active_genes"] for entry in rounds[1:])
-    return [entry for entry in rounds if entry["query"] in {"irls", "unclamped"} and entry["active_genes"] < FEW * most]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "design"), ROUNDS)
 def test_a_fit_takes_no_more_rounds_than_are_written_down(name, design):
     rounds = rounds_of(name, design)
-    late = tail(rounds)
+    late = tail(rounds, FEW)
     print(f"\n{name} {design}: {len(rounds)} rounds, {len(late)} of them for less than a gene in a hundred")
     assert len(rounds) <= ROUNDS[name, design]
     # What takes more than the target is held up by few genes alone: R's own iterations of them, up to its hundred.
@@ -62,5 +57,5 @@ def test_a_fit_takes_no_more_rounds_than_are_written_down(name, design):
 def test_the_tail_is_told_from_the_rest():
     whole = {"query": "irls", "active_genes": 1000}
     rounds = [{"query": "census", "active_genes": 5000}, whole, whole, {"query": "irls", "active_genes": 9}]
-    assert tail(rounds) == rounds[-1:]
-    assert tail([*rounds[:-1], {"query": "below", "active_genes": 9}]) == []
+    assert tail(rounds, FEW) == rounds[-1:]
+    assert tail([*rounds[:-1], {"query": "below", "active_genes": 9}], FEW) == []
