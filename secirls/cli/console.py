@@ -42,9 +42,9 @@ Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
 
 
-def say(text: str, *, error: bool = False) -> None:
-    """Print one line as it is: paths and names are taken for no markup, and what others wrote for no order."""
-    Console(stderr=error, highlight=False, soft_wrap=True).print(plain(text), markup=False)
+def say(text: str, *, error: bool = False, wrap: bool = False) -> None:
+    """Print one line as it is, or broken at words: names are taken for no markup, what others wrote for no order."""
+    Console(stderr=error, highlight=False, soft_wrap=not wrap).print(plain(text), markup=False)
 
 
 class RoundsDisplay:
