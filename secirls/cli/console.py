@@ -42,9 +42,9 @@ Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
 
 
-def say(text: str, *, error: bool = False) -> None:
-    """Print one line as it is: paths and names are taken for no markup, and what others wrote for no order."""
-    Console(stderr=error, highlight=False, soft_wrap=True).print(plain(text), markup=False)
+def say(text: str, *, error: bool = False, wrap: bool = False) -> None:
+    """Print one line as it is, or broken at words: names are taken for no markup, what others wrote for no order."""
+    Console(stderr=error, highlight=False, soft_wrap=not wrap).print(plain(text), markup=False)
 
 
 class RoundsDisplay:
@@ -63,8 +63,8 @@ class RoundsDisplay:
             self._bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.fields[detail]}", markup=False),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[detail]}", markup=False),
                 console=self._console,
             )
             self._task = self._bar.add_task(self._title, total=None, detail="")
@@ -76,16 +76,16 @@ class RoundsDisplay:
         if self._bar is None or self._task is None:
             self._line(f"{self._title}: {text}")
         else:
-            self._bar.update(self._task, detail=plain(text))
+            self._bar.update(self._task, detail=self._beside(plain(text)))
 
     def __call__(self, told: Round) -> None:
         """Show a round."""
         self._genes = max(self._genes, told.active_genes)
-        detail = f"round {told.round:>3}  {told.kind:<17} {told.active_genes:>6,} of {self._genes:,} genes active"
+        asked = f"round {told.round:>3}  {told.kind:<17} {told.active_genes:>6,}"
         if self._bar is None or self._task is None:
-            self._line(f"{detail}  {told.seconds:6.2f} s")
+            self._line(f"{asked} of {self._genes:,} genes active  {told.seconds:6.2f} s")
         else:
-            settled = self._genes - told.active_genes
+            settled, detail = self._genes - told.active_genes, self._beside(f"{asked} active")
             self._bar.update(self._task, total=self._genes, completed=settled, detail=detail)
 
     def __exit__(
@@ -95,6 +95,11 @@ class RoundsDisplay:
             if kind is None:
                 self._bar.update(self._task, total=1, completed=1, detail="done, every gene has a status")
             self._bar.stop()
+
+    def _beside(self, text: str) -> str:
+        """As much as there is room for beside the title, a short bar and the time: rich would cut these too."""
+        room = max(self._console.width - len(self._title) - len(" ━━━━━━━ 0:00:00 "), 1)
+        return text if len(text) <= room else f"{text[: room - 1]}…"
 
     def _line(self, text: str) -> None:
         sys.stderr.write(plain(text) + "\n")

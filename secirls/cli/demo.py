@@ -18,7 +18,7 @@ from secirls.outputs.results import check_free
 def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) -> None:
     """Write airway as four site files, fit them with the protocol and in the clear, show and keep both."""
     check_free(out, overwrite=True)
-    say("airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.")
+    say("airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.", wrap=True)
     with ThreadPoolExecutor(1) as beside:
         writing = beside.submit(write_airway, out / "sites")
         with engine_ahead(engine):
@@ -40,10 +40,11 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
     if kinds:
         files += replace(secure.plots, plain=plain.ledger).save(out, kinds)
     show_result(secure, files, [overhead(secure.ledger, plain.ledger, config.protocol)])
-    say("The results of both fits are the same to the last bit: the secure sums are exact.")
+    say("The results of both fits are the same to the last bit: the secure sums are exact.", wrap=True)
     say(
         f"The p-values are DESeq2's, over the genes with counts at {config.min_contributors} sites or more: "
         "dispersions, trend and filter as R estimates them. Outliers in cells of four samples are not looked for; "
-        "'secirls fit --min-kept 1' does."
+        "'secirls fit --min-kept 1' does.",
+        wrap=True,
     )
-    say(f"Read next: {out / 'report.json'}, or fit your own files with 'secirls fit --help'.")
+    say(f"Read next: {out / 'report.json'}, or fit your own files with 'secirls fit --help'.", wrap=True)

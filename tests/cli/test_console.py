@@ -1,0 +1,47 @@
+"""What the terminal shows of a fit that goes on: a bar, the time and the round, whole at 80 columns."""
+
+import io
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from secirls.agreement.record import Progress
+from secirls.cli.console import RoundsDisplay
+
+LONG = "condition: control, treated, treated twice (in the order of the files)"
+
+
+def shown(display: RoundsDisplay) -> str:
+    """The bar's line as 80 columns have it."""
+    page = io.StringIO()
+    Console(file=page, width=80).print(display._bar.get_renderable())
+    return Text.from_ansi(page.getvalue()).plain.rstrip()
+
+
+@pytest.fixture
+def display(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(Console, "is_terminal", True)
+    with RoundsDisplay("pairwise over 3 sites") as display:
+        yield display
+
+
+def test_a_round_has_its_bar_its_time_and_all_of_its_words(display):
+    display(Progress(12, "adopt_dispersions", 1, 33_469, ("berlin",), 0.1))
+    assert "━━━━ 0:00:0" in shown(display)
+    assert shown(display).endswith("round  12  adopt_dispersions 33,469 active")
+    assert len(shown(display)) == 80
+
+
+@pytest.mark.parametrize("text", ["compiling kernels (kept for the next time)", LONG])
+def test_a_long_word_beside_it_is_cut_before_the_time_is(display, text):
+    display.note(text)
+    assert "━━━━ 0:00:0" in shown(display)
+    assert ("…" in shown(display)) == (text is LONG)
+
+
+def test_rich_alone_would_cut_the_time(display, monkeypatch):
+    monkeypatch.setattr(RoundsDisplay, "_beside", lambda _, text: text)
+    display.note(LONG)
+    assert "━━━━ 0:00:0" not in shown(display)
