@@ -68,6 +68,20 @@ def test_few_points_give_the_sums_over_samples(n, groups, linear):
     assert not np.array_equal(few.loglik, every.loglik)
 
 
+def test_rows_clamped_in_part_take_nodes_for_the_rest():
+    """Means of which a tenth to nine tenths are clamped; that nodes stood for all samples of a row would be seen."""
+    samples, b, nodes = make(n=300, genes=30)
+    b[:, 0], b[:, 1:] = np.log(0.5) + np.linspace(-0.6, 0.6, 30), 0.0
+    share = (np.exp(b @ samples.design.T) * samples.size_factors <= 0.5).mean(axis=1)
+    assert share.min() > 0.05
+    assert share.max() < 0.95
+    few, every = both(samples, b, nodes)
+    assert (np.array(largest_errors(few, every)) < [1e-12, 1e-14, 1e-11]).all()
+    assert (few.loglik != every.loglik).mean() > 0.5  # not summed over samples
+    free = profile_sums(samples, b, nodes, Products.full(3), linear=False, min_mu=1e-9)
+    assert largest_errors(free, every)[1] > 1e-3
+
+
 def test_few_points_are_right_to_twelve_digits_of_mpmath():
     """Counts from 0 to four million, dispersions from 1e-9 to 300."""
     rng = np.random.default_rng(3)

@@ -185,16 +185,48 @@ def _exps(x: Floats) -> Floats:
 
 
 @strictly(inline=True)
+def _fill_free(
+    y: Counts,
+    order: NDArray[np.intp],
+    s: Floats,
+    basis: Floats,
+    q: float,
+    min_mu: float,
+    masses: Floats,
+    numbers: Floats,
+) -> tuple[float, float]:
+    """What a row's nodes stand for where some of its means are clamped: the samples whose are not.
+
+    Gives how many the others are, and the sum of their counts.
+    """
+    number, mass = 0.0, 0.0
+    masses[:], numbers[:] = 0.0, 0.0
+    for i in range(order.size):
+        free, count = 1.0 if q * s[i] > min_mu else 0.0, float(y[order[i]])
+        number += 1.0 - free
+        mass += (1.0 - free) * count
+        here = basis[i]
+        for k in range(masses.size):
+            masses[k] += (free * count) * here[k]
+        for k in range(numbers.size):
+            numbers[k] += free * here[k]
+    return number, mass
+
+
+@strictly(inline=True)
 def _add_means(
     y: Counts,
     order: NDArray[np.intp],
     s: Floats,
+    basis: Floats,
     masses: Floats,
     numbers: Floats,
     node_s: Floats,
+    total: float,
     q: float,
+    clamped: int,
+    free: Floats,
     min_mu: float,
-    some: bool,
     mean: float,
     log_mean: float,
     size: Floats,
@@ -204,14 +236,19 @@ def _add_means(
     det_alpha: Floats,
     weights: Floats,
 ) -> float:
-    """Take a row's means off, at its nodes or, where some are clamped, its samples; add its weights.
+    """Take a row's means off, those at its nodes and the clamped as one; add its weights.
 
-    Gives the sum of log(mu / m).
+    Gives the sum of log(mu / m). `total` is the sum of the row's counts, `free` room for two numbers a node.
     """
-    logs = 0.0
-    for k in range(s.size if some else node_s.size):
-        mu = max(min_mu, q * (s[k] if some else node_s[k]))
-        number, mass = (1.0, float(y[order[k]])) if some else (numbers[k], masses[k])
+    nodes, others, of_others, logs = node_s.size, 0.0, 0.0, 0.0
+    if clamped == _SOME:
+        masses, numbers = free[0, :nodes], free[1, :nodes]
+        others, of_others = _fill_free(y, order, s, basis, q, min_mu, masses, numbers)
+    elif clamped == _ALL:
+        nodes, others, of_others = 0, float(order.size), total
+    for k in range(nodes + (others > 0.0)):
+        mu = q * node_s[k] if k < nodes else min_mu
+        number, mass = (numbers[k], masses[k]) if k < nodes else (others, of_others)
         _add_point(mu, mean, -number, -mass, size, part, over, out)
         _add_weights(mu, number, det_alpha, weights)
         logs += number * (log(mu) - log_mean)
@@ -256,6 +293,7 @@ def profile_by_nodes(
     order: NDArray[np.intp],
     t: Floats,
     row_starts: NDArray[np.intp],
+    basis: Floats,
     masses: Floats,
     totals: Floats,
     shifts: Floats,
@@ -281,9 +319,9 @@ def profile_by_nodes(
 ) -> None:
     """Fill `loglik`, `xwx` and `constant` for counts ``(genes, samples)``, but of genes that are put into `left`.
 
-    `order`, `t` (log size factors in that order), `row_starts` and what is of nodes are of `LevelNodes`; `masses`,
-    `totals` and `shifts` of `LevelMoments`; `reach_of_s` ``(rows, 2)`` the least and the largest size factor; `rows`
-    and `products` design rows and their products; `places_of` and `places_at` of `places`; the rest as in
+    `order`, `t` (log size factors in that order), `row_starts`, `basis` and what is of nodes are of `LevelNodes`;
+    `masses`, `totals` and `shifts` of `LevelMoments`; `reach_of_s` ``(rows, 2)`` the least and the largest size factor;
+    `rows` and `products` design rows and their products; `places_of` and `places_at` of `places`; the rest as in
     `kernel.profile`.
     """
     genes, samples = counts.shape
@@ -297,7 +335,7 @@ def profile_by_nodes(
     equal, q, clamped = np.empty(TABLE), np.empty(levels), np.empty(levels, dtype=np.int8)
     gathered, logs_of = np.empty(samples + 1), np.empty(samples)
     points, numbers, room = np.empty(MOST_POINTS), np.empty(MOST_POINTS), np.empty((MOST_POINTS + 3) * LANES)
-    s, node_s = _exps(t), _exps(node_log_s)
+    s, node_s, free = _exps(t), _exps(node_log_s), np.empty((2, basis.shape[1]))
     for gene in range(genes):
         y, mean = counts[gene], max(1.0, sum_of(totals[gene]) / float(samples))
         log_mean = log(mean)
@@ -325,15 +363,13 @@ def profile_by_nodes(
         _fill_places(alphas[starts[gene] : starts[gene + 1]], alpha)
         _fill_places(det_alphas[det_starts[gene] : det_starts[gene + 1]], det_alpha)
         _fill_forms(mean, alpha, size, part, over, growth)
-        out[:], sums[:] = 0.0, 0.0
-        mean_logs = 0.0
+        out[:], sums[:], mean_logs = 0.0, 0.0, 0.0
         for row in range(levels):
             here, at = slice(row_starts[row], row_starts[row + 1]), slice(node_starts[row], node_starts[row + 1])
-            of_row = order[here], s[here], masses[gene][at], node_numbers[at], node_s[at], q[row], min_mu
+            of_row = y, order[here], s[here], basis[here], masses[gene][at], node_numbers[at], node_s[at]
+            of_mean = totals[gene, row], q[row], clamped[row], free, min_mu, mean, log_mean
             weights[:] = 0.0
-            mean_logs += _add_means(
-                y, *of_row, clamped[row] == _SOME, mean, log_mean, size, part, over, out, det_alpha, weights
-            )
+            mean_logs += _add_means(*of_row, *of_mean, size, part, over, out, det_alpha, weights)
             _add_products(weights, products[row], sums)
         count_logs = _add_counts(points[:used], numbers[:used], mean, log_mean, size, part, over, out)
         _fill_rising(alpha, highest, rising)

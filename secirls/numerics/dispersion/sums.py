@@ -171,6 +171,7 @@ def _by_nodes(
             few.order,
             t,
             few.starts,
+            few.basis,
             np.ascontiguousarray(moments.counts[:, block].T),
             np.ascontiguousarray(moments.totals[:, block].T),
             np.ascontiguousarray(moments.shifts[:, block].T),
