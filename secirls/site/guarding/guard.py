@@ -218,8 +218,10 @@ class Guard:
         s, in_all, policy = samples.size_factors, self._in_all, self._policy
         if not isinstance(asked, NormalisedQuery) or s is None or in_all is None:
             return
-        told = s if self._brought is None else self._brought
-        policy.check_sizes(self._site, *size_shares(told, self._log_sizes, in_all, samples.beside_own, self._every_xtx))
+        told, every = s if self._brought is None else self._brought, self._every_xtx
+        # A trusted aggregator may not have asked for X'X of numeric columns; in lock-step it was told before.
+        rows = samples.beside_own[:, : len(every)]
+        policy.check_sizes(self._site, *size_shares(told, self._log_sizes, in_all, rows, every))
 
         own, table = self._columns[:, : samples.own_size], self._columns[:, samples.own_size :]
 

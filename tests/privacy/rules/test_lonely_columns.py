@@ -41,6 +41,7 @@ def looking_at_no_column(monkeypatch):
     """Take out what levels tell and, as if that were not enough, what a site finds in its own rows."""
     monkeypatch.setattr(Policy, "check_census", lambda *_: None)
     monkeypatch.setattr(Policy, "check_share", lambda *_: None)
+    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
 
 
 def with_site_column(grounds):
@@ -273,6 +274,7 @@ def test_without_the_rule_its_sums_follow_from_those_of_the_columns(grounds, lea
     """The twin: what all columns but the intercept take away leaves site1's five samples."""
     monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
     monkeypatch.setattr(Policy, "check_share", lambda *_: None)
+    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
     room = lead.room(with_batches(grounds), design=CROSSED).open()
     sums = sums_by_column(room)
     samples = room.sites["site1"]._samples
@@ -337,6 +339,7 @@ def test_without_that_rule_its_sums_are_the_difference_of_two_columns(lay, lead,
     monkeypatch.setattr(Design, "told_apart", lambda *_: ())
     monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
     monkeypatch.setattr(Policy, "check_share", lambda *_: None)
+    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
     room = lead.room(in_blocks(lay), design="~ one + two").open()
     sums = sums_by_column(room)
     np.testing.assert_allclose(sums[:, 2] - sums[:, 1], own_sums(room, "g"), rtol=1e-12)
