@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from experiments.record import Experiment
 
 NAMES = (
+    "speed",
     "overhead",
     "leakage",
     "fidelity",

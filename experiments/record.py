@@ -100,12 +100,12 @@ def run(
     if not wanted:
         return folder  # what run.json says of the rows that are there stays true
     told = _described(experiment, configuration, folder)
+    told["skipped"] = [f"{step.key}: not asked for" for step in missing if step not in wanted]
     write(folder / "run.json", json.dumps(told, indent=2) + "\n")
     began, before = time.monotonic(), told["minutes"]
-    told["skipped"] = [f"{step.key}: not asked for" for step in missing if step not in wanted]
-    try:
-        told["skipped"] += _measured(experiment.name, wanted, rows)
-    finally:
+    for sentence in _measured(experiment.name, wanted, rows):
+        if sentence:
+            told["skipped"].append(sentence)
         told["minutes"] = round(before + (time.monotonic() - began) / 60, 1)
         write(folder / "run.json", json.dumps(told, indent=2) + "\n")
     for sentence in told["skipped"]:
@@ -114,9 +114,8 @@ def run(
 
 
 def _measured(title: str, wanted: Sequence[Measurement], rows: Path) -> Iterator[str]:
-    """Make the measurements; gives a sentence for each that can't be made here."""
-    named = [(step.key, partial(_one, step, rows)) for step in wanted]
-    yield from (sentence for sentence in steps(title, named) if sentence)
+    """Make the measurements; gives a sentence for each that can't be made here, and an empty one for all others."""
+    yield from steps(title, [(step.key, partial(_one, step, rows)) for step in wanted])
 
 
 def _one(step: Measurement, rows: Path) -> str:

@@ -1,5 +1,6 @@
 """Every experiment runs, is interrupted and goes on, and its kept answers are those of its kept rows."""
 
+import itertools
 import json
 import re
 import shutil
@@ -25,12 +26,15 @@ PNG = b"\x89PNG\r\n"
 
 def absent(name):
     """The sentences that have to be in run.json for want of packages of others; none for every other experiment."""
+    if name not in ("peers", "cost", "speed"):
+        return []
     wanted = []
-    for step in experiment(name).plan(experiment(name).configured(quick=True)) if name in ("peers", "cost") else ():
-        package = PACKAGES.get(step.key.split("/")[1])
-        if name == "peers" and package is not None and find_spec(package) is None:
+    for step in experiment(name).plan(experiment(name).configured(quick=True)):
+        parts = step.key.split("/")
+        package = PACKAGES.get(parts[1]) if name == "peers" else None
+        if package is not None and find_spec(package) is None:
             wanted.append(f"{step.key}: {package} is not installed: pip install -e '.[peers]'")
-        if name == "cost" and "/FedPyDESeq2/" in step.key:
+        if name != "peers" and "FedPyDESeq2" in parts:
             wanted.append(
                 f"{step.key}: SECIRLS_FEDPYDESEQ2_PYTHON names no interpreter with fedpydeseq2, "
                 "which can't be installed beside secirls"
@@ -262,6 +266,30 @@ def test_an_interrupted_run_keeps_whole_measurements_and_goes_on_after_them(tmp_
     assert list(pd.read_csv(rows)["number"]) == [0, 0, 1, 1, 2, 2, 4, 4]
     told = json.loads((tmp_path / "toy" / "run.json").read_text(encoding="utf-8"))
     assert told["skipped"] == ["step 3: there is no three here"]
+
+
+def test_a_run_may_be_asked_for_a_part_says_what_it_left_and_goes_on_later(tmp_path):
+    measured = []
+    folder = record.run(toy(measured), quick=False, root=tmp_path, only=["step 1", "step 3"])
+    told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert measured == [1]
+    asked, left = ["step 3: there is no three here"], [f"step {number}: not asked for" for number in (0, 2, 4)]
+    assert told["skipped"] == left + asked
+    record.run(toy(measured), quick=False, root=tmp_path)
+    assert measured == [1, 0, 2, 4]
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["skipped"] == asked
+
+
+def test_a_run_says_how_many_minutes_all_its_parts_took_an_interrupted_one_too(tmp_path, monkeypatch):
+    clock = itertools.count(step=30.0)
+    monkeypatch.setattr(record.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(record, "steps", lambda _, named: (call() for _, call in named))
+    with pytest.raises(KeyboardInterrupt):
+        record.run(toy([], interrupt_at=2), quick=False, root=tmp_path)
+    folder = record.run(toy([]), quick=False, root=tmp_path)
+    assert (
+        json.loads((folder / "run.json").read_text(encoding="utf-8"))["minutes"] == 1.0 + 1.5
+    )  # two steps, then three
 
 
 def test_a_measurement_that_fails_half_way_leaves_no_row(tmp_path):
