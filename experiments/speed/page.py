@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.record import read
+from experiments.groundwork.record import read
 from experiments.speed.lines import LINES, digits
 from secirls.input_error import InputError
 

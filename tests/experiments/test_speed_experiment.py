@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import pages, record
 from experiments.__main__ import NAMES, experiment
+from experiments.groundwork import pages, record
 from experiments.speed import kernels, page, speed, sums, turns
 from experiments.speed.lines import LINES, Line
 from secirls.input_error import InputError

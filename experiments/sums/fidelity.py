@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from experiments.data_sets import open_set
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.groundwork.data_sets import open_set
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from protocols import fixed_point
 from protocols.primitives import ring
 from secirls.algorithms.query import Query, Total, largest_summand

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 import secirls
-from experiments.data_sets import DataSet, open_set
-from experiments.record import Row
+from experiments.groundwork.data_sets import DataSet, open_set
+from experiments.groundwork.record import Row
 from secirls.agreement.ledger import SETUP_ROUND
 
 PLAIN, PAIRWISE = "plain", "pairwise"

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.data_sets import DataSet, open_set
-from experiments.record import Configuration, Experiment, Measurement, Row
-from experiments.scaling import timed
+from experiments.costs.scaling import timed
+from experiments.groundwork.data_sets import DataSet, open_set
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from protocols import run
 from protocols.primitives import ring
 from protocols.secure_sum import PartyId, SecureSumError

@@ -18,9 +18,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments import overhead_own
-from experiments.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.costs import overhead_own
+from experiments.costs.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,

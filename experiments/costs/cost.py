@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.cost_fits import WAYS, cohort, unpacked
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.costs.cost_fits import WAYS, cohort, unpacked
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, Figure, legend, panels
 
 OURS, POOLED, RIVAL = "secirls", "PyDESeq2", "FedPyDESeq2"

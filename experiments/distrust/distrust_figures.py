@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.distrust_reading import (
+from experiments.distrust.distrust_reading import (
     BARE,
     CONSISTENCY,
     LOCK_STEP,

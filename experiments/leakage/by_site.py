@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.special import gammaln
 
-from experiments.attacks import NO_RULE, row
-from experiments.data_sets import DataSet, open_set
-from experiments.eavesdrop import Heard, Session, listen
-from experiments.guessing import irls_of
-from experiments.record import Configuration, Row
+from experiments.groundwork.data_sets import DataSet, open_set
+from experiments.groundwork.record import Configuration, Row
+from experiments.leakage.attacks import NO_RULE, row
+from experiments.leakage.eavesdrop import Heard, Session, listen
+from experiments.leakage.guessing import irls_of
 from protocols.secure_sum import PartyId
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import ProfileQuery

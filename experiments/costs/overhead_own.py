@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.overhead_fits import CELL, PAIRWISE, account, booked, load
-from experiments.record import Configuration, Measurement, Row
+from experiments.costs.overhead_fits import CELL, PAIRWISE, account, booked, load
+from experiments.groundwork.record import Configuration, Measurement, Row
 from secirls.outputs.pictures.canvas import BLUE, GREY, MEGABYTE, Figure, legend, panels
 
 PART = "own columns"

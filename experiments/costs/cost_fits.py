@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 import secirls
-from experiments.data_sets import open_set
-from experiments.record import SkippedError
+from experiments.groundwork.data_sets import open_set
+from experiments.groundwork.record import SkippedError
 from secirls.inputs.simulate import simulate
 from secirls.numerics.arrays import Mask
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data_sets import DataSet
-from experiments.eavesdrop import Heard, Session
+from experiments.groundwork.data_sets import DataSet
+from experiments.leakage.eavesdrop import Heard, Session
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.numerics.arrays import Floats

@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from experiments import distrust_attacks, distrust_figures
-from experiments.data_sets import open_set
-from experiments.distrust_reading import (
+from experiments.costs.overhead_fits import PAIRWISE, account, load, whole_fit
+from experiments.distrust import distrust_attacks, distrust_figures
+from experiments.distrust.distrust_reading import (
     ALL,
     ATTACKS,
     BARE,
@@ -33,8 +33,8 @@ from experiments.distrust_reading import (
     ratios,
     stopped,
 )
-from experiments.overhead_fits import PAIRWISE, account, load, whole_fit
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.groundwork.data_sets import open_set
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from protocols.primitives.paillier.obfuscators import Obfuscators
 from protocols.primitives.paillier.paillier_keys import make_key
 from protocols.primitives.paillier.plaintext_knowledge import Statement, proof_bytes, prove, verify

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from experiments.data_sets import DataSet
+from experiments.groundwork.data_sets import DataSet
 from protocols import fixed_point
 from protocols.choice import helpers
 from protocols.primitives import ring

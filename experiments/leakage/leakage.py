@@ -1,7 +1,7 @@
 """What the aggregator could learn: attacks on a fit's messages, with and without the rule that stops each.
 
-`experiments.attacks` and `experiments.by_site` make the rows, `experiments.guessing` reads counts from summands; here
-is what is asked of them, and how the answers are drawn.
+`attacks` and `by_site` make the rows, `guessing` reads counts from summands; here is what is asked
+of them, and how the answers are drawn.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.attacks import NO_RULE, difference, difference_refused, layers, lonely, second_cohort, summand
-from experiments.by_site import BINS, CHANCE, MEANS, OWN, TOLD, UNTOLD, own_columns, shared
-from experiments.guessing import FINEST, USELESS
-from experiments.record import Configuration, Experiment, Measurement
+from experiments.groundwork.record import Configuration, Experiment, Measurement
+from experiments.leakage.attacks import NO_RULE, difference, difference_refused, layers, lonely, second_cohort, summand
+from experiments.leakage.by_site import BINS, CHANCE, MEANS, OWN, TOLD, UNTOLD, own_columns, shared
+from experiments.leakage.guessing import FINEST, USELESS
 from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, SKY, VERMILION, Figure, legend, panels
 
 CONFIGURATION: Configuration = {

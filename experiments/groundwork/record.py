@@ -28,7 +28,8 @@ from secirls.cli.console import steps
 from secirls.input_error import InputError
 from secirls.outputs.pictures.canvas import Figure, save
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parents[1]
+RESULTS = HERE / "results"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 MACHINE = "shared with other work while measuring: compare ratios and medians, not seconds"
 
@@ -226,7 +227,7 @@ def _commits(before: Mapping[str, Any]) -> str:
     return first if first.endswith(now) else f"{first}, then {now}"
 
 
-def commit(here: Path = Path(__file__).parent) -> str:
+def commit(here: Path = HERE) -> str:
     """The checkout's commit, marked where code differs from it; pages and kept results are no code."""
     git = shutil.which("git")
     if git is None:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments.fidelity import exact_sum
-from experiments.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
+from experiments.sums.fidelity import exact_sum
+from experiments.sums.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics.arrays import Floats

@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 
 import secirls
-from experiments.data_sets import BESIDE_THE_CHECKOUT, AnnData, DataSet, dealt, open_set
-from experiments.record import SkippedError
+from experiments.groundwork.data_sets import BESIDE_THE_CHECKOUT, AnnData, DataSet, dealt, open_set
+from experiments.groundwork.record import SkippedError
 from secirls.algorithms.groundwork.normalisation import known_size_factors, normalise
 from secirls.algorithms.query import Total
 from secirls.input_error import InputError

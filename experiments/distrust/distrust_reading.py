@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.distrust_attacks import PASSED
-from experiments.overhead_fits import PAIRWISE
+from experiments.costs.overhead_fits import PAIRWISE
+from experiments.distrust.distrust_attacks import PASSED
 
 FITS, PROOFS, ATTACKS = "fits", "proofs", "attacks"
 """The parts."""

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.record import Row, SkippedError
+from experiments.groundwork.record import Row, SkippedError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "attacks.md"
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
 _IN_IT = "*in it*"

@@ -18,13 +18,13 @@ import anndata
 import numpy as np
 import pandas as pd
 
-from experiments.record import SkippedError
+from experiments.groundwork.record import SkippedError
 from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
 from secirls.inputs.simulate import simulate
 from secirls.numerics.held.samples import Samples
 
 AnnData: TypeAlias = anndata.AnnData
-BESIDE_THE_CHECKOUT = Path(__file__).parents[2] / "shared" / "data"
+BESIDE_THE_CHECKOUT = Path(__file__).parents[3] / "shared" / "data"
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from experiments.record import Experiment, read, write
+from experiments.groundwork.record import Experiment, read, write
 from secirls.input_error import InputError
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 INDEX = Path("experiments") / "README.md"
 _WIDTH = 118
 

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 
-from experiments import dispersion_rounds as rounds
-from experiments.data_sets import DataSet, open_set, size_factors
-from experiments.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP, answer, figures
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.estimates import dispersion_rounds as rounds
+from experiments.estimates.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP, answer, figures
+from experiments.groundwork.data_sets import DataSet, open_set, size_factors
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from secirls.aggregator.aggregator import check_present
 from secirls.aggregator.rounds import SecureRounds
 from secirls.agreement.agreement import agree

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.data_sets import DataSet, open_set
-from experiments.eavesdrop import Heard, Session, listen
-from experiments.guessing import FINEST, USELESS, dispersions_of, guess, irls_of, mark
-from experiments.record import Configuration, Row
+from experiments.groundwork.data_sets import DataSet, open_set
+from experiments.groundwork.record import Configuration, Row
+from experiments.leakage.eavesdrop import Heard, Session, listen
+from experiments.leakage.guessing import FINEST, USELESS, dispersions_of, guess, irls_of, mark
 from protocols import fixed_point
 from protocols.primitives import ring
 from protocols.secure_sum import MisuseError

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from protocols import run
 from protocols.sessions.settings import Settings
 from secirls.algorithms.regression.irls_queries import IrlsQuery

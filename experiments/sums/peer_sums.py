@@ -23,7 +23,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
-from experiments.record import SkippedError
+from experiments.groundwork.record import SkippedError
 from protocols import fixed_point, run
 from protocols.choice import helpers
 from protocols.sessions.settings import Settings

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import agreement_ways as ways
-from experiments.agreement_figures import figures, span
-from experiments.agreement_ways import ALPHA, Table
-from experiments.record import Configuration, Experiment, Measurement, Row
+from experiments.estimates import agreement_ways as ways
+from experiments.estimates.agreement_figures import figures, span
+from experiments.estimates.agreement_ways import ALPHA, Table
+from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from secirls.numerics.arrays import Floats
 
 _CONDITION, _SITE = "~ condition", "~ site + condition"
