@@ -15,28 +15,29 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
 if TYPE_CHECKING:
-    from experiments.record import Experiment
+    from experiments.groundwork.record import Experiment
 
-NAMES = (
-    "overhead",
-    "leakage",
-    "fidelity",
-    "agreement",
-    "dispersion",
-    "scaling",
-    "dropout",
-    "peers",
-    "cost",
-    "distrust",
-)
+ROOMS = {
+    "speed": "speed",
+    "overhead": "costs",
+    "leakage": "leakage",
+    "fidelity": "sums",
+    "agreement": "estimates",
+    "dispersion": "estimates",
+    "scaling": "costs",
+    "dropout": "sums",
+    "peers": "sums",
+    "cost": "costs",
+    "distrust": "distrust",
+}
+"""Every experiment and the room that it stands in."""
+NAMES = tuple(ROOMS)
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def experiment(name: str) -> Experiment:
     """The experiment of that name."""
-    found: Experiment = import_module(
-        "experiments.speed.speed" if name == "speed" else f"experiments.{name}"
-    ).EXPERIMENT
+    found: Experiment = import_module(f"experiments.{ROOMS[name]}.{name}").EXPERIMENT
     return found
 
 
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", default=[], metavar="KEY", help="what begins so; may be repeated")
     parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="instead of experiments/results")
     chosen = parser.parse_args(arguments)
-    from experiments.pages import rewrite
-    from experiments.record import draw, folder_of, read, run
+    from experiments.groundwork.pages import rewrite
+    from experiments.groundwork.record import draw, folder_of, read, run
     from secirls.input_error import InputError
 
     if chosen.name is None:

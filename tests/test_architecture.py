@@ -38,6 +38,16 @@ FLOORS = (
     "cli",  # how people ask
 )
 """The rooms of secirls from the bottom up: imports run down, or stay in the room."""
+EXPERIMENTS = (
+    "groundwork",  # the record, the pages that tell it, and the data
+    "costs",  # of a whole fit, of a round, and of other packages
+    "sums",  # are they exact, and what if sites vanish
+    "estimates",  # are they those of others
+    "leakage",  # what could be learned
+    "distrust",  # what it costs, and what it stops
+    "speed",  # everything beside a baseline
+)
+"""The rooms of the experiments, as those of secirls."""
 
 DOORSTEPS = {"__init__", "__main__"}
 """Files that only name what is inside: the package's names, and the command."""
@@ -128,6 +138,13 @@ def breaches(name: str, source: str) -> list[str]:
         for package, doors in DOORS.items()
         if package in tops(modules) and name not in doors and not name.startswith("experiments/")
     ]
+    if name.startswith("experiments/") and (here := room_of(name)) in EXPERIMENTS:
+        told = {room_of(module.replace(".", "/")) for module in modules if module.startswith("experiments.")}
+        wrong += [
+            f"{here} is below {room}"
+            for room in sorted(told & set(EXPERIMENTS))
+            if EXPERIMENTS.index(room) > EXPERIMENTS.index(here)
+        ]
     stem = Path(name).stem
     if name.startswith("secirls/"):
         here = room_of(name)
@@ -176,6 +193,8 @@ def test_a_file_keeps_to_its_room(file):
         ("secirls/aggregator/rounds.py", "from secirls.carriers.on_ray import RayFederation"),
         ("secirls/site/utils.py", ""),
         ("secirls/lonely.py", ""),
+        ("experiments/costs/cost.py", "def f():\n    from experiments.speed.turns import in_turn"),
+        ("experiments/groundwork/record.py", "from experiments.costs import scaling"),
     ],
 )
 def test_the_rules_catch_a_file_that_breaks_them(name, source):
@@ -209,14 +228,20 @@ def test_every_room_has_a_floor_and_every_floor_a_room():
     assert rooms - DOORSTEPS == set(FLOORS)
 
 
+def test_every_room_of_the_experiments_has_a_floor_and_only_commands_stand_beside():
+    files = [file.relative_to(ROOT).as_posix() for file in FILES if file.is_relative_to(ROOT / "experiments")]
+    commands = {"__init__", "__main__", "docs_pictures"}
+    assert {room_of(name) for name in files} == {*EXPERIMENTS, *commands}
+
+
 LARGEST_ROOM = 12
 """Files that stand in one folder, beside its rooms."""
 
 
 def crowded(names: Iterable[str]) -> set[str]:
-    """Folders of more files than a room holds; the experiments are one question each."""
+    """Folders of more files than a room holds."""
     files = [Path(name) for name in names if not name.endswith(("__init__.py", "__main__.py"))]
-    held = Counter(file.parent.as_posix() for file in files if file.parts[0] != "experiments")
+    held = Counter(file.parent.as_posix() for file in files)
     return {folder for folder, count in held.items() if count > LARGEST_ROOM}
 
 
@@ -232,6 +257,7 @@ def test_no_folder_is_crowded():
 
 def test_a_folder_that_is_crowded_is_seen():
     assert crowded([f"secirls/room/a{number}.py" for number in range(LARGEST_ROOM + 1)]) == {"secirls/room"}
+    assert crowded([f"experiments/a{number}.py" for number in range(LARGEST_ROOM + 1)]) == {"experiments"}
 
 
 HEAVY = ("ray", "anndata", "matplotlib", "phe", "numba", "pandas", "scipy", "pydantic", "formulaic")

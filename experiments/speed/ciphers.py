@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.record import Row
+from experiments.groundwork.record import Row
 from experiments.speed.turns import Seconds, alone, beside, in_turn
 from protocols import run
 from protocols.encryption.packing import Packing

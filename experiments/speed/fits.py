@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 import secirls
-from experiments.cost_fits import WAYS, Cohort, cohort
-from experiments.data_sets import open_set
-from experiments.record import Row
+from experiments.costs.cost_fits import WAYS, Cohort, cohort
+from experiments.groundwork.data_sets import open_set
+from experiments.groundwork.record import Row
 from experiments.speed.turns import alone, beside, in_turn
 from secirls.config import Config
 from secirls.fitting import fit_config

@@ -17,7 +17,7 @@ from numba.core.registry import cpu_target
 from scipy import sparse
 
 import secirls
-from experiments.data_sets import AnnData
+from experiments.groundwork.data_sets import AnnData
 from secirls.inputs.files import count_matrix
 from secirls.numerics.held import held_counts
 

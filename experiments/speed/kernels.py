@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln
 
-from experiments.record import Row
+from experiments.groundwork.record import Row
 from experiments.speed.turns import Candidates, beside, in_turn
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import pack, solve, unpack

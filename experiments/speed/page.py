@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.record import read
+from experiments.groundwork.record import read
 from experiments.speed.lines import LINES, digits
 from secirls.input_error import InputError
 
@@ -35,11 +35,14 @@ def table(rows: pd.DataFrame, run: Mapping[str, Any]) -> str:
 def _measured_where(run: Mapping[str, Any]) -> str:
     versions = run["versions"]
     told = (
-        f"Measured at commit {_short(run['commit'])} on {run['cores']} cores ({run['processor']}), in "
-        f"{run['minutes']:.0f} minutes, with Python {versions['python']}, NumPy {versions['numpy']}, "
+        f"Measured at commit {_short(run['commit'])} on {run['cores']} cores ({run['processor']}), with "
+        f"Python {versions['python']}, NumPy {versions['numpy']}, "
         f"numba {versions['numba']}, cryptography {versions['cryptography']} and gmpy2 {versions['gmpy2']}."
     )
-    skipped = [f"Not measured: {sentence}." for sentence in run["skipped"]]
+    left: dict[str, list[str]] = {}
+    for key, reason in (sentence.split(": ", 1) for sentence in run["skipped"]):
+        left.setdefault(reason, []).append(key)
+    skipped = [f"Not measured: {', '.join(keys)} ({reason})." for reason, keys in left.items()]
     return textwrap.fill(" ".join([told, *skipped]), _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 

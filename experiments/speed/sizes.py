@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import scaling
-from experiments.record import Row, SkippedError
+from experiments.costs import scaling
+from experiments.groundwork.record import Row, SkippedError
 from experiments.speed.turns import alone
 
 CHECKOUT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from experiments.record import Configuration, Experiment, Measurement
+from experiments.groundwork.record import Configuration, Experiment, Measurement
 from experiments.speed import ciphers, fits, kernels, page, sizes, sums
 from experiments.speed.lines import LINES, Line
 from secirls.outputs.pictures.canvas import BLUE, GREY, VERMILION, Figure, legend, panels

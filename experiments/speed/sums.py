@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from experiments.record import Row
+from experiments.groundwork.record import Row
 from experiments.speed.turns import Candidates, alone, beside, in_turn
 from protocols import fixed_point, run
 from protocols.fixed_point import Field, Layout

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from experiments.record import Row
+from experiments.groundwork.record import Row
 
 Candidates: TypeAlias = Mapping[str, Callable[[], object]]
 Seconds: TypeAlias = dict[str, list[float]]

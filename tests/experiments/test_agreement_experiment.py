@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import agreement_ways as ways
-from experiments.agreement import sets, stages
-from experiments.agreement_ways import COLUMNS, FLAGS, Table
-from experiments.data_sets import DataSet, open_set
-from experiments.record import SkippedError
+from experiments.estimates import agreement_ways as ways
+from experiments.estimates.agreement import sets, stages
+from experiments.estimates.agreement_ways import COLUMNS, FLAGS, Table
+from experiments.groundwork.data_sets import DataSet, open_set
+from experiments.groundwork.record import SkippedError
 
 GENES = pd.Index(["a", "b", "c", "d"])
 
@@ -84,7 +84,7 @@ def test_genes_without_a_count_are_added_at_the_end():
 
 
 def test_size_factors_are_those_of_the_pool_however_it_is_split():
-    from experiments.data_sets import size_factors
+    from experiments.groundwork.data_sets import size_factors
 
     data = open_set("simulated-200x12x3", 0)
     found = ways._size_factors(data.sites())[data.whole.obs_names]

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import cost, overhead, overhead_own, record
-from experiments.cost_fits import cohort, packed, unpacked
-from experiments.fedpydeseq2_program import Account
-from experiments.overhead_fits import MEETING, PLAIN, UNBOOKED
+from experiments.costs import cost, overhead, overhead_own
+from experiments.costs.cost_fits import cohort, packed, unpacked
+from experiments.costs.fedpydeseq2_program import Account
+from experiments.costs.overhead_fits import MEETING, PLAIN, UNBOOKED
+from experiments.groundwork import record
 
 KEPT = record.RESULTS
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.dispersion import GENE_WISE, MAP, chosen_genes, measure
-from experiments.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP
-from experiments.dispersion_rounds import LikelihoodsQuery
+from experiments.estimates.dispersion import GENE_WISE, MAP, chosen_genes, measure
+from experiments.estimates.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP
+from experiments.estimates.dispersion_rounds import LikelihoodsQuery
 from secirls.algorithms.query import EXACT, QueryError
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import likelihood
@@ -101,7 +101,7 @@ def test_the_question_of_the_experiment_is_answered_with_the_likelihood_and_its_
 
 
 def test_chosen_genes_keep_the_size_factors_of_all():
-    from experiments.data_sets import open_set, size_factors
+    from experiments.groundwork.data_sets import open_set, size_factors
 
     data = open_set("simulated-200x12x3", 0)
     some = chosen_genes(data, 50)

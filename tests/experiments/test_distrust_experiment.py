@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import distrust, distrust_attacks, distrust_figures
-from experiments.distrust_reading import (
+from experiments.distrust import distrust, distrust_attacks, distrust_figures
+from experiments.distrust.distrust_reading import (
     ALL,
     ATTACKS,
     BARE,

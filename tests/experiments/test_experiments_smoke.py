@@ -1,36 +1,39 @@
 """Every experiment runs, is interrupted and goes on, and its kept answers are those of its kept rows."""
 
+import itertools
 import json
 import re
 import shutil
 import subprocess
 from importlib.util import find_spec
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from experiments import record
 from experiments.__main__ import NAMES, experiment, main
-from experiments.peer_sums import OURS, PACKAGES, THEIRS, ours
-from experiments.record import Experiment, Measurement, SkippedError
+from experiments.groundwork import record
+from experiments.groundwork.record import Experiment, Measurement, SkippedError
+from experiments.sums.peer_sums import OURS, PACKAGES, THEIRS, ours
 from secirls.input_error import InputError
 
-KEPT = Path(record.__file__).parent / "results"
-INDEX = Path(record.__file__).parent / "README.md"
+KEPT = record.RESULTS
+INDEX = record.HERE / "README.md"
 PNG = b"\x89PNG\r\n"
 
 
 def absent(name):
     """The sentences that have to be in run.json for want of packages of others; none for every other experiment."""
+    if name not in ("peers", "cost", "speed"):
+        return []
     wanted = []
-    for step in experiment(name).plan(experiment(name).configured(quick=True)) if name in ("peers", "cost") else ():
-        package = PACKAGES.get(step.key.split("/")[1])
-        if name == "peers" and package is not None and find_spec(package) is None:
+    for step in experiment(name).plan(experiment(name).configured(quick=True)):
+        parts = step.key.split("/")
+        package = PACKAGES.get(parts[1]) if name == "peers" else None
+        if package is not None and find_spec(package) is None:
             wanted.append(f"{step.key}: {package} is not installed: pip install -e '.[peers]'")
-        if name == "cost" and "/FedPyDESeq2/" in step.key:
+        if name != "peers" and "FedPyDESeq2" in parts:
             wanted.append(
                 f"{step.key}: SECIRLS_FEDPYDESEQ2_PYTHON names no interpreter with fedpydeseq2, "
                 "which can't be installed beside secirls"
@@ -121,7 +124,7 @@ def shares(rows, attack, rule, ends=""):
 
 def test_a_design_by_site_gives_every_count_summed_and_at_home_none_to_a_site(quick_leakage):
     """The twin of columns at home is columns summed: the same fit gives everything."""
-    from experiments.by_site import CHANCE, OWN, UNTOLD
+    from experiments.leakage.by_site import CHANCE, OWN, UNTOLD
 
     assert (shares(quick_leakage, "attribution", "none") > 0.99).all()
     untold, chance = (shares(quick_leakage, "attribution", OWN, how) for how in (UNTOLD, CHANCE))
@@ -130,7 +133,7 @@ def test_a_design_by_site_gives_every_count_summed_and_at_home_none_to_a_site(qu
 
 
 def test_the_pooled_counts_of_six_samples_follow_from_a_profile_and_all_means(quick_leakage):
-    from experiments.by_site import OWN, TOLD
+    from experiments.leakage.by_site import OWN, TOLD
 
     recovered = shares(quick_leakage, "multiset", OWN)
     assert (recovered[["below 2", "2 to 10"]] >= 0.9).all()
@@ -140,9 +143,9 @@ def test_the_pooled_counts_of_six_samples_follow_from_a_profile_and_all_means(qu
 
 def test_without_the_profile_the_solver_recovers_hardly_anything():
     """So it solves the sums and does not look at the truth: the twin has the totals of a gene and no likelihood."""
-    from experiments.by_site import DESIGN, Generous, Solver, thinned
-    from experiments.data_sets import open_set
-    from experiments.eavesdrop import listen
+    from experiments.groundwork.data_sets import open_set
+    from experiments.leakage.by_site import DESIGN, Generous, Solver, thinned
+    from experiments.leakage.eavesdrop import listen
 
     witness = Generous()
     session = listen(
@@ -169,7 +172,7 @@ def test_without_the_profile_the_solver_recovers_hardly_anything():
 
 
 def test_the_worst_case_that_a_report_tells_is_that_of_the_kept_rows():
-    from experiments.by_site import BINS, MEANS
+    from experiments.leakage.by_site import BINS, MEANS
     from secirls.outputs.report.disclosure import RECOVERED
 
     rows = record.read(KEPT / "leakage" / "rows.csv")
@@ -182,7 +185,7 @@ def test_the_worst_case_that_a_report_tells_is_that_of_the_kept_rows():
 
 
 def test_only_the_exact_ways_of_adding_are_exact():
-    from experiments.fidelity import exact_sum, in_floats, in_ring, quantised
+    from experiments.sums.fidelity import exact_sum, in_floats, in_ring, quantised
 
     parts = [np.array([1.0, 1e10, 0.1]), np.array([2.0**-52, 1.0, 0.2]), np.array([2.0**-53, -1e10, 0.3])]
     truth = exact_sum(parts)
@@ -198,7 +201,7 @@ def fractions(parties):
 
 @pytest.mark.parametrize("protocol", OURS)
 def test_a_sum_beside_the_peers_is_exact_and_its_cost_is_booked(protocol):
-    from experiments.fidelity import exact_sum
+    from experiments.sums.fidelity import exact_sum
 
     parts = fractions(4)
     done = ours(protocol, parts, key_bits=2048)
@@ -220,8 +223,8 @@ def test_a_peer_sums_what_it_is_given(way):
 
 
 def test_the_site_that_leaves_a_fit_is_in_no_later_sum_and_stops_it_under_abort():
-    from experiments.data_sets import open_set
-    from experiments.dropout import fit_with_leaver
+    from experiments.groundwork.data_sets import open_set
+    from experiments.sums.dropout import fit_with_leaver
 
     data = open_set("simulated-60x16x4", 6)
     whole = fit_with_leaver(data, None, "abort")
@@ -262,6 +265,30 @@ def test_an_interrupted_run_keeps_whole_measurements_and_goes_on_after_them(tmp_
     assert list(pd.read_csv(rows)["number"]) == [0, 0, 1, 1, 2, 2, 4, 4]
     told = json.loads((tmp_path / "toy" / "run.json").read_text(encoding="utf-8"))
     assert told["skipped"] == ["step 3: there is no three here"]
+
+
+def test_a_run_may_be_asked_for_a_part_says_what_it_left_and_goes_on_later(tmp_path):
+    measured = []
+    folder = record.run(toy(measured), quick=False, root=tmp_path, only=["step 1", "step 3"])
+    told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert measured == [1]
+    asked, left = ["step 3: there is no three here"], [f"step {number}: not asked for" for number in (0, 2, 4)]
+    assert told["skipped"] == left + asked
+    record.run(toy(measured), quick=False, root=tmp_path)
+    assert measured == [1, 0, 2, 4]
+    assert json.loads((folder / "run.json").read_text(encoding="utf-8"))["skipped"] == asked
+
+
+def test_a_run_says_how_many_minutes_all_its_parts_took_an_interrupted_one_too(tmp_path, monkeypatch):
+    clock = itertools.count(step=30.0)
+    monkeypatch.setattr(record.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(record, "steps", lambda _, named: (call() for _, call in named))
+    with pytest.raises(KeyboardInterrupt):
+        record.run(toy([], interrupt_at=2), quick=False, root=tmp_path)
+    folder = record.run(toy([]), quick=False, root=tmp_path)
+    assert (
+        json.loads((folder / "run.json").read_text(encoding="utf-8"))["minutes"] == 1.0 + 1.5
+    )  # two steps, then three
 
 
 def test_a_measurement_that_fails_half_way_leaves_no_row(tmp_path):

@@ -6,8 +6,8 @@ pytest tests/oracle/test_rounds_of_a_fit.py -m slow -s
 import pytest
 
 import secirls
-from experiments.data_sets import open_set
-from experiments.record import SkippedError
+from experiments.groundwork.data_sets import open_set
+from experiments.groundwork.record import SkippedError
 from experiments.speed.fits import tail
 
 TARGET = 80

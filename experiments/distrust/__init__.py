@@ -1,0 +1,1 @@
+"""What each layer of distrust costs, and which attack it stops."""

@@ -1,0 +1,1 @@
+"""What could be learned from what is told."""

@@ -1,0 +1,1 @@
+"""Whether sums are exact, what those of other packages cost, and what is left when sites vanish."""
