@@ -29,7 +29,8 @@ def keyed(folder, names=SITES):
 
 
 def config(**changes):
-    return Config(**{"design": "~ condition", "kernel": "numpy", **changes})
+    """Of a short fit: an entry is made, signed, chained and audited alike in a long one."""
+    return Config(**{"design": "~ condition", "kernel": "numpy", "preset": "irls", **changes})
 
 
 @pytest.fixture(scope="session")
