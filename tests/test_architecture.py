@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,8 @@ MAY_OPEN_RAY = {"secirls/fitting.py"}
 BANNED_NAMES = {"utils", "helpers", "common", "core", "base", "manager", "misc"}
 
 
-def imports(source: str, *, typing_too: bool = False) -> set[str]:
+@cache
+def imports(source: str, *, typing_too: bool = False) -> frozenset[str]:
     """Dotted names of every module that a source text imports at run time."""
     tree = ast.parse(source)
     if not typing_too:
@@ -78,10 +80,10 @@ def imports(source: str, *, typing_too: bool = False) -> set[str]:
             assert node.level == 0, "imports are absolute"
             found.add(node.module or "")
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
-def tops(modules: set[str]) -> set[str]:
+def tops(modules: frozenset[str]) -> set[str]:
     return {module.split(".")[0] for module in modules}
 
 
@@ -101,9 +103,11 @@ def needs(sources: dict[str, str]) -> dict[str, set[str]]:
 def circles(edges: dict[str, set[str]]) -> list[set[str]]:
     """Groups of nodes that reach each other, directly or through others."""
     reached = {node: set(others) for node, others in edges.items()}
-    for _ in edges:
+    known, more = -1, 0
+    while more > known:
         for others in reached.values():
             others.update(*[reached[other] for other in others])
+        known, more = more, sum(map(len, reached.values()))
     groups = [{other for other in reached[node] if node in reached[other]} for node in sorted(reached)]
     return [group for number, group in enumerate(groups) if group and group not in groups[:number]]
 

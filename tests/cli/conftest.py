@@ -58,6 +58,7 @@ class Trial:
         rng = np.random.default_rng(5)
         self.genes = [f"g{i}" for i in range(12)]
         self.folder, self._run = folder, run
+        self.usual = {"--protocol": "plain"}
         effect = np.where(np.arange(12) % 3 == 0, 1.0, 0.0)
         treated = np.arange(6) % 2
         self.counts, self.obs = {}, {}
@@ -84,7 +85,8 @@ class Trial:
 
     def words(self, files, *words, out="out", design="~ condition"):
         """The words of a fit in this process; with plain sums unless they say otherwise, for few look at protocols."""
-        words = words if "--protocol" in words else ("--protocol", "plain", *words)
+        for option, usual in self.usual.items():
+            words = words if option in words else (option, usual, *words)
         given = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
         return ["fit", *given, "--design", design, "--engine", "local", "--out", self.folder / out, *words]
 

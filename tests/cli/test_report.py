@@ -47,6 +47,12 @@ def undrawn(monkeypatch):
     monkeypatch.setattr(Album, "drawn", lambda album: {})
 
 
+@pytest.fixture
+def blank(monkeypatch):
+    """Pictures are composed and not rasterised, for tests that look at the words around them."""
+    monkeypatch.setattr("secirls.outputs.page.report_page.png", lambda figure: b"")
+
+
 class Sources(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -131,7 +137,7 @@ def test_the_page_check_sees_a_page_that_is_wrong(text, fault):
     assert fault in faults(parsed(text))
 
 
-def test_genes_with_strange_names_are_shown_as_text(folder):
+def test_genes_with_strange_names_are_shown_as_text(folder, blank):
     album = read_album(folder)
     assert {"NA", NASTY} <= set(album.table["gene"])
     album.table.loc[album.table["gene"].isin(["NA", NASTY]), "pvalue"] = 1e-299
@@ -143,7 +149,7 @@ def test_genes_with_strange_names_are_shown_as_text(folder):
     assert [row[0] for row in data["rows"][:2]] in (["NA", NASTY], [NASTY, "NA"])
 
 
-def test_text_that_is_not_ours_is_escaped_wherever_it_stands(folder):
+def test_text_that_is_not_ours_is_escaped_wherever_it_stands(folder, blank):
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     end = "</script></style></title>\"'><script>alert(1)</script>"
     report |= {"contrast": end, "run": end, "disclosure": [end], "engine": end, "versions": {end: end}, "date": end}

@@ -41,12 +41,20 @@ def fit(counts, s, design="~ condition", **options):
     return secirls.fit(sites, design=design, **given)
 
 
+UNITS = (23_456_789.0, 1e-6, 3.0, 1 / 3)
+
+
 def gap(one, other):
     return max(float((one.table[name] / other.table[name] - 1).abs().max()) for name in NUMBERS)
 
 
-@pytest.mark.parametrize("protocol", ["plain", "pairwise"])
-@pytest.mark.parametrize("unit", [23_456_789.0, 1e-6, 3.0, 1 / 3])
+@pytest.mark.parametrize(
+    ("unit", "protocol"),
+    [
+        *((unit, "plain") for unit in UNITS),
+        *(pytest.param(unit, "pairwise", marks=[pytest.mark.slow] if unit < 1e6 else []) for unit in UNITS),
+    ],
+)
 def test_the_unit_of_size_factors_changes_no_result_and_is_said(pool, unit, protocol):
     counts, s = pool
     usual, scaled = fit(counts, s), fit(counts, s * unit, protocol=protocol)

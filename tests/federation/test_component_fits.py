@@ -105,7 +105,7 @@ class Dying(LocalFederation):
 class TestBesideTheSvd:
     def test_of_airway(self, airway_sites):
         """Eight samples of four sites have four directions within sites: with all of them, to rounding."""
-        sites = {name: anndata.read_h5ad(path)[:, ::10].copy() for name, path in airway_sites.items()}
+        sites = {name: anndata.read_h5ad(path)[:, ::40].copy() for name, path in airway_sites.items()}
         options = {**SILENT, "component_genes": 500, "directions_per_sample": 1.0, "sample_share": 1.0}
         options |= {"component_tolerance": 1e-4, "components": 1}
         result = secirls.fit(sites, design="~ condition", levels=AIRWAY_LEVELS, **options)

@@ -108,7 +108,7 @@ def test_the_report_says_what_was_tested(data, tested):
     [
         ("~ site + condition", "~ site"),
         pytest.param("~ site + batch + condition", "~ site + condition", marks=pytest.mark.slow),
-        ("~ site + batch * condition", "~ site + batch + condition"),
+        pytest.param("~ site + batch * condition", "~ site + batch + condition", marks=pytest.mark.slow),
     ],
 )
 def test_columns_at_home_give_the_statistics_of_shared_ones(data, design, small):
@@ -147,7 +147,9 @@ def test_a_gene_whose_outlier_was_replaced_has_another_statistic_and_no_other_ge
     assert (gap(tested.table["stat"][replaced], left["stat"][replaced]) > 1e-3).all()
 
 
-@pytest.mark.parametrize("preset", ["irls", "pydeseq2", pytest.param("fedpydeseq2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "preset", ["irls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("pydeseq2", "fedpydeseq2"))]
+)
 def test_every_preset_has_it(data, preset):
     own, shared = (
         secirls.fit(data, own_columns=way, preset=preset, **{**ASKED, "ridge": NO_RIDGE}) for way in ("own", "shared")

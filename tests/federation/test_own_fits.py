@@ -93,7 +93,7 @@ def test_dispersions_given_leave_rounding_alone(data):
     assert_equal(own, shared, lfc=1e-10, error=1e-11)
 
 
-@pytest.mark.parametrize("preset", ["irls", "pydeseq2"])
+@pytest.mark.parametrize("preset", ["irls", pytest.param("pydeseq2", marks=pytest.mark.slow)])
 def test_the_other_presets(data, preset):
     own, shared = both(data, preset=preset)
     np.testing.assert_allclose(own.table["log2FoldChange"], shared.table["log2FoldChange"], rtol=1e-5, atol=1e-6)
@@ -274,7 +274,7 @@ def undisturbed(data, tmp_path_factory):
     return manifest, fitting.fit_manifest(manifest, folder / "whole")
 
 
-@pytest.mark.parametrize("last", [1, *(pytest.param(last, marks=pytest.mark.slow) for last in (3, 7, 18)), 12])
+@pytest.mark.parametrize("last", [*(pytest.param(last, marks=pytest.mark.slow) for last in (1, 3, 7, 18)), 12])
 def test_a_fit_that_was_stopped_ends_with_the_same_bits(undisturbed, tmp_path, last):
     manifest, whole = undisturbed
 

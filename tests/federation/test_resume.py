@@ -59,13 +59,14 @@ def stop_after(number):
     return on_round
 
 
-ENDS = [0, 2, 4, 5, 7, 9]
+ENDS, EVERYDAY = [0, 2, 4, 5, 7, 9], {0, 4, 5, 9}
 
 
 @pytest.mark.parametrize(
     ("number", "protocol"),
     [
-        *((number, "pairwise") for number in ENDS),
+        *((number, "pairwise") for number in EVERYDAY),
+        *(pytest.param(number, "pairwise", marks=pytest.mark.slow) for number in ENDS if number not in EVERYDAY),
         *((5, protocol) for protocol in ("plain", "pairwise-lean", "additive")),
         *(
             pytest.param(number, protocol, marks=pytest.mark.slow)

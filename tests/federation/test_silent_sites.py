@@ -202,10 +202,17 @@ def test_a_session_starts_with_everyone(five_sites, verb, rule):
 
 
 @pytest.mark.parametrize(
-    "protocol",
-    [*(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "additive")), "pairwise", "paillier"],
+    ("protocol", "verb"),
+    [
+        pytest.param(
+            protocol,
+            verb,
+            marks=[] if protocol == "pairwise" or (protocol, verb) == ("paillier", "meet") else [pytest.mark.slow],
+        )
+        for protocol in ("plain", "additive", "pairwise", "paillier")
+        for verb in ("hello", "meet", "greet", "take")
+    ],
 )
-@pytest.mark.parametrize("verb", ["hello", "meet", "greet", "take"])
 def test_where_agreed_it_begins_anew_without_who_falls_silent_before_it_stands(five_sites, protocol, verb):
     few = {name: site[:, :6].copy() for name, site in five_sites.items()}
     events, error, federation = run(few, config(protocol, on_dropout="continue"), verb=verb, call=1)

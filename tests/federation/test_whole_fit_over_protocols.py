@@ -39,7 +39,7 @@ def same(ours, theirs):
     return all(getattr(ours, name).equals(getattr(theirs, name)) for name in ("table", "dispersions", "coefficients"))
 
 
-SMALL = {"key_bits": 768, "insecure_test_keys": True, "precompute": False}
+SMALL = {"key_bits": 512, "insecure_test_keys": True, "precompute": False}
 
 
 @pytest.mark.parametrize(

@@ -139,9 +139,13 @@ def test_map_paths_are_those_on_the_likelihood_itself(genes):
 
 def test_a_path_that_never_keeps_its_start_would_be_caught(genes):
     walked = walk_gene_wise(genes.profiles, genes.start, LARGEST).dispersions
-    ends = np.array([math.exp(ascend(genes, gene, math.log(start))[0]) for gene, start in enumerate(genes.start)])
-    far = np.abs(np.clip(ends, 1e-8, LARGEST) / walked - 1) > 1e-6
-    assert far.sum() > 10
+    far = 0
+    for gene, start in enumerate(genes.start):
+        end = min(max(math.exp(ascend(genes, gene, math.log(start))[0]), 1e-8), LARGEST)
+        far += abs(end / walked[gene] - 1) > 1e-6
+        if far > 10:
+            return
+    pytest.fail(f"{far} genes end elsewhere")
 
 
 def test_optima_are_no_lower_than_any_point_and_any_path(genes):

@@ -277,9 +277,17 @@ HARSH = {
 }
 
 
-@pytest.mark.parametrize("size_factor", [1e-6, pytest.param(1.0, marks=pytest.mark.slow), 1e6])
+@pytest.mark.parametrize(
+    ("preset", "size_factor"),
+    [
+        *(("pydeseq2", 1e-6), ("pydeseq2", 1e6), ("fedpydeseq2", 1e-6)),
+        *(
+            pytest.param(*asked, marks=pytest.mark.slow)
+            for asked in (("pydeseq2", 1.0), ("fedpydeseq2", 1.0), ("fedpydeseq2", 1e6))
+        ),
+    ],
+)
 @pytest.mark.parametrize("case", HARSH)
-@pytest.mark.parametrize("preset", ["pydeseq2", "fedpydeseq2"])
 def test_harsh_data_end_with_a_status_and_numbers(case, size_factor, preset, fit):
     counts, alpha = HARSH[case]
     X = np.column_stack([np.ones(12), np.repeat([0.0, 1.0], 6)])

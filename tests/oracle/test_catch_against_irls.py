@@ -59,8 +59,16 @@ def unclamped(samples, state):
     return (kernels.clamped_log_mu(samples, state.beta, 0.0) > np.log(0.5)).all(axis=1)
 
 
-@pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize("every", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("every", "design"),
+    [
+        (FEW, "condition"),
+        *(
+            pytest.param(*asked, marks=pytest.mark.slow)
+            for asked in [(FEW, "site"), (MANY, "condition"), (MANY, "site")]
+        ),
+    ],
+)
 def test_no_gene_fails_and_none_ends_above_irls(design, every):
     samples = airway(design, every)
     settled, caught = both(samples, CatchConfig())

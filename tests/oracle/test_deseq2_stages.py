@@ -27,9 +27,10 @@ from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
+EVERYDAY = {("airway", "condition"), ("bottomly", "condition"), ("bottomly", "site")}
 every_design = pytest.mark.parametrize(
     ("name", "design"),
-    [pytest.param(*data, marks=[pytest.mark.slow] if data == ("hapmap_lcl", "condition") else []) for data in DATA],
+    [pytest.param(*data, marks=[] if data in EVERYDAY else [pytest.mark.slow]) for data in DATA],
 )
 every_split = pytest.mark.parametrize(
     "whole", [pytest.param(True, marks=pytest.mark.slow), False], ids=["pooled", "sites"]

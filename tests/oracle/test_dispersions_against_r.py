@@ -37,8 +37,9 @@ from secirls.numerics.trend import prior, trend
 
 FROZEN = Path(__file__).parent / "dispersions"
 DESIGNS = {"condition": "~ condition", "site_condition": "~ site + condition"}
+EVERYDAY = {("airway", "condition"), ("bottomly", "condition"), ("bottomly", "site_condition")}
 CASES = [
-    pytest.param(data, design, marks=[pytest.mark.slow] if data == "hapmap_lcl" else [])
+    pytest.param(data, design, marks=[] if (data, design) in EVERYDAY else [pytest.mark.slow])
     for data in ("airway", "bottomly", "hapmap_lcl")
     for design in DESIGNS
 ]
@@ -196,7 +197,7 @@ def test_shrunken_dispersions_are_those_of_r(data, design, folder):
     np.testing.assert_array_equal(result.outlier, outlier)
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", ["condition", pytest.param("site_condition", marks=pytest.mark.slow)])
 def test_one_site_finds_what_four_find(design, folder):
     four = fitted("airway", DESIGNS[design], folder("airway")).result
     one = fitted("airway", DESIGNS[design], folder("airway"), pooled=True).result

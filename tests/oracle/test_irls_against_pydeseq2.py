@@ -204,7 +204,7 @@ def judge(samples: Samples, genes: np.ndarray, monkeypatch) -> None:
     assert classes[ON_TOLERANCE] <= len(genes) // 500, classes
 
 
-@pytest.mark.parametrize("load", [airway, pasilla], ids=["airway", "pasilla"])
+@pytest.mark.parametrize("load", [pytest.param(airway, marks=pytest.mark.slow), pasilla], ids=["airway", "pasilla"])
 def test_genes_agree_with_pydeseq2_at_equal_stopping(load, monkeypatch):
     samples = load()
     judge(samples, np.arange(0, samples.n_genes, EVERY), monkeypatch)

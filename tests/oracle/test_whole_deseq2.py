@@ -23,9 +23,9 @@ from secirls.algorithms.dispersion import shrunken_dispersions
 from secirls.inputs.datasets import airway_counts, airway_obs
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
+EVERYDAY = {("airway", "condition"), ("bottomly", "condition"), ("bottomly", "site")}
 every_design = pytest.mark.parametrize(
-    ("name", "design"),
-    [pytest.param(*data, marks=[pytest.mark.slow] if data[0] == "hapmap_lcl" else []) for data in DATA],
+    ("name", "design"), [pytest.param(*data, marks=[] if data in EVERYDAY else [pytest.mark.slow]) for data in DATA]
 )
 MOVED = ("bottomly", "condition")
 FLAT = "ENSMUSG00000049576"

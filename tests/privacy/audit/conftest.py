@@ -16,8 +16,9 @@ from secirls.site.grounds.key_files import make_roster, new_key
 SITES = ("site1", "site2", "site3", "site4")
 
 
-def simulated(folder, seed):
-    return {name: str(path) for name, path in write_simulated(folder, sites=4, samples=40, genes=40, seed=seed).items()}
+def simulated(folder, seed, genes=40):
+    paths = write_simulated(folder, sites=4, samples=40, genes=genes, seed=seed)
+    return {name: str(path) for name, path in paths.items()}
 
 
 def keyed(folder, names=SITES):
@@ -29,7 +30,8 @@ def keyed(folder, names=SITES):
 
 
 def config(**changes):
-    return Config(**{"design": "~ condition", "kernel": "numpy", **changes})
+    """Of a short fit: an entry is made, signed, chained and audited alike in a long one."""
+    return Config(**{"design": "~ condition", "kernel": "numpy", "preset": "irls", **changes})
 
 
 @pytest.fixture(scope="session")

@@ -94,10 +94,10 @@ def test_the_keys_of_real_hospitals_are_no_help_to_who_can_t_sign(tmp_path, inve
 
 
 def test_a_helper_signs_too(tmp_path, files, keys, forger):
-    few = forger.simulated(tmp_path / "few", 5)
+    few = forger.simulated(tmp_path / "few", 5, genes=4)
     private, public = new_key("key-holder", tmp_path)
     whole = {**keys[0], "key-holder": make_roster([public]).keys["key-holder"].hex()}
-    settings = forger.config(protocol="paillier", key_bits=512, insecure_test_keys=True, roster=whole, max_iter=2)
+    settings = forger.config(protocol="paillier", key_bits=512, insecure_test_keys=True, roster=whole)
     all_keys = {**keys[1], "key-holder": private}
     fit_config(settings, few, engine="local", keys=all_keys, transcript=tmp_path / "t")
     assert audit(tmp_path / "t", roster=whole).findings == []
