@@ -60,11 +60,8 @@ def test_a_process_gives_back_what_it_has_outgrown(what):
         ([0, 60], []),
         ([0, 100, 40], ["shared"]),  # that was enough
         ([0, 100, 90, 80], ["shared", "freed"]),
-        (
-            [0, 100, 90, 80, 140],
-            ["shared", "freed"],
-        ),  # 80 are needed: 140 would be too much of a process that needs none
-        ([0, 100, 90, 80, 150, 150, 70, 140], ["shared", "freed"] * 2),  # and were, which counts
+        ([0, 100, 90, 80, 140], ["shared", "freed"]),  # 80 are needed, so that 140 are not too much
+        ([0, 100, 90, 80, 150, 150, 70, 140], ["shared", "freed"] * 2),  # nor where they were needed before
     ],
 )
 def test_what_was_needed_once_is_no_growth(sizes, given, monkeypatch):
