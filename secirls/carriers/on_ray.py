@@ -30,7 +30,7 @@ from secirls.aggregator.transcript import witnessed
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError
 from secirls.agreement.order import Order, Place, Task
 from secirls.carriers.hosts import HostActor, Store
-from secirls.carriers.own_process import keep_freed_memory
+from secirls.carriers.own_process import Growth, keep_freed_memory
 from secirls.carriers.ray_environment import private_folder
 from secirls.input_error import InputError, complain
 from secirls.site.desk import SPOKEN, Desk
@@ -70,12 +70,14 @@ class PartyActor:
     def __init__(self, kind: type[Site | Helper], arguments: tuple[Any, ...]) -> None:
         keep_freed_memory()
         self._desk = Desk(kind(*arguments))
+        self._growth = Growth()
 
     def ready(self) -> None:
         """The process stands."""
 
     def ask(self, verb: str, *given: Any) -> Any:
         """Run one verb; see `Desk`."""
+        self._growth.limit()
         return self._desk.ask(verb, *given)
 
 

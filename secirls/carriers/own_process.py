@@ -1,4 +1,4 @@
-"""A process that is all ours, an actor's or the command's: how it keeps memory.
+"""A process that is all ours, an actor's or the command's: how it keeps memory, and when it gives some back.
 
 Promises: results are the same with it and without. Refuses to know: what is computed. Never for a process that is
 somebody else's, such as a notebook.
@@ -7,12 +7,19 @@ somebody else's, such as a notebook.
 from __future__ import annotations
 
 import ctypes
+import mmap
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 KEPT_BYTES = 1 << 28
 """So much freed memory at the end of the heap stays with the process."""
 LARGEST_KEPT = 1 << 25
 """Arrays above this go back to the system when they are freed; the most that glibc takes."""
+GROWTH_BYTES = 1 << 26
+"""So much larger than what it needed a process may be before it gives back what it has freed."""
+_SELF = Path("/proc/self")
 
 
 def keep_freed_memory() -> bool:
@@ -25,3 +32,59 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # the last where there is no such library at all
         return False
     return bool(mallopt(_MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
+
+
+class Growth:
+    """How far a process has outgrown what it needed at any time: by freed memory that it keeps, and pages it shares."""
+
+    def __init__(self) -> None:
+        self._needed = resident_bytes()
+
+    def limit(self) -> None:
+        """Give memory back where that is more than `GROWTH_BYTES`: shared pages, and what is freed if they are too few.
+
+        What was needed once is no growth, whether or not it still is, for memory that is taken anew costs time.
+        """
+        if self._within():
+            return
+        let_go_of_shared_pages()
+        if not self._within():
+            give_back_freed_memory()
+            self._needed = max(self._needed, resident_bytes())
+
+    def _within(self) -> bool:
+        return resident_bytes() - self._needed <= GROWTH_BYTES
+
+
+def resident_bytes() -> int:
+    """How much of this process is in memory, shared pages included; 0 where the system does not tell."""
+    try:
+        return int((_SELF / "statm").read_bytes().split()[1]) * mmap.PAGESIZE
+    except OSError:
+        return 0
+
+
+def give_back_freed_memory() -> None:
+    """Give what is freed back to the system, wherever it lies. See malloc_trim(3)."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def let_go_of_shared_pages() -> None:
+    """Let go of the pages of Ray's object store, and of any other memory that is shared.
+
+    They stay where they are, and are there again when they are read or written. See madvise(2).
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        madvise = ctypes.CDLL(None).madvise
+        for start, stop in _shared():
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(stop - start), mmap.MADV_DONTNEED)
+
+
+def _shared() -> Iterator[tuple[int, int]]:
+    """From where to where memory is mapped that is shared with other processes."""
+    for line in (_SELF / "maps").read_text().splitlines():
+        place, access, *_ = line.split()
+        if access.endswith("s"):
+            start, stop = (int(end, 16) for end in place.split("-"))
+            yield start, stop
