@@ -1,4 +1,4 @@
-"""Sites, helpers and aggregator as Ray actors: the one door to ray.
+"""Sites, helpers and aggregator as Ray actors.
 
 Promises: every site opens its data and makes its keys in its own process; the aggregator leads from
 its own; the driver sees public progress and results only. No call is ever retried or cancelled,
@@ -8,14 +8,9 @@ Ray is one trust domain: whoever runs the cluster can read every actor.
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -31,7 +26,7 @@ from secirls.agreement.faults import BlockedPartyError, PartyFaultError
 from secirls.agreement.order import Order, Place, Task
 from secirls.carriers.hosts import HostActor, Store
 from secirls.carriers.own_process import keep_freed_memory
-from secirls.carriers.ray_environment import private_folder
+from secirls.carriers.ray_connection import running_ray
 from secirls.input_error import InputError, complain
 from secirls.site.desk import SPOKEN, Desk
 from secirls.site.helper import Helper
@@ -52,14 +47,9 @@ LOOK_SECONDS = 0.25
 """How long `ray.wait` may look at once. It waits for the first answer that is announced to be fetched, and meanwhile
 sees no other: over a broken link one site's answer would hold up everybody's until the deadline."""
 
-REACH_SECONDS = 5.0
-"""How long a cluster has to accept a connection."""
-
 AHEAD = 1
 """So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
-
-OBJECT_STORE_BYTES = 400_000_000
 
 _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
 
@@ -271,79 +261,3 @@ def check_resources(places: Mapping[PartyId, Place]) -> None:
     taken = [name for name, resource in sorted(wanted.items()) if free.get(resource, 0) < 1]
     if taken:
         raise complain("the node is taken by another fit", site=", ".join(taken))
-
-
-class _Connection:
-    """This process's connection to Ray, which fits in several threads share: the last to leave closes it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._fits = 0
-
-    def enter(self, address: str | None) -> bool:
-        """Connect, or share the connection; whether it is ours, and so to be left."""
-        with self._lock:
-            if self._fits == 0:
-                if ray.is_initialized():
-                    return False
-                try:
-                    _connect(address)
-                except BaseException:
-                    ray.shutdown()
-                    raise
-            self._fits += 1
-            return True
-
-    def leave(self) -> None:
-        """Close the connection if no other fit has it."""
-        with self._lock:
-            self._fits -= 1
-            if self._fits == 0:
-                ray.shutdown()
-
-
-_connection = _Connection()
-
-
-@contextmanager
-def running_ray(address: str | None) -> Iterator[None]:
-    """A running Ray: the one this process is connected to, the one at the address, or a local one of our own."""
-    ours = _connection.enter(address)
-    try:
-        yield
-    finally:
-        if ours:
-            _connection.leave()
-
-
-def _connect(address: str | None) -> None:
-    if address is not None:
-        _reach(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster lets us in at {address!r} ({type(error).__name__})") from None
-        return
-    try:
-        ray.init(
-            address="local",
-            num_cpus=os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(private_folder()),
-        )
-    except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
-        raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None
-
-
-def _reach(address: str) -> None:
-    """Raise `InputError` unless something listens there: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or "/" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, OverflowError):
-        raise InputError(f"no Ray cluster answers at {address!r}") from None
