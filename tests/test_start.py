@@ -2,16 +2,22 @@
 
 import subprocess
 import sys
+import threading
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 
 import numba
 import pytest
 
 from protocols.primitives import compiling
+from secirls import fitting
+from secirls.carriers import ahead
 from secirls.cli import demo
 from secirls.config import Config
+from secirls.input_error import InputError
+from secirls.inputs import datasets
 from secirls.inputs.datasets import write_simulated
 
 ROOT = Path(__file__).parents[1]
@@ -23,13 +29,13 @@ ANNOTATED = {"anndata", "pandas", "zarr"}
 """What no site needs that reads a dense h5ad."""
 
 SITE = """
-from secirls.carriers.on_ray import PartyActor
+from secirls.carriers.actors import PartyActor, packed
 from secirls.config import Config
 from secirls.agreement.order import Place
 from secirls.site.site import Site
-PartyActor(Site, (Place("site1", {path!r}), Config.read("test", design="~ condition"))).ask("survey")
+PartyActor(packed(Site, Place("site1", {path!r}), Config.read("test", design="~ condition"))).ask("survey")
 """
-AGGREGATOR = "from secirls.carriers.on_ray import AggregatorActor"
+AGGREGATOR = "from secirls.carriers.actors import AggregatorActor\nAggregatorActor()"
 FIT = """
 from secirls import fit
 table = fit({sites!r}, design="~ condition", engine="local", on_note=print).table
@@ -101,48 +107,69 @@ def test_a_module_that_is_loaded_would_be_seen():
     assert there <= loaded(f"import secirls\ndef late():\n    import {', '.join(sorted(there))}\nlate()")
 
 
-def test_the_demo_starts_ray_once(files, tmp_path, monkeypatch, capsys):
-    fit, engines, started = demo.fit_config, [], []
+@pytest.mark.parametrize("engine", ["ray", "local"])
+def test_the_demo_starts_ray_once_and_fits_in_the_clear_beside_it(engine, files, tmp_path, monkeypatch, capsys):
+    fit, engines, running, began = fitting.fit_config, [], [], threading.Event()
 
     def on_one_process(config, sites, *, engine, **watch):
-        engines.append((config.protocol, engine))
+        engines.append((config.protocol, engine, config.n_jobs, list(running)))
+        if config.protocol == "plain":
+            began.set()
+        elif engine == "ray":
+            assert began.wait(60)  # the other is under way
         return fit(config, sites, engine="local", **watch)
 
     @contextmanager
     def ahead(engine):
-        started.append(engine)
+        running.append(engine)
         yield
+        running.clear()
 
     monkeypatch.setattr(demo, "engine_ahead", ahead)
-    monkeypatch.setattr(demo, "write_airway", lambda _folder: files)
-    monkeypatch.setattr(demo, "fit_config", on_one_process)
-    demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), "ray")
-    assert engines == [("pairwise", "ray"), ("plain", "local")]
-    assert started == ["ray"]
-    assert "same to the last bit" in capsys.readouterr().out
+    monkeypatch.setattr(datasets, "write_airway", lambda _folder: files)
+    monkeypatch.setattr(fitting, "fit_config", on_one_process)
+    demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), engine)
+    assert sorted(engines) == [("pairwise", engine, None, [engine]), ("plain", "local", 1, ["ray"] * (engine == "ray"))]
+    shown = capsys.readouterr()
+    assert "same to the last bit" in shown.out
+    in_the_clear = shown.err.partition("plain, for comparison: ")[2]
+    assert "round   0  census" in in_the_clear
+
+
+def test_what_fails_in_the_clear_ends_the_demo(files, tmp_path, monkeypatch):
+    def failing(config, sites, **_):
+        raise InputError("the demo's disk is full")
+
+    monkeypatch.setattr(datasets, "write_airway", lambda _folder: files)
+    monkeypatch.setattr(fitting, "fit_config", failing)
+    with pytest.raises(InputError, match="disk is full"):
+        demo._in_the_clear(Config.read("test", design="~ condition"), files, told := SimpleQueue())
+    assert told.get_nowait() is None  # so that nobody waits for more
 
 
 @pytest.mark.parametrize(
     ("engine", "address", "connected"), [("ray", None, [None]), ("ray", "there:1", ["there:1"]), ("local", None, [])]
 )
 def test_an_engine_that_is_started_ahead_is_that_of_the_fits_inside(engine, address, connected, monkeypatch):
-    from secirls import fitting
-    from secirls.carriers import on_ray
+    from secirls.carriers import ray_connection
 
-    told = []
-    monkeypatch.setattr(on_ray, "_connect", told.append)
-    monkeypatch.setattr(on_ray, "_connection", on_ray._Connection())
-    monkeypatch.setattr(on_ray.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(on_ray.ray, "shutdown", lambda: told.append("shutdown"))
+    told, ended = [], threading.Event()
+    monkeypatch.setattr(ray_connection, "_connect", told.append)
+    monkeypatch.setattr(ray_connection, "_connection", ray_connection._Connection())
+    monkeypatch.setattr(ray_connection.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_connection.ray, "shutdown", lambda: ended.wait(60) and told.append("shutdown"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    with fitting.engine_ahead(engine):
+    with ahead.engine_ahead(engine):
         assert told == connected
-        with on_ray.running_ray("another") if connected else nullcontext():
+        with ray_connection.running_ray("another") if connected else nullcontext():
             pass
         assert told == connected
-    assert told == connected + ["shutdown"] * len(connected)
+    assert told == connected  # what follows does not wait for Ray's end
+    ended.set()
+    with ray_connection.running_ray("next"):  # but the next Ray does
+        assert told == [*connected, *["shutdown"] * len(connected), "next"]
 
 
 def faults(*, kept):
@@ -161,12 +188,12 @@ def test_a_process_that_keeps_freed_memory_has_no_need_to_ask_for_it_again():
 
 
 def test_every_actor_keeps_freed_memory(monkeypatch):
-    from secirls.carriers import hosts, on_ray
+    from secirls.carriers import actors, hosts
 
     told = []
-    for room in (hosts, on_ray):
+    for room in (hosts, actors):
         monkeypatch.setattr(room, "keep_freed_memory", lambda: told.append(True))
-    on_ray.PartyActor(object, ())
+    actors.PartyActor(actors.packed(object))
     hosts.HostActor([], Config.read("test", design="~ condition"))
-    on_ray.AggregatorActor()
+    actors.AggregatorActor()
     assert len(told) == 3
