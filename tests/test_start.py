@@ -1,5 +1,6 @@
 """What each process loads before it can work: the shape of a start, where its seconds depend on the machine."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -197,3 +198,44 @@ def test_every_actor_keeps_freed_memory(monkeypatch):
     hosts.HostActor([], Config.read("test", design="~ condition"))
     actors.AggregatorActor()
     assert len(told) == 3
+
+
+RESTED = []
+
+
+class Resting:
+    """A party that notes whether the collector rested when it was made."""
+
+    def __init__(self, name):
+        RESTED.append((name, not gc.isenabled()))
+
+
+def test_the_collector_rests_while_an_actor_loads_its_party_and_passes_over_it_after():
+    from secirls.carriers import actors
+
+    frozen = gc.get_freeze_count()
+    try:
+        actors.PartyActor(actors.packed(Resting, "site1"))
+        assert RESTED == [("site1", True)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+        with pytest.raises(ValueError, match="no party"):
+            actors.PartyActor(actors.packed(int, "no party"))
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+
+
+def test_a_ray_that_is_started_leaves_its_watchers_out(monkeypatch):
+    from ray._private import node
+
+    from secirls.carriers import ray_connection
+
+    whole = node.Node
+    with ray_connection._unwatched():
+        left = [name for name in dir(whole) if getattr(node.Node, name) is ray_connection._nothing]
+    assert left == ["start_api_server", "start_log_monitor", "start_monitor"]
+    assert node.Node is whole
+    monkeypatch.setattr(ray_connection, "TRIED", ())
+    with ray_connection._unwatched():
+        assert node.Node is whole

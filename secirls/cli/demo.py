@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from secirls.carriers.ahead import engine_ahead
+from secirls.carriers.own_process import loading
 from secirls.cli.console import RoundsDisplay, overhead, say, show_result
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -59,10 +60,12 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
 
 
 def _written(out: Path) -> dict[str, str]:
-    """The sites' files, by name."""
-    from secirls.inputs.datasets import write_airway
+    """The sites' files, by name; when they are there, so is what a fit needs."""
+    with loading():
+        import secirls.fitting  # noqa: F401
+        from secirls.inputs.datasets import write_airway
 
-    return {name: str(path) for name, path in write_airway(out / "sites").items()}
+        return {name: str(path) for name, path in write_airway(out / "sites").items()}
 
 
 def _in_the_clear(config: Config, sites: dict[str, str], told: SimpleQueue[Any]) -> Result:

@@ -36,6 +36,8 @@ def csv_of(table: pd.DataFrame) -> bytes:
 
 def _texts(column: pd.Series[Any]) -> list[str] | None:
     """A column's values as a file has them; ``None`` where this is left to pandas."""
+    if not isinstance(column.dtype, np.dtype):
+        return None
     values: list[Any] = column.tolist()
     if column.dtype.kind == "f":
         texts = ("%.17g\n" * len(values) % tuple(values)).split("\n")[:-1]
