@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from protocols.primitives import compiling
 from secirls import fitting
+from secirls.agreement.ledger import Meter
 from secirls.carriers import ahead
 from secirls.cli import demo
 from secirls.config import Config
@@ -239,3 +241,19 @@ def test_a_ray_that_is_started_leaves_its_watchers_out(monkeypatch):
     monkeypatch.setattr(ray_connection, "TRIED", ())
     with ray_connection._unwatched():
         assert node.Node is whole
+
+
+@pytest.mark.parametrize(("threads", "counted"), [(1, False), (2, True)])
+def test_what_another_thread_computes_is_no_cost_of_a_verb_on_one_thread(threads, counted):
+    """Beside its twin: a verb that may have threads of its own is booked with all that its process does."""
+    burnt = threading.Event()
+
+    def burn():
+        while time.thread_time() < 0.1:
+            pass
+        burnt.set()
+
+    meter, other = Meter(threads), threading.Thread(target=burn)
+    meter.measure("wait", lambda: (other.start(), burnt.wait()))
+    (cost,) = meter.take()
+    assert (cost.cpu_seconds > 0.09) is counted
