@@ -15,8 +15,9 @@ from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
 from secirls.aggregator.transcript import witnessed
+from secirls.agreement.cluster_address import cluster_at
 from secirls.agreement.manifest import Engine, Manifest
-from secirls.agreement.order import Order, cluster_at, cluster_of_the_job, new_run
+from secirls.agreement.order import Order, new_run
 from secirls.agreement.past import Begun
 from secirls.agreement.record import Opening, Progress, Record, Stage
 from secirls.agreement.whole_file import UnwritableError
@@ -126,21 +127,6 @@ def fit_config(
 ) -> Result:
     """As `fit`, from a `Config`; ``ways`` are those of `Order.of`: engine, hosts, transcript ..."""
     return carry_out(Order.of(config, sites, **ways), Watch(on_round, on_note))
-
-
-@contextmanager
-def engine_ahead(engine: str) -> Iterator[None]:
-    """Start Ray, if that is the engine, while the data are still made ready; fits inside share it."""
-    if engine != "ray":
-        yield
-        return
-    address = cluster_of_the_job()
-    if address is None:
-        prepare_local()
-    from secirls.carriers.on_ray import running_ray
-
-    with running_ray(address):
-        yield
 
 
 def carry_out(order: Order, watch: Watch, checkpoint: Checkpoint | None = None) -> Result:

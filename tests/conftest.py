@@ -48,7 +48,7 @@ def local_ray():
     from secirls.carriers.ray_environment import prepare_local
 
     prepare_local()
-    from secirls.carriers.on_ray import running_ray
+    from secirls.carriers.ray_connection import running_ray
 
     with running_ray(None):
         yield

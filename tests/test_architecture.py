@@ -16,7 +16,7 @@ FILES = sorted(file for package in PACKAGES for file in (ROOT / package).rglob("
 SOURCES = {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in FILES}
 
 DOORS = {
-    "ray": {"secirls/carriers/on_ray.py"},
+    "ray": {f"secirls/carriers/{file}.py" for file in ("on_ray", "ray_connection", "ray_federation")},
     "anndata": {"secirls/inputs/files/site_file.py"},
     "formulaic": set(),  # tests compare with it
     "phe": {"protocols/primitives/paillier/paillier_keys.py"},

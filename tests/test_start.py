@@ -1,17 +1,26 @@
 """What each process loads before it can work: the shape of a start, where its seconds depend on the machine."""
 
+import gc
 import subprocess
 import sys
+import threading
+import time
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 
 import numba
 import pytest
 
 from protocols.primitives import compiling
+from secirls import fitting
+from secirls.agreement.ledger import Meter
+from secirls.carriers import ahead
 from secirls.cli import demo
 from secirls.config import Config
+from secirls.input_error import InputError
+from secirls.inputs import datasets
 from secirls.inputs.datasets import write_simulated
 
 ROOT = Path(__file__).parents[1]
@@ -23,13 +32,13 @@ ANNOTATED = {"anndata", "pandas", "zarr"}
 """What no site needs that reads a dense h5ad."""
 
 SITE = """
-from secirls.carriers.on_ray import PartyActor
+from secirls.carriers.actors import PartyActor, packed
 from secirls.config import Config
 from secirls.agreement.order import Place
 from secirls.site.site import Site
-PartyActor(Site, (Place("site1", {path!r}), Config.read("test", design="~ condition"))).ask("survey")
+PartyActor(packed(Site, Place("site1", {path!r}), Config.read("test", design="~ condition"))).ask("survey")
 """
-AGGREGATOR = "from secirls.carriers.on_ray import AggregatorActor"
+AGGREGATOR = "from secirls.carriers.actors import AggregatorActor\nAggregatorActor()"
 FIT = """
 from secirls import fit
 table = fit({sites!r}, design="~ condition", engine="local", on_note=print).table
@@ -101,48 +110,69 @@ def test_a_module_that_is_loaded_would_be_seen():
     assert there <= loaded(f"import secirls\ndef late():\n    import {', '.join(sorted(there))}\nlate()")
 
 
-def test_the_demo_starts_ray_once(files, tmp_path, monkeypatch, capsys):
-    fit, engines, started = demo.fit_config, [], []
+@pytest.mark.parametrize("engine", ["ray", "local"])
+def test_the_demo_starts_ray_once_and_fits_in_the_clear_beside_it(engine, files, tmp_path, monkeypatch, capsys):
+    fit, engines, running, began = fitting.fit_config, [], [], threading.Event()
 
     def on_one_process(config, sites, *, engine, **watch):
-        engines.append((config.protocol, engine))
+        engines.append((config.protocol, engine, config.n_jobs, list(running)))
+        if config.protocol == "plain":
+            began.set()
+        elif engine == "ray":
+            assert began.wait(60)  # the other is under way
         return fit(config, sites, engine="local", **watch)
 
     @contextmanager
     def ahead(engine):
-        started.append(engine)
+        running.append(engine)
         yield
+        running.clear()
 
     monkeypatch.setattr(demo, "engine_ahead", ahead)
-    monkeypatch.setattr(demo, "write_airway", lambda _folder: files)
-    monkeypatch.setattr(demo, "fit_config", on_one_process)
-    demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), "ray")
-    assert engines == [("pairwise", "ray"), ("plain", "local")]
-    assert started == ["ray"]
-    assert "same to the last bit" in capsys.readouterr().out
+    monkeypatch.setattr(datasets, "write_airway", lambda _folder: files)
+    monkeypatch.setattr(fitting, "fit_config", on_one_process)
+    demo.run_demo(tmp_path / "out", Config.read("test", design="~ condition"), engine)
+    assert sorted(engines) == [("pairwise", engine, None, [engine]), ("plain", "local", 1, ["ray"] * (engine == "ray"))]
+    shown = capsys.readouterr()
+    assert "same to the last bit" in shown.out
+    in_the_clear = shown.err.partition("plain, for comparison: ")[2]
+    assert "round   0  census" in in_the_clear
+
+
+def test_what_fails_in_the_clear_ends_the_demo(files, tmp_path, monkeypatch):
+    def failing(config, sites, **_):
+        raise InputError("the demo's disk is full")
+
+    monkeypatch.setattr(datasets, "write_airway", lambda _folder: files)
+    monkeypatch.setattr(fitting, "fit_config", failing)
+    with pytest.raises(InputError, match="disk is full"):
+        demo._in_the_clear(Config.read("test", design="~ condition"), files, told := SimpleQueue())
+    assert told.get_nowait() is None  # so that nobody waits for more
 
 
 @pytest.mark.parametrize(
     ("engine", "address", "connected"), [("ray", None, [None]), ("ray", "there:1", ["there:1"]), ("local", None, [])]
 )
 def test_an_engine_that_is_started_ahead_is_that_of_the_fits_inside(engine, address, connected, monkeypatch):
-    from secirls import fitting
-    from secirls.carriers import on_ray
+    from secirls.carriers import ray_connection
 
-    told = []
-    monkeypatch.setattr(on_ray, "_connect", told.append)
-    monkeypatch.setattr(on_ray, "_connection", on_ray._Connection())
-    monkeypatch.setattr(on_ray.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(on_ray.ray, "shutdown", lambda: told.append("shutdown"))
+    told, ended = [], threading.Event()
+    monkeypatch.setattr(ray_connection, "_connect", told.append)
+    monkeypatch.setattr(ray_connection, "_connection", ray_connection._Connection())
+    monkeypatch.setattr(ray_connection.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_connection.ray, "shutdown", lambda: ended.wait(60) and told.append("shutdown"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if address is not None:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    with fitting.engine_ahead(engine):
+    with ahead.engine_ahead(engine):
         assert told == connected
-        with on_ray.running_ray("another") if connected else nullcontext():
+        with ray_connection.running_ray("another") if connected else nullcontext():
             pass
         assert told == connected
-    assert told == connected + ["shutdown"] * len(connected)
+    assert told == connected  # what follows does not wait for Ray's end
+    ended.set()
+    with ray_connection.running_ray("next"):  # but the next Ray does
+        assert told == [*connected, *["shutdown"] * len(connected), "next"]
 
 
 def faults(*, kept):
@@ -161,12 +191,69 @@ def test_a_process_that_keeps_freed_memory_has_no_need_to_ask_for_it_again():
 
 
 def test_every_actor_keeps_freed_memory(monkeypatch):
-    from secirls.carriers import hosts, on_ray
+    from secirls.carriers import actors, hosts
 
     told = []
-    for room in (hosts, on_ray):
+    for room in (hosts, actors):
         monkeypatch.setattr(room, "keep_freed_memory", lambda: told.append(True))
-    on_ray.PartyActor(object, ())
+    actors.PartyActor(actors.packed(object))
     hosts.HostActor([], Config.read("test", design="~ condition"))
-    on_ray.AggregatorActor()
+    actors.AggregatorActor()
     assert len(told) == 3
+
+
+RESTED = []
+
+
+class Resting:
+    """A party that notes whether the collector rested when it was made."""
+
+    def __init__(self, name):
+        RESTED.append((name, not gc.isenabled()))
+
+
+def test_the_collector_rests_while_an_actor_loads_its_party_and_passes_over_it_after():
+    from secirls.carriers import actors
+
+    frozen = gc.get_freeze_count()
+    try:
+        actors.PartyActor(actors.packed(Resting, "site1"))
+        assert RESTED == [("site1", True)]
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+        with pytest.raises(ValueError, match="no party"):
+            actors.PartyActor(actors.packed(int, "no party"))
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
+
+
+def test_a_ray_that_is_started_leaves_its_watchers_out(monkeypatch):
+    from ray._private import node
+
+    from secirls.carriers import ray_connection
+
+    whole = node.Node
+    with ray_connection._unwatched():
+        left = [name for name in dir(whole) if getattr(node.Node, name) is ray_connection._nothing]
+    assert left == ["start_api_server", "start_log_monitor", "start_monitor"]
+    assert node.Node is whole
+    monkeypatch.setattr(ray_connection, "TRIED", ())
+    with ray_connection._unwatched():
+        assert node.Node is whole
+
+
+@pytest.mark.parametrize(("threads", "counted"), [(1, False), (2, True)])
+def test_what_another_thread_computes_is_no_cost_of_a_verb_on_one_thread(threads, counted):
+    """Beside its twin: a verb that may have threads of its own is booked with all that its process does."""
+    burnt = threading.Event()
+
+    def burn():
+        while time.thread_time() < 0.1:
+            pass
+        burnt.set()
+
+    meter, other = Meter(threads), threading.Thread(target=burn)
+    meter.measure("wait", lambda: (other.start(), burnt.wait()))
+    (cost,) = meter.take()
+    assert (cost.cpu_seconds > 0.09) is counted

@@ -56,14 +56,15 @@ class Asking:
         ledger: Ledger,
         cohort: tuple[PartyId, ...],
         helper_names: tuple[PartyId, ...],
-        lost: tuple[Loss, ...] = (),
+        lost: tuple[Loss, ...],
+        threads: int,
     ) -> None:
         self._federation = federation
         self._ledger = ledger
         self._cohort = cohort
         self._helpers = helper_names
         self._lost = lost
-        self._meter = Meter()
+        self._meter = Meter(threads)
         self._round = 0
         self._met = -1
         self._refused: dict[PartyId, PeerError] = {}

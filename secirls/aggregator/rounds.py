@@ -60,7 +60,7 @@ class SecureRounds(Asking):
         lost: tuple[Loss, ...] = (),
     ) -> None:
         """``lost`` are those whom an earlier beginning of the same fit left out; the first round tells of them."""
-        super().__init__(federation, ledger, agreement.sites, helpers(config.protocol), lost)
+        super().__init__(federation, ledger, agreement.sites, helpers(config.protocol), lost, config.threads)
         self._config = config
         self._roster = Roster(agreement.roster)
         self._collector: Collector = make_collector(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, get_args
 
 from protocols.choice import helpers
 from protocols.secure_sum import PartyId
+from secirls.agreement.cluster_address import cluster_at, cluster_of_the_job
 from secirls.agreement.manifest import Engine, check_keys, check_sites
 from secirls.agreement.past import Past
 from secirls.config import Config
@@ -183,17 +184,6 @@ def _same_block(names: Iterable[PartyId], files: Mapping[PartyId, str], start: i
         except OSError:
             continue
     return [same for same in of_block.values() if len(same) > 1]
-
-
-def cluster_at(address: str | None) -> str | None:
-    """The existing cluster that an address names: nothing, blanks and ``local`` name none, as Ray takes them."""
-    named = (address or "").strip()
-    return None if named in {"", "local"} else named
-
-
-def cluster_of_the_job() -> str | None:
-    """The cluster of the Ray job that this process is, if it is one."""
-    return cluster_at(os.environ.get("RAY_ADDRESS"))
 
 
 def new_run(config: Config) -> str:

@@ -1,211 +1,36 @@
-"""Sites, helpers and aggregator as Ray actors: the one door to ray.
+"""Sites, helpers and aggregator as Ray actors, from their start to their end.
 
 Promises: every site opens its data and makes its keys in its own process; the aggregator leads from
-its own; the driver sees public progress and results only. No call is ever retried or cancelled,
-because a second `protect` for one context would give a site's answer away: who is late is killed.
+its own; the driver sees public progress and results only. No actor outlives its fit.
 Ray is one trust domain: whoever runs the cluster can read every actor.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
-import threading
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import ray
-from ray import ObjectRefGenerator
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId
 from secirls.aggregator.aggregator import Event
-from secirls.aggregator.transcript import witnessed
-from secirls.agreement.faults import BlockedPartyError, PartyFaultError
-from secirls.agreement.order import Order, Place, Task
-from secirls.carriers.hosts import HostActor, Store
-from secirls.carriers.own_process import Growth, keep_freed_memory
-from secirls.carriers.ray_environment import private_folder
+from secirls.agreement.faults import PartyFaultError
+from secirls.agreement.order import Order, Place
+from secirls.carriers.actors import AggregatorActor, PartyActor, packed
+from secirls.carriers.hosts import HostActor
+from secirls.carriers.ray_connection import running_ray
+from secirls.carriers.ray_federation import Handle, Hosted
 from secirls.input_error import InputError, complain
-from secirls.site.desk import SPOKEN, Desk
 from secirls.site.helper import Helper
 from secirls.site.site import Site
-
-Handle: TypeAlias = Any
-"""A Ray actor handle: its methods are made at run time."""
-
-START_SECONDS = 600.0
-"""How long actors have to start: before any other clock runs."""
-
-PREPARE_SECONDS = 3600.0
-"""How long a site has, at least, to open its file and to prepare it."""
-
-_PREPARING = frozenset({"survey", "key", "join"})
-
-LOOK_SECONDS = 0.25
-"""How long `ray.wait` may look at once. It waits for the first answer that is announced to be fetched, and meanwhile
-sees no other: over a broken link one site's answer would hold up everybody's until the deadline."""
-
-REACH_SECONDS = 5.0
-"""How long a cluster has to accept a connection."""
 
 AHEAD = 1
 """So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
 
-OBJECT_STORE_BYTES = 400_000_000
-
 _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
-
-
-class PartyActor:
-    """A site or helper behind its desk, in a process of its own."""
-
-    def __init__(self, kind: type[Site | Helper], arguments: tuple[Any, ...]) -> None:
-        keep_freed_memory()
-        self._desk = Desk(kind(*arguments))
-        self._growth = Growth()
-
-    def ready(self) -> None:
-        """The process stands."""
-
-    def ask(self, verb: str, *given: Any) -> Any:
-        """Run one verb; see `Desk`."""
-        self._growth.limit()
-        return self._desk.ask(verb, *given)
-
-
-@dataclass(frozen=True)
-class Hosted:
-    """One site of a `HostActor`."""
-
-    host: Handle
-    name: PartyId
-
-
-class AggregatorActor:
-    """Leads a fit from a process of its own and streams what the driver may see."""
-
-    def __init__(self) -> None:
-        keep_freed_memory()
-
-    def lead(self, task: Task, parties: dict[PartyId, Handle]) -> Iterator[Event]:
-        """See `secirls.aggregator.aggregator.lead`."""
-        federation = RayFederation(parties, helpers(task.config.protocol), task.config.deadline)
-        yield from witnessed(task, federation)
-
-
-class RayFederation:
-    """Carries verbs to actors; whoever dies or misses the deadline is silent, and killed."""
-
-    def __init__(self, parties: Mapping[PartyId, Handle], helper_names: tuple[PartyId, ...], deadline: float) -> None:
-        """Take the actors by name, and how many seconds they have for one verb."""
-        self._parties = dict(parties)
-        self._sites = tuple(sorted(set(parties) - set(helper_names)))
-        self._deadline = deadline
-        self._stuck: dict[Handle, PartyId] = {}
-        wait_until_ready(self._parties)
-
-    @property
-    def sites(self) -> tuple[PartyId, ...]:
-        """Names of the sites, sorted."""
-        return self._sites
-
-    def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
-        """Call all, each host once, then take answers as they come. Who has not answered by the deadline never will."""
-        seconds = max(self._deadline, PREPARE_SECONDS) if verb in _PREPARING else self._deadline
-        deadline = time.monotonic() + seconds
-        waiting = self._call(verb, arguments)
-        answers: dict[PartyId, Any] = {}
-        while waiting:
-            left = deadline - time.monotonic()
-            done, _ = ray.wait(list(waiting), num_returns=1, timeout=min(max(left, 0.0), LOOK_SECONDS))
-            if not done and left > 0:
-                continue
-            if not done:
-                break
-            names = waiting[done[0]]
-            try:
-                together = _fetched(done[0])
-            except (RayActorError, ObjectLostError):  # the second: an answer whose node died before it was fetched
-                for lost in waiting.pop(done[0]):
-                    self.fence(lost)
-                continue
-            except RayTaskError as error:
-                together = [error.cause]
-            except Exception as error:  # noqa: BLE001 - an answer that can't be read is nonsense, whatever it is
-                together = [error]
-            for answer in together[: len(names)]:
-                name = names.popleft()
-                answers[name] = _fault(name, verb, answer) if isinstance(answer, Exception) else answer
-            if not names:
-                del waiting[done[0]]
-        unheard = [name for names in waiting.values() for name in names]
-        for name in unheard:
-            party = self._parties[name]
-            # A host works through its sites in the order asked: the first that is late holds up the others.
-            if isinstance(party, Hosted) and self._stuck.setdefault(party.host, name) == name:
-                ray.kill(party.host)
-        late = (*unheard, *(name for name in arguments if name not in answers and self._behind(name)))
-        answers |= {name: BlockedPartyError(name, verb, other) for name in late if (other := self._behind(name))}
-        for name in unheard:
-            self.fence(name)
-        return answers
-
-    def _call(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[Any, deque[PartyId]]:
-        """Ask everybody who can be asked, each host once; gives who answers where, and in which order."""
-        store = Store(ray.put)
-        waiting: dict[Any, deque[PartyId]] = {}
-        hosted: dict[Handle, dict[PartyId, tuple[Any, ...]]] = {}
-        for name, given in arguments.items():
-            party = self._parties.get(name)
-            if isinstance(party, Hosted) and not self._behind(name):
-                hosted.setdefault(party.host, {})[name] = given
-            elif party is not None and not isinstance(party, Hosted):
-                waiting[party.ask.remote(verb, *map(store.put, given))] = deque([name])
-        for host, asked in hosted.items():
-            told, beside = store.told(asked)
-            waiting[host.ask.options(num_returns="streaming").remote(verb, told, *beside)] = deque(asked)
-        return waiting
-
-    def _behind(self, name: PartyId) -> PartyId | None:
-        """Who holds a hosted site up for good, if anybody does."""
-        party = self._parties.get(name)
-        first = self._stuck.get(party.host) if isinstance(party, Hosted) else None
-        return None if first == name else first
-
-    def fence(self, party: PartyId) -> None:
-        """Kill its process; a hosted site is only forgotten, for its host has others."""
-        handle = self._parties.pop(party, None)
-        if handle is not None and not isinstance(handle, Hosted):
-            ray.kill(handle)
-
-
-def _fetched(answering: Any) -> list[Any]:
-    """The next answers of a host's, or the only one of a party's with its own process."""
-    if isinstance(answering, ObjectRefGenerator):
-        together: list[Any] = ray.get(next(answering))
-        return together
-    return [ray.get(answering)]
-
-
-def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:
-    if isinstance(error, (*SPOKEN, PartyFaultError)):
-        return error
-    return PartyFaultError(party, verb, type(error).__name__)
-
-
-def wait_until_ready(parties: Mapping[PartyId, Handle]) -> None:
-    """Let every process start before a deadline runs; one that can't will be silent when it is asked."""
-    processes = {party.host if isinstance(party, Hosted) else party for party in parties.values()}
-    starting = [handle.ready.remote() for handle in processes]
-    ray.wait(starting, num_returns=len(starting), timeout=START_SECONDS, fetch_local=False)
 
 
 def run_on_ray(order: Order) -> Iterator[Event]:
@@ -221,7 +46,7 @@ def run_on_ray(order: Order) -> Iterator[Event]:
         parties: dict[PartyId, Handle] = {}
         try:
             for name, place in places.items() if hosts is None else ():
-                parties[name] = party.options(**_ACTOR, **_pinned(place.resource)).remote(Site, (place, config))
+                parties[name] = party.options(**_ACTOR, **_pinned(place.resource)).remote(packed(Site, place, config))
                 started.append(parties[name])
             for first in range(min(hosts or 0, len(places))):
                 dealt = list(places.values())[first::hosts]
@@ -229,7 +54,7 @@ def run_on_ray(order: Order) -> Iterator[Event]:
                 parties |= {place.name: Hosted(started[-1], place.name) for place in dealt}
             for name in helpers(config.protocol):
                 parties[name] = party.options(**_ACTOR, **_role(name)).remote(
-                    Helper, (name, config, order.helper_keys.get(name))
+                    packed(Helper, name, config, order.helper_keys.get(name))
                 )
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
@@ -278,79 +103,3 @@ def check_resources(places: Mapping[PartyId, Place]) -> None:
     taken = [name for name, resource in sorted(wanted.items()) if free.get(resource, 0) < 1]
     if taken:
         raise complain("the node is taken by another fit", site=", ".join(taken))
-
-
-class _Connection:
-    """This process's connection to Ray, which fits in several threads share: the last to leave closes it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._fits = 0
-
-    def enter(self, address: str | None) -> bool:
-        """Connect, or share the connection; whether it is ours, and so to be left."""
-        with self._lock:
-            if self._fits == 0:
-                if ray.is_initialized():
-                    return False
-                try:
-                    _connect(address)
-                except BaseException:
-                    ray.shutdown()
-                    raise
-            self._fits += 1
-            return True
-
-    def leave(self) -> None:
-        """Close the connection if no other fit has it."""
-        with self._lock:
-            self._fits -= 1
-            if self._fits == 0:
-                ray.shutdown()
-
-
-_connection = _Connection()
-
-
-@contextmanager
-def running_ray(address: str | None) -> Iterator[None]:
-    """A running Ray: the one this process is connected to, the one at the address, or a local one of our own."""
-    ours = _connection.enter(address)
-    try:
-        yield
-    finally:
-        if ours:
-            _connection.leave()
-
-
-def _connect(address: str | None) -> None:
-    if address is not None:
-        _reach(address)
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster lets us in at {address!r} ({type(error).__name__})") from None
-        return
-    try:
-        ray.init(
-            address="local",
-            num_cpus=os.cpu_count(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(private_folder()),
-        )
-    except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
-        raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None
-
-
-def _reach(address: str) -> None:
-    """Raise `InputError` unless something listens there: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or "/" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, OverflowError):
-        raise InputError(f"no Ray cluster answers at {address!r}") from None

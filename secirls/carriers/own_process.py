@@ -1,4 +1,5 @@
-"""A process that is all ours, an actor's or the command's: how it keeps memory, and when it gives some back.
+"""A process that is all ours, an actor's or the command's: how it keeps memory and gives some back, and what it looks
+through for garbage.
 
 Promises: results are the same with it and without. Refuses to know: what is computed. Never for a process that is
 somebody else's, such as a notebook.
@@ -7,9 +8,10 @@ somebody else's, such as a notebook.
 from __future__ import annotations
 
 import ctypes
+import gc
 import mmap
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -88,3 +90,17 @@ def _shared() -> Iterator[tuple[int, int]]:
         if access.endswith("s"):
             start, stop = (int(end, 16) for end in place.split("-"))
             yield start, stop
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Let the garbage collector rest while modules load, and pass over them ever after.
+
+    What is loaded stays, and looking it through again and again takes a tenth of loading it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -125,6 +125,6 @@ def demo(
 
 
 def _demo_options(protocol: str) -> dict[str, Any]:
-    from secirls.inputs.datasets import AIRWAY_LEVELS
+    from secirls.inputs.airway import AIRWAY_LEVELS
 
     return {"design": "~ condition", "protocol": protocol, "levels": AIRWAY_LEVELS}

@@ -6,34 +6,44 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
 
+from secirls.carriers.ahead import engine_ahead
+from secirls.carriers.own_process import loading
 from secirls.cli.console import RoundsDisplay, overhead, say, show_result
 from secirls.config import Config
-from secirls.fitting import engine_ahead, fit_config
 from secirls.input_error import InputError
-from secirls.inputs.datasets import write_airway
-from secirls.outputs.results import check_free
+from secirls.outputs.free_folder import check_free
+
+if TYPE_CHECKING:
+    from secirls.outputs.results import Result
 
 
 def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) -> None:
-    """Write airway as four site files, fit them with the protocol and in the clear, show and keep both."""
+    """Write airway as four site files, fit them with the protocol and in the clear, show and keep both.
+
+    Ray starts first and most of the rest is done beside it, the fit in the clear too: on one thread, whose CPU seconds
+    are told apart from this process's.
+    """
     check_free(out, overwrite=True)
     say("airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.", wrap=True)
+    running, told = engine_ahead(engine), SimpleQueue[Any]()
     with ThreadPoolExecutor(1) as beside:
-        writing = beside.submit(write_airway, out / "sites")
-        with engine_ahead(engine):
-            sites = {name: str(path) for name, path in writing.result().items()}
+        writing = beside.submit(_written, out)
+        with running:
+            sites = writing.result()
             say(f"Each cell line is a site with a file of its own: {', '.join(sites)}.")
+            from secirls.fitting import fit_config
+
+            early = beside.submit(_in_the_clear, config, sites, told) if engine == "ray" else None
             with RoundsDisplay(config.protocol) as display:
                 secure = fit_config(config, sites, engine=engine, on_round=display, on_note=display.note)
-    with RoundsDisplay("plain, for comparison") as display:
-        plain = fit_config(
-            config.model_copy(update={"protocol": "plain"}),
-            sites,
-            engine="local",
-            on_round=display,
-            on_note=display.note,
-        )
+        clear = early or beside.submit(_in_the_clear, config, sites, told)
+        with RoundsDisplay("plain, for comparison") as display:
+            for event in iter(told.get, None):
+                (display.note if isinstance(event, str) else display)(event)
+        plain = clear.result()
     if not secure.table.equals(plain.table):
         raise InputError("the secure fit and the plain one differ: please report this with both folders")
     files = secure.write(out, h5ad=True, overwrite=True) + plain.write(out / "plain", overwrite=True)
@@ -48,3 +58,23 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
         wrap=True,
     )
     say(f"Read next: {out / 'report.json'}, or fit your own files with 'secirls fit --help'.", wrap=True)
+
+
+def _written(out: Path) -> dict[str, str]:
+    """The sites' files, by name; when they are there, so is what a fit needs."""
+    with loading():
+        import secirls.fitting  # noqa: F401
+        from secirls.inputs.datasets import write_airway
+
+        return {name: str(path) for name, path in write_airway(out / "sites").items()}
+
+
+def _in_the_clear(config: Config, sites: dict[str, str], told: SimpleQueue[Any]) -> Result:
+    """The fit without secrecy; rounds and notes are told as they come, nothing at the end."""
+    from secirls.fitting import fit_config
+
+    plain = config.model_copy(update={"protocol": "plain", "n_jobs": 1})
+    try:
+        return fit_config(plain, sites, engine="local", on_round=told.put, on_note=told.put)
+    finally:
+        told.put(None)

@@ -327,7 +327,7 @@ def fit_into(folder: Path, run: Manifest, transcript: Path | None, writing: Writ
     """Make a manifest's fit, and write it into a folder that is free for it."""
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import fit_manifest
-    from secirls.outputs.results import check_free
+    from secirls.outputs.free_folder import check_free
 
     overwrite = writing.overwrite
     check_free(folder, overwrite=overwrite)
@@ -357,7 +357,7 @@ def resume_fit(
     """
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import resume
-    from secirls.outputs.results import check_free
+    from secirls.outputs.free_folder import check_free
     from secirls.outputs.tables.annotation import Annotation
 
     file, kinds = comparison_options.own_file(annotation), kinds_of(plots)

@@ -13,28 +13,15 @@ import hashlib
 import io
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from secirls.input_error import InputError
+from secirls.inputs.airway import AIRWAY_LEVELS, AIRWAY_SHA256, DONORS
 from secirls.inputs.files.site_file import write_site
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.held.held_counts import whole
-
-AIRWAY_SHA256: Final = "277a1056fda83b97a5602c4ce1dc660ae1d65ca06121d896be789d56d6e0e5e5"
-"""Of the decompressed table: genes x samples, comma-separated, one header line."""
-
-AIRWAY_LEVELS: Final = {"condition": ("untrt", "trt")}
-
-_DONORS: Final = {
-    "N61311": ("SRR1039508", "SRR1039509"),
-    "N052611": ("SRR1039512", "SRR1039513"),
-    "N080611": ("SRR1039516", "SRR1039517"),
-    "N061011": ("SRR1039520", "SRR1039521"),
-}
-"""Cell line to its (untreated, dexamethasone) runs."""
 
 
 def airway_counts() -> pd.DataFrame:
@@ -50,7 +37,7 @@ def airway_obs() -> pd.DataFrame:
     """Cell line (``site``) and treatment (``condition``) of every sample of airway."""
     rows = {
         run: {"site": donor, "condition": level}
-        for donor, runs in _DONORS.items()
+        for donor, runs in DONORS.items()
         for run, level in zip(runs, AIRWAY_LEVELS["condition"], strict=True)
     }
     return pd.DataFrame.from_dict(rows, orient="index")
@@ -60,7 +47,7 @@ def write_airway(folder: Path) -> dict[str, Path]:
     """Write airway as four sites, one h5ad per cell line; gives name to path."""
     counts, obs = airway_counts(), airway_obs()
     paths = {}
-    for donor in _DONORS:
+    for donor in DONORS:
         mine = obs.index[obs["site"] == donor]
         paths[donor] = folder / f"{donor}.h5ad"
         write_site(paths[donor], counts.loc[mine].to_numpy(), obs.loc[mine], list(counts.columns))

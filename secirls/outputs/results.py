@@ -23,6 +23,7 @@ from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.outputs.components import FILE as LOADINGS
 from secirls.outputs.components import loadings_of, read_loadings
+from secirls.outputs.free_folder import check_free
 from secirls.outputs.notebooks.notebook import in_short, result_html
 from secirls.outputs.report.report_facts import facts
 from secirls.outputs.tables.annotation import Annotation
@@ -36,8 +37,6 @@ from secirls.outputs.tables.results_table import Compared, compare
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
     from secirls.outputs.pictures.album import Album
-
-FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 
 
 @dataclass(frozen=True)
@@ -201,15 +200,15 @@ class Result:
         out = Path(out)
         check_free(out, overwrite=overwrite)
         with whole_folder(out) as draft:
-            self.table.to_csv(draft / "results.csv", index=False, float_format="%.17g")
+            (draft / "results.csv").write_bytes(csv_of(self.table))
             (draft / RANKED).write_text(rnk(self.table), encoding="utf-8")
             symbols = symbols_in(self.table)
             if symbols is not None:
                 (draft / RANKED_BY_SYMBOL).write_text(rnk(self.table, symbols), encoding="utf-8")
             self.kept.write(draft / KEPT)
-            self.coefficients.to_csv(draft / "coefficients.csv", index=False, float_format="%.17g")
+            (draft / "coefficients.csv").write_bytes(csv_of(self.coefficients))
             if self.dispersions is not None:
-                self.dispersions.to_csv(draft / "dispersions.csv", index=False, float_format="%.17g")
+                (draft / "dispersions.csv").write_bytes(csv_of(self.dispersions))
             if self.loadings is not None:
                 (draft / LOADINGS).write_bytes(csv_of(self.loadings))
             self.ledger.to_csv(draft / "rounds.csv", index=False)
@@ -225,16 +224,6 @@ class Result:
         if self.loadings is None:
             remove(out / LOADINGS)
         return [out / name for name in names]
-
-
-def check_free(out: Path, *, overwrite: bool) -> None:
-    """Raise `InputError` if results can't be written to a folder."""
-    if out.is_symlink() and not out.exists():
-        raise InputError(f"folder {str(out)!r}: is a link to nothing")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"folder {str(out)!r}: is a file")
-    if not overwrite and any((out / name).exists() for name in FILES):
-        raise InputError(f"folder {str(out)!r}: holds the results of a fit already; name another or give --overwrite")
 
 
 def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:

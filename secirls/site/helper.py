@@ -34,7 +34,7 @@ class Helper(Secret):
         self._config = config
         self._key = key
         self._ground: HelperGround | None = None
-        self._meter = Meter()
+        self._meter = Meter(config.threads)
         self._party: Party | None = None
         self._tried = 0
 

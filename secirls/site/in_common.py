@@ -44,9 +44,9 @@ class InCommon(Apart):
         """What the call gave whoever came first, charged to the meter of who comes after; an error is not kept."""
         kept = self._kept.get(what)
         if kept is None or kept.of != of:
-            wall, cpu = time.perf_counter(), time.process_time()
+            wall, cpu = time.perf_counter(), meter.clock()
             result = call()
-            kept = _Kept(of, result, time.perf_counter() - wall, time.process_time() - cpu)
+            kept = _Kept(of, result, time.perf_counter() - wall, meter.clock() - cpu)
             self._kept[what] = kept
         else:
             meter.charge(kept.seconds, kept.cpu_seconds)

@@ -77,7 +77,7 @@ class Site(Secret):
         self._agreement: Agreement | None = None
         self._guard: Guard | None = None
         self._follower: Follower | None = None
-        self._meter = Meter()
+        self._meter = Meter(config.threads)
         self._samples: Samples | None = None
         self._telling: Telling | None = None
         self._genes: tuple[str, ...] = ()

@@ -172,6 +172,8 @@ class FakeRay:
     def is_initialized(self):
         return self.running
 
+    __version__ = "of another release"
+
     def init(self, **_):
         assert not self.running
         self.running = True
@@ -183,30 +185,30 @@ class FakeRay:
 
 
 def test_fits_in_several_threads_share_one_ray_and_the_last_closes_it(monkeypatch):
-    from secirls.carriers import on_ray
+    from secirls.carriers import ray_connection
 
     fake = FakeRay()
-    monkeypatch.setattr(on_ray, "ray", fake)
-    monkeypatch.setattr(on_ray, "_connection", type(on_ray._connection)())
-    one, two = on_ray.running_ray(None), on_ray.running_ray(None)
+    monkeypatch.setattr(ray_connection, "ray", fake)
+    monkeypatch.setattr(ray_connection, "_connection", type(ray_connection._connection)())
+    one, two = ray_connection.running_ray(None), ray_connection.running_ray(None)
     one.__enter__()
     two.__enter__()
     one.__exit__(None, None, None)
     assert fake.running  # the other is at work
     two.__exit__(None, None, None)
     assert fake.calls == ["init", "shutdown"]
-    with on_ray.running_ray(None):
+    with ray_connection.running_ray(None):
         pass
     assert fake.calls == ["init", "shutdown"] * 2
 
 
 def test_a_ray_that_was_there_before_is_left_running_and_one_that_does_not_start_is_said_so(monkeypatch):
-    from secirls.carriers import on_ray
+    from secirls.carriers import ray_connection
 
     fake = FakeRay(running=True)
-    monkeypatch.setattr(on_ray, "ray", fake)
-    monkeypatch.setattr(on_ray, "_connection", type(on_ray._connection)())
-    with on_ray.running_ray(None):
+    monkeypatch.setattr(ray_connection, "ray", fake)
+    monkeypatch.setattr(ray_connection, "_connection", type(ray_connection._connection)())
+    with ray_connection.running_ray(None):
         pass
     assert fake.calls == []
     fake.running = False
@@ -216,7 +218,7 @@ def test_a_ray_that_was_there_before_is_left_running_and_one_that_does_not_start
 
     fake.init = fail
     sentence = r"no Ray can be started on this machine .*engine 'local'"
-    with pytest.raises(secirls.InputError, match=sentence), on_ray.running_ray(None):
+    with pytest.raises(secirls.InputError, match=sentence), ray_connection.running_ray(None):
         pytest.fail("there is none")
     assert fake.calls == ["shutdown"]
 

@@ -120,13 +120,15 @@ def test_a_node_killed_in_mid_fit_is_a_silent_site(cluster, connected, files):
 
     from secirls.aggregator.aggregator import lead
     from secirls.agreement.record import Record
-    from secirls.carriers.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.carriers.actors import PartyActor, packed
+    from secirls.carriers.on_ray import _ACTOR
+    from secirls.carriers.ray_federation import RayFederation
     from secirls.site.site import Site
 
     config = Config(**SETTINGS, on_dropout="continue", threshold=3, deadline=60.0)
     kind = ray.remote(PartyActor)
     handles = {
-        name: kind.options(**_ACTOR, resources={f"site:{name}": 1}).remote(Site, (Place(name, path), config))
+        name: kind.options(**_ACTOR, resources={f"site:{name}": 1}).remote(packed(Site, Place(name, path), config))
         for name, path in files.items()
     }
     pid = ray.get(handles["lyon"].__ray_call__.remote(lambda _: os.getpid()))

@@ -49,7 +49,7 @@ def undisturbed(files, tmp_path_factory):
 
 def doomed(asked, verb, call, victim):
     """A party's actor: when ``asked`` has done a verb for the n-th time, the victim dies before the answer leaves."""
-    from secirls.carriers.on_ray import PartyActor
+    from secirls.carriers.actors import PartyActor
 
     class DoomedActor(PartyActor):
         calls = 0

@@ -226,8 +226,8 @@ def test_an_agreement_of_another_configuration_is_refused(files):
 
 @pytest.mark.parametrize("verb", ["__init__", "_keep", "_samples", "__class__", "__reduce__", "eval"])
 def test_an_actor_runs_the_verbs_of_the_protocol_and_no_others(verb, tmp_path):
-    from secirls.carriers.on_ray import PartyActor
+    from secirls.carriers.actors import PartyActor, packed
 
-    actor = PartyActor(Site, (Place("a", str(tmp_path / "a.h5ad")), Config(design="~ condition")))
+    actor = PartyActor(packed(Site, Place("a", str(tmp_path / "a.h5ad")), Config(design="~ condition")))
     with pytest.raises(SecureSumError, match="there is no verb"):
         actor.ask(verb)

@@ -61,14 +61,14 @@ class Host:
 
 def called(monkeypatch, arguments):
     """Two hosts of three sites each, what they are called with, and what was put into the object store."""
-    from secirls.carriers import on_ray
+    from secirls.carriers import ray_federation
 
     stored = []
-    monkeypatch.setattr(on_ray, "wait_until_ready", lambda parties: None)
-    monkeypatch.setattr(on_ray.ray, "put", lambda value: stored.append(value) or f"reference {len(stored)}")
+    monkeypatch.setattr(ray_federation, "wait_until_ready", lambda parties: None)
+    monkeypatch.setattr(ray_federation.ray, "put", lambda value: stored.append(value) or f"reference {len(stored)}")
     hosts = Host(), Host()
-    parties = {name: on_ray.Hosted(hosts[number % 2], name) for number, name in enumerate(arguments)}
-    waiting = on_ray.RayFederation(parties, (), 1.0)._call("meet", arguments)
+    parties = {name: ray_federation.Hosted(hosts[number % 2], name) for number, name in enumerate(arguments)}
+    waiting = ray_federation.RayFederation(parties, (), 1.0)._call("meet", arguments)
     assert [list(names) for names in waiting.values()] == [list(arguments)[0::2], list(arguments)[1::2]]
     return [host.calls for host in hosts], stored
 
@@ -202,7 +202,8 @@ def test_a_hosted_site_that_hangs_is_told_from_those_behind_it(tmp_path, local_r
     """Seven sites in three processes, of which the first holds site1, site4 and site7; site4 hangs in IRLS."""
     import ray
 
-    from secirls.carriers.on_ray import _ACTOR, Hosted, RayFederation
+    from secirls.carriers.on_ray import _ACTOR
+    from secirls.carriers.ray_federation import Hosted, RayFederation
 
     files = simulated(tmp_path, 7, 30)
     config = Config(**SETTINGS, on_dropout=rule, threshold=4, deadline=10.0)

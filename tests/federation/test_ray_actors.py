@@ -18,14 +18,15 @@ def start(local_ray, airway_sites):
     import ray
 
     from secirls.agreement.order import Place
-    from secirls.carriers.on_ray import _ACTOR, PartyActor
+    from secirls.carriers.actors import PartyActor, packed
+    from secirls.carriers.on_ray import _ACTOR
     from secirls.site.site import Site
 
     kind, made = ray.remote(PartyActor).options(**_ACTOR), []
 
     def starting(n):
         some = list(airway_sites.items())[:n]
-        actors = {name: kind.remote(Site, (Place(name, str(path)), CONFIG)) for name, path in some}
+        actors = {name: kind.remote(packed(Site, Place(name, str(path)), CONFIG)) for name, path in some}
         made.extend(actors.values())
         return actors
 
@@ -57,7 +58,7 @@ def test_every_site_has_a_process_of_its_own(actors):
 def test_a_dead_site_is_silent_and_the_others_answer(start):
     import ray
 
-    from secirls.carriers.on_ray import RayFederation
+    from secirls.carriers.ray_federation import RayFederation
 
     actors = start(2)
     federation = RayFederation(actors, (), 60.0)
@@ -71,7 +72,7 @@ def test_an_unforeseen_error_leaves_without_its_text(actors):
     import ray
 
     from secirls.agreement.faults import PartyFaultError
-    from secirls.carriers.on_ray import RayFederation
+    from secirls.carriers.ray_federation import RayFederation
 
     name = next(iter(actors))
     ray.get(actors[name].__ray_call__.remote(_break))
@@ -95,11 +96,13 @@ def test_a_sentence_for_the_user_crosses_ray_unchanged(local_ray, make_site):
     import ray
 
     from secirls.agreement.order import Place
-    from secirls.carriers.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.carriers.actors import PartyActor, packed
+    from secirls.carriers.on_ray import _ACTOR
+    from secirls.carriers.ray_federation import RayFederation
     from secirls.site.site import Site
 
     place = Place("c", str(make_site("c", obs={"other": [1, 2, 3, 4]})))
-    actor = ray.remote(PartyActor).options(**_ACTOR).remote(Site, (place, CONFIG))
+    actor = ray.remote(PartyActor).options(**_ACTOR).remote(packed(Site, place, CONFIG))
     answer = RayFederation({"c": actor}, (), 60.0).ask("survey", {"c": ()})["c"]
     ray.kill(actor)
     assert isinstance(answer, InputError)

@@ -101,14 +101,16 @@ def table(local_ray, files):
     """Start four sites; gives a function that leads a fit in which the second goes wrong."""
     import ray
 
-    from secirls.carriers.on_ray import _ACTOR, PartyActor, RayFederation
+    from secirls.carriers.actors import PartyActor, packed
+    from secirls.carriers.on_ray import _ACTOR
+    from secirls.carriers.ray_federation import RayFederation
     from secirls.site.site import Site
 
     started = []
 
     def run(settings, verb, way, call=LATE):
         kind = ray.remote(PartyActor).options(**_ACTOR)
-        handles = {name: kind.remote(Site, (Place(name, path), settings)) for name, path in files.items()}
+        handles = {name: kind.remote(packed(Site, Place(name, path), settings)) for name, path in files.items()}
         started.extend(handles.values())
         pid = dict(zip(handles, pids(handles.values()), strict=True))
         ray.get(handles["site2"].__ray_call__.remote(spoil, verb, call, way))

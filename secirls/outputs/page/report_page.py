@@ -19,12 +19,13 @@ from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.outputs.free_folder import FILES
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
 from secirls.outputs.pictures.album import Album
 from secirls.outputs.pictures.canvas import MEGABYTE, png
 from secirls.outputs.pictures.rounds import VERB_COLOURS, WAITING
-from secirls.outputs.results import FILES, status_counts
+from secirls.outputs.results import status_counts
 from secirls.outputs.tables.gene_tables import annotation_in
 
 PAGE = "report.html"

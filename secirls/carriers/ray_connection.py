@@ -1,0 +1,140 @@
+"""This process's connection to Ray: to a cluster that is there, or to a local one of its own.
+
+Promises: a local Ray listens to this user alone and is gone when the last fit has left it.
+Refuses to know: fits, sites.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from secirls.carriers.ray_environment import private_folder
+from secirls.input_error import InputError
+
+REACH_SECONDS = 5.0
+"""How long a cluster has to accept a connection."""
+
+OBJECT_STORE_BYTES = 400_000_000
+
+TRIED = ("2.60.",)
+"""Releases of Ray that run without the processes that only watch it; others are started whole."""
+
+_WATCHERS = ("start_api_server", "start_log_monitor", "start_monitor")
+"""Of Ray's node: the server of its dashboard, who passes on what workers print, and who asks for more machines."""
+
+
+class _Connection:
+    """This process's connection to Ray, which fits in several threads share: the last to leave closes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._fits = 0
+
+    def enter(self, address: str | None) -> bool:
+        """Connect, or share the connection; whether it is ours, and so to be left."""
+        with self._lock:
+            if self._fits == 0:
+                if ray.is_initialized():
+                    return False
+                try:
+                    _connect(address)
+                except BaseException:
+                    ray.shutdown()
+                    raise
+            self._fits += 1
+            return True
+
+    def leave(self) -> None:
+        """Close the connection if no other fit has it."""
+        with self._lock:
+            self._fits -= 1
+            if self._fits == 0:
+                ray.shutdown()
+
+    def leave_behind(self) -> None:
+        """As `leave`, in the background: whoever connects next waits for it, and so does the end of this process."""
+        threading.Thread(target=self.leave).start()
+
+
+_connection = _Connection()
+
+
+@contextmanager
+def running_ray(address: str | None, *, linger: bool = False) -> Iterator[None]:
+    """A running Ray: the one this process is connected to, the one at the address, or a local one of our own.
+
+    One that may ``linger`` ends in the background, while results are written: for a process that is all ours.
+    """
+    ours = _connection.enter(address)
+    try:
+        yield
+    finally:
+        if ours and linger:
+            _connection.leave_behind()
+        elif ours:
+            _connection.leave()
+
+
+def _connect(address: str | None) -> None:
+    if address is not None:
+        _reach(address)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(f"no Ray cluster lets us in at {address!r} ({type(error).__name__})") from None
+        return
+    try:
+        with _unwatched():
+            ray.init(
+                address="local",
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(private_folder()),
+            )
+    except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
+        raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None
+
+
+@contextmanager
+def _unwatched() -> Iterator[None]:
+    """Let a Ray that is started leave out its watchers: three more Pythons, which no fit asks anything.
+
+    `ray.init` has no switch for them, and waits for one of them.
+    """
+    if not ray.__version__.startswith(TRIED):
+        yield
+        return
+    from ray._private import node
+
+    whole: Any = node.Node
+    setattr(node, "Node", type("Node", (whole,), dict.fromkeys(_WATCHERS, _nothing)))  # noqa: B010 - typed as a class
+    try:
+        yield
+    finally:
+        setattr(node, "Node", whole)  # noqa: B010
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Start none."""
+
+
+def _reach(address: str) -> None:
+    """Raise `InputError` unless something listens there: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError):
+        raise InputError(f"no Ray cluster answers at {address!r}") from None

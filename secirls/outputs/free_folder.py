@@ -1,0 +1,20 @@
+"""Whether a folder may take results: asked before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from secirls.input_error import InputError
+
+FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
+"""By which results are known."""
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` if results can't be written to a folder."""
+    if out.is_symlink() and not out.exists():
+        raise InputError(f"folder {str(out)!r}: is a link to nothing")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"folder {str(out)!r}: is a file")
+    if not overwrite and any((out / name).exists() for name in FILES):
+        raise InputError(f"folder {str(out)!r}: holds the results of a fit already; name another or give --overwrite")
