@@ -1,5 +1,4 @@
-"""A process that is all ours, an actor's or the command's: how it keeps memory and gives some back, and what it looks
-through for garbage.
+"""A process that is all ours, an actor's or the command's: what memory it keeps, gives back, and looks through.
 
 Promises: results are the same with it and without. Refuses to know: what is computed. Never for a process that is
 somebody else's, such as a notebook.

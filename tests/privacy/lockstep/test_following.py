@@ -380,6 +380,6 @@ def test_the_common_problem_asks_of_every_stage_and_notices_a_last_bit(monkeypat
 
 def test_the_follower_waits_for_totals_it_asked_for():
     run = Run(PresenceQuery(np.ones(3, dtype=bool)) for _ in range(2))
-    follower = Follower("site1", run, b"", Apart(), Meter())
+    follower = Follower("site1", run, b"", Apart(), Meter(1))
     with pytest.raises(MisuseError, match="waits for no total"):
         follower.follow(Total({}, (), ()), b"")

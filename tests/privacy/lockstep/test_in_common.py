@@ -142,7 +142,7 @@ def test_a_site_is_charged_what_somebody_else_worked_out():
         return "done"
 
     common = InCommon()
-    first, second, third = Meter(), Meter(), Meter()
+    first, second, third = Meter(1), Meter(1), Meter(1)
     for meter, of in ((first, 1), (second, 1), (third, 1)):
         common.once("work", (of,), work, meter)  # between verbs nothing is booked
         assert meter.measure("follow", lambda: common.once("work", (of,), work, meter)) == "done"  # noqa: B023
@@ -150,8 +150,8 @@ def test_a_site_is_charged_what_somebody_else_worked_out():
         (cost,) = meter.take()
         assert 0.05 <= cost.cpu_seconds < 0.1
         assert cost.seconds >= 0.05
-    meter = Meter()
-    meter.measure("follow", lambda: common.once("work", (1,), work, Meter()))
+    meter = Meter(1)
+    meter.measure("follow", lambda: common.once("work", (1,), work, Meter(1)))
     assert meter.take()[0].cpu_seconds < 0.05
     meter.measure("verify", lambda: None)
     assert meter.take()[0].cpu_seconds < 0.05
