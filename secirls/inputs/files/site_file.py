@@ -301,6 +301,8 @@ class Layers(Mapping[str, Any]):
         self._group = group
 
     def __getitem__(self, name: str) -> Any:
+        if name not in list(self._group):  # a path would lead out of the layers
+            raise KeyError(name)
         return _stored_matrix(self._group[name])
 
     def __iter__(self) -> Iterator[str]:

@@ -10,10 +10,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
+from secirls.input_error import InputError
 from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.guarding import summed_columns
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.summed_columns import differing, few_differ
+from secirls.site.site import Site
 
 OWNER = "site3"
 NAMES = ("site1", "site2", "site3")
@@ -203,6 +205,14 @@ def over_layers(grounds, lead):
 def test_another_layer_of_the_same_samples_is_refused(layered, lead):
     with pytest.raises(RefusalError, match=r"across_fits is refuse .* in another layer"):
         over_layers(layered, lead)
+
+
+@pytest.mark.parametrize("path", ["/X", "/layers/filtered", "../X", "filtered/../filtered"])
+def test_a_path_is_no_layer(layered, lead, path):
+    """Within a file it would be another name of some matrix, which no rule lists."""
+    config = lead.config(layered, layer=path)
+    with pytest.raises(InputError, match="is missing"):
+        Site(layered.place("site1"), config, own_process=False).survey()
 
 
 def test_the_twin_to_which_layers_are_other_data_tells_a_samples_counts(layered, lead, monkeypatch):
