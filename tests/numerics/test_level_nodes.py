@@ -106,10 +106,10 @@ def test_groups_clamped_as_a_whole_are_summed_over_nodes():
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_threads_blocks_and_company_do_not_change_a_bit(jobs, monkeypatch):
-    samples, beta = make(genes=41, least=0.0)  # some clamped in part
+    samples, beta = make(genes=150, least=0.0)  # some clamped in part
     samples = with_nodes(samples)
     whole = summands(samples, beta, 0.5)
-    chosen = np.random.default_rng(1).random(41) < 0.4
+    chosen = np.random.default_rng(1).random(150) < 0.4  # in fewer than all lanes, others than before
     part = summands(samples.take(chosen), beta[chosen], 0.5)
     assert same(part[:2], [array[chosen] for array in whole[:2]])
     monkeypatch.setattr(kernels, "_CALL_VALUES", 7 * samples.moments.nodes.size)
