@@ -126,7 +126,7 @@ def test_another_trend_is_told(trend):
     assert settled(result)
 
 
-@pytest.mark.parametrize("way", ["optimum", "moments"])
+@pytest.mark.parametrize("way", [pytest.param("optimum", marks=pytest.mark.slow), "moments"])
 def test_another_way_to_dispersions_is_told(way):
     sites = made(24)
     result, usual = fitted(sites, dispersion_fit=way), fitted(sites)

@@ -250,7 +250,7 @@ def undisturbed(tmp_path_factory):
     return asked, fitting.fit_manifest(asked, folder / "whole")
 
 
-@pytest.mark.parametrize("last", [0, 1, 3, 9])
+@pytest.mark.parametrize("last", [0, *(pytest.param(last, marks=pytest.mark.slow) for last in (1, 3)), 9])
 def test_sites_that_follow_the_algorithm_go_on_where_columns_were_dropped_and_scaled(undisturbed, tmp_path, last):
     asked, whole = undisturbed
     assert asked.fit.lock_step

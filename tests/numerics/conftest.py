@@ -94,7 +94,7 @@ def fit() -> Callable[..., State]:
     return _fit
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def drive() -> type[Drive]:
     """``drive(*sites)(algorithm)``: the algorithm's result."""
     return Drive

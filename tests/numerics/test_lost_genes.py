@@ -149,6 +149,12 @@ def fitted(drive, parts, *, lose=(), after=0, **options):
     return run(whole_fit.fit(config, design, GENES, again)), run.queries
 
 
+@pytest.fixture(scope="module")
+def undisturbed(drive):
+    """The fit in which no site loses a gene, and what was asked."""
+    return fitted(drive, sites())
+
+
 FIELDS = ("status", "reason", "beta", "nll", "xtwx", "iterations")
 IN_IRLS = ("irls", "quasi_newton")
 """What IRLS loses, the catch tries again."""
@@ -168,8 +174,8 @@ def is_lost(found):
 
 
 @pytest.mark.parametrize("kinds", [("normalised",), ("residuals",), ("least_squares",), IN_IRLS, IN_IRLS[1:]])
-def test_a_gene_lost_at_one_stage_fails_with_the_reason_and_the_others_do_not_notice(drive, kinds):
-    honest, queries = fitted(drive, sites())
+def test_a_gene_lost_at_one_stage_fails_with_the_reason_and_the_others_do_not_notice(drive, undisturbed, kinds):
+    honest, queries = undisturbed
     assert any(asked.kind in kinds and asked.genes[HIT] for asked in queries)
     assert honest.state.fitted[HIT]
     found, _ = fitted(drive, sites(), lose=kinds)
@@ -194,8 +200,8 @@ def test_what_irls_alone_loses_the_catch_settles(drive):
     assert found.state.status[HIT] == Status.CAUGHT
 
 
-def test_a_gene_lost_while_looking_around_stays_where_it_is(drive):
-    honest, queries = fitted(drive, sites())
+def test_a_gene_lost_while_looking_around_stays_where_it_is(drive, undisturbed):
+    honest, queries = undisturbed
     assert any(asked.kind == "likelihood" and asked.genes[HIT] for asked in queries)
     found, _ = fitted(drive, sites(), lose=("likelihood",))
     assert found.state.status[HIT] == Status.CAUGHT
@@ -203,8 +209,8 @@ def test_a_gene_lost_while_looking_around_stays_where_it_is(drive):
 
 
 @pytest.mark.parametrize("kinds", [("presence",), ("least_squares",), IN_IRLS])
-def test_a_gene_lost_in_the_refit_fails_there_and_the_others_do_not_notice(drive, kinds):
-    honest, queries = fitted(drive, sites())
+def test_a_gene_lost_in_the_refit_fails_there_and_the_others_do_not_notice(drive, undisturbed, kinds):
+    honest, queries = undisturbed
     after = next(i for i, asked in enumerate(queries) if asked.kind == "replace_counts")
     found, _ = fitted(drive, sites(), lose=kinds, after=after)
     assert is_lost(found)

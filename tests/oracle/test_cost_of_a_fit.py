@@ -24,7 +24,13 @@ NEEDED = {
     ("hapmap_lcl", "site"): (201, 475),
 }
 """Rounds, and numbers a gene."""
-SLOW = {("airway", "site"), ("bottomly", "site"), ("hapmap_lcl", "condition"), ("hapmap_lcl", "site")}
+SLOW = {
+    ("airway", "condition"),
+    ("airway", "site"),
+    ("bottomly", "site"),
+    ("hapmap_lcl", "condition"),
+    ("hapmap_lcl", "site"),
+}
 APART = {"cells_above", "farthest", "larger"}
 
 

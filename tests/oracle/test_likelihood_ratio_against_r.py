@@ -62,6 +62,9 @@ def gap(ours, theirs):
     return np.minimum(apart, apart / np.abs(theirs))
 
 
+every_name = pytest.mark.parametrize("name", ["pasilla", pytest.param("bottomly", marks=pytest.mark.slow)])
+
+
 @pytest.fixture(scope="module")
 def made():
     return {}
@@ -79,7 +82,7 @@ def compared(made, shared_data):
     return get
 
 
-@pytest.mark.parametrize("name", ["pasilla", "bottomly"])
+@every_name
 def test_every_statistic_is_that_of_r_but_for_named_genes(name, compared):
     result, whole, theirs = compared(name)
     apart = gap(result.table["stat"], theirs)
@@ -93,7 +96,7 @@ def test_every_statistic_is_that_of_r_but_for_named_genes(name, compared):
     assert set(whole.var_names[apart > 1e-9]) <= OPTIMISED[name] == caught
 
 
-@pytest.mark.parametrize("name", ["pasilla", "bottomly"])
+@every_name
 def test_where_r_is_elsewhere_its_likelihood_is_at_clamped_means(name, compared):
     result, whole, theirs = compared(name)
     table = result.table

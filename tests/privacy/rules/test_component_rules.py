@@ -93,24 +93,30 @@ def test_directions_are_counted_over_sessions_and_the_same_ones_once(grounds):
     assert directions(grounds) <= 0.2 * DEGREES
 
 
-def kinds_once_none_are_left(grounds):
-    """What is still told in a session of other genes, when all directions were multiplied."""
-    grounds.rule("max_components = 1")
-    rounds = []
+@pytest.fixture(scope="module")
+def exhausted(tmp_path_factory, lead):
+    """Grounds whose sites multiplied all directions that they may."""
+    grounds = lead.settle(tmp_path_factory.mktemp("exhausted") / "grounds").rule("max_components = 1")
     with pytest.raises(RefusalError, match=r"max_directions_per_sample is 0\.2"):
         in_sessions(grounds, range(39, 20, -1))
+    return grounds
+
+
+def kinds_once_none_are_left(grounds):
+    """What is still told in a session of other genes."""
+    rounds = []
     with pytest.raises(RefusalError, match=r"max_directions_per_sample is 0\.2"):
         ordered(grounds, component_genes=17, on_round=rounds.append)
     return {told.kind for told in rounds}
 
 
-def test_where_none_are_left_nothing_is_told_along_any(grounds):
-    assert "vst_gram" not in kinds_once_none_are_left(grounds)
+def test_where_none_are_left_nothing_is_told_along_any(exhausted):
+    assert "vst_gram" not in kinds_once_none_are_left(exhausted)
 
 
-def test_the_twin_that_looks_at_products_alone_tells_some_along_others_in_every_session(grounds, monkeypatch):
+def test_the_twin_that_looks_at_products_alone_tells_some_along_others_in_every_session(exhausted, monkeypatch):
     monkeypatch.setattr("secirls.site.guarding.guard.VstGramQuery", type("Nothing", (), {}))
-    assert "vst_gram" in kinds_once_none_are_left(grounds)
+    assert "vst_gram" in kinds_once_none_are_left(exhausted)
 
 
 def test_without_the_count_every_session_has_directions_of_its_own(grounds, monkeypatch):
