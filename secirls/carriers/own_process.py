@@ -19,7 +19,7 @@ KEPT_BYTES = 1 << 28
 LARGEST_KEPT = 1 << 25
 """Arrays above this go back to the system when they are freed; the most that glibc takes."""
 GROWTH_BYTES = 1 << 26
-"""So much larger than what it needed a process may be before it gives back what it has freed."""
+"""So much larger than what it needs a process may be before it gives back what it has freed."""
 _SELF = Path("/proc/self")
 
 
@@ -36,25 +36,24 @@ def keep_freed_memory() -> bool:
 
 
 class Growth:
-    """How far a process has outgrown what it needed at any time: by freed memory that it keeps, and pages it shares."""
+    """How far a process has outgrown what it needs: by freed memory that it keeps, and pages that it shares."""
 
     def __init__(self) -> None:
-        self._needed = resident_bytes()
+        self._most = resident_bytes() + GROWTH_BYTES
 
     def limit(self) -> None:
-        """Give memory back where that is more than `GROWTH_BYTES`: shared pages, and what is freed if they are too few.
+        """Give memory back where that is too far: shared pages, and if they are too few all that is freed.
 
-        What was needed once is no growth, whether or not it still is, for memory that is taken anew costs time.
+        As large as it was once a process may be again, since its peak would be no lower, and to take memory anew costs
+        time.
         """
-        if self._within():
+        reached = resident_bytes()
+        if reached <= self._most:
             return
         let_go_of_shared_pages()
-        if not self._within():
+        if resident_bytes() > self._most:
             give_back_freed_memory()
-            self._needed = max(self._needed, resident_bytes())
-
-    def _within(self) -> bool:
-        return resident_bytes() - self._needed <= GROWTH_BYTES
+            self._most = max(reached, resident_bytes() + GROWTH_BYTES)
 
 
 def resident_bytes() -> int:

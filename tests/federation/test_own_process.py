@@ -59,12 +59,13 @@ def test_a_process_gives_back_what_it_has_outgrown(what):
     [
         ([0, 60], []),
         ([0, 100, 40], ["shared"]),  # that was enough
-        ([0, 100, 90, 80], ["shared", "freed"]),
-        ([0, 100, 90, 80, 140], ["shared", "freed"]),  # 80 are needed, so that 140 are not too much
-        ([0, 100, 90, 80, 150, 150, 70, 140], ["shared", "freed"] * 2),  # nor where they were needed before
+        ([0, 100, 90, 20], ["shared", "freed"]),
+        ([0, 100, 90, 20, 95], ["shared", "freed"]),  # as large as it was before, though it needs less
+        ([0, 100, 90, 80, 140], ["shared", "freed"]),  # and larger where it needs more
+        ([0, 100, 90, 80, 150, 150, 70, 145], ["shared", "freed"] * 2),
     ],
 )
-def test_what_was_needed_once_is_no_growth(sizes, given, monkeypatch):
+def test_as_large_as_it_was_a_process_may_be_again(sizes, given, monkeypatch):
     left, told = list(sizes), []
     monkeypatch.setattr(own_process, "GROWTH_BYTES", 64)
     monkeypatch.setattr(own_process, "resident_bytes", lambda: left.pop(0))
