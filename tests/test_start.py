@@ -1,6 +1,7 @@
 """What each process loads before it can work: the shape of a start, where its seconds depend on the machine."""
 
 import gc
+import pickle
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numba
+import numpy as np
 import pytest
 
 from protocols.primitives import compiling
@@ -226,6 +228,29 @@ def test_the_collector_rests_while_an_actor_loads_its_party_and_passes_over_it_a
         assert gc.isenabled()
     finally:
         gc.unfreeze()
+
+
+def test_counts_in_memory_reach_an_actor_without_a_copy():
+    """Beside its twin, which has them in one piece with all else."""
+    from secirls.carriers import actors
+
+    counts = np.arange(1 << 16)
+    head, (array,) = actors.packed(Kept, counts)
+    assert len(head) < counts.nbytes / 100 < len(pickle.dumps((Kept, counts)))
+    assert np.shares_memory(array, counts)
+    try:
+        kept = actors.PartyActor((head, [array]))._desk.party.counts
+    finally:
+        gc.unfreeze()
+    assert np.shares_memory(kept, counts)
+    assert np.array_equal(kept, counts)
+
+
+class Kept:
+    """A party that keeps what it is given."""
+
+    def __init__(self, counts):
+        self.counts = counts
 
 
 def test_a_ray_that_is_started_leaves_its_watchers_out(monkeypatch):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from secirls.carriers.own_process import Growth, keep_freed_memory, loading
 
@@ -20,21 +20,30 @@ if TYPE_CHECKING:
     from secirls.site.site import Site
 
 
-def packed(kind: type[Site | Helper], *arguments: Any) -> bytes:
-    """What a `PartyActor` makes its party of: unpacked in its own time, and not before it is there."""
-    return pickle.dumps((kind, arguments))
+Packed: TypeAlias = tuple[bytes, list[Any]]
+"""What a `PartyActor` makes its party of, and the arrays in it, which Ray carries without copies."""
+
+
+def packed(kind: type[Site | Helper], *arguments: Any) -> Packed:
+    """A party to be unpacked by its actor in its own time, and not before that is there."""
+    import numpy as np
+
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps((kind, arguments), protocol=5, buffer_callback=buffers.append)
+    return head, [np.frombuffer(buffer.raw(), dtype=np.uint8) for buffer in buffers]
 
 
 class PartyActor:
     """A site or helper behind its desk, in a process of its own."""
 
-    def __init__(self, party: bytes) -> None:
+    def __init__(self, party: Packed) -> None:
         """``party`` is `packed` by whoever starts it."""
         keep_freed_memory()
         with loading():
             from secirls.site.desk import Desk
 
-            kind, arguments = pickle.loads(party)  # noqa: S301 - as Ray itself takes what it is given
+            head, buffers = party
+            kind, arguments = pickle.loads(head, buffers=buffers)  # noqa: S301 - as Ray itself takes what it is given
             self._desk = Desk(kind(*arguments))
         self._growth = Growth()
 
