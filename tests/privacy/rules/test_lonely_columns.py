@@ -208,7 +208,7 @@ def test_without_the_rule_honest_sums_of_airway_are_every_count_of_every_sample(
 def published(tmp_path_factory, lead):
     """A fit that every site's policy lets publish."""
     grounds = lead.settle(tmp_path_factory.mktemp("published") / "grounds")
-    return ordered(with_site_column(grounds).rule(PUBLISH))
+    return ordered(with_site_column(grounds).rule(PUBLISH), preset="irls")
 
 
 def test_a_fit_that_publishes_says_whose_sums(published):
@@ -240,7 +240,7 @@ def test_and_they_do_follow(grounds, lead):
 
 def test_the_twin_that_looks_at_columns_alone_does_not_name_it(grounds, monkeypatch):
     monkeypatch.setattr(Design, "told_apart", lambda *_: ())
-    result = ordered(with_site_column(grounds).rule(PUBLISH))
+    result = ordered(with_site_column(grounds).rule(PUBLISH), preset="irls")
     assert names_of_those_that_follow(result) == []
     assert not any("site1" in told for told in result.report["disclosure"] if told.startswith("Published"))
 
@@ -377,7 +377,7 @@ def test_a_site_whose_own_columns_are_nearly_all_it_has_takes_no_part(grounds):
 def test_a_simulation_publishes_and_says_so(grounds):
     with_site_column(grounds)
     sites = {name: str(path) for name, path in grounds.data.items()}
-    result = secirls.fit(sites, **SHARED, engine="local", kernel="numpy")
+    result = secirls.fit(sites, **SHARED, engine="local", kernel="numpy", preset="irls")
     text = " ".join(result.report["disclosure"])
     assert "This is a simulation: site1, site2, site3, site4" in text
     assert "are those of site2 alone" in text
