@@ -148,14 +148,14 @@ class Stream:
 @pytest.mark.parametrize("cut", [[1, 2], [3], [1, 1, 1], [2]])
 def test_answers_that_travel_together_are_told_apart(monkeypatch, cut):
     """However they are cut; of a stream that ends before its last answer, the rest is nonsense."""
-    from secirls.carriers import on_ray
+    from secirls.carriers import ray_federation
 
     said = [("a", 1), PeerError("b", "is refused"), ("c", 3)]
     stream = Stream(*([said.pop(0) for _ in range(size)] for size in cut))
-    monkeypatch.setattr(on_ray, "wait_until_ready", lambda parties: None)
-    monkeypatch.setattr(on_ray, "_fetched", lambda answering: next(answering.together))
-    monkeypatch.setattr(on_ray.ray, "wait", lambda waiting, **ways: (waiting, []))
-    federation = on_ray.RayFederation({name: on_ray.Hosted(None, name) for name in "abc"}, (), 60.0)
+    monkeypatch.setattr(ray_federation, "wait_until_ready", lambda parties: None)
+    monkeypatch.setattr(ray_federation, "_fetched", lambda answering: next(answering.together))
+    monkeypatch.setattr(ray_federation.ray, "wait", lambda waiting, **ways: (waiting, []))
+    federation = ray_federation.RayFederation({name: ray_federation.Hosted(None, name) for name in "abc"}, (), 60.0)
     monkeypatch.setattr(federation, "_call", lambda verb, given: {stream: deque("abc")})
     answers = federation.ask("meet", dict.fromkeys("abc", ()))
     assert answers["a"] == ("a", 1)
