@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from secirls.carriers import on_ray, own_process
+from secirls.carriers import actors, own_process
+from secirls.site.desk import Desk
 
 ROOT = Path(__file__).parents[2]
 
@@ -80,9 +81,9 @@ def test_as_large_as_it_was_a_process_may_be_again(sizes, given, monkeypatch):
 def test_a_party_looks_at_its_size_before_it_is_asked_anything(monkeypatch):
     told = []
     monkeypatch.setattr(own_process.Growth, "limit", lambda self: told.append("limit"))
-    monkeypatch.setattr(on_ray.Desk, "ask", lambda self, verb: told.append(verb))
-    monkeypatch.setattr(on_ray, "keep_freed_memory", lambda: None)
-    actor = on_ray.PartyActor(object, ())
+    monkeypatch.setattr(Desk, "ask", lambda self, verb: told.append(verb))
+    monkeypatch.setattr(actors, "keep_freed_memory", lambda: None)
+    actor = actors.PartyActor(actors.packed(object))
     actor.ask("survey")
     actor.ask("join")
     assert told == ["limit", "survey", "limit", "join"]
