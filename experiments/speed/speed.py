@@ -24,7 +24,7 @@ CONFIGURATION: Configuration = {
     "repeats": 5,
     "kernel": {"genes": 4000, "samples": 1000, "params": [2, 5]},
     # samples, genes
-    "nodes": [[100, 20_000], [300, 8000], [1000, 3000], [5000, 1000]],
+    "nodes": [[100, 20_000], [300, 8000], [1000, 3000], [5000, 4000]],
     "profiles": [[100, 1000], [300, 400], [1000, 150]],
     "large_counts": {"genes": 1000},
     "nodes_in_a_fit": {"genes": 2000, "samples": 3000, "repeats": 3},
