@@ -197,7 +197,7 @@ def test_a_fit_of_numbers_is_plain_arithmetic(monkeypatch):
         sites[i] = replace(site, design=X, covariates=mine, group_sizes=sizes)
     small, names = "~ age + condition", tuple(f"g{i}" for i in range(60))
     asked = {"dispersions": "alpha", "test": "lrt", "reduced": small, "shrink": "age", "drop_empty": True}
-    config = Config(design=design.formula, contrast=("condition", "b", "a"), **asked)
+    config = Config(design=design.formula, **asked)
     fitted = run(agreed_fit(config, design, names), sites, monkeypatch)
     assert fitted.dropped
     assert fitted.scaled.centres[0] > 0
