@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -233,7 +234,10 @@ def test_ctrl_c_leaves_a_checkpoint_and_no_process(tmp_path):
     named = [word for name, path in sites.items() for word in ("--site", f"{name}={path}")]
     command = [sys.executable, "-m", "secirls.cli"]
     words = [*named, "--design", "~ condition", "--preset", "irls", "--kernel", "numpy", "--out", "out"]
-    with subprocess.Popen([*command, "fit", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as fit:
+    # Who runs tests in the background of a shell may have left them deaf to Ctrl-C, which a command would inherit.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    piped = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heard}
+    with subprocess.Popen([*command, "fit", *words], **piped) as fit:
         shown, below = [], []
         for line in fit.stderr:
             shown.append(line)
