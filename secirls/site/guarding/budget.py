@@ -114,24 +114,33 @@ class Budget:
         if self._file is None:
             yield
             return
-        try:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(self._file.with_suffix(".lock"), mode=0o600):
-                if self._file.exists():
-                    self._told = _read(self._file, self._told.values.size)
-                yield
-        except InputError:
-            raise
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise complain(
-                f"can't keep what it told ({type(error).__name__}): its policy may name a folder as memory",
-                site=self._site,
-            ) from None
+        with held(self._site, self._file, "told"):
+            if self._file.exists():
+                self._told = _read(self._file, self._told.values.size)
+            yield
 
     def _keep(self, told: Told) -> None:
         if self._file is not None:
             _write(self._file, told)
         self._told = told
+
+
+@contextmanager
+def held(site: PartyId, file: Path, what: str) -> Iterator[None]:
+    """No other process reads or writes the file meanwhile.
+
+    Raises `InputError` where it can't be read or kept: a site's memory of ``what`` it did.
+    """
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock"), mode=0o600):
+            yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise complain(
+            f"can't keep what it {what} ({type(error).__name__}): its policy may name a folder as memory", site=site
+        ) from None
 
 
 def _read(file: Path, genes: int) -> Told:

@@ -9,18 +9,15 @@ Refuses to know: what is done about it; see `Policy`.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from protocols.secure_sum import PartyId
-from secirls.input_error import InputError, complain
 from secirls.numerics.arrays import Floats
-from secirls.site.guarding.budget import replace_file
+from secirls.site.guarding.budget import held, replace_file
 
 _ALL_BUT = 0.999
 """Samples that make up so much of what is left of a column's squares are all that is in it."""
@@ -54,25 +51,16 @@ class SummedColumns:
         with np.errstate(all="ignore"):
             now = np.column_stack([np.ones(len(columns)), own, columns]) / size_factors[:, None]
         now = np.where(np.isfinite(now), now, 0.0)[self._order]
-        try:
-            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(self._file.with_suffix(".lock"), mode=0o600):
-                told = self._read()
-                fit = Summed(now, own.shape[1])
-                known = any(np.array_equal(now, one.columns) and one.own == fit.own for one in told)
-                allowed(Likeness(0, 0) if known else Likeness.of(told, fit, least))
-                if not known:
-                    text = io.BytesIO()
-                    fits = [*told, fit]
-                    np.savez(text, *(one.columns for one in fits), own=np.array([one.own for one in fits]))
-                    replace_file(self._file, text.getbuffer())
-        except InputError:
-            raise
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise complain(
-                f"can't keep what it summed ({type(error).__name__}): its policy may name a folder as memory",
-                site=self._site,
-            ) from None
+        with held(self._site, self._file, "summed"):
+            told = self._read()
+            fit = Summed(now, own.shape[1])
+            known = any(np.array_equal(now, one.columns) and one.own == fit.own for one in told)
+            allowed(Likeness(0, 0) if known else Likeness.of(told, fit, least))
+            if not known:
+                text = io.BytesIO()
+                fits = [*told, fit]
+                np.savez(text, *(one.columns for one in fits), own=np.array([one.own for one in fits]))
+                replace_file(self._file, text.getbuffer())
 
     def _read(self) -> list[Summed]:
         if not self._file.exists():
@@ -138,6 +126,7 @@ def tells_sites(earlier: Summed, now: Summed) -> bool:
 
 
 def _unit(columns: Floats) -> Floats:
+    """Columns whose largest entry is one; those that are nothing at this site are left out."""
     largest = np.abs(columns).max(axis=0, initial=0.0)
     unit: Floats = columns[:, largest > 0] / largest[largest > 0]
     return unit
@@ -162,7 +151,7 @@ def few_differ(earlier: Floats, now: Floats, least: int) -> bool:
     are left to the rule about X'X of all sites. A column is held against each of the other fit's, and all together.
     """
     weights = np.where(now[:, 0] > 0, now[:, 0], 1.0)[:, None]
-    former, later = _scaled(earlier / weights), _scaled(now / weights)
+    former, later = _unit(earlier / weights), _unit(now / weights)
     news, olds = _beyond(later, former), _beyond(former, later)
     if not (news and olds):
         return False  # one fit's columns are all combinations of the other's
@@ -201,16 +190,6 @@ def differing(column: Floats, others: Floats) -> int:
     return 1 + int(np.searchsorted(squares, _ALL_BUT * squares[-1]))
 
 
-def _scaled(columns: Floats) -> Floats:
-    """Columns whose largest entry is one; those that are nothing at this site are left out, but for the first."""
-    largest = np.abs(columns).max(axis=0, initial=0.0)
-    kept = (largest > 0) | (np.arange(columns.shape[1]) == 0)
-    scaled: Floats = columns[:, kept] / np.where(largest > 0, largest, 1.0)[kept]
-    return scaled
-
-
 def _beyond(columns: Floats, others: Floats) -> list[int]:
     """Which columns are no combination of others."""
-    found = np.linalg.lstsq(others, columns, rcond=None)[0]
-    left = np.abs(columns - others @ found).max(axis=0, initial=0.0)
-    return [int(i) for i in np.flatnonzero(left > _ROUNDING)]
+    return np.flatnonzero(_left(columns, others).any(axis=0)).tolist()
