@@ -17,7 +17,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.groundwork.scaling import Scaled
 from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.algorithms.outliers.cells import Cells
-from secirls.algorithms.query import Algorithm, Query
+from secirls.algorithms.query import Algorithm, Query, in_both
 from secirls.algorithms.regression.irls import State
 from secirls.algorithms.regression.shrinkage import Shrinkage
 from secirls.inputs.designs.reduced_design import ReducedDesign
@@ -74,8 +74,7 @@ class Stages:
         for i, stage in enumerate(self.done):
             if stage.name == name:
                 asked = stage.kinds if query.kind in stage.kinds else (*stage.kinds, query.kind)
-                there = frozenset(parties)
-                both = parties if parties == stage.parties else tuple(p for p in stage.parties if p in there)
+                both = in_both(stage.parties, parties)
                 self.done[i] = StageCost(name, asked, stage.rounds + 1, stage.opened + query.values, both)
                 return
         self.done.append(StageCost(name, (query.kind,), 1, query.values, parties))

@@ -88,6 +88,12 @@ def resolution(parties: int, fraction_bits: int) -> float:
     return 0.0 if fraction_bits == EXACT else math.ldexp(parties, -fraction_bits)
 
 
+def in_both(parties: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of some parties who are among others, in their order."""
+    there = frozenset(others)
+    return parties if parties == others else tuple(party for party in parties if party in there)
+
+
 def _limbs(fraction_bits: int) -> int:
     return 2 if fraction_bits == EXACT else 1
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, resolution
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, in_both, largest_summand, resolution
 from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size
@@ -271,7 +271,7 @@ def fetch_again(
         places.append(getattr(fetched.nodes, name).copy())
         places[-1][again] = getattr(nodes, name)
     profiles = fetched.profiles.replaced(again, new.profiles)
-    return Fetched(profiles, Nodes(*places), **replaced, cohort=tuple(p for p in fetched.cohort if p in new.cohort))
+    return Fetched(profiles, Nodes(*places), **replaced, cohort=in_both(fetched.cohort, new.cohort))
 
 
 def _longest(genes: int) -> int:
@@ -295,8 +295,7 @@ def _ask(
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         # At once, so that no more is kept of a long answer than its series.
         parts.append(interpolate(total["loglik"], total["xwx"], total["constant"], nodes.take(block), products))
-        there = frozenset(total.parties)
-        cohort = total.parties if cohort in (None, total.parties) else tuple(p for p in cohort if p in there)
+        cohort = total.parties if cohort is None else in_both(cohort, total.parties)
         noise = resolution(len(total.parties), fraction_bits)
     if not parts:
         parts.append(interpolate(np.zeros(0), np.zeros((0, q)), np.zeros(0), nodes, products))
