@@ -57,9 +57,7 @@ def again(folder: Path, further: Mapping[str, Any], federation: Path | None, key
             f"{where}: --coefficient {coefficient!r} is none of its fit, which has {', '.join(map(repr, columns))}"
         )
     if coefficient is not None and _is_of_another(configuration, coefficient, KeptFit.read(folder).design):
-        configuration |= dict.fromkeys(("contrast", "coefficients", "minus", "contrast_vector"), ()) | {
-            "contrast": None
-        }
+        configuration |= {"contrast": None, "coefficients": (), "minus": (), "contrast_vector": ()}
     table |= {"fit": configuration, "keys": {**table.get("keys", {}), **keys}}
     return Manifest.from_table(where, table)
 

@@ -35,8 +35,6 @@ def speak_plainly() -> None:
 
 
 MEGABYTE = 1e6
-SHRUNKEN = "shrunkenLog2FoldChange"
-"""Column of results that a shrunken coefficient has."""
 
 Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
@@ -165,6 +163,7 @@ def strongest(result: Result, n: int) -> Section:
     """The genes with the smallest p-values."""
     table = Table()
     from secirls.outputs.tables.next_tools import symbols_in
+    from secirls.outputs.tables.shrunken import SHRUNKEN
 
     symbols = symbols_in(result.table)
     named = list(result.kept.annotation)[:1] if symbols is None else [symbols]

@@ -10,12 +10,13 @@ import pytest
 from secirls.input_error import InputError
 from secirls.outputs.pictures.album import Album
 from secirls.outputs.pictures.canvas import KINDS, legend_below, marker, packed, panels, png, save
-from secirls.outputs.pictures.changes import SHRUNKEN, drawn_names, mean_and_change, volcano
+from secirls.outputs.pictures.changes import drawn_names, mean_and_change, volcano
 from secirls.outputs.pictures.dispersions import RINGED, dispersions
 from secirls.outputs.pictures.edges import CUT, Window, cloud, usual_size
 from secirls.outputs.pictures.names import NAMED, name_points
 from secirls.outputs.pictures.pvalues import COOKS, cooks_counts, pvalue_histogram
 from secirls.outputs.pictures.rounds import convergence, cost_by_round, overhead
+from secirls.outputs.tables.shrunken import SHRUNKEN
 
 UP, DOWN, SMALL = "adjusted p < 0.05, up", "adjusted p < 0.05, down", "adjusted p < 0.05, smaller change"
 

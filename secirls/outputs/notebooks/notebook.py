@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from secirls.outputs.tables.shrunken import SHRUNKEN
+
 SHOWN = 10
 
 
@@ -21,7 +23,7 @@ def in_short(table: pd.DataFrame, report: Mapping[str, Any], alpha: float) -> st
 
 def result_html(table: pd.DataFrame, report: Mapping[str, Any], named: Sequence[str], alpha: float) -> str:
     """One paragraph and a table of the genes with the smallest p-values, with the columns ``named`` beside the gene."""
-    shrunken = [name for name in ("shrunkenLog2FoldChange", "svalue") if name in table]
+    shrunken = [name for name in (SHRUNKEN, "svalue") if name in table]
     columns = ["gene", *named, "baseMean", "log2FoldChange", "lfcSE", *shrunken, "pvalue", "padj"]
     best = table.dropna(subset=["pvalue"]).sort_values("pvalue", kind="stable").head(SHOWN)
     shown = best[columns].to_html(index=False, escape=True, float_format=lambda number: f"{number:.4g}")

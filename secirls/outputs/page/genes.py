@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from secirls.outputs.page.markup import data, row_header, text
-from secirls.outputs.pictures.changes import SHRUNKEN, genes_of
+from secirls.outputs.pictures.changes import genes_of
 from secirls.outputs.tables.gene_tables import annotation_in
+from secirls.outputs.tables.shrunken import SHRUNKEN
 
 STRONGEST: Final = 20
 """Rows that are there without a script."""

@@ -35,9 +35,8 @@ from secirls.outputs.pictures.canvas import (
 )
 from secirls.outputs.pictures.edges import Window, cloud, cut_entry, usual_size
 from secirls.outputs.pictures.names import name_points
+from secirls.outputs.tables.shrunken import SHRUNKEN
 
-SHRUNKEN: Final = "shrunkenLog2FoldChange"
-"""Column of shrunken fold changes, where a fit has them."""
 SIGNIFICANT: Final = 0.05
 TWOFOLD: Final = 1.0
 """log2 fold change of the volcano's upright lines."""

@@ -5,7 +5,7 @@ Promises: every gene without a shrunken fold change has a sentence that says why
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,9 @@ from secirls.numerics.inference.wald import LN2
 from secirls.numerics.status import Reason
 from secirls.outputs.tables.kept_fit import KeptFit
 
-COLUMNS = ("shrunkenLog2FoldChange", "posteriorSD", "svalue")
+SHRUNKEN: Final = "shrunkenLog2FoldChange"
+"""Column of shrunken fold changes, where a fit has them."""
+COLUMNS = (SHRUNKEN, "posteriorSD", "svalue")
 """Maximum a posteriori and its standard deviation, log2; and the expected share of wrong signs among surer genes."""
 
 WHY = {
