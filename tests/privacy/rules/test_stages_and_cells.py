@@ -19,7 +19,8 @@ from secirls.algorithms.outliers.robust_dispersion import CellsAboveQuery
 from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery
 from secirls.algorithms.query import Query, QueryError
 from secirls.input_error import InputError
-from secirls.site.grounds.policy import STAGES, Policy, RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.stages import STAGES
 from secirls.site.guarding.guard import Guard
 
 SMOKER = "~ condition + smoker"
