@@ -11,12 +11,12 @@ import json
 import os
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from protocols.choice import NAMES
 from protocols.fixed_point import COMPACT
 from protocols.sessions.settings import Settings
-from secirls.input_error import InputError
+from secirls.frozen import Frozen
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.inputs.files.var_columns import check_names
 from secirls.numerics.inference.alternatives import Alternative, check_threshold
@@ -30,24 +30,6 @@ MOST_ROUNDS = 4096
 
 R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
 """R's DESeq2 adds 1e-6 to X'WX on the log2 scale."""
-
-
-class Frozen(BaseModel):
-    """Values that are checked when they are read and don't change afterwards."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    @classmethod
-    def read(cls, where: str, **values: Any) -> Self:
-        """Construct, turning pydantic's complaint into one sentence that starts with ``where``."""
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"]) or "configuration"
-            unknown = first["type"] == "extra_forbidden"
-            message = "is no field of it" if unknown else str(first["msg"]).removeprefix("Value error, ")
-            raise InputError(f"{where}: {name}: {message[0].lower()}{message[1:]}") from None
 
 
 class Config(Frozen):
@@ -191,6 +173,13 @@ class Config(Frozen):
     def _known_protocol(cls, value: object) -> object:
         if value not in NAMES:
             raise ValueError(f"there is no protocol {value!r}, choose one of {', '.join(NAMES)}")
+        return value
+
+    @field_validator("contrast", mode="before")
+    @classmethod
+    def _three_names(cls, value: object) -> object:
+        if value is not None and not (isinstance(value, list | tuple) and len(value) == 3):
+            raise ValueError("give three names: a factor, a level and its reference")
         return value
 
     @field_validator("annotation", mode="before")

@@ -25,6 +25,7 @@ DOORS = {
 }
 FLOORS = (
     "input_error",  # the one error a mistake ends in
+    "frozen",  # values that are checked when they are read
     "numerics",  # pure functions of arrays
     "inputs",  # the door to anndata, formulas and designs, and small data
     "presets",  # whose choices are followed, as data

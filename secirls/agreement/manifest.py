@@ -13,7 +13,8 @@ from pydantic import Field, field_validator, model_validator
 
 from protocols.choice import helpers
 from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
-from secirls.config import Config, Frozen
+from secirls.config import Config
+from secirls.frozen import Frozen
 
 Engine = Literal["ray", "local"]
 

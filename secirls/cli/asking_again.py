@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from secirls.agreement.manifest import Manifest
-from secirls.cli.federation_file import read_table
+from secirls.cli.federation_file import asked_at, read_table
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import reported
@@ -59,7 +59,7 @@ def again(folder: Path, further: Mapping[str, Any], federation: Path | None, key
     if coefficient is not None and _is_of_another(configuration, coefficient, KeptFit.read(folder).design):
         configuration |= {"contrast": None, "coefficients": (), "minus": (), "contrast_vector": ()}
     table |= {"fit": configuration, "keys": {**table.get("keys", {}), **keys}}
-    return Manifest.from_table(where, table)
+    return Manifest.read(asked_at(where, further), **table)
 
 
 def _is_of_another(configuration: Mapping[str, Any], coefficient: str, design: Design) -> bool:

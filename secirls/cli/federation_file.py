@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +48,35 @@ def combined(
     hosts: int | None,
 ) -> Manifest:
     """The manifest that a file and the options make together; options win."""
-    start: dict[str, Any] = {}
-    if path is not None:
-        start = read_table(path)
-    sites = dict(start.get("sites", {}))
+    start: dict[str, Any] = {} if path is None else read_table(path)
+    sites: dict[str, str] = {}
     for text in site or []:
         name, file = pair(text, "--site", "NAME=FILE.h5ad")
-        if name in sites and site is not None and path is None:
+        if name in sites:
             raise InputError(f"--site {text!r}: there is a site {name!r} already")
         sites[name] = file
-    start["sites"] = sites
+    start["sites"] = {**start.get("sites", {}), **sites}
     start["keys"] = {**start.get("keys", {}), **keys}
     start["fit"] = {**start.get("fit", {}), **given}
     if "design" not in start["fit"]:
         raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
-    chosen = {"engine": engine, "address": address, "hosts": hosts}
-    start |= {name: value for name, value in chosen.items() if value is not None}
-    return Manifest.from_table("options" if path is None else f"file {str(path)!r}", start)
+    told = {"engine": engine, "address": address, "hosts": hosts}
+    chosen = {name: value for name, value in told.items() if value is not None}
+    where = "options" if path is None else f"file {str(path)!r}"
+    return Manifest.read(asked_at(where, {*given, *chosen}), **{**start, **chosen})
+
+
+def asked_at(where: str, options: Collection[str]) -> Callable[[str], str]:
+    """How a sentence about a `Manifest`'s field starts: with the option that asked for it, or a place in ``where``."""
+
+    def start(field: str) -> str:
+        name, _, rest = field.removeprefix("fit.").partition(".")
+        if name in options:
+            option = {"coefficients": "coefficient"}.get(name, name).replace("_", "-")
+            return ": ".join(part for part in (f"--{option}", rest) if part)
+        return where if field in {"", "fit"} else f"{where}: {field}"
+
+    return start
 
 
 def gene_names(path: Path, option: str) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def test_a_site_may_name_its_own_file_in_the_place_of_the_data(run, made, tmp_pa
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('name = "lyon"\n', "site.toml': data: field required"),
+        ('name = "lyon"\n', "site.toml': data: is missing"),
         ("name = ", "site.toml': is not TOML"),
         ('name = "lyon"\ndata = "gone.h5ad"\n', "gone.h5ad': is missing"),
         (None, "site.toml': is missing"),

@@ -19,7 +19,8 @@ from pydantic import Field
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import PartyId
 from secirls.agreement.order import Place
-from secirls.config import Config, Frozen
+from secirls.config import Config
+from secirls.frozen import Frozen
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.text_file import read_toml
 from secirls.site.grounds.key_files import KnownRoster, read_identity

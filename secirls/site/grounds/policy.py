@@ -18,7 +18,8 @@ from pydantic import ConfigDict, Field, field_validator
 
 from protocols.choice import NAMES
 from protocols.secure_sum import MINIMUM_PARTIES, PartyId
-from secirls.config import Config, Frozen
+from secirls.config import Config
+from secirls.frozen import Frozen
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design, Variable, variables
 from secirls.inputs.designs.ranks import largest_share

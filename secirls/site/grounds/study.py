@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from protocols.secure_sum import PartyId
-from secirls.config import Config, Frozen
+from secirls.config import Config
+from secirls.frozen import Frozen
 from secirls.inputs.designs.design import Design
 from secirls.inputs.formulas.levels import declared_levels
 from secirls.site.grounds.policy import RefusalError

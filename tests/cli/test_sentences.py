@@ -1,0 +1,71 @@
+"""A wrong value given in Python ends in one sentence of ours, whichever way a configuration is made."""
+
+import pickle
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+import secirls
+from secirls.agreement.manifest import Manifest
+from secirls.config import Config
+from secirls.frozen import Frozen
+from secirls.site.grounds.policy import Policy
+
+SITES = {name: f"{name}.h5ad" for name in "abc"}
+WRONG = [
+    ({"bad": 1}, "bad: is no field of it"),
+    ({"alhpa": 0.1}, "alhpa: is no field of it; did you mean 'alpha'?"),
+    ({"design": None}, "design: input should be text"),
+    ({"alpha": 2}, "alpha: input should be less than 1"),
+    ({"alpha": "five"}, "alpha: input should be a number"),
+    ({"trend": "loess"}, "trend: input should be 'parametric', 'local' or 'mean'"),
+    ({"protocol": ["pairwise"]}, "protocol: there is no protocol ['pairwise'], choose one of plain, "),
+    ({"contrast": ("condition", "C")}, "contrast: give three names: a factor, a level and its reference"),
+    ({"contrast": "condition"}, "contrast: give three names"),
+    ({"control_genes": "g1"}, "control_genes: input should be a list"),
+    ({"levels": {"condition": "B"}}, "levels.condition: input should be a list"),
+    ({"cooks": "maybe"}, "cooks: input should be true or false"),
+    ({"min_contributors": 2.5}, "min_contributors: input should be a whole number"),
+    ({"test": "lrt"}, "a likelihood-ratio test (test = 'lrt') needs the smaller design too"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), WRONG)
+def test_a_wrong_value_is_one_sentence_however_it_is_given(wrong, sentence):
+    ways = {
+        "Config: ": lambda: Config(**{"design": "~ condition", **wrong}),
+        "here: ": lambda: Config.read("here", **{"design": "~ condition", **wrong}),
+        "Manifest: ": lambda: Manifest(sites=SITES, fit={"design": "~ condition", **wrong}),
+    }
+    if "design" not in wrong:
+        ways["configuration: "] = lambda: secirls.fit(SITES, design="~ condition", **wrong)
+    for start, way in ways.items():
+        with pytest.raises(secirls.InputError) as told:
+            way()
+        said = str(told.value).replace("fit.", "").replace("Manifest: fit: ", "Manifest: ")
+        assert said.startswith(start + sentence)
+        assert "\n" not in said
+
+
+def test_the_twin_that_has_pydantic_speak_tells_several_lines():
+    twin = type("Twin", (Frozen,), {"__annotations__": {"alpha": float}, "__init__": BaseModel.__init__})
+    with pytest.raises(ValidationError, match="\n"):
+        twin(alpha="five")
+
+
+def test_a_mistake_within_a_part_has_the_whole_way_as_its_name():
+    with pytest.raises(secirls.InputError, match=r"^Manifest: fit\.alhpa: is no field of it; did you mean 'alpha'\?$"):
+        Manifest(sites=SITES, fit={"design": "~ condition", "alhpa": 1})
+    with pytest.raises(
+        secirls.InputError, match=r"^Policy: min_sampels: is no field of it; did you mean 'min_samples'"
+    ):
+        Policy(min_sampels=3)
+
+
+def test_values_do_not_change_afterwards_and_go_where_they_are_taken():
+    config = Config(design="~ condition")
+    with pytest.raises(secirls.InputError, match=r"^Config: alpha: can't be changed afterwards: make another$"):
+        config.alpha = 0.1
+    assert config.alpha == Config.model_fields["alpha"].default
+    assert pickle.loads(pickle.dumps(config)) == config == Config.model_validate_json(config.model_dump_json())
+    assert Manifest(sites=SITES, fit=config).fit is config
