@@ -17,13 +17,14 @@ from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.component_commands import components_fit, scores
 from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import fit, resume_fit, shrink_fit, unfinished
+from secirls.cli.interruption import INTERRUPTED, SENTENCE
 from secirls.cli.options.plain_command import FitCommand, InterruptedCommandError, PlainCommand, PlainGroup
 from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.cli.transforming import transform
 from secirls.input_error import InputError
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+BAD_INPUT, FAILED = 2, 1
 
 app = typer.Typer(
     name="secirls",
@@ -54,7 +55,7 @@ def main() -> None:
     except (SecureSumError, SilentSitesError, PartyFaultError) as error:
         code, sentence = FAILED, str(error)
     except (KeyboardInterrupt, InterruptedCommandError):
-        code, sentence = INTERRUPTED, "interrupted; no results were written"
+        code, sentence = INTERRUPTED, SENTENCE
     else:
         return
     say(f"secirls: {sentence}", error=True)

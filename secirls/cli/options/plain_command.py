@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeAlias
 
 from typer.core import TyperCommand, TyperGroup
 
+from secirls.cli.interruption import raise_again
+
 Row: TypeAlias = tuple[str, str]
 """A name and what it does."""
 LONGEST_NAME = 22
@@ -32,6 +34,7 @@ class PlainCommand(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. Raises `InterruptedCommandError`."""
+        raise_again()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
