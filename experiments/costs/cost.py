@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.costs.cost_fits import WAYS, cohort, unpacked
+from experiments.groundwork.reading import lines, parts
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, Figure, legend, panels
 
@@ -96,8 +97,8 @@ def times(rows: pd.DataFrame, cost: str, way: str) -> list[float]:
 def differing(rows: pd.DataFrame) -> pd.DataFrame:
     """How many genes a way calls significant that PyDESeq2 does not (more), and the other way round (fewer)."""
     found = []
-    for (name, params), mine in rows[rows["repeat"] == 0].groupby(["set", "params"], sort=False):
-        genes = {cell.way: unpacked(cell.significant, cell.genes) for cell in mine.itertuples()}
+    for (name, params), mine in parts(rows[rows["repeat"] == 0], ["set", "params"]):
+        genes = {cell.way: unpacked(cell.significant, cell.genes) for cell in lines(mine)}
         pooled = genes.get(POOLED)
         if pooled is None:
             continue
@@ -124,10 +125,10 @@ def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
                 if (*cell, way) in costs.index:
                     _bar(axis, place, way, float(costs[(*cell, way)]))
         axis.set(xscale="log", xlabel=label, xlim=(costs.min() / 3, costs.max() * 6))
-    for (name, params, way), line in differing(rows).set_index(["set", "params", "way"]).iterrows():
-        beside = "" if way == POOLED else f": {line['more']} more, {line['fewer']} fewer"
-        text = f"{line['significant']:,}{beside}"
-        calls.text(0.0, sets.index((name, params)) + _OFFSETS[way], text, va="center", fontsize=9.5)
+    for line in lines(differing(rows)):
+        beside = "" if line.way == POOLED else f": {line.more} more, {line.fewer} fewer"
+        text = f"{line.significant:,}{beside}"
+        calls.text(0.0, sets.index((line.set, line.params)) + _OFFSETS[line.way], text, va="center", fontsize=9.5)
     calls.set(xlim=(0, 1), xticks=[], xlabel=f"significant genes\n(beside {POOLED}'s)")
     calls.spines[["left", "bottom"]].set_visible(False)
     cpu.set_ylim(len(sets) - 0.5, -0.5)
@@ -175,11 +176,11 @@ def answer(rows: pd.DataFrame) -> str:
 
 def _calls(rows: pd.DataFrame) -> Iterator[str]:
     """Each set's significant genes, and who differs."""
-    for (name, params), mine in differing(rows).groupby(["set", "params"], sort=False):
-        by_way = mine.set_index("way")
-        others = [f"{way} {line.more} more and {line.fewer} fewer" for way, line in by_way.iterrows() if way != POOLED]
+    for (name, params), mine in parts(differing(rows), ["set", "params"]):
+        pooled = int(mine.loc[mine["way"] == POOLED, "significant"].iloc[0])
+        others = [f"{line.way} {line.more} more and {line.fewer} fewer" for line in lines(mine) if line.way != POOLED]
         title = _title(name, params).replace("\n", ", ")
-        yield f"on {title}, {POOLED} calls {by_way.loc[POOLED, 'significant']:,} genes, {', '.join(others)}"
+        yield f"on {title}, {POOLED} calls {pooled:,} genes, {', '.join(others)}"
 
 
 def _met(ratios: Sequence[float], bar: float) -> str:

@@ -30,6 +30,7 @@ from experiments.groundwork.data_sets import open_set
 from experiments.groundwork.record import SkippedError
 from secirls.inputs.simulate import simulate
 from secirls.numerics.arrays import Mask
+from secirls.numerics.held import held_counts
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
@@ -77,7 +78,7 @@ def cohort(name: str, params: int, seed: int) -> Cohort:
     whole, levels = data.whole.copy(), dict.fromkeys(FACTORS[: params - 1], data.levels)
     if name.startswith("simulated-"):
         made = simulate(whole.n_vars, whole.n_obs, params - 1, seed=seed).samples
-        whole.X = made.counts.copy(order="C")
+        whole.X = np.array(held_counts.whole(made.counts), order="C")
         for place, factor in enumerate(levels, start=1):
             whole.obs[factor] = np.where(made.design[:, place] > 0, data.levels[1], data.levels[0])
     counted = np.asarray((whole.X > 0).sum(axis=0)).reshape(-1) > 0

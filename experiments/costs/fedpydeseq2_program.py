@@ -57,7 +57,7 @@ class Account:
         self.measuring_seconds += time.perf_counter() - began
         return length
 
-    def keep(self, train: type, aggregation: type) -> None:
+    def keep(self, train: Any, aggregation: Any) -> None:
         """Have every task of both kinds of nodes booked here."""
         train_update, aggregation_update = train.update_states, aggregation.update_states
 

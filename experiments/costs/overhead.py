@@ -20,6 +20,7 @@ import pandas as pd
 
 from experiments.costs import overhead_own
 from experiments.costs.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
+from experiments.groundwork.reading import lines
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from secirls.outputs.pictures.canvas import (
     BLACK,
@@ -194,18 +195,19 @@ def _asked(stage: str, asked: pd.DataFrame) -> str:
     """A stage's name, rounds, and values: a gene, or in all where they are fewer than genes."""
     if stage not in asked.index or not asked.loc[stage, "rounds"]:
         return stage
-    rounds, values, genes = (int(asked.loc[stage, name]) for name in ("rounds", "values", "genes"))
+    line: Any = asked.loc[stage]
+    rounds, values, genes = (int(line[name]) for name in ("rounds", "values", "genes"))
     told = f"{values / genes:.3g} a gene" if values >= genes else f"{values:,} value{'s' * (values > 1)}"
     return f"{stage} ({rounds} round{'s' * (rounds > 1)}, {told})"
 
 
 def _by_verb(axis: Any, costs: pd.DataFrame, stages: Sequence[str]) -> None:
     """A bar per stage, stacked by verb; what is offline is hatched."""
-    left = pd.Series(0.0, index=stages)
+    left = pd.Series(0.0, index=list(stages))
     sums = costs.pivot_table(index="stage", columns="verb", values="cpu_seconds", aggfunc="sum").fillna(0.0)
     for verb, colour in VERB_COLOURS.items():
         if verb in sums:
-            width = sums[verb].reindex(stages, fill_value=0.0)
+            width = sums[verb].reindex(list(stages), fill_value=0.0)
             hatch: dict[str, Any] = {"hatch": "////", "edgecolor": "white"} if verb in OFFLINE_VERBS else {}
             axis.barh(range(len(stages)), width, left=left, color=colour, label=verb, height=0.8, linewidth=0, **hatch)
             left = left + width
@@ -222,13 +224,13 @@ def _one_legend(place: Any, every: Sequence[Any]) -> None:
 def by_set(rows: pd.DataFrame) -> Figure:
     """CPU and bytes of every set and protocol as multiples of plain's, stacked by stage; absolute values beside."""
     sums, costs = against_plain(rows), by_stage(rows).set_index([*CELL, "stage"])[["cpu_seconds", "sent"]]
-    labels = [f"{_title(cell.set)}\n{cell.genes:,} genes, {cell.protocol}" for cell in sums.itertuples()]
+    labels = [f"{_title(cell.set)}\n{cell.genes:,} genes, {cell.protocol}" for cell in lines(sums)]
     place = range(len(sums))
     figure, ((left, right),) = panels(1, 2, width=12.0, height=0.45 * len(sums) + 2.0, sharey=True)
     cells = pd.MultiIndex.from_frame(sums[CELL])
     for axes, cost, ratio in ((left, "cpu_seconds", "cpu_ratio"), (right, "sent", "bytes_ratio")):
         edge = _WIDEST * 1.35  # what runs out of the picture is drawn in proportion
-        parts = costs[cost].unstack("stage", fill_value=0.0).reindex(cells)  # noqa: PD010 - an index, not a table
+        parts = costs[cost].unstack("stage", fill_value=0).reindex(cells)  # noqa: PD010 - an index, not a table
         parts = parts.mul((sums[ratio].where(sums[ratio] <= _WIDEST, edge)).to_numpy() / parts.sum(axis=1), axis=0)
         start = 0.0 * parts.sum(axis=1).to_numpy()
         for stage in [stage for stage in STAGE_COLOURS if stage in parts]:
@@ -236,7 +238,7 @@ def by_set(rows: pd.DataFrame) -> Figure:
             start = start + parts[stage].to_numpy()
         axes.axvline(1.0, color=BLACK, linewidth=0.8)
         axes.set_xlim(0, edge)
-    for at, cell in enumerate(sums.itertuples()):
+    for at, cell in enumerate(lines(sums)):
         _beside(left, at, cell.cpu_ratio, f"{cell.cpu:.2f} s")
         _beside(right, at, cell.bytes_ratio, f"{cell.sent:.1f} MB")
     left.set(xlabel="CPU time, whole fit, plain = 1", yticks=list(place), yticklabels=labels)

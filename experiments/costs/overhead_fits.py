@@ -15,6 +15,7 @@ import pandas as pd
 
 import secirls
 from experiments.groundwork.data_sets import DataSet, open_set
+from experiments.groundwork.reading import parts
 from experiments.groundwork.record import Row
 from secirls.agreement.ledger import SETUP_ROUND
 
@@ -55,9 +56,9 @@ def account(name: str, every: int, seed: int, title: str, repeat: int, **options
     )
     fit = {"set": name, "every": every, "genes": chosen.whole.n_vars, "protocol": title, "repeat": repeat}
     costs = ["seconds", "cpu_seconds", "bytes_up", "bytes_down"]
-    for (stage, party, role, verb), cell in ledger.groupby(["stage", "party", "role", "verb"], sort=False)[costs]:
+    for (stage, party, role, verb), cell in parts(ledger, ["stage", "party", "role", "verb"]):
         size, values = asked.loc[stage] if stage in asked.index else (0, 0)
-        spent = cell.sum()
+        spent = cell[costs].sum()
         yield {
             **fit,
             "stage": stage,
@@ -71,7 +72,7 @@ def account(name: str, every: int, seed: int, title: str, repeat: int, **options
             "bytes_up": int(spent["bytes_up"]),
             "bytes_down": int(spent["bytes_down"]),
         }
-    left = {"party": "everyone", "role": "", "verb": "", "seconds": 0.0, "bytes_up": 0, "bytes_down": 0}
+    left: Row = {"party": "everyone", "role": "", "verb": "", "seconds": 0.0, "bytes_up": 0, "bytes_down": 0}
     booked = round(cpu - ledger["cpu_seconds"].sum(), 7)
     yield {**fit, "stage": UNBOOKED, "rounds": 0, "values": 0, **left, "cpu_seconds": booked}
 

@@ -18,6 +18,7 @@ import pandas as pd
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from protocols import run
 from protocols.sessions.settings import Settings
+from protocols.table import Table
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics.regression import kernels
@@ -102,7 +103,7 @@ def measure(varied: str, value: int, repeat: int, configuration: Configuration) 
         yield {**told, "cpu_seconds": round(seconds, 7), "bytes_per_site": sent / size["sites"]}
 
 
-def timed(table: run.Table) -> dict[str, float]:
+def timed(table: Table) -> dict[str, float]:
     """Wrap the verbs of everybody at a table; gives CPU seconds by verb, all parties together."""
     spent = dict.fromkeys(("hello", "meet", "protect", "assist", "combine", "open"), 0.0)
 

@@ -24,7 +24,7 @@ from experiments.estimates import dispersion_rounds as rounds
 from experiments.estimates.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP, answer, figures
 from experiments.groundwork.data_sets import DataSet, open_set, size_factors
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
-from secirls.aggregator.aggregator import check_present
+from secirls.aggregator.asking import check_present
 from secirls.aggregator.rounds import SecureRounds
 from secirls.agreement.agreement import agree
 from secirls.agreement.ledger import Ledger

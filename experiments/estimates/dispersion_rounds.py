@@ -26,6 +26,7 @@ from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion import kernel
 from secirls.numerics.dispersion.curvature import CurvatureSums, adjusted_derivatives, curvature_sums
 from secirls.numerics.dispersion.interpolant import log_determinants
+from secirls.numerics.held import held_counts
 from secirls.numerics.held.samples import Samples
 
 MIN_DISPERSION = 1e-8
@@ -120,7 +121,7 @@ class LikelihoodsQuery(Query):
         levels, level = np.unique(pairs.of(samples.design), axis=0, return_inverse=True)
         order = np.argsort(level.reshape(-1), kind="stable")
         kernel.profile(
-            np.ascontiguousarray(samples.counts.T[:, order]),
+            np.ascontiguousarray(held_counts.whole(samples.counts).T[:, order]),
             self.coefficients,
             np.ascontiguousarray(samples.design[order]),
             levels,

@@ -19,8 +19,10 @@ import numpy as np
 import pandas as pd
 
 from experiments.groundwork.record import SkippedError
-from secirls.inputs.datasets import AIRWAY_LEVELS, airway_counts, airway_obs
+from secirls.inputs.airway import AIRWAY_LEVELS
+from secirls.inputs.datasets import airway_counts, airway_obs
 from secirls.inputs.simulate import simulate
+from secirls.numerics.held import held_counts
 from secirls.numerics.held.samples import Samples
 
 AnnData: TypeAlias = anndata.AnnData
@@ -145,7 +147,8 @@ def simulated(genes: int, samples: int, sites: int, seed: int) -> DataSet:
     )
     var = pd.DataFrame({"dispersion": made.samples.dispersions}, index=pd.Index([f"gene{i:05d}" for i in range(genes)]))
     name = f"simulated-{genes}x{samples}x{sites}"
-    return DataSet(name, anndata.AnnData(made.samples.counts.copy(order="C"), obs=obs, var=var), ("control", "treated"))
+    counts = np.array(held_counts.whole(made.samples.counts), order="C")
+    return DataSet(name, anndata.AnnData(counts, obs=obs, var=var), ("control", "treated"))
 
 
 def _multi_site(name: str) -> DataSet:

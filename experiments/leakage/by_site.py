@@ -33,6 +33,7 @@ from secirls.numerics.algebra.solve import unpack
 from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.nodes import node_dispersions, offsets
 from secirls.numerics.dispersion.sums import profile_sums
+from secirls.numerics.held import held_counts
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.coefficients import joint_coefficients, linear
 from secirls.numerics.own.profile import own_profile_sums
@@ -190,7 +191,7 @@ def _given(query: ProfileQuery, samples: Samples) -> Given:
         samples.size_factors[order],
         samples.beside_own[order, -1],
         answer.loglik - whole.loglik,
-        samples.counts.T[:, order],
+        held_counts.whole(samples.counts).T[:, order],
         1,
     )
 

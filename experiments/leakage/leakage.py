@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.groundwork.reading import lines
 from experiments.groundwork.record import Configuration, Experiment, Measurement
 from experiments.leakage.attacks import NO_RULE, difference, difference_refused, layers, lonely, second_cohort, summand
 from experiments.leakage.by_site import BINS, CHANCE, MEANS, OWN, TOLD, UNTOLD, own_columns, shared
@@ -142,7 +143,7 @@ def _draw_layers(axes: Any, rows: pd.DataFrame) -> None:
     axes.barh(place, np.abs(rows["departure"]), color=colours)
     axes.set_xscale("log")
     axes.axvline(5.0, color=GREY, linestyle="--", linewidth=1)
-    for at, cell in enumerate(rows.itertuples()):
+    for at, cell in enumerate(lines(rows)):
         told = f" {cell.exact:.0%} of counts exact" if cell.guesses else ""
         axes.text(max(abs(cell.departure), 6.0), at, told, va="center", fontsize=9)
     axes.set(
@@ -244,7 +245,7 @@ def _asked_again(rows: pd.DataFrame) -> str:
     """What a site does when it is asked again without one of the others."""
     told = {
         row.view: "answers" if row.outcome == "answered" else "refuses"
-        for row in rows[rows["attack"] == "second cohort"].itertuples()
+        for row in lines(rows[rows["attack"] == "second cohort"])
     }
     return "asked again without one of the others, a site " + " and ".join(
         f"{does} {view}" for view, does in told.items()

@@ -24,6 +24,7 @@ from protocols.primitives import ring
 from secirls.algorithms.query import Query, Total, largest_summand
 from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.numerics.arrays import Floats
+from secirls.numerics.held import held_counts
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.status import Status
 from secirls.outputs.pictures.canvas import BLUE, GREEN, GREY, ORANGE, VERMILION, Figure, panels
@@ -93,13 +94,14 @@ def quantised(parts: Sequence[Floats], bits: int, clip: float | None = None) -> 
 
 def way_of(name: str, bits: int) -> Adding:
     """The way of adding by its name."""
-    return {
+    ways: dict[str, Adding] = {
         EXACT: partial(in_ring, fraction_bits=fixed_point.FRACTION_BITS, limbs=2),
         FLOAT: in_floats,
         COMPACT: partial(in_ring, fraction_bits=bits, limbs=1),
         QUANTISED: partial(quantised, bits=bits),
         CLIPPED: partial(quantised, bits=bits, clip=8.0),
-    }[name]
+    }
+    return ways[name]
 
 
 def exact_sum(parts: Sequence[Floats]) -> Floats:
@@ -132,7 +134,7 @@ def watch(sites: Mapping[str, Samples], adding: Adding, max_iter: int) -> Watche
     config = IrlsConfig(max_iter=max_iter)
     names = tuple(sites)
     params = next(iter(sites.values())).n_params
-    counts = np.sum([(part.counts > 0).any(axis=0) for part in sites.values()], axis=0)
+    counts = np.sum([(held_counts.whole(part.counts) > 0).any(axis=0) for part in sites.values()], axis=0)
     status = np.where(counts >= 3, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
     kept = dict(sites)
 

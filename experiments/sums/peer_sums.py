@@ -27,6 +27,7 @@ from experiments.groundwork.record import SkippedError
 from protocols import fixed_point, run
 from protocols.choice import helpers
 from protocols.sessions.settings import Settings
+from protocols.table import Table
 from secirls.numerics.arrays import Floats
 
 T = TypeVar("T")
@@ -124,7 +125,7 @@ def ours(protocol: str, parts: Sequence[Floats], *, key_bits: int) -> Summed:
     )
 
 
-def _by_role(table: run.Table) -> dict[tuple[str, str], float]:
+def _by_role(table: Table) -> dict[tuple[str, str], float]:
     """Wrap the verbs of everybody at a table; gives CPU seconds by role and verb."""
     spent: dict[tuple[str, str], float] = {}
 

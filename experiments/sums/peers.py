@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from experiments.groundwork.reading import lines
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from experiments.sums.fidelity import exact_sum
 from experiments.sums.peer_sums import CAPS, OURS, PACKAGES, THEIRS, Way, installed, ours
@@ -137,8 +138,8 @@ def _one_size(rows: pd.DataFrame) -> pd.DataFrame:
     """One line per way: the largest size measured, at the number of parties that all sizes share."""
     table = medians(rows)
     shared = table[table["parties"] == rows["parties"].iloc[0]]
-    largest = shared.sort_values("values", kind="stable").groupby("way").tail(1).set_index("way")
-    return largest.loc[[way for way in STYLES if way in largest.index]]
+    largest: pd.DataFrame = shared.sort_values("values", kind="stable").groupby("way").tail(1).set_index("way")
+    return largest.reindex([way for way in STYLES if way in largest.index])
 
 
 def figures(rows: pd.DataFrame) -> Mapping[str, Figure]:
@@ -192,14 +193,15 @@ def _label(axes: Any, place: Any, values: pd.Series[float]) -> None:
 
 def answer(rows: pd.DataFrame) -> str:
     """A party's time and bytes as multiples of pairwise's, and the errors."""
-    line = _one_size(rows)
-    own = line.loc["pairwise"]
+    of = {cell.Index: cell for cell in lines(_one_size(rows))}
+    own = of["pairwise"]
     told = [
-        f"{way} takes {_times(cell.protect / own.protect)} times the CPU and {cell.sent / own.sent:.2g} times the "
-        f"bytes of pairwise, {_worst(cell.error_max)}"
-        for way, cell in ((way, line.loc[way]) for way in THEIRS if way in line.index)
+        f"{way} takes {_times(of[way].protect / own.protect)} times the CPU and {of[way].sent / own.sent:.2g} times "
+        f"the bytes of pairwise, {_worst(of[way].error_max)}"
+        for way in THEIRS
+        if way in of
     ]
-    worst = max(float(line.loc[way]["error_max"]) for way in OURS)
+    worst = max(of[way].error_max for way in OURS)
     peers = f"per value at a party, {'; '.join(told)}" if told else "no other package is installed"
     return f"Sums by our protocols: {_worst(worst)}; {peers}."
 
