@@ -9,6 +9,7 @@ import hashlib
 import html
 import json
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -329,6 +330,10 @@ class Config(Frozen):
             obfuscation=self.obfuscation,
             insecure_test_keys=self.insecure_test_keys,
         )
+
+    def __repr_args__(self) -> Iterator[tuple[str, Any]]:
+        """What is chosen: what differs from the defaults."""
+        return ((name, getattr(self, name)) for name in self.model_dump(exclude_defaults=True))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: what differs from the defaults, escaped."""

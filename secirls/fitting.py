@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
 
 
+EXAMPLES = {"keys": "key", "policies": "toml"}
+"""How files of these names end, in sentences."""
+
+
 def fit(
     sites: Mapping[str, str | os.PathLike[str] | AnnData],
     *,
@@ -81,6 +85,9 @@ def fit(
     """
     if not isinstance(sites, Mapping):
         raise InputError("sites: give every site a name, as in {'berlin': 'berlin.h5ad', ...}")
+    for name, told in (("keys", keys), ("policies", policies)):
+        if told is not None and not isinstance(told, Mapping):
+            raise InputError(f"{name}: give a file for every name, as in {{'berlin': 'berlin.{EXAMPLES[name]}', ...}}")
     if isinstance(roster := options.get("roster"), str | os.PathLike):
         options["roster"] = read_roster(Path(roster))
     config = Config.read("configuration", **{**options, "design": design})

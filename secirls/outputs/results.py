@@ -33,6 +33,7 @@ from secirls.outputs.tables.kept_fit import FILE as KEPT
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
 from secirls.outputs.tables.results_table import Compared, compare
+from secirls.outputs.tables.summary import summary
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
@@ -133,6 +134,10 @@ class Result:
         kept = replace(self.kept, asked=asked)
         found = compare(kept, asked)
         return replace(self, table=found.table, report={**self.report, **_of_comparison(asked, found)}, kept=kept)
+
+    def summary(self) -> pd.DataFrame:
+        """How many genes went up and down, were outliers or had low counts, as R's ``summary()`` of the table."""
+        return summary(self.table, self.asked)
 
     def annotated(self, file: str | os.PathLike[str] | Annotation) -> Result:
         """The same with columns of a table by gene, such as symbols, also in the place of what has their names.

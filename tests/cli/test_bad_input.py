@@ -207,6 +207,9 @@ def test_sites_without_names_and_a_roster_that_is_not_there_are_told(trio):
         secirls.fit(list(trio.values()), design="~ condition")
     with pytest.raises(InputError, match=r"file 'nobody\.json': is missing"):
         secirls.fit(trio, design="~ condition", roster="nobody.json")
+    for name in ("keys", "policies"):
+        with pytest.raises(InputError, match=f"^{name}: give a file for every name, as in "):
+            secirls.fit(trio, design="~ condition", **{name: "all.key"})
 
 
 def test_an_interruption_is_told_whatever_ran(run, monkeypatch):

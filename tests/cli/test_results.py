@@ -234,3 +234,24 @@ def test_a_notebook_shows_names_as_text(made):
     assert "&lt;b&gt;raw&lt;/b&gt;" in config
     assert "<b>" not in config
     assert "ridge" not in config, "only what differs from the defaults"
+    assert repr(Config(design="~ dose", alpha=0.1)) == "Config(design='~ dose', alpha=0.1)"
+
+
+def test_a_notebook_shows_base_means_as_the_terminal_does(made):
+    result, _, _ = made
+    table = result.table.assign(baseMean=11193.72)
+    assert "<td>11,193.7</td>" in result_html(table, result.report, (), 0.05)
+
+
+def test_a_summary_is_of_the_table_that_was_asked_for(made):
+    result, _, _ = made
+    told = result.contrast("dose", "b", "a", alpha=0.2).summary()["genes"]
+    table = result.contrast("dose", "b", "a", alpha=0.2).table
+    assert told["log2 fold change > 0.00 (up)"] == ((table["padj"] < 0.2) & (table["log2FoldChange"] > 0)).sum() > 0
+    assert told["with a base mean above zero"] == (table["baseMean"] > 0).sum() == 29
+
+
+def test_a_comparison_of_words_is_refused_in_a_sentence(made):
+    for wrong in ({"alpha": "a"}, {"lfc_threshold": "1"}):
+        with pytest.raises(InputError, match=f"^{next(iter(wrong))}: input should be a number, not '"):
+            made[0].contrast("dose", "b", "a", **wrong)

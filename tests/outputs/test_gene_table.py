@@ -228,3 +228,17 @@ def test_no_number_of_a_table_is_not_a_number(table):
     for row in told(gene_table(table))["rows"]:
         assert all(not isinstance(value, float) or math.isfinite(value) for value in row)
     assert told(gene_table(pd.DataFrame(table).iloc[:0]))["rows"] == []
+
+
+def test_a_number_of_the_page_is_shown_as_the_number_itself(table):
+    """3656.2503 in six digits is 3656.25, which is shown as 3,656.2; the terminal and the files have 3,656.3."""
+    table.loc[:2, "baseMean"] = [3656.2503, 2649.85000003, 12.0]
+    table.loc[:2, "pvalue"] = [1e-300, 1e-299, 1e-298]
+    rows = told(gene_table(table))["rows"][:3]
+    assert shown("mean", float(f"{3656.2503:.6g}")) == "3,656.2"
+    assert [shown("mean", row[1]) for row in rows] == ["3,656.3", "2,649.9", "12.0"]
+    by_gene = table.set_index("gene")
+    kinds = {column.name: column.kind for column in COLUMNS if column.name in table}
+    for row in told(gene_table(table))["rows"]:
+        for value, (name, kind) in zip(row[1:], kinds.items(), strict=False):
+            assert value is None or shown(kind, value) == shown(kind, by_gene.loc[row[0], name])

@@ -164,6 +164,11 @@ def test_genes_are_named_by_labels_where_those_have_a_name(table):
     assert "CRISPLD2" in [text.get_text() for text in volcano(table, labels=labels).axes[0].texts]
 
 
+def test_an_album_shows_itself_in_a_line(album):
+    assert repr(album) == f"<Pictures of {album.contrast}: {', '.join(album.drawn())}>"
+    assert "\n" not in repr(album.ma)
+
+
 def test_an_album_names_genes_by_a_column_of_symbols(album):
     assert album.labels is None
     album.table.insert(1, "symbol", [f"SYM{i}" for i in range(400)])

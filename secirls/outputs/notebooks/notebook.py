@@ -26,5 +26,7 @@ def result_html(table: pd.DataFrame, report: Mapping[str, Any], named: Sequence[
     shrunken = [name for name in (SHRUNKEN, "svalue") if name in table]
     columns = ["gene", *named, "baseMean", "log2FoldChange", "lfcSE", *shrunken, "pvalue", "padj"]
     best = table.dropna(subset=["pvalue"]).sort_values("pvalue", kind="stable").head(SHOWN)
-    shown = best[columns].to_html(index=False, escape=True, float_format=lambda number: f"{number:.4g}")
+    shown = best[columns].to_html(
+        index=False, escape=True, float_format="{:.4g}".format, formatters={"baseMean": "{:,.1f}".format}
+    )
     return f"<p>{html.escape(in_short(table, report, alpha))}</p>{shown}"

@@ -1,7 +1,7 @@
 """The table of all genes: the strongest as plain HTML, all of them as data that a script sorts and searches.
 
-Promises: every gene of the results is in the data, in the order of its p-value; numbers have six digits, the files
-have all. Refuses to know: how the script shows them.
+Promises: every gene of the results is in the data, in the order of its p-value; numbers have six digits, or
+as many more as it takes to show them as they are; the files have all. Refuses to know: how the script shows them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ STRONGEST: Final = 20
 """Rows that are there without a script."""
 MISSING: Final = "–"
 """What stands where there is no number; no gene is called so."""
-DIGITS: Final = 6
+DIGITS: Final = (6, 9, 17)
+"""Of numbers in the page: as few as show what all of them would."""
 LONG: Final = 24
 """Characters of a text that still stands in one line."""
 
@@ -62,7 +63,7 @@ def gene_table(table: pd.DataFrame) -> str:
     columns = [Column("gene", "gene", "text"), *short, *numbers, *described]
     columns += [Column("status", "status", "text"), Column("reason", "reason", "text", long=True)]
     words, codes = _told_once(ordered)
-    values = [about.get(column.name) or _rounded(ordered[column.name]) for column in columns[1:-2]]
+    values = [about.get(column.name) or _rounded(ordered[column.name], column.kind) for column in columns[1:-2]]
     rows = [list(row) for row in zip(genes, *values, codes, strict=True)]
     heads = "".join(
         f'<th scope="col" data-kind="{column.kind}"{" data-long" * column.long}{_sorted(column)}>'
@@ -101,8 +102,14 @@ def _by_pvalue(table: pd.DataFrame) -> pd.DataFrame:
     return table.iloc[np.lexsort((np.nan_to_num(size, nan=0.0), pvalue))]
 
 
-def _rounded(values: pd.Series[float]) -> list[float | None]:
-    return [float(f"{value:.{DIGITS}g}") + 0.0 if np.isfinite(value) else None for value in values.tolist()]
+def _rounded(values: pd.Series[float], kind: str) -> list[float | None]:
+    return [_short(value, kind) if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _short(value: float, kind: str) -> float:
+    """A number of few digits, without a sign at zero, that is shown as the number itself: not rounded twice."""
+    short = (float(f"{value:.{digits}g}") for digits in DIGITS)
+    return next(number for number in short if shown(kind, number) == shown(kind, value)) + 0.0
 
 
 def _told_once(table: pd.DataFrame) -> tuple[list[tuple[str, str]], list[int]]:

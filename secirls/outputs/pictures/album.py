@@ -40,6 +40,9 @@ class Album:
     plain: pd.DataFrame | None = field(default=None, repr=False)
     """Ledger of the same fit in the clear, where that was measured."""
 
+    def __repr__(self) -> str:
+        return f"<Pictures of {self.contrast}: {', '.join(self.drawn())}>"
+
     def ma(self, *, labels: Labels | None = None, named: int = 10, limit: float | None = None) -> Picture:
         """log2 fold change over the mean of normalised counts; shrunken ones beside where the fit has them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
 
 from secirls.config import Config
@@ -31,6 +32,9 @@ class Comparison:
     """Whether genes with a low base mean are left out of the adjusted p-values."""
 
     def __post_init__(self) -> None:
+        for name in ("lfc_threshold", "alpha"):
+            if not isinstance(number := getattr(self, name), Real):
+                raise InputError(f"{name}: input should be a number, not {number!r}")
         try:
             check_threshold(self.lfc_threshold, self.alternative)
         except ValueError as error:
