@@ -77,10 +77,10 @@ def ground(
 
     Whoever starts it may name this file, never what is in it. Paths are from where it lies.
     """
-    from protocols.secure_sum import KEY_DEALER, KEY_HOLDER
+    from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, party_id
     from secirls.site.grounds.ground import template
     from secirls.site.grounds.helper_ground import helper_template
-    from secirls.site.grounds.key_files import write_new
+    from secirls.site.grounds.key_files import is_digest, write_new
 
     key, helper = key or f"{name}.key", name in (KEY_HOLDER, KEY_DEALER)
     place = out or Path(f"{name}.toml" if helper else "site.toml")
@@ -91,10 +91,13 @@ def ground(
     elif data is None:
         raise InputError(f"--data is missing: the AnnData file of site {name!r}")
     else:
-        text = template(name, data, key, roster)
+        text = template(party_id(name), data, key, roster)
     write_new(place, text)
     option = "--key" if helper else "--site"
     say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}")
+    files = [file for file in (data, key, roster) if file is not None and not is_digest(file)]
+    if lacking := [str(place.parent / file) for file in files if not (place.parent / file).exists()]:
+        say(f"Not there yet, where paths are from the folder of {place.name}: {', '.join(lacking)}")
 
 
 keys_app = typer.Typer(

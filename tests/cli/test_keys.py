@@ -121,3 +121,26 @@ def test_the_command_refuses_another_key_than_the_roster_s(tmp_path, ordered, mo
         assert code == 2
         assert "another key for b than the roster's" in shown
         assert not (tmp_path / "out").exists()
+
+
+def test_a_ground_tells_which_of_its_files_are_not_where_it_looks_for_them(run, tmp_path):
+    (tmp_path / "berlin").mkdir()
+    (tmp_path / "berlin.h5ad").touch()
+    out = tmp_path / "berlin" / "site.toml"
+    code, shown, _ = run("ground", "berlin", "--data", "berlin.h5ad", "--roster", "ab" * 32, "--out", out)
+    assert code == 0
+    told = shown.replace("\n", "")
+    assert f"Not there yet, where paths are from the folder of site.toml: {out.parent / 'berlin.h5ad'}, " in told
+    assert told.endswith(f"{out.parent / 'berlin.key'}")
+    out.unlink()
+    (tmp_path / "berlin" / "berlin.key").touch()
+    code, shown, _ = run("ground", "berlin", "--data", "../berlin.h5ad", "--roster", "ab" * 32, "--out", out)
+    assert "Not there" not in shown
+
+
+@pytest.mark.parametrize("name", ["a b", "a\nrules = 1", "aggregator"])
+def test_a_ground_is_of_a_site_that_can_take_part(run, tmp_path, name):
+    code, _, error = run("ground", name, "--data", "a.h5ad")
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "site.toml").exists()

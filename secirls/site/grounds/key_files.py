@@ -73,6 +73,11 @@ def make_roster(public_files: Sequence[Path]) -> Roster:
         raise InputError(str(error)) from None
 
 
+def is_digest(named: str) -> bool:
+    """Whether what is named for a roster is the digest of one, and no file."""
+    return _DIGEST.fullmatch(named) is not None
+
+
 @dataclass(frozen=True)
 class KnownRoster:
     """A roster as one party knows it from elsewhere than the session: the keys, or what names all of them."""
@@ -85,7 +90,7 @@ class KnownRoster:
     @classmethod
     def read(cls, named: str, here: Path) -> Self:
         """What a ground names: a roster's file, from the folder ``here``, or its digest. Raises `InputError`."""
-        if _DIGEST.fullmatch(named):
+        if is_digest(named):
             return cls(None, named.lower())
         return cls(read_roster(here / named))
 
