@@ -127,9 +127,10 @@ def steps(title: str, named: Sequence[tuple[str, Callable[[], T]]]) -> Iterator[
 
 
 def show_result(result: Result, files: Sequence[Path], further: Sequence[Section] = ()) -> None:
-    """The strongest genes, the statuses, further tables, what was disclosed, and where the files are."""
+    """The strongest genes, how many changed, the statuses, further tables, what was disclosed, where the files are."""
     console = Console(highlight=False)
-    for title, table in (strongest(result, 10), statuses(result), *further):
+    _show_changes(console, result)
+    for title, table in (statuses(result), *further):
         console.print(f"\n{title}", style="bold", markup=False)
         console.print(table)
     console.print("\nWhat was disclosed, and what was not", style="bold")
@@ -142,21 +143,31 @@ def show_result(result: Result, files: Sequence[Path], further: Sequence[Section
 
 def show_comparison(result: Result, files: Sequence[Path]) -> None:
     """The strongest genes of a comparison, how many changed, and where its files are."""
-    console, table, alpha = Console(highlight=False), result.table, result.asked.alpha
+    console = Console(highlight=False)
+    _show_changes(console, result)
+    for file in files:
+        console.print(f"  {file}", soft_wrap=True, markup=False)
+    if not files:
+        say("The whole table goes to a file with --out FILE.csv.")
+
+
+def _show_changes(console: Console, result: Result) -> None:
     title, shown = strongest(result, 10)
     console.print(f"\n{title}", style="bold", markup=False)
     console.print(shown)
+    console.print(changed(result), markup=False)
+
+
+def changed(result: Result) -> str:
+    """How many genes changed, and which way, in a sentence."""
+    table, alpha = result.table, result.asked.alpha
     found = table[table["padj"] < alpha]
     filtering = result.report["independent_filtering"]
     kept = "" if filtering is None else f" of base mean {filtering['threshold']:.4g} or more"
     told = f"{len(found):,} of {table['padj'].notna().sum():,} genes{kept} with adjusted p below {alpha:g}"
     if result.asked.alternative != "lessAbs" and "reduced" not in result.report["test"]:  # else nothing is up or down
         told += ": {:,} up, {:,} down".format(*(int((sign * found["log2FoldChange"] > 0).sum()) for sign in (1, -1)))
-    console.print(told, markup=False)
-    for file in files:
-        console.print(f"  {file}", soft_wrap=True, markup=False)
-    if not files:
-        say("The whole table goes to a file with --out FILE.csv.")
+    return told
 
 
 def strongest(result: Result, n: int) -> Section:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import secirls
+from secirls.cli.console import show_result
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.outputs.notebooks.notebook import result_html
@@ -213,6 +214,19 @@ def test_genes_within_a_threshold_are_neither_up_nor_down(made, run, words, dire
     _, shown, _ = run("results", made[1], "--contrast", "dose", "b", "a", "--lfc-threshold", "3", *words)
     assert "with adjusted p below" in shown
     assert (" up, " in shown) == directed
+
+
+def test_a_fit_ends_with_how_many_genes_changed(made, capsys):
+    result, _, _ = made
+    show_result(result, [])
+    table = result.table
+    found = table[table["padj"] < 0.05]
+    up = int((found["log2FoldChange"] > 0).sum())
+    of, down = table["padj"].notna().sum(), len(found) - up
+    assert (
+        f"{len(found)} of {of} genes with adjusted p below 0.05: {up} up, {down} down"
+        in capsys.readouterr().out.splitlines()
+    )
 
 
 def test_a_notebook_shows_shrunken_changes_where_there_are_some(made):
