@@ -122,7 +122,7 @@ def demo(
     from secirls.cli.demo import run_demo
     from secirls.config import Config
 
-    run_demo(out, Config.read("options", **_demo_options(protocol)), engine, kinds_of(plots))
+    run_demo(out, Config.read("--{}".format, **_demo_options(protocol)), engine, kinds_of(plots))
 
 
 def _demo_options(protocol: str) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from secirls.carriers.own_process import loading
 from secirls.cli.console import RoundsDisplay, overhead, say, show_result
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import check_free
+from secirls.inputs.airway import DONORS
+from secirls.outputs.free_folder import check_free, holds_results
 
 if TYPE_CHECKING:
     from secirls.outputs.results import Result
@@ -26,7 +27,7 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
     Ray starts first and most of the rest is done beside it, the fit in the clear too: on one thread, whose CPU seconds
     are told apart from this process's.
     """
-    check_free(out, overwrite=True)
+    _check_folder(out)
     say("airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.", wrap=True)
     running, told = engine_ahead(engine), SimpleQueue[Any]()
     with ThreadPoolExecutor(1) as beside:
@@ -58,6 +59,13 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
         wrap=True,
     )
     say(f"Read next: {out / 'report.json'}, or fit your own files with 'secirls fit --help'.", wrap=True)
+
+
+def _check_folder(out: Path) -> None:
+    """Raise `InputError` if an earlier demo's results can't be replaced there, or those there are of another fit."""
+    check_free(out, overwrite=True)
+    if holds_results(out) and not any((out / "sites" / f"{name}.h5ad").exists() for name in DONORS):
+        raise InputError(f"folder {str(out)!r}: holds results that are not of a demo; name another with --out")
 
 
 def _written(out: Path) -> dict[str, str]:

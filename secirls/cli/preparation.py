@@ -14,14 +14,16 @@ from protocols.choice import NAMES
 from secirls.cli.console import say
 from secirls.cli.options.plain_command import PlainCommand, PlainGroup
 from secirls.input_error import InputError
+from secirls.outputs.free_folder import check_free
 
 
 def simulate(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one h5ad file per site and truth.csv.")],
-    sites: Annotated[int, typer.Option(min=1, help="Number of sites.")] = 4,
+    sites: Annotated[int, typer.Option(min=3, help="Number of sites.")] = 4,
     samples: Annotated[int, typer.Option(min=1, help="Samples over all sites.")] = 40,
     genes: Annotated[int, typer.Option(min=1, help="Number of genes.")] = 2000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same counts; nothing secret depends on it.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
 ) -> None:
     """Write simulated sites with known truth, to try things out.
 
@@ -29,6 +31,11 @@ def simulate(
     """
     from secirls.inputs.datasets import write_simulated
 
+    named = [out / name for name in ("truth.csv", *(f"site{number + 1}.h5ad" for number in range(sites)))]
+    check_free(out, overwrite=True)
+    for file in named if not overwrite else ():
+        if file.exists():
+            raise InputError(f"file {str(file)!r}: is there already; name another folder or give --overwrite")
     paths = write_simulated(out, sites=sites, samples=samples, genes=genes, seed=seed)
     words = " ".join(f"--site {name}={path}" for name, path in paths.items())
     say(f"secirls fit {words} --design '~ condition' --out {out / 'fit'}")

@@ -10,11 +10,16 @@ FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 """By which results are known."""
 
 
+def holds_results(out: Path) -> bool:
+    """Whether a folder has results of a fit."""
+    return any((out / name).exists() for name in FILES)
+
+
 def check_free(out: Path, *, overwrite: bool) -> None:
     """Raise `InputError` if results can't be written to a folder."""
     if out.is_symlink() and not out.exists():
         raise InputError(f"folder {str(out)!r}: is a link to nothing")
     if out.exists() and not out.is_dir():
         raise InputError(f"folder {str(out)!r}: is a file")
-    if not overwrite and any((out / name).exists() for name in FILES):
+    if not overwrite and holds_results(out):
         raise InputError(f"folder {str(out)!r}: holds the results of a fit already; name another or give --overwrite")

@@ -212,6 +212,41 @@ def test_sites_without_names_and_a_roster_that_is_not_there_are_told(trio):
             secirls.fit(trio, design="~ condition", **{name: "all.key"})
 
 
+def test_simulated_sites_do_not_replace_files_of_others(run, tmp_path):
+    (tmp_path / "sites").mkdir()
+    (tmp_path / "sites" / "site2.h5ad").write_text("precious")
+    small = ("simulate", "--out", "sites", "--sites", "3", "--samples", "6", "--genes", "4")
+    code, _, error = run(*small)
+    assert (code, error.count("\n")) == (2, 1)
+    assert "file 'sites/site2.h5ad': is there already" in error
+    assert [file.name for file in (tmp_path / "sites").iterdir()] == ["site2.h5ad"]
+    assert run(*small, "--overwrite")[0] == 0
+    assert (tmp_path / "sites" / "site2.h5ad").read_bytes() != b"precious"
+    (tmp_path / "file").touch()
+    assert run("simulate", "--out", "file")[2] == "secirls: folder 'file': is a file\n"
+
+
+def test_a_demo_replaces_no_results_but_those_of_a_demo(run, tmp_path, monkeypatch):
+    class ReachedError(Exception):
+        """The fit would begin."""
+
+    def begin(*_):
+        raise ReachedError
+
+    monkeypatch.setattr("secirls.cli.demo.engine_ahead", begin)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "results.csv").write_text("precious")
+    code, shown, error = run("demo", "--out", "out", "--engine", "local")
+    assert (code, shown) == (2, "")
+    assert error == "secirls: folder 'out': holds results that are not of a demo; name another with --out\n"
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["results.csv"]
+    (tmp_path / "out" / "sites").mkdir()
+    (tmp_path / "out" / "sites" / "N61311.h5ad").touch()
+    with pytest.raises(ReachedError):
+        run("demo", "--out", "out", "--engine", "local")
+    assert run("demo", "--protocol", "rot13")[2].startswith("secirls: --protocol: there is no protocol 'rot13'")
+
+
 def test_an_interruption_is_told_whatever_ran(run, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
