@@ -251,7 +251,7 @@ def _check_fingerprints(
     apart = sorted(party for party in shown if made[party] != shown[party])
     if apart:
         raise IntegrityError(
-            f"what {owner} left to take its masks with {', '.join(apart)} off is not what these say they masked with, "
+            f"the seeds that {owner} left behind are not those used by {', '.join(apart)} with it, by their own word, "
             "and nobody can be shown to have lied"
         )
 

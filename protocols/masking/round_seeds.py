@@ -22,6 +22,7 @@ from protocols.primitives.keystream import MOST_BYTES, Prg, keystream
 from protocols.secure_sum import Context, MisuseError, PartyId, begun, framed, sha256
 
 FINGERPRINT_BYTES = 16
+"""It takes 2^128 tries to find another seed with the same."""
 
 
 class RoundSecrets(Secret):

@@ -133,13 +133,25 @@ def spoiled(total):
 
 
 def test_a_false_wrap_of_an_absent_party_is_noticed_and_names_nobody_a_liar(monkeypatch):
-    with pytest.raises(IntegrityError, match=r"what b left to take its masks with a off .* nobody can be shown"):
+    with pytest.raises(IntegrityError, match=r"b left behind are not those used by a with it.* nobody can be shown"):
         with_a_false_wrap(monkeypatch, {})
 
 
 def test_the_twin_that_looks_at_no_fingerprint_opens_a_sum_that_is_none(monkeypatch):
     monkeypatch.setattr(pairwise_collector, "_check_fingerprints", lambda *_: None)
     assert spoiled(with_a_false_wrap(monkeypatch, {}))
+
+
+def test_a_present_party_that_shows_a_false_fingerprint_stops_the_sum_and_spoils_none(monkeypatch):
+    honest = pairwise.fingerprints
+
+    def false(seeds, me, context):
+        return {peer: bytes(16) if me == "c" else made for peer, made in honest(seeds, me, context).items()}
+
+    monkeypatch.setattr(pairwise, "fingerprints", false)
+    assert not spoiled(run.secure_sum("pairwise", VECTORS, SETTINGS))
+    with pytest.raises(IntegrityError, match=r"b left behind are not those used by c with it"):
+        run.secure_sum("pairwise", VECTORS, SETTINGS, silent={"payload": [LOST]})
 
 
 def test_where_the_neighbour_it_is_false_of_answers_no_more_nobody_notices(monkeypatch):
