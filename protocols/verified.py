@@ -5,22 +5,25 @@ the ring sum of what these protected in this context, unless a party gave the se
 Refuses to know: how the sum is hidden, and who adds.
 
 The parties share one seed: the first of them by name draws it and seals it for each of the others, so that whoever
-carries the boxes learns nothing. For a context, the keys of a linear hash h and a pad b_i for each party follow from
-the seed; party i with the integers v appends h(v) + b_i modulo the prime p = 2^130 - 5 to its vector, in clear within
-it, so hidden as all else is. Headroom keeps integer sums from wrapping, so the appended values must add up to h(total)
-+ the sum of the pads of those in it. Why this can't be forged, and what each piece of it is for, is written down in
-the README beside this file (Carter and Wegman 1979; Wegman and Carter 1981 for the pads).
+carries the boxes learns nothing. For a context, the keys of a linear hash h and a pad b_i for each party are read from
+one keystream that follows from the seed; party i with the integers v appends h(v) + b_i modulo the prime p = 2^130 - 5
+to its vector, in clear within it, so hidden as all else is. Headroom keeps integer sums from wrapping, so the appended
+values must add up to h(total) + the sum of the pads of those in it. Why this can't be forged, and what each piece of it
+is for, is written down in the README beside this file (Carter and Wegman 1979; Wegman and Carter 1981 for the pads).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from protocols.primitives import ring
 from protocols.primitives.keys import KEY_BYTES, Entropy, Identity, Secret
-from protocols.primitives.linear_hash import keys_of, linear_hash
+from protocols.primitives.linear_hash import Keys, keys_of, linear_hash
 from protocols.secure_sum import (
     AGGREGATOR,
     Context,
@@ -28,8 +31,6 @@ from protocols.secure_sum import (
     PartyId,
     PeerError,
     Vector,
-    begun,
-    framed_names,
     in_order,
     sha256,
 )
@@ -43,6 +44,11 @@ CHECK_VALUES = {1: 4, 2: 2}
 
 _PIECE_BITS = {1: 33, 2: 65}
 _BOX_BYTES = KEY_BYTES + SEAL_BYTES
+_PAD_WORDS = 4
+"""A pad is a number of so many words modulo the prime: uniform to within 2^-126."""
+
+Pads: TypeAlias = NDArray[np.uint64]
+"""What everyone's pad in a context is made of, in the cohort's order: ``(parties, 4)``, lowest word first."""
 
 
 class SeedTable(Secret):
@@ -124,8 +130,11 @@ class Checks(Secret):
         A pad hides one vector: raises `MisuseError` for another in the same context.
         """
         context.check_vector(vector)
+        if self._me not in context.members or context.values < CHECK_VALUES[context.limbs]:
+            raise MisuseError(f"the context has no {self._me} in its cohort, or no room for check values")
         limbs, count = context.limbs, CHECK_VALUES[context.limbs]
-        check = (self._hash(vector[:-count], context) + self._pads(context, self._me)) % PRIME
+        keys, pads = self._drawn(context)
+        check = (linear_hash(vector[:-count], keys) + self._sum_of_pads(pads, context, (self._me,))) % PRIME
         if self._sent.setdefault(context.digest, check) != check:
             raise MisuseError(f"round {context.round} has check values of another vector already")
         bits = _PIECE_BITS[limbs]
@@ -143,22 +152,24 @@ class Checks(Secret):
         bits = _PIECE_BITS[context.limbs]
         pieces = (sum(int(limb) << (64 * at) for at, limb in enumerate(row)) for row in tail)
         told = sum(piece << (bits * place) for place, piece in enumerate(pieces))
-        if (told - self._hash(body, context) - self._pads(context, *parties)) % PRIME:
+        keys, pads = self._drawn(context)
+        if (told - linear_hash(body, keys) - self._sum_of_pads(pads, context, parties)) % PRIME:
             raise PeerError(AGGREGATOR, "tells a total that is not the sum of what was sent")
 
-    def _hash(self, vector: Vector, context: Context) -> int:
-        key = sha256(b"secirls check key v3", self._seed, context.digest)
-        return linear_hash(vector, ring.expand(key, keys_of(vector.shape[0]), 1)[:, 0])
+    def _drawn(self, context: Context) -> tuple[Keys, Pads]:
+        """The keys that a context's vectors are hashed with, and its pads: one keystream has them in this order."""
+        key = sha256(b"secirls check stream v4", self._seed, context.digest)
+        count = keys_of(context.values - CHECK_VALUES[context.limbs])
+        words = ring.expand(key, count + _PAD_WORDS * len(context.cohort), 1)[:, 0]
+        return words[:count], words[count:].reshape(-1, _PAD_WORDS)
 
-    def _pads(self, context: Context, *parties: PartyId) -> int:
-        """The sum of their pads, modulo the prime: digests that differ in the name alone, so begun once."""
-        shared, digests = begun(b"secirls check pad v3", self._seed, context.digest), []
-        for name in framed_names(parties):
-            digest = shared.copy()
-            digest.update(name)
-            digests.append(digest.digest())
-        words = np.frombuffer(b"".join(digests), dtype="<u4").reshape(len(parties), -1)
-        columns: list[int] = words.sum(axis=0, dtype=np.uint64).tolist()
+    @staticmethod
+    def _sum_of_pads(pads: Pads, context: Context, parties: Sequence[PartyId]) -> int:
+        """Of some of the cohort, modulo the prime."""
+        if tuple(parties) != context.cohort:
+            pads = pads[[bisect_left(context.cohort, party) for party in parties]]
+        halves = np.ascontiguousarray(pads, dtype="<u8").view("<u4")
+        columns: list[int] = halves.sum(axis=0, dtype=np.uint64).tolist()
         return sum(column << (32 * place) for place, column in enumerate(columns)) % PRIME
 
 

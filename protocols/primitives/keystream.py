@@ -12,7 +12,7 @@ its tag, which nobody takes. On others it is slower, so the two are timed once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Literal, TypeAlias
 
@@ -27,6 +27,7 @@ LONG = 1 << 20
 
 _ZEROS = memoryview(bytes(MOST_BYTES))
 _BLOCK = 16
+_KEY_BYTES = 32
 _FROM_ZERO = modes.CTR(bytes(_BLOCK))
 
 
@@ -50,30 +51,47 @@ class Keystream:
 
 def keystream(key: bytes, prg: Prg, length: int = 0) -> Keystream:
     """The stream of a key, made the fastest way for so many bytes. Raises `ValueError` for a bad key or name."""
-    if len(key) != 32:
-        raise ValueError("a keystream key is 32 bytes")
     if prg == "aes-256-ctr":
         return _by_gcm(key) if length >= LONG and _gcm_is_faster() else _by_ctr(key)
+    return Keystream(_cipher(key, prg))
+
+
+def side_by_side(keys: Sequence[bytes], prg: Prg, buffer: memoryview) -> None:
+    """Overwrite a buffer with the beginning of each key's stream, all of one length, at most `MOST_BYTES`.
+
+    Raises `ValueError` as `keystream` does.
+    """
+    length = len(buffer) // len(keys)
+    zeros = _ZEROS[:length]
+    for place, key in enumerate(keys):
+        _cipher(key, prg).update_into(zeros, buffer[length * place : length * (place + 1)])
+
+
+def _cipher(key: bytes, prg: Prg) -> CipherContext:
+    """What encrypts zeros to the stream of a key."""
+    if len(key) != _KEY_BYTES:
+        raise ValueError(f"a keystream key is {_KEY_BYTES} bytes")
+    if prg == "aes-256-ctr":
+        return Cipher(algorithms.AES(key), _FROM_ZERO).encryptor()
     if prg == "chacha20":
-        return Keystream(Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor())
+        return Cipher(algorithms.ChaCha20(key, bytes(16)), mode=None).encryptor()
     raise ValueError(f"unknown keystream generator {prg!r}")
 
 
 def _by_ctr(key: bytes) -> Keystream:
-    return Keystream(Cipher(algorithms.AES(key), _FROM_ZERO).encryptor())
+    return Keystream(_cipher(key, "aes-256-ctr"))
 
 
 def _by_gcm(key: bytes) -> Keystream:
-    aes = algorithms.AES(key)
-    first = Cipher(aes, _FROM_ZERO).encryptor().update(bytes(2 * _BLOCK))
-    return Keystream(Cipher(aes, modes.GCM(bytes(12))).encryptor(), first)
+    first = _cipher(key, "aes-256-ctr").update(bytes(2 * _BLOCK))
+    return Keystream(Cipher(algorithms.AES(key), modes.GCM(bytes(12))).encryptor(), first)
 
 
 @cache
 def _gcm_is_faster() -> bool:
     """Whether GCM is faster here, by the quickest of a few runs of microseconds. Either gives the same bytes."""
     buffer = memoryview(bytearray(MOST_BYTES))
-    by_gcm, by_ctr = _by_gcm(bytes(32)), _by_ctr(bytes(32))
+    by_gcm, by_ctr = _by_gcm(bytes(_KEY_BYTES)), _by_ctr(bytes(_KEY_BYTES))
     return quickest(lambda: by_gcm.fill(buffer)) < quickest(lambda: by_ctr.fill(buffer))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.primitives import counted_stream
-from protocols.primitives.keystream import MOST_BYTES, Keystream, Prg, keystream
+from protocols.primitives.keystream import MOST_BYTES, Keystream, Prg, keystream, side_by_side
 
 Vector: TypeAlias = NDArray[np.uint64]
 Signed: TypeAlias = tuple[bytes, bool]
@@ -26,6 +26,9 @@ CHUNK_BYTES = MOST_BYTES
 
 COMPILED_FROM = 4096
 """Values of two limbs from which a compiled pass pays; below it nothing is compiled or loaded."""
+
+_MANY, _SHORT = 12, 1 << 13
+"""From so many masks of at most so many bytes it pays to add all of them up at once."""
 
 _MOST_OWED = 100
 """So many carries are counted in a signed byte before they are settled."""
@@ -74,8 +77,13 @@ def mask_into(total: Vector, plus: Iterable[bytes], minus: Iterable[bytes], prg:
     """``total += expand(each of plus) - expand(each of minus)``, in place.
 
     The same as expanding, adding and subtracting one after the other, but no keystream is ever
-    whole in memory: each piece of it is made, used while it is in the cache, and written over.
+    whole in memory: each piece of it is made, used while it is in the cache, and written over. Of many short ones
+    all are made, and added up at once.
     """
+    plus, minus = list(plus), list(minus)
+    if len(plus) + len(minus) >= _MANY and 0 < total.nbytes <= _SHORT:
+        _mask_at_once(total, plus, minus, prg)
+        return
     keys = [(key, False) for key in plus] + [(key, True) for key in minus]
     values, limbs = total.shape
     if not _compiles(total):
@@ -146,6 +154,20 @@ def _subtract_piece(total: Vector, subtrahend: Vector) -> None:
         np.subtract(total[:, 1], borrow[:, 0], out=total[:, 1])
     else:
         np.subtract(total, subtrahend, out=total)
+
+
+def _mask_at_once(total: Vector, plus: list[bytes], minus: list[bytes], prg: Prg) -> None:
+    """Words of 32 bits are added up in 64 bits, which hold as many as there can be, and carried at the end."""
+    words, together = np.ascontiguousarray(total, dtype="<u8").view("<u4").astype(np.int64), CHUNK_BYTES // total.nbytes
+    for keys, add in ((plus, np.add), (minus, np.subtract)):
+        for first in range(0, len(keys), together):
+            some = keys[first : first + together]
+            made = np.empty((len(some), *total.shape), dtype="<u8")
+            side_by_side(some, prg, view(made))
+            add(words, made.view("<u4").sum(axis=0, dtype=np.uint64).view(np.int64), out=words)
+    for place in range(1, words.shape[1]):
+        words[:, place] += words[:, place - 1] >> 32
+    total[:] = words.astype("<u4").view("<u8")
 
 
 def _plain_masks(keys: list[Signed], prg: Prg, longest: int, limbs: int) -> Mask:

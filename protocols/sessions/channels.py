@@ -83,13 +83,19 @@ def _number(box: Box, place: tuple[int, int]) -> int:
 
 def _header(box: Box, sender: PartyId, recipient: PartyId, binding: bytes) -> bytes:
     """What is authenticated with the box: everything both ends know about it."""
-    return _kind(box) + _named(sender) + _named(recipient) + parts(binding)
+    return _kind(box) + _named(sender) + _named(recipient) + _bound(binding)
 
 
 @cache
 def _kind(box: Box) -> bytes:
     """How the header of each box of that kind begins."""
     return parts(b"secirls box v1", bytes([box]))
+
+
+@lru_cache(maxsize=8)
+def _bound(binding: bytes) -> bytes:
+    """How the header of each box of one sum, or of one batch, ends."""
+    return parts(binding)
 
 
 @lru_cache(maxsize=4096)

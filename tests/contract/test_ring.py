@@ -88,16 +88,32 @@ def test_the_compiled_passes_give_the_plain_forms_bits(fill, monkeypatch):
         assert np.array_equal(compiled, plain)
 
 
-def test_more_masks_than_a_byte_can_count_carries_of():
-    vector = ring.expand(b"v" * 32, 50, 2)
+@pytest.mark.parametrize("prg", ["aes-256-ctr", "chacha20"])
+@pytest.mark.parametrize("limbs", [1, 2])
+@pytest.mark.parametrize("values", [1, 50, ring._SHORT // 16, ring._SHORT // 8 + 1])
+def test_many_masks_are_those_masks_one_after_the_other(values, limbs, prg, monkeypatch):
+    """More than a byte can count carries of; and short ones, which are added up at once."""
+    at_once, real = [], ring._mask_at_once
+    monkeypatch.setattr(ring, "_mask_at_once", lambda *given: at_once.append(1) or real(*given))
     many = [bytes([number % 256, number // 256]) * 16 for number in range(330)]
-    expected = vector.copy()
-    for key in many:
-        ring.add_into(expected, ring.expand(key, 50, 2))
-    ring.mask_into(vector, many, [])
-    assert np.array_equal(vector, expected)
-    ring.mask_into(vector, [], many)
-    assert np.array_equal(vector, ring.expand(b"v" * 32, 50, 2))
+    for start in (ring.expand(b"v" * 32, values, limbs), np.full((values, limbs), 2**64 - 1, dtype=np.uint64)):
+        vector, expected = start.copy(), start.copy()
+        for key in many:
+            ring.add_into(expected, ring.expand(key, values, limbs, prg))
+        ring.mask_into(vector, iter(many), iter(()), prg)
+        assert np.array_equal(vector, expected)
+        ring.mask_into(vector, [], many, prg)
+        assert np.array_equal(vector, start)
+        ring.mask_into(vector, many[: ring._MANY], many[: ring._MANY], prg)
+        assert np.array_equal(vector, start)
+    assert len(at_once) == (6 if 8 * values * limbs <= ring._SHORT else 0)
+
+
+@pytest.mark.parametrize("key", [b"k" * 16, b"k" * 33])
+def test_many_short_masks_have_keys_of_32_bytes_too(key):
+    for many in (1, ring._MANY):
+        with pytest.raises(ValueError, match="a keystream key is 32 bytes"):
+            ring.mask_into(ring.zeros(3, 2), [b"k" * 32] * (many - 1) + [key], [])
 
 
 def test_a_vector_laid_out_by_column_is_added_all_the_same():
@@ -106,6 +122,11 @@ def test_a_vector_laid_out_by_column_is_added_all_the_same():
     expected = [(x + y) % 2**128 for x, y in zip(ints(total), ints(columns), strict=True)]
     ring.add_into(total, columns)
     assert ints(total) == expected
+    keys = [bytes([number]) * 32 for number in range(ring._MANY)]
+    rows = np.ascontiguousarray(total)
+    ring.mask_into(total, keys[1:], keys[:1])
+    ring.mask_into(rows, keys[1:], keys[:1])
+    assert np.array_equal(total, rows)
 
 
 @given(limbs=st.sampled_from([1, 2]), values=st.integers(0, 5))

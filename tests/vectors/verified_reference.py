@@ -121,13 +121,15 @@ def one_sum(title, cohort, present, values, limbs, bits, round_):
     """One context: what each appends, the total of those present, and how it is told."""
     seed, (count, piece_bits) = drawn("the seed", 32), PIECES[limbs]
     context = context_of(cohort, values + count, limbs, round_)
-    keys = keystream(digest(b"secirls check key v3", seed, context), -(-values // ROW) + min(values, ROW))
+    many = -(-values // ROW) + min(values, ROW)
+    stream = keystream(digest(b"secirls check stream v4", seed, context), many + 4 * len(cohort))
+    keys = stream[:many]
     vectors, checks, pads = {}, {}, {}
-    for name in cohort:
+    for i, name in enumerate(cohort):
         text = drawn(f"{title}, {name}", 16 * values)
-        wide = [int.from_bytes(text[16 * i : 16 * i + 16], "little", signed=True) for i in range(values)]
+        wide = [int.from_bytes(text[16 * j : 16 * j + 16], "little", signed=True) for j in range(values)]
         vectors[name] = [value >> (128 - bits) for value in wide]
-        pads[name] = int.from_bytes(digest(b"secirls check pad v3", seed, context, name.encode()), "little") % PRIME
+        pads[name] = sum(word << (64 * j) for j, word in enumerate(stream[many + 4 * i : many + 4 * i + 4])) % PRIME
         checks[name] = in_pieces((hashed(vectors[name], keys) + pads[name]) % PRIME, limbs)
     total = [sum(column) for column in zip(*(vectors[name] for name in present), strict=True)]
     tail = [sum(column) for column in zip(*(checks[name] for name in present), strict=True)]

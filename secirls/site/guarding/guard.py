@@ -182,7 +182,7 @@ class Guard:
         digest = self._digest(asked, question)
         if self._answered.get(digest, cohort) != cohort:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
-        if not set(cohort) <= set(self._cohort) or (cohort != self._cohort and not self._may_shrink):
+        if cohort != self._cohort and not (self._may_shrink and set(cohort) <= set(self._cohort)):
             raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
         if self._memory is not None:
             self._memory.admit(digest, cohort)
@@ -254,7 +254,7 @@ class Guard:
         if (self.whole or context.digest in self._over_all) and present != self._agreement.sites:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
         question = self._asked_in.get(context.digest)
-        if question is None or not set(present) <= set(self._cohort):
+        if question is None or not (present == self._cohort or set(present) <= set(self._cohort)):
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
         if self._memory is not None:
             self._memory.opening(question, present)

@@ -10,7 +10,7 @@ import pytest
 
 from protocols import verified
 from protocols.primitives import linear_hash, ring
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PeerError, begun, sha256
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PeerError, sha256
 from protocols.totals import pack_total, unpack_total
 from protocols.verified import CHECK_VALUES, PRIME, Checks
 
@@ -163,7 +163,17 @@ def test_a_total_is_taken_for_that_of_its_own_parties_and_of_no_others(limbs):
 @pytest.mark.parametrize("said", [SITES[::-1], (*SITES, SITES[-1]), (*SITES, "site-5"), SITES[1:] + SITES[:1]])
 def test_parties_that_are_not_a_sorted_part_of_the_cohort_are_refused(limbs, said):
     checks, where = Checks(SEED, SITES[0]), context(limbs)
-    assert refused(checks, summed(checks, where, limbs, said), where, said)
+    told = summed(checks, where, limbs, [site for site in said if site in SITES])
+    assert refused(checks, told, where, said)
+    assert refused(checks, told, where) == (said[: len(SITES)] != said and said[-1] in SITES)
+
+
+@BOTH
+def test_who_is_not_of_the_cohort_has_no_pad_and_makes_no_check_values(limbs):
+    where = context(limbs, cohort=SITES[:3])
+    for stranger in ("site-0", SITES[3]):
+        with pytest.raises(MisuseError, match=f"no {stranger} in its cohort"):
+            Checks(SEED, stranger).append(small(stranger, where), where)
 
 
 @BOTH
@@ -265,14 +275,19 @@ def test_the_chance_of_a_forgery_is_that_of_the_formula_and_none_is_above_the_bo
 
 
 def test_without_pads_a_doubled_total_is_always_taken(monkeypatch):
-    monkeypatch.setattr(Checks, "_pads", lambda *_: 0)
+    monkeypatch.setattr(Checks, "_sum_of_pads", lambda *_: 0)
     assert forged(20, doubled) == 20
     assert forged(20, off_by_one) == 0
 
 
 def test_with_one_pad_for_all_parties_others_of_the_same_number_are_always_taken(monkeypatch):
-    pads = Checks._pads
-    monkeypatch.setattr(Checks, "_pads", lambda self, where, *those: pads(self, where, *["everybody"] * len(those)))
+    drawn = Checks._drawn
+
+    def alike(checks, where):
+        keys, pads = drawn(checks, where)
+        return keys, np.repeat(pads[:1], len(pads), axis=0)
+
+    monkeypatch.setattr(Checks, "_drawn", alike)
     where, checks = context(2), Checks(SEED, SITES[0])
     total = summed(checks, where, 2, SITES[:3])
     assert not refused(checks, total, where, SITES[1:])
@@ -284,7 +299,6 @@ def test_where_keys_and_pads_are_those_of_another_context_its_total_is_always_ta
     told = summed(checks, there, 2)
     assert refused(checks, told, here)
     monkeypatch.setattr(verified, "sha256", lambda label, seed, _: sha256(label, seed))
-    monkeypatch.setattr(verified, "begun", lambda label, seed, _: begun(label, seed))
     told = summed(checks, there, 2)
     assert not refused(checks, told, here)
 
