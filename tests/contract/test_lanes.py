@@ -120,10 +120,11 @@ def entered(monkeypatch):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_long_lists_enter_lanes_and_give_the_same_integers(n_jobs, entered, monkeypatch):
-    modulus = secrets.randbits(2048) | 1 << 2047 | 1
-    bases, exponents = [secrets.randbits(2048) for _ in range(100)], secrets.token_bytes(1600)
-    exponent = secrets.randbits(224) | 1 << 223
+@pytest.mark.parametrize("sign", [1, -1])
+def test_long_lists_enter_lanes_and_give_the_same_integers(sign, n_jobs, entered, monkeypatch):
+    modulus = 2**2203 - 1
+    bases, exponents = [secrets.randbits(2204) | 1 for _ in range(100)], secrets.token_bytes(1600)
+    exponent = sign * (secrets.randbits(224) | 1 << 223)
     monkeypatch.setattr(big_numbers, "_WORTH_LANES", 1)
     inside = big_numbers.powers(bases, exponent, modulus, n_jobs), product_of(bases, exponents, modulus)
     assert sum(entered) == 200

@@ -52,7 +52,7 @@ def powers(bases: Sequence[int], exponent: int, modulus: int, n_jobs: int = 1) -
     # One step per bit of the exponent.
     nanoseconds = len(bases) * abs(exponent).bit_length() * _nanoseconds(modulus)
     raised = _all_raised
-    if exponent > 0 and nanoseconds >= _WORTH_LANES and lanes.fit(modulus):
+    if exponent and nanoseconds >= _WORTH_LANES and lanes.fit(modulus):
         raised = _raised_in_lanes
     if n_jobs <= 1 or len(bases) < 2 * n_jobs or nanoseconds < _WORTH_THREADS:
         return raised(bases, exponent, modulus)
@@ -78,7 +78,8 @@ def _all_raised(bases: Sequence[int], exponent: int, modulus: int) -> list[int]:
 
 
 def _raised_in_lanes(bases: Sequence[int], exponent: int, modulus: int) -> list[int]:
-    return [number(value) for value in lanes.Lanes(modulus).powers([base % modulus for base in bases], exponent)]
+    raised = lanes.Lanes(modulus).powers([base % modulus for base in bases], abs(exponent))
+    return [number(value) if exponent > 0 else power(value, -1, modulus) for value in raised]
 
 
 def product_of_powers(bases: Sequence[int], exponents: bytes, width: int, modulus: int) -> int:
