@@ -1,15 +1,15 @@
-"""The keys behind pairwise masks: fresh for every round, published a batch of rounds at a time.
+"""The keys behind pairwise masks: one agreement of each pair for a batch of rounds, out of all parties' hellos.
 
-Promises: one key pair hides one sum and is gone from its owner's memory once it has; what a pair of
-parties derives is bound to session, round, attempt, layout, both names and both public keys.
-Refuses to know: how masks are added and who recovers them.
+Promises: a key pair serves one meeting and is gone from its owner's memory after it; what a pair of parties derives
+is bound to the session, all hellos of the batch, both names and both public keys. Refuses to know: how masks are
+added and who recovers them.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from protocols.primitives.keys import KEY_BYTES, AgreementKey, Entropy, Secret, can_agree, derive, parts
@@ -31,37 +31,26 @@ class Ledger:
 
 
 class MaskKeys(Secret):
-    """A party's own mask key pairs: ``rounds`` of them in each batch, one for each round."""
+    """A party's own mask key pairs: one in each batch of rounds, to agree with its neighbours once."""
 
-    def __init__(self, rounds: int, entropy: Entropy) -> None:
-        self._rounds = rounds
+    def __init__(self, entropy: Entropy) -> None:
         self._entropy = entropy
         self._pairs: dict[int, AgreementKey] = {}
         self._published: dict[int, bytes] = {}
 
     def publish(self, batch: int) -> bytes:
-        """The public halves for rounds ``batch * rounds`` onwards, in order; made on first request."""
+        """The public half for a batch; made on first request."""
         if batch not in self._published:
-            fresh = [AgreementKey.fresh(self._entropy) for _ in range(self._rounds)]
-            self._pairs.update(enumerate(fresh, start=batch * self._rounds))
-            self._published[batch] = b"".join(pair.public for pair in fresh)
+            self._pairs[batch] = AgreementKey.fresh(self._entropy)
+            self._published[batch] = self._pairs[batch].public
         return self._published[batch]
 
-    def private_bytes(self, batch: int) -> list[bytes]:
-        """The private halves of a batch, to be secret-shared and nothing else."""
-        if batch not in self._published:
-            raise MisuseError(f"the mask keys of batch {batch} are not made yet: hello comes first")
-        first = batch * self._rounds
-        return [self._pairs[round_].private_bytes() for round_ in range(first, first + self._rounds)]
-
-    def take(self, round_: int) -> AgreementKey:
-        """The key pair of a round, for its one use: afterwards this process no longer has it."""
+    def take(self, batch: int) -> AgreementKey:
+        """The key pair of a batch, for its one meeting: afterwards this process no longer has it."""
         try:
-            return self._pairs.pop(round_)
+            return self._pairs.pop(batch)
         except KeyError:
-            raise MisuseError(
-                f"the mask key of round {round_} is used up: a further attempt at a sum takes a fresh round number"
-            ) from None
+            raise MisuseError(f"the mask key of batch {batch} is used up, or not made yet: hello comes first") from None
 
 
 @dataclass(frozen=True)
@@ -72,44 +61,54 @@ class KeyBook:
     batch: int
     rounds: int
     keys: Mapping[PartyId, bytes]
-    """Public keys of the batch, 32 bytes a round, in order; or 32 for all rounds, where a ratchet begins with them.
-    A party reads its neighbours' and its own."""
+    """Public keys of the batch, 32 bytes each: a party reads its neighbours' and its own."""
     members: tuple[PartyId, ...]
     """Who said hello for this batch, sorted."""
     hellos: bytes
     """Digest of all hellos: parties that were shown different ones can't open each other's boxes."""
+    commitments: Mapping[PartyId, bytes] = field(default_factory=dict)
+    """To the secrets that open one round each, 32 bytes a round, in order; none where nothing is recovered."""
 
     @classmethod
     def read(
         cls, session: bytes, batch: int, rounds: int, hellos: Mapping[PartyId, bytes], bodies: Mapping[PartyId, bytes]
     ) -> KeyBook:
-        """Take the keys from the hellos' bodies; raises `PeerError` for a wrong number, or one that is not usable."""
+        """Take a key and a commitment a round from the hellos' bodies; raises `PeerError` for what can't be some."""
         for party, body in bodies.items():
-            if len(body) != rounds * PUBLIC_BYTES:
-                raise PeerError(party, f"hello has {len(body)} bytes of mask keys, not {rounds * PUBLIC_BYTES}")
-            for number in range(rounds):
-                if not can_agree(body[number * PUBLIC_BYTES : (number + 1) * PUBLIC_BYTES]):
-                    round_ = batch * rounds + number
-                    raise PeerError(party, f"its mask key of round {round_} is not a usable X25519 key")
-        return cls.of(session, batch, rounds, hellos, bodies)
+            if len(body) != PUBLIC_BYTES + rounds * KEY_BYTES:
+                raise PeerError(party, f"hello has {len(body)} bytes of a mask key and commitments for {rounds} rounds")
+        commitments = {party: body[PUBLIC_BYTES:] for party, body in bodies.items()}
+        return cls.of(
+            session, batch, rounds, hellos, {p: body[:PUBLIC_BYTES] for p, body in bodies.items()}, commitments
+        )
 
     @classmethod
     def of(
-        cls, session: bytes, batch: int, rounds: int, hellos: Mapping[PartyId, bytes], keys: Mapping[PartyId, bytes]
+        cls,
+        session: bytes,
+        batch: int,
+        rounds: int,
+        hellos: Mapping[PartyId, bytes],
+        keys: Mapping[PartyId, bytes],
+        commitments: Mapping[PartyId, bytes] | None = None,
     ) -> KeyBook:
-        """The book of these hellos, with keys that were read from them."""
+        """The book of these hellos, with what was read from them; raises `PeerError` for a key that is not usable."""
+        for party, key in keys.items():
+            if not can_agree(key):
+                raise PeerError(party, f"its mask key of batch {batch} is not a usable X25519 key")
         named = (parts(party.encode(), hellos[party]) for party in sorted(hellos))
-        return cls(session, batch, rounds, dict(keys), tuple(sorted(hellos)), sha256(b"secirls hellos v1", *named))
+        digest = sha256(b"secirls hellos v1", *named)
+        return cls(session, batch, rounds, dict(keys), tuple(sorted(hellos)), digest, commitments or {})
 
     @cached_property
     def binding(self) -> bytes:
         """What grants and their boxes are bound to."""
         return sha256(b"secirls key book v1", self.session, struct.pack("<QQ", self.batch, self.rounds), self.hellos)
 
-    def public(self, party: PartyId, round_: int) -> bytes:
-        """One party's public mask key of one round."""
-        start = (round_ - self.batch * self.rounds) * PUBLIC_BYTES
-        return self.keys[party][start : start + PUBLIC_BYTES]
+    def commitment(self, party: PartyId, round_: int) -> bytes:
+        """To one party's secret of one round."""
+        start = (round_ - self.batch * self.rounds) * KEY_BYTES
+        return self.commitments[party][start : start + KEY_BYTES]
 
     def check_cohort(self, context: Context, threshold: int) -> None:
         """Raise `MisuseError` unless the cohort is of this batch and can open a sum."""
@@ -121,20 +120,18 @@ class KeyBook:
 
 
 def split_hello(greetings: Mapping[PartyId, Greeting], batch: int) -> tuple[dict[PartyId, bytes], dict[PartyId, bytes]]:
-    """Channel keys (in the first batch only) and mask keys from the hellos' bodies."""
+    """Channel keys (in the first batch only) and what follows them in the hellos' bodies."""
     start = PUBLIC_BYTES if batch == 0 else 0
     bodies = {party: bytes(greeting.body) for party, greeting in greetings.items()}
     return {party: body[:start] for party, body in bodies.items()}, {p: body[start:] for p, body in bodies.items()}
 
 
-def pair_mask_key(own: AgreementKey, me: PartyId, peer: PartyId, book: KeyBook, context: Context) -> bytes:
-    """The keystream key two parties share for one sum; the same from either end."""
-    theirs = book.public(peer, context.round)
-    shared = own.agree(theirs)
+def pair_root(label: bytes, own: AgreementKey, me: PartyId, peer: PartyId, book: KeyBook) -> bytes:
+    """What all that two parties share in a batch begins with: the same from either end, for one set of hellos."""
+    theirs = book.keys[peer]
     low, high = sorted(((me, own.public), (peer, theirs)))
-    place = struct.pack("<QQ", context.round, context.attempt)
     names_and_keys = (low[0].encode(), high[0].encode(), low[1], high[1])
-    return derive(shared, context.session, b"secirls pair mask v1", place, context.layout, *names_and_keys)
+    return derive(own.agree(theirs), book.session, label, book.binding, *names_and_keys)
 
 
 def self_mask_key(seed: bytes, owner: PartyId, context: Context) -> bytes:

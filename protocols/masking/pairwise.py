@@ -8,8 +8,8 @@ need the colluders to be fewer than `Room.share_threshold`. Refuses to know: wha
 
 Party u adds the mask it shares with neighbour v if u < v, subtracts it otherwise, and adds a mask of its own. The
 masks between those present cancel in the sum. To remove the rest the present parties release shares: of
-the own mask's seed for each present party, of that one round's mask key for each absent one, and never
-both for one party.
+the own mask's seed for each present party, of the secret that opens its seeds of that one round for each
+absent one, and never both for one party.
 """
 
 from __future__ import annotations
@@ -18,10 +18,20 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from protocols.masking.mask_keys import Ledger, MaskKeys, commit, pair_mask_key, self_mask_key
+from protocols.masking.mask_keys import Ledger, MaskKeys, commit, self_mask_key
 from protocols.masking.pairwise_collector import PairwiseCollector
-from protocols.masking.pairwise_messages import NO_SHARE, Leg, Reply, Request, pack_set, pack_tail, tail_bytes
+from protocols.masking.pairwise_messages import (
+    NO_FINGERPRINT,
+    NO_SHARE,
+    Leg,
+    Reply,
+    Request,
+    pack_set,
+    pack_tail,
+    tail_bytes,
+)
 from protocols.masking.pairwise_room import NAME, Room
+from protocols.masking.round_seeds import PairSeeds, RoundSecrets, fingerprints, pair_mask_keys, wrapped
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, Secret
 from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, Vector
@@ -37,6 +47,8 @@ class _Waiting(Secret):
     """What a party remembers of a sum between its payload and its answer."""
 
     own_share: bytes
+    fingerprints: Mapping[PartyId, bytes]
+    """Of the seeds it used, by neighbour: told of those that turn out to be absent."""
     agreed: tuple[PartyId, ...] | None = None
 
 
@@ -49,18 +61,23 @@ class PairwiseParty(Seated, Secret):
         super().__init__(seat)
         self._room = Room(self._roster, self._settings, seat.demands)
         self._channels = Channels(seat.me, seat.entropy)
-        self._mask_keys = MaskKeys(self._settings.rounds_per_batch, seat.entropy)
+        self._mask_keys = MaskKeys(seat.entropy)
+        self._secrets = RoundSecrets(seat.me, self._settings.rounds_per_batch, seat.entropy)
+        self._seeds = PairSeeds()
         self._ledger = Ledger()
         self._waiting: dict[bytes, _Waiting | None] = {}
         self._lender = Lender()
 
     def hello(self, batch: int = 0) -> bytes:
-        """A nonce, the channel key (first batch), and a mask public key for each round of the batch."""
+        """A nonce, the channel key (first batch), a mask key, and a commitment for each round of the batch."""
         channel = self._channels.public if batch == 0 else b""
-        return self._seat.hello(batch, channel + self._mask_keys.publish(batch))
+        return self._seat.hello(batch, channel + self._mask_keys.publish(batch) + self._secrets.publish(batch))
 
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
-        """Share this batch's mask keys among the neighbours who said hello: one sealed box for each."""
+        """Agree with each neighbour who said hello, and share what opens one round's seeds each: in sealed boxes.
+
+        The batch's mask key and these secrets are gone from this process then.
+        """
         if self._room.met(batch):
             raise MisuseError(f"{self.me} has met the others for batch {batch} already")
         greetings = self._seat.meet(hellos, batch, self._room.near(self.me, hellos))
@@ -68,13 +85,17 @@ class PairwiseParty(Seated, Secret):
         if batch == 0:
             near = self._room.graph.among(self.me, self._roster)
             self._channels.meet(self.session, {peer: channel_keys[peer] for peer in near})
-        book = self._room.batch(batch)
-        split_keys = self._split(self._mask_keys.private_bytes(batch), book.keys)
+        book, prg = self._room.batch(batch), self._settings.prg
+        near = self._room.graph.among(self.me, book.keys)
+        seeds = self._seeds.agree(self._mask_keys.take(batch), self.me, near, book, prg)
+        secrets = self._secrets.take(batch)
+        split = self._split(secrets, book.keys)
         boxes = []
-        for peer in self._room.graph.among(self.me, book.keys):
-            shares = b"".join(shares[peer] for shares in split_keys)
-            boxes.append(self._channels.seal(peer, Box.MASK_KEY_SHARES, (batch, 0), book.binding, shares))
-        return self._seat.sign_bound(b"grant", book.binding, b"".join(boxes))
+        for peer in near:
+            shares = b"".join(shares[peer] for shares in split)
+            boxes.append(self._channels.seal(peer, Box.ROUND_SECRET_SHARES, (batch, 0), book.binding, shares))
+        wraps = wrapped(seeds, secrets, self.me, book, prg)
+        return self._seat.sign_bound(b"grant", book.binding, b"".join((*boxes, *wraps)))
 
     def lend(self, context: Context) -> Vector:
         """Memory for the vector of the next `protect`, if it is of this context; that overwrites what is there."""
@@ -84,7 +105,7 @@ class PairwiseParty(Seated, Secret):
     def protect(self, vector: Vector, context: Context) -> bytes:
         """The vector under all its masks, with the own mask's seed shared among the neighbours.
 
-        Uses up this round's mask key. Afterwards this process holds neither that key nor the seed.
+        Uses up this round's seeds of pairs. Afterwards this process holds neither these nor its own.
         """
         context.check_vector(vector)
         self._seat.check(context)
@@ -94,19 +115,19 @@ class PairwiseParty(Seated, Secret):
         if len(peers) + 1 < self._room.share_threshold:
             raise MisuseError(f"only {len(peers)} neighbours of {self.me} are in the cohort: too few to open its mask")
         self._seat.enter(context)
-        own = self._mask_keys.take(context.round)
-        plus: list[bytes] = []
-        minus: list[bytes] = []
+        taken = self._seeds.take(context.round)
         self._ledger.note("pair mask", context.round, context.digest)
-        for peer in peers:
-            (plus if self.me < peer else minus).append(pair_mask_key(own, self.me, peer, book, context))
+        seeds = {peer: taken[peer] for peer in peers}
+        keys = pair_mask_keys(seeds, self.me, context)
+        plus = [key for peer, key in keys.items() if self.me < peer]
+        minus = [key for peer, key in keys.items() if self.me > peer]
         self._ledger.note("self mask", context.round, context.digest)
         seed = self._seat.entropy(KEY_BYTES)
         plus.append(self_mask_key(seed, self.me, context))
         shares = self._split([seed], context.members)[0]
         place = (context.round, context.attempt)
         boxes = {peer: self._channels.seal(peer, Box.SEED_SHARE, place, context.digest, shares[peer]) for peer in peers}
-        self._waiting[context.digest] = _Waiting(shares[self.me])
+        self._waiting[context.digest] = _Waiting(shares[self.me], fingerprints(seeds, self.me, context))
         tail = pack_tail(commit(seed, self.me, context), boxes)
         draft = self._lender.take(vector, context, len(tail))
         if draft.vector is not vector:
@@ -142,14 +163,18 @@ class PairwiseParty(Seated, Secret):
             )
         if asked.leg is Leg.AGREE:
             return self._agree(asked, waiting, context)
+        here = frozenset(asked.present)
+        absent = [peer for peer in asked.boxes if peer not in here]
         if self._enough_agreed(asked, waiting, context):
             shares = self._shares_for(asked, waiting, context)
+            shown = {peer: waiting.fingerprints[peer] for peer in absent}
         else:
             shares = dict.fromkeys((self.me, *asked.boxes), NO_SHARE)
+            shown = dict.fromkeys(absent, NO_FINGERPRINT)
         if not self._settings.consistency:
             self._seat.demands.check_opening(context, asked.present)
         self._waiting[context.digest] = None
-        return self._seat.sign(b"reply", context, Reply(asked.present, shares).pack(context.cohort))
+        return self._seat.sign(b"reply", context, Reply(asked.present, shares, shown).pack(context.cohort))
 
     def _agree(self, asked: Request, waiting: _Waiting, context: Context) -> bytes:
         """This party's word on the set: to the collector by a signature, to each other one there in a box.
@@ -205,7 +230,7 @@ class PairwiseParty(Seated, Secret):
                 raise PeerError(AGGREGATOR, f"shows a signature of {signer} that is not over this set") from None
 
     def _shares_for(self, asked: Request, waiting: _Waiting, context: Context) -> dict[PartyId, bytes]:
-        """A share for itself and each neighbour: of the seed if present, of this round's mask key if absent.
+        """A share for itself and each neighbour: of the seed if present, of this round's secret if absent.
 
         `NO_SHARE` where a box does not open: the peer sealed nonsense, or the aggregator changed it, and this party
         can't tell which. Where none opens the request belongs to no sum of this party's.
@@ -220,7 +245,7 @@ class PairwiseParty(Seated, Secret):
                     shares[peer] = self._channels.open(peer, Box.SEED_SHARE, place, context.digest, box)
                 else:
                     place = (book.batch, 0)
-                    batch = self._channels.open(peer, Box.MASK_KEY_SHARES, place, book.binding, box)
+                    batch = self._channels.open(peer, Box.ROUND_SECRET_SHARES, place, book.binding, box)
                     start = context.round % book.rounds * shamir.SHARE_BYTES
                     shares[peer] = batch[start : start + shamir.SHARE_BYTES]
             except ValueError as error:

@@ -7,14 +7,24 @@ Refuses to know: any secret but those that the parties release for this one sum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from protocols.masking.mask_keys import commit, pair_mask_key, self_mask_key
-from protocols.masking.pairwise_messages import Leg, Payload, Reply, Request, grant_boxes, pack_set, read_set_boxes
+from protocols.masking.mask_keys import KeyBook, commit, self_mask_key
+from protocols.masking.pairwise_messages import (
+    NO_FINGERPRINT,
+    Grant,
+    Leg,
+    Payload,
+    Reply,
+    Request,
+    pack_set,
+    read_set_boxes,
+)
 from protocols.masking.pairwise_room import NAME, Room
+from protocols.masking.round_seeds import commit_to_round, fingerprints, pair_mask_keys, unwrapped
 from protocols.primitives import ring, shamir
-from protocols.primitives.keys import SIGNATURE_BYTES, AgreementKey
+from protocols.primitives.keys import SIGNATURE_BYTES
 from protocols.primitives.shamir_in_turn import InTurn
 from protocols.secure_sum import (
     Context,
@@ -48,7 +58,7 @@ class PairwiseCollector(Collecting):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._room = Room(self._roster, self._settings)
-        self._grants: dict[tuple[int, PartyId], dict[PartyId, bytes]] = {}
+        self._grants: dict[tuple[int, PartyId], Grant] = {}
         self._secrets = InTurn(self._room.share_threshold, len(self._roster))
 
     def check(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> None:
@@ -57,7 +67,7 @@ class PairwiseCollector(Collecting):
         self._room.read(session, batch, hellos, greetings)
 
     def meet(self, hellos: Mapping[PartyId, bytes], grants: Mapping[PartyId, bytes], batch: int = 0) -> None:
-        """Read everyone's public keys, and keep the boxes for a recovery in this batch's rounds, or in the last one's.
+        """Read everyone's public keys, and keep the grants for a recovery in this batch's rounds, or in the last one's.
 
         After a `PeerError` nothing of the batch was kept, and it can be met again without that message.
         """
@@ -66,20 +76,20 @@ class PairwiseCollector(Collecting):
         greetings = self._session.greet(hellos, batch)
         self._room.meet(self.session, batch, hellos, greetings)
         try:
-            boxes = {party: self._read_grant(party, grants[party], batch) for party in sorted(grants)}
+            read = {party: self._read_grant(party, grants[party], batch) for party in sorted(grants)}
         except PeerError:
             self._room.forget(batch)
             raise
-        # A thousand parties' boxes of one batch are 60 MB, and no sum of a batch before the last is open any more.
+        # A thousand parties' grants of one batch are 120 MB, and no sum of a batch before the last is open any more.
         self._grants = {place: kept for place, kept in self._grants.items() if place[0] >= batch - 1}
-        self._grants.update({(batch, party): kept for party, kept in boxes.items()})
+        self._grants.update({(batch, party): kept for party, kept in read.items()})
 
-    def _read_grant(self, party: PartyId, grant: bytes, batch: int) -> dict[PartyId, bytes]:
+    def _read_grant(self, party: PartyId, grant: bytes, batch: int) -> Grant:
         book = self._room.batch(batch)
         if party not in book.keys:
             raise PeerError(party, f"sent a grant but no hello for batch {batch}")
         body = open_message(self._roster, b"grant", party, book.binding, grant)
-        return grant_boxes(body, party, self._room.graph.among(party, book.keys), book.rounds)
+        return Grant.read(body, party, self._room.graph.among(party, book.keys), book.rounds)
 
     def combine(self, payloads: Mapping[PartyId, bytes], context: Context) -> Pending:
         """Add the masked vectors; whoever sent one is in the sum from here on."""
@@ -97,7 +107,7 @@ class PairwiseCollector(Collecting):
             read[party] = Payload(memoryview(b""), payload.commitment, payload.boxes)
         unrecoverable = [p for p in context.cohort if p not in read and (book.batch, p) not in self._grants]
         if unrecoverable:
-            # Its masks are in the sum and nobody holds shares of the key that would remove them.
+            # Its masks are in the sum and nobody holds shares of the secret that would remove them.
             raise DropoutError(tuple(unrecoverable), len(present), len(context.cohort))
         leg = Leg.AGREE if self._settings.consistency else Leg.RELEASE
         hidden = _Hidden(total, read, leg)
@@ -105,16 +115,16 @@ class PairwiseCollector(Collecting):
         return Pending(context, present, requests, hidden=hidden)
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total | Pending:
-        """Recover the seeds and keys the replies have shares of, and take their masks off the sum."""
+        """Recover the seeds and round secrets the replies have shares of, and take their masks off the sum."""
         hidden = pending.kept(_Hidden)
         pending.check_replies(replies)
         if hidden.leg is Leg.AGREE:
             return self._show_agreement(pending, hidden, replies)
-        shares = self._read_replies(pending, replies)
+        shares, shown = self._read_replies(pending, replies)
         self._room.check_enough(tuple(sorted(replies)), tuple(pending.requests))
         self._room.check_shares(tuple(sorted(replies)), pending.context, pending.parties)
         total = hidden.total.copy()
-        plus, minus, unfit = self._remaining_masks(pending, hidden, shares)
+        plus, minus, unfit = self._remaining_masks(pending, hidden, shares, shown)
         ring.mask_into(total, plus, minus, self._settings.prg)
         return Total(total, pending.parties, unfit)
 
@@ -132,7 +142,7 @@ class PairwiseCollector(Collecting):
         if hidden.leg is Leg.RELEASE:
             batch = context.round // self._settings.rounds_per_batch
             for peer in self._room.graph.among(party, context.members):
-                source = hidden.payloads[peer].boxes if peer in hidden.payloads else self._grants[batch, peer]
+                source = hidden.payloads[peer].boxes if peer in hidden.payloads else self._grants[batch, peer].boxes
                 boxes[peer] = source[party]
         return Request(hidden.leg, tuple(hidden.payloads), agreed, boxes)
 
@@ -160,10 +170,13 @@ class PairwiseCollector(Collecting):
         signatures = {party: replies[party][-SIGNATURE_BYTES:] for party in boxes}
         return dict.fromkeys(boxes, signatures)
 
-    def _read_replies(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> dict[PartyId, dict[int, bytes]]:
-        """Shares by whose secret they are of, and by index."""
+    def _read_replies(
+        self, pending: Pending, replies: Mapping[PartyId, bytes]
+    ) -> tuple[dict[PartyId, dict[int, bytes]], dict[PartyId, dict[PartyId, bytes]]]:
+        """By whose secret they are of: shares by index, and of an absent one the fingerprints its neighbours show."""
         context = pending.context
         shares: dict[PartyId, dict[int, bytes]] = {party: {} for party in context.cohort}
+        shown: dict[PartyId, dict[PartyId, bytes]] = {party: {} for party in context.cohort}
         for party in sorted(replies):
             body = open_message(self._roster, b"reply", party, context.digest, replies[party])
             reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.members))
@@ -171,10 +184,17 @@ class PairwiseCollector(Collecting):
                 raise PeerError(party, "answered for another set of parties than it was asked about")
             for owner, share in reply.shares.items():
                 shares[owner][self._room.index[party]] = share
-        return shares
+            for owner, fingerprint in reply.fingerprints.items():
+                if fingerprint != NO_FINGERPRINT:
+                    shown[owner][party] = fingerprint
+        return shares, shown
 
     def _remaining_masks(
-        self, pending: Pending, hidden: _Hidden, shares: Mapping[PartyId, Mapping[int, bytes]]
+        self,
+        pending: Pending,
+        hidden: _Hidden,
+        shares: Mapping[PartyId, Mapping[int, bytes]],
+        shown: Mapping[PartyId, Mapping[PartyId, bytes]],
     ) -> tuple[list[bytes], list[bytes], int]:
         """The keystream keys to be added to the sum, those to be subtracted, and how many shares were false."""
         context = pending.context
@@ -189,14 +209,25 @@ class PairwiseCollector(Collecting):
                 seed, wrong = self._recover(owner, shares[owner], accepts)
                 minus.append(self_mask_key(seed, owner, context))
             elif near := self._room.graph.among(owner, present):
-                private, wrong = self._recover(owner, shares[owner], _is_behind(book.public(owner, context.round)))
-                for party in near:
-                    key = pair_mask_key(AgreementKey(private), owner, party, book, context)
+                accepts = _is_behind(book.commitment(owner, context.round), owner, context.round)
+                secret, wrong = self._recover(owner, shares[owner], accepts)
+                seeds = self._opened(owner, secret, near, book, context.round)
+                _check_fingerprints(owner, {party: seeds[party] for party in shown[owner]}, shown[owner], context)
+                for party, key in pair_mask_keys(seeds, owner, context).items():
                     (minus if party < owner else plus).append(key)
             else:
                 continue
             unfit += wrong
         return plus, minus, unfit
+
+    def _opened(
+        self, owner: PartyId, secret: bytes, those: Iterable[PartyId], book: KeyBook, round_: int
+    ) -> dict[PartyId, bytes]:
+        """An absent party's seeds of a round with those among its neighbours, out of its grant."""
+        near = self._room.graph.among(owner, book.keys)
+        wrap = self._grants[book.batch, owner].wraps[round_ - book.batch * book.rounds]
+        seeds = unwrapped(wrap, secret, owner, near, book, round_, self._settings.prg)
+        return {party: seeds[party] for party in those}
 
     def _recover(self, owner: PartyId, shares: Mapping[int, bytes], accepts: shamir.Accepts) -> tuple[bytes, int]:
         """A secret of the owner's from its shares, checked against what the owner published; how many did not fit.
@@ -212,11 +243,24 @@ class PairwiseCollector(Collecting):
             ) from None
 
 
+def _check_fingerprints(
+    owner: PartyId, seeds: Mapping[PartyId, bytes], shown: Mapping[PartyId, bytes], context: Context
+) -> None:
+    """Raise `IntegrityError` where an absent party left other seeds behind than its neighbour says that it used."""
+    made = fingerprints(seeds, owner, context)
+    apart = sorted(party for party in shown if made[party] != shown[party])
+    if apart:
+        raise IntegrityError(
+            f"the seeds that {owner} left behind are not those used by {', '.join(apart)} with it, by their own word, "
+            "and nobody can be shown to have lied"
+        )
+
+
 def _opens(commitment: bytes, owner: PartyId, context: Context) -> shamir.Accepts:
     """Whether a seed is the one its owner committed to."""
     return lambda seed: commit(seed, owner, context) == commitment
 
 
-def _is_behind(public: bytes) -> shamir.Accepts:
-    """Whether a private key is the one behind a published key."""
-    return lambda private: AgreementKey(private).public == public
+def _is_behind(commitment: bytes, owner: PartyId, round_: int) -> shamir.Accepts:
+    """Whether a round secret is the one its owner committed to when it said hello."""
+    return lambda secret: commit_to_round(secret, owner, round_) == commitment

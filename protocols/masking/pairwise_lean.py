@@ -22,7 +22,7 @@ from protocols.masking.neighbours import degree_without_recovery
 from protocols.masking.pairwise_room import Seating
 from protocols.masking.ratchet import Ratchet
 from protocols.primitives import ring
-from protocols.primitives.keys import Secret, can_agree
+from protocols.primitives.keys import Secret
 from protocols.secure_sum import (
     AGGREGATOR,
     Context,
@@ -35,7 +35,6 @@ from protocols.secure_sum import (
     Vector,
     silent,
 )
-from protocols.sessions.channels import PUBLIC_BYTES
 from protocols.sessions.demands import NO_DEMANDS, Demands
 from protocols.sessions.session import Collecting, Greeting, Roster, Seat, Seated, Session, open_message
 from protocols.sessions.settings import Settings
@@ -61,9 +60,6 @@ class WholeRoom(Seating):
         if missing:
             raise DropoutError(missing, len(hellos), len(self.roster))
         keys = {party: bytes(greeting.body) for party, greeting in greetings.items()}
-        for party, key in keys.items():
-            if len(key) != PUBLIC_BYTES or not can_agree(key):
-                raise PeerError(party, f"its mask key of batch {batch} is not a usable X25519 key")
         return KeyBook.of(session, batch, self.settings.rounds_per_batch, hellos, keys)
 
     def check_whole(self, context: Context) -> KeyBook:
@@ -83,7 +79,7 @@ class LeanParty(Seated, Secret):
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
         self._room = WholeRoom(self._roster, self._settings, seat.demands)
-        self._agreement_keys = MaskKeys(1, seat.entropy)
+        self._agreement_keys = MaskKeys(seat.entropy)
         self._ratchets: dict[int, Ratchet] = {}
         self._ledger = Ledger()
 

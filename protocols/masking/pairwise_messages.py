@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
+from protocols.masking.round_seeds import FINGERPRINT_BYTES
 from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES
 from protocols.primitives.shamir import SHARE_BYTES
 from protocols.secure_sum import AGGREGATOR, Context, PartyId, PeerError
@@ -19,6 +20,8 @@ from protocols.sessions.channels import SEAL_BYTES
 SEED_BOX_BYTES = SHARE_BYTES + SEAL_BYTES
 NO_SHARE = b"\xff" * SHARE_BYTES
 """In the place of a share whose box did not open: no element of the field."""
+NO_FINGERPRINT = b"\xff" * FINGERPRINT_BYTES
+"""In the place of one where nothing is given."""
 
 
 class Leg(IntEnum):
@@ -30,8 +33,8 @@ class Leg(IntEnum):
     """Give the shares that open the sum over that set."""
 
 
-def key_box_bytes(rounds: int) -> int:
-    """Length of a box with shares of a whole batch of mask keys."""
+def secrets_box_bytes(rounds: int) -> int:
+    """Length of a box with shares of a whole batch of round secrets."""
     return rounds * SHARE_BYTES + SEAL_BYTES
 
 
@@ -114,7 +117,7 @@ class Request:
     agreed: Mapping[PartyId, bytes]
     """By who agreed to this very set (none unless ``Settings.consistency``): what shows the recipient that it did."""
     boxes: Mapping[PartyId, bytes]
-    """By sender: shares for the recipient, of seeds of those present and mask keys of those absent."""
+    """By sender: shares for the recipient, of seeds of those present and round secrets of those absent."""
 
     def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
         """Leg, set; and for a release who agreed, what shows it, and the boxes in the senders' order."""
@@ -144,7 +147,7 @@ class Request:
             agreed = reader.take_each(those, agreement_bytes(cohort, boxed=boxed))
             there = frozenset(present)
             for peer in near:
-                length = SEED_BOX_BYTES if peer in there else key_box_bytes(rounds)
+                length = SEED_BOX_BYTES if peer in there else secrets_box_bytes(rounds)
                 boxes[peer] = bytes(reader.take(length))
         reader.end()
         return cls(Leg(leg), present, agreed, boxes)
@@ -152,15 +155,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """The set a party agreed to, and one share for itself and each neighbour: of a seed or of a mask key."""
+    """The set a party agreed to, one share for itself and each neighbour, and what seeds it used with those absent."""
 
     present: tuple[PartyId, ...]
     shares: Mapping[PartyId, bytes]
     """By whose secret it is of; `NO_SHARE` where the box that should have held it did not open."""
+    fingerprints: Mapping[PartyId, bytes]
+    """By absent neighbour, of the seed shared with it; `NO_FINGERPRINT` where the sender says nothing."""
 
     def pack(self, cohort: tuple[PartyId, ...]) -> bytes:
-        """Set, shares in the cohort's order."""
-        return pack_set(self.present, cohort) + b"".join(self.shares[party] for party in sorted(self.shares))
+        """Set, shares and fingerprints in the cohort's order."""
+        fields = (field[party] for field in (self.shares, self.fingerprints) for party in sorted(field))
+        return pack_set(self.present, cohort) + b"".join(fields)
 
     @classmethod
     def read(cls, body: memoryview, sender: PartyId, cohort: tuple[PartyId, ...], owners: tuple[PartyId, ...]) -> Reply:
@@ -168,16 +174,30 @@ class Reply:
         reader = _Reader(body, sender, "reply")
         present = unpack_set(bytes(reader.take(_set_bytes(cohort))), cohort, sender)
         shares = reader.take_each(owners, SHARE_BYTES)
+        here = frozenset(present)
+        absent = tuple(owner for owner in owners if owner not in here)
+        fingerprints = reader.take_each(absent, FINGERPRINT_BYTES)
         reader.end()
-        return cls(present, shares)
+        return cls(present, shares, fingerprints)
 
 
-def grant_boxes(body: memoryview, sender: PartyId, near: tuple[PartyId, ...], rounds: int) -> dict[PartyId, bytes]:
-    """A grant's boxes by recipient: the sender's neighbours in the batch, in order."""
-    reader = _Reader(body, sender, "grant")
-    boxes = reader.take_each(near, key_box_bytes(rounds))
-    reader.end()
-    return boxes
+@dataclass(frozen=True)
+class Grant:
+    """What helps to do without a party: shares of its round secrets, sealed, and the seeds that these open."""
+
+    boxes: Mapping[PartyId, bytes]
+    """By recipient: the sender's neighbours in the batch."""
+    wraps: tuple[bytes, ...]
+    """For each round of the batch the sender's seeds with each neighbour, in their order, under that round's secret."""
+
+    @classmethod
+    def read(cls, body: memoryview, sender: PartyId, near: tuple[PartyId, ...], rounds: int) -> Grant:
+        """Parse a grant whose signature was checked; ``near`` are the sender's neighbours in the batch."""
+        reader = _Reader(body, sender, "grant")
+        boxes = reader.take_each(near, secrets_box_bytes(rounds))
+        wraps = tuple(bytes(reader.take(KEY_BYTES * len(near))) for _ in range(rounds))
+        reader.end()
+        return cls(boxes, wraps)
 
 
 def _set_bytes(cohort: tuple[PartyId, ...]) -> int:

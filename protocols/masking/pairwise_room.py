@@ -109,10 +109,10 @@ class Room(Seating):
         self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]
     ) -> tuple[dict[PartyId, bytes], KeyBook]:
         """Channel keys (first batch only) and key book of a batch's hellos; nothing is kept."""
-        channel_keys, mask_keys = split_hello(greetings, batch)
+        channel_keys, bodies = split_hello(greetings, batch)
         if batch == 0:
             channel_keys = {party: channel_key(party, key) for party, key in channel_keys.items()}
-        book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, mask_keys)
+        book = KeyBook.read(session, batch, self.settings.rounds_per_batch, hellos, bodies)
         self.check_enough(book.members, tuple(self.roster))
         return channel_keys, book
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from protocols.masking.mask_keys import KeyBook
+from protocols.masking.mask_keys import KeyBook, pair_root
 from protocols.primitives.keys import AgreementKey, Secret, derive
 from protocols.secure_sum import Context, MisuseError, PartyId
 
@@ -57,10 +57,7 @@ class Ratchet(Secret):
 
 def chain_root(own: AgreementKey, me: PartyId, peer: PartyId, book: KeyBook) -> bytes:
     """Where the chain of two parties begins: bound to the session, all hellos of the batch, both names and keys."""
-    theirs = book.keys[peer]
-    low, high = sorted(((me, own.public), (peer, theirs)))
-    names_and_keys = (low[0].encode(), high[0].encode(), low[1], high[1])
-    return derive(own.agree(theirs), book.session, b"secirls chain root v1", book.binding, *names_and_keys)
+    return pair_root(b"secirls chain root v1", own, me, peer, book)
 
 
 def next_chain(chain: bytes, session: bytes) -> bytes:

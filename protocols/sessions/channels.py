@@ -22,7 +22,7 @@ SEAL_BYTES = 16
 class Box(IntEnum):
     """What a box holds: part of its nonce, so that boxes of two kinds never share one."""
 
-    MASK_KEY_SHARES = 1
+    ROUND_SECRET_SHARES = 1
     SEED_SHARE = 2
     ADDITIVE_SEED = 3
     KEY_SHARE = 4

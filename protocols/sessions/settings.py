@@ -24,7 +24,7 @@ class Settings:
     prg: Prg = "aes-256-ctr"
     """Keystream generator of masks and shares."""
     rounds_per_batch: int = 32
-    """Mask keys are published for this many rounds at a time."""
+    """Mask keys are agreed on for this many rounds at a time."""
     consistency: bool = False
     """Show every party's signature on the present set before shares are released (active aggregator)."""
     key_bits: int = 3072

@@ -14,9 +14,10 @@ from protocols.masking.pairwise_messages import (
     Leg,
     Reply,
     Request,
-    key_box_bytes,
     read_set_boxes,
+    secrets_box_bytes,
 )
+from protocols.masking.round_seeds import FINGERPRINT_BYTES
 from protocols.primitives import ring
 from protocols.primitives.keys import AgreementKey, Identity
 from protocols.secure_sum import AGGREGATOR, DropoutError, MisuseError, PeerError
@@ -61,7 +62,7 @@ class Stage:
 
 def invented(present, party="a", settings=SETTINGS):
     """A request for any set, well formed, with boxes of the right lengths and nothing in them."""
-    seed, key = bytes(SEED_BOX_BYTES), bytes(key_box_bytes(settings.rounds_per_batch))
+    seed, key = bytes(SEED_BOX_BYTES), bytes(secrets_box_bytes(settings.rounds_per_batch))
     return Request(
         Leg.RELEASE, present, {}, {peer: seed if peer in present else key for peer in SITES if peer != party}
     )
@@ -367,7 +368,7 @@ def test_a_party_that_signs_false_shares_changes_nothing():
     replies = {party: stage.ask(message, party) for party, message in stage.pending.requests.items()}
     seat = stage.table.parties["b"]._seat
     body = replies["b"][:-64]
-    for place in (1 + 5, 1 + 33 * 2 + 7, 1 + 33 * 4 + 7):  # a share of a's seed, of c's, of e's mask key
+    for place in (1 + 5, 1 + 33 * 2 + 7, 1 + 33 * 4 + 7):  # a share of a's seed, of c's, of e's round secret
         wrong = bytes([*body[:place], body[place] ^ 1, *body[place + 1 :]])
         opened = stage.table.collector.open(stage.pending, {**replies, "b": seat.sign(b"reply", stage.context, wrong)})
         assert np.array_equal(opened.vector, ring.total_of((stage.vectors[p] for p in "abcd"), 3, 2))
@@ -377,7 +378,7 @@ def test_a_party_that_signs_another_set_than_it_was_asked_about_is_named():
     stage = Stage()
     replies = {party: stage.ask(message, party) for party, message in stage.pending.requests.items()}
     seat = stage.table.parties["b"]._seat
-    other = seat.sign(b"reply", stage.context, b"\x0f" + replies["b"][1:-64])
+    other = seat.sign(b"reply", stage.context, b"\x0f" + replies["b"][1:-64] + bytes(FINGERPRINT_BYTES))
     with pytest.raises(PeerError, match="another set") as caught:
         stage.table.collector.open(stage.pending, {**replies, "b": other})
     assert caught.value.sender == "b"

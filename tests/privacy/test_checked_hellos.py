@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from protocols import run
-from protocols.masking.mask_keys import KeyBook, MaskKeys, pair_mask_key, self_mask_key
+from protocols.masking.mask_keys import KeyBook, MaskKeys, self_mask_key
 from protocols.masking.neighbours import Graph
 from protocols.masking.pairwise_messages import Payload
+from protocols.masking.round_seeds import PairSeeds, pair_mask_keys
 from protocols.primitives import ring, shamir
 from protocols.primitives.keys import KEY_BYTES, SIGNATURE_BYTES, Identity
 from protocols.secure_sum import Context, MisuseError, PeerError
@@ -91,8 +92,11 @@ def read_by_impostors():
     """The victim's vector out of its payload, where the hellos of all others hold keys of the aggregator's own."""
     room = Room()
     victim, said = room.parties[VICTIM], room.hellos[VICTIM][NONCE_BYTES:]
-    own = {s: (Channels(s, secrets.token_bytes), MaskKeys(2, secrets.token_bytes)) for s in SITES if s != VICTIM}
-    shown = {s: forged(room.hellos[s], keys=channels.public + keys.publish(0)) for s, (channels, keys) in own.items()}
+    own = {s: (Channels(s, secrets.token_bytes), MaskKeys(secrets.token_bytes)) for s in SITES if s != VICTIM}
+    shown = {
+        site: forged(room.hellos[site], keys=channels.public + keys.publish(0) + bytes(2 * KEY_BYTES))
+        for site, (channels, keys) in own.items()
+    }
     victim.meet({**shown, VICTIM: room.hellos[VICTIM]})
     context = context_in(victim.session)
     body = memoryview(victim.protect(VECTORS[VICTIM], context))[:-SIGNATURE_BYTES]
@@ -103,7 +107,9 @@ def read_by_impostors():
         channels.meet(victim.session, {VICTIM: said[:KEY_BYTES]})
         box = payload.boxes[peer]
         shares[victim._room.index[peer]] = channels.open(VICTIM, Box.SEED_SHARE, (0, 0), context.digest, box)
-        mask = pair_mask_key(keys.take(0), peer, VICTIM, victim._room.batch(0), context)
+        seeds = PairSeeds()
+        seeds.agree(keys.take(0), peer, (VICTIM,), victim._room.batch(0), SETTINGS.prg)
+        mask = pair_mask_keys(seeds.take(0), peer, context)[VICTIM]
         (minus if peer > VICTIM else plus).append(mask)
     minus.append(self_mask_key(shamir.combine(shares, victim._room.share_threshold), VICTIM, context))
     vector = ring.from_bytes(payload.masked, VALUES, 2).copy()

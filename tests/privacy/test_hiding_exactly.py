@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from protocols import run
-from protocols.masking import mask_keys
+from protocols.masking import mask_keys, round_seeds
 from protocols.primitives import ring
 from protocols.sessions.settings import Settings
 
@@ -24,12 +24,12 @@ SITES = ("a", "b", "c")
 def signs(monkeypatch):
     """For each party in one real sum: how often it adds each mask (-1: subtracts)."""
     taken, origins = {}, {}
-    real_mask_into, real_pair, real_self = ring.mask_into, mask_keys.pair_mask_key, mask_keys.self_mask_key
+    real_mask_into, real_pairs, real_self = ring.mask_into, round_seeds.pair_mask_keys, mask_keys.self_mask_key
 
-    def pair(own, me, peer, book, context):
-        key = real_pair(own, me, peer, book, context)
-        origins[key] = "".join(sorted((me, peer)))
-        return key
+    def pairs(seeds, me, context):
+        keys = real_pairs(seeds, me, context)
+        origins.update({key: "".join(sorted((me, peer))) for peer, key in keys.items()})
+        return keys
 
     def self_mask(seed, owner, context):
         key = real_self(seed, owner, context)
@@ -46,7 +46,7 @@ def signs(monkeypatch):
     from protocols.masking import pairwise, pairwise_collector
 
     for end in (pairwise, pairwise_collector):
-        monkeypatch.setattr(end, "pair_mask_key", pair)
+        monkeypatch.setattr(end, "pair_mask_keys", pairs)
         monkeypatch.setattr(end, "self_mask_key", self_mask)
     monkeypatch.setattr(ring, "mask_into", mask_into)
     run.secure_sum("pairwise", {site: np.zeros((1, 2), np.uint64) for site in SITES}, Settings(rounds_per_batch=1))

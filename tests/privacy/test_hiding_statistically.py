@@ -9,9 +9,8 @@ import pytest
 from scipy import stats
 
 from protocols import run
-from protocols.masking.mask_keys import pair_mask_key
+from protocols.masking.round_seeds import pair_mask_keys
 from protocols.primitives import ring
-from protocols.primitives.keys import AgreementKey
 from protocols.sessions.settings import Settings
 
 ALARM = 1e-7
@@ -157,7 +156,7 @@ def test_inputs_with_equal_sums_cannot_be_told_apart(protocol):
 
 @pytest.mark.parametrize("self_masked", [True, False])
 def test_a_late_payload_still_looks_uniform_thanks_to_the_self_mask(self_masked, monkeypatch):
-    """Site a counts as dropped, its round key is recovered, and then its payload arrives."""
+    """Site a counts as dropped, its seeds of the round are opened, and then its payload arrives."""
     real_mask_into = ring.mask_into
     if not self_masked:
         # The last key a party adds is that of its own mask.
@@ -165,13 +164,11 @@ def test_a_late_payload_still_looks_uniform_thanks_to_the_self_mask(self_masked,
             ring, "mask_into", lambda total, plus, minus, prg: real_mask_into(total, plus[:-1], minus, prg)
         )
     twin = RealTwin()
-    party = twin.table.parties["a"]
-    recovered = AgreementKey(party._mask_keys.private_bytes(0)[0])
+    opened = {peer: twin.table.parties[peer]._seeds.take(0)["a"] for peer in ("b", "c")}
     vector = counts_like(3)
     late = twin.masked(vector, 0)
     context = run.context_of(twin.table, vector, round_=0)
-    keys = [pair_mask_key(recovered, "a", peer, party._room.batch(0), context) for peer in ("b", "c")]
-    real_mask_into(late, plus=[], minus=keys)
+    real_mask_into(late, plus=[], minus=pair_mask_keys(opened, "a", context).values())
     assert looks_uniform(late) is self_masked
     assert np.array_equal(late, vector) is not self_masked
 

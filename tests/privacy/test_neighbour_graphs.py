@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocols import run
-from protocols.masking import mask_keys, neighbours, pairwise, pairwise_collector
+from protocols.masking import mask_keys, neighbours, pairwise, pairwise_collector, round_seeds
 from protocols.masking.neighbours import Graph, default_degree, degree_for, share_threshold
 from protocols.masking.pairwise_messages import Leg, Request
 from protocols.primitives import ring, shamir
@@ -111,13 +111,13 @@ class Played:
 
     def __init__(self, monkeypatch, sites, settings, silent=()):
         origins, self.signs = {}, {}
-        real_pair, real_self = mask_keys.pair_mask_key, mask_keys.self_mask_key
+        real_pairs, real_self = round_seeds.pair_mask_keys, mask_keys.self_mask_key
         real_mask_into = ring.mask_into
 
-        def pair(own, me, peer, book, context):
-            key = real_pair(own, me, peer, book, context)
-            origins[key] = tuple(sorted((me, peer)))
-            return key
+        def pairs(seeds, me, context):
+            keys = real_pairs(seeds, me, context)
+            origins.update({key: tuple(sorted((me, peer))) for peer, key in keys.items()})
+            return keys
 
         def self_mask(seed, owner, context):
             key = real_self(seed, owner, context)
@@ -134,7 +134,7 @@ class Played:
 
         with monkeypatch.context() as patch:
             for end in (pairwise, pairwise_collector):
-                patch.setattr(end, "pair_mask_key", pair)
+                patch.setattr(end, "pair_mask_keys", pairs)
                 patch.setattr(end, "self_mask_key", self_mask)
             patch.setattr(ring, "mask_into", mask_into)
             self.table = run.sit_down("pairwise", names(sites), settings)
@@ -192,7 +192,7 @@ def test_masks_are_shared_with_neighbours_alone(monkeypatch):
         shared = {other for edge in played.signs[party] if len(edge) == 2 for other in edge if other != party}
         assert shared == set(graph.among(party, names(9)))
     size = {message.party: len(message.data) for message in played.table.messages if message.leg == "grant"}
-    assert set(size.values()) == {4 * (33 + 16) + 64}
+    assert set(size.values()) == {4 * (33 + 16 + 32) + 64}
 
 
 VECTORS = {name: ring.expand(name.encode().ljust(32), 3, 2) for name in names(60)}

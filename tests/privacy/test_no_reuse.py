@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from protocols import run
+from protocols.masking import round_seeds
 from protocols.masking.mask_keys import Ledger
 from protocols.primitives import keys, ring
 from protocols.primitives.keys import AgreementKey, Channel
@@ -19,7 +20,7 @@ ROUNDS = 20
 @pytest.mark.parametrize("protocol", ["additive", "pairwise-lean", "pairwise"])
 def test_no_keystream_key_serves_two_rounds_and_no_nonce_two_boxes(protocol, monkeypatch):
     now = [0]
-    streams, boxes, publics = defaultdict(set), [], []
+    streams, agreed, boxes, publics = defaultdict(set), defaultdict(set), [], []
     real_keystream, real_seal, real_fresh = ring.keystream, Channel.seal, AgreementKey.fresh.__func__
 
     def keystream(key, prg, length=0):
@@ -35,7 +36,12 @@ def test_no_keystream_key_serves_two_rounds_and_no_nonce_two_boxes(protocol, mon
         publics.append(made.public)
         return made
 
+    def of_seeds(key, prg, length=0):
+        agreed[key].add(now[0] // 8)
+        return real_keystream(key, prg, length)
+
     monkeypatch.setattr(ring, "keystream", keystream)
+    monkeypatch.setattr(round_seeds, "keystream", of_seeds)
     monkeypatch.setattr(Channel, "seal", seal)
     monkeypatch.setattr(AgreementKey, "fresh", classmethod(fresh))
 
@@ -57,7 +63,11 @@ def test_no_keystream_key_serves_two_rounds_and_no_nonce_two_boxes(protocol, mon
     lost_own = ROUNDS // 5 if protocol == "pairwise" else 0
     assert len(streams) == ROUNDS * (pairs + own) - lost_own
     assert len(boxes) == len(set(boxes))
-    made = {"additive": 1, "pairwise-lean": 3, "pairwise": 1 + 24}[protocol]  # lean: one for each batch
+    assert all(len(batches) == 1 for batches in agreed.values())
+    assert agreed.keys().isdisjoint(streams)
+    # A batch's stream for each pair, and one for each party and round that its seeds are wrapped in.
+    assert len(agreed) == (3 * (pairs + 8 * own) if protocol == "pairwise" else 0)
+    made = {"additive": 1, "pairwise-lean": 3, "pairwise": 1 + 3}[protocol]  # a channel key, and one for each batch
     assert len(publics) == len(set(publics)) == len(SITES) * made
     assert sum(map(len, payloads.values())) == ROUNDS * len(SITES) - lost_own
 
@@ -79,16 +89,16 @@ def test_a_ledger_stops_a_second_use():
         ledger.note("pair mask", 3, b"other")
 
 
-def test_the_ledger_holds_even_where_the_round_key_was_put_back():
-    """A twin whose round keys never wear out is still stopped, one guard further in."""
+def test_the_ledger_holds_even_where_the_seeds_were_put_back():
+    """A twin whose seeds never wear out is still stopped, one guard further in."""
     table = run.sit_down("pairwise", SITES, Settings(rounds_per_batch=2))
     run.meet(table)
     party = table.parties["a"]
     vector = np.zeros((2, 2), dtype=np.uint64)
-    key = party._mask_keys._pairs[0]
+    seeds, near = party._seeds._seeds[0], party._seeds._near[0]
     context = run.context_of(table, vector)
     party.protect(vector, context)
-    party._mask_keys._pairs[0] = key
+    party._seeds._seeds[0], party._seeds._near[0] = seeds, near
     with pytest.raises(MisuseError, match="already derived"):
         party.protect(vector, type(context)(**{**vars_of(context), "attempt": 1}))
 

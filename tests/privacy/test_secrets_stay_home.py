@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from protocols import run
+from protocols.masking import mask_keys
 from protocols.masking.mask_keys import MaskKeys
+from protocols.masking.round_seeds import PairSeeds, RoundSecrets
 from protocols.primitives.keys import AgreementKey, Channel, Identity
 from protocols.secure_sum import SecureSumError
 from protocols.sessions.settings import Settings
@@ -78,7 +80,7 @@ def test_what_holds_secrets_has_no_pickle_and_no_telling_repr(protocol):
     holders = [party, party._seat, Identity(bytes(32)), AgreementKey(bytes(32)), Channel(bytes(32))]
     holders += [party._ratchets[0]] if protocol == "pairwise-lean" else [party._channels]
     holders += [waiting for waiting in getattr(party, "_waiting", {}).values() if waiting is not None]
-    holders += [MaskKeys(1, bytes)]
+    holders += [MaskKeys(bytes), RoundSecrets("a", 1, bytes), PairSeeds()]
     for holder in holders:
         assert repr(holder) == f"<{type(holder).__name__}>"
         assert str(holder) == repr(holder)
@@ -107,9 +109,37 @@ def test_after_its_answer_a_party_holds_no_key_of_that_round():
     run.meet(table)
     run.add_up(table, vectors())
     party = table.parties["a"]
-    assert party._mask_keys._pairs.keys() == {1}
+    assert party._seeds._seeds.keys() == party._seeds._near.keys() == {1}
     assert party._waiting.keys()
     assert set(party._waiting.values()) == {None}
     kept = reachable_bytes(party)
     assert len(kept) > 5
     assert {secret for secret in drawn if secret in kept} == {party._seat._nonce}
+
+
+def left_when_all_have_met(monkeypatch):
+    """What a party still holds then of what it drew for a batch, and of what its pairs' seeds were made from."""
+    drawn, roots, honest = [], [], mask_keys.derive
+
+    def noting(secret, salt, *info):
+        roots.extend((secret, honest(secret, salt, *info)))
+        return roots[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mask_keys, "derive", noting)
+        table = run.sit_down("pairwise", SITES, SETTINGS, watched(drawn))
+        run.meet(table)
+    assert len(roots) == 2 * len(SITES) * (len(SITES) - 1)
+    party = table.parties["a"]
+    kept = reachable_bytes(party)
+    assert set(party._seeds._seeds.values()) <= kept
+    return kept.intersection([*drawn, *roots]) - {party._seat._nonce}
+
+
+def test_when_all_have_met_a_party_holds_seeds_of_pairs_and_nothing_that_opens_or_makes_them(monkeypatch):
+    assert left_when_all_have_met(monkeypatch) == set()
+
+
+def test_the_twin_that_keeps_its_secrets_of_rounds_is_caught(monkeypatch):
+    monkeypatch.setattr(RoundSecrets, "take", lambda self, batch: self._drawn[batch])
+    assert len(left_when_all_have_met(monkeypatch)) == SETTINGS.rounds_per_batch

@@ -151,8 +151,13 @@ class Sum:
             actor = self.actors[site]
             body = actor.nonce + actor.channel_public
             if self.protocol == "pairwise":
-                actor.masks = [X25519PrivateKey.from_private_bytes(actor.read(32)) for _ in range(self.rounds)]
-                body += b"".join(key.public_key().public_bytes_raw() for key in actor.masks)
+                actor.mask = X25519PrivateKey.from_private_bytes(actor.read(32))
+                actor.mask_public = actor.mask.public_key().public_bytes_raw()
+                actor.secrets = [actor.read(32) for _ in range(self.rounds)]
+                body += actor.mask_public + b"".join(
+                    digest(b"secirls round secret v1", site.encode(), struct.pack("<Q", round_), secret)
+                    for round_, secret in enumerate(actor.secrets)
+                )
             hello_binding = digest(b"secirls hello batch v1", binding, struct.pack("<Q", 0), b"")
             hellos[site] = actor.signed(b"hello", hello_binding, body)
             self.note("hello", site, hellos[site])
@@ -243,17 +248,20 @@ class Sum:
 
     def pairwise(self, book):
         count = len(self.sites)
-        key_boxes, key_shares = {}, {}
+        seeds = self.pair_seeds(book)
+        secret_boxes, secret_shares = {}, {}
         for u in self.sites:
             actor = self.actors[u]
-            split = [shares_of(k.private_bytes_raw(), self.opens, count, actor.read) for k in actor.masks]
+            split = [shares_of(secret, self.opens, count, actor.read) for secret in actor.secrets]
             for number, v in enumerate(self.sites):
-                key_shares[u, v] = split[self.round][number]
+                secret_shares[u, v] = split[self.round][number]
                 if v in self.near[u]:
-                    key_boxes[u, v] = self.box(u, v, 1, (0, 0), book, b"".join(s[number] for s in split))
-            self.note("meet", u, actor.signed(b"grant", book, b"".join(key_boxes[u, v] for v in self.near[u])))
+                    secret_boxes[u, v] = self.box(u, v, 1, (0, 0), book, b"".join(s[number] for s in split))
+            wraps = b"".join(self.wrap(u, round_, seeds, book) for round_ in range(self.rounds))
+            grant = b"".join(secret_boxes[u, v] for v in self.near[u]) + wraps
+            self.note("meet", u, actor.signed(b"grant", book, grant))
 
-        masks = self.pair_masks()
+        masks = self.pair_masks(seeds)
         seed_boxes, seed_shares, own_masks, masked_sum = {}, {}, {}, [0] * self.values
         place = struct.pack("<QQ", self.round, 0)
         for u in self.present:
@@ -302,14 +310,20 @@ class Sum:
                     agreed[v] = present + b"".join(said[u][-64:] for u in self.present)
         for u in self.present:
             peers = self.near[u]
-            boxes = (seed_boxes if v in self.present else key_boxes for v in peers)
+            boxes = (seed_boxes if v in self.present else secret_boxes for v in peers)
             addressed = b"".join(source[v, u] for source, v in zip(boxes, peers, strict=True))
             self.note("combine", u, b"\2" + present + agreed[u] + addressed)
         for u in self.present:
             shares = b"".join(
-                (seed_shares if v in self.present else key_shares)[v, u] for v in sorted([u, *self.near[u]])
+                (seed_shares if v in self.present else secret_shares)[v, u] for v in sorted([u, *self.near[u]])
             )
-            self.note("assist", u, self.actors[u].signed(b"reply", self.context, present + shares))
+            fingerprints = b"".join(
+                digest(
+                    b"secirls seed fingerprint v1", self.context, *sorted((u.encode(), v.encode())), seed[self.round]
+                )[:16]
+                for v, seed in ((v, seeds[frozenset((u, v))]) for v in self.near[u] if v not in self.present)
+            )
+            self.note("assist", u, self.actors[u].signed(b"reply", self.context, present + shares + fingerprints))
 
         for u in self.present:
             masked_sum = [x - m for x, m in zip(masked_sum, own_masks[u], strict=True)]
@@ -318,15 +332,34 @@ class Sum:
                 masked_sum = [x - sign * m for x, m in zip(masked_sum, masks[frozenset((u, gone))], strict=True)]
         self.total = [x % self.modulus for x in masked_sum]
 
-    def pair_masks(self):
-        masks, place = {}, struct.pack("<QQ", self.round, 0)
+    def pair_seeds(self, book):
+        """For each pair a seed of each round."""
+        seeds = {}
         for i, u in enumerate(self.sites):
             for v in (v for v in self.sites[i + 1 :] if v in self.near[u]):
-                low, high = self.actors[u].masks[self.round], self.actors[v].masks[self.round]
-                publics = low.public_key().public_bytes_raw(), high.public_key().public_bytes_raw()
-                shared = low.exchange(high.public_key())
-                info = (b"secirls pair mask v1", place, self.layout, u.encode(), v.encode(), *publics)
-                key = hkdf(shared, self.session, *info)
+                low, high = self.actors[u], self.actors[v]
+                names_and_keys = (u.encode(), v.encode(), low.mask_public, high.mask_public)
+                shared = low.mask.exchange(self.public(high.mask_public))
+                root = hkdf(shared, self.session, b"secirls pair root v1", book, *names_and_keys)
+                stream = to_bytes(keystream(root, 4 * self.rounds, 1, self.prg), 1)
+                seeds[frozenset((u, v))] = [stream[32 * r : 32 * (r + 1)] for r in range(self.rounds)]
+                self.keys[f"pair seed {u}-{v}"] = seeds[frozenset((u, v))][self.round].hex()
+        return seeds
+
+    def wrap(self, u, round_, seeds, book):
+        """What u's secret of one round opens: its seeds with all its neighbours."""
+        place = struct.pack("<Q", round_)
+        key = hkdf(self.actors[u].secrets[round_], self.session, b"secirls round wrap v1", book, place, u.encode())
+        pad = to_bytes(keystream(key, 4 * len(self.near[u]), 1, self.prg), 1)
+        text = b"".join(seeds[frozenset((u, v))][round_] for v in self.near[u])
+        return bytes(x ^ y for x, y in zip(text, pad, strict=True))
+
+    def pair_masks(self, seeds):
+        masks = {}
+        for i, u in enumerate(self.sites):
+            for v in (v for v in self.sites[i + 1 :] if v in self.near[u]):
+                seed = seeds[frozenset((u, v))][self.round]
+                key = digest(b"secirls pair mask v2", self.context, u.encode(), v.encode(), seed)
                 self.keys[f"pair mask {u}-{v}"] = key.hex()
                 masks[frozenset((u, v))] = keystream(key, self.values, self.limbs, self.prg)
         return masks

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from protocols import fixed_point, run, secure_sum
-from protocols.masking import mask_keys, ratchet
+from protocols.masking import mask_keys, pairwise, ratchet, round_seeds
 from protocols.primitives import ring, shamir
 from protocols.secure_sum import Pending
 from protocols.sessions.settings import Settings
@@ -101,18 +101,19 @@ def test_every_message_of_a_session_is_the_frozen_one(title):
 
 @pytest.mark.parametrize("title", [title for title in SUMS if title.startswith("pairwise")])
 def test_every_mask_key_is_the_frozen_one(title, monkeypatch):
-    from protocols.masking import pairwise
-
     vector, seen = SUMS[title], set()
-    for name in ("pair_mask_key", "self_mask_key"):
-        real = getattr(mask_keys, name)
 
-        def noting(*arguments, real=real):
-            key = real(*arguments)
-            seen.add(key.hex())
-            return key
+    def noting(real, keys):
+        def made(*arguments):
+            given = real(*arguments)
+            seen.update(key.hex() for key in keys(given))
+            return given
 
-        monkeypatch.setattr(pairwise, name, noting)
+        return made
+
+    of_pairs = noting(round_seeds.pair_mask_keys, lambda given: given.values())
+    monkeypatch.setattr(pairwise, "pair_mask_keys", of_pairs)
+    monkeypatch.setattr(pairwise, "self_mask_key", noting(mask_keys.self_mask_key, lambda given: [given]))
     player = Player(vector)
     for operation in vector["operations"]:
         player.perform(operation)

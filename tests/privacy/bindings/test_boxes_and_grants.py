@@ -7,7 +7,16 @@ import pytest
 from protocols import run
 from protocols.encryption import paillier_threshold
 from protocols.masking.mask_keys import KeyBook
-from protocols.masking.pairwise_messages import NO_SHARE, SEED_BOX_BYTES, Leg, Payload, Reply, Request, key_box_bytes
+from protocols.masking.pairwise_messages import (
+    NO_SHARE,
+    SEED_BOX_BYTES,
+    Leg,
+    Payload,
+    Reply,
+    Request,
+    secrets_box_bytes,
+)
+from protocols.primitives.keys import KEY_BYTES
 from protocols.secure_sum import KEY_DEALER, PeerError, sha256
 from protocols.sessions import channels
 
@@ -57,13 +66,13 @@ def second_batch(table, fewer_for):
 
 
 def asked_with_a_box_of_other_hellos(set_back, vectors):
-    """b was shown other hellos than the rest; it is said to be absent, and a is asked for its share of b's key."""
+    """b was shown other hellos than the rest; said to be absent, its secret is to be opened with a's share."""
     table = set_back("pairwise")
     run.meet(table)
     _, grants = second_batch(table, fewer_for="b")
     context = run.context_of(table, vectors["a"], round_=2)
     table.parties["a"].protect(vectors["a"], context)
-    boxes = {"b": grants["b"][: key_box_bytes(2)], "c": bytes(SEED_BOX_BYTES), "d": bytes(SEED_BOX_BYTES)}
+    boxes = {"b": grants["b"][: secrets_box_bytes(2)], "c": bytes(SEED_BOX_BYTES), "d": bytes(SEED_BOX_BYTES)}
     return shares_given(table.parties["a"], Request(Leg.RELEASE, ("a", "c", "d"), {}, boxes), context)
 
 
@@ -72,7 +81,7 @@ def test_a_box_sealed_among_other_hellos_does_not_open(set_back, vectors):
         asked_with_a_box_of_other_hellos(set_back, vectors)
 
 
-def test_the_twin_without_a_header_gives_a_share_of_the_key_in_it(set_back, vectors, monkeypatch):
+def test_the_twin_without_a_header_gives_a_share_out_of_it(set_back, vectors, monkeypatch):
     take_header_out(monkeypatch)
     assert asked_with_a_box_of_other_hellos(set_back, vectors) == {"a", "b"}
 
@@ -82,8 +91,9 @@ def meet_with_a_grant_among_other_hellos(set_back):
     table = set_back("pairwise")
     run.meet(table)
     hellos, grants = second_batch(table, fewer_for="b")
-    b, width = table.parties["b"], key_box_bytes(2)
-    grants["b"] = b._seat.sign_bound(b"grant", b._room.batch(1).binding, grants["b"][: 2 * width] + bytes(width))
+    b, boxes = table.parties["b"], 2 * secrets_box_bytes(2)
+    longer = grants["b"][:boxes] + bytes(secrets_box_bytes(2)) + grants["b"][boxes:-64] + bytes(2 * KEY_BYTES)
+    grants["b"] = b._seat.sign_bound(b"grant", b._room.batch(1).binding, longer)
     table.collector.meet(hellos, grants, 1)
 
 

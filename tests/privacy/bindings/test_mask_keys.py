@@ -1,7 +1,8 @@
 """No mask serves two sums, even at a site set back to an earlier state, whose random bytes are those of before.
 
-A site restored from a snapshot has the same mask keys and draws the same seeds. What keeps its payloads apart is that
-layout and session are in every mask's key; a payload minus another under the same masks is a vector minus a vector.
+A site restored from a snapshot has the same keys and secrets and draws the same seeds. What keeps its payloads apart
+is that layout and session are in every mask's key; a payload minus another under the same masks is a vector minus a
+vector.
 """
 
 from dataclasses import replace
@@ -15,28 +16,36 @@ from protocols.masking.pairwise_messages import Payload
 from protocols.primitives import ring
 
 KNOWN_KEY = bytes(range(32))
+OF_PAIRS = b"secirls pair root v1"
 BINDINGS = {
-    "layout": lambda salt, info: (salt, (*info[:2], b"", *info[3:])),
-    "session": lambda salt, info: (b"", info),
+    "layout": lambda salt, info: (salt, info if info[0] == OF_PAIRS else (*info[:2], b"", *info[3:])),
+    "session": lambda salt, info: (b"", (OF_PAIRS, b"", *info[2:]) if info[0] == OF_PAIRS else info),
 }
 BOTH_MASKS = pytest.mark.parametrize("mask", ["pair", "self"])
 
 
 def take_out(monkeypatch, binding):
     """The broken twin: masks are derived as they are, but for the layout, or the session, that they are bound to."""
-    honest = mask_keys.derive
+    honest, of_pairs = mask_keys.derive, pairwise.pair_mask_keys
 
     def derive(secret, salt, *info):
         salt, info = BINDINGS[binding](salt, info)
         return honest(secret, salt, *info)
 
     monkeypatch.setattr(mask_keys, "derive", derive)
+    monkeypatch.setattr(
+        pairwise,
+        "pair_mask_keys",
+        lambda seeds, me, context: of_pairs(seeds, me, replace(context, **{binding: bytes(32)})),
+    )
 
 
 def leave_only(monkeypatch, mask):
     """The other kind of mask is one that anybody can take off, so that what is left rests on this kind alone."""
-    other = {"pair": "self_mask_key", "self": "pair_mask_key"}[mask]
-    monkeypatch.setattr(pairwise, other, lambda *_: KNOWN_KEY)
+    if mask == "pair":
+        monkeypatch.setattr(pairwise, "self_mask_key", lambda *_: KNOWN_KEY)
+    else:
+        monkeypatch.setattr(pairwise, "pair_mask_keys", lambda seeds, *_: dict.fromkeys(seeds, KNOWN_KEY))
 
 
 def masked(table, vectors, layout):

@@ -11,11 +11,12 @@ import pytest
 
 from protocols import claims
 from protocols.choice import helpers, make_party
-from protocols.masking.mask_keys import pair_mask_key, self_mask_key
+from protocols.masking.mask_keys import self_mask_key
 from protocols.masking.neighbours import degree_for, most_colluders, share_threshold
 from protocols.masking.pairwise_messages import Leg, Payload, Reply, Request, read_set_boxes
+from protocols.masking.round_seeds import pair_mask_keys
 from protocols.primitives import ring, shamir
-from protocols.primitives.keys import AgreementKey, Identity
+from protocols.primitives.keys import Identity
 from protocols.secure_sum import KEY_DEALER, KEY_HOLDER, MisuseError, PeerError, Pending
 from protocols.sessions.demands import Demands, active_colluders
 from protocols.sessions.session import Roster, open_message
@@ -177,7 +178,7 @@ def split_room(room):
     shares = {}
     for group in (FIRST, SECOND):
         for name in group:
-            grants = {peer: room.collector._grants[0, peer][name] for peer in near[name]}
+            grants = {peer: room.collector._grants[0, peer].boxes[name] for peer in near[name]}
             boxes = {peer: read[peer].boxes[name] if peer in told[name] else grants[peer] for peer in near[name]}
             shown = {other: said[other][name] for other in group if other in said and other != name}
             reply = room.parties[name].assist(Request(Leg.RELEASE, told[name], shown, boxes).pack(names), context)
@@ -185,10 +186,10 @@ def split_room(room):
             for peer, share in Reply.read(body, name, names, names).shares.items():
                 shares.setdefault((peer, peer in told[name]), {})[names.index(name) + 1] = share
     seed = shamir.combine(shares[VICTIM, True], 3)
-    key = AgreementKey(shamir.combine(shares[VICTIM, False], 3))
-    book = room.collector._room.book(context)
+    secret, book = shamir.combine(shares[VICTIM, False], 3), room.collector._room.book(context)
+    seeds = room.collector._opened(VICTIM, secret, near[VICTIM], book, context.round)
     vector = ring.from_bytes(read[VICTIM].masked, 3, 2).copy()
-    pairs = [pair_mask_key(key, VICTIM, peer, book, context) for peer in near[VICTIM]]
+    pairs = pair_mask_keys(seeds, VICTIM, context).values()
     ring.mask_into(vector, [], [*pairs, self_mask_key(seed, VICTIM, context)])  # the victim's name comes first
     return vector
 
