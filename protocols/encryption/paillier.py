@@ -344,7 +344,7 @@ def read_payloads(
         body = open_message(roster, _PAYLOAD, party, context.digest, payloads[party])
         size = len(body) - plaintext_knowledge.proof_bytes(public)
         try:
-            ciphertexts = read_ciphertexts(public, body[: max(size, 0)], packing.plaintexts)
+            ciphertexts = read_ciphertexts(public, body[: max(size, 0)], packing.plaintexts, proved=party != own)
             if party != own:
                 plaintext_knowledge.verify(knowledge(public, ciphertexts, party, context), body[size:])
         except ValueError as error:

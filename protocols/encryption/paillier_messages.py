@@ -191,12 +191,15 @@ def table_from_bytes(data: bytes) -> tuple[bytes, dict[PartyId, bytes]]:
     return bytes(box), _table(pairs)
 
 
-def read_ciphertexts(public: PublicKey, data: bytes | memoryview, count: int) -> list[int]:
-    """Exactly that many well-formed ciphertexts, or `ValueError`."""
+def read_ciphertexts(public: PublicKey, data: bytes | memoryview, count: int, *, proved: bool = False) -> list[int]:
+    """Exactly that many well-formed ciphertexts, or `ValueError`.
+
+    ``proved``: a proof of knowledge stands beside them, and whoever verifies it finds what is no unit.
+    """
     if len(data) != count * public.ciphertext_bytes:
         raise ValueError(f"{len(data)} bytes can't be {count} ciphertexts of {public.ciphertext_bytes} bytes")
     ciphertexts = big_numbers.from_buffer(data, public.ciphertext_bytes)
-    public.refuse_malformed(ciphertexts)
+    (public.refuse_out_of_range if proved else public.refuse_malformed)(ciphertexts)
     return ciphertexts
 
 

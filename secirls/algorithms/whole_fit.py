@@ -190,14 +190,15 @@ def _irls_fit(
         check_degrees_of_freedom(n_samples, begun.columns)
         dispersions[genes] = yield from moments_dispersions(genes, begun.xtx, n_samples, normalisation, begun.columns)
         status[genes] = np.where(np.isnan(dispersions[genes]), Status.FAILED, Status.ACTIVE)
-    plan = irls_plan(config, own=begun.columns > len(columns))
+    products = begun.design.products()
+    plan = irls_plan(config, products, own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
     state = yield from least_squares_start(status, len(columns), plan, reason=reason)
     state = yield from irls(state, plan)
-    state = yield from catch(state, catch_plan(config))
+    state = yield from catch(state, catch_plan(config, products))
     if again is not None:
         state = yield from refit(
-            state, again, lambda sites: eligible(sites, config.min_contributors), plan, catch_plan(config)
+            state, again, lambda sites: eligible(sites, config.min_contributors), plan, catch_plan(config, products)
         )
     information = state.xtwx
     if config.se == "unclamped":

@@ -10,8 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import run
-from protocols.primitives.paillier import big_numbers, obfuscators
-from protocols.primitives.paillier.obfuscators import FixedBasePowers, Obfuscators, exponent_bits, window_for
+from protocols.primitives.paillier import big_numbers, lanes, obfuscators
+from protocols.primitives.paillier.lanes import Lanes
+from protocols.primitives.paillier.obfuscators import (
+    FixedBasePowers,
+    Obfuscators,
+    entry_bytes,
+    exponent_bits,
+    window_for,
+)
 from protocols.primitives.paillier.paillier_keys import PrivateKey, PublicKey, djn_generator, make_key, order_bits
 
 KEY = make_key(512, run.tape("a key for tests")(""))
@@ -84,12 +91,31 @@ def test_tables_of_any_window_give_the_plain_power(window, exponents):
 
 
 @pytest.mark.parametrize(
-    ("bits", "modulus_bytes", "window"),
-    [(1024, 512, 11), (1536, 768, 10), (2048, 1024, 9), (224, 512, 12), (256, 768, 12), (1 << 20, 1 << 20, 1)],
+    ("bits", "entry", "window"),
+    [
+        (1024, 576, 11),
+        (1536, 832, 10),
+        (2048, 1088, 9),
+        (224, 576, 12),
+        (256, 832, 12),
+        (1 << 20, 1 << 20, 1),
+        (1024, 632, 11),
+        (1536, 952, 9),
+        (576, 632, 12),
+    ],
 )
-def test_windows_are_as_wide_as_the_memory_allows(bits, modulus_bytes, window):
-    assert window_for(bits, modulus_bytes) == window
-    assert window == 1 or -(-bits // window) * 2**window * modulus_bytes <= obfuscators.TABLE_BYTES
+def test_windows_are_as_wide_as_the_memory_allows(bits, entry, window):
+    assert window_for(bits, entry) == window
+    assert window == 1 or -(-bits // window) * 2**window * entry <= obfuscators.TABLE_BYTES
+
+
+@pytest.mark.parametrize(("key_bits", "beside", "inside"), [(2048, 576, 632), (3072, 832, 952)])
+def test_entries_of_the_tables_are_as_large_as_they_are_counted(key_bits, beside, inside, monkeypatch):
+    modulus = (2**key_bits - 1) ** 2
+    monkeypatch.setattr(lanes, "fit", lambda modulus: True)
+    assert entry_bytes(modulus) == inside == Lanes(modulus).limbs * 8
+    monkeypatch.setattr(lanes, "fit", lambda modulus: False)
+    assert entry_bytes(modulus) == beside
 
 
 def test_a_stock_is_used_once_and_in_order():

@@ -73,6 +73,18 @@ def test_an_altered_proof_is_refused():
             verify(statement, changed)
 
 
+@pytest.mark.parametrize(("at", "count"), [(0, 1), (2, 3), (129, 130)])
+@pytest.mark.parametrize("multiple", [1, 5, N // KEY.phe_pair()[1].p])
+def test_what_shares_a_factor_with_the_modulus_is_refused(at, count, multiple):
+    """Whoever reads a payload leaves that to the proof."""
+    statement, proof = proved(list(range(count)))
+    verify(statement, proof)
+    spoiled = [*statement.ciphertexts]
+    spoiled[at] = KEY.phe_pair()[1].p * multiple
+    with pytest.raises(ValueError, match="shares a factor with the modulus"):
+        verify(Statement(PUBLIC, b"here", spoiled), proof)
+
+
 def test_every_answer_has_one_form():
     """What is congruent modulo n is refused all the same: otherwise a proof could be turned into another."""
     beyond = 0

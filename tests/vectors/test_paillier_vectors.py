@@ -12,7 +12,7 @@ from protocols.encryption.packing import Packing
 from protocols.encryption.paillier import knowledge, read_payloads
 from protocols.encryption.paillier_messages import Contributions, Mandate
 from protocols.primitives.keys import Identity
-from protocols.primitives.paillier import big_numbers, plaintext_knowledge
+from protocols.primitives.paillier import big_numbers, lanes, obfuscators, plaintext_knowledge
 from protocols.primitives.paillier.obfuscators import Obfuscators
 from protocols.primitives.paillier.paillier_keys import PrivateKey, PublicKey
 from protocols.secure_sum import KEY_HOLDER, Context, IntegrityError, sha256
@@ -26,6 +26,20 @@ SUMS = {vector["title"]: vector for vector in VECTORS["sums"]}
 @pytest.fixture(params=sorted(SUMS))
 def vector(request):
     return SUMS[request.param]
+
+
+@pytest.fixture(autouse=True, params=["one by one", "side by side"])
+def arithmetic(request, monkeypatch):
+    """Also as long lists under real keys are computed, where this processor can."""
+    if request.param == "one by one":
+        return
+    if not lanes.fit(2**2048 - 1):
+        pytest.skip("a processor without AVX-512 IFMA")
+    monkeypatch.setattr(lanes, "LEAST_BITS", 1)
+    monkeypatch.setattr(big_numbers, "_WORTH_LANES", 0)
+    monkeypatch.setattr(big_numbers, "_FEW_BASES", 0)
+    monkeypatch.setattr(obfuscators, "_tables", obfuscators._tables.__wrapped__)
+    monkeypatch.setattr(obfuscators, "window_for", lambda bits, entry: 4)
 
 
 def private_of(vector):

@@ -1,6 +1,7 @@
 """Large integers: modular powers, and lists of them as buffers of fixed-width big-endian numbers.
 
-Promises: the same integers with and without gmpy2, only slower without (and one warning then).
+Promises: the same integers with and without gmpy2, only slower without (and one warning then), and with and without
+`lanes`, where there is much to do.
 Refuses to know: which modulus is a secret. Nothing here runs in constant time.
 """
 
@@ -15,8 +16,10 @@ from functools import cache
 from types import ModuleType
 from typing import cast
 
-_WORTH_THREADS = 10_000_000
-"""Nanoseconds of work below which starting threads costs more than they save."""
+from protocols.primitives.paillier import lanes
+
+_WORTH_THREADS = _WORTH_LANES = 10_000_000
+"""Nanoseconds of work below which starting threads costs more than they save, and so may entering lanes."""
 _FEW_BASES = 64
 """Below this many bases, filling buckets costs more than it saves."""
 
@@ -46,20 +49,37 @@ def power(base: int, exponent: int, modulus: int) -> int:
 
 def powers(bases: Sequence[int], exponent: int, modulus: int, n_jobs: int = 1) -> list[int]:
     """Every base to one exponent; with gmpy2 the work leaves the interpreter's lock, so threads help."""
-    gmpy2 = _gmpy2()
-    if gmpy2 is None:
-        return [pow(base, exponent, modulus) for base in bases]
-    # One step per bit of the exponent, about a nanosecond per pair of limbs.
-    nanoseconds = len(bases) * abs(exponent).bit_length() * (int(modulus).bit_length() // 64) ** 2
+    # One step per bit of the exponent.
+    nanoseconds = len(bases) * abs(exponent).bit_length() * _nanoseconds(modulus)
+    raised = _all_raised
+    if exponent and nanoseconds >= _WORTH_LANES and lanes.fit(modulus):
+        raised = _raised_in_lanes
     if n_jobs <= 1 or len(bases) < 2 * n_jobs or nanoseconds < _WORTH_THREADS:
-        return cast("list[int]", gmpy2.powmod_base_list(list(bases), exponent, modulus))
+        return raised(bases, exponent, modulus)
     size = math.ceil(len(bases) / n_jobs)
     pieces = [list(bases[start : start + size]) for start in range(0, len(bases), size)]
     # Threads, not processes: as fast (`tests/benchmarks/test_paillier_speed.py`), and a secret exponent stays here.
     # And the standard library's: joblib's take some ten milliseconds to start and stop, a whole small sum.
     with ThreadPoolExecutor(n_jobs) as pool:
-        lifted = pool.map(lambda piece: gmpy2.powmod_base_list(piece, exponent, modulus), pieces)
+        lifted = pool.map(lambda piece: raised(piece, exponent, modulus), pieces)
         return [result for piece in lifted for result in piece]
+
+
+def _nanoseconds(modulus: int) -> int:
+    """What one product of residues takes: about a nanosecond per pair of limbs."""
+    return (int(modulus).bit_length() // 64) ** 2
+
+
+def _all_raised(bases: Sequence[int], exponent: int, modulus: int) -> list[int]:
+    gmpy2 = _gmpy2()
+    if gmpy2 is None:
+        return [pow(base, exponent, modulus) for base in bases]
+    return cast("list[int]", gmpy2.powmod_base_list(list(bases), exponent, modulus))
+
+
+def _raised_in_lanes(bases: Sequence[int], exponent: int, modulus: int) -> list[int]:
+    raised = lanes.Lanes(modulus).powers([base % modulus for base in bases], abs(exponent))
+    return [number(value) if exponent > 0 else power(value, -1, modulus) for value in raised]
 
 
 def product_of_powers(bases: Sequence[int], exponents: bytes, width: int, modulus: int) -> int:
@@ -73,16 +93,25 @@ def product_of_powers(bases: Sequence[int], exponents: bytes, width: int, modulu
         for base, exponent in zip(bases, from_buffer(exponents, width), strict=True):
             result = result * power(base, exponent, modulus) % modulus
         return result
-    for place in range(width):
-        buckets = [number(1)] * 256
-        for base, digit in zip(bases, exponents[place::width], strict=True):
-            buckets[digit] = buckets[digit] * base % modulus
-        running, total = number(1), number(1)
-        for bucket in reversed(buckets[1:]):
-            running = running * bucket % modulus
-            total = total * running % modulus
+    if len(bases) * width * _nanoseconds(modulus) >= _WORTH_LANES and lanes.fit(modulus):
+        places = lanes.Lanes(modulus).products_of_powers([base % modulus for base in bases], exponents, width)
+    else:
+        places = [_place_product(bases, exponents[place::width], modulus) for place in range(width)]
+    for total in places:
         result = power(result, 256, modulus) * total % modulus
     return result
+
+
+def _place_product(bases: Sequence[int], digits: bytes, modulus: int) -> int:
+    """Product of ``base ** digit``."""
+    buckets = [number(1)] * 256
+    for base, digit in zip(bases, digits, strict=True):
+        buckets[digit] = buckets[digit] * base % modulus
+    running, total = number(1), number(1)
+    for bucket in reversed(buckets[1:]):
+        running = running * bucket % modulus
+        total = total * running % modulus
+    return total
 
 
 def is_prime(candidate: int, rounds: int = 40) -> bool:

@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from protocols.primitives.keys import Entropy, Secret
+from protocols.primitives.paillier import lanes
 from protocols.primitives.paillier.big_numbers import from_buffer, number, power, product_of_powers
+from protocols.primitives.paillier.lanes import Lanes
 from protocols.primitives.paillier.paillier_keys import (
     SPARE_BYTES,
     PublicKey,
@@ -57,22 +59,32 @@ class FixedBasePowers:
         self._modulus = number(modulus)
         self._window = window
         self._bits = bits
-        self._rows = []
-        step = number(base)
-        for _ in range(-(-bits // window)):
-            row = [number(1)]
-            for _ in range((1 << window) - 1):
-                row.append(row[-1] * step % self._modulus)
-            self._rows.append(row)
-            step = row[-1] * step % self._modulus
+        self._places = -(-bits // window)
+        steps = [number(base)]
+        while len(steps) < self._places:
+            steps.append(power(steps[-1], 1 << window, self._modulus))
+        self._lanes = Lanes(modulus) if lanes.fit(modulus) else None
+        if self._lanes is None:
+            self._rows = [self._row(step) for step in steps]
+        else:
+            self._side_by_side = self._lanes.rows(steps, 1 << window)
+
+    def _row(self, step: int) -> list[int]:
+        row = [number(1)]
+        for _ in range((1 << self._window) - 1):
+            row.append(row[-1] * step % self._modulus)
+        return row
 
     def raise_to(self, exponents: bytes) -> list[int]:
         """The powers for a buffer of little-endian exponents, ``bits // 8`` bytes each."""
         # Row by row, not power by power: one row of the tables then stays in the cache for all powers.
-        modulus, places = self._modulus, self._digits(exponents).T.tolist()
+        digits = self._digits(exponents).T
+        if self._lanes is not None:
+            return [number(value) for value in self._lanes.look_up(self._side_by_side, digits)]
+        modulus, places = self._modulus, digits.tolist()
         results = [self._rows[0][digit] for digit in places[0]]
-        for row, digits in zip(self._rows[1:], places[1:], strict=True):
-            results = [result * row[digit] % modulus for result, digit in zip(results, digits, strict=True)]
+        for row, place in zip(self._rows[1:], places[1:], strict=True):
+            results = [result * row[digit] % modulus for result, digit in zip(results, place, strict=True)]
         return results
 
     def _digits(self, exponents: bytes) -> NDArray[np.int64]:
@@ -80,25 +92,29 @@ class FixedBasePowers:
         width = self._bits // 8
         raw = np.frombuffer(exponents, dtype=np.uint8).reshape(-1, width)
         bits = np.unpackbits(raw, axis=1, bitorder="little")
-        padded = np.zeros((len(raw), len(self._rows) * self._window), dtype=np.int64)
+        padded = np.zeros((len(raw), self._places * self._window), dtype=np.int64)
         padded[:, : self._bits] = bits
         weights = np.left_shift(1, np.arange(self._window, dtype=np.int64))
-        digits: NDArray[np.int64] = padded.reshape(len(raw), len(self._rows), self._window) @ weights
+        digits: NDArray[np.int64] = padded.reshape(len(raw), self._places, self._window) @ weights
         return digits
 
 
-def window_for(bits: int, modulus_bytes: int) -> int:
-    """The widest window, up to 12 bits, whose tables stay below `TABLE_BYTES`."""
+def entry_bytes(modulus: int) -> int:
+    """What an entry of the tables takes: its limbs in lanes, or else its digits and 64 bytes beside them."""
+    return 8 * Lanes(modulus).limbs if lanes.fit(modulus) else int(modulus).bit_length() // 8 + 64
+
+
+def window_for(bits: int, entry: int) -> int:
+    """The widest window, up to 12 bits, whose tables of entries of so many bytes stay below `TABLE_BYTES`."""
     for window in range(_WIDEST_WINDOW, 1, -1):
-        # 64 bytes on top of each entry are what a big number costs beside its digits.
-        if -(-bits // window) * (1 << window) * (modulus_bytes + 64) <= TABLE_BYTES:
+        if -(-bits // window) * (1 << window) * entry <= TABLE_BYTES:
             return window
     return 1
 
 
 @lru_cache(maxsize=2)
 def _tables(public: PublicKey, bits: int) -> FixedBasePowers:
-    window = window_for(bits, public.ciphertext_bytes)
+    window = window_for(bits, entry_bytes(public.n_squared))
     return FixedBasePowers(djn_generator(public), public.n_squared, bits, window)
 
 

@@ -98,12 +98,20 @@ class PublicKey:
 
     def refuse_malformed(self, ciphertexts: Sequence[int]) -> None:
         """Raise `ValueError` unless all are units modulo n^2: in range, and sharing no factor with n."""
+        self.refuse_out_of_range(ciphertexts)
         product = number(1)
+        for ciphertext in ciphertexts:
+            product = product * ciphertext % self.n
+        self.refuse_factor(product)
+
+    def refuse_out_of_range(self, ciphertexts: Sequence[int]) -> None:
+        """Raise `ValueError` unless all are above zero and below n^2."""
         for at, ciphertext in enumerate(ciphertexts):
             if not 0 < ciphertext < self.n_squared:
                 raise ValueError(f"ciphertext {at} is out of range")
-            product = product * ciphertext % self.n
-        # One gcd for all: a product is a unit exactly if every factor is.
+
+    def refuse_factor(self, product: int) -> None:
+        """Raise `ValueError` unless a product of ciphertexts is a unit: exactly if every factor is."""
         if math.gcd(int(product), int(self.n)) != 1:
             raise ValueError("a ciphertext shares a factor with the modulus")
 

@@ -55,7 +55,7 @@ class Statement:
     public: PublicKey
     place: bytes
     ciphertexts: Sequence[int]
-    """Units modulo n^2, each below it."""
+    """Above zero and below n^2; `verify` refuses what is no unit."""
 
     @cached_property
     def digest(self) -> bytes:
@@ -99,13 +99,18 @@ def _masks(statement: Statement, key: bytes) -> tuple[int, int]:
 
 
 def verify(statement: Statement, proof: bytes | memoryview) -> None:
-    """Raise `ValueError` unless whoever made the proof knows what is in the ciphertexts."""
+    """Raise `ValueError` unless the ciphertexts are units and whoever made the proof knows what is in them.
+
+    One that shares a factor with n is taken for a unit where its weight is zero: a chance of 2^-128 for each try, as a
+    false proof has.
+    """
     public, square = statement.public, statement.public.n_squared
     if len(proof) != proof_bytes(public):
         raise ValueError(f"a proof of knowledge has {proof_bytes(public)} bytes, not {len(proof)}")
     challenge = bytes(proof[:_DIGEST_BYTES])
     plain, root = from_buffer(proof[_DIGEST_BYTES:], public.plaintext_bytes)
     product = product_of_powers(statement.ciphertexts, statement.weights(challenge), WEIGHT_BYTES, square)
+    public.refuse_factor(product)
     commitment = public.nude(plain) * power(root, public.n, square) * power(product, -1, square) % square
     if not (plain < public.n and 0 < root < public.n and statement.challenge(commitment) == challenge):
         raise ValueError("does not prove knowledge of what is in its ciphertexts")
