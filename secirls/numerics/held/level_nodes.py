@@ -11,12 +11,16 @@ K Chebyshev nodes leave an error of about rho^-K, rho = h + sqrt(h^2 - 1), h = 1
 "Approximation theory and approximation practice", theorem 8.2; Hale and Trefethen 2008 on maps of strips). A tenth
 fewer than without the map. Weights are sums of Lagrange's polynomials at the samples (Berrut and Trefethen 2004,
 equation 4.2).
+
+A logarithm is dearer than its derivative, 1 - 1 / (1 + alpha mu), which a round needs in any case. So sums of
+log(1 + alpha mu) are also f(c) sum of y + sum over nodes of f' times slopes: c is the middle of the samples' range, and
+slopes are sums over samples of the integrals of Lagrange's polynomials from c on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -58,6 +62,12 @@ class LevelNodes:
     """Lagrange's polynomials of a row's nodes at its samples, in `order`, filled up: ``(samples, width)``."""
     numbers: Floats
     """Their sums over samples: what a node counts for, ``(nodes,)``."""
+    centres: Floats
+    """The middle of each row's range of log size factors, NaN where samples stand for themselves, ``(rows,)``."""
+    integrals: Floats
+    """Integrals of a row's polynomials from its centre to each node, filled up: ``(nodes, width)``."""
+    slopes: Floats
+    """Their sums over samples: what a derivative at a node counts for, ``(nodes,)``."""
     shift: Floats
     """Sums of log size factors, ``(rows,)``."""
     design: Floats
@@ -78,7 +88,12 @@ class LevelNodes:
     @cached_property
     def middle(self) -> Floats:
         """Mean log size factors, ``(rows,)``."""
-        return self.shift / np.diff(self.starts)
+        return self.shift / self.samples
+
+    @cached_property
+    def samples(self) -> Floats:
+        """How many samples each row has, ``(rows,)``."""
+        return np.diff(self.starts).astype(np.float64)
 
     @property
     def size(self) -> int:
@@ -102,20 +117,30 @@ class LevelNodes:
         starts = np.searchsorted(level.reshape(-1)[order], np.arange(len(rows) + 1)).astype(np.intp)
         t = portable.logs(size_factors)[order]
         parts = [_interpolate(t[first:last]) for first, last in pairwise(starts)]
-        sizes = np.array([at.size for at, _ in parts])
-        basis = np.zeros((t.size, _filled_up(int(sizes.max()))))
-        for (first, last), (at, values) in zip(pairwise(starts), parts, strict=True):
-            basis[first:last, : at.size] = values
-        numbers = [np.add.accumulate(values)[-1] for _, values in parts]
+        sizes = np.array([at.size for at, *_ in parts])
+        node_starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+        width = _filled_up(int(sizes.max()))
+        basis, integrals = np.zeros((t.size, width)), np.zeros((node_starts[-1], width))
+        for row, (at, values, rises, _) in enumerate(parts):
+            basis[starts[row] : starts[row + 1], : at.size] = values
+            integrals[node_starts[row] : node_starts[row + 1], : at.size] = rises
+        numbers = [np.add.accumulate(values)[-1] for _, values, *_ in parts]
+        slopes = [
+            np.add.accumulate(number[:, None] * rises)[-1]
+            for number, (_, _, rises, _) in zip(numbers, parts, strict=True)
+        ]
         nodes = cls(
             order=order,
             starts=starts,
-            node_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp),
-            log_s=np.concatenate([at for at, _ in parts]),
+            node_starts=node_starts,
+            log_s=np.concatenate([at for at, *_ in parts]),
             lowest=np.minimum.reduceat(t, starts[:-1]),
             highest=np.maximum.reduceat(t, starts[:-1]),
             basis=basis,
             numbers=np.concatenate(numbers),
+            centres=np.array([centre for *_, centre in parts]),
+            integrals=integrals,
+            slopes=np.concatenate(slopes),
             shift=np.array([np.add.accumulate(t[first:last])[-1] for first, last in pairwise(starts)]),
             design=design,
             size_factors=size_factors,
@@ -141,6 +166,8 @@ class LevelMoments:
     nodes: LevelNodes
     counts: Floats
     """Sums over a row's samples of y times its polynomials, ``(nodes, genes)``."""
+    slopes: Floats
+    """Of y times their integrals, ``(nodes, genes)``."""
     totals: Floats
     """Sums of counts, ``(rows, genes)``."""
     shifts: Floats
@@ -155,6 +182,7 @@ class LevelMoments:
         moments = cls(
             nodes,
             np.empty((nodes.size, genes)),
+            np.empty((nodes.size, genes)),
             np.empty((rows, genes)),
             np.empty((rows, genes)),
             np.empty(genes, dtype=np.int32),
@@ -167,8 +195,10 @@ class LevelMoments:
                 nodes.starts,
                 nodes.node_starts,
                 nodes.basis,
+                nodes.integrals,
                 block.start,
                 moments.counts,
+                moments.slopes,
                 moments.totals,
                 moments.shifts,
                 moments.largest,
@@ -177,12 +207,13 @@ class LevelMoments:
 
     def take(self, genes: NDArray[np.intp] | Mask | slice) -> LevelMoments:
         """Those of some of the genes."""
+        whole = self.counts, self.slopes, self.totals, self.shifts
         if isinstance(genes, slice):
-            counts, totals, shifts = (part[:, genes] for part in (self.counts, self.totals, self.shifts))
+            parts = [array[:, genes] for array in whole]
         else:
             places = np.flatnonzero(genes) if genes.dtype == np.bool_ else genes
-            counts, totals, shifts = (part.take(places, axis=1) for part in (self.counts, self.totals, self.shifts))
-        return LevelMoments(self.nodes, counts, totals, shifts, self.largest[genes])
+            parts = [array.take(places, axis=1) for array in whole]
+        return LevelMoments(self.nodes, *parts, largest=self.largest[genes])
 
 
 def nodes_needed(half_range: float) -> int:
@@ -200,22 +231,47 @@ def _filled_up(nodes: int) -> int:
     return -(-nodes // _VECTOR) * _VECTOR
 
 
-def _interpolate(t: Floats) -> tuple[Floats, Floats]:
-    """Nodes ``(K,)`` of points ``(n,)``, the points themselves if fewer; Lagrange's polynomials there, ``(n, K)``."""
+def _interpolate(t: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """Nodes ``(K,)`` of points ``(n,)``, the points themselves if fewer; Lagrange's polynomials there, ``(n, K)``.
+
+    And their integrals ``(K, K)`` from a centre to each node, and the centre; if fewer, there is none.
+    """
     low, high = t.min(), t.max()
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     n = nodes_needed(half)
     if n >= t.size:
-        return t, np.eye(t.size)
+        return t, np.eye(t.size), np.zeros((t.size, t.size)), np.nan
     if n == 1:
-        return t[:1], np.ones((t.size, 1))
+        return t[:1], np.ones((t.size, 1)), np.zeros((1, 1)), float(t[0])
     reach = _bent(np.array([half]))[0]
     places = reach * portable.cosines(n)[1 : 2 * n : 2]
     at = np.clip(middle + 2.0 * portable.logs((1.0 + places) / (1.0 - places)), low, high)
+    integrals = _chebyshev_integrals(n) * (4.0 * reach / (1.0 - places * places))  # dt = 4 dx / (1 - x^2)
     weights, values, places = np.ones(n), np.empty((t.size, n)), _bent(at - middle)
     _fill_weights(places, 2.0 / reach, weights)
     _fill_basis(_bent(t - middle), places, weights, values)
-    return at, values
+    return at, values, integrals, float(middle)
+
+
+@cache
+def _chebyshev_integrals(n: int) -> Floats:
+    """Integrals from 0 to each Chebyshev node of Lagrange's polynomial of each, ``(n, n)``, read-only.
+
+    That polynomial is (1 + 2 sum over m of T_m(node) T_m) / n, and the integral of T_m is
+    (T_(m+1) / (m + 1) - T_(m-1) / (m - 1)) / 2 (Mason and Handscomb 2003, "Chebyshev polynomials", equation 2.43).
+    """
+    cosines, angles = portable.cosines(n), np.arange(1, 2 * n, 2)
+
+    def risen(m: int) -> Floats:
+        return cosines[m * angles % (4 * n)] - cosines[m * n % (4 * n)]
+
+    total = np.tile(risen(1)[:, None], n)
+    for m in range(1, n):
+        integral = risen(m + 1) / (m + 1.0) - (risen(m - 1) / (m - 1.0) if m > 1 else 0.0)
+        total += integral[:, None] * cosines[m * angles % (4 * n)]
+    total /= n
+    total.flags.writeable = False
+    return total
 
 
 @strictly()
@@ -266,8 +322,10 @@ def _fill_moments(
     starts: NDArray[np.intp],
     node_starts: NDArray[np.intp],
     basis: Floats,
+    integrals: Floats,
     first: int,
     sums: Floats,
+    slopes: Floats,
     totals: Floats,
     shifts: Floats,
     largest: NDArray[np.int32],
@@ -277,7 +335,7 @@ def _fill_moments(
     Sums are those of `LevelMoments`, of the genes from `first` on.
     """
     samples, width = basis.shape
-    values, part = np.empty(samples), np.empty(width)
+    values, part, rises = np.empty(samples), np.empty(width), np.empty(width)
     for gene in range(counts.shape[0]):
         y = counts[gene]
         most = 0
@@ -301,9 +359,14 @@ def _fill_moments(
                 for k in range(width):
                     part[k] += a * of_a[k]
             total, shift = 0.0, 0.0
+            rises[:] = 0.0
             for k in range(node_starts[row + 1] - node_starts[row]):
                 node = node_starts[row] + k
                 sums[node, first + gene] = part[k]
                 total += part[k]
                 shift += part[k] * log_s[node]
+                for j in range(width):
+                    rises[j] += part[k] * integrals[node, j]
+            for k in range(node_starts[row + 1] - node_starts[row]):
+                slopes[node_starts[row] + k, first + gene] = rises[k]
             totals[row, first + gene], shifts[row, first + gene] = total, shift
