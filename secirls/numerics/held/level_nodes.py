@@ -36,6 +36,8 @@ DIGITS = 15.6
 _LN10 = 2.302585092994046
 _VECTOR = 8
 """Numbers in the widest vectors: polynomials of a sample are filled up to whole ones."""
+_TOGETHER = 128
+"""Genes whose counts at a row's nodes stay in the cache."""
 _LARGEST_SHARE = 0.65
 """Of nodes in samples, beyond which weights would not be repaid within a fit."""
 _LOGS = 1e-150, 1e150
@@ -164,29 +166,37 @@ class LevelMoments:
     """The counts of some genes at nodes."""
 
     nodes: LevelNodes
-    counts: Floats
-    """Sums over a row's samples of y times its polynomials, ``(nodes, genes)``."""
-    slopes: Floats
-    """Of y times their integrals, ``(nodes, genes)``."""
-    totals: Floats
-    """Sums of counts, ``(rows, genes)``."""
-    shifts: Floats
-    """Sums of counts times log size factors, ``(rows, genes)``."""
+    sums: Floats
+    """`counts`, `slopes`, `totals` and `shifts`, one below the other, ``(2 nodes + 2 rows, genes)``."""
     largest: NDArray[np.int32]
     """The largest count of each gene, ``(genes,)``."""
+
+    @property
+    def counts(self) -> Floats:
+        """Sums over a row's samples of y times its polynomials, ``(nodes, genes)``."""
+        return self.sums[: self.nodes.size]
+
+    @property
+    def slopes(self) -> Floats:
+        """Of y times their integrals, ``(nodes, genes)``."""
+        return self.sums[self.nodes.size : 2 * self.nodes.size]
+
+    @property
+    def totals(self) -> Floats:
+        """Sums of counts, ``(rows, genes)``."""
+        return self.sums[2 * self.nodes.size : -self.nodes.samples.size]
+
+    @property
+    def shifts(self) -> Floats:
+        """Sums of counts times log size factors, ``(rows, genes)``."""
+        return self.sums[-self.nodes.samples.size :]
 
     @classmethod
     def of(cls, counts: Counts | HeldCounts, nodes: LevelNodes) -> LevelMoments:
         """Those of counts ``(samples, genes)``."""
-        genes, rows = counts.shape[1], nodes.starts.size - 1
-        moments = cls(
-            nodes,
-            np.empty((nodes.size, genes)),
-            np.empty((nodes.size, genes)),
-            np.empty((rows, genes)),
-            np.empty((rows, genes)),
-            np.empty(genes, dtype=np.int32),
-        )
+        genes = counts.shape[1]
+        sums = np.empty((2 * nodes.size + 2 * nodes.samples.size, genes))
+        moments = cls(nodes, sums, np.empty(genes, dtype=np.int32))
         for block, some in in_blocks(counts):
             _fill_moments(
                 some,
@@ -195,25 +205,21 @@ class LevelMoments:
                 nodes.starts,
                 nodes.node_starts,
                 nodes.basis,
-                nodes.integrals,
                 block.start,
                 moments.counts,
-                moments.slopes,
                 moments.totals,
                 moments.shifts,
                 moments.largest,
             )
+        _fill_slopes(moments.counts, nodes.integrals, nodes.node_starts, moments.slopes)
         return moments
 
     def take(self, genes: NDArray[np.intp] | Mask | slice) -> LevelMoments:
         """Those of some of the genes."""
-        whole = self.counts, self.slopes, self.totals, self.shifts
         if isinstance(genes, slice):
-            parts = [array[:, genes] for array in whole]
-        else:
-            places = np.flatnonzero(genes) if genes.dtype == np.bool_ else genes
-            parts = [array.take(places, axis=1) for array in whole]
-        return LevelMoments(self.nodes, *parts, largest=self.largest[genes])
+            return LevelMoments(self.nodes, self.sums[:, genes], self.largest[genes])
+        places = np.flatnonzero(genes) if genes.dtype == np.bool_ else genes
+        return LevelMoments(self.nodes, self.sums.take(places, axis=1), self.largest[places])
 
 
 def nodes_needed(half_range: float) -> int:
@@ -322,10 +328,8 @@ def _fill_moments(
     starts: NDArray[np.intp],
     node_starts: NDArray[np.intp],
     basis: Floats,
-    integrals: Floats,
     first: int,
     sums: Floats,
-    slopes: Floats,
     totals: Floats,
     shifts: Floats,
     largest: NDArray[np.int32],
@@ -335,7 +339,7 @@ def _fill_moments(
     Sums are those of `LevelMoments`, of the genes from `first` on.
     """
     samples, width = basis.shape
-    values, part, rises = np.empty(samples), np.empty(width), np.empty(width)
+    values, part = np.empty(samples), np.empty(width)
     for gene in range(counts.shape[0]):
         y = counts[gene]
         most = 0
@@ -359,14 +363,25 @@ def _fill_moments(
                 for k in range(width):
                     part[k] += a * of_a[k]
             total, shift = 0.0, 0.0
-            rises[:] = 0.0
             for k in range(node_starts[row + 1] - node_starts[row]):
                 node = node_starts[row] + k
                 sums[node, first + gene] = part[k]
                 total += part[k]
                 shift += part[k] * log_s[node]
-                for j in range(width):
-                    rises[j] += part[k] * integrals[node, j]
-            for k in range(node_starts[row + 1] - node_starts[row]):
-                slopes[node_starts[row] + k, first + gene] = rises[k]
             totals[row, first + gene], shifts[row, first + gene] = total, shift
+
+
+@strictly()
+def _fill_slopes(counts: Floats, integrals: Floats, starts: NDArray[np.intp], slopes: Floats) -> None:
+    """Sums of counts at a row's nodes ``(nodes, genes)`` times the integrals of each polynomial to there."""
+    genes = counts.shape[1]
+    for first in range(0, genes, _TOGETHER):
+        here = slice(first, min(first + _TOGETHER, genes))
+        for row in range(starts.size - 1):
+            for j in range(starts[row + 1] - starts[row]):
+                out = slopes[starts[row] + j][here]
+                out[:] = 0.0
+                for node in range(starts[row], starts[row + 1]):
+                    part, integral = counts[node][here], integrals[node, j]
+                    for gene in range(part.size):
+                        out[gene] += part[gene] * integral

@@ -11,6 +11,7 @@ node's size factor and the samples it stands for, is read once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -250,20 +251,23 @@ def prepare(task: Task, nodes: LevelNodes) -> Kernel:
     ranges = nodes.lowest, nodes.highest, nodes.middle
 
     def run(part: Task) -> tuple[Sums, Extreme]:
-        here, genes = cast("LevelMoments", part.moments), part.alpha.size
-        given = here.counts, here.slopes, here.totals, here.shifts, part.beta.T, part.alpha
+        moments, genes = cast("LevelMoments", part.moments), part.alpha.size
+        largest, beta, alpha = moments.largest, part.beta, part.alpha
         if genes < LANES:
             again = np.arange(LANES) % genes
-            given = tuple(array.take(again, axis=-1) for array in given)
-        *of_counts, beta, alpha = (np.ascontiguousarray(array) for array in given)
-        sums = Sums.empty(alpha.size, part.beta.shape[1])
-        left = np.zeros(alpha.size, dtype=np.bool_)
+            moments, beta, alpha = moments.take(again), beta[again], alpha[again]
+        elif not moments.sums.flags.c_contiguous:
+            moments = replace(moments, sums=np.ascontiguousarray(moments.sums))
+        sums, left = Sums.empty(*beta.shape), np.zeros(alpha.size, dtype=np.bool_)
         by_nodes(
-            *of_counts,
+            moments.counts,
+            moments.slopes,
+            moments.totals,
+            moments.shifts,
             *places,
             *ranges,
             rows,
-            beta,
+            np.ascontiguousarray(beta.T),
             alpha,
             part.log_min_mu,
             least,
@@ -271,7 +275,6 @@ def prepare(task: Task, nodes: LevelNodes) -> Kernel:
             *sums,
             left,
         )
-        left = left[:genes] | (here.largest > LARGEST_PLAIN_COUNT)
-        return Sums(*(array[:genes] for array in sums)), left
+        return Sums(*(array[:genes] for array in sums)), left[:genes] | (largest > LARGEST_PLAIN_COUNT)
 
     return run
