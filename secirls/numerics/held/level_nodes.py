@@ -269,9 +269,10 @@ def _chebyshev_integrals(n: int) -> Floats:
     cosines, angles = portable.cosines(n), np.arange(1, 2 * n, 2)
 
     def risen(m: int) -> Floats:
-        return cosines[m * angles % (4 * n)] - cosines[m * n % (4 * n)]
+        rise: Floats = cosines[m * angles % (4 * n)] - cosines[m * n % (4 * n)]  # of T_m, from 0 on
+        return rise
 
-    total = np.tile(risen(1)[:, None], n)
+    total: Floats = np.tile(risen(1)[:, None], n)
     for m in range(1, n):
         integral = risen(m + 1) / (m + 1.0) - (risen(m - 1) / (m - 1.0) if m > 1 else 0.0)
         total += integral[:, None] * cosines[m * angles % (4 * n)]

@@ -24,6 +24,7 @@ from secirls.numerics.arrays import Counts, Floats
 from secirls.numerics.regression import nodes_kernel
 from secirls.numerics.regression.design_products import add_products, both_sums, plus
 from secirls.numerics.regression.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.numerics.regression.levels import levels
 from secirls.numerics.regression.likelihood import LARGEST_LOG_MU
 
 BLOCK = 1024
@@ -216,15 +217,13 @@ def _by_level(
 
 def prepare(task: Task) -> Kernel:
     """The kernel for one site's design: by nodes or by level where samples share design rows, general otherwise."""
-    samples = task.design.shape[0]
     if task.moments is not None:
         nodes = task.moments.nodes
         by_level = cache(lambda: _prepare_levels(task, nodes.order, nodes.starts))
         return _by_nodes_or(by_level, nodes_kernel.prepare(task, nodes))
-    rows, level = np.unique(task.design, axis=0, return_inverse=True) if samples else (task.design, np.empty(0, int))
-    if samples and SAMPLES_PER_LEVEL * len(rows) <= samples:
-        order = np.argsort(level, kind="stable")
-        return _prepare_levels(task, order, np.searchsorted(level[order], np.arange(len(rows) + 1)))
+    shared = levels(task.design, task.design.shape[0] // SAMPLES_PER_LEVEL)
+    if shared is not None and shared[0].size:
+        return _prepare_levels(task, *shared)
     columns = np.ascontiguousarray(task.design.T)
     ones = int((columns[0] == 1.0).all())
 
@@ -253,11 +252,11 @@ def _prepare_levels(task: Task, order: NDArray[np.intp], starts: NDArray[np.intp
     log_s = task.log_s[order]
     sorted_already = (order == np.arange(order.size)).all()
     places = (order[:0] if sorted_already else order).astype(np.uint32)
-    levels = (rows, starts, places, np.exp(log_s), log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+    of_levels = (rows, starts, places, np.exp(log_s), log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
 
     def run(part: Task) -> tuple[Sums, Extreme]:
         sums, extreme = Sums.empty(*part.beta.shape), np.zeros(part.alpha.size, dtype=np.bool_)
-        _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
+        _by_level(part.counts, part.beta, part.alpha, *of_levels, part.score, *sums, extreme)
         return sums, extreme
 
     return run

@@ -75,10 +75,42 @@ def _add_row(row: Floats, weight: Floats, moment: Floats, sums: Floats) -> None:
 
 
 @compiled(inline=True)
+def _turn(lanes: Floats, sums: Floats) -> None:
+    """One entry after another, a number a lane, into ``(genes, entries)``."""
+    for entry in range(sums.shape[1]):
+        for lane in range(LANES):
+            sums[lane, entry] = lanes[entry * LANES + lane]
+
+
+@compiled(inline=True)
+def _fill_means(
+    eta: Floats,
+    rest: Floats,
+    alpha: Floats,
+    free: float,
+    some: float,
+    s_highest: float,
+    up: Floats,
+    growth: Floats,
+    beyond: Floats,
+) -> None:
+    """Means over size factors, and alpha times these; 0 where a level is clamped.
+
+    Above `free` no mean is clamped, above `some` not all are. Marks in `beyond` genes that can't be summed.
+    """
+    for lane in range(LANES):
+        mean = exp(min(max(eta[lane], -LARGEST_PLAIN_ETA), LARGEST_PLAIN_ETA)) * (1.0 + rest[lane])
+        up[lane] = mean if eta[lane] > free else 0.0
+        growth[lane] = alpha[lane] * up[lane]
+        wild = (abs(eta[lane]) > LARGEST_PLAIN_ETA) | (growth[lane] * s_highest > LARGEST_GROWTH)
+        beyond[lane] = 1.0 if ((eta[lane] > some) & (eta[lane] <= free)) | wild else beyond[lane]
+
+
+@compiled(inline=True)
 def _add_logs(
     y: Floats, s: float, number: float, growth: Floats, size: Floats, total: Floats, weight: Floats, moment: Floats
 ) -> None:
-    """Add a node's likelihood; to `weight` its weight over its mean's s-free part, to `moment` y / (1 + alpha mu)."""
+    """Add a node's likelihood, its weight over exp(eta) and its y / (1 + alpha mu)."""
     for lane in range(LANES):
         softplus, over = log1p_and_inverse(growth[lane] * s)
         total[lane] += (y[lane] + size[lane] * number) * softplus
@@ -172,8 +204,8 @@ def by_nodes(
     """Sums of genes by nodes; arrays of a gene, a node or a level as in `LevelMoments` and `LevelNodes`.
 
     `s` ``(nodes,)`` are size factors, `middle` ``(levels,)`` a level's mean log size factor, `rows`
-    ``(levels, params)`` design rows, `beta` ``(params, genes)``; at least `LANES` genes, the last of which are summed with those before. Genes that
-    can't be summed are put in `left`.
+    ``(levels, params)`` design rows, `beta` ``(params, genes)``; at least `LANES` genes, the last of which are summed
+    with those before. Genes that can't be summed are put in `left`.
     """
     genes, (levels, params) = nll.size, rows.shape
     entries = params * (params + 1) // 2
@@ -195,14 +227,8 @@ def by_nodes(
             for j in range(params):
                 if rows[level, j] != 0.0:
                     _add_exactly(beta[j][here], rows[level, j], eta, rest)
-            free, some = log_min_mu - lowest[level], log_min_mu - highest[level]
-            s_highest, s_centre = exp(highest[level]), exp(centres[level])
-            for lane in range(LANES):
-                mean = exp(min(max(eta[lane], -LARGEST_PLAIN_ETA), LARGEST_PLAIN_ETA)) * (1.0 + rest[lane])
-                up[lane] = mean if eta[lane] > free else 0.0
-                growth[lane] = alpha[lane] * up[lane]
-                wild = (abs(eta[lane]) > LARGEST_PLAIN_ETA) | (growth[lane] * s_highest > LARGEST_GROWTH)
-                beyond[lane] = 1.0 if ((eta[lane] > some) & (eta[lane] <= free)) | wild else beyond[lane]
+            free, s_centre = log_min_mu - lowest[level], exp(centres[level])
+            _fill_means(eta, rest, alpha, free, log_min_mu - highest[level], exp(highest[level]), up, growth, beyond)
             part[:], weight[:], moment[:] = 0.0, 0.0, 0.0
             node, last = starts[level], starts[level + 1]
             if np.isnan(centres[level]):
@@ -236,12 +262,8 @@ def by_nodes(
         nll[here] = total
         for lane in range(LANES):
             left[first + lane] |= beyond[lane] > 0.0
-        for entry in range(entries):
-            for lane in range(LANES):
-                xtwx[first + lane, entry] = sums[entry * LANES + lane]
-        for j in range(params):
-            for lane in range(LANES):
-                right[first + lane, j] = sums[(entries + j) * LANES + lane]
+        _turn(sums, xtwx[here])
+        _turn(sums[entries * LANES :], right[here])
 
 
 def prepare(task: Task, nodes: LevelNodes) -> Kernel:
