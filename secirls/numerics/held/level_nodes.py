@@ -151,7 +151,15 @@ class LevelNodes:
 
     def rows(self, design: Floats) -> Floats:
         """The design row of each level, ``(rows, params)``."""
-        return np.ascontiguousarray(design[self.order[self.starts[:-1]]])
+        return self._rows if design is self.design else np.ascontiguousarray(design[self._firsts])
+
+    @cached_property
+    def _firsts(self) -> NDArray[np.intp]:
+        return self.order[self.starts[:-1]]
+
+    @cached_property
+    def _rows(self) -> Floats:
+        return np.ascontiguousarray(self.design[self._firsts])
 
     def fit(self, design: Floats, size_factors: Floats) -> bool:
         """Whether samples that share nodes share a row of this design, and the size factors are these."""

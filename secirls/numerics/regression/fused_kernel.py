@@ -13,14 +13,12 @@ the order depends on the number of samples and on nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.numerics.arithmetic.elementary import compiled, exp, log1p_and_inverse
 from secirls.numerics.arrays import Counts, Floats
+from secirls.numerics.held.level_nodes import LevelNodes
 from secirls.numerics.regression import nodes_kernel
 from secirls.numerics.regression.design_products import add_products, both_sums, plus
 from secirls.numerics.regression.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
@@ -218,9 +216,7 @@ def _by_level(
 def prepare(task: Task) -> Kernel:
     """The kernel for one site's design: by nodes or by level where samples share design rows, general otherwise."""
     if task.moments is not None:
-        nodes = task.moments.nodes
-        by_level = cache(lambda: _prepare_levels(task, nodes.order, nodes.starts))
-        return _by_nodes_or(by_level, nodes_kernel.prepare(task, nodes))
+        return _by_nodes_or_levels(task, task.moments.nodes)
     shared = levels(task.design, task.design.shape[0] // SAMPLES_PER_LEVEL)
     if shared is not None and shared[0].size:
         return _prepare_levels(task, *shared)
@@ -262,15 +258,18 @@ def _prepare_levels(task: Task, order: NDArray[np.intp], starts: NDArray[np.intp
     return run
 
 
-def _by_nodes_or(by_level: Callable[[], Kernel], by_nodes: Kernel) -> Kernel:
+def _by_nodes_or_levels(task: Task, nodes: LevelNodes) -> Kernel:
     """By nodes, and those genes by level that nodes leave."""
+    by_nodes = nodes_kernel.prepare(task, nodes)
 
     def run(part: Task) -> tuple[Sums, Extreme]:
         sums, left = by_nodes(part)
-        extreme = np.zeros_like(left)
         genes, size = np.flatnonzero(left), max(1, _LEFT_VALUES // max(part.rows.shape[1], 1))
+        if not genes.size:
+            return sums, left
+        extreme, by_level = np.zeros_like(left), _prepare_levels(task, nodes.order, nodes.starts)
         for some in (genes[first : first + size] for first in range(0, genes.size, size)):
-            rest, extreme[some] = by_level()(part.take(some))
+            rest, extreme[some] = by_level(part.take(some))
             for whole, piece in zip(sums, rest, strict=True):
                 whole[some] = piece
         return sums, extreme
