@@ -20,7 +20,7 @@ slopes are sums over samples of the integrals of Lagrange's polynomials from c o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -30,6 +30,7 @@ from secirls.numerics.arithmetic import portable
 from secirls.numerics.arithmetic.portable import strictly
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.held.held_counts import HeldCounts, in_blocks
+from secirls.numerics.held.lagrange import bent, chebyshev_integrals, fill_basis, fill_weights
 
 DIGITS = 15.6
 """Decimal digits of a function at nodes, relative to its value there."""
@@ -65,7 +66,10 @@ class LevelNodes:
     numbers: Floats
     """Their sums over samples: what a node counts for, ``(nodes,)``."""
     centres: Floats
-    """The middle of each row's range of log size factors, NaN where samples stand for themselves, ``(rows,)``."""
+    """The size factor in the middle of each row's range, from which its slopes begin, ``(rows,)``.
+
+    0 where samples stand for themselves: such a row has no slopes.
+    """
     integrals: Floats
     """Integrals of a row's polynomials from its centre to each node, filled up: ``(nodes, width)``."""
     slopes: Floats
@@ -234,7 +238,7 @@ def nodes_needed(half_range: float) -> int:
     """How many nodes a range of log size factors of this half width takes: 1 where it is a point."""
     if half_range == 0.0:
         return 1
-    h = 1.0 / _bent(np.array([half_range]))[0]
+    h = 1.0 / bent(np.array([half_range]))[0]
     decay = portable.logs(np.array([h + np.sqrt(h * h - 1.0)]))[0]
     least = 1.4 + 0.75 * half_range + 0.2 * half_range * half_range  # what small functions add, by their worst poles
     return int(np.ceil((DIGITS * _LN10 + least) / decay))
@@ -248,85 +252,27 @@ def _filled_up(nodes: int) -> int:
 def _interpolate(t: Floats) -> tuple[Floats, Floats, Floats, float]:
     """Nodes ``(K,)`` of points ``(n,)``, the points themselves if fewer; Lagrange's polynomials there, ``(n, K)``.
 
-    And their integrals ``(K, K)`` from a centre to each node, and the centre; if fewer, there is none.
+    And their integrals ``(K, K)`` from a centre to each node, and the centre's size factor; if fewer, 0.
     """
     low, high = t.min(), t.max()
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     n = nodes_needed(half)
     if n >= t.size:
-        return t, np.eye(t.size), np.zeros((t.size, t.size)), np.nan
+        return t, np.eye(t.size), np.zeros((t.size, t.size)), 0.0
     if n == 1:
-        return t[:1], np.ones((t.size, 1)), np.zeros((1, 1)), float(t[0])
-    reach = _bent(np.array([half]))[0]
+        return t[:1], np.ones((t.size, 1)), np.zeros((1, 1)), _exp(float(t[0]))
+    reach = bent(np.array([half]))[0]
     places = reach * portable.cosines(n)[1 : 2 * n : 2]
     at = np.clip(middle + 2.0 * portable.logs((1.0 + places) / (1.0 - places)), low, high)
-    integrals = _chebyshev_integrals(n) * (4.0 * reach / (1.0 - places * places))  # dt = 4 dx / (1 - x^2)
-    weights, values, places = np.ones(n), np.empty((t.size, n)), _bent(at - middle)
-    _fill_weights(places, 2.0 / reach, weights)
-    _fill_basis(_bent(t - middle), places, weights, values)
-    return at, values, integrals, float(middle)
+    integrals = chebyshev_integrals(n) * (4.0 * reach / (1.0 - places * places))  # dt = 4 dx / (1 - x^2)
+    weights, values, places = np.ones(n), np.empty((t.size, n)), bent(at - middle)
+    fill_weights(places, 2.0 / reach, weights)
+    fill_basis(bent(t - middle), places, weights, values)
+    return at, values, integrals, _exp(float(middle))
 
 
-@cache
-def _chebyshev_integrals(n: int) -> Floats:
-    """Integrals from 0 to each Chebyshev node of Lagrange's polynomial of each, ``(n, n)``, read-only.
-
-    That polynomial is (1 + 2 sum over m of T_m(node) T_m) / n, and the integral of T_m is
-    (T_(m+1) / (m + 1) - T_(m-1) / (m - 1)) / 2 (Mason and Handscomb 2003, "Chebyshev polynomials", equation 2.43).
-    """
-    cosines, angles = portable.cosines(n), np.arange(1, 2 * n, 2)
-
-    def risen(m: int) -> Floats:
-        rise: Floats = cosines[m * angles % (4 * n)] - cosines[m * n % (4 * n)]  # of T_m, from 0 on
-        return rise
-
-    total: Floats = np.tile(risen(1)[:, None], n)
-    for m in range(1, n):
-        integral = risen(m + 1) / (m + 1.0) - (risen(m - 1) / (m - 1.0) if m > 1 else 0.0)
-        total += integral[:, None] * cosines[m * angles % (4 * n)]
-    total /= n
-    total.flags.writeable = False
-    return total
-
-
-@strictly()
-def _bent(x: Floats) -> Floats:
-    """tanh(x / 4)."""
-    out = np.empty(x.size)
-    for i in range(x.size):
-        grown = portable.expm1(0.5 * x[i])
-        out[i] = grown / (grown + 2.0)
-    return out
-
-
-@strictly()
-def _fill_weights(at: Floats, scale: float, weights: Floats) -> None:
-    """Barycentric weights of the nodes as they were rounded; `scale` keeps the products of gaps within range."""
-    for k in range(at.size):
-        product = 1.0
-        for m in range(at.size):
-            if m != k:
-                product *= scale * (at[k] - at[m])
-        weights[k] = 1.0 / product
-
-
-@strictly()
-def _fill_basis(t: Floats, at: Floats, weights: Floats, values: Floats) -> None:
-    """Lagrange's polynomials of the nodes at each point, ``(points, nodes)``; `t` and `at` are places in the disc."""
-    for i in range(t.size):
-        total, hit = 0.0, -1
-        for k in range(at.size):
-            gap = t[i] - at[k]
-            if gap == 0.0:
-                hit = k
-            else:
-                values[i, k] = weights[k] / gap
-                total += values[i, k]
-        for k in range(at.size):
-            if hit < 0:
-                values[i, k] /= total
-            else:
-                values[i, k] = 1.0 if k == hit else 0.0
+def _exp(x: float) -> float:
+    return float(portable.exps(np.array([x]))[0])
 
 
 @strictly()

@@ -227,11 +227,11 @@ def by_nodes(
             for j in range(params):
                 if rows[level, j] != 0.0:
                     _add_exactly(beta[j][here], rows[level, j], eta, rest)
-            free, s_centre = log_min_mu - lowest[level], exp(centres[level])
+            free = log_min_mu - lowest[level]
             _fill_means(eta, rest, alpha, free, log_min_mu - highest[level], exp(highest[level]), up, growth, beyond)
             part[:], weight[:], moment[:] = 0.0, 0.0, 0.0
             node, last = starts[level], starts[level + 1]
-            if np.isnan(centres[level]):
+            if centres[level] == 0.0:
                 at_centre[:] = 0.0
                 for k in range(node, last):
                     _add_logs(counts[k][here], s[k], numbers[k], growth, size, part, weight, moment)
@@ -244,7 +244,7 @@ def by_nodes(
                     of_node = counts[k][here], slopes[k][here], s[k], numbers[k], number_slopes[k]
                     _add_slope(*of_node, growth, size, part, weight, moment)
                 for lane in range(LANES):
-                    at_centre[lane] = log1p_and_inverse(growth[lane] * s_centre)[0]
+                    at_centre[lane] = log1p_and_inverse(growth[lane] * centres[level])[0]
                     part[lane] *= growth[lane]
             number, of_counts, of_shifts = samples[level], totals[level][here], shifts[level][here]
             for lane in range(LANES):
