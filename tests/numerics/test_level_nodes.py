@@ -65,6 +65,24 @@ def test_too_few_nodes_would_be_seen(monkeypatch):
     assert worst(with_nodes(samples), beta, len(ALPHAS))[0] > 8e-16
 
 
+@pytest.mark.parametrize("n", [2, 3, 20])
+def test_integrals_of_polynomials_are_exact(n):
+    x = np.cos(np.pi * np.arange(1, 2 * n, 2) / (2 * n))
+    integrals = level_nodes.chebyshev_integrals(n)
+    for degree in range(n):
+        np.testing.assert_allclose(integrals @ x**degree, x ** (degree + 1) / (degree + 1), atol=3e-16)
+    assert np.abs(integrals @ x**n - x ** (n + 1) / (n + 1)).max() > 1e-9
+
+
+def test_integrals_that_are_wrong_would_be_seen_in_the_likelihood(monkeypatch):
+    samples, beta = make(300)
+    right = level_nodes.chebyshev_integrals
+    monkeypatch.setattr(level_nodes, "chebyshev_integrals", lambda n: right(n) * (1.0 + 1e-8))
+    errors = worst(with_nodes(samples), beta, len(ALPHAS))
+    assert errors[0] < 8e-16
+    assert errors[3] > 2e-11
+
+
 def test_predictors_keep_what_rounding_takes():
     """A mean of 2,000 is wrong by what an eta of 7.6 loses, and with a small alpha its weight: over samples it is."""
     samples, beta = make()
@@ -72,6 +90,15 @@ def test_predictors_keep_what_rounding_takes():
     beta[:] = np.linspace(7.5, 7.9, 27)[:, None] * [1.0, 1 / 3, 1 / 7]
     assert worst(with_nodes(samples), beta, 9)[0] < 6e-16
     assert worst(samples, beta, 9)[0] > 8e-16
+
+
+def test_rows_of_few_samples_have_no_slopes_and_are_as_exact():
+    samples, beta = make()
+    design = samples.design.copy()
+    design[:, 2] = np.arange(240) < 9
+    samples = with_nodes(replace(samples, design=design))
+    assert (samples.moments.nodes.centres == 0.0).tolist() == [False, True, False, True]
+    assert (worst(samples, beta, len(ALPHAS)) < [8e-16, 2e-15, 2e-15, 2e-11]).all()
 
 
 def by_samples(samples, beta, **how):

@@ -68,6 +68,24 @@ def test_few_points_give_the_sums_over_samples(n, groups, linear):
     assert not np.array_equal(few.loglik, every.loglik)
 
 
+def test_rows_of_few_samples_have_no_slopes_and_are_as_exact():
+    samples, b, nodes = make(300)
+    design = samples.design.copy()
+    design[:, 2] = np.arange(300) < 9
+    samples = replace(samples, design=design, moments=None)
+    samples = replace(samples, moments=level_moments(samples))
+    assert (samples.moments.nodes.centres == 0.0).tolist() == [False, True, False, True]
+    assert (np.array(largest_errors(*both(samples, b, nodes))) < [1e-12, 1e-14, 1e-11]).all()
+
+
+def test_slopes_that_are_wrong_would_be_seen(monkeypatch):
+    right = level_nodes.chebyshev_integrals
+    monkeypatch.setattr(level_nodes, "chebyshev_integrals", lambda n: right(n) * (1.0 + 1e-9))
+    loglik, xwx, _ = largest_errors(*both(*make()))
+    assert loglik > 1e-12
+    assert xwx < 1e-14
+
+
 def test_rows_clamped_in_part_take_nodes_for_the_rest():
     """Means of which a tenth to nine tenths are clamped; that nodes stood for all samples of a row would be seen."""
     samples, b, nodes = make(n=300, genes=30)

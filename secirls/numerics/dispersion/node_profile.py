@@ -32,12 +32,11 @@ from secirls.numerics.dispersion.kernel import (
     _filled_up,
     _stirling_rest,
 )
+from secirls.numerics.dispersion.node_means import ALL, NONE, SOME, add_means, add_point
 from secirls.numerics.dispersion.points import LANES, MOST_POINTS, fill_logs, fill_points, sum_of
 
 _LARGEST_LOG_MEAN = 40.0
 _SMALLEST_MEAN, _LARGEST_MEAN = 1e-100, 1e15
-_NONE, _SOME, _ALL = 0, 1, 2
-"""Of a row's means are clamped."""
 
 
 @strictly(inline=True)
@@ -53,24 +52,6 @@ def _fill_forms(mean: float, alpha: Floats, size: Floats, part: Floats, over: Fl
         part[j] = 0.0 if by_size else alpha[j] * under
         over[j] = under if by_size else 0.0
         growth[j] = log1p(alpha[j] * mean)
-
-
-@strictly(inline=True)
-def _add_weights(mu: float, number: float, alpha: Floats, sums: Floats) -> None:
-    """Add the weights of as many samples."""
-    over = 1.0 / mu
-    for j in range(alpha.size):
-        sums[j] += number / (over + alpha[j])
-
-
-@strictly(inline=True)
-def _add_point(
-    v: float, mean: float, number: float, mass: float, size: Floats, part: Floats, over: Floats, out: Floats
-) -> None:
-    """Add (mass + number r) X(v), without log(v / m) where that is taken out."""
-    gap, below = v - mean, mean / v - 1.0
-    for j in range(out.size):
-        out[j] += (mass + number * size[j]) * log1p(gap * part[j] + below * over[j])
 
 
 @strictly(inline=True)
@@ -92,7 +73,7 @@ def _fill_means(
         q[row] = max(eta, _SMALLEST_MEAN)
         least, largest = q[row] * reach_of_s[row, 0], q[row] * reach_of_s[row, 1]
         fine &= largest < _LARGEST_MEAN
-        clamped[row] = _NONE if least > min_mu else (_SOME if largest > min_mu else _ALL)
+        clamped[row] = NONE if least > min_mu else (SOME if largest > min_mu else ALL)
     return fine
 
 
@@ -135,7 +116,7 @@ def _add_counts(
     logs = 0.0
     for k in range(points.size):
         v, number = points[k], numbers[k]
-        _add_point(v, mean, number, number * (v - 0.5), size, part, over, out)
+        add_point(v, mean, number, number * (v - 0.5), size, part, over, out)
         for j in range(out.size):
             out[j] += number * _stirling_rest(1.0 / (v + size[j]))
         logs += number * (log(v) - log_mean)
@@ -185,77 +166,6 @@ def _exps(x: Floats) -> Floats:
 
 
 @strictly(inline=True)
-def _fill_free(
-    y: Counts,
-    order: NDArray[np.intp],
-    s: Floats,
-    basis: Floats,
-    q: float,
-    min_mu: float,
-    masses: Floats,
-    numbers: Floats,
-) -> tuple[float, float]:
-    """What a row's nodes stand for where some of its means are clamped: the samples whose are not.
-
-    Gives how many the others are, and the sum of their counts.
-    """
-    number, mass = 0.0, 0.0
-    masses[:], numbers[:] = 0.0, 0.0
-    for i in range(order.size):
-        free, count = 1.0 if q * s[i] > min_mu else 0.0, float(y[order[i]])
-        number += 1.0 - free
-        mass += (1.0 - free) * count
-        here = basis[i]
-        for k in range(masses.size):
-            masses[k] += (free * count) * here[k]
-        for k in range(numbers.size):
-            numbers[k] += free * here[k]
-    return number, mass
-
-
-@strictly(inline=True)
-def _add_means(
-    y: Counts,
-    order: NDArray[np.intp],
-    s: Floats,
-    basis: Floats,
-    masses: Floats,
-    numbers: Floats,
-    node_s: Floats,
-    total: float,
-    q: float,
-    clamped: int,
-    free: Floats,
-    min_mu: float,
-    mean: float,
-    log_mean: float,
-    size: Floats,
-    part: Floats,
-    over: Floats,
-    out: Floats,
-    det_alpha: Floats,
-    weights: Floats,
-) -> float:
-    """Take a row's means off, those at its nodes and the clamped as one; add its weights.
-
-    Gives the sum of log(mu / m). `total` is the sum of the row's counts, `free` room for two numbers a node.
-    """
-    nodes, others, of_others, logs = node_s.size, 0.0, 0.0, 0.0
-    if clamped == _SOME:
-        masses, numbers = free[0, :nodes], free[1, :nodes]
-        others, of_others = _fill_free(y, order, s, basis, q, min_mu, masses, numbers)
-    elif clamped == _ALL:
-        nodes, others, of_others = 0, float(order.size), total
-    for k in range(nodes + (others > 0.0)):
-        mu = q * node_s[k] if k < nodes else min_mu
-        number, mass = (numbers[k], masses[k]) if k < nodes else (others, of_others)
-        _add_point(mu, mean, -number, -mass, size, part, over, out)
-        _add_weights(mu, number, det_alpha, weights)
-        logs += number * (log(mu) - log_mean)
-    return logs
-
-
-@strictly(inline=True)
 def _fill_counts(
     y: Counts,
     order: NDArray[np.intp],
@@ -283,7 +193,7 @@ def _fill_counts(
         )
         small_total += total
         small_logs += logs
-        all_logs += log_q * totals[row] + shifts[row] if clamped[row] == _NONE else every
+        all_logs += log_q * totals[row] + shifts[row] if clamped[row] == NONE else every
     return found, small_total, small_logs, all_logs
 
 
@@ -294,12 +204,16 @@ def profile_by_nodes(
     t: Floats,
     row_starts: NDArray[np.intp],
     basis: Floats,
+    integrals: Floats,
     masses: Floats,
+    slopes: Floats,
     totals: Floats,
     shifts: Floats,
     node_numbers: Floats,
+    node_slopes: Floats,
     node_starts: NDArray[np.intp],
     node_log_s: Floats,
+    centres: Floats,
     reach_of_s: Floats,
     coefficients: Floats,
     rows: Floats,
@@ -320,9 +234,9 @@ def profile_by_nodes(
     """Fill `loglik`, `xwx` and `constant` for counts ``(genes, samples)``, but of genes that are put into `left`.
 
     `order`, `t` (log size factors in that order), `row_starts`, `basis` and what is of nodes are of `LevelNodes`;
-    `masses`, `totals` and `shifts` of `LevelMoments`; `reach_of_s` ``(rows, 2)`` the least and the largest size factor;
-    `rows` and `products` design rows and their products; `places_of` and `places_at` of `places`; the rest as in
-    `kernel.profile`.
+    `masses`, `slopes`, `totals` and `shifts` of `LevelMoments`, genes first; `reach_of_s` ``(rows, 2)`` the least and
+    the largest size factor; `rows` and `products` design rows and their products; `places_of` and `places_at` of
+    `places`; the rest as in `kernel.profile`.
     """
     genes, samples = counts.shape
     levels, distinct = products.shape
@@ -335,7 +249,7 @@ def profile_by_nodes(
     equal, q, clamped = np.empty(TABLE), np.empty(levels), np.empty(levels, dtype=np.int8)
     gathered, logs_of = np.empty(samples + 1), np.empty(samples)
     points, numbers, room = np.empty(MOST_POINTS), np.empty(MOST_POINTS), np.empty((MOST_POINTS + 3) * LANES)
-    s, node_s, free = _exps(t), _exps(node_log_s), np.empty((2, basis.shape[1]))
+    s, node_s, free = _exps(t), _exps(node_log_s), np.empty((4, basis.shape[1]))
     for gene in range(genes):
         y, mean = counts[gene], max(1.0, sum_of(totals[gene]) / float(samples))
         log_mean = log(mean)
@@ -366,10 +280,12 @@ def profile_by_nodes(
         out[:], sums[:], mean_logs = 0.0, 0.0, 0.0
         for row in range(levels):
             here, at = slice(row_starts[row], row_starts[row + 1]), slice(node_starts[row], node_starts[row + 1])
-            of_row = y, order[here], s[here], basis[here], masses[gene][at], node_numbers[at], node_s[at]
-            of_mean = totals[gene, row], q[row], clamped[row], free, min_mu, mean, log_mean
+            of_row = y, order[here], s[here], basis[here], masses[gene][at], slopes[gene][at], node_numbers[at]
+            of_nodes = node_slopes[at], node_s[at], centres[row], integrals[at], totals[gene, row], q[row], clamped[row]
             weights[:] = 0.0
-            mean_logs += _add_means(*of_row, *of_mean, size, part, over, out, det_alpha, weights)
+            mean_logs += add_means(
+                *of_row, *of_nodes, free, min_mu, mean, log_mean, alpha, size, part, over, out, det_alpha, weights
+            )
             _add_products(weights, products[row], sums)
         count_logs = _add_counts(points[:used], numbers[:used], mean, log_mean, size, part, over, out)
         _fill_rising(alpha, highest, rising)

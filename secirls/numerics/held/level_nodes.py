@@ -11,6 +11,10 @@ K Chebyshev nodes leave an error of about rho^-K, rho = h + sqrt(h^2 - 1), h = 1
 "Approximation theory and approximation practice", theorem 8.2; Hale and Trefethen 2008 on maps of strips). A tenth
 fewer than without the map. Weights are sums of Lagrange's polynomials at the samples (Berrut and Trefethen 2004,
 equation 4.2).
+
+A logarithm is dearer than its derivative, 1 - 1 / (1 + alpha mu), which a round needs in any case. So sums of
+log(1 + alpha mu) are also f(c) sum of y + sum over nodes of f' times slopes: c is the middle of the samples' range, and
+slopes are sums over samples of the integrals of Lagrange's polynomials from c on.
 """
 
 from __future__ import annotations
@@ -26,12 +30,15 @@ from secirls.numerics.arithmetic import portable
 from secirls.numerics.arithmetic.portable import strictly
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.held.held_counts import HeldCounts, in_blocks
+from secirls.numerics.held.lagrange import bent, chebyshev_integrals, fill_basis, fill_weights
 
 DIGITS = 15.6
 """Decimal digits of a function at nodes, relative to its value there."""
 _LN10 = 2.302585092994046
 _VECTOR = 8
 """Numbers in the widest vectors: polynomials of a sample are filled up to whole ones."""
+_TOGETHER = 128
+"""Genes whose counts at a row's nodes stay in the cache."""
 _LARGEST_SHARE = 0.65
 """Of nodes in samples, beyond which weights would not be repaid within a fit."""
 _LOGS = 1e-150, 1e150
@@ -58,6 +65,15 @@ class LevelNodes:
     """Lagrange's polynomials of a row's nodes at its samples, in `order`, filled up: ``(samples, width)``."""
     numbers: Floats
     """Their sums over samples: what a node counts for, ``(nodes,)``."""
+    centres: Floats
+    """The size factor in the middle of each row's range, from which its slopes begin, ``(rows,)``.
+
+    0 where samples stand for themselves: such a row has no slopes.
+    """
+    integrals: Floats
+    """Integrals of a row's polynomials from its centre to each node, filled up: ``(nodes, width)``."""
+    slopes: Floats
+    """Their sums over samples: what a derivative at a node counts for, ``(nodes,)``."""
     shift: Floats
     """Sums of log size factors, ``(rows,)``."""
     design: Floats
@@ -78,7 +94,12 @@ class LevelNodes:
     @cached_property
     def middle(self) -> Floats:
         """Mean log size factors, ``(rows,)``."""
-        return self.shift / np.diff(self.starts)
+        return self.shift / self.samples
+
+    @cached_property
+    def samples(self) -> Floats:
+        """How many samples each row has, ``(rows,)``."""
+        return np.diff(self.starts).astype(np.float64)
 
     @property
     def size(self) -> int:
@@ -102,20 +123,30 @@ class LevelNodes:
         starts = np.searchsorted(level.reshape(-1)[order], np.arange(len(rows) + 1)).astype(np.intp)
         t = portable.logs(size_factors)[order]
         parts = [_interpolate(t[first:last]) for first, last in pairwise(starts)]
-        sizes = np.array([at.size for at, _ in parts])
-        basis = np.zeros((t.size, _filled_up(int(sizes.max()))))
-        for (first, last), (at, values) in zip(pairwise(starts), parts, strict=True):
-            basis[first:last, : at.size] = values
-        numbers = [np.add.accumulate(values)[-1] for _, values in parts]
+        sizes = np.array([at.size for at, *_ in parts])
+        node_starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp)
+        width = _filled_up(int(sizes.max()))
+        basis, integrals = np.zeros((t.size, width)), np.zeros((node_starts[-1], width))
+        for row, (at, values, rises, _) in enumerate(parts):
+            basis[starts[row] : starts[row + 1], : at.size] = values
+            integrals[node_starts[row] : node_starts[row + 1], : at.size] = rises
+        numbers = [np.add.accumulate(values)[-1] for _, values, *_ in parts]
+        slopes = [
+            np.add.accumulate(number[:, None] * rises)[-1]
+            for number, (_, _, rises, _) in zip(numbers, parts, strict=True)
+        ]
         nodes = cls(
             order=order,
             starts=starts,
-            node_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.intp),
-            log_s=np.concatenate([at for at, _ in parts]),
+            node_starts=node_starts,
+            log_s=np.concatenate([at for at, *_ in parts]),
             lowest=np.minimum.reduceat(t, starts[:-1]),
             highest=np.maximum.reduceat(t, starts[:-1]),
             basis=basis,
             numbers=np.concatenate(numbers),
+            centres=np.array([centre for *_, centre in parts]),
+            integrals=integrals,
+            slopes=np.concatenate(slopes),
             shift=np.array([np.add.accumulate(t[first:last])[-1] for first, last in pairwise(starts)]),
             design=design,
             size_factors=size_factors,
@@ -124,7 +155,15 @@ class LevelNodes:
 
     def rows(self, design: Floats) -> Floats:
         """The design row of each level, ``(rows, params)``."""
-        return np.ascontiguousarray(design[self.order[self.starts[:-1]]])
+        return self._rows if design is self.design else np.ascontiguousarray(design[self._firsts])
+
+    @cached_property
+    def _firsts(self) -> NDArray[np.intp]:
+        return self.order[self.starts[:-1]]
+
+    @cached_property
+    def _rows(self) -> Floats:
+        return np.ascontiguousarray(self.design[self._firsts])
 
     def fit(self, design: Floats, size_factors: Floats) -> bool:
         """Whether samples that share nodes share a row of this design, and the size factors are these."""
@@ -139,26 +178,37 @@ class LevelMoments:
     """The counts of some genes at nodes."""
 
     nodes: LevelNodes
-    counts: Floats
-    """Sums over a row's samples of y times its polynomials, ``(nodes, genes)``."""
-    totals: Floats
-    """Sums of counts, ``(rows, genes)``."""
-    shifts: Floats
-    """Sums of counts times log size factors, ``(rows, genes)``."""
+    sums: Floats
+    """`counts`, `slopes`, `totals` and `shifts`, one below the other, ``(2 nodes + 2 rows, genes)``."""
     largest: NDArray[np.int32]
     """The largest count of each gene, ``(genes,)``."""
+
+    @property
+    def counts(self) -> Floats:
+        """Sums over a row's samples of y times its polynomials, ``(nodes, genes)``."""
+        return self.sums[: self.nodes.size]
+
+    @property
+    def slopes(self) -> Floats:
+        """Of y times their integrals, ``(nodes, genes)``."""
+        return self.sums[self.nodes.size : 2 * self.nodes.size]
+
+    @property
+    def totals(self) -> Floats:
+        """Sums of counts, ``(rows, genes)``."""
+        return self.sums[2 * self.nodes.size : -self.nodes.samples.size]
+
+    @property
+    def shifts(self) -> Floats:
+        """Sums of counts times log size factors, ``(rows, genes)``."""
+        return self.sums[-self.nodes.samples.size :]
 
     @classmethod
     def of(cls, counts: Counts | HeldCounts, nodes: LevelNodes) -> LevelMoments:
         """Those of counts ``(samples, genes)``."""
-        genes, rows = counts.shape[1], nodes.starts.size - 1
-        moments = cls(
-            nodes,
-            np.empty((nodes.size, genes)),
-            np.empty((rows, genes)),
-            np.empty((rows, genes)),
-            np.empty(genes, dtype=np.int32),
-        )
+        genes = counts.shape[1]
+        sums = np.empty((2 * nodes.size + 2 * nodes.samples.size, genes))
+        moments = cls(nodes, sums, np.empty(genes, dtype=np.int32))
         for block, some in in_blocks(counts):
             _fill_moments(
                 some,
@@ -173,23 +223,22 @@ class LevelMoments:
                 moments.shifts,
                 moments.largest,
             )
+        _fill_slopes(moments.counts, nodes.integrals, nodes.node_starts, moments.slopes)
         return moments
 
     def take(self, genes: NDArray[np.intp] | Mask | slice) -> LevelMoments:
         """Those of some of the genes."""
         if isinstance(genes, slice):
-            counts, totals, shifts = (part[:, genes] for part in (self.counts, self.totals, self.shifts))
-        else:
-            places = np.flatnonzero(genes) if genes.dtype == np.bool_ else genes
-            counts, totals, shifts = (part.take(places, axis=1) for part in (self.counts, self.totals, self.shifts))
-        return LevelMoments(self.nodes, counts, totals, shifts, self.largest[genes])
+            return LevelMoments(self.nodes, self.sums[:, genes], self.largest[genes])
+        places = np.flatnonzero(genes) if genes.dtype == np.bool_ else genes
+        return LevelMoments(self.nodes, self.sums.take(places, axis=1), self.largest[places])
 
 
 def nodes_needed(half_range: float) -> int:
     """How many nodes a range of log size factors of this half width takes: 1 where it is a point."""
     if half_range == 0.0:
         return 1
-    h = 1.0 / _bent(np.array([half_range]))[0]
+    h = 1.0 / bent(np.array([half_range]))[0]
     decay = portable.logs(np.array([h + np.sqrt(h * h - 1.0)]))[0]
     least = 1.4 + 0.75 * half_range + 0.2 * half_range * half_range  # what small functions add, by their worst poles
     return int(np.ceil((DIGITS * _LN10 + least) / decay))
@@ -200,62 +249,30 @@ def _filled_up(nodes: int) -> int:
     return -(-nodes // _VECTOR) * _VECTOR
 
 
-def _interpolate(t: Floats) -> tuple[Floats, Floats]:
-    """Nodes ``(K,)`` of points ``(n,)``, the points themselves if fewer; Lagrange's polynomials there, ``(n, K)``."""
+def _interpolate(t: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """Nodes ``(K,)`` of points ``(n,)``, the points themselves if fewer; Lagrange's polynomials there, ``(n, K)``.
+
+    And their integrals ``(K, K)`` from a centre to each node, and the centre's size factor; if fewer, 0.
+    """
     low, high = t.min(), t.max()
     middle, half = 0.5 * (low + high), 0.5 * (high - low)
     n = nodes_needed(half)
     if n >= t.size:
-        return t, np.eye(t.size)
+        return t, np.eye(t.size), np.zeros((t.size, t.size)), 0.0
     if n == 1:
-        return t[:1], np.ones((t.size, 1))
-    reach = _bent(np.array([half]))[0]
+        return t[:1], np.ones((t.size, 1)), np.zeros((1, 1)), _exp(float(t[0]))
+    reach = bent(np.array([half]))[0]
     places = reach * portable.cosines(n)[1 : 2 * n : 2]
     at = np.clip(middle + 2.0 * portable.logs((1.0 + places) / (1.0 - places)), low, high)
-    weights, values, places = np.ones(n), np.empty((t.size, n)), _bent(at - middle)
-    _fill_weights(places, 2.0 / reach, weights)
-    _fill_basis(_bent(t - middle), places, weights, values)
-    return at, values
+    integrals = chebyshev_integrals(n) * (4.0 * reach / (1.0 - places * places))  # dt = 4 dx / (1 - x^2)
+    weights, values, places = np.ones(n), np.empty((t.size, n)), bent(at - middle)
+    fill_weights(places, 2.0 / reach, weights)
+    fill_basis(bent(t - middle), places, weights, values)
+    return at, values, integrals, _exp(float(middle))
 
 
-@strictly()
-def _bent(x: Floats) -> Floats:
-    """tanh(x / 4)."""
-    out = np.empty(x.size)
-    for i in range(x.size):
-        grown = portable.expm1(0.5 * x[i])
-        out[i] = grown / (grown + 2.0)
-    return out
-
-
-@strictly()
-def _fill_weights(at: Floats, scale: float, weights: Floats) -> None:
-    """Barycentric weights of the nodes as they were rounded; `scale` keeps the products of gaps within range."""
-    for k in range(at.size):
-        product = 1.0
-        for m in range(at.size):
-            if m != k:
-                product *= scale * (at[k] - at[m])
-        weights[k] = 1.0 / product
-
-
-@strictly()
-def _fill_basis(t: Floats, at: Floats, weights: Floats, values: Floats) -> None:
-    """Lagrange's polynomials of the nodes at each point, ``(points, nodes)``; `t` and `at` are places in the disc."""
-    for i in range(t.size):
-        total, hit = 0.0, -1
-        for k in range(at.size):
-            gap = t[i] - at[k]
-            if gap == 0.0:
-                hit = k
-            else:
-                values[i, k] = weights[k] / gap
-                total += values[i, k]
-        for k in range(at.size):
-            if hit < 0:
-                values[i, k] /= total
-            else:
-                values[i, k] = 1.0 if k == hit else 0.0
+def _exp(x: float) -> float:
+    return float(portable.exps(np.array([x]))[0])
 
 
 @strictly()
@@ -307,3 +324,19 @@ def _fill_moments(
                 total += part[k]
                 shift += part[k] * log_s[node]
             totals[row, first + gene], shifts[row, first + gene] = total, shift
+
+
+@strictly()
+def _fill_slopes(counts: Floats, integrals: Floats, starts: NDArray[np.intp], slopes: Floats) -> None:
+    """Sums of counts at a row's nodes ``(nodes, genes)`` times the integrals of each polynomial to there."""
+    genes = counts.shape[1]
+    for first in range(0, genes, _TOGETHER):
+        here = slice(first, min(first + _TOGETHER, genes))
+        for row in range(starts.size - 1):
+            for j in range(starts[row + 1] - starts[row]):
+                out = slopes[starts[row] + j][here]
+                out[:] = 0.0
+                for node in range(starts[row], starts[row + 1]):
+                    part, integral = counts[node][here], integrals[node, j]
+                    for gene in range(part.size):
+                        out[gene] += part[gene] * integral

@@ -13,17 +13,16 @@ the order depends on the number of samples and on nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from secirls.numerics.arithmetic.elementary import compiled, exp, log1p_and_inverse
 from secirls.numerics.arrays import Counts, Floats
+from secirls.numerics.held.level_nodes import LevelNodes
 from secirls.numerics.regression import nodes_kernel
 from secirls.numerics.regression.design_products import add_products, both_sums, plus
 from secirls.numerics.regression.kernel_task import LARGEST_PLAIN_COUNT, LARGEST_PLAIN_ETA, Extreme, Kernel, Sums, Task
+from secirls.numerics.regression.levels import levels
 from secirls.numerics.regression.likelihood import LARGEST_LOG_MU
 
 BLOCK = 1024
@@ -216,15 +215,11 @@ def _by_level(
 
 def prepare(task: Task) -> Kernel:
     """The kernel for one site's design: by nodes or by level where samples share design rows, general otherwise."""
-    samples = task.design.shape[0]
     if task.moments is not None:
-        nodes = task.moments.nodes
-        by_level = cache(lambda: _prepare_levels(task, nodes.order, nodes.starts))
-        return _by_nodes_or(by_level, nodes_kernel.prepare(task, nodes))
-    rows, level = np.unique(task.design, axis=0, return_inverse=True) if samples else (task.design, np.empty(0, int))
-    if samples and SAMPLES_PER_LEVEL * len(rows) <= samples:
-        order = np.argsort(level, kind="stable")
-        return _prepare_levels(task, order, np.searchsorted(level[order], np.arange(len(rows) + 1)))
+        return _by_nodes_or_levels(task, task.moments.nodes)
+    shared = levels(task.design, task.design.shape[0] // SAMPLES_PER_LEVEL)
+    if shared is not None and shared[0].size:
+        return _prepare_levels(task, *shared)
     columns = np.ascontiguousarray(task.design.T)
     ones = int((columns[0] == 1.0).all())
 
@@ -253,25 +248,28 @@ def _prepare_levels(task: Task, order: NDArray[np.intp], starts: NDArray[np.intp
     log_s = task.log_s[order]
     sorted_already = (order == np.arange(order.size)).all()
     places = (order[:0] if sorted_already else order).astype(np.uint32)
-    levels = (rows, starts, places, np.exp(log_s), log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
+    of_levels = (rows, starts, places, np.exp(log_s), log_s, float(np.exp(task.log_min_mu)), task.log_min_mu)
 
     def run(part: Task) -> tuple[Sums, Extreme]:
         sums, extreme = Sums.empty(*part.beta.shape), np.zeros(part.alpha.size, dtype=np.bool_)
-        _by_level(part.counts, part.beta, part.alpha, *levels, part.score, *sums, extreme)
+        _by_level(part.counts, part.beta, part.alpha, *of_levels, part.score, *sums, extreme)
         return sums, extreme
 
     return run
 
 
-def _by_nodes_or(by_level: Callable[[], Kernel], by_nodes: Kernel) -> Kernel:
+def _by_nodes_or_levels(task: Task, nodes: LevelNodes) -> Kernel:
     """By nodes, and those genes by level that nodes leave."""
+    by_nodes = nodes_kernel.prepare(task, nodes)
 
     def run(part: Task) -> tuple[Sums, Extreme]:
         sums, left = by_nodes(part)
-        extreme = np.zeros_like(left)
         genes, size = np.flatnonzero(left), max(1, _LEFT_VALUES // max(part.rows.shape[1], 1))
+        if not genes.size:
+            return sums, left
+        extreme, by_level = np.zeros_like(left), _prepare_levels(task, nodes.order, nodes.starts)
         for some in (genes[first : first + size] for first in range(0, genes.size, size)):
-            rest, extreme[some] = by_level()(part.take(some))
+            rest, extreme[some] = by_level(part.take(some))
             for whole, piece in zip(sums, rest, strict=True):
                 whole[some] = piece
         return sums, extreme
