@@ -108,7 +108,7 @@ class Policy(Rules):
     )
     """var columns, in upper or lower case, whose text is told where all sites have it alike."""
     layers: tuple[str, ...] | None = None
-    """AnnData layers that a fit may read, ``X`` among them by that name; any if not given."""
+    """AnnData layers that a fit may read, ``X`` among them by that name; any but a refit layer if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
     """Whether data that was in a fit may be in another, over other sites or over nearly the same genes or samples."""
     min_difference: int = Field(default=5, ge=1)
@@ -186,6 +186,15 @@ class Policy(Rules):
             raise refusal(site, "require_consistency", "true")
         if self.require_lock_step and not config.lock_step:
             raise refusal(site, "require_lock_step", "true")
+
+    def check_refit_layer(self, site: PartyId, config: Config) -> None:
+        """Before anything of a file is told where no study names what is read of it. Raises `RefusalError`.
+
+        Replaced counts are other counts of the same samples, as those of another fit in another layer are.
+        """
+        if config.refit_layer is not None and self.layers is None and self.across_fits == "refuse":
+            told = f"layer {config.refit_layer!r} has other counts of the same samples, and must be listed for a refit"
+            raise refusal(site, "layers", "none", told)
 
     def _check_components(self, site: PartyId, config: Config) -> None:
         if config.components > self.max_components:
