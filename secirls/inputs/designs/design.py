@@ -214,14 +214,14 @@ class Design:
         rows = self.possible_rows({"": said})
         return np.ones(self.size, dtype=bool) if rows is None else np.asarray((rows[""] != 0).any(axis=0))
 
-    def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...]:
+    def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...] | None:
         """Sites whose own sums follow from those of the columns, by the levels that all have ``said``; in order.
 
-        See `secirls.inputs.designs.ranks.apart`. None where the levels have too many combinations to tell.
+        See `secirls.inputs.designs.ranks.apart`. ``None`` where the levels have too many combinations to tell.
         """
         rows = self.possible_rows(said)
         if rows is None:
-            return ()
+            return None
         alike: dict[int, list[str]] = {}
         for site in sorted(rows):
             alike.setdefault(id(rows[site]), []).append(site)

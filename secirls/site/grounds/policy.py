@@ -287,11 +287,12 @@ class Policy(Rules):
         design: Design,
         census: Mapping[str, Floats],
         held: Mapping[str, int],
-        apart: Sequence[PartyId],
+        apart: Sequence[PartyId] | None,
     ) -> None:
         """Once the census is verified; ``held`` says of every level, as ``factor=level``, how many sites have it.
 
-        ``apart`` are those whose own sums follow from all columns: see `Design.told_apart`. Raises `RefusalError`.
+        ``apart`` are those whose own sums follow from all columns, ``None`` where that can't be told: see
+        `Design.told_apart`. Raises `RefusalError`.
         """
         samples, params = float(census["samples"][0]), len(design.columns)
         if self.max_params_per_sample is not None and params > self.max_params_per_sample * samples:
@@ -303,8 +304,10 @@ class Policy(Rules):
         few += [f"design column {design.columns[i]!r}" for i in lonely_columns(sites, self.min_contributors)]
         if few:
             raise refusal(site, "min_contributors", self.min_contributors, _few(few, "at fewer sites"))
-        if apart and self.min_contributors > 1:
-            told = f"the sums of {', '.join(apart)} follow from those of all columns"
+        if (apart is None or apart) and self.min_contributors > 1:
+            told = "too many combinations of levels to tell whose sums follow from those of all columns"
+            if apart is not None:
+                told = f"the sums of {', '.join(apart)} follow from those of all columns"
             raise refusal(site, "min_contributors", self.min_contributors, told)
         cells = design.cells_apart(census["group_sites"], self.min_contributors)
         if cells:
