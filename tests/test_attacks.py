@@ -24,6 +24,7 @@ FOLDERS = {
     "parties": "protocol",
     "questions": "questions",
     "audit": "audit",
+    "folders": "folders",
     "test_paillier_lone_site.py": "proofs",
 }
 """The layer whose tests are in a place below tests/privacy, where a twin takes out neither of `TAKEN_OUT`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +29,8 @@ from secirls.input_error import InputError, complain
 FOLDER = "checkpoint"
 HEAD, OPENING, LOCK = "fit.json", "opening.json", ".lock"
 FORMAT = 1
+_OURS = re.compile(r"(fit\.json|opening\.json|round-\d+\.npz)|\.(fit\.json|opening\.json|round-\d+\.npz)\.draft")
+"""Files of a checkpoint, and drafts of them: whatever else a folder of that name holds is somebody's own."""
 
 
 class Checkpoint:
@@ -146,18 +148,22 @@ def holds_a_fit(out: Path) -> bool:
 
 
 def discard(out: Path) -> None:
-    """The fit is finished, or was a mistake: take its rounds away, and the folder if nothing else is in it."""
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    """The fit is finished, or was a mistake: take its rounds away, and the folders if nothing else is in them."""
+    folder = out / FOLDER
     with suppress(OSError):
-        out.rmdir()
+        _empty(folder)
+        (folder / LOCK).unlink(missing_ok=True)
+    for left in (folder, out):
+        with suppress(OSError):
+            left.rmdir()
 
 
 def _empty(folder: Path) -> None:
-    """Take away what an earlier fit left, its head first; not the lock, which is held."""
+    """Take away what an earlier fit left, its head first; not the lock, which is held, nor what is not a fit's."""
     head = folder / HEAD
     head.unlink(missing_ok=True)
     for path in folder.iterdir():
-        if path.name != LOCK:
+        if _OURS.fullmatch(path.name):
             path.unlink()
 
 

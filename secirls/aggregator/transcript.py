@@ -13,7 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -40,6 +42,7 @@ FIRST = "0" * 64
 """What the first entry names as the one before."""
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 HOLD_SECONDS = 60.0
 """How long a resumed fit waits for the process that wrote the transcript before."""
@@ -250,6 +253,8 @@ def _chain(folder: Path) -> Iterator[tuple[str, str, Any]]:
     """As `read`, with the digest of every entry."""
     before, number = FIRST, 0
     try:
+        if not stat.S_ISREG((folder / LINES).stat().st_mode):
+            raise complain("is no regular file", file=str(folder / LINES))
         with (folder / LINES).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 text = line.removesuffix("\n")
@@ -262,7 +267,7 @@ def _chain(folder: Path) -> Iterator[tuple[str, str, Any]]:
         raise complain("holds no transcript", file=str(folder)) from None
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise complain(f"entry {number} can't be read ({type(error).__name__})", file=str(folder / LINES)) from None
 
 
@@ -314,9 +319,16 @@ def _cut_torn_end(lines: Path) -> int:
 
 
 def message(folder: Path, name: str) -> bytes:
-    """A message by its digest. Raises `InputError` where it is missing or is another."""
+    """A message by its digest. Raises `InputError` where it is missing or is another.
+
+    Nothing is opened that whoever made the transcript may have named otherwise, or put a link or a device for.
+    """
     path = folder / MESSAGES / name
+    if not _DIGEST.fullmatch(name):
+        raise complain("names a message otherwise than by its digest", file=str(folder / LINES))
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise complain("is no regular file", file=str(path))
         data = path.read_bytes()
     except OSError:
         raise complain("is missing", file=str(path)) from None

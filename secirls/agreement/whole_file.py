@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from secirls.input_error import InputError
 
@@ -39,7 +40,7 @@ def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: 
     draft = draft or path.with_name(f".{path.name}.draft")
     with writing(path):
         try:
-            with draft.open("wb") as file:
+            with new_file(draft) as file:
                 file.write(data)
                 if durable:
                     file.flush()
@@ -48,6 +49,15 @@ def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: 
         except BaseException:
             remove(draft)
             raise
+
+
+def new_file(path: Path, mode: int = 0o666) -> BinaryIO:
+    """A file for writing that is new, with these permissions: what was there, such as a draft that a crash left, goes.
+
+    Who else may write in the folder could have put a link there, and have another file overwritten by it.
+    """
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
 def settle(folder: Path) -> None:

@@ -78,7 +78,7 @@ def _report(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads(read_text(file))
         lacking = [name for name in ("configuration", "sites", "engine", "design_columns") if name not in report]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InputError(f"file {str(file)!r}: is no report of a fit") from None
     if lacking:
         raise InputError(f"file {str(file)!r}: says nothing of {lacking[0]!r}")

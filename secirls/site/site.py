@@ -98,7 +98,9 @@ class Site(Secret):
         self._ground = ground = open_ground(self._place, config)
         policy = ground.policy
         policy.check_config(self.name, config)
-        if ground.study is not None:
+        if ground.study is None:
+            policy.check_refit_layer(self.name, config)
+        else:
             ground.study.check_config(self.name, config)
         policy.check_roster(self.name, own=ground.roster is not None)
         try:

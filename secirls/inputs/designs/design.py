@@ -37,6 +37,10 @@ LARGEST_GROUPS = 4096
 """Combinations of levels that a design may have where they are counted."""
 LARGEST_ENUMERATIONS = 1 << 16
 """The same for all sites together."""
+LARGEST_ROWS = 1 << 25
+"""Numbers in their rows: 256 MiB."""
+LARGEST_WORK = 1 << 27
+"""Products of numbers by which one site's columns are told from others': of five hundred levels, seconds."""
 
 
 def variables(formula: str) -> tuple[str, ...]:
@@ -210,14 +214,14 @@ class Design:
         rows = self.possible_rows({"": said})
         return np.ones(self.size, dtype=bool) if rows is None else np.asarray((rows[""] != 0).any(axis=0))
 
-    def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...]:
+    def told_apart(self, said: Mapping[str, Mapping[str, Variable]]) -> tuple[str, ...] | None:
         """Sites whose own sums follow from those of the columns, by the levels that all have ``said``; in order.
 
-        See `secirls.inputs.designs.ranks.apart`. None where the levels have too many combinations to tell.
+        See `secirls.inputs.designs.ranks.apart`. ``None`` where the levels have too many combinations to tell.
         """
         rows = self.possible_rows(said)
         if rows is None:
-            return ()
+            return None
         alike: dict[int, list[str]] = {}
         for site in sorted(rows):
             alike.setdefault(id(rows[site]), []).append(site)
@@ -229,7 +233,7 @@ class Design:
         """The design rows that samples of sites with such levels can have, each ``(rows, all params)``: public facts.
 
         Numeric variables stand at a few fixed values. ``None`` where there are too many combinations to go through.
-        Sites with the same levels have one and the same array.
+        Sites with the same levels have one and the same array. Raises `InputError` for more than `LARGEST_WORK`.
         """
         in_order: dict[tuple[tuple[str, ...], ...], tuple[tuple[str, ...], ...]] = {}
         held = {}
@@ -243,8 +247,13 @@ class Design:
         sizes = [math.prod(map(len, levels)) for levels in different]
         if max(sizes) > LARGEST_ENUMERATION or sum(sizes) > LARGEST_ENUMERATIONS:
             return None
+        probes = PROBES if self.numeric else 1
+        if sum(sizes) * probes * self.size > LARGEST_ROWS:
+            return None
+        if sum(probes * size * min(probes * size, self.size) ** 2 for size in sizes) > LARGEST_WORK:
+            raise InputError(f"design {self.formula!r} has too many columns at one site: its levels are too many")
         rows = self.coding.rows_at([row for levels in different for row in itertools.product(*levels)])
-        ends = np.cumsum(sizes) * (PROBES if self.numeric else 1)
+        ends = np.cumsum(sizes) * probes
         parts = dict(zip(different, np.split(rows, ends[:-1]), strict=True))
         return {site: parts[levels] for site, levels in held.items()}
 

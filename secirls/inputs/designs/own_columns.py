@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from secirls.numerics.arrays import Floats
-from secirls.numerics.held.own_columns import spans
+from secirls.numerics.held.own_columns import spans_each
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,8 @@ class OwnColumns:
                 own[site].append(column)
                 shared.remove(column)
             for site in {site for _, site in lonely}:
-                for column in shared:
-                    if adds[site][column] and spans(rows[site][:, own[site]], rows[site][:, column]):
-                        adds[site][column] = False
+                here = np.array([column for column in shared if adds[site][column]], dtype=np.intp)
+                adds[site][here] = np.logical_not(spans_each(rows[site][:, own[site]], rows[site][:, here]))
         told = tuple(
             tuple(site for site in sites if column in shared and adds[site][column]) for column in range(params)
         )
@@ -78,9 +77,9 @@ class OwnColumns:
         """
         mine = self.at(site)
         others = design[:, sorted(self.all.difference(mine))]
-        if not all(spans(design[:, mine], column) for column in others.T):
+        if not all(spans_each(design[:, mine], others)):
             raise ValueError("it adds to a design column that is another site's own")
         own, shared = design[:, mine], np.delete(design, sorted(self.all), axis=1)
         if own.shape[1]:
-            shared[:, [spans(own, column) for column in shared.T]] = 0.0
+            shared[:, spans_each(own, shared)] = 0.0
         return np.ascontiguousarray(shared), np.ascontiguousarray(own)

@@ -26,6 +26,7 @@ from secirls.input_error import complain
 from secirls.inputs.annotation import Annotation
 from secirls.inputs.designs.design import Variable
 from secirls.inputs.files.count_matrix import entries_inside, read_counts
+from secirls.inputs.files.one_file import check_one_file
 from secirls.inputs.files.site_columns import brought_dispersions, check_unique, positive, there_are, variable
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
 from secirls.inputs.files.unreadable import reading as read
@@ -245,10 +246,15 @@ def _open(path: Path, where: Mapping[str, str]) -> AnnData:
     """All of a file."""
     kind = check_place(path, where)
     import anndata
+    import h5py
 
     with read(kind, where), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return anndata.read_zarr(path) if kind == "zarr" else anndata.read_h5ad(path)
+        if kind == "zarr":
+            return anndata.read_zarr(path)
+        with h5py.File(path, "r") as group:
+            check_one_file(group, where)
+        return anndata.read_h5ad(path)
 
 
 @contextmanager
@@ -265,6 +271,7 @@ def _opened(path: Path, where: Mapping[str, str]) -> Iterator[tuple[AnnData | St
                 import h5py
 
                 group = stack.enter_context(h5py.File(path, "r"))
+                check_one_file(group, where)
             whole = group.attrs.get("encoding-type") != "anndata"
         yield (_open(path, where) if whole else Stored(group)), kind
 

@@ -6,6 +6,7 @@ Promises: UTF-8 is read, and whatever is not is refused in one sentence that say
 from __future__ import annotations
 
 import codecs
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,22 @@ def read_text(path: Path, *, site: str = "") -> str:
         raise complain("is not UTF-8 text", **where) from None
 
 
+def _is_regular(path: Path) -> bool:
+    """Whether a path is that of a file with an end; of what is not there, or a folder, more is said elsewhere."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
 def read_toml(path: Path, *, site: str = "") -> dict[str, Any]:
-    """What a TOML file says. Raises `InputError` that names the file."""
+    """What a TOML file says. Raises `InputError` that names the file; for a ``site``, also for one that has no end.
+
+    Which file a site stands on is named by whoever starts it, who could name a device or a pipe.
+    """
+    if site and not _is_regular(path):
+        raise complain("is not a regular file", site=site, file=str(path))
     try:
         return tomllib.loads(read_text(path, site=site))
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the second of brackets within brackets

@@ -16,14 +16,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.input_error import InputError
-from secirls.inputs.formulas.formula_terms import GrammarError, Product, SidesError, read_terms, without_quotes
+from secirls.inputs.formulas.formula_terms import (
+    LARGEST_ORDER,
+    LARGEST_TERMS,
+    LARGEST_TEXT,
+    GrammarError,
+    LargeError,
+    Product,
+    SidesError,
+    read_terms,
+    without_quotes,
+)
 from secirls.inputs.formulas.labels import labels
-from secirls.inputs.formulas.model_matrix import Coded, ModelMatrix, model_matrix
+from secirls.inputs.formulas.model_matrix import Coded, ModelMatrix, Terms, model_matrix, width
 from secirls.numerics.arrays import Floats
 
 FUNCTIONS = {"log": np.log, "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt}
 """Of a numeric column, by the name that formulas call them, with ``np.`` before it or without."""
 LARGEST_POWER = 9
+LARGEST_COLUMNS = 1 << 12
+"""Of a design."""
 POWERS_IN_POWERS = 0
 """Powers of powers grow beyond all numbers from some number on: who chose it would learn whose column has a larger."""
 _MEANT = (
@@ -92,8 +104,14 @@ class Formula:
         return {factor.variable: factor.levels for factor in self.factors if factor.categorical}
 
     def materialise(self, factors: Mapping[str, Coded | Floats], rows: int) -> ModelMatrix:
-        """The model matrix of so many rows, from the values of every factor by its `expr`."""
-        return model_matrix(tuple(tuple(factor.expr for factor in term) for term in self.terms), factors, rows)
+        """The model matrix of so many rows, from the values of every factor by its `expr`.
+
+        Raises `InputError`, before it is made, for more than `LARGEST_COLUMNS`.
+        """
+        terms: Terms = tuple(tuple(factor.expr for factor in term) for term in self.terms)
+        if (columns := width(terms, factors)) > LARGEST_COLUMNS:
+            raise InputError(f"design {self.text!r} has {columns} columns, more than {LARGEST_COLUMNS}")
+        return model_matrix(terms, factors, rows)
 
 
 @lru_cache(maxsize=64)
@@ -115,6 +133,11 @@ def _terms(text: str) -> Sequence[Product]:
         found = read_terms(text)
     except SidesError:
         raise InputError(f"design {text!r} must have nothing left of '~' and a single part") from None
+    except LargeError:
+        raise InputError(
+            f"design {text[:40]!r}... is too large: it may have {LARGEST_TEXT} characters, {LARGEST_TERMS} terms and "
+            f"{LARGEST_ORDER} factors in a term"
+        ) from None
     except (GrammarError, RecursionError):
         raise InputError(f"design {text!r} is not a formula like '~ batch + condition'") from None
     if not found:

@@ -22,6 +22,10 @@ class SidesError(ValueError):
     """A formula with two sides or several parts."""
 
 
+class LargeError(ValueError):
+    """A text that says more than is read: a line of it can name more terms than a machine holds."""
+
+
 class Written(NamedTuple):
     """A factor as it is written."""
 
@@ -38,6 +42,14 @@ Terms: TypeAlias = dict[frozenset[str], Product]
 _TOKEN = re.compile(r"`(?P<quoted>[^`]*)`|(?P<word>[\w.]+)|(?P<operator>%in%|\*\*|[-+*/:^()~|])|(?P<brace>\{)")
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 _LARGEST_CODE = 2000
+LARGEST_TEXT = 1 << 13
+"""Characters."""
+LARGEST_TERMS = 1 << 8
+"""Different products, at any place: all pairs of 22 factors."""
+LARGEST_ORDER = 6
+"""Factors in one product."""
+_LARGEST_CROSSING = 1 << 12
+"""Products that are made at once, equal ones too."""
 _INTERCEPT: Terms = {frozenset(): ()}
 _END = ""
 _Token: TypeAlias = Written | str
@@ -47,8 +59,10 @@ _Token: TypeAlias = Written | str
 def read_terms(text: str) -> list[Product]:
     """A formula's terms, those of fewer factors first, else in order of appearance.
 
-    Raises `GrammarError` or `SidesError`, or `RecursionError` for one that is nested too deeply.
+    Raises `GrammarError`, `SidesError` or `LargeError`, or `RecursionError` for one that is nested too deeply.
     """
+    if len(text) > LARGEST_TEXT:
+        raise LargeError
     tokens = _tokens(text)
     if tokens[0] == "~":
         del tokens[0]
@@ -190,7 +204,12 @@ class _Reader:
         exponent = self._take()
         if isinstance(exponent, Written) or not re.fullmatch(r"0*[1-9]\d{0,8}", exponent):
             raise GrammarError(exponent)
-        return reduce(_products, [base] * min(int(exponent), max(len(base), 1)))  # further factors change nothing
+        found = base
+        for _ in range(int(exponent) - 1):
+            before, found = found, _products(found, base)
+            if len(found) == len(before):  # further factors change nothing
+                break
+        return found
 
     def _operand(self) -> Terms:
         taken = self._take()
@@ -206,10 +225,12 @@ class _Reader:
 
 
 def _set(products: Iterable[Product]) -> Terms:
-    """Different products, each in its first form."""
+    """Different products, each in its first form. Raises `LargeError`."""
     found: Terms = {}
     for product in products:
         found.setdefault(frozenset(factor.text for factor in product), product)
+        if len(found) > LARGEST_TERMS or len(product) > LARGEST_ORDER:
+            raise LargeError
     return found
 
 
@@ -219,6 +240,8 @@ def _times(left: Product, right: Product) -> Product:
 
 
 def _products(left: Terms, right: Terms) -> Terms:
+    if len(left) * len(right) > _LARGEST_CROSSING:
+        raise LargeError
     return _set(_times(a, b) for a in left.values() for b in right.values())
 
 

@@ -6,8 +6,11 @@ stand for a missing value are known as such. Refuses to know: which levels a fit
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -72,18 +75,23 @@ def merged(orders: Iterable[Sequence[str]]) -> tuple[str, ...] | None:
 
     ``None`` where two of them contradict each other.
     """
-    before: dict[str, set[str]] = {}
+    after: dict[str, list[str]] = {}
+    waits: Counter[str] = Counter()
     for order in orders:
-        for place, level in enumerate(order):
-            before.setdefault(level, set()).update(order[:place])
+        for level in order:
+            after.setdefault(level, [])
+        for level, following in itertools.pairwise(order):
+            after[level].append(following)
+            waits[following] += 1
+    free = sorted(level for level in after if not waits[level])
     found: list[str] = []
-    while before:
-        free = min((level for level, others in before.items() if others <= set(found)), default=None)
-        if free is None:
-            return None
-        found.append(free)
-        del before[free]
-    return tuple(found)
+    while free:
+        found.append(heapq.heappop(free))
+        for level in after[found[-1]]:
+            waits[level] -= 1
+            if not waits[level]:
+                heapq.heappush(free, level)
+    return tuple(found) if len(found) == len(after) else None
 
 
 def check_alike(name: str, held: Mapping[str, Sequence[str]]) -> None:

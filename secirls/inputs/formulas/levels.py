@@ -14,6 +14,9 @@ from secirls.inputs.formulas.labels import check_alike, is_plain, labels, merged
 
 Levels = Mapping[str, tuple[str, ...]]
 
+LARGEST_LEVELS = 1 << 12
+"""Of a factor, at one site or all."""
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -63,6 +66,7 @@ def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str,
             numeric.append(name)
             continue
         _check_no_function(formula, name)
+        _check_few(name, [facts[name].levels for facts in said.values()])
         if declared.get(name):
             levels[name], order[name] = declared_levels(name, declared[name]), "declared"
         else:
@@ -88,6 +92,12 @@ def declared_in(formula: str, declared: Levels) -> dict[str, tuple[str, ...]]:
         if found.get(name) and found[name] != declared_levels(name, levels):
             raise InputError(f"levels are declared for {name!r}, and the design {formula!r} lists others")
     return {**found, **declared}
+
+
+def _check_few(name: str, told: Sequence[tuple[str, ...]]) -> None:
+    """Raise `InputError`, before any is looked at, where what sites say has more than `LARGEST_LEVELS`."""
+    if max(map(len, told)) > LARGEST_LEVELS or len({level for levels in told for level in levels}) > LARGEST_LEVELS:
+        raise InputError(f"obs column {name!r} has more than {LARGEST_LEVELS} levels: its design is too large")
 
 
 def _check_no_function(formula: str, name: str) -> None:

@@ -7,6 +7,7 @@ rule of S, R, patsy and formulaic). Refuses to know: how a formula is written, a
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -52,10 +53,19 @@ class ModelMatrix:
     """The term that each belongs to."""
 
 
+def width(terms: Terms, factors: Mapping[str, Coded | Floats]) -> int:
+    """How many columns the model matrix has; none of them is made."""
+    return sum(
+        math.prod(len(coded.levels) - reduced for name, reduced in product if isinstance(coded := factors[name], Coded))
+        for spanned in _products(terms, factors)
+        for product in spanned
+    )
+
+
 def model_matrix(terms: Terms, factors: Mapping[str, Coded | Floats], rows: int) -> ModelMatrix:
     """The columns of terms whose factors are levels or numbers, ``(rows,)`` each. Raises `ValueError` for a NaN."""
     made: dict[tuple[int, str], Floats] = {}
-    for number, spanned in enumerate(_scoped(terms, frozenset(x for x in factors if isinstance(factors[x], Coded)))):
+    for number, spanned in enumerate(_products(terms, factors)):
         for product in spanned:
             parts = [_columns(name, factors[name], reduced=reduced) for name, reduced in product]
             for chosen in itertools.product(*(part.items() for part in reversed(parts))):  # the first changes fastest
@@ -65,6 +75,11 @@ def model_matrix(terms: Terms, factors: Mapping[str, Coded | Floats], rows: int)
     if np.isnan(matrix).any():
         raise ValueError("a numeric factor has no value in some row")
     return ModelMatrix(matrix, tuple(name for _, name in made), tuple(terms[number] for number, _ in made))
+
+
+def _products(terms: Terms, factors: Mapping[str, Coded | Floats]) -> tuple[tuple[_Spanned, ...], ...]:
+    """Those of each term, by what of its factors is levels."""
+    return _scoped(terms, frozenset(name for name in factors if isinstance(factors[name], Coded)))
 
 
 def _columns(name: str, factor: Coded | Floats, *, reduced: bool) -> dict[str, Floats]:

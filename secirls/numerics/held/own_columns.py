@@ -89,8 +89,16 @@ def orthogonal(columns: Floats) -> tuple[Floats, Floats]:
 
 def spans(columns: Floats, other: Floats) -> bool:
     """Whether another column ``(samples,)`` is a combination of columns ``(samples, k)``: nothing is left of it."""
-    rest = _without(other[:, None], orthogonal(columns)[0])
-    return bool((rest**2).sum() <= _NOTHING**2 * (other**2).sum())
+    return spans_each(columns, other[:, None])[0]
+
+
+def spans_each(columns: Floats, others: Floats) -> list[bool]:
+    """Of several ``others``, ``(samples, others)``, whether each is."""
+    if not others.shape[1]:
+        return []
+    basis = orthogonal(columns)[0]
+    rests = (_without(other[:, None], basis) for other in others.T)
+    return [bool((x**2).sum() <= _NOTHING**2 * (y**2).sum()) for x, y in zip(rests, others.T, strict=True)]
 
 
 def _without(columns: Floats, basis: Floats) -> Floats:

@@ -166,7 +166,7 @@ def published(config: Config, outcome: Outcome) -> list[str]:
     }
     told = [LONELY.format(name, " and ".join(sites)) for name, sites in holders.items()]
     alone = {site for sites in holders.values() if len(sites) == 1 for site in sites}
-    told += [FOLLOWING.format(site) for site in design.told_apart(outcome.said) if site not in alone]
+    told += [FOLLOWING.format(site) for site in design.told_apart(outcome.said) or () if site not in alone]
     if design.shared and not told:
         cells = design.cells_apart(fitted.group_sites, config.min_contributors)
         told += [CELL_APART.format(cell, config.min_contributors) for cell in cells]

@@ -192,7 +192,7 @@ class KeptFit:
         if not path.is_file():
             raise InputError(f"folder {str(folder)!r}: has no {FILE}, so it keeps no fit to ask afterwards")
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+            with np.load(io.BytesIO(_stored(path.read_bytes())), allow_pickle=False) as archive:
                 header = json.loads(bytes(archive["header"]).decode())
                 _check_version(where, header)
                 arrays = {name: archive[name] for name in _arrays()}
@@ -207,7 +207,16 @@ class KeptFit:
             kept.check(header["columns"])
         except InputError:
             raise
-        except (ValidationError, zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError):
+        except (
+            ValidationError,
+            zipfile.BadZipFile,
+            EOFError,
+            KeyError,
+            MemoryError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ):
             raise InputError(f"{where}: is damaged, or no kept fit") from None
         return kept
 
@@ -277,6 +286,17 @@ def _arrays() -> list[str]:
     return [
         each.name for each in fields(KeptFit) if each.name not in {"config", "design", "asked", "genes", "annotation"}
     ]
+
+
+def _stored(data: bytes) -> bytes:
+    """An archive as `KeptFit.write` makes it: nothing in it is compressed, so what is read of it is no larger than it.
+
+    Raises `ValueError` for another.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if sum(part.file_size for part in archive.infolist()) > len(data):
+            raise ValueError("compressed")
+    return data
 
 
 def _check_version(where: str, header: dict[str, Any]) -> None:

@@ -109,7 +109,7 @@ class Policy(Rules):
     )
     """var columns, in upper or lower case, whose text is told where all sites have it alike."""
     layers: tuple[str, ...] | None = None
-    """AnnData layers that a fit may read, ``X`` among them by that name; any if not given."""
+    """AnnData layers that a fit may read, ``X`` among them by that name; any but a refit layer if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"
     """Whether data that was in a fit may be in another, over other sites or over nearly the same genes or samples."""
     min_difference: int = Field(default=5, ge=1)
@@ -187,6 +187,15 @@ class Policy(Rules):
             raise refusal(site, "require_consistency", "true")
         if self.require_lock_step and not config.lock_step:
             raise refusal(site, "require_lock_step", "true")
+
+    def check_refit_layer(self, site: PartyId, config: Config) -> None:
+        """Before anything of a file is told where no study names what is read of it. Raises `RefusalError`.
+
+        Replaced counts are other counts of the same samples, as those of another fit in another layer are.
+        """
+        if config.refit_layer is not None and self.layers is None and self.across_fits == "refuse":
+            told = f"layer {config.refit_layer!r} has other counts of the same samples, and must be listed for a refit"
+            raise refusal(site, "layers", "none", told)
 
     def _check_components(self, site: PartyId, config: Config) -> None:
         if config.components > self.max_components:
@@ -279,11 +288,12 @@ class Policy(Rules):
         design: Design,
         census: Mapping[str, Floats],
         held: Mapping[str, int],
-        apart: Sequence[PartyId],
+        apart: Sequence[PartyId] | None,
     ) -> None:
         """Once the census is verified; ``held`` says of every level, as ``factor=level``, how many sites have it.
 
-        ``apart`` are those whose own sums follow from all columns: see `Design.told_apart`. Raises `RefusalError`.
+        ``apart`` are those whose own sums follow from all columns, ``None`` where that can't be told: see
+        `Design.told_apart`. Raises `RefusalError`.
         """
         samples, params = float(census["samples"][0]), len(design.columns)
         if self.max_params_per_sample is not None and params > self.max_params_per_sample * samples:
@@ -295,8 +305,10 @@ class Policy(Rules):
         few += [f"design column {design.columns[i]!r}" for i in lonely_columns(sites, self.min_contributors)]
         if few:
             raise refusal(site, "min_contributors", self.min_contributors, _few(few, "at fewer sites"))
-        if apart and self.min_contributors > 1:
-            told = f"the sums of {', '.join(apart)} follow from those of all columns"
+        if (apart is None or apart) and self.min_contributors > 1:
+            told = "too many combinations of levels to tell whose sums follow from those of all columns"
+            if apart is not None:
+                told = f"the sums of {', '.join(apart)} follow from those of all columns"
             raise refusal(site, "min_contributors", self.min_contributors, told)
         cells = design.cells_apart(census["group_sites"], self.min_contributors)
         if cells:

@@ -22,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.agreement.whole_file import settle
+from secirls.agreement.whole_file import new_file, settle
 from secirls.input_error import InputError, complain
 from secirls.numerics.arrays import Mask
 
@@ -166,10 +166,9 @@ def _write(file: Path, told: Told) -> None:
 def replace_file(file: Path, data: memoryview) -> None:
     """Have a file with these bytes, for its owner's eyes alone, on the disk, or what was there before."""
     draft = file.with_suffix(".draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as out:
+    with new_file(draft, 0o600) as out:
         out.write(data)
         out.flush()
-        os.fsync(descriptor)
+        os.fsync(out.fileno())
     draft.replace(file)
     settle(file.parent)

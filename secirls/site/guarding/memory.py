@@ -17,13 +17,14 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.agreement.whole_file import settle
 from secirls.input_error import InputError, complain
 from secirls.numerics.arrays import Counts
-from secirls.numerics.held.held_counts import HeldCounts
+from secirls.numerics.held.held_counts import Chosen, HeldCounts
 from secirls.site.grounds.key_files import write_new
 from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.guarding.budget import Places, places_of
@@ -34,6 +35,12 @@ FITS = "fits.jsonl"
 
 def _gene(name: str) -> bytes:
     return sha256(b"secirls gene v1", name.encode())
+
+
+def _by_name(counts: Counts | HeldCounts, genes: Sequence[str]) -> Counts | HeldCounts:
+    """Counts ``(samples, genes)`` with the genes in order of their names; no copy of them is made."""
+    order = np.argsort(np.array(genes), kind="stable")
+    return counts if np.array_equal(order, np.arange(order.size)) else HeldCounts(Chosen.of(counts.T, order))
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,10 @@ class Subject:
         """The subject of a fit over some ``agreed`` genes of a file's layer with counts ``(samples, genes)``.
 
         Samples are known by all their counts: by those of the agreed genes, a fit of one gene fewer, which whoever
-        leads it may choose, would be about other samples.
+        leads it may choose, would be about other samples. They are read in the order of the genes' names: in that of
+        the file, a file sorted otherwise would be other data.
         """
-        rows = sample_digests(counts, b"secirls sample v1")
+        rows = sample_digests(_by_name(counts, genes), b"secirls sample v1")
         data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
         samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
         named = tuple(sha256(b"secirls sample name v1", name.encode()).hex()[:16] for name in names)

@@ -9,6 +9,7 @@ import pytest
 from secirls.agreement.agreement import genes_digest
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding import memory
 from secirls.site.guarding.memory import Memory, Subject
 
 EVERYBODY = ("site1", "site2", "site3", "site4")
@@ -100,6 +101,41 @@ def test_without_memory_the_difference_of_two_fits_is_one_samples_own(grounds, l
     before, last = zeros(lead.room(grounds)), grounds.counts("site4")[-1]
     grounds.edit("site4", drop_last)
     assert np.array_equal(before - zeros(lead.room(grounds, run="fit-2")), last == 0)
+
+
+def last_dropped_and_sorted_otherwise(adata):
+    adata._inplace_subset_obs(np.arange(adata.n_obs - 1))
+    adata._inplace_subset_var(np.arange(adata.n_vars)[::-1])
+
+
+def of_two_orders(grounds, lead):
+    """Zeros in a fit less those in another of one sample fewer, whose site sorted its genes in between; and its own."""
+    before, last = zeros(lead.room(grounds, genes="intersection")), grounds.counts("site4")[-1]
+    grounds.edit("site4", last_dropped_and_sorted_otherwise)
+    return before - zeros(lead.room(grounds, genes="intersection", run="fit-2")), last == 0
+
+
+def test_genes_in_another_order_are_no_other_data(grounds, lead):
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        of_two_orders(grounds, lead)
+
+
+def test_the_twin_that_reads_counts_in_the_order_of_the_file_tells_one_samples(grounds, lead, monkeypatch):
+    monkeypatch.setattr(memory, "_by_name", lambda counts, genes: counts)
+    found, true = of_two_orders(grounds, lead)
+    assert np.array_equal(found, true)
+
+
+def test_the_same_samples_are_one_subject_in_any_order_of_genes_and_samples():
+    generator = np.random.default_rng(3)
+    counts = generator.poisson(5.0, size=(7, 30)).astype(np.int32)
+    genes = [f"gene{number}" for number in generator.permutation(30)]
+    one = Subject.of(counts, genes, genes)
+    for _ in range(3):
+        order, rows = generator.permutation(30), generator.permutation(7)
+        other = Subject.of(counts[np.ix_(rows, order)], [genes[i] for i in order], genes)
+        assert (other.data, [other.samples[i] for i in np.argsort(rows)]) == (one.data, list(one.samples))
+        assert Subject.of(counts, [genes[i] for i in order], genes).data != one.data
 
 
 def test_the_same_fit_may_be_made_again(grounds, lead):

@@ -139,6 +139,7 @@ def replaced(grounds, lead):
                 adata.layers["replaced"][:, LONELY] = 0
 
         grounds.edit(name, layer)
+    grounds.rule('layers = ["X", "replaced"]')
     room = lead.room(grounds, preset="irls", refit_layer="replaced", refit_genes=("gene00007",)).open()
     room.census()
     return room

@@ -20,6 +20,7 @@ from secirls.agreement.record import Record
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import query_from_bytes
 from secirls.carriers.local import LocalFederation
+from secirls.inputs.designs import design
 from secirls.inputs.designs.design import Design, Variable
 from secirls.numerics.algebra.solve import unpack
 from secirls.site.grounds.policy import Policy, RefusalError
@@ -332,6 +333,14 @@ def in_blocks(lay):
 def test_a_site_that_two_columns_tell_apart_is_refused_though_neither_is_lonely(lay, lead):
     room = lead.room(in_blocks(lay), design="~ one + two").open()
     with pytest.raises(RefusalError, match=r"min_contributors is 3 \(the sums of g follow from those of all columns"):
+        room.census()
+
+
+def test_where_the_levels_are_too_many_to_tell_it_is_refused_too(lay, lead, monkeypatch):
+    """An honest formula of many factors has more combinations than are gone through: then the rule held nobody."""
+    monkeypatch.setattr(design, "LARGEST_ENUMERATIONS", 1)
+    room = lead.room(in_blocks(lay), design="~ one + two").open()
+    with pytest.raises(RefusalError, match=r"min_contributors is 3 \(too many combinations of levels to tell"):
         room.census()
 
 
