@@ -1,13 +1,17 @@
 """Shared parts: real site files, a local Ray once per session, and where the larger data sets lie."""
 
+import gc
 import os
 import time
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from joblib import cpu_count
+
+from tests.files import write
 
 EVERYDAY = "not slow and not cluster"
 """The marks of a run without ``-m``, as pyproject.toml has them."""
@@ -32,6 +36,27 @@ def pytest_configure(config):
     """Where a process runs on every core, none of them starts threads for linear algebra, which wait by spinning."""
     if getattr(config.option, "tx", None):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported and collected stays to the end: no search for garbage goes through it, meanwhile or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_are_made_once():
+    """typer makes the tree of commands anew wherever the command is called."""
+    from typer import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(main, "get_command", cache(main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +128,7 @@ def make_site(tmp_path):
             )
         for layer, values in (layers or {}).items():
             adata.layers[layer] = values
-        adata.write_h5ad(path)
+        write(adata, path)
         return path
 
     return make
