@@ -50,7 +50,7 @@ def pairwise_expectation(sites, leg, threshold, gone):
 
 
 @pytest.mark.parametrize("consistency", [False, True])
-@pytest.mark.parametrize("sites", [2, 3, 4, 5, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sites", [2, 3, 4, *(pytest.param(sites, marks=pytest.mark.slow) for sites in (5, 6))])
 def test_pairwise_opens_whatever_the_threshold_allows_and_refuses_the_rest(sites, consistency):
     for threshold in range(2 if sites == 2 else 3, sites + 1):
         settings = Settings(threshold=threshold, rounds_per_batch=1, allow_two=sites == 2, consistency=consistency)

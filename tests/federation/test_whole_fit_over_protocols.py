@@ -48,7 +48,7 @@ SMALL = {"key_bits": 512, "insecure_test_keys": True, "precompute": False}
         ("additive", {}),
         ("pairwise-lean", {}),
         ("pairwise", {}),
-        ("paillier", SMALL),
+        pytest.param("paillier", SMALL, marks=pytest.mark.slow),
         ("paillier-threshold", SMALL),
         pytest.param("plain", {"engine": "ray"}, marks=pytest.mark.slow),
         pytest.param("pairwise-lean", {"engine": "ray"}, marks=pytest.mark.slow),

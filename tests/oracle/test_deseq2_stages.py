@@ -302,7 +302,7 @@ def test_another_smooth_curve_takes_another_threshold(frozen):
     ("name", "design", "wrong"),
     [
         ("hapmap_lcl", "condition", "cell_cut"),
-        ("bottomly", "site", "cell_scale"),
+        pytest.param("bottomly", "site", "cell_scale", marks=pytest.mark.slow),
         ("airway", "condition", "cell_scale"),
     ],
 )
