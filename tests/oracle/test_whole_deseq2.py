@@ -257,8 +257,9 @@ def test_broken_dispersions_by_moments_find_other_genes(frozen, obs_of):
     assert len(differ(data, (table["padj"] < 0.05).to_numpy() != flag(data.everything["significant"]))) > 100
 
 
-def test_contrasts_made_afterwards_are_rs(whole):
-    data, result = whole("airway", "site")
+@pytest.mark.parametrize("name", ["bottomly", pytest.param("airway", marks=pytest.mark.slow)])
+def test_contrasts_made_afterwards_are_rs(name, whole):
+    data, result = whole(name, "site")
     reference, *others = data.design.levels["site"]
     rows = data.some["row"].to_numpy()
     table = result.table.iloc[rows]
