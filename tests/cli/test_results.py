@@ -184,7 +184,8 @@ def test_tables_are_indexed_by_gene_and_paths_may_be_text(made, tmp_path):
     assert again.report == result.report
 
 
-def test_the_page_takes_text_for_a_path_and_pictures_a_kind(made, tmp_path):
+def test_the_page_takes_text_for_a_path_and_pictures_a_kind(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("secirls.outputs.page.report_page.png", lambda figure: b"")
     result, _, _ = made
     result.write(str(tmp_path / "text"))
     assert write_page(str(tmp_path / "text")).read_text().startswith("<!DOCTYPE html>")

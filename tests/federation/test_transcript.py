@@ -60,7 +60,14 @@ def test_every_sum_comes_out_again(kept, files):
     assert done.messages > 4 * done.rounds
 
 
-@pytest.mark.parametrize("protocol", [name for name in NAMES if name != "pairwise"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "paillier" else [])
+        for name in NAMES
+        if name != "pairwise"
+    ],
+)
 def test_for_every_protocol(tmp_path, files, protocol):
     import anndata
 
@@ -383,7 +390,7 @@ with transcript.held(Path(sys.argv[1])):
 """
 
 
-@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("ends", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_no_two_processes_write_one_transcript(tmp_path, files, monkeypatch, ends):
     """An aggregator that outlives its driver for a moment is waited for; one that does not end is not written over."""
     monkeypatch.setattr(room, "HOLD_SECONDS", 60.0 if ends else 0.3)

@@ -80,7 +80,8 @@ def test_other_data_do_not_write_the_same_bytes(tmp_path, few_genes, plain_bytes
 
 @pytest.fixture(scope="session")
 def airway_fit(airway_sites):
-    return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local", preset="irls")
+    told = {"design": "~ condition", "levels": AIRWAY_LEVELS, "engine": "local"}
+    return secirls.fit(airway_sites, preset="irls", protocol="plain", **told)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
-EVERYDAY = {("airway", "condition"), ("bottomly", "condition"), ("bottomly", "site")}
+EVERYDAY = {("airway", "condition"), ("bottomly", "site")}
 every_design = pytest.mark.parametrize(
     ("name", "design"),
     [pytest.param(*data, marks=[] if data in EVERYDAY else [pytest.mark.slow]) for data in DATA],
