@@ -78,15 +78,17 @@ def test_other_data_do_not_write_the_same_bytes(tmp_path, few_genes, plain_bytes
     assert written(tmp_path, {**few_genes, name: tmp_path / path.name}, "plain", "local") != plain_bytes
 
 
+AIRWAY = {"design": "~ condition", "levels": AIRWAY_LEVELS, "engine": "local"}
+
+
 @pytest.fixture(scope="session")
 def airway_fit(airway_sites):
-    told = {"design": "~ condition", "levels": AIRWAY_LEVELS, "engine": "local"}
-    return secirls.fit(airway_sites, preset="irls", protocol="plain", **told)
+    return secirls.fit(airway_sites, preset="irls", protocol="plain", **AIRWAY)
 
 
 @pytest.fixture(scope="session")
 def whole_fit(airway_sites):
-    return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local")
+    return secirls.fit(airway_sites, **AIRWAY)
 
 
 def test_the_whole_deseq2_explains_what_has_no_number(whole_fit):
