@@ -236,6 +236,7 @@ def test_broken_a_trend_of_all_genes_is_not_rs(folder, monkeypatch):
     assert wrong.extra_poisson != pytest.approx(told("airway", "condition")["extra_poisson"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_broken_the_plain_rule_for_the_prior_is_not_rs_at_three_degrees_of_freedom(folder, monkeypatch):
     result = fitted("airway", "~ site + condition", folder("airway")).result
     rest = prior.residuals(result.gene_wise, result.trend)

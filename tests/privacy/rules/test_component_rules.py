@@ -43,7 +43,7 @@ def test_the_default_policy_refuses_them_before_anything_is_told(grounds):
     with pytest.raises(RefusalError, match=r"its policy refuses: max_components is 0$"):
         ordered(grounds, on_round=rounds.append)
     assert not rounds
-    assert ordered(grounds, components=0).loadings is None
+    assert ordered(grounds, components=0, preset="irls").loadings is None
 
 
 def test_sites_that_allow_them_have_them_by_all_other_default_rules(exhausted):
