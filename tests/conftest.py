@@ -16,9 +16,9 @@ from tests.files import write
 EVERYDAY = "not slow and not cluster"
 """The marks of a run without ``-m``, as pyproject.toml has them."""
 
-settings.register_profile("default", deadline=None, max_examples=30)
+settings.register_profile("default", deadline=None, max_examples=20)
 settings.register_profile("full", deadline=None, max_examples=100)
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Unless a test says how many it needs. .ci/run repeats all of them with --hypothesis-profile full.
 

@@ -64,7 +64,9 @@ EVERYDAY = {("plain", "local"), ("additive", "local"), ("pairwise", "local"), ("
         for engine in ("local", "ray")
     ],
 )
-def test_every_protocol_and_engine_writes_the_same_bytes(tmp_path, few_genes, plain_bytes, local_ray, protocol, engine):
+def test_every_protocol_and_engine_writes_the_same_bytes(tmp_path, few_genes, plain_bytes, request, protocol, engine):
+    if engine == "ray":
+        request.getfixturevalue("local_ray")
     assert written(tmp_path, few_genes, protocol, engine) == plain_bytes
 
 
