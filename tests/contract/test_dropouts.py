@@ -131,7 +131,7 @@ def test_plain_sums_whoever_answers(sites):
             assert got == without(sites)
 
 
-@pytest.mark.parametrize("threshold", [3, 4])
+@pytest.mark.parametrize("threshold", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_paillier_opens_the_exact_sum_or_refuses(tables, threshold):
     for leg, gone in itertools.product(("payload", "request", "reply"), (*names(4), KEY_HOLDER)):
         table, round_ = tables.seated("paillier", 4, threshold=threshold)

@@ -186,7 +186,12 @@ def test_of_the_genes_that_irls_loses_ours_has_the_lower_objective(name, design,
 
 @pytest.mark.parametrize(
     "plan",
-    [replace(PLAN, ridge=1e-6), replace(PLAN, compare_from=1), replace(PLAN, beta_tol=1e-9), replace(PLAN, min_mu=0.4)],
+    [
+        replace(PLAN, ridge=1e-6),
+        pytest.param(replace(PLAN, compare_from=1), marks=pytest.mark.slow),
+        pytest.param(replace(PLAN, beta_tol=1e-9), marks=pytest.mark.slow),
+        replace(PLAN, min_mu=0.4),
+    ],
     ids=["another ridge", "the deviance of the start compared", "another tolerance", "another clamp"],
 )
 def test_a_fit_that_is_not_quite_rs_would_be_caught(plan, frozen, drive):

@@ -115,7 +115,7 @@ def honest_sums(grounds, lead):
     return opened["xt_normalised"] @ outcome.fitted.scaled.from_user, outcome.design.columns, sites
 
 
-@pytest.mark.parametrize("rule", ["published", "taken out"])
+@pytest.mark.parametrize("rule", [pytest.param("published", marks=pytest.mark.slow), "taken out"])
 def test_without_the_rule_one_samples_counts_follow_from_an_honest_fit(grounds, lead, monkeypatch, rule):
     with_hours(grounds, one_sample_differs)
     if rule == "taken out":
