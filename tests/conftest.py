@@ -1,20 +1,24 @@
 """Shared parts: real site files, a local Ray once per session, and where the larger data sets lie."""
 
+import gc
 import os
 import time
 import warnings
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from joblib import cpu_count
 
+from tests.files import write
+
 EVERYDAY = "not slow and not cluster"
 """The marks of a run without ``-m``, as pyproject.toml has them."""
 
-settings.register_profile("default", deadline=None, max_examples=30)
+settings.register_profile("default", deadline=None, max_examples=20)
 settings.register_profile("full", deadline=None, max_examples=100)
-settings.register_profile("ci", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("ci", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Unless a test says how many it needs. .ci/run repeats all of them with --hypothesis-profile full.
 
@@ -32,6 +36,33 @@ def pytest_configure(config):
     """Where a process runs on every core, none of them starts threads for linear algebra, which wait by spinning."""
     if getattr(config.option, "tx", None):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported and collected stays to the end: no search for garbage goes through it, meanwhile or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asked_once():
+    """What gives the same whenever it is asked the same, and is asked over and over in a process of many tests.
+
+    All parties of most tests are in one process and check the same signatures; typer makes its commands anew each time.
+    """
+    from typer import main
+
+    from protocols.sessions import session
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "verifies", lru_cache(maxsize=4096)(session.verifies))
+        patch.setattr(main, "get_command", cache(main.get_command))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +134,7 @@ def make_site(tmp_path):
             )
         for layer, values in (layers or {}).items():
             adata.layers[layer] = values
-        adata.write_h5ad(path)
+        write(adata, path)
         return path
 
     return make

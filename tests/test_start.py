@@ -93,15 +93,21 @@ def test_the_aggregator_reads_no_files(files):
     assert not loaded(AGGREGATOR) & (DRAWN | NEEDLESS | ANNOTATED | {"h5py"})
 
 
-def test_a_whole_fit_in_one_process_starts_no_ray(files):
-    assert not loaded(FIT.format(sites=files)) & (DRAWN | NEEDLESS | {"ray"})
+@pytest.fixture(scope="module")
+def first_fit(files):
+    """The modules of a process that made a fit; what it compiled is kept."""
+    return loaded(FIT.format(sites=files))
+
+
+def test_a_whole_fit_in_one_process_starts_no_ray(first_fit):
+    assert not first_fit & (DRAWN | NEEDLESS | {"ray"})
 
 
 @pytest.mark.skipif(not numba.__version__.startswith(compiling.TRIED), reason="another release of numba")
+@pytest.mark.usefixtures("first_fit")
 def test_code_that_is_kept_is_taken_without_its_compiler(files):
     """A second fit compiles nothing; beside its twin, for which numba loads all the same what it would compile by."""
     fit = FIT.format(sites=files)
-    loaded(fit)
     assert COMPILER not in loaded(fit)
     assert COMPILER in loaded(OWN_WAY + fit)
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from secirls.cli.commands import main
+from tests.files import write
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ class Trial:
         folder.mkdir(exist_ok=True)
         paths = {name: folder / f"{name}.h5ad" for name in self.counts}
         for name, path in paths.items():
-            self.adata(name).write_h5ad(path)
+            write(self.adata(name), path)
         return paths
 
     def words(self, files, *words, out="out", design="~ condition"):

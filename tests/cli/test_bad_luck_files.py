@@ -33,7 +33,7 @@ def write_store(trial, version=2):
     return store
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_zarr_store_is_read_as_the_h5ad_it_could_be(trial, version):
     files = trial.write()
     plain = trial.fit(files, out="plain")
@@ -144,7 +144,9 @@ def test_a_text_in_another_encoding_is_named(trial, run, data, problem):
     assert f"file 'f.toml': {problem}" in error
 
 
-@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize(
+    "form", [np.asarray, pytest.param(sparse.csr_matrix, marks=pytest.mark.slow), sparse.csc_matrix]
+)
 def test_data_left_on_the_disk_are_read_when_they_are_needed(trial, form):
     files = trial.write()
     plain = secirls.fit(files, design="~ condition", engine="local")

@@ -107,7 +107,7 @@ def full_at(monkeypatch, call):
     monkeypatch.setattr(whole_file.os, "fsync", filling)
 
 
-@pytest.mark.parametrize("call", [1, 2, 8])
+@pytest.mark.parametrize("call", [1, pytest.param(2, marks=pytest.mark.slow), 8])
 def test_a_disk_that_fills_up_between_rounds_loses_none_of_them(trial, clean, run, monkeypatch, call):
     with monkeypatch.context() as patch:
         full_at(patch, call)
@@ -156,7 +156,7 @@ def test_results_that_find_no_place_are_written_by_resume_and_the_old_ones_stay(
 
 @pytest.mark.parametrize(
     "protocol",
-    ["plain", "pairwise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("additive", "paillier"))],
+    ["pairwise", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "additive", "paillier"))],
 )
 def test_a_fit_whose_rounds_are_all_done_is_written(trial, run, monkeypatch, protocol):
     files = trial.write()
@@ -254,7 +254,14 @@ def another_order(adata):
     adata.X = adata.X[[2, 1, 0, 3, 4, 5]]
 
 
-@pytest.mark.parametrize("how", [another_count, another_label, another_factor, another_order])
+@pytest.mark.parametrize(
+    "how",
+    [
+        another_count,
+        another_order,
+        *(pytest.param(how, marks=pytest.mark.slow) for how in (another_label, another_factor)),
+    ],
+)
 def test_data_that_changed_meanwhile_are_named_with_their_site(trial, run, interrupted, how):
     change(interrupted["lyon"], how)
     code, _, error = run("resume", trial.folder / "out")

@@ -44,7 +44,14 @@ def test_a_declared_level_may_be_called_anything(trial):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda text: f" {text}", lambda text: f"{text}\t", lambda text: f"\u00a0{text} ", lambda text: f"\ufeff{text}"],
+    [
+        *(
+            pytest.param(change, marks=pytest.mark.slow)
+            for change in (lambda text: f" {text}", lambda text: f"{text}\t")
+        ),
+        lambda text: f"\u00a0{text} ",
+        lambda text: f"\ufeff{text}",
+    ],
 )
 def test_blanks_around_a_label_do_not_make_a_level(trial, change):
     plain = trial.fit(trial.write(), out="plain")
@@ -80,7 +87,7 @@ def test_levels_that_differ_in_case_alone_are_named_with_their_sites(trial):
     "written",
     [
         pytest.param(float, id="float"),
-        pytest.param(lambda n: f"{n}.0", id="text 1.0"),
+        pytest.param(lambda n: f"{n}.0", id="text 1.0", marks=pytest.mark.slow),
         pytest.param(str, id="text", marks=pytest.mark.slow),
         pytest.param(lambda n: f" {n}", id="blank"),
         pytest.param(np.int8, id="int8", marks=pytest.mark.slow),
@@ -109,8 +116,8 @@ def test_categories_of_numbers_agree_with_texts_without_being_declared(trial):
 @pytest.mark.parametrize(
     "words",
     [
-        ("--levels", "condition=treated, control"),
-        ("--levels", " condition = treated ,control "),
+        pytest.param(("--levels", "condition=treated, control"), marks=pytest.mark.slow),
+        pytest.param(("--levels", " condition = treated ,control "), marks=pytest.mark.slow),
         ("--levels", "condition=treated,control", "--contrast", "condition ", " control", "treated "),
     ],
 )

@@ -54,7 +54,7 @@ def test_roster_command_prints_the_digest(tmp_path, keys, monkeypatch, capsys):
     assert call(monkeypatch, capsys, "keys", "roster", *files, files[0], "--out", tmp_path / "x.json")[0] == 2
 
 
-@pytest.mark.parametrize("protocol", ["plain", "additive", "pairwise"])
+@pytest.mark.parametrize("protocol", ["plain", pytest.param("additive", marks=pytest.mark.slow), "pairwise"])
 def test_a_fit_with_a_roster_gives_the_same_table(make_site, keys, protocol):
     sites, (private, roster) = {name: make_site(name) for name in "abc"}, keys
     with_roster = secirls.fit(

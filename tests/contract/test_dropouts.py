@@ -50,7 +50,7 @@ def pairwise_expectation(sites, leg, threshold, gone):
 
 
 @pytest.mark.parametrize("consistency", [False, True])
-@pytest.mark.parametrize("sites", [2, 3, 4, 5, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sites", [2, 3, 4, *(pytest.param(sites, marks=pytest.mark.slow) for sites in (5, 6))])
 def test_pairwise_opens_whatever_the_threshold_allows_and_refuses_the_rest(sites, consistency):
     for threshold in range(2 if sites == 2 else 3, sites + 1):
         settings = Settings(threshold=threshold, rounds_per_batch=1, allow_two=sites == 2, consistency=consistency)
@@ -131,7 +131,7 @@ def test_plain_sums_whoever_answers(sites):
             assert got == without(sites)
 
 
-@pytest.mark.parametrize("threshold", [3, 4])
+@pytest.mark.parametrize("threshold", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_paillier_opens_the_exact_sum_or_refuses(tables, threshold):
     for leg, gone in itertools.product(("payload", "request", "reply"), (*names(4), KEY_HOLDER)):
         table, round_ = tables.seated("paillier", 4, threshold=threshold)

@@ -39,10 +39,10 @@ def summed(table, round_, rows):
     return layout.decode(total.vector, len(total.parties))["x"]
 
 
-@pytest.mark.parametrize("sites", [3, 5])
+@pytest.mark.parametrize("sites", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_the_decoded_sum_is_the_true_sum_rounded_once(tables, protocol, sites):
     @settings(
-        max_examples=EXAMPLES.get(protocol, 60),
+        max_examples=EXAMPLES.get(protocol, settings.default.max_examples),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )

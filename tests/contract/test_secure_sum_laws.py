@@ -60,7 +60,7 @@ def test_the_opened_sum_is_the_ring_sum_over_its_parties(tables, protocol, value
 
 
 @pytest.mark.parametrize("prg", ["aes-256-ctr", "chacha20"])
-@pytest.mark.parametrize("sites", [3, 4, 6])
+@pytest.mark.parametrize("sites", [3, pytest.param(4, marks=pytest.mark.slow), 6])
 def test_the_sum_is_exact_for_any_number_of_parties_and_either_keystream(tables, protocol, sites, prg):
     table, round_ = tables.seated(protocol, sites, prg=prg)
     vectors = some_vectors(table.sites)

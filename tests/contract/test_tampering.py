@@ -77,7 +77,7 @@ def messages(protocol, settings, silent):
         ("additive", SETTINGS, {}),
         ("pairwise-lean", SETTINGS, {}),
         ("pairwise", SETTINGS, {}),
-        ("pairwise", SETTINGS, {"payload": ["site-4"]}),
+        pytest.param("pairwise", SETTINGS, {"payload": ["site-4"]}, marks=pytest.mark.slow),
         ("pairwise", CONSISTENT, {"payload": ["site-4"]}),
     ],
     ids=["additive", "lean", "pairwise", "pairwise with a dropout", "pairwise with consistency"],

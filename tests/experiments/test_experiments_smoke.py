@@ -47,7 +47,7 @@ def _no_other_interpreter(monkeypatch):
     monkeypatch.delenv("SECIRLS_FEDPYDESEQ2_PYTHON", raising=False)
 
 
-EVERYDAY = ("fidelity", "dropout")
+EVERYDAY = ("fidelity",)
 """Experiments that run in a few seconds; `quick_leakage` and ``test_dispersion_experiment.py`` look at two more."""
 
 

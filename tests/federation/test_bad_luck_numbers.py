@@ -42,6 +42,7 @@ def fit(counts, s, design="~ condition", **options):
 
 
 UNITS = (23_456_789.0, 1e-6, 3.0, 1 / 3)
+EXTREME = UNITS[:2]
 
 
 def gap(one, other):
@@ -51,7 +52,7 @@ def gap(one, other):
 @pytest.mark.parametrize(
     ("unit", "protocol"),
     [
-        *((unit, "plain") for unit in UNITS),
+        *(pytest.param(unit, "plain", marks=[] if unit in EXTREME else [pytest.mark.slow]) for unit in UNITS),
         *(pytest.param(unit, "pairwise", marks=[pytest.mark.slow] if unit < 1e6 else []) for unit in UNITS),
     ],
 )

@@ -53,7 +53,7 @@ def test_too_few_bits_would_be_noticed(files, exact):
     assert off(fit(files, fraction_bits=8), exact) > 1e-4
 
 
-@pytest.mark.parametrize("protocol", ["additive", "pairwise", "paillier"])
+@pytest.mark.parametrize("protocol", ["additive", "pairwise", pytest.param("paillier", marks=pytest.mark.slow)])
 def test_every_protocol_gives_the_same_bits(files, compact, protocol):
     other = fit(files, protocol, fraction_bits=BITS)
     np.testing.assert_array_equal(other.coefficients.to_numpy(), compact.coefficients.to_numpy())

@@ -183,9 +183,8 @@ class TestWithinAFit:
     @pytest.mark.parametrize(
         "protocol",
         [
-            "additive",
             "pairwise",
-            *(pytest.param(name, marks=pytest.mark.slow) for name in ("paillier", "paillier-threshold")),
+            *(pytest.param(name, marks=pytest.mark.slow) for name in ("additive", "paillier", "paillier-threshold")),
         ],
     )
     def test_protocols_give_the_same_bits(self, data, plain, protocol):

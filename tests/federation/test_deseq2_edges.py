@@ -192,8 +192,13 @@ def with_a_rising_trend():
     [
         ({}, "local", "The parametric trend could not be fitted. Dispersions were drawn towards a local trend"),
         ({"preset": "pydeseq2"}, "mean", "The parametric trend could not be fitted. Dispersions were drawn towards"),
-        ({"trend": "local"}, "local", "Dispersions were drawn towards a local trend, which is not R's to the digit"),
-        ({"trend": "mean"}, "mean", ""),
+        pytest.param(
+            {"trend": "local"},
+            "local",
+            "Dispersions were drawn towards a local trend, which is not R's to the digit",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"trend": "mean"}, "mean", "", marks=pytest.mark.slow),
     ],
 )
 def test_a_parametric_trend_that_fails_gives_way_and_is_told(options, kind, words):

@@ -159,7 +159,10 @@ def shrunken_twice(own, joint, name):
     return [result.table[["shrunkenLog2FoldChange", "posteriorSD"]].to_numpy() for result in results]
 
 
-@pytest.mark.parametrize(("own", "joint", "name"), BESIDE_OWN)
+@pytest.mark.parametrize(
+    ("own", "joint", "name"),
+    [*(pytest.param(*case, marks=pytest.mark.slow) for case in BESIDE_OWN[1:3]), BESIDE_OWN[0], BESIDE_OWN[3]],
+)
 def test_shrinkage_beside_numbers_and_own_columns_is_that_of_all_columns_together(own, joint, name):
     home, shared = shrunken_twice(own, joint, name)
     np.testing.assert_allclose(home, shared, rtol=0, atol=1e-8)

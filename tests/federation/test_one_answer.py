@@ -86,7 +86,7 @@ def test_the_round_that_was_under_way_is_asked_again_of_the_same_sites(monkeypat
     assert fitting.resume(tmp_path / "out").table.equals(whole.table)
 
 
-@pytest.mark.parametrize("verb", ["contribute", "assist"])
+@pytest.mark.parametrize("verb", [pytest.param("contribute", marks=pytest.mark.slow), "assist"])
 def test_a_sum_opened_without_a_site_is_not_opened_with_it(monkeypatch, files, tmp_path, verb):
     """Who was silent after its payload is in the sum, and asking everybody again tells nothing new."""
     opening = interrupted(monkeypatch, files, tmp_path / "out", "c", verb)[2].opening

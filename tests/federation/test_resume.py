@@ -67,7 +67,8 @@ ENDS, EVERYDAY = [0, 2, 4, 5, 7, 9], {0, 4, 5, 9}
     [
         *((number, "pairwise") for number in EVERYDAY),
         *(pytest.param(number, "pairwise", marks=pytest.mark.slow) for number in ENDS if number not in EVERYDAY),
-        *((5, protocol) for protocol in ("plain", "pairwise-lean", "additive")),
+        (5, "pairwise-lean"),
+        *(pytest.param(5, protocol, marks=pytest.mark.slow) for protocol in ("plain", "additive")),
         *(
             pytest.param(number, protocol, marks=pytest.mark.slow)
             for number in ENDS
@@ -142,7 +143,7 @@ def test_it_can_end_again_and_again(tmp_path, files, undisturbed):
     assert tables(fitting.resume(tmp_path)) == tables(undisturbed)
 
 
-@pytest.mark.parametrize("point", ["draft written", "half a draft"])
+@pytest.mark.parametrize("point", [pytest.param("draft written", marks=pytest.mark.slow), "half a draft"])
 def test_a_round_that_is_half_written_is_not_there(tmp_path, files, undisturbed, point):
     with pytest.raises(StopError):
         fitting.fit_manifest(manifest(files), tmp_path, on_round=stop_after(6))

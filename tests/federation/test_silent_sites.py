@@ -57,7 +57,7 @@ def no_bytes(answer):
     return Answer("bytes", answer.costs)
 
 
-WAYS = [die, break_down, flip, cut, other_things, no_bytes]
+WAYS = [die, flip, other_things, *(pytest.param(way, marks=pytest.mark.slow) for way in (break_down, cut, no_bytes))]
 
 
 class Spoiled(LocalFederation):
@@ -175,7 +175,9 @@ def test_sums_after_a_dropout_are_over_the_survivors_exactly(five_sites):
         assert all(np.array_equal(mine.arrays[name], theirs.arrays[name]) for name in theirs.arrays)
 
 
-@pytest.mark.parametrize(("verb", "call"), [("contribute", LATE), ("assist", 2 * LATE - 1)])
+@pytest.mark.parametrize(
+    ("verb", "call"), [("contribute", LATE), pytest.param("assist", 2 * LATE - 1, marks=pytest.mark.slow)]
+)
 def test_paillier_goes_on_too(five_sites, verb, call):
     few = {name: site[:, :6].copy() for name, site in five_sites.items()}
     events, error, _ = run(few, config("paillier", on_dropout="continue"), verb=verb, call=call, way=flip)

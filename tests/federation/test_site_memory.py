@@ -165,7 +165,9 @@ print(digest.hexdigest())
 @pytest.mark.parametrize(
     ("dtype", "make"),
     [
-        pytest.param(dtype, make, marks=[] if dtype == np.float32 or make is sparse.csr_matrix else [pytest.mark.slow])
+        pytest.param(
+            dtype, make, marks=[] if (dtype == np.float32) == (make is not sparse.csr_matrix) else [pytest.mark.slow]
+        )
         for dtype in (np.int32, np.int64, np.float32, np.float64)
         for make in (np.asarray, sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array)
     ],
@@ -232,7 +234,7 @@ def test_a_matrix_that_changes_while_it_is_read_is_refused(mean, change):
         held_matrix.hold(lambda: iter(next(read)), (30, 40), {"file": "a.h5ad"})
 
 
-@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("dense", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_fit_is_the_same_bits_however_counts_are_held(dense, monkeypatch):
     """Two bytes a count and the larger ones by place where most are above zero, else only those that are."""
     import anndata

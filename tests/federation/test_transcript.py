@@ -60,7 +60,14 @@ def test_every_sum_comes_out_again(kept, files):
     assert done.messages > 4 * done.rounds
 
 
-@pytest.mark.parametrize("protocol", [name for name in NAMES if name != "pairwise"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "paillier" else [])
+        for name in NAMES
+        if name != "pairwise"
+    ],
+)
 def test_for_every_protocol(tmp_path, files, protocol):
     import anndata
 
@@ -284,7 +291,10 @@ def test_a_resumed_fit_goes_on_in_the_same_transcript(broken, files):
     assert [text.partition(" after ")[2] for text in done.breaks] == ["5 rounds", "8 rounds"]
 
 
-@pytest.mark.parametrize("protocol", ["plain", "additive", "paillier", "paillier-threshold"])
+@pytest.mark.parametrize(
+    "protocol",
+    ["additive", "paillier-threshold", *(pytest.param(name, marks=pytest.mark.slow) for name in ("plain", "paillier"))],
+)
 def test_a_resumed_fit_of_every_protocol(tmp_path, files, protocol):
     import anndata
 
@@ -307,7 +317,7 @@ def test_on_ray_the_next_aggregator_goes_on_with_it(tmp_path, files, local_ray):
     assert 0 <= done.rounds - len(result.report["rounds"]) <= 1
 
 
-@pytest.mark.parametrize("torn", ["half a line", "a whole line without its end"])
+@pytest.mark.parametrize("torn", ["half a line", pytest.param("a whole line without its end", marks=pytest.mark.slow)])
 def test_an_entry_that_a_crash_tore_is_cut_off_and_told(tmp_path, files, torn):
     half = b'{"before":"12' if torn == "half a line" else b'{"before":"12","content":1,"what":"sent"}'
 
@@ -380,7 +390,7 @@ with transcript.held(Path(sys.argv[1])):
 """
 
 
-@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("ends", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_no_two_processes_write_one_transcript(tmp_path, files, monkeypatch, ends):
     """An aggregator that outlives its driver for a moment is waited for; one that does not end is not written over."""
     monkeypatch.setattr(room, "HOLD_SECONDS", 60.0 if ends else 0.3)

@@ -64,7 +64,9 @@ EVERYDAY = {("plain", "local"), ("additive", "local"), ("pairwise", "local"), ("
         for engine in ("local", "ray")
     ],
 )
-def test_every_protocol_and_engine_writes_the_same_bytes(tmp_path, few_genes, plain_bytes, local_ray, protocol, engine):
+def test_every_protocol_and_engine_writes_the_same_bytes(tmp_path, few_genes, plain_bytes, request, protocol, engine):
+    if engine == "ray":
+        request.getfixturevalue("local_ray")
     assert written(tmp_path, few_genes, protocol, engine) == plain_bytes
 
 
@@ -78,14 +80,17 @@ def test_other_data_do_not_write_the_same_bytes(tmp_path, few_genes, plain_bytes
     assert written(tmp_path, {**few_genes, name: tmp_path / path.name}, "plain", "local") != plain_bytes
 
 
+AIRWAY = {"design": "~ condition", "levels": AIRWAY_LEVELS, "engine": "local"}
+
+
 @pytest.fixture(scope="session")
 def airway_fit(airway_sites):
-    return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local", preset="irls")
+    return secirls.fit(airway_sites, preset="irls", protocol="plain", **AIRWAY)
 
 
 @pytest.fixture(scope="session")
 def whole_fit(airway_sites):
-    return secirls.fit(airway_sites, design="~ condition", levels=AIRWAY_LEVELS, engine="local")
+    return secirls.fit(airway_sites, **AIRWAY)
 
 
 def test_the_whole_deseq2_explains_what_has_no_number(whole_fit):

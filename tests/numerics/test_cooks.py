@@ -194,7 +194,7 @@ def crossed(seed):
     return samples, [np.flatnonzero(site == k) for k in range(4)]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 @pytest.mark.parametrize("min_kept", [1, 3, 6])
 def test_cells_of_one_site_and_of_several_take_part_as_their_rules_say(drive, split, seed, min_kept):
     samples, parts = crossed(seed)

@@ -70,7 +70,7 @@ sums = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings.default.max_examples, deadline=None)
 @given(
     st.sampled_from(["~ ", "~", "~ 0 + ", "~ 1 + ", "~ -1 + ", ""]), sums, st.sampled_from(["", " - 1", " + 0", "+1"])
 )

@@ -104,7 +104,7 @@ def test_a_restricted_fit_is_the_fit_of_the_smaller_design(small, columns):
     np.testing.assert_allclose(found.fit.beta, truth.state.beta, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("small", ["~ condition", "~ batch", "~ 0 + batch"])
+@pytest.mark.parametrize("small", [pytest.param("~ condition", marks=pytest.mark.slow), "~ batch", "~ 0 + batch"])
 def test_statistics_are_those_of_the_most_likely_coefficients(small):
     sites = samples(least=4.0)
     found, _ = compared(sites, small, beta_tol=1e-15)
@@ -180,7 +180,10 @@ def test_the_twin_whose_table_makes_the_sums_is_shown_scores_of_the_column_left_
     assert any(one.any() for one in left_out())
 
 
-@pytest.mark.parametrize("preset", ["deseq2", "irls", "pydeseq2", "fedpydeseq2"])
+@pytest.mark.parametrize(
+    "preset",
+    ["deseq2", "irls", *(pytest.param(preset, marks=pytest.mark.slow) for preset in ("pydeseq2", "fedpydeseq2"))],
+)
 def test_genes_that_irls_gives_up_are_compared_at_their_minima(preset):
     """IRLS ends after two updates, so nearly all genes go on by Newton's method, in both designs."""
     sites = samples(least=4.0)

@@ -173,7 +173,14 @@ def is_lost(found):
     return found.state.status[HIT] == Status.FAILED and found.state.reason[HIT] == Reason.LOST
 
 
-@pytest.mark.parametrize("kinds", [("normalised",), ("residuals",), ("least_squares",), IN_IRLS, IN_IRLS[1:]])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("normalised",),
+        IN_IRLS,
+        *(pytest.param(kinds, marks=pytest.mark.slow) for kinds in (("residuals",), ("least_squares",), IN_IRLS[1:])),
+    ],
+)
 def test_a_gene_lost_at_one_stage_fails_with_the_reason_and_the_others_do_not_notice(drive, undisturbed, kinds):
     honest, queries = undisturbed
     assert any(asked.kind in kinds and asked.genes[HIT] for asked in queries)
@@ -184,7 +191,7 @@ def test_a_gene_lost_at_one_stage_fails_with_the_reason_and_the_others_do_not_no
     others_alike(found, honest)
 
 
-@pytest.mark.parametrize("kind", ["census", "log_counts"])
+@pytest.mark.parametrize("kind", ["census", pytest.param("log_counts", marks=pytest.mark.slow)])
 def test_a_gene_lost_before_size_factors_is_as_one_that_makes_none(drive, kind):
     lacking = sites()
     lacking[0].counts[0, HIT] = 0  # a gene with a zero has no part in size factors
@@ -208,7 +215,7 @@ def test_a_gene_lost_while_looking_around_stays_where_it_is(drive, undisturbed):
     others_alike(found, honest)
 
 
-@pytest.mark.parametrize("kinds", [("presence",), ("least_squares",), IN_IRLS])
+@pytest.mark.parametrize("kinds", [("presence",), pytest.param(("least_squares",), marks=pytest.mark.slow), IN_IRLS])
 def test_a_gene_lost_in_the_refit_fails_there_and_the_others_do_not_notice(drive, undisturbed, kinds):
     honest, queries = undisturbed
     after = next(i for i, asked in enumerate(queries) if asked.kind == "replace_counts")
@@ -260,7 +267,9 @@ def test_squares_are_in_units_of_the_mean_so_that_only_a_sum_that_is_too_large_i
     assert not is_lost(found)
 
 
-@pytest.mark.parametrize("s", [1e-320, 1e-300, 1e-30, 1e30, 1e300, np.inf, np.nan, 0.0, -1.0])
+@pytest.mark.parametrize(
+    "s", [1e-320, 1e-300, 1e-30, pytest.param(1e30, marks=pytest.mark.slow), 1e300, np.inf, np.nan, 0.0, -1.0]
+)
 def test_size_factors_that_fit_nothing_end_the_genes_not_the_fit(drive, s):
     parts = sites(np.ones(8))
     parts[1] = replace(parts[1], size_factors=np.full(8, s))

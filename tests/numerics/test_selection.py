@@ -68,7 +68,9 @@ def site_parts(samples, parts):
     return [order[order % parts == part] for part in range(parts)]
 
 
-@pytest.mark.parametrize("n", range(3, 61))
+@pytest.mark.parametrize(
+    "n", [pytest.param(n, marks=[pytest.mark.slow] if n > 24 and n % 6 else []) for n in range(3, 61)]
+)
 def test_selection_equals_sorting(drive, split, n):
     random = np.random.default_rng(n)
     s = np.exp(random.normal(0, 0.4, n)) if n % 2 else np.ones(n)

@@ -80,7 +80,7 @@ def test_no_gene_fails_and_none_ends_above_irls(design, every):
     assert above.max() <= 1e-6
 
 
-@pytest.mark.parametrize("design", DESIGNS)
+@pytest.mark.parametrize("design", ["condition", pytest.param("site", marks=pytest.mark.slow)])
 def test_a_catch_that_gives_up_early_would_be_noticed(design):
     samples = airway(design, FEW)
     settled, caught = both(samples, CatchConfig(max_iter=2))

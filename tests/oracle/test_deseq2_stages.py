@@ -27,7 +27,7 @@ from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
-EVERYDAY = {("airway", "condition"), ("bottomly", "condition"), ("bottomly", "site")}
+EVERYDAY = {("airway", "condition"), ("bottomly", "site")}
 every_design = pytest.mark.parametrize(
     ("name", "design"),
     [pytest.param(*data, marks=[] if data in EVERYDAY else [pytest.mark.slow]) for data in DATA],
@@ -186,7 +186,12 @@ def test_of_the_genes_that_irls_loses_ours_has_the_lower_objective(name, design,
 
 @pytest.mark.parametrize(
     "plan",
-    [replace(PLAN, ridge=1e-6), replace(PLAN, compare_from=1), replace(PLAN, beta_tol=1e-9), replace(PLAN, min_mu=0.4)],
+    [
+        replace(PLAN, ridge=1e-6),
+        pytest.param(replace(PLAN, compare_from=1), marks=pytest.mark.slow),
+        pytest.param(replace(PLAN, beta_tol=1e-9), marks=pytest.mark.slow),
+        replace(PLAN, min_mu=0.4),
+    ],
     ids=["another ridge", "the deviance of the start compared", "another tolerance", "another clamp"],
 )
 def test_a_fit_that_is_not_quite_rs_would_be_caught(plan, frozen, drive):
@@ -302,7 +307,7 @@ def test_another_smooth_curve_takes_another_threshold(frozen):
     ("name", "design", "wrong"),
     [
         ("hapmap_lcl", "condition", "cell_cut"),
-        ("bottomly", "site", "cell_scale"),
+        pytest.param("bottomly", "site", "cell_scale", marks=pytest.mark.slow),
         ("airway", "condition", "cell_scale"),
     ],
 )

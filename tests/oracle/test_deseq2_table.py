@@ -31,11 +31,12 @@ def frozen(name):
 
 
 @cache
-def fitted(name, **options):
+def fitted(name, every=1, **options):
     """Our results table over four sites, given R's size factors and dispersions, and R's; nobody changes either."""
     import anndata
 
     table, factors = frozen(name)
+    table = table.iloc[::every]
     counts, obs = airway_counts()[table.index], airway_obs()
     sites = {}
     for site, mine in obs.groupby("site"):
@@ -120,7 +121,7 @@ def test_without_the_ridge_of_r_only_fold_changes_next_to_nothing_are_relatively
 
 
 def test_deseq2_s_default_tolerance_would_not_do():
-    ours, theirs = fitted("condition", beta_tol=1e-4)
+    ours, theirs = fitted("condition", every=4, beta_tol=1e-4)
     gap = relative(ours["log2FoldChange"], theirs["log2FoldChange"])
     assert gap.max() > 2e-3
 
@@ -135,6 +136,6 @@ def test_the_table_catches_a_slightly_wrong_weight(monkeypatch):
         return sums._replace(right=sums.right * (1 + 1e-4))
 
     monkeypatch.setattr(kernels, "summands", wrong)
-    ours, theirs = fitted.__wrapped__("condition")
+    ours, theirs = fitted.__wrapped__("condition", every=4)
     gap = relative(ours["log2FoldChange"], theirs["log2FoldChange"])
     assert (gap <= 1e-5).mean() < 0.1

@@ -208,7 +208,7 @@ def test_one_site_finds_what_four_find(design, folder):
         assert (gap > 1e-3).sum() <= 10, name
 
 
-@pytest.mark.parametrize("bits", [30, 20])
+@pytest.mark.parametrize("bits", [pytest.param(30, marks=pytest.mark.slow), 20])
 def test_the_narrow_ring_would_be_enough(bits, folder):
     """Sums of so many fraction bits: 30 change nothing a reader could see, 20 a little."""
     exact = fitted("airway", "~ condition", folder("airway")).result
@@ -236,6 +236,7 @@ def test_broken_a_trend_of_all_genes_is_not_rs(folder, monkeypatch):
     assert wrong.extra_poisson != pytest.approx(told("airway", "condition")["extra_poisson"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_broken_the_plain_rule_for_the_prior_is_not_rs_at_three_degrees_of_freedom(folder, monkeypatch):
     result = fitted("airway", "~ site + condition", folder("airway")).result
     rest = prior.residuals(result.gene_wise, result.trend)

@@ -273,7 +273,7 @@ def test_a_legend_too_wide_would_be_noticed():
 
 
 @pytest.mark.parametrize("rows", [0, 1])
-@pytest.mark.parametrize("state", ["as it is", "missing", "zero"])
+@pytest.mark.parametrize("state", ["as it is", "missing", pytest.param("zero", marks=pytest.mark.slow)])
 def test_tables_of_nothing_and_of_one_gene_are_drawn(album, rows, state):
     few, by_mean = album.table.head(rows).copy(), album.of_dispersions.head(rows).copy()
     numbers = ["baseMean", "log2FoldChange", "pvalue", "padj"]
@@ -290,7 +290,9 @@ def test_tables_of_nothing_and_of_one_gene_are_drawn(album, rows, state):
     assert png(convergence([]))[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if kind == "pdf" else []) for kind in KINDS]
+)
 def test_the_same_picture_gives_the_same_bytes(album, kind):
     for draw in (album.volcano, album.overhead):
         assert packed(draw(), kind) == packed(draw(), kind)

@@ -37,6 +37,7 @@ from secirls.site.grounds.key_files import make_roster, new_key, read_roster
 from secirls.site.guarding import guard
 from secirls.site.helper import Helper
 from secirls.site.site import Site
+from tests.files import write
 
 NAMES = ("site1", "site2", "site3", "site4")
 
@@ -75,7 +76,7 @@ class Grounds:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             change(adata)
-            adata.write_h5ad(self.data[name])
+        write(adata, self.data[name])
         return self
 
     def counts(self, name):

@@ -23,7 +23,9 @@ AGREEING = Settings(rounds_per_batch=20, consistency=True)
 CASES = [*((name, QUICK) for name in NAMES), ("pairwise", AGREEING)]
 VECTORS = {site: ring.expand(site.encode() * 32, 3, 2) for site in SITES}
 FUZZ = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=2 * settings.default.max_examples // 3,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 EDITS = st.lists(

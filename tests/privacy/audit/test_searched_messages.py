@@ -89,12 +89,12 @@ def test_each_form_is_found_because_it_is_looked_for(shown, counts, monkeypatch)
 @pytest.mark.parametrize(
     "form",
     [
-        lambda counts: np.log1p(counts).tobytes(),
-        lambda counts: (2 * counts).astype("<i4").tobytes(),
+        pytest.param(lambda counts: np.log1p(counts).tobytes(), marks=pytest.mark.slow),
+        pytest.param(lambda counts: (2 * counts).astype("<i4").tobytes(), marks=pytest.mark.slow),
         lambda counts: np.cumsum(counts).astype("<i8").tobytes(),
-        lambda counts: counts[np.argsort(counts)].astype("<i4").tobytes(),
+        pytest.param(lambda counts: counts[np.argsort(counts)].astype("<i4").tobytes(), marks=pytest.mark.slow),
         lambda counts: counts.astype("<i4").tobytes().hex().encode(),
-        lambda counts: (counts.astype("<u4") ^ 0x5A5A5A5A).tobytes(),
+        pytest.param(lambda counts: (counts.astype("<u4") ^ 0x5A5A5A5A).tobytes(), marks=pytest.mark.slow),
     ],
     ids=["logarithm", "twice", "running sums", "sorted", "hexadecimal", "xor"],
 )

@@ -95,7 +95,7 @@ def test_sites_are_told_totals_and_no_question(four, settings):
     assert len([1 for verb, _ in seen if verb == "hear"]) == len(asked) == 4 * len(end.rounds)
 
 
-@pytest.mark.parametrize("preset", ["irls", "deseq2"])
+@pytest.mark.parametrize("preset", [pytest.param("irls", marks=pytest.mark.slow), "deseq2"])
 def test_no_more_bytes_come_down_to_a_site_than_it_sends_up(four, settings, preset):
     end, _ = fit(four, settings(preset=preset))
     by_site = {name: [0, 0] for name in four.names}

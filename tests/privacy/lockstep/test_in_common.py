@@ -67,7 +67,10 @@ def numbers(end):
     return end.fitted.state.beta.tobytes(), end.rounds[-1].round
 
 
-@pytest.mark.parametrize("options", [{"preset": "irls"}, {"preset": "deseq2"}, {"trust_aggregator": True}])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({"preset": "irls"}, marks=pytest.mark.slow), {"preset": "deseq2"}, {"trust_aggregator": True}],
+)
 def test_results_are_those_of_sites_apart(four, lead, options, monkeypatch):
     """The algorithm is run once, and nobody changes the questions and totals that all hold."""
     if "trust_aggregator" in options:

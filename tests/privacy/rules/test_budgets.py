@@ -168,7 +168,7 @@ def manifest(grounds):
     return Manifest.read("test", sites=sites, engine="local", fit=fit)
 
 
-def killed(grounds, out, last, how="begin"):
+def killed(grounds, out, last, how):
     """Begin or resume a fit in a process of its own, which is killed when round ``last`` was answered."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     words = [str(out), str(last), how, manifest(grounds).model_dump_json(exclude_unset=True)]
@@ -177,7 +177,7 @@ def killed(grounds, out, last, how="begin"):
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def interrupted(grounds, out, last, monkeypatch):
+def interrupted(grounds, out, last, monkeypatch, how="begin"):
     """The same in this process: nothing is kept of the last round, and nothing is asked any more."""
     keep = Checkpoint.keep
 
@@ -189,7 +189,7 @@ def interrupted(grounds, out, last, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "keep", keeping)
         with pytest.raises(KeyboardInterrupt):
-            fitting.fit_manifest(manifest(grounds), out)
+            fitting.fit_manifest(manifest(grounds), out) if how == "begin" else fitting.resume(out)
 
 
 def kept(grounds, name="site1"):
@@ -210,12 +210,21 @@ def whole(tmp_path_factory, lead):
     return kept(grounds)
 
 
-def test_a_killed_fit_goes_on_within_the_budget_of_one(whole, tmp_path, lead):
+def end_here(grounds, out, last, how, monkeypatch):
+    interrupted(grounds, out, last, monkeypatch, how)
+
+
+def end_by_a_kill(grounds, out, last, how, _):
+    killed(grounds, out, last, how)
+
+
+@pytest.mark.parametrize("end", [end_here, pytest.param(end_by_a_kill, marks=pytest.mark.slow)])
+def test_a_fit_that_ended_twice_goes_on_within_the_budget_of_one(whole, tmp_path, lead, monkeypatch, end):
     rounds, values = whole
     grounds = lead.settle(tmp_path / "grounds").rule(f"max_rounds = {rounds}\nmax_values_per_gene = {values.max()}")
-    killed(grounds, tmp_path / "out", LATE)
+    end(grounds, tmp_path / "out", LATE, "begin", monkeypatch)
     assert kept(grounds)[0] == LATE + 1
-    killed(grounds, tmp_path / "out", LATER, "resume")
+    end(grounds, tmp_path / "out", LATER, "resume", monkeypatch)
     fitting.resume(tmp_path / "out")
     again, told = kept(grounds)
     assert again == rounds

@@ -128,5 +128,6 @@ def test_where_the_aggregator_is_trusted_a_clamp_gives_every_count(led):
     assert by_a_clamp_of_its_choice(*led(1e-6, trusting=True)) > 0.9
 
 
+@pytest.mark.slow
 def test_where_the_aggregator_is_trusted_the_configurations_clamp_gives_them_too(led):
     assert by_the_clamp_of_the_configuration(*led(0.5, trusting=True)) > 0.9

@@ -7,6 +7,7 @@ sessions what was multiplied.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -42,12 +43,11 @@ def test_the_default_policy_refuses_them_before_anything_is_told(grounds):
     with pytest.raises(RefusalError, match=r"its policy refuses: max_components is 0$"):
         ordered(grounds, on_round=rounds.append)
     assert not rounds
-    assert ordered(grounds, components=0).loadings is None
+    assert ordered(grounds, components=0, preset="irls").loadings is None
 
 
-def test_sites_that_allow_them_have_them_by_all_other_default_rules(grounds):
-    result = ordered(grounds.rule("max_components = 1"))
-    told = result.report["components"]
+def test_sites_that_allow_them_have_them_by_all_other_default_rules(exhausted):
+    told = exhausted.first
     assert told["directions"] <= 0.2 * DEGREES
     assert told["samples_less_sites"] == DEGREES
     assert told["found"] == 1
@@ -82,31 +82,31 @@ def directions(grounds, name="site1"):
         return int(kept["directions"])
 
 
-def test_directions_are_counted_over_sessions_and_the_same_ones_once(grounds):
-    grounds.rule("max_components = 1")
-    first = ordered(grounds).report["components"]["directions"]
-    assert directions(grounds) == first > 0
-    again = ordered(grounds).report["components"]["directions"]
-    assert (again, directions(grounds)) == (first, first)
-    with pytest.raises(RefusalError, match=r"max_directions_per_sample is 0\.2"):
-        in_sessions(grounds, range(39, 20, -1))
-    assert directions(grounds) <= 0.2 * DEGREES
-
-
 @pytest.fixture(scope="module")
 def exhausted(tmp_path_factory, lead):
-    """Grounds whose sites multiplied all directions that they may."""
+    """Grounds whose sites multiplied all directions that they may; what they told at first, and noted meanwhile."""
     grounds = lead.settle(tmp_path_factory.mktemp("exhausted") / "grounds").rule("max_components = 1")
+    told, noted = [], []
+    for _ in range(2):
+        told.append(ordered(grounds).report["components"])
+        noted.append(directions(grounds))
     with pytest.raises(RefusalError, match=r"max_directions_per_sample is 0\.2"):
         in_sessions(grounds, range(39, 20, -1))
-    return grounds
+    return SimpleNamespace(grounds=grounds, first=told[0], again=told[1], noted=[*noted, directions(grounds)])
 
 
-def kinds_once_none_are_left(grounds):
+def test_directions_are_counted_over_sessions_and_the_same_ones_once(exhausted):
+    first, again = exhausted.first["directions"], exhausted.again["directions"]
+    assert first == again > 0
+    assert exhausted.noted[:2] == [first, first]
+    assert exhausted.noted[2] <= 0.2 * DEGREES
+
+
+def kinds_once_none_are_left(exhausted):
     """What is still told in a session of other genes."""
     rounds = []
     with pytest.raises(RefusalError, match=r"max_directions_per_sample is 0\.2"):
-        ordered(grounds, component_genes=17, on_round=rounds.append)
+        ordered(exhausted.grounds, component_genes=17, on_round=rounds.append)
     return {told.kind for told in rounds}
 
 

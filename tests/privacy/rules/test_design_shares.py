@@ -87,7 +87,7 @@ def test_beside_an_intercept_of_its_own_a_constant_adds_nothing_and_the_census_r
         ordered(with_hours(grounds, one_site_differs), design="~ site + condition + hours")
 
 
-@pytest.mark.parametrize("rounds", [2, 5])
+@pytest.mark.parametrize("rounds", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_fit_with_numbers_goes_on_under_the_rule(grounds, lead, rounds):
     """Totals of the past are held against the design that each was about: plain, or scaled."""
     config = lead.config(with_hours(grounds, two_numbers_at_all), design=DESIGN, preset="irls")
@@ -115,7 +115,7 @@ def honest_sums(grounds, lead):
     return opened["xt_normalised"] @ outcome.fitted.scaled.from_user, outcome.design.columns, sites
 
 
-@pytest.mark.parametrize("rule", ["published", "taken out"])
+@pytest.mark.parametrize("rule", [pytest.param("published", marks=pytest.mark.slow), "taken out"])
 def test_without_the_rule_one_samples_counts_follow_from_an_honest_fit(grounds, lead, monkeypatch, rule):
     with_hours(grounds, one_sample_differs)
     if rule == "taken out":

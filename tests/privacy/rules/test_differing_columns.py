@@ -247,7 +247,7 @@ def test_in_how_many_samples_a_column_differs_is_counted():
         assert differing(changed, others) == few
 
 
-@pytest.mark.parametrize("samples", [5, 6, 8, 20, 60])
+@pytest.mark.parametrize("samples", [5, 60, *(pytest.param(samples, marks=pytest.mark.slow) for samples in (6, 8, 20))])
 def test_columns_that_have_nothing_to_do_with_each_other_differ_in_many(samples):
     """At the smallest sites a few fits of a hundred are refused by chance, and at larger ones none."""
     generator = np.random.default_rng(samples)

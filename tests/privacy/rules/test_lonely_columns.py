@@ -189,7 +189,7 @@ def counts_from(seen, genes):
     return np.rint(counts[..., 0].transpose(2, 0, 1))
 
 
-@pytest.mark.parametrize("rule", ["published", "taken out"])
+@pytest.mark.parametrize("rule", [pytest.param("published", marks=pytest.mark.slow), "taken out"])
 def test_without_the_rule_honest_sums_of_airway_are_every_count_of_every_sample(airway, lead, monkeypatch, rule):
     """The twin of the refusals above: all policies publish, or none looks. Nobody deviates."""
     if rule == "taken out":

@@ -57,7 +57,9 @@ def test_another_study_is_refused_in_one_sentence(studied, lead, options, refuse
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(("options", "refused"), OTHERS[:-1])
+@pytest.mark.parametrize(
+    ("options", "refused"), [*OTHERS[:3], *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS[3:-1])]
+)
 def test_without_a_look_at_the_study_it_is_told(studied, lead, options, refused, monkeypatch):
     monkeypatch.setattr(Study, "check_config", lambda *_: None)
     assert survey(lead, studied, **{"layer": "raw", **options}).genes

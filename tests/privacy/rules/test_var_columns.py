@@ -251,7 +251,13 @@ COMPUTED = {
 }
 
 
-@pytest.mark.parametrize("kind", COMPUTED)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind in ("whole numbers", "yes and no as text") else [])
+        for kind in COMPUTED
+    ],
+)
 def test_what_may_be_computed_from_counts_is_no_text_whatever_it_is_called(grounds, lead, kind):
     alike_at_all(grounds, "symbol", "chr")
     for name in grounds.names:

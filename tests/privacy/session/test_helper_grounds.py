@@ -99,7 +99,7 @@ def test_a_helper_joins_no_session_of_invented_sites(laid, lay, lead, protocol, 
 
 
 @HELPERS
-@pytest.mark.parametrize("twin", ["simulated", "blind"])
+@pytest.mark.parametrize("twin", [pytest.param("simulated", marks=pytest.mark.slow), "blind"])
 def test_a_helper_that_believes_its_driver_opens_one_sites_own_sum(
     laid, lay, lead, protocol, helper, twin, monkeypatch
 ):

@@ -185,7 +185,11 @@ def accuses(party):
     return accuse
 
 
-@pytest.mark.parametrize("way", [cut, flipped, breaks], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "way",
+    [flipped, *(pytest.param(way, marks=pytest.mark.slow) for way in (cut, breaks))],
+    ids=lambda way: way.__name__,
+)
 @pytest.mark.parametrize("verb", ["hello", *(pytest.param(verb, marks=pytest.mark.slow) for verb in ("meet", "greet"))])
 def test_any_nonsense_before_the_session_stands_fences_its_sender(five, lead, verb, way):
     config = settings(lead, five, "continue")
@@ -193,7 +197,11 @@ def test_any_nonsense_before_the_session_stands_fences_its_sender(five, lead, ve
     assert goes_on_among_the_others(end, left, config, "broke in" if way is breaks else "sent nonsense")
 
 
-@pytest.mark.parametrize("way", [cut, flipped, breaks], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    "way",
+    [flipped, *(pytest.param(way, marks=pytest.mark.slow) for way in (cut, breaks))],
+    ids=lambda way: way.__name__,
+)
 def test_a_seed_that_is_dealt_as_nonsense_fences_the_dealer(five, lead, way):
     end, left = fit(five, settings(lead, five, "continue"), liar="site1", deal=way)
     assert isinstance(end, Outcome), end
