@@ -2,6 +2,7 @@
 
 import gc
 import pickle
+import shlex
 import subprocess
 import sys
 import threading
@@ -260,18 +261,75 @@ class Kept:
 
 
 def test_a_ray_that_is_started_leaves_its_watchers_out(monkeypatch):
-    from ray._private import node
+    from ray._private import node, services
 
     from secirls.carriers import ray_connection
 
-    whole = node.Node
-    with ray_connection._unwatched():
+    whole, start = node.Node, services.start_ray_process
+    with ray_connection._lean():
         left = [name for name in dir(whole) if getattr(node.Node, name) is ray_connection._nothing]
     assert left == ["start_api_server", "start_log_monitor", "start_monitor"]
     assert node.Node is whole
+    assert services.start_ray_process is start
     monkeypatch.setattr(ray_connection, "TRIED", ())
-    with ray_connection._unwatched():
+    with ray_connection._lean():
         assert node.Node is whole
+        assert services.start_ray_process is start
+
+
+RAYLET = ["raylet", "--session_dir=/a b/session", "--node_id=4e", "--head"]
+AGENTS = ["--dashboard_agent_command=python agent.py --grpc-port=0", "--runtime_env_agent_command=python main.py"]
+
+
+def test_agents_stand_idle_in_a_ray_that_is_started(monkeypatch):
+    """Beside their twins: workers that something outside has need more than code, and any other process of Ray's."""
+    from ray._private import ray_constants, services
+
+    from secirls.carriers import ray_connection
+
+    started = []
+    monkeypatch.setattr(services, "start_ray_process", lambda command, kind: started.append((command, kind)))
+    monkeypatch.setattr(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
+    monkeypatch.delenv("RAY_RUNTIME_ENV_HOOK", raising=False)
+    with ray_connection._lean():
+        services.start_ray_process([*RAYLET, *AGENTS], "raylet")
+        services.start_ray_process([*RAYLET, *AGENTS], "gcs_server")
+    (command, _), other = started
+    assert other == ([*RAYLET, *AGENTS], "gcs_server")
+    assert command[: len(RAYLET)] == RAYLET
+    for given, ports in zip(command[len(RAYLET) :], (3, 1), strict=True):
+        words = shlex.split(given.partition("=")[2])
+        assert words[:3] == [sys.executable, "-I", "-S"]
+        assert words[4:6] == ["/a b/session", "4e"]
+        assert len(words) == 6 + ports
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "a.hook")
+    with ray_connection._lean():
+        services.start_ray_process([*RAYLET, *AGENTS], "raylet")
+    assert started[-1] == ([*RAYLET, *AGENTS], "raylet")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_who_stands_in_for_an_agent_says_that_its_ports_are_not_used_and_ends_with_who_started_it(tmp_path):
+    from secirls.carriers.lean_ray.raylet_command import with_idle_agents
+
+    command = with_idle_agents([f"--session_dir={tmp_path}", "--node_id=4e", AGENTS[0]])[-1].partition("=")[2]
+    raylet = f"import subprocess, time; print(subprocess.Popen({shlex.split(command)}).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", raylet], stdout=subprocess.PIPE, text=True) as parent:
+        idle = Path("/proc") / parent.stdout.readline().strip()
+        files = [tmp_path / f"{port}_4e" for port in ("metrics_agent_port", "metrics_export_port")]
+        wait_until(lambda: all(file.exists() for file in files))
+        assert [file.read_text() for file in files] == ["-1", "-1"]
+        assert idle.exists()
+        parent.kill()
+    wait_until(lambda: not idle.exists() or "Z" in (idle / "stat").read_text().rpartition(")")[2])
+
+
+def wait_until(done):
+    """Wait for at most ten seconds."""
+    until = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("threads", "counted"), [(1, False), (2, True)])

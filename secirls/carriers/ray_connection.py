@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from secirls.carriers.lean_ray.raylet_command import with_idle_agents
 from secirls.carriers.ray_environment import private_folder
 from secirls.input_error import InputError
 
@@ -25,7 +26,7 @@ REACH_SECONDS = 5.0
 OBJECT_STORE_BYTES = 400_000_000
 
 TRIED = ("2.60.",)
-"""Releases of Ray that run without the processes that only watch it; others are started whole."""
+"""Releases of Ray that run without the processes that only watch it, and with idle agents; others start whole."""
 
 _WATCHERS = ("start_api_server", "start_log_monitor", "start_monitor")
 """Of Ray's node: the server of its dashboard, who passes on what workers print, and who asks for more machines."""
@@ -92,7 +93,7 @@ def _connect(address: str | None) -> None:
             raise InputError(f"no Ray cluster lets us in at {address!r} ({type(error).__name__})") from None
         return
     try:
-        with _unwatched():
+        with _lean():
             ray.init(
                 address="local",
                 num_cpus=os.cpu_count(),
@@ -107,21 +108,32 @@ def _connect(address: str | None) -> None:
 
 
 @contextmanager
-def _unwatched() -> Iterator[None]:
-    """Let a Ray that is started leave out its watchers: three more Pythons, which no fit asks anything.
+def _lean() -> Iterator[None]:
+    """Let a Ray that is started have less to load: `ray.init` has no switch for any of this, and waits for all of it.
 
-    `ray.init` has no switch for them, and waits for one of them.
+    It leaves out its watchers, three Pythons which no fit asks anything. It does not run without its agents, two more:
+    in their places others stand idle, unless something outside has workers need more than code (a hook, `uv run`).
     """
     if not ray.__version__.startswith(TRIED):
         yield
         return
-    from ray._private import node
+    from ray._private import node, ray_constants, services
 
     whole: Any = node.Node
+    start: Any = services.start_ray_process
+
+    def started(command: list[str], kind: str, *further: Any, **ways: Any) -> Any:
+        return start(
+            with_idle_agents(command) if kind == ray_constants.PROCESS_TYPE_RAYLET else command, kind, *further, **ways
+        )
+
+    needing = ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV or ray_constants.RAY_RUNTIME_ENV_HOOK in os.environ
     setattr(node, "Node", type("Node", (whole,), dict.fromkeys(_WATCHERS, _nothing)))  # noqa: B010 - typed as a class
+    setattr(services, "start_ray_process", start if needing else started)  # noqa: B010
     try:
         yield
     finally:
+        setattr(services, "start_ray_process", start)  # noqa: B010
         setattr(node, "Node", whole)  # noqa: B010
 
 

@@ -40,3 +40,5 @@ def prepare_local() -> None:
         if "RAY_AUTH_MODE" not in os.environ:
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+        # else `uv run` has workers set up, each from a copy of the folder that it is called in
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
