@@ -197,7 +197,7 @@ class KeptFit:
                 _check_version(where, header)
                 arrays = {name: archive[name] for name in _arrays()}
             kept = cls(
-                Config(**header["config"]),
+                Config.model_validate(header["config"]),
                 _design(header["design"]),
                 _ASKED.validate_python(header["asked"]),
                 tuple(header["genes"]),
