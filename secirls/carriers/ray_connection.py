@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from secirls.carriers.lean_ray.raylet_command import with_idle_agents
-from secirls.carriers.ray_environment import private_folder
+from secirls.carriers.ray_environment import folder_for_ray
 from secirls.input_error import InputError
 
 REACH_SECONDS = 5.0
@@ -101,7 +101,7 @@ def _connect(address: str | None) -> None:
                 object_store_memory=OBJECT_STORE_BYTES,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                _temp_dir=str(private_folder()),
+                _temp_dir=str(folder_for_ray()),
             )
     except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
         raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None

@@ -1,8 +1,8 @@
 """Settings of a private local Ray, which must stand in the environment before ray is imported.
 
 Ray reads its authentication mode once, at import, and by default writes a token into the home
-directory that others may read. Here the token lies in a folder of this process, readable by its
-user alone, and the folder goes when the process ends.
+directory that others may read. Here the token lies in a folder of this process that its user alone
+may enter, and the folder goes when the process ends.
 """
 
 from __future__ import annotations
@@ -22,10 +22,19 @@ _once = threading.Lock()
 
 @cache
 def private_folder() -> Path:
-    """A short-named folder of this process for Ray's files (its socket paths must stay below 107 bytes)."""
+    """A folder of this process that its user alone may enter."""
     folder = Path(tempfile.mkdtemp(prefix="secirls-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
+
+
+def folder_for_ray() -> Path:
+    """Where Ray's files lie; its name is short, for their sockets' paths must stay below 107 bytes.
+
+    Within the private folder: Ray lets everybody write to what it is given, who could put another token in the place
+    of ours.
+    """
+    return private_folder() / "r"
 
 
 def prepare_local() -> None:

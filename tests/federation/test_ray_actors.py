@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 
 import pytest
 
@@ -53,6 +54,16 @@ def test_every_site_has_a_process_of_its_own(actors):
 
     pids = ray.get([handle.__ray_call__.remote(lambda self: os.getpid()) for handle in actors.values()])
     assert len({*pids, os.getpid()}) == len(actors) + 1
+
+
+def test_nobody_else_enters_the_folder_of_a_local_ray(local_ray):
+    """Beside what Ray was given, which it opens to everybody: had it been given the folder around it, that too."""
+    from secirls.carriers.ray_environment import folder_for_ray, private_folder
+
+    others = stat.S_IRWXG | stat.S_IRWXO
+    assert not private_folder().stat().st_mode & others
+    assert folder_for_ray().parent == private_folder()
+    assert folder_for_ray().stat().st_mode & others == others
 
 
 def test_a_dead_site_is_silent_and_the_others_answer(start):
