@@ -19,6 +19,8 @@ def write(adata: AnnData, path: Path) -> None:
     """What ``adata.write_h5ad(path)`` writes, without its warnings: some tests repeat names on purpose."""
     parts = {name: getattr(adata, name) for name in PARTS}
     held = {name: part if name in PARTS[:3] else dict(part) for name, part in parts.items()}
+    if adata.raw is not None:
+        held["raw"] = {name: getattr(adata.raw, name) for name in ("X", "var")}
     path.write_bytes(_written(pickle.dumps(held)))
 
 

@@ -28,8 +28,8 @@ from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import ProfileQuery
 from secirls.algorithms.query import Query
 from secirls.algorithms.regression.irls_queries import known_steps
+from secirls.algorithms.sent_products import opened_square
 from secirls.numerics.algebra.distinct_products import Products
-from secirls.numerics.algebra.solve import unpack
 from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.nodes import node_dispersions, offsets
 from secirls.numerics.dispersion.sums import profile_sums
@@ -90,7 +90,7 @@ def counts_by_column(session: Session, sites: int) -> tuple[Floats, NDArray[np.i
         eta = np.hstack([first, first + query.beta[:, 1:sites]]).T
         eta = np.stack([eta, eta + query.beta[:, sites]])
         if not number:
-            upper = unpack(sums["xtwx"])
+            upper = opened_square(sums["xtwx"], query.expand)
             treated = _apart(upper[:, :sites, sites])
             weight = np.stack([_apart(upper[:, 0, :sites]) - treated, treated])
             with np.errstate(all="ignore"):

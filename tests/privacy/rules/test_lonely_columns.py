@@ -19,10 +19,10 @@ from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import query_from_bytes
+from secirls.algorithms.sent_products import opened_square
 from secirls.carriers.local import LocalFederation
 from secirls.inputs.designs import design
 from secirls.inputs.designs.design import Design, Variable
-from secirls.numerics.algebra.solve import unpack
 from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.site import Site
 
@@ -153,7 +153,7 @@ def by_site(sums):
 
 def means_and_weights(asked, told, at):
     """Logs of fitted means but for size factors, and samples' weights, both ``(conditions, sites, genes)``."""
-    beta, upper = asked.beta[at], unpack(told["xtwx"][at])
+    beta, upper = asked.beta[at], opened_square(told["xtwx"][at], asked.expand)
     baseline = np.column_stack([beta[:, 0], beta[:, :1] + beta[:, 1:4]]).T
     treated = by_site(upper[:, :4, 4])
     return np.stack([baseline, baseline + beta[:, 4]]), np.stack([(by_site(upper[:, 0, :4]) - treated).T, treated.T])
