@@ -4,7 +4,6 @@ import gc
 import os
 import time
 import warnings
-from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -47,22 +46,6 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def asked_once():
-    """What gives the same whenever it is asked the same, and is asked over and over in a process of many tests.
-
-    All parties of most tests are in one process and check the same signatures; typer makes its commands anew each time.
-    """
-    from typer import main
-
-    from protocols.sessions import session
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "verifies", lru_cache(maxsize=4096)(session.verifies))
-        patch.setattr(main, "get_command", cache(main.get_command))
-        yield
 
 
 @pytest.fixture(scope="session")
