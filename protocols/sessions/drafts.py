@@ -1,6 +1,7 @@
 """Messages that are written where they are sent from, and vectors that are encoded there already.
 
-Promises: a long body is never copied, and a vector that was lent memory stands nowhere in clear once it is masked.
+Promises: a long body is copied once at most, when it is signed and arrays that lie in it are held elsewhere; a vector
+that was lent memory stands nowhere in clear once it is masked.
 Refuses to know: what a protocol writes, and with which key it signs.
 """
 
