@@ -225,7 +225,7 @@ class PairwiseCollector(Collecting):
     ) -> dict[PartyId, bytes]:
         """An absent party's seeds of a round with those among its neighbours, out of its grant."""
         near = self._room.graph.among(owner, book.keys)
-        wrap = self._grants[book.batch, owner].wraps[round_ - book.batch * book.rounds]
+        wrap = self._grants[book.batch, owner].wrap(round_ - book.batch * book.rounds)
         seeds = unwrapped(wrap, secret, owner, near, book, round_, self._settings.prg)
         return {party: seeds[party] for party in those}
 

@@ -187,15 +187,20 @@ class Grant:
 
     boxes: Mapping[PartyId, bytes]
     """By recipient: the sender's neighbours in the batch."""
-    wraps: tuple[bytes, ...]
+    wraps: bytes
     """For each round of the batch the sender's seeds with each neighbour, in their order, under that round's secret."""
+
+    def wrap(self, number: int) -> bytes:
+        """The seeds of the batch's round by number."""
+        size = KEY_BYTES * len(self.boxes)
+        return self.wraps[number * size : (number + 1) * size]
 
     @classmethod
     def read(cls, body: memoryview, sender: PartyId, near: tuple[PartyId, ...], rounds: int) -> Grant:
         """Parse a grant whose signature was checked; ``near`` are the sender's neighbours in the batch."""
         reader = _Reader(body, sender, "grant")
         boxes = reader.take_each(near, secrets_box_bytes(rounds))
-        wraps = tuple(bytes(reader.take(KEY_BYTES * len(near))) for _ in range(rounds))
+        wraps = bytes(reader.take(rounds * KEY_BYTES * len(near)))
         reader.end()
         return cls(boxes, wraps)
 

@@ -49,7 +49,7 @@ def read_in_another_round(monkeypatch):
     near, book = tuple(site for site in SITES if site != LOST), table.collector._room.batch(0)
     vector = ring.from_bytes(Payload.read(memoryview(payload)[:-64], LOST, earlier, near).masked, 4, 2).copy()
     (seed, _), (secret, _) = opened[0, LOST], opened[1, LOST]
-    wraps = table.collector._grants[0, LOST].wraps
+    wraps = [table.collector._grants[0, LOST].wrap(number) for number in range(2)]
     pad = xor(wraps[1], b"".join(table.collector._opened(LOST, secret, near, book, 1).values()))
     by_secret = round_seeds.unwrapped(wraps[0], secret, LOST, near, book, 0, SETTINGS.prg)
     by_pad = dict(zip(near, (xor(wraps[0], pad)[32 * place : 32 * place + 32] for place in range(4)), strict=True))
