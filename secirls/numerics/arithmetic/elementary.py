@@ -53,7 +53,7 @@ _L4, _L5, _L6 = 0.18182889125264798, 0.15331721600453765, 0.14616449686307575
 
 
 @_instruction
-def _bits_of(_context: Any, _x: Any) -> tuple[Any, Any]:
+def bits_of(_context: Any, _x: Any) -> tuple[Any, Any]:
     """The 64 bits of a float64."""
 
     def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -63,7 +63,7 @@ def _bits_of(_context: Any, _x: Any) -> tuple[Any, Any]:
 
 
 @_instruction
-def _float_of(_context: Any, _bits: Any) -> tuple[Any, Any]:
+def float_of(_context: Any, _bits: Any) -> tuple[Any, Any]:
     """The float64 of 64 bits."""
 
     def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -75,7 +75,7 @@ def _float_of(_context: Any, _bits: Any) -> tuple[Any, Any]:
 @compiled(inline=True)
 def upper_half(x: float) -> float:
     """The leading 26 bits of x: products of halves are exact, and fused operations do not change them."""
-    half: float = _float_of(_bits_of(x) & _UPPER_BITS)
+    half: float = float_of(bits_of(x) & _UPPER_BITS)
     return half
 
 
@@ -96,7 +96,7 @@ def exp(x: float) -> float:
     p = p * r + _E1
     p = p * r + _E0
     p = 1.0 + (r + r * r * p)
-    result: float = _float_of(_bits_of(p) + (_bits_of(shifted) << _MANTISSA_BITS))
+    result: float = float_of(bits_of(p) + (bits_of(shifted) << _MANTISSA_BITS))
     return result
 
 
@@ -106,9 +106,9 @@ def log_and_inverse(x: float) -> tuple[float, float]:
 
     x = 2^k (1 + f) with 1 + f about 1, and log(1 + f) = 2 atanh(s) with s = f / (2 + f).
     """
-    bits = _bits_of(x)
+    bits = bits_of(x)
     k = (bits - _ROOT_HALF_BITS) >> _MANTISSA_BITS
-    f = _float_of(bits - (k << _MANTISSA_BITS)) - 1.0
+    f = float_of(bits - (k << _MANTISSA_BITS)) - 1.0
     below = 2.0 + f
     over_both = 1.0 / (x * below)
     s = f * (over_both * x)
@@ -120,7 +120,7 @@ def log_and_inverse(x: float) -> tuple[float, float]:
     p = p * q + _L2
     p = p * q + _L1
     p = p * q + _L0
-    exponent = _float_of(_TWO_52_BITS | k) - _TWO_52
+    exponent = float_of(_TWO_52_BITS | k) - _TWO_52
     # f - s (f - q P): the leading term is exact.
     return exponent * _LN2_HIGH + (f - (s * (f - q * p) - exponent * _LN2_LOW)), over_both * below
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from protocols.primitives import compiling
 from secirls.numerics.arithmetic import elementary
-from secirls.numerics.arithmetic.elementary import _bits_of, _float_of
+from secirls.numerics.arithmetic.elementary import bits_of, float_of
 from secirls.numerics.arrays import Floats
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -48,9 +48,9 @@ def log_and_inverse(x: float) -> tuple[float, float]:
 
     As `elementary.log_and_inverse`, but for the exponent, which here may be negative.
     """
-    bits = _bits_of(x)
+    bits = bits_of(x)
     k = (bits - _ROOT_HALF_BITS + _BIAS) >> _MANTISSA_BITS
-    f = _float_of(bits - ((k << _MANTISSA_BITS) - _BIAS)) - 1.0
+    f = float_of(bits - ((k << _MANTISSA_BITS) - _BIAS)) - 1.0
     below = 2.0 + f
     over_both = 1.0 / (x * below)
     s = f * (over_both * x)
@@ -62,7 +62,7 @@ def log_and_inverse(x: float) -> tuple[float, float]:
     p = p * q + _L2
     p = p * q + _L1
     p = p * q + _L0
-    exponent = _float_of(_TWO_52_BITS | k) - _BIASED_TWO_52
+    exponent = float_of(_TWO_52_BITS | k) - _BIASED_TWO_52
     return exponent * _LN2_HIGH + (f - (s * (f - q * p) - exponent * _LN2_LOW)), over_both * below
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.arithmetic.elementary import _bits_of
+from secirls.numerics.arithmetic.elementary import bits_of
 from secirls.numerics.arithmetic.portable import strictly
 from secirls.numerics.arrays import Floats
 
@@ -33,7 +33,7 @@ def _fill_levels(design: Floats, most: int, factor: np.uint64, table: Places, fi
     for i in range(level.size):
         mixed = np.uint64(0)
         for k in range(design.shape[1]):
-            mixed = (mixed ^ _bits_of(design[i, k] + 0.0)) * factor  # -0.0 is 0.0
+            mixed = (mixed ^ bits_of(design[i, k] + 0.0)) * factor  # -0.0 is 0.0
             mixed ^= mixed >> _UPPER
         place, here = np.intp(mixed) & last, -1
         while here < 0:

@@ -28,8 +28,6 @@ from secirls.numerics.algebra.restriction import expressed
 from secirls.numerics.arrays import Floats, Mask
 from secirls.site.grounds.stages import STAGES
 
-DROPOUT_RULES = ("abort", "continue")
-
 Lonely = Literal["refuse", "publish"]
 
 TUNED = ("min_mu", "max_beta", "ridge", "beta_tol", "max_iter")
