@@ -30,6 +30,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
 from secirls.algorithms.groundwork.normalisation import Normalisation
 from secirls.algorithms.groundwork.sizing import Sizing
+from secirls.algorithms.information import cell_information, known_at_brought
 from secirls.algorithms.outliers.cells import Cells, cells
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
@@ -38,11 +39,13 @@ from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.query import EXACT, Algorithm
 from secirls.algorithms.regression.betas import Betas, WayOut, betas
 from secirls.algorithms.regression.irls import State, least_squares_start
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.regression.plans import irls_plan, way_out
 from secirls.config import Config
 from secirls.inputs.designs.design import Design
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.regression.information import Information
 from secirls.numerics.status import Reason, Status
 
 _OF_THE_BEGINNING = {"drop_empty": "empty columns", "covariates": "covariates", "cross_products": "covariates"}
@@ -66,6 +69,8 @@ class Plan:
     products: Products
     around: Cells | None
     """The cells of the design; not asked for where no stage needs them."""
+    information: Information | None = None
+    """What X'WX follows from; ``None`` where it is asked for."""
 
     @property
     def n_samples(self) -> float:
@@ -119,6 +124,7 @@ class Plan:
             towards=towards,
             fraction_bits=self.config.fraction_bits or EXACT,
             columns=self.begun.columns,
+            information=self.information,
         )
 
     def moments(self, genes: Mask, normalisation: Normalisation) -> Algorithm[Moments]:
@@ -210,7 +216,9 @@ def deseq2(
     if genes.any() and (treating or (estimating and config.dispersion_fit != "moments")):
         asked = cells(genes, design, int(n), config.min_contributors, config.min_replicates)
         around = yield from stages.named("cells", asked)
-    plan = Plan(config, begun, design.products(), around)
+    products = design.products()
+    about, known = yield from stages.named("cells", _what_follows(config, genes, design, products))
+    plan = Plan(config, begun, products, around, about)
     found = _Found.nothing(n_genes)
     if genes.any() and normalisation is not None:
         yield from _first_dispersions(plan, genes, normalisation, found, stages, treating=treating)
@@ -219,7 +227,9 @@ def deseq2(
         status[gone] = Status.FAILED
     reason = np.where(found.reason != Reason.NONE, found.reason, Reason.LOST)
     reason = np.where(status == Status.FAILED, reason, Reason.NONE).astype(np.int8)
-    fit = yield from stages.named("coefficients", _coefficients(plan, status, reason, found.begun))
+    if about is not None:
+        known = KnownInformation(about, found.final)
+    fit = yield from stages.named("coefficients", _coefficients(plan, status, reason, found.begun, known))
     base_variances = found.base_variances
     treatment = None
     if treating and around is not None and fit.state.fitted.any() and fit.state.parties != begun.parties:
@@ -263,6 +273,18 @@ def deseq2(
     )
 
 
+def _what_follows(
+    config: Config, genes: Mask, design: Design, products: Products
+) -> Algorithm[tuple[Information | None, KnownInformation | None]]:
+    """What X'WX of the masked genes follows from, and with the dispersions that sites brought, if they did."""
+    which = genes, design, products, config.fraction_bits or EXACT
+    if not genes.any():
+        return None, None
+    if config.dispersions is None:
+        return (yield from cell_information(*which)), None
+    return None, (yield from known_at_brought(*which))
+
+
 def _first_dispersions(
     plan: Plan, genes: Mask, normalisation: Normalisation, found: _Found, stages: Stages, *, treating: bool
 ) -> Algorithm[None]:
@@ -287,10 +309,15 @@ def _by_moments(genes: Mask, start: Moments) -> Algorithm[Floats]:
 
 
 def _coefficients(
-    plan: Plan, status: NDArray[np.int8], reason: NDArray[np.int8], begun: Floats | None
+    plan: Plan,
+    status: NDArray[np.int8],
+    reason: NDArray[np.int8],
+    begun: Floats | None,
+    known: KnownInformation | None,
 ) -> Algorithm[Betas]:
     """IRLS from least squares, and the way out of it. Where it begins, ``(genes, params)``, is asked once in a fit."""
     regression, out, _ = plan.plans
+    regression = replace(regression, known=known)
     if begun is not None and np.isfinite(begun[status == Status.ACTIVE]).all():
         start = State.begin(status, begun, reason)
     else:

@@ -18,11 +18,13 @@ from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
 from secirls.algorithms.groundwork.sizing import Sizing
+from secirls.algorithms.information import IN_A_FIT, cell_information, known_at_brought
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.query import EXACT, Algorithm, Query, Total
 from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import State, irls, least_squares_start, steps_field
 from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.regression.plans import catch_plan, irls_plan
 from secirls.algorithms.regression.refit import refit
 from secirls.algorithms.regression.restricted import restricted
@@ -31,7 +33,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design
 from secirls.inputs.designs.reduced_design import reduced_design
-from secirls.numerics.arrays import Mask
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import of_scaled, to_user
 from secirls.numerics.inference.wald import contrast_variances
 from secirls.numerics.status import Reason, Status
@@ -46,6 +48,7 @@ _STAGES = {
     "residuals": "moments",
     "adopt_dispersions": "moments",
     "least_squares": "coefficients",
+    "cell_transforms": "cells",
     "irls": "coefficients",
     "quasi_newton": "catch",
     "likelihood": "catch",
@@ -171,6 +174,17 @@ def _own_coefficients(state: State) -> Algorithm[None]:
         yield OwnCoefficientsQuery(genes, state.beta[genes], steps_field(state, genes, own=True))
 
 
+def _known(
+    config: Config, design: Design, genes: Mask, dispersions: Floats | None
+) -> Algorithm[KnownInformation | None]:
+    """What of X'WX need not be asked for, at dispersions ``(genes,)`` or at those that the sites brought."""
+    which = genes, design, design.products(), config.fraction_bits or EXACT
+    if dispersions is None:
+        return (yield from known_at_brought(*which))
+    about = yield from cell_information(*which, times=IN_A_FIT)
+    return None if about is None else KnownInformation(about, dispersions)
+
+
 def _irls_fit(
     config: Config, design: Design, n_genes: int, again: Mask | None, control: Mask | None
 ) -> Generator[Query, Total, Fitted]:
@@ -194,7 +208,8 @@ def _irls_fit(
     plan = irls_plan(config, products, own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
     state = yield from least_squares_start(status, len(columns), plan, reason=reason)
-    state = yield from irls(state, plan)
+    known = yield from _known(config, begun.design, status == Status.ACTIVE, dispersions)
+    state = yield from irls(state, replace(plan, known=known))
     state = yield from catch(state, catch_plan(config, products))
     if again is not None:
         state = yield from refit(

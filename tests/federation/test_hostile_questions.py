@@ -14,6 +14,7 @@ from secirls.agreement.order import Place
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import NormalisedQuery
+from secirls.algorithms.information import CellTransformsQuery
 from secirls.algorithms.outliers.cells import CellsQuery
 from secirls.algorithms.outliers.cooks import CooksBoundQuery, OutliersQuery
 from secirls.algorithms.outliers.outlier_replacement import ReplaceOutliersQuery
@@ -102,6 +103,8 @@ HOSTILE = {
     "mask as numbers": header("census", {"genes": ALL.astype(float), "expand": NONE}, params=2, groups=2),
     "products without end": IrlsQuery(ALL, BETA, 0.5, expand=np.array([0.0, 1.0, 1e18])).to_bytes(),
     "cells of a number each": CellsQuery(ALL, np.arange(20.0).reshape(10, 2)).to_bytes(),
+    "cells that tell more than X'WX": CellTransformsQuery(ALL, np.array([[0.0, 0.0], [1.0, 0.0]])).to_bytes(),
+    "X'WX of fewer genes": IrlsQuery(ALL, BETA, 0.5, with_xtwx=ALL[:3]).to_bytes(),
     "the same cell twice": CellsQuery(ALL, ROWS[[0, 0]]).to_bytes(),
     "a cell that is none": BelowQuery(ALL, ROWS, ASKS[0], np.array([0.0, 3.0]), NONE, np.ones((2, 1))).to_bytes(),
     "half a gene": BelowQuery(ALL, ROWS, ASKS[0] + 0.5, ASKS[1], NONE, np.ones((2, 1))).to_bytes(),
@@ -119,6 +122,7 @@ TOO_EARLY = {
     "before size factors": NormalisedQuery(ALL, np.zeros(0), np.zeros(0, bool), PARAMS),
     "residuals before size factors": ResidualsQuery(ALL, np.ones(GENES), BETA),
     "start before size factors": LeastSquaresQuery(ALL, PARAMS),
+    "cells before size factors": CellTransformsQuery(~ALL, ROWS),
     "a round before size factors": IrlsQuery(ALL, BETA, 0.5),
     "replaced counts that were not configured": ReplaceCountsQuery(ALL),
 }

@@ -41,6 +41,8 @@ from secirls.numerics.dispersion.path import outliers, walk_gene_wise, walk_map
 from secirls.numerics.dispersion.sums import profile_sums
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.information import Information
+from secirls.numerics.regression.stieltjes import Transforms, spread, transforms
 
 n, genes = 9, 300
 i, g = np.arange(n), np.arange(genes)
@@ -57,6 +59,12 @@ profiles = interpolate(*sums, places, products)
 start = np.clip((variance - mean) / (mean * mean + 1e-3), 1e-8, 10.0)
 walked = walk_gene_wise(profiles, start, 10.0)
 parts = [*sums, *profiles.lots, walked.dispersions, walked.iterations.astype(float), maximise(profiles, 10.0)]
+cell = np.arange(4)[X[:, 1].astype(int) + 2 * X[:, 2].astype(int)]
+rows = np.array([[1.0, 0, 0], [1.0, 1, 0], [1.0, 0, 1], [1.0, 1, 1]])
+of_cells = Transforms.of(transforms(s, cell, 4), spread(s, cell, 4))
+alphas, counts = np.repeat(walked.dispersions, 3) * np.tile([1.0, 3.0, 1e4], genes), np.full(genes, 3)
+known, _ = Information(rows, Products.full(3).of(rows), of_cells, ()).at(b, alphas, counts, linear=True, min_mu=0.5)
+parts += [of_cells.series, known]
 for degrees in (3, 9):
     towards = trend_and_prior(mean + 0.01, walked.dispersions, 3 + degrees, 3)
     trend = towards.trend.at(mean + 0.01)

@@ -23,8 +23,10 @@ from secirls.algorithms.groundwork.normalisation import Normalisation
 from secirls.algorithms.query import Algorithm
 from secirls.algorithms.regression.betas import WayOut, betas
 from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start, steps_field
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.numerics.algebra.solve import pack, solve
 from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.regression.information import Information
 from secirls.numerics.status import Reason, Status
 
 MIN_MU = 0.5
@@ -103,7 +105,14 @@ def moments(
 
 
 def fitted_means(
-    genes: Mask, start: Moments, plan: IrlsConfig, way_out: WayOut, *, linear: bool, min_mu: float = MIN_MU
+    genes: Mask,
+    start: Moments,
+    plan: IrlsConfig,
+    way_out: WayOut,
+    *,
+    linear: bool,
+    min_mu: float = MIN_MU,
+    information: Information | None = None,
 ) -> Algorithm[Means]:
     """The coefficients that the masked genes' means follow from: linear, or as `regression.betas` finds them.
 
@@ -119,6 +128,8 @@ def fitted_means(
         Whether the design has as many distinct rows as columns, over all sites: then nothing is asked.
     min_mu
         Means by regression are clamped below at this where dispersions are estimated.
+    information
+        What X'WX follows from; it is asked for if not given.
     """
     params, asked = start.coefficients.shape[1], np.flatnonzero(genes)
     none = np.zeros(asked.size, dtype=np.int8)
@@ -126,6 +137,10 @@ def fitted_means(
         steps = np.zeros(asked.size if plan.own else 0)
         return Means(start.coefficients, linear=linear, lost=none, steps=steps)
     yield AdoptDispersionsQuery(genes, start.start)
+    if information is not None:
+        dispersions = np.full(genes.size, np.nan)
+        dispersions[asked] = start.start
+        plan = replace(plan, known=KnownInformation(information, dispersions))
     status = np.where(genes, Status.ACTIVE, Status.TOO_FEW_SITES).astype(np.int8)
     start_at = yield from least_squares_start(status, params, plan)
     state = (yield from betas(start_at, plan, way_out)).state

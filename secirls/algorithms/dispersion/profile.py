@@ -23,10 +23,11 @@ from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
-from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
+from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, node_dispersions, offsets
 from secirls.numerics.dispersion.sums import profile_sums
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.profile import own_profile_sums
+from secirls.numerics.regression.information import Information
 from secirls.numerics.status import Reason
 
 LARGEST_QUESTION = 1 << 21
@@ -66,7 +67,7 @@ class ProfileQuery(Query):
     nodes: Floats
     """Dispersions of the likelihood, whole numbers, ``(genes asked,)``."""
     det_nodes: Floats
-    """Dispersions of X'WX, whole numbers, ``(genes asked,)``."""
+    """Dispersions of X'WX, whole numbers, ``(genes asked,)``; 0 of genes whose X'WX is known."""
     rows: Floats
     """First design column of each distinct product, whole numbers, ``(q,)``."""
     columns: Floats
@@ -139,7 +140,8 @@ class ProfileQuery(Query):
         by_gene = (self.scale, self.reach, self.nodes, self.det_nodes)
         if self.coefficients.shape != (self.n_genes, n_params) or any(array.shape != asked for array in by_gene):
             raise QueryError(f"query {self.kind!r}: its arrays do not fit {self.n_genes} genes, {n_params} params")
-        if not _whole(self.nodes, FEWEST, 2 * MOST) or not _whole(self.det_nodes, FEWEST, 2 * MOST):
+        det_nodes = self.det_nodes[self.det_nodes != 0]
+        if not _whole(self.nodes, FEWEST, 2 * MOST) or not _whole(det_nodes, FEWEST, 2 * MOST):
             raise QueryError(f"query {self.kind!r}: impossible numbers of nodes")
         if not ((self.det_nodes <= self.nodes).all() and (self.scale >= 1).all() and (self.scale <= 1e100).all()):
             raise QueryError(f"query {self.kind!r}: impossible nodes")
@@ -205,9 +207,9 @@ def _whole(array: Floats, least: int, most: int) -> bool:
 
 def _all_within(values: Floats, counts: NDArray[np.intp], limit: float) -> Mask:
     """Which genes have all their values, flat and ragged, within a limit."""
-    within = np.zeros(counts.size, dtype=bool)
-    if counts.size:
-        within = np.logical_and.reduceat(values <= limit, offsets(counts)[:-1])
+    within, some = np.ones(counts.size, dtype=bool), counts > 0
+    if some.any():
+        within[some] = np.logical_and.reduceat(values <= limit, offsets(counts)[:-1][some])
     return within
 
 
@@ -231,19 +233,25 @@ class Fetched:
 
 
 def fetch_profiles(
-    genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int = EXACT
+    genes: Mask,
+    means: Means,
+    nodes: Nodes,
+    products: Products,
+    fraction_bits: int = EXACT,
+    information: Information | None = None,
 ) -> Algorithm[Fetched]:
     """The profiles of the masked genes, ``(genes,)``; `means` and `nodes` are of those genes.
 
-    A gene whose last coefficients are too large has counts beyond their bound: it is asked about once more, with eight
-    times the scale and twice the nodes.
+    X'WX is asked for where it does not follow from `information`. A gene whose last coefficients are too large has
+    counts beyond their bound: it is asked about once more, with eight times the scale and twice the nodes.
     """
     most = _longest(int(np.count_nonzero(genes)))
-    fetched = yield from _ask(genes, means, nodes, products, fraction_bits, most)
+    fetched = yield from _ask(genes, means, nodes, products, fraction_bits, most, information)
     short = np.flatnonzero(fetched.rough)
     if not short.size:
         return fetched
-    return (yield from fetch_again(genes, means, fetched, short, finer(nodes.take(short)), products, fraction_bits))
+    there = finer(nodes.take(short))
+    return (yield from fetch_again(genes, means, fetched, short, there, products, fraction_bits, information))
 
 
 def fetch_again(
@@ -254,6 +262,7 @@ def fetch_again(
     nodes: Nodes,
     products: Products,
     fraction_bits: int = EXACT,
+    information: Information | None = None,
 ) -> Algorithm[Fetched]:
     """The same profiles with some, by index, asked for anew at other nodes, of which `nodes` are."""
     if not again.size:
@@ -261,7 +270,7 @@ def fetch_again(
     mask = np.zeros_like(genes)
     mask[np.flatnonzero(genes)[again]] = True
     most = _longest(fetched.reason.size)
-    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits, most)
+    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits, most, information)
     replaced = {}
     for name in ("reason", "rough"):
         replaced[name] = getattr(fetched, name).copy()
@@ -280,7 +289,13 @@ def _longest(genes: int) -> int:
 
 
 def _ask(
-    genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int, most: int
+    genes: Mask,
+    means: Means,
+    nodes: Nodes,
+    products: Products,
+    fraction_bits: int,
+    most: int,
+    information: Information | None,
 ) -> Algorithm[Fetched]:
     """One round in as many blocks as questions of `most` numbers need."""
     asked = np.flatnonzero(genes)
@@ -290,11 +305,17 @@ def _ask(
     for block in _blocks(nodes.values(q), most):
         mask = np.zeros_like(genes)
         mask[asked[block]] = True
-        total = yield ProfileQuery.about(mask, means.take(block), nodes.take(block), products, fraction_bits)
+        of, at = means.take(block), nodes.take(block)
+        known, xwx = _known(information, of, at)
+        total = yield ProfileQuery.about(mask, of, at.without(known), products, fraction_bits)
+        if known.any() and information is not None and total.parties != information.parties:
+            information, known = None, np.zeros_like(known)  # of sites that are no longer all in the sums
+            total = yield ProfileQuery.about(mask, of, at, products, fraction_bits)
+        xwx = _whole_xwx(xwx, total["xwx"], np.repeat(known, at.det_nodes))
         bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         # At once, so that no more is kept of a long answer than its series.
-        parts.append(interpolate(total["loglik"], total["xwx"], total["constant"], nodes.take(block), products))
+        parts.append(interpolate(total["loglik"], xwx, total["constant"], at, products))
         cohort = total.parties if cohort is None else in_both(cohort, total.parties)
         noise = resolution(len(total.parties), fraction_bits)
     if not parts:
@@ -304,6 +325,23 @@ def _ask(
     reason = np.select([gone, profiles.singular], [Reason.LOST, Reason.SINGULAR], Reason.NONE).astype(np.int8)
     rough = (profiles.tail > LARGEST_TAIL + noise) & (reason == Reason.NONE)
     return Fetched(profiles, nodes, reason, rough, cohort or ())
+
+
+def _known(information: Information | None, means: Means, nodes: Nodes) -> tuple[Mask, Floats | None]:
+    """Which genes' X'WX is known, ``(genes,)``, and (1 + alpha) X'WX at their nodes, as sites send it."""
+    if information is None:
+        return np.zeros(nodes.scale.size, dtype=bool), None
+    alpha = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
+    xwx, known = information.at(means.coefficients, alpha, nodes.det_nodes, linear=means.linear, min_mu=means.min_mu)
+    return known, xwx * (1.0 + alpha)[:, None]
+
+
+def _whole_xwx(known: Floats | None, sent: Floats, here: Mask) -> Floats:
+    """What is known and what was sent, in order of the nodes; ``here`` says which of them are known."""
+    if known is None or not here.any():
+        return sent
+    known[~here] = sent
+    return known
 
 
 def _blocks(values: NDArray[np.intp], most: int) -> Iterator[slice]:

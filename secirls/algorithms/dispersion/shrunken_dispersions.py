@@ -28,6 +28,7 @@ from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.nodes import farther, nodes_for
 from secirls.numerics.dispersion.optimum import first_steps, maximise, search_grids
 from secirls.numerics.dispersion.path import Walked, outliers, walk_gene_wise, walk_map
+from secirls.numerics.regression.information import Information
 from secirls.numerics.status import Reason
 from secirls.numerics.trend.prior import log_variance, prior_variance, residuals
 from secirls.numerics.trend.trend import NoTrendError, Trend, TrendType, fit_trend
@@ -54,6 +55,8 @@ class Question:
     fraction_bits: int = EXACT
     least_rise: float = 0.0
     """See `Choices`."""
+    information: Information | None = None
+    """What X'WX follows from, if it need not be asked for."""
 
     @property
     def largest(self) -> float:
@@ -128,7 +131,7 @@ def gene_wise(question: Question, start: Moments) -> Algorithm[GeneWise]:
     """Gene-wise estimates of the question's genes, from their moments."""
     nodes = nodes_for(start.base_means, start.base_variances, question.n_samples, question.largest)
     fetched = yield from fetch_profiles(
-        question.genes, question.means, nodes, question.products, question.fraction_bits
+        question.genes, question.means, nodes, question.products, question.fraction_bits, question.information
     )
     walked, fetched = yield from _search(question, fetched, start.start, None, 0.0)
     return GeneWise(walked.dispersions, walked.iterations, fetched)
@@ -190,6 +193,7 @@ def estimate_dispersions(
     towards: TrendAndPrior | None = None,
     fraction_bits: int = EXACT,
     columns: int | None = None,
+    information: Information | None = None,
 ) -> Algorithm[Dispersions]:
     """All stages for the masked genes, ``(genes,)``; sites keep the final dispersions.
 
@@ -217,6 +221,8 @@ def estimate_dispersions(
         Trend and prior of an earlier fit, in which these genes were; their own if not given.
     columns
         Of the whole design, those that are one site's alone too; the columns of X'X if not given.
+    information
+        What X'WX follows from; it is asked for if not given.
     """
     params = columns or xtx.shape[0]
     start = yield from moments(genes, xtx, n_samples, normalisation, params)
@@ -226,12 +232,18 @@ def estimate_dispersions(
         NewtonConfig(fraction_bits=fraction_bits, products=products),
     )
     means = yield from fitted_means(
-        genes, start, plan, way_out, linear=cells == params, min_mu=choices.regression_min_mu
+        genes,
+        start,
+        plan,
+        way_out,
+        linear=cells == params,
+        min_mu=choices.regression_min_mu,
+        information=information,
     )
     if lost.any():
         means = replace(means, lost=np.where(lost, Reason.LOST, means.lost).astype(np.int8))
         start = replace(start, base_variances=np.where(lost, 0.0, start.base_variances))
-    question = Question(genes, means, products, n_samples, fit, fraction_bits, choices.least_rise)
+    question = Question(genes, means, products, n_samples, fit, fraction_bits, choices.least_rise, information)
     found = yield from gene_wise(question, start)
     if towards is None:
         towards = trend_and_prior(start.base_means, found.dispersions, int(n_samples), params, kind, choices)
@@ -294,6 +306,7 @@ def _search(
             farther(fetched.nodes.take(again)),
             question.products,
             question.fraction_bits,
+            question.information,
         )
         new = _walk(question, fetched, again[fetched.known[again]], start, trend, variance)
         dispersions, iterations = walked.dispersions.copy(), walked.iterations.copy()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.query import EXACT, Algorithm, Total, lost, portions, resolution
 from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size, solve, times
@@ -54,6 +55,8 @@ class IrlsConfig:
     """Which entries of X'WX are sent, the same for everyone; all if not given."""
     own: bool = False
     """Whether some site has columns of its own, whose coefficients follow the table's step by step."""
+    known: KnownInformation | None = field(default=None, compare=False)
+    """What X'WX follows from, if it need not be asked for."""
     columns: int = 0
     """Design columns that sites answer about, if they are more than the coefficients (see `restricted`)."""
 
@@ -240,12 +243,27 @@ def one_round(state: State, config: IrlsConfig, last: NDArray[np.int32] | None =
     """
     params = max(state.beta.shape[1], config.columns)
     fields = config.min_mu, config.fraction_bits, expand_field(config.products)
+    known = config.known if not state.cohorts or config.known is None or config.known.over(state.parties) else None
     for genes in portions(state.active, 1, packed_size(params) + params + 1):
-        total = yield IrlsQuery(genes, state.beta[genes], *fields, steps_field(state, genes, own=config.own))
+        beta, steps = state.beta[genes], steps_field(state, genes, own=config.own)
+        if known is None:
+            total = yield IrlsQuery(genes, beta, *fields, steps)
+        else:
+            total = yield from _with_known(known, IrlsQuery(genes, beta, *fields, steps))
         waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
         after = step(waiting, total, config, last)
         state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
+
+
+def _with_known(known: KnownInformation, query: IrlsQuery) -> Algorithm[Total]:
+    """The total of a question that is asked without the X'WX that is known, with that put in."""
+    xtwx, follows = known.at(query.genes, query.beta, query.min_mu)
+    total = yield replace(query, with_xtwx=~follows)
+    if not known.over(total.parties):  # some site's samples are in what is known, and no longer in the sums
+        return (yield query)
+    xtwx[~follows] = total["xtwx"]
+    return replace(total, arrays={**total.arrays, "xtwx": xtwx})
 
 
 def step(state: State, total: Total, config: IrlsConfig, last: NDArray[np.int32] | None = None) -> State:

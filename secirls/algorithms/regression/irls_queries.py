@@ -7,6 +7,7 @@ Love, Huber and Anders (2014); Muzellec, Marteau-Ferey and Marchand (2024) for t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.query import EXACT, Query, QueryError
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
 from secirls.numerics.algebra.solve import packed_size
-from secirls.numerics.arrays import Floats
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import to_user
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.coefficients import BEST, best_sums, irls_sums, own_at
@@ -115,6 +116,8 @@ class IrlsQuery(AtCoefficients):
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where sites have columns of their own, the step that each gene is at, ``(genes asked,)``, or
     `secirls.numerics.own.coefficients.BEST`; else empty."""
+    with_xtwx: Mask = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """Whose X'WX is sent, ``(genes asked,)``; empty for all. That of the others is known."""
 
     kind: ClassVar[str] = "irls"
     may_shrink: ClassVar[bool] = True
@@ -123,17 +126,31 @@ class IrlsQuery(AtCoefficients):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed, by gene."""
         genes, params = self.beta.shape
-        return {"xtwx": (genes, sent_entries(self.expand, params)), "xtwz": (genes, params), "nll": (genes,)}
+        sent_of = int(self.with_xtwx.sum()) if self.with_xtwx.size else genes
+        return {"xtwx": (sent_of, sent_entries(self.expand, params)), "xtwz": (genes, params), "nll": (genes,)}
+
+    @property
+    def values_per_gene(self) -> int:
+        """How many numbers the sum opens of the gene that it opens most of."""
+        none = bool(self.with_xtwx.size) and not self.with_xtwx.any()
+        return super().values_per_gene - (sent_entries(self.expand, self.beta.shape[1]) if none else 0)
 
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu, steps=self.steps)
         return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
 
+    def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
+        """As any query's, of the whole X'WX, of which what is asked for is sent then."""
+        whole = super().signed(arrays, parties)
+        return {**whole, "xtwx": whole["xtwx"][self.with_xtwx]} if self.with_xtwx.size else whole
+
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         check_expand(self, self.expand, n_params)
+        if self.with_xtwx.shape not in ((self.n_genes,), (0,)):
+            raise QueryError(f"query {self.kind!r}: X'WX of {self.with_xtwx.shape} genes for {self.n_genes}")
 
 
 @dataclass(frozen=True)

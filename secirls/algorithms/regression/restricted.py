@@ -92,6 +92,8 @@ class ReducedIrlsQuery(IrlsQuery):
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
         _check_basis(self, self.basis, self.expand, n_params)
+        if self.with_xtwx.size:
+            raise QueryError(f"query {self.kind!r} asks for X'WX of all its genes")
 
 
 @dataclass(frozen=True)

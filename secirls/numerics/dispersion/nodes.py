@@ -51,6 +51,10 @@ class Nodes:
         """The nodes of some of the genes."""
         return Nodes(self.scale[genes], self.reach[genes], self.nodes[genes], self.det_nodes[genes])
 
+    def without(self, known: NDArray[np.bool_]) -> Nodes:
+        """The same with none for X'WX of some genes."""
+        return Nodes(self.scale, self.reach, self.nodes, np.where(known, 0, self.det_nodes))
+
     def values(self, products: int) -> NDArray[np.intp]:
         """How many numbers a site sends for each gene, with so many distinct products, ``(genes,)``."""
         counted: NDArray[np.intp] = self.nodes + products * self.det_nodes + 1

@@ -85,11 +85,11 @@ SHOWS = {
     "covariates": "sums of every numeric column and of its square, and X'X of the columns so centred and scaled",
     "size factors": "logs of counts and normalised counts, summed over all samples",
     "moments": "each gene's variance, and its excess over a linear fit",
-    "cells": "how many samples share a row of the design, and at how many sites",
+    "cells": "how many samples share a row of the design, at how many sites, and how their size factors spread",
     "means": "as for coefficients, at the dispersions that are started from",
     "profile": "each gene's likelihood and information at some fifty dispersions: a function of its pooled counts",
     "handing out": "at how many sites dispersions arrived",
-    "coefficients": "information, score and likelihood at each iteration",
+    "coefficients": "score and likelihood at each iteration, and information where the cells do not tell it",
     "outliers": "numbers of samples above public thresholds, in genes that may have an outlier",
     "shrinkage": "information, score and likelihood without a floor under the means, at each step from two places",
     "components": (

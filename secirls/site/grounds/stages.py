@@ -10,7 +10,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "covariates": ("covariates", "cross_products"),
     "size factors": ("log_counts", "normalised", "log_size", "positive_normalised"),
     "moments": ("residuals",),
-    "cells": ("cells", "cell_counts"),
+    "cells": ("cells", "cell_counts", "cell_transforms"),
     "profile": ("profile", "dispersion_newton"),
     "handing out": ("adopt_dispersions", "own_coefficients"),
     "coefficients": ("least_squares", "irls"),

@@ -11,6 +11,7 @@ import secirls
 from secirls.algorithms import whole_fit  # noqa: F401 - with it every kind of question is known
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
+from secirls.algorithms.information import CellTransformsQuery
 from secirls.algorithms.outliers.bracketing import VarianceQuery
 from secirls.algorithms.outliers.cells import CellCountsQuery, CellsQuery, OfCells
 from secirls.algorithms.outliers.cooks import OutliersQuery
@@ -59,6 +60,7 @@ def asks(rows, every, ones):
     distance = (every, beta, beta, np.zeros((genes, params * (params + 1) // 2)), ones, 4.0, 1e-6, 0.5, none, none)
     return [
         CellsQuery(every, rows),
+        CellTransformsQuery(every, rows),
         BelowQuery(every, rows, first, first, np.zeros(0), np.ones((1, 1))),
         BetweenQuery(every, rows, first, first, np.zeros(0), first, first + 1, first + 1),
         CellsAboveQuery(every, rows, np.zeros(len(rows), dtype=bool), np.ones((genes, 1))),
@@ -113,6 +115,42 @@ def test_without_the_rule_an_error_says_whether_a_site_has_samples_elsewhere(gro
     room = begun(lead.room(grounds).open())
     with pytest.raises(QueryError, match="a sample at this site is in no cell"):
         answers(room, CellsQuery(room.asked(), np.array([[1.0, 1.0]])))
+
+
+def three_factors(grounds):
+    grounds.rule("min_total_samples_per_cell = 1\nmin_samples_per_level = 1")
+    for name in grounds.names:
+        grounds.edit(name, lambda adata: adata.obs.insert(0, "batch", list("uuvvu") * 2))
+        grounds.edit(name, lambda adata: adata.obs.insert(0, "day", list("xyxyx") * 2))
+    return grounds
+
+
+def test_size_factors_of_cells_are_told_where_xwx_tells_them_and_nowhere_else(grounds, lead, monkeypatch):
+    """Eight cells of three factors have seven products: X'WX leaves one sum over cells open."""
+    room = begun(lead.room(three_factors(grounds), design="~ condition + batch + day").open())
+    rows = room.agreement.design(room.config).cells()
+    assert len(rows) == 8
+    with pytest.raises(QueryError, match="sums over cells would tell more than X'WX does"):
+        answers(room, CellTransformsQuery(room.asked(), rows))
+    # The twin answers, and every cell's size factors are told apart.
+    monkeypatch.setattr(CellTransformsQuery, "check", lambda *_: None)
+    told = room.total(CellTransformsQuery(room.asked(), rows))["transforms"]
+    odd = np.array([(-1.0) ** row[1:].sum() for row in rows])
+    assert np.abs(odd @ told).max() > 0.1
+    room = begun(lead.room(grounds, design="~ condition + batch").open())
+    rows = room.agreement.design(room.config).cells()
+    assert room.total(CellTransformsQuery(room.asked(), rows))["spread"].sum() == 40
+
+
+def test_dispersions_are_told_where_they_were_brought(grounds, lead):
+    room = lead.room(grounds).open()
+    room.census()
+    rows = room.agreement.design(room.config).cells()
+    with pytest.raises(QueryError, match="this site has no size factors yet"):
+        answers(room, CellTransformsQuery(room.asked(), rows))
+    room = begun(lead.room(grounds).open())
+    total = room.total(CellTransformsQuery(room.every, rows))
+    assert np.allclose(total["dispersions"], 0.1 * len(room.names) * 2**16)
 
 
 # Stages by name.

@@ -1,0 +1,121 @@
+"""What X'WX follows from, asked once a fit: sums over the size factors in each cell of the design.
+
+Promises: asked only where X'WX of the genes tells these sums anyway, and where they are fewer numbers than those it
+stands for. Refuses to know: means and dispersions that X'WX is wanted at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from secirls.algorithms.groundwork.normalisation import known_size_factors
+from secirls.algorithms.outliers.cells import OfCells, cell_of, check_rows
+from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost
+from secirls.algorithms.regression.known_information import KnownInformation
+from secirls.inputs.designs.design import Design
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.held.samples import Samples
+from secirls.numerics.regression.information import Information, follows_from_cells
+from secirls.numerics.regression.stieltjes import BINS, PLACES, Transforms, spread, transforms
+
+IN_A_PROFILE, IN_A_FIT = 16, 4
+"""How often each distinct product of a gene's X'WX is asked for, at least: by a profile, and by IRLS alone."""
+UNIT = 2.0**-16
+"""Of the dispersions that are summed, so that small ones keep their digits."""
+
+
+@dataclass(frozen=True)
+class CellTransformsQuery(Query, OfCells):
+    """The Stieltjes transform of the size factors in each cell, at fixed places, and how widely they spread.
+
+    Its sum shows the size factors of a cell's samples over all sites, of few samples one by one, not whose each is. It
+    is asked, and answered, only where a cell's sum of weights follows from X'WX: there X'WX of many genes, at means
+    that all know, shows the same function at as many places, and is not asked for any more. What keeps a small cell or
+    a site out of it is what keeps them out of X'WX: the rules about thin cells and about lonely columns.
+
+    Of genes that it is about, it shows the dispersions that sites brought, which are the same everywhere.
+    """
+
+    rows: Floats
+    """The cells, ``(cells, params)``: every combination of declared levels."""
+    fraction_bits: int = EXACT
+    """Of the sums; see `secirls.algorithms.query`."""
+
+    kind: ClassVar[str] = "cell_transforms"
+    not_by_gene: ClassVar[frozenset[str]] = frozenset({"transforms", "spread"})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """What is summed."""
+        cells = self.rows.shape[0]
+        return {"transforms": (cells, PLACES), "spread": (cells, BINS), "dispersions": (self.n_genes,)}
+
+    def check(self, n_genes: int, n_params: int) -> None:
+        """Raise `QueryError` unless the query fits the fit."""
+        super().check(n_genes, n_params)
+        check_rows(self, self.rows, n_params)
+        if not follows_from_cells(self.rows, Products.among(self.rows)):
+            raise QueryError(f"query {self.kind!r}: sums over cells would tell more than X'WX does")
+
+    @np.errstate(all="ignore")
+    def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
+        """The sums of one site. Raises `QueryError` where it has no dispersions of genes that are asked about."""
+        s, cell, cells = known_size_factors(samples), cell_of(samples, self.rows), self.rows.shape[0]
+        brought = np.zeros(0) if samples.dispersions is None else samples.dispersions
+        if brought.size != self.n_genes and self.n_genes:
+            raise QueryError(f"query {self.kind!r} asks for dispersions, and this site brought none")
+        return {
+            "transforms": transforms(s, cell, cells),
+            "spread": spread(s, cell, cells),
+            "dispersions": brought[: self.n_genes] / UNIT,
+        }
+
+
+def cell_information(
+    genes: Mask, design: Design, products: Products, fraction_bits: int = EXACT, *, times: int = IN_A_PROFILE
+) -> Algorithm[Information | None]:
+    """What X'WX of the masked genes follows from, in one round; ``None``, and none, where it has to be asked for.
+
+    It would be asked for so many ``times``.
+    """
+    if not _worth_it(genes, design, products, times):
+        return None
+    total = yield CellTransformsQuery(np.zeros_like(genes), design.cells(), fraction_bits)
+    return _opened(total, design, products, fraction_bits)
+
+
+def known_at_brought(
+    genes: Mask, design: Design, products: Products, fraction_bits: int = EXACT
+) -> Algorithm[KnownInformation | None]:
+    """The same with the dispersions that sites brought; ``None`` where X'WX has to be asked for."""
+    if not _worth_it(genes, design, products, IN_A_FIT):
+        return None
+    total = yield CellTransformsQuery(genes, design.cells(), fraction_bits)
+    information = _opened(total, design, products, fraction_bits)
+    if information is None:
+        return None
+    dispersions = np.full(genes.size, np.nan)
+    gone = lost(total["dispersions"], len(total.cohort), fraction_bits)
+    dispersions[genes] = np.where(gone, np.nan, total["dispersions"] / len(total.parties) * UNIT)
+    return KnownInformation(information, dispersions)
+
+
+def _worth_it(genes: Mask, design: Design, products: Products, times: int) -> bool:
+    """Whether cells are known one by one, tell no more than X'WX, and are fewer numbers than it is of these genes."""
+    if not design.enumerable or design.own.of:
+        return False
+    rows = design.cells()
+    saved = times * products.size * np.count_nonzero(genes)
+    return rows.shape[0] * (PLACES + BINS) <= saved and follows_from_cells(rows, products)
+
+
+def _opened(total: Total, design: Design, products: Products, fraction_bits: int) -> Information | None:
+    """From an opened sum; ``None`` where some site could not send its own."""
+    sums = total["transforms"], total["spread"]
+    if any(lost(array, len(total.cohort), fraction_bits).any() for array in sums):
+        return None
+    rows = design.cells()
+    return Information(rows, products.of(rows), Transforms.of(*sums), total.parties)
