@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -35,6 +34,7 @@ from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
 from secirls.agreement.whole_file import writing
 from secirls.input_error import InputError, complain
+from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.site.desk import SPOKEN
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
@@ -253,7 +253,7 @@ def _chain(folder: Path) -> Iterator[tuple[str, str, Any]]:
     """As `read`, with the digest of every entry."""
     before, number = FIRST, 0
     try:
-        if not stat.S_ISREG((folder / LINES).stat().st_mode):
+        if kind_of(folder / LINES) != "file":
             raise complain("is no regular file", file=str(folder / LINES))
         with (folder / LINES).open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
@@ -327,7 +327,7 @@ def message(folder: Path, name: str) -> bytes:
     if not _DIGEST.fullmatch(name):
         raise complain("names a message otherwise than by its digest", file=str(folder / LINES))
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
+        if kind_of(path, links=False) != "file":
             raise complain("is no regular file", file=str(path))
         data = path.read_bytes()
     except OSError:

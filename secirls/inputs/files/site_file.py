@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import stat
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -26,6 +25,7 @@ from secirls.input_error import complain
 from secirls.inputs.annotation import Annotation
 from secirls.inputs.designs.design import Variable
 from secirls.inputs.files.count_matrix import entries_inside, read_counts
+from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.inputs.files.one_file import check_one_file
 from secirls.inputs.files.site_columns import brought_dispersions, check_unique, positive, there_are, variable
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
@@ -338,9 +338,9 @@ def _stored_matrix(stored: Any) -> Any:
 def check_place(path: Path, where: Mapping[str, str]) -> str:
     """Which of the two forms of AnnData lies there: ``h5ad``, a file, or ``zarr``, a folder. Raises `InputError`."""
     try:
-        if stat.S_ISREG(mode := path.stat().st_mode):
+        if (kind := kind_of(path)) == "file":
             return "h5ad"
-        if stat.S_ISDIR(mode) and any((path / mark).is_file() for mark in _ZARR_MARKS):
+        if kind == "folder" and any((path / mark).is_file() for mark in _ZARR_MARKS):
             return "zarr"
     except OSError as error:
         if isinstance(error, FileNotFoundError):
@@ -348,7 +348,7 @@ def check_place(path: Path, where: Mapping[str, str]) -> str:
         raise complain(f"can't be read ({error.strerror})", **where) from None
     except ValueError:  # of a name with a null byte in it
         raise complain("can't be the name of a file", **where) from None
-    what = "a folder without a zarr store" if stat.S_ISDIR(mode) else "not a regular file"
+    what = "a folder without a zarr store" if kind == "folder" else "not a regular file"
     raise complain(f"is {what}, and an h5ad file is wanted", **where)
 
 

@@ -6,12 +6,12 @@ Promises: UTF-8 is read, and whatever is not is refused in one sentence that say
 from __future__ import annotations
 
 import codecs
-import stat
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from secirls.input_error import complain
+from secirls.inputs.files.kinds_of_file import kind_of
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -37,13 +37,12 @@ def read_text(path: Path, *, site: str = "") -> str:
         raise complain("is not UTF-8 text", **where) from None
 
 
-def _is_regular(path: Path) -> bool:
-    """Whether a path is that of a file with an end; of what is not there, or a folder, more is said elsewhere."""
+def _may_have_no_end(path: Path) -> bool:
+    """Whether a pipe or a device lies there; what is not there, and a folder, `read_text` complains of."""
     try:
-        mode = path.stat().st_mode
+        return kind_of(path) == "other"
     except (OSError, ValueError):
-        return True
-    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+        return False
 
 
 def read_toml(path: Path, *, site: str = "") -> dict[str, Any]:
@@ -51,7 +50,7 @@ def read_toml(path: Path, *, site: str = "") -> dict[str, Any]:
 
     Which file a site stands on is named by whoever starts it, who could name a device or a pipe.
     """
-    if site and not _is_regular(path):
+    if site and _may_have_no_end(path):
         raise complain("is not a regular file", site=site, file=str(path))
     try:
         return tomllib.loads(read_text(path, site=site))

@@ -40,7 +40,7 @@ def test_nor_is_a_policy(grounds, lead, pipe):
 
 
 def test_the_twin_that_reads_any_waits_for_what_somebody_sends(grounds, lead, pipe, monkeypatch):
-    monkeypatch.setattr(text_file, "_is_regular", lambda _: True)
+    monkeypatch.setattr(text_file, "_may_have_no_end", lambda _: False)
     sender = threading.Thread(target=pipe.write_text, args=('name = "mallory"\ndata = "x"\n',), daemon=True)
     sender.start()
     assert "is the ground of 'mallory'" in started(grounds, lead, pipe)

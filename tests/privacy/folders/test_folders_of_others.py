@@ -16,6 +16,7 @@ from secirls.aggregator.checkpoint import FOLDER, HEAD, claimed, discard
 from secirls.agreement import whole_file
 from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
+from secirls.inputs.files import kinds_of_file
 from secirls.outputs.tables import kept_fit
 from secirls.outputs.tables.kept_fit import FILE, KeptFit
 from secirls.site.guarding import budget
@@ -142,10 +143,17 @@ def opened_of(made_up, name):
 def test_a_message_that_is_named_by_a_path_is_not_opened(made_up, treasure, read):
     for name in (str(treasure), "../../home/thesis.txt", "/dev/zero"):
         assert "names a message otherwise than by its digest" in opened_of(made_up, name)
-    name = "0" * 64
-    (made_up / transcript.MESSAGES / name).symlink_to("/dev/zero")
-    assert "is no regular file" in opened_of(made_up, name)
     assert read == []
+
+
+def test_a_link_in_place_of_a_message_is_not_opened_whatever_it_leads_to(made_up, treasure, read, monkeypatch):
+    for name, target in (("0" * 64, "/dev/zero"), ("1" * 64, treasure)):
+        (made_up / transcript.MESSAGES / name).symlink_to(target)
+        assert "is no regular file" in opened_of(made_up, name)
+    assert read == []
+    monkeypatch.setattr(transcript, "kind_of", lambda path, **_: kinds_of_file.kind_of(path))  # follows links
+    assert "was changed" in opened_of(made_up, "1" * 64)
+    assert read == [treasure]
 
 
 def test_the_twin_that_takes_any_name_opens_it(made_up, treasure, read, monkeypatch):
