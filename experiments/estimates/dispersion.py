@@ -42,9 +42,10 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
     trend_and_prior,
 )
 from secirls.algorithms.fitted import Stages
-from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.query import Algorithm
 from secirls.algorithms.regression.irls import IrlsConfig
 from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.algorithms.summands import EXACT
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.inputs.designs.design import Design

@@ -21,8 +21,9 @@ from experiments.groundwork.data_sets import open_set
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
 from protocols import fixed_point
 from protocols.primitives import ring
-from secirls.algorithms.query import Query, Total, largest_summand
+from secirls.algorithms.query import Query, Total
 from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.summands import largest_summand
 from secirls.numerics.arrays import Floats
 from secirls.numerics.held import held_counts
 from secirls.numerics.held.samples import Samples

@@ -36,11 +36,12 @@ from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
-from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.query import Algorithm
 from secirls.algorithms.regression.betas import Betas, WayOut, betas
 from secirls.algorithms.regression.irls import State, least_squares_start
 from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.regression.plans import irls_plan, way_out
+from secirls.algorithms.summands import EXACT
 from secirls.config import Config
 from secirls.inputs.designs.design import Design
 from secirls.numerics.algebra.distinct_products import Products

@@ -13,8 +13,9 @@ import numpy as np
 
 from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.outliers.cells import OfCells, cell_of, check_rows
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total
 from secirls.algorithms.regression.known_information import KnownInformation
+from secirls.algorithms.summands import EXACT, lost
 from secirls.inputs.designs.design import Design
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arrays import Floats, Mask

@@ -1,7 +1,7 @@
 """Public questions to sites: data with a name, never code. And the sums that come back.
 
 Promises: a query has one form in bytes, and is decoded into exactly the arrays that were sent or refused; its
-layout follows from its public fields alone; whatever a site holds, its answer can be encoded (see `Query.signed`).
+layout follows from its public fields alone; whatever a site holds, its answer can be encoded (see `summands`).
 Refuses to know: protocols, sites, and how a sum is made.
 """
 
@@ -18,8 +18,9 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.fixed_point import COMPACT, FRACTION_BITS, Field, Layout, largest_bound
+from protocols.fixed_point import COMPACT, Field, Layout
 from protocols.secure_sum import sha256
+from secirls.algorithms.summands import EXACT, largest_summand, limbs, lost, signed
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.samples import Samples
 
@@ -50,25 +51,6 @@ class Total:
         return self.arrays[name]
 
 
-EXACT = FRACTION_BITS
-"""Fraction bits of the exact profile, in Z_2^128; fewer stand for the compact one, in Z_2^64."""
-
-
-def largest_summand(parties: int, fraction_bits: int = EXACT) -> float:
-    """The largest magnitude that each of so many parties may send, in any array of a query."""
-    return largest_bound(parties, fraction_bits, _limbs(fraction_bits))
-
-
-def largest_honest(parties: int, fraction_bits: int = EXACT) -> float:
-    """The largest magnitude, in the array that carries the sign, that is no sign: a quarter of the bound in all."""
-    return largest_summand(parties, fraction_bits) / (4 * max(parties, 1))
-
-
-def lost(values: Floats, cohort: int, fraction_bits: int = EXACT) -> Mask:
-    """Where an opened sum over a cohort of that size holds the sign for lost: see `Query.signed`."""
-    return values > largest_summand(cohort, fraction_bits) / 2
-
-
 def portions(genes: Mask, candidates: int, values: int) -> Iterator[Mask]:
     """Masks that split the genes, so that no question about one of them is larger than a site answers.
 
@@ -83,24 +65,10 @@ def portions(genes: Mask, candidates: int, values: int) -> Iterator[Mask]:
         yield portion
 
 
-def resolution(parties: int, fraction_bits: int) -> float:
-    """By how much the difference of two sums over so many parties may be off from rounding; nothing if exact."""
-    return 0.0 if fraction_bits == EXACT else math.ldexp(parties, -fraction_bits)
-
-
 def in_both(parties: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
     """Those of some parties who are among others, in their order."""
     there = frozenset(others)
     return parties if parties == others else tuple(party for party in parties if party in there)
-
-
-def _limbs(fraction_bits: int) -> int:
-    return 2 if fraction_bits == EXACT else 1
-
-
-def _within(array: Floats, most: float) -> bool:
-    """Whether all values are finite and within a magnitude; without an array of their size beside them."""
-    return not array.size or bool(array.max() <= most and array.min() >= -most)
 
 
 T = TypeVar("T")
@@ -190,35 +158,8 @@ class Query(ABC):
             raise QueryError(f"query {self.kind!r} asks for {values} numbers, a site sends {LARGEST_ANSWER} at most")
 
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
-        """A site's arrays as they are encoded: with the sign for what can't be sent.
-
-        The ring carries finite numbers within a bound alone. A site that said in clear that it can't encode would
-        answer a question about itself, outside any sum; and one gene must not stop a fit. So where a value is not
-        finite, or larger than the bound (in the array that carries the sign: than its honest share, ``bound / (4
-        parties)``), the site sends zeros for that gene and the bound in its place in the array called `sign`. Honest
-        values add up to a quarter of the bound in magnitude, and with signs among them to three quarters or more:
-        `lost` tells at half. A value that belongs to no gene makes all genes asked about lost, and zeros of its array.
-
-        Where the sign array has a second side (candidates, say), each entry has its own sign.
-        """
-        bound = largest_summand(parties, self.precision)
-        share = largest_honest(parties, self.precision)
-        if not self.sign:
-            return {name: _saturated(array, share, bound) for name, array in arrays.items()}
-        if all(_within(array, share if name == self.sign else bound) for name, array in arrays.items()):
-            return dict(arrays)
-        with np.errstate(invalid="ignore"):
-            wrong = {name: ~(np.abs(a) <= (share if name == self.sign else bound)) for name, a in arrays.items()}
-        gone: Mask = wrong[self.sign].copy()
-        sides = {name: 0 if name in self.not_by_gene else _sides(a.shape, gone.shape) for name, a in arrays.items()}
-        for name, beyond in wrong.items():
-            gone |= _spread(beyond.any(axis=tuple(range(sides[name], beyond.ndim))), gone.ndim)
-        sent = {}
-        for name, array in arrays.items():
-            # An array with fewer sides than the sign's belongs to all of a gene's entries, and goes with the last.
-            mine = gone.all(axis=tuple(range(sides[name], gone.ndim))) if sides[name] else wrong[name].any()
-            sent[name] = np.where(_spread(mine, array.ndim), bound if name == self.sign else 0.0, array)
-        return sent
+        """A site's arrays as they are encoded: with the sign for what can't be sent."""
+        return signed(arrays, parties, self.precision, self.sign, self.not_by_gene)
 
     def lost(self, total: Total) -> Mask:
         """What some site could not send, in the shape of the array that carries the sign, ``(genes asked, ...)``."""
@@ -233,7 +174,7 @@ class Query(ABC):
         bound = largest_summand(parties, bits)
         return SignedLayout(
             tuple(Field(name, shape, bound, bits) for name, shape in self.shapes().items()),
-            _limbs(bits),
+            limbs(bits),
             binding=sha256(b"secirls query v2", state, self.to_bytes()),
             query=self,
             parties=parties,
@@ -288,26 +229,6 @@ class SignedLayout(Layout):
     ) -> NDArray[np.uint64]:
         """Named float64 arrays, with the sign for what can't be sent, to one vector as of `Layout.encode`."""
         return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties), room, out)
-
-
-def _saturated(array: Floats, most: float, bound: float) -> Floats:
-    """The array with the bound where a value is not finite or too large."""
-    if _within(array, most):
-        return array
-    with np.errstate(invalid="ignore"):
-        saturated: Floats = np.where(np.abs(array) <= most, array, bound)
-    return saturated
-
-
-def _sides(shape: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """How many leading sides two shapes have in common."""
-    equal = [a == b for a, b in zip(shape, other, strict=False)]
-    return equal.index(False) if False in equal else len(equal)
-
-
-def _spread(mask: Mask | np.bool_, sides: int) -> Mask:
-    """The mask with sides of one behind its own, so that it has so many."""
-    return np.reshape(mask, np.shape(mask) + (1,) * (sides - np.ndim(mask)))
 
 
 def query_from_bytes(data: bytes) -> Query:

@@ -20,7 +20,7 @@ from secirls.algorithms.fitted import Fitted, Stages
 from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.algorithms.information import IN_A_FIT, cell_information, known_at_brought
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
-from secirls.algorithms.query import EXACT, Algorithm, Query, Total
+from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import State, irls, least_squares_start, steps_field
 from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
@@ -29,6 +29,7 @@ from secirls.algorithms.regression.plans import catch_plan, irls_plan
 from secirls.algorithms.regression.refit import refit
 from secirls.algorithms.regression.restricted import restricted
 from secirls.algorithms.regression.shrinkage import Shrinkage, check_shrinkage, shrink
+from secirls.algorithms.summands import EXACT
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design

@@ -7,7 +7,8 @@ import pytest
 from experiments.estimates.dispersion import GENE_WISE, MAP, chosen_genes, measure
 from experiments.estimates.dispersion_figures import GRIDS, NEWTON, POLISHED, PROFILE, SEARCH, SWEEP
 from experiments.estimates.dispersion_rounds import LikelihoodsQuery
-from secirls.algorithms.query import EXACT, QueryError
+from secirls.algorithms.query import QueryError
+from secirls.algorithms.summands import EXACT
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import likelihood
 

@@ -14,12 +14,13 @@ from protocols.secure_sum import MisuseError
 from secirls.algorithms import query, whole_fit
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import Normalisation, NormalisedQuery
-from secirls.algorithms.query import Query, QueryError, Total, largest_honest, largest_summand, lost
+from secirls.algorithms.query import Query, QueryError, Total
 from secirls.algorithms.regression import catch as catch_room
 from secirls.algorithms.regression import quasi_newton
 from secirls.algorithms.regression.catch import LikelihoodQuery
 from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
+from secirls.algorithms.summands import largest_honest, largest_summand, lost
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design

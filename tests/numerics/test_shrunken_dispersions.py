@@ -23,9 +23,10 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
 )
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import normalise
-from secirls.algorithms.query import EXACT, QueryError, query_from_bytes
+from secirls.algorithms.query import QueryError, query_from_bytes
 from secirls.algorithms.regression.irls import IrlsConfig, irls, least_squares_start
 from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.algorithms.summands import EXACT
 from secirls.inputs.simulate import simulate
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.curvature import adjusted_derivatives, curvature_sums

@@ -15,8 +15,9 @@ import numpy as np
 
 from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import LARGEST_DISPERSION, MIN_DISPERSION
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, largest_summand, portions, resolution
+from secirls.algorithms.query import Algorithm, Query, QueryError, portions
 from secirls.algorithms.regression.irls_queries import check_steps, known_steps
+from secirls.algorithms.summands import EXACT, largest_summand, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arithmetic import portable
 from secirls.numerics.arrays import Floats, Mask

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.groundwork.normalisation import Normalisation, known_size_factors, sum_by_gene
-from secirls.algorithms.query import Query, QueryError, Total, largest_summand
+from secirls.algorithms.query import Query, QueryError, Total
+from secirls.algorithms.summands import largest_summand
 from secirls.numerics.algebra.solve import pack, packed_size, solve
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.samples import Samples

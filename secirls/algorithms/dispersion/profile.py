@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, in_both, largest_summand, resolution
+from secirls.algorithms.query import Algorithm, Query, QueryError, in_both
 from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
+from secirls.algorithms.summands import EXACT, largest_summand, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask

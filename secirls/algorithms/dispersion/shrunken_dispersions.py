@@ -19,10 +19,11 @@ from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitte
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import Fetched, fetch_again, fetch_profiles
 from secirls.algorithms.groundwork.normalisation import Normalisation
-from secirls.algorithms.query import EXACT, Algorithm
+from secirls.algorithms.query import Algorithm
 from secirls.algorithms.regression.betas import WayOut
 from secirls.algorithms.regression.irls import IrlsConfig
 from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.algorithms.summands import EXACT
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.nodes import farther, nodes_for

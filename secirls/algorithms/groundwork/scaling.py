@@ -13,8 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.query import Algorithm, Query, QueryError, Total, check_params, lost
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total, check_params
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, opened_square, sent, sent_entries
+from secirls.algorithms.summands import lost
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design
 from secirls.inputs.designs.reduced_design import ReducedDesign

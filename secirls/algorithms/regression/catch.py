@@ -22,7 +22,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from secirls.algorithms.query import EXACT, LARGEST_ARRAY, LARGEST_CANDIDATES, Algorithm, Query, resolution
+from secirls.algorithms.query import LARGEST_ARRAY, LARGEST_CANDIDATES, Algorithm, Query
 from secirls.algorithms.regression.irls import State, update_rows
 from secirls.algorithms.regression.irls_queries import keep_constants
 from secirls.algorithms.regression.quasi_newton import (
@@ -33,6 +33,7 @@ from secirls.algorithms.regression.quasi_newton import (
     descend,
     objective,
 )
+from secirls.algorithms.summands import EXACT, resolution
 from secirls.numerics.algebra.eigen import eigenvectors
 from secirls.numerics.algebra.solve import unpack
 from secirls.numerics.arrays import Floats, Mask

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.query import EXACT, Algorithm, Total, lost, portions, resolution
+from secirls.algorithms.query import Algorithm, Total, portions
 from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.sent_products import expand_field, opened
+from secirls.algorithms.summands import EXACT, lost, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size, solve, times
 from secirls.numerics.arithmetic import portable

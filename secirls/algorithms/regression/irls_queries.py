@@ -14,8 +14,9 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.groundwork.normalisation import known_size_factors
-from secirls.algorithms.query import EXACT, Query, QueryError
+from secirls.algorithms.query import Query, QueryError
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
+from secirls.algorithms.summands import EXACT
 from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import to_user

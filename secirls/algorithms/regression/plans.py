@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from secirls.algorithms.query import EXACT
 from secirls.algorithms.regression.betas import WayOut
 from secirls.algorithms.regression.irls import IrlsConfig
 from secirls.algorithms.regression.quasi_newton import CatchConfig
 from secirls.algorithms.regression.unclamped import NewtonConfig
+from secirls.algorithms.summands import EXACT
 from secirls.config import Config
 from secirls.numerics.algebra.distinct_products import Products
 

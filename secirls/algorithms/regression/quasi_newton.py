@@ -21,20 +21,11 @@ from typing import ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.query import (
-    EXACT,
-    LARGEST_CANDIDATES,
-    Algorithm,
-    Query,
-    QueryError,
-    Total,
-    lost,
-    portions,
-    resolution,
-)
+from secirls.algorithms.query import LARGEST_CANDIDATES, Algorithm, Query, QueryError, Total, portions
 from secirls.algorithms.regression.irls import State, update_rows
 from secirls.algorithms.regression.irls_queries import keep_constants, sums_at
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
+from secirls.algorithms.summands import EXACT, lost, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import pack, packed_size, solve, unpack
 from secirls.numerics.arrays import Floats, Mask

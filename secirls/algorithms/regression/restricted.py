@@ -15,10 +15,11 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total
 from secirls.algorithms.regression.irls_queries import AtCoefficients, IrlsQuery, sums_at
 from secirls.algorithms.regression.unclamped import UnclampedQuery
 from secirls.algorithms.sent_products import expand_field, opened
+from secirls.algorithms.summands import EXACT
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.restriction import lifted, projected, projected_upper
 from secirls.numerics.algebra.solve import packed_size

@@ -28,9 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.groundwork.scaling import Scaled
-from secirls.algorithms.query import EXACT, Algorithm, resolution
+from secirls.algorithms.query import Algorithm
 from secirls.algorithms.regression.irls import State
 from secirls.algorithms.regression.unclamped import Cohorts, Descending, Descent, descend
+from secirls.algorithms.summands import EXACT, resolution
 from secirls.inputs.designs.design import Design
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arrays import Floats, Mask

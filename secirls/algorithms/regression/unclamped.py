@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secirls.algorithms.groundwork.normalisation import known_size_factors
-from secirls.algorithms.query import EXACT, Algorithm, Query, QueryError, Total, lost, portions, resolution
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total, portions
 from secirls.algorithms.regression.irls import R_RIDGE, State, update_rows
 from secirls.algorithms.regression.irls_queries import IrlsQuery, check_beta
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
+from secirls.algorithms.summands import EXACT, lost, resolution
 from secirls.numerics.algebra.box_step import box_step
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size, with_ridge

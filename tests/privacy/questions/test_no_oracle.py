@@ -21,12 +21,13 @@ from secirls.algorithms.components.component_queries import (
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
-from secirls.algorithms.query import Query, largest_summand, query_from_bytes
+from secirls.algorithms.query import Query, query_from_bytes
 from secirls.algorithms.regression.catch import LikelihoodQuery
 from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
 from secirls.algorithms.regression.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
+from secirls.algorithms.summands import largest_summand
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
 from secirls.inputs.simulate import simulate
