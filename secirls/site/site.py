@@ -44,6 +44,7 @@ from secirls.site.follower import Follower, Run
 from secirls.site.grounds.ground import Ground, open_ground
 from secirls.site.guarding.guard import Guard
 from secirls.site.guarding.memory import Subject
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.in_common import Apart
 from secirls.site.own_file import write_own
 from secirls.site.preparation import fewest, named, prepare, reading_of
@@ -96,19 +97,19 @@ class Site(Secret):
         """
         config = self._config
         self._ground = ground = open_ground(self._place, config)
-        policy = ground.policy
-        policy.check_config(self.name, config)
+        checks = PolicyChecks(self.name, ground.policy)
+        checks.check_config(config)
         if ground.study is None:
-            policy.check_refit_layer(self.name, config)
+            checks.check_refit_layer(config)
         else:
             ground.study.check_config(self.name, config)
-        policy.check_roster(self.name, own=ground.roster is not None)
+        checks.check_roster(own=ground.roster is not None)
         try:
             self._table = table = read_site(self.name, ground.source, reading_of(config), shown=ground.file)
         except InputError as error:
             raise ground.aloud(error) from None
-        policy.check_samples(self.name, table.counts.shape[0])
-        policy.check_variables(self.name, table.variables, fewest(table))
+        checks.check_samples(table.counts.shape[0])
+        checks.check_variables(table.variables, fewest(table))
         if config.kernel == "fused":
             kernels.warm_up()
         fixed_point.warm_up()

@@ -2,7 +2,7 @@
 
 Promises: nothing is said of a few genes that somebody chose; text leaves only against the signatures of all sites of
 the agreement, by the roster's keys, under the same digest as the site's own. Refuses to know: the file, and which
-columns its policy lists; see `Policy.check_config`.
+columns its policy lists; see `PolicyChecks.check_config`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from secirls.cli.federation_file import read_table
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.site.grounds.policy import Policy, RefusalError, read_policy
+from secirls.site.guarding.policy_checks import PolicyChecks
 
 
 @pytest.fixture(scope="session")
@@ -112,13 +113,13 @@ def test_going_on_without_a_site_can_be_refused(tmp_path, files):
 def test_a_refusal_says_the_rule_and_not_what_the_site_holds(samples):
     """The same sentence whatever the number below the rule is."""
     with pytest.raises(RefusalError) as few:
-        Policy(min_samples=7).check_samples("a", samples)
+        PolicyChecks("a", Policy(min_samples=7)).check_samples(samples)
     with pytest.raises(RefusalError) as fewer:
-        Policy(min_samples=7).check_samples("a", 0)
+        PolicyChecks("a", Policy(min_samples=7)).check_samples(0)
     assert str(few.value) == str(fewer.value)
     design = np.repeat([[1.0, 0.0], [1.0, 1.0]], [samples, 7], axis=0)
     with pytest.raises(RefusalError) as cell:
-        Policy(min_samples_per_cell=7).check_design("a", design)
+        PolicyChecks("a", Policy(min_samples_per_cell=7)).check_design(design)
     assert str(cell.value).endswith("min_samples_per_cell is 7")
 
 

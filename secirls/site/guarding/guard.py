@@ -29,10 +29,10 @@ from secirls.numerics.arrays import Counts, Floats
 from secirls.numerics.held.held_counts import HeldCounts
 from secirls.numerics.held.samples import Samples
 from secirls.site.grounds.ground import Ground
-from secirls.site.grounds.policy import refusal
 from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.memory import Memory, Subject
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.size_shares import size_shares
 from secirls.site.guarding.summed_columns import Likeness, SummedColumns
 
@@ -46,6 +46,7 @@ class Guard:
         self._site = site
         self._ground = ground
         self._policy = ground.policy
+        self._checks = PolicyChecks(site, ground.policy)
         self._agreement = agreement
         self._design = design
         self._kernel = config.kernel
@@ -90,8 +91,8 @@ class Guard:
 
         Raises `RefusalError` where the policy does not allow the fit.
         """
-        self._policy.check_cohort(self._site, len(self._agreement.sites))
-        self._policy.check_design(self._site, samples.joint.design, samples.own_size)
+        self._checks.check_cohort(len(self._agreement.sites))
+        self._checks.check_design(samples.joint.design, samples.own_size)
         self._columns, self._brought = samples.joint.design, samples.size_factors
         self._asked_so_far = self._start(samples)
         self.holds(samples)
@@ -109,12 +110,11 @@ class Guard:
 
     def check(self, asked: Query) -> None:
         """Whether a question may be answered or taken note of. Raises `RefusalError`, `QueryError`, `MisuseError`."""
-        self._policy.check_question(self._site, asked.kind)
+        self._checks.check_question(asked.kind)
         if isinstance(asked, DropEmptyQuery):
             self._check_empty(asked)
         self._check_cells(asked)
-        if getattr(asked, "share", 0.0) > self._policy.max_sample_share:
-            raise refusal(self._site, "max_sample_share", self._policy.max_sample_share)
+        self._checks.check_sample_share(getattr(asked, "share", 0.0))
         if self._ground.simulated and self._presence is None:
             return
         if self._presence is None:
@@ -122,7 +122,7 @@ class Guard:
                 raise MisuseError(f"site {self._site}: the census comes first, and its total is told before the rest")
             return
         if not isinstance(asked, PresenceQuery):
-            self._policy.check_genes(self._site, asked.genes, self._presence)
+            self._checks.check_genes(asked.genes, self._presence)
 
     def _check_empty(self, asked: DropEmptyQuery) -> None:
         """Columns are dropped that the census calls empty, and no others. Raises `QueryError`."""
@@ -150,8 +150,8 @@ class Guard:
         so_far = chained(self._asked_so_far, question)
 
         def allowed(answered: int, told: NDArray[np.int64], multiplied: int) -> None:
-            self._policy.check_budget(self._site, answered, told)
-            self._policy.check_directions(self._site, multiplied + ahead if directions or ahead else 0, self._degrees)
+            self._checks.check_budget(answered, told)
+            self._checks.check_directions(multiplied + ahead if directions or ahead else 0, self._degrees)
 
         # What varies along directions is not told either, where these could not be multiplied any more.
         ahead = asked.directions.shape[1] if isinstance(asked, VstGramQuery) else 0
@@ -176,7 +176,7 @@ class Guard:
         A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
         Raises `RefusalError`, `QueryError`, `MisuseError`.
         """
-        self._policy.check_cohort(self._site, len(cohort))
+        self._checks.check_cohort(len(cohort))
         if isinstance(asked, VstQuery) and cohort != self._agreement.sites:
             raise QueryError(f"query {asked.kind!r} is about all agreed sites, and asked for others")
         digest = self._digest(asked, question)
@@ -215,13 +215,13 @@ class Guard:
         data. In all of them together it may be done with few columns: with as many as there are samples, sums of all
         genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
         """
-        s, in_all, policy = samples.size_factors, self._in_all, self._policy
+        s, in_all = samples.size_factors, self._in_all
         if not isinstance(asked, NormalisedQuery) or s is None or in_all is None:
             return
         told, every = s if self._brought is None else self._brought, self._every_xtx
         # A trusted aggregator may not have asked for X'X of numeric columns; in lock-step it was told before.
         rows = samples.beside_own[:, : len(every)]
-        policy.check_sizes(self._site, *size_shares(told, self._log_sizes, in_all, rows, every))
+        self._checks.check_sizes(*size_shares(told, self._log_sizes, in_all, rows, every))
 
         own, table = self._columns[:, : samples.own_size], self._columns[:, samples.own_size :]
 
@@ -229,16 +229,16 @@ class Guard:
             columns = [
                 sha256(b"secirls column v1", column.tobytes(), s.tobytes()) for column in table.T if column.any()
             ]
-            self._budget.take_columns(columns, lambda all_: policy.check_columns(self._site, all_, in_all))
+            self._budget.take_columns(columns, lambda all_: self._checks.check_columns(all_, in_all))
 
         def allowed(likeness: Likeness) -> None:
-            policy.check_likeness(self._site, likeness.few_differ, likeness.other_own)
+            self._checks.check_likeness(likeness.few_differ, likeness.other_own)
             take()
 
         if self._summed is None:
             take()
         else:
-            self._summed.take(own, table, s, policy.min_difference, allowed)
+            self._summed.take(own, table, s, self._policy.min_difference, allowed)
 
     def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
         """Remember which question a context is about, and whether its total is to be ``told``."""
@@ -250,7 +250,7 @@ class Guard:
 
     def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
         """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
-        self._policy.check_cohort(self._site, len(present))
+        self._checks.check_cohort(len(present))
         if (self.whole or context.digest in self._over_all) and present != self._agreement.sites:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
         question = self._asked_in.get(context.digest)
@@ -267,7 +267,7 @@ class Guard:
         """
         if context.digest != self._awaited:
             raise MisuseError(f"site {self._site} was told a total that it does not wait for")
-        self._policy.check_cohort(self._site, len(parties))
+        self._checks.check_cohort(len(parties))
         whole = self._agreement.sites if self.whole else parties
         if parties != self._opened.get(context.digest, whole) or self._site not in parties:
             raise PeerError(AGGREGATOR, f"tells {self._site} a total over other sites than it answered with")
@@ -293,22 +293,20 @@ class Guard:
             self._hold_rules(asked, total)
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
             self._every_xtx = asked.xtx_of(total)
-            self._policy.check_share(self._site, self._design, self._own_xtx, self._every_xtx)
+            self._checks.check_share(self._design, self._own_xtx, self._every_xtx)
 
     def _hold_rules(self, asked: Query, total: Total) -> None:
         """The rules about the census, and about genes."""
         if isinstance(asked, CensusQuery):
             if not asked.genes.all():
-                raise refusal(
-                    self._site, "min_contributors", self._policy.min_contributors, "the census is of all genes"
-                )
+                raise self._checks.refusal("min_contributors", "the census is of all genes")
             self._column_sites = total["column_sites"]
             self._in_all = float(total["samples"][0])
             self._degrees = self._in_all - len(total.parties)
             # Estimated ones are scaled so that their logs have the sum zero, or by medians nearly.
             self._log_sizes = float(total["log_size_factors"][0])
             apart = self._design.told_apart(self._agreement.said)
-            self._policy.check_census(self._site, self._design, total.arrays, self._held(), apart)
+            self._checks.check_census(self._design, total.arrays, self._held(), apart)
         presence = np.where(asked.lost(total), 0.0, total["presence"])
         if self._presence is None or isinstance(asked, CensusQuery):
             self._presence = np.zeros(asked.genes.size)

@@ -16,6 +16,7 @@ from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 
@@ -39,7 +40,7 @@ def test_a_site_takes_part_with_the_numbers_of_the_preset(grounds, number):
 
 @pytest.mark.parametrize("preset", ["deseq2", "irls", "pydeseq2", "fedpydeseq2"])
 def test_no_preset_is_tuned(preset):
-    Policy().check_config("lyon", Config(design="~ condition", preset=preset))
+    PolicyChecks("lyon", Policy()).check_config(Config(design="~ condition", preset=preset))
 
 
 def test_sites_may_permit_other_numbers(grounds):
@@ -102,7 +103,7 @@ def largest_count(fits):
 
 def test_the_twin_that_permits_any_floor_tells_a_count_to_the_unit(lay, lead, monkeypatch):
     grounds = lay(samples=24, genes=12).rule("max_params_per_sample = 0.5")
-    monkeypatch.setattr(Policy, "check_config", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_config", lambda *_: None)
     found, true = largest_count(Fits(grounds, lead))
     assert found == pytest.approx(true, abs=0.01)
     assert true > 100

@@ -12,9 +12,10 @@ from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import budget, summed_columns
 from secirls.site.guarding.budget import Told
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 POWERS = ((1, 2), (3, 4), (5, 6), (7, 8), (9,))
@@ -60,7 +61,7 @@ def solved(grounds, lead):
 
 
 def test_the_twin_that_forgets_columns_tells_every_treated_samples_counts(scored, lead, monkeypatch):
-    monkeypatch.setattr(Policy, "check_columns", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_columns", lambda *_: None)
     monkeypatch.setattr(summed_columns, "few_differ", lambda *_: False)  # sees high powers, which few samples have
     found, true = solved(scored, lead)
     assert true.shape == (10, 12)

@@ -20,6 +20,7 @@ from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.guarding import budget
 from secirls.site.guarding.budget import Told
 from secirls.site.guarding.guard import Guard
+from secirls.site.guarding.policy_checks import PolicyChecks
 
 SCALE = np.array([0.05, 2.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0
 DEGREES = 36
@@ -133,12 +134,12 @@ def test_a_budget_of_before_there_were_directions_is_read(tmp_path):
 
 @pytest.mark.parametrize("degrees", [None, 36.0])
 def test_no_number_of_samples_is_no_leave(degrees):
-    policy = Policy(max_components=1)
-    policy.check_directions("a", 0, degrees)
+    checks = PolicyChecks("a", Policy(max_components=1))
+    checks.check_directions(0, degrees)
     with pytest.raises(RefusalError, match=r"max_directions_per_sample is 0\.2"):
-        policy.check_directions("a", 8, degrees)
+        checks.check_directions(8, degrees)
     if degrees:
-        policy.check_directions("a", 7, degrees)
+        checks.check_directions(7, degrees)
 
 
 class TestOfAllSites:

@@ -13,9 +13,10 @@ from secirls.agreement.agreement import genes_digest
 from secirls.algorithms.groundwork.census import CensusQuery, PresenceQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import guard as guard_room
 from secirls.site.guarding.guard import Guard
+from secirls.site.guarding.policy_checks import PolicyChecks
 
 LONELY, OWNER = 7, "site3"
 
@@ -60,7 +61,7 @@ def test_a_gene_of_one_site_is_not_answered_for(lonely, lead):
 
 
 def test_without_the_rule_its_sum_is_one_sites_own(lonely, lead, monkeypatch):
-    monkeypatch.setattr(Policy, "check_genes", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_genes", lambda *_: None)
     room = lead.room(lonely).open()
     room.census()
     assert ask(room) == pytest.approx(own(lonely), abs=1e-9)

@@ -15,7 +15,8 @@ from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.inputs.designs.ranks import largest_share
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 OWNER = "site3"
@@ -119,8 +120,8 @@ def honest_sums(grounds, lead):
 def test_without_the_rule_one_samples_counts_follow_from_an_honest_fit(grounds, lead, monkeypatch, rule):
     with_hours(grounds, one_sample_differs)
     if rule == "taken out":
-        monkeypatch.setattr(Policy, "check_share", lambda *_: None)
-        monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
+        monkeypatch.setattr(PolicyChecks, "check_share", lambda *_: None)
+        monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
     else:
         grounds.rule('lonely = "publish"')
     sums, columns, sites = honest_sums(grounds, lead)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from secirls.input_error import InputError
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import summed_columns
 from secirls.site.guarding.memory import Memory
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.summed_columns import differing, few_differ
 from secirls.site.site import Site
 
@@ -151,7 +152,7 @@ def test_a_design_beside_which_the_sum_over_all_samples_says_more_is_refused(gro
 
 
 def test_without_the_rule_one_honest_fit_of_one_column_tells_a_samples_counts(grounds, lead, monkeypatch):
-    monkeypatch.setattr(Policy, "check_design", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_design", lambda *_: None)
     sums, sites = lead.normalised(with_hours(grounds), design="~ 0 + hours")
     own = sites[OWNER]._samples
     # What is opened is over a column that was scaled by a public number.

@@ -23,7 +23,8 @@ from secirls.algorithms.sent_products import opened_square
 from secirls.carriers.local import LocalFederation
 from secirls.inputs.designs import design
 from secirls.inputs.designs.design import Design, Variable
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 PUBLISH = 'lonely = "publish"'
@@ -40,9 +41,9 @@ COUNTED = 20
 
 def looking_at_no_column(monkeypatch):
     """Take out what levels tell and, as if that were not enough, what a site finds in its own rows."""
-    monkeypatch.setattr(Policy, "check_census", lambda *_: None)
-    monkeypatch.setattr(Policy, "check_share", lambda *_: None)
-    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_census", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_share", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
 
 
 def with_site_column(grounds):
@@ -274,8 +275,8 @@ def test_a_cell_of_one_site_that_no_column_shows_is_refused_by_name(grounds, lea
 def test_without_the_rule_its_sums_follow_from_those_of_the_columns(grounds, lead, monkeypatch):
     """The twin: what all columns but the intercept take away leaves site1's five samples."""
     monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
-    monkeypatch.setattr(Policy, "check_share", lambda *_: None)
-    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_share", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
     room = lead.room(with_batches(grounds), design=CROSSED).open()
     sums = sums_by_column(room)
     samples = room.sites["site1"]._samples
@@ -347,8 +348,8 @@ def test_where_the_levels_are_too_many_to_tell_it_is_refused_too(lay, lead, monk
 def test_without_that_rule_its_sums_are_the_difference_of_two_columns(lay, lead, monkeypatch):
     monkeypatch.setattr(Design, "told_apart", lambda *_: ())
     monkeypatch.setattr(Design, "cells_apart", lambda *_: ())
-    monkeypatch.setattr(Policy, "check_share", lambda *_: None)
-    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_share", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
     room = lead.room(in_blocks(lay), design="~ one + two").open()
     sums = sums_by_column(room)
     np.testing.assert_allclose(sums[:, 2] - sums[:, 1], own_sums(room, "g"), rtol=1e-12)

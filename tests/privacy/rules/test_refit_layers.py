@@ -11,7 +11,8 @@ from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 OWNER = "site3"
@@ -51,7 +52,7 @@ def test_a_refit_layer_that_nobody_listed_is_refused(masked, lead):
 
 
 def test_the_twin_that_takes_any_layer_tells_one_samples_counts_in_one_honest_fit(masked, lead, monkeypatch):
-    monkeypatch.setattr(Policy, "check_refit_layer", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_refit_layer", lambda *_: None)
     found, true = refitted(masked, lead)
     assert np.array_equal(np.rint(found), true)
 

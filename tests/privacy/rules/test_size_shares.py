@@ -8,7 +8,8 @@ Each site holds its own factors against what the census tells of all. The twin d
 import numpy as np
 import pytest
 
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.size_shares import size_shares
 
 OWNER, AT = "site3", 2
@@ -43,7 +44,7 @@ def one_site_is_tiny(name, samples):
 
 
 def test_without_the_rule_one_samples_counts_are_opened_by_an_honest_fit(sized, lead, monkeypatch):
-    monkeypatch.setattr(Policy, "check_sizes", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
     sums, sites = lead.normalised(sized(one_sample_is_tiny), size_factors="size")
     own = sites[OWNER]._samples
     found = sums["all"] * own.size_factors[AT]

@@ -20,9 +20,10 @@ from secirls.algorithms.outliers.robust_dispersion import CellsAboveQuery
 from secirls.algorithms.outliers.selection import BelowQuery, BetweenQuery
 from secirls.algorithms.query import Query, QueryError
 from secirls.input_error import InputError
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.grounds.stages import STAGES
 from secirls.site.guarding.guard import Guard
+from secirls.site.guarding.policy_checks import PolicyChecks
 
 SMOKER = "~ condition + smoker"
 
@@ -184,7 +185,7 @@ def test_a_fit_without_that_stage_is_made(grounds):
 
 
 def test_a_policy_that_does_not_look_answers_it(grounds, monkeypatch):
-    monkeypatch.setattr(Policy, "check_question", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_question", lambda *_: None)
     result = ordered(grounds.rule('refused_stages = ["profile"]'), cooks=False)
     assert "profile" in {stage["stage"] for stage in result.report["stages"]}
 
@@ -208,7 +209,7 @@ def test_shrinkage_alone_can_be_refused_before_anything_is_told(grounds):
 def test_a_policy_that_does_not_look_at_the_configuration_answers_shrinkage(grounds, monkeypatch):
     """The twin that knows stages by their questions alone."""
     grounds.rule('refused_stages = ["shrinkage"]', "site3")
-    monkeypatch.setattr(Policy, "check_config", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_config", lambda *_: None)
     told = ordered(grounds, **SHRUNKEN).report["stages"]
     assert "shrinkage" in {stage["stage"] for stage in told}
 

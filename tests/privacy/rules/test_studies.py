@@ -9,8 +9,9 @@ import pytest
 
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.input_error import InputError
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.grounds.study import Study
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 AGREED = '[study]\ndesign = "~condition"\nlayer = "raw"\nlevels = { condition = ["control", "treated"] }\n'
@@ -118,7 +119,7 @@ def test_a_policy_lists_layers_without_a_study(grounds, lead, monkeypatch):
     again = {"preset": "irls", "refit_layer": "other", "refit_genes": ("gene00001",)}
     with pytest.raises(RefusalError, match=r"layers is X, raw \(layer 'other'\)"):
         survey(lead, grounds, **again)
-    monkeypatch.setattr(Policy, "check_config", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_config", lambda *_: None)
     assert survey(lead, grounds, layer="other").genes
 
 

@@ -14,7 +14,8 @@ from secirls.algorithms.groundwork.normalisation import NormalisedQuery
 from secirls.input_error import InputError, complain
 from secirls.inputs.formulas.levels import Variable
 from secirls.site.grounds.ground import Ground
-from secirls.site.grounds.policy import Policy, RefusalError
+from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
 
 PATIENTS = [f"Jane Doe {number}" for number in range(10)]
@@ -55,7 +56,7 @@ def test_rare_levels_are_not_told(survey, options, secret):
 
 @pytest.mark.parametrize(("options", "secret"), ASKED)
 def test_without_the_rule_they_are(survey, options, secret, monkeypatch):
-    monkeypatch.setattr(Policy, "check_variables", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_variables", lambda *_: None)
     told = survey(**options).variables
     assert any(secret in variable.levels for variable in told.values())
 
@@ -169,7 +170,7 @@ def test_columns_that_are_not_listed_are_not_told_to_be_there_or_not(survey, mon
             survey(design=f"~ {column}")
         said.add(str(refused.value).replace(column, ""))
     assert len(said) == 1
-    monkeypatch.setattr(Policy, "check_config", lambda *_: None)
+    monkeypatch.setattr(PolicyChecks, "check_config", lambda *_: None)
     with pytest.raises(InputError, match="is missing"):
         survey(design="~ batch")
 
