@@ -7,11 +7,13 @@ import pytest
 
 import secirls
 from secirls import fitting
+from secirls.aggregator import checkpoint
 from secirls.agreement.manifest import Manifest
 from secirls.cli.federation_file import read_table
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.site.grounds.policy import Policy, RefusalError, read_policy
+from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.policy_checks import PolicyChecks
 
 
@@ -179,8 +181,9 @@ def test_a_refusal_ends_the_fit_even_where_silence_would_not(tmp_path, files):
         with_policy(tmp_path, files, "max_rounds = 9", on_dropout="continue")
 
 
-def test_recalled_rounds_count(tmp_path, files):
-    """A fit that ends and goes on asks no more of a site than one that does not."""
+@pytest.fixture
+def ended(tmp_path, files):
+    """The folder of a fit that one site's rule ended after nine rounds."""
     (tmp_path / "rules.toml").write_text("max_rounds = 9")
     manifest = Manifest.read(
         "test",
@@ -189,9 +192,26 @@ def test_recalled_rounds_count(tmp_path, files):
         engine="local",
         fit={key: value for key, value in OPTIONS.items() if key != "engine"},
     )
-    for attempt in (fitting.fit_manifest, lambda _, out: fitting.resume(out)):
-        with pytest.raises(RefusalError, match="max_rounds is 9"):
-            attempt(manifest, tmp_path / "out")
+    with pytest.raises(RefusalError, match="max_rounds is 9"):
+        fitting.fit_manifest(manifest, tmp_path / "out")
+    assert rounds_kept(tmp_path / "out") == 9
+    return tmp_path / "out"
+
+
+def rounds_kept(out):
+    return len(list((out / checkpoint.FOLDER).glob("round-*.npz")))
+
+
+def test_a_fit_that_goes_on_asks_no_more_of_a_site_than_one_that_does_not(ended):
+    with pytest.raises(RefusalError, match="max_rounds is 9"):
+        fitting.resume(ended)
+    assert rounds_kept(ended) == 9
+
+
+def test_where_sites_do_not_count_what_they_are_reminded_of_it_comes_to_its_end(ended, monkeypatch):
+    spend = Budget.spend
+    monkeypatch.setattr(Budget, "spend", lambda self, asked, whom, *how: whom and spend(self, asked, whom, *how))
+    assert len(fitting.resume(ended).report["rounds"]) > 9
 
 
 def test_a_refusal_is_a_sentence_and_exit_code_two(tmp_path, files, monkeypatch, capsys):
