@@ -66,13 +66,13 @@ def test_as_many_limbs_as_are_let_in_overflow_no_word():
 
 
 @given(st.data(), moduli, st.integers(1, 2**20) | st.integers(1, 2**900))
-def test_powers(data, modulus, exponent):
+def test_powers_are_those_of_pythons_integers(data, modulus, exponent):
     values = data.draw(residues(modulus))
     assert Lanes(modulus).powers(values, exponent) == [pow(value, exponent, modulus) for value in values]
 
 
 @given(st.data(), moduli, st.sampled_from([1, 8, 11, 16]))
-def test_products_of_powers(data, modulus, width):
+def test_products_of_powers_are_those_of_pythons_integers(data, modulus, width):
     values = data.draw(residues(modulus))
     exponents = data.draw(st.binary(min_size=width * len(values), max_size=width * len(values)))
     places = Lanes(modulus).products_of_powers(values, exponents, width)
@@ -87,7 +87,7 @@ def product(bases, exponents, modulus):
 
 
 @given(st.integers(1, 9), st.lists(st.binary(min_size=8, max_size=8) | st.sampled_from([bytes(8), b"\xff" * 8])))
-def test_tables(window, exponents):
+def test_powers_by_tables_are_those_of_pythons_integers(window, exponents):
     modulus = 2**2203 - 1
     powers = FixedBasePowers(BASE, modulus, 64, window)
     assert powers._lanes is not None

@@ -107,7 +107,7 @@ def ordeal(files, undisturbed, local_ray, actors_left, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("verb", ["survey", "join", "hello", "meet", "contribute", "assist"])
-def test_a_site(ordeal, verb):
+def test_a_killed_site_is_silent_or_the_session_does_not_begin(ordeal, verb):
     error = ordeal("pairwise", "site2", verb, "site2")
     if verb in BEFORE:
         assert str(error) == "site 'site2': did not answer, so the session can't begin"
@@ -116,12 +116,12 @@ def test_a_site(ordeal, verb):
 
 
 @pytest.mark.parametrize("verb", ["key", "join", "hello", "meet", "assist"])
-def test_the_key_holder(ordeal, verb):
+def test_a_killed_key_holder_is_named(ordeal, verb):
     assert "key-holder" in str(ordeal("paillier", "key-holder", verb, "key-holder"))
 
 
 @pytest.mark.parametrize("verb", ["key", "join", "hello", "meet"])
-def test_the_key_dealer(ordeal, verb):
+def test_a_killed_key_dealer_is_named(ordeal, verb):
     assert "key-dealer" in str(ordeal("paillier-threshold", "key-dealer", verb, "key-dealer"))
 
 
@@ -137,12 +137,12 @@ def test_the_key_dealer(ordeal, verb):
         ("paillier-threshold", "assist"),
     ],
 )
-def test_a_site_under_other_protocols(ordeal, protocol, verb):
+def test_a_killed_site_is_silent_under_every_other_protocol(ordeal, protocol, verb):
     assert ordeal(protocol, "site2", verb, "site2").silent == ("site2",)
 
 
 @pytest.mark.parametrize("verb", ["survey", "join", "hello", "meet", "contribute", "assist"])
-def test_the_aggregator(ordeal, verb):
+def test_of_a_killed_aggregator_the_death_of_its_process_is_said(ordeal, verb):
     error = ordeal("pairwise", "site2", verb, "AggregatorActor")
     assert str(error) == "aggregator failed in 'lead' with an unexpected death of its process"
 
@@ -171,7 +171,7 @@ def holds_data(pid):
     return b"Actor" in title or b"raylet/raylet" in title
 
 
-def test_the_driver(tmp_path, files, undisturbed):
+def test_no_party_outlives_a_killed_driver(tmp_path, files, undisturbed):
     """Killed, not interrupted: it can't tidy up, yet no party outlives it."""
     sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
     words = [

@@ -94,13 +94,13 @@ def test_dispersions_given_leave_rounding_alone(data):
 
 
 @pytest.mark.parametrize("preset", ["irls", pytest.param("pydeseq2", marks=pytest.mark.slow)])
-def test_the_other_presets(data, preset):
+def test_fits_of_other_presets_are_those_with_shared_columns(data, preset):
     own, shared = both(data, preset=preset)
     np.testing.assert_allclose(own.table["log2FoldChange"], shared.table["log2FoldChange"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(own.table["lfcSE"], shared.table["lfcSE"], rtol=1e-5)
 
 
-def test_optima_of_profiles(data):
+def test_fits_by_optima_of_profiles_are_those_with_shared_columns(data):
     own, shared = both(data, dispersion_fit="optimum", cooks=False)
     assert_equal(own, shared, dispersion=1e-7)
 
@@ -113,7 +113,7 @@ def test_paired_patients_some_without_a_partner():
     assert_equal(own, shared)
 
 
-def test_a_batch_of_one_site(data):
+def test_a_batch_of_one_site_is_its_own_column_and_the_fit_that_with_shared_ones(data):
     sites = {name: site.copy() for name, site in data.items()}
     for name, site in sites.items():
         site.obs["batch"] = "odd" if name == "vigo" else np.where(np.arange(EACH) % 4 < 2, "one", "two")
@@ -133,7 +133,7 @@ def test_a_reference_level_of_one_site_is_no_column_and_its_site_is_named(data):
     assert any("the sums of vigo alone follow" in told for told in own.report["disclosure"])
 
 
-def test_a_numeric_covariate_and_interactions(data):
+def test_fits_with_a_numeric_covariate_and_interactions_are_those_with_shared_columns(data):
     for design in ("~ site + age + condition", "~ site * age + condition"):
         own, shared = both(data, design=design, cooks=False, contrast=("condition", "b", "a"))
         assert_equal(own, shared, lfc=1e-5, error=1e-6, dispersion=1e-5)

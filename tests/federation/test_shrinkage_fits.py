@@ -103,7 +103,7 @@ class TestWithinAFit:
         assert np.array_equal(shrunken(other), shrunken(plain), equal_nan=True)
 
     @pytest.mark.parametrize("preset", ["irls", "pydeseq2"])
-    def test_other_presets(self, data, preset):
+    def test_every_gene_is_shrunken_under_other_presets(self, data, preset):
         result = secirls.fit(data, design="~ condition", preset=preset, **SILENT)
         assert result.report["shrinkage"]["not_shrunken"] == 0
 
@@ -132,7 +132,7 @@ class TestWithinAFit:
             secirls.fit(data, design="~ condition", on_round=rounds.append, **asked)
         assert not rounds
 
-    def test_an_own_one_too(self, data):
+    def test_a_coefficient_of_an_own_column_is_refused_too(self, data):
         rounds, asked = [], {**SILENT, "shrink": "site[T.lyon]"}
         with pytest.raises(InputError, match="which lyon alone adds to and keeps"):
             secirls.fit(data, design="~ site + condition", on_round=rounds.append, **asked)

@@ -67,7 +67,7 @@ def manifest(files, **more):
     )
 
 
-def test_on_ray(tmp_path, files, local_ray, actors_left):
+def test_fits_on_ray_leave_nothing_behind(tmp_path, files, local_ray, actors_left):
     def fit(number):
         fitting.fit_manifest(manifest(files, hosts=2), tmp_path / str(number))
         assert not actors_left()
@@ -75,7 +75,7 @@ def test_on_ray(tmp_path, files, local_ray, actors_left):
     assert not left_behind(fit)
 
 
-def test_in_one_process(tmp_path, files):
+def test_fits_in_one_process_leave_nothing_behind(tmp_path, files):
     ordered = manifest(files, engine="local")
     assert not left_behind(lambda number: fitting.fit_manifest(ordered, tmp_path / str(number)))
 

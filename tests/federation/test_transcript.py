@@ -68,7 +68,7 @@ def test_every_sum_comes_out_again(kept, files):
         if name != "pairwise"
     ],
 )
-def test_for_every_protocol(tmp_path, files, protocol):
+def test_an_honest_transcript_of_every_protocol_is_clean(tmp_path, files, protocol):
     import anndata
 
     few = {name: anndata.read_h5ad(path)[:, :4].copy() for name, path in files.items()}
@@ -248,7 +248,7 @@ def test_a_transcript_is_never_written_over(kept, files):
         keep(kept[0], files)
 
 
-def test_there_is_none(tmp_path):
+def test_a_folder_without_a_transcript_is_refused(tmp_path):
     with pytest.raises(InputError, match="holds no transcript"):
         audit(tmp_path)
 

@@ -191,7 +191,7 @@ class TestElimination:
         np.testing.assert_allclose(left.upper, other.upper)
         np.testing.assert_allclose(left.right, other.right)
 
-    def test_spans(self):
+    def test_columns_span_what_is_a_combination_of_them(self):
         columns = np.repeat(np.eye(3), 4, axis=0)
         assert spans(columns, np.ones(12))
         assert not spans(columns, np.arange(12.0))

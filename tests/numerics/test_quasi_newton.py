@@ -173,7 +173,7 @@ def test_queries_that_do_not_fit_are_refused(candidates):
         QuasiNewtonQuery(np.ones(3, dtype=bool), candidates, 0.5).check(3, 2)
 
 
-def test_presets():
+def test_presets_are_those_of_the_references_and_impossible_settings_are_refused():
     assert CatchConfig.pydeseq2().min_mu == IrlsConfig.pydeseq2().min_mu == 0.5
     assert CatchConfig.fedpydeseq2().min_mu == 0.0
     assert IrlsConfig.fedpydeseq2().max_iter == 20
