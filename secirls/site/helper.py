@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 
-from protocols.choice import helpers, make_party
+from protocols.choice import make_party
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, MisuseError, Party, PartyId, Searching
 from protocols.sessions.session import Roster
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import Meter
 from secirls.config import Config
+from secirls.site.agreeing import known_otherwise
 from secirls.site.grounds.helper_ground import HelperGround, open_helper_ground
 from secirls.site.site import Answer
 
@@ -50,18 +50,8 @@ class Helper(Secret):
         """
         if not isinstance(agreement, Agreement):
             raise MisuseError(f"the {self.name} was given something else than an agreement")
-        ground, config, problem = self._opened(), self._config, ""
-        if agreement.config_digest != config.digest:
-            problem = "it was started for another configuration"
-        elif agreement.version != (mine := version("secirls")):
-            problem = f"it runs version {mine}, the session {agreement.version}"
-        elif list(agreement.sites) != sorted(set(agreement.sites)):
-            problem = "the sites are not sorted"
-        elif set(agreement.roster) != {*agreement.sites, *helpers(config.protocol)}:
-            problem = "the roster has other names than the sites and the roles of the protocol"
-        elif agreement.roster.get(self.name) != ground.identity.public:
-            problem = "its own key was told differently"
-        if problem:
+        ground, config = self._opened(), self._config
+        if problem := known_otherwise(self.name, config, agreement, ground.identity.public):
             raise MisuseError(f"the {self.name} does not agree: {problem}")
         ground.check(agreement.roster, agreement.sites)
         self._party = make_party(

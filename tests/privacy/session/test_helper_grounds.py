@@ -172,6 +172,14 @@ def test_a_helper_refuses_an_agreement_about_something_else(laid, lead, change, 
         room.helpers["key-holder"].join(lead.replace(room.agreement, **change))
 
 
+def test_a_helper_refuses_an_agreement_with_another_key_of_its_own(laid, lead):
+    grounds = laid("key-holder")
+    room = room_of(lead, grounds, "paillier", ground_of(grounds, "key-holder")).survey()
+    keys = room.agreement.roster
+    with pytest.raises(MisuseError, match="its own key was told differently"):
+        room.helpers["key-holder"].join(lead.replace(room.agreement, roster={**keys, "key-holder": keys["site1"]}))
+
+
 def fit(grounds, key, engine, **options):
     told = {"design": "~ condition", "kernel": "numpy", "preset": "irls", "protocol": "paillier", **SMALL, **options}
     sites = {name: grounds.place(name).source for name in grounds.names}

@@ -213,13 +213,25 @@ def test_where_formulaic_evaluates_it_too_its_code_runs(grounds, lead, tmp_path,
         ({"config_digest": "0" * 64}, "another configuration"),
         ({"version": "0.0.9"}, "runs version"),
         ({"sites": ("site1", "site2", "site3", "site4", "site4")}, "not sorted"),
-        ({"sites": ("site1", "site3", "site4")}, "not among them"),
+        ({"sites": ("site1", "site3", "site4")}, "not among the sites"),
     ],
 )
 def test_an_agreement_about_something_else_is_refused(grounds, lead, change, problem):
     room = lead.room(grounds).survey()
     with pytest.raises(MisuseError, match=problem):
         room.sites[VICTIM].join(lead.replace(room.agreement, **change))
+
+
+def test_a_roster_of_other_names_or_with_another_key_of_its_own_is_refused(grounds, lead):
+    room = lead.room(grounds).survey()
+    keys = room.agreement.roster
+    for roster, problem in (
+        ({**keys, "site9": keys["site1"]}, "other names than the sites"),
+        ({name: key for name, key in keys.items() if name != VICTIM}, "other names than the sites"),
+        ({**keys, VICTIM: keys["site1"]}, "its own key was told differently"),
+    ):
+        with pytest.raises(MisuseError, match=problem):
+            room.sites[VICTIM].join(lead.replace(room.agreement, roster=roster))
 
 
 def test_own_levels_that_were_told_differently_are_refused(grounds, lead):
