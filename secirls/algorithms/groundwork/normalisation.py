@@ -257,24 +257,9 @@ def normalise(
     NoCommonGeneError
         Where no gene has a count in every sample (``ratio``), or no gene asked about is a control gene.
     """
-    gone = np.zeros(int(genes.sum()), dtype=bool)
-    log_means, usable = np.zeros(0), np.zeros(0, dtype=bool)
+    gone, log_means, usable = np.zeros(int(genes.sum()), dtype=bool), np.zeros(0), np.zeros(0, dtype=bool)
     if not own_size_factors:
-        chosen = genes if control is None else genes & control
-        if not chosen.any():
-            raise NoCommonGeneError("none of the control genes is among the genes of the fit")
-        counts = LogCountsQuery(chosen)
-        total = yield counts
-        among = np.flatnonzero(chosen[genes])
-        unsent = counts.lost(total)
-        gone[among] = unsent
-        usable, log_means = np.zeros(gone.size, dtype=bool), np.zeros(gone.size)
-        most = 1 if estimate == "ratio" else n_samples
-        usable[among] = ~unsent & (total["zeros"] < most)
-        log_means[among] = total["log_counts"] / n_samples
-        log_means[~usable] = 0.0
-        if not usable.any() and not unsent.all():
-            raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
+        gone, log_means, usable = yield from _pooled_logs(genes, n_samples, estimate, control)
     base_means, xt_normalised = np.full(gone.size, np.nan), np.zeros((gone.size, params))
     if gone.all() or not (own_size_factors or usable.any()):
         return Normalisation(base_means, xt_normalised, np.nan)
@@ -296,6 +281,31 @@ def normalise(
     base_means[known] = total["normalised"][here] / n_samples
     xt_normalised[known] = total["xt_normalised"][here]
     return Normalisation(base_means, xt_normalised, float(total["inverse_size_factors"][0] / n_samples), query)
+
+
+def _pooled_logs(
+    genes: Mask, n_samples: float, estimate: SizeFactors, control: Mask | None
+) -> Generator[Query, Total, tuple[Mask, Floats, Mask]]:
+    """What size factors are estimated from, of the masked genes, ``(genes asked,)`` each, in one round.
+
+    Which were lost; the mean log counts over all samples; and which of these are used: zero is the mean of the others.
+    Raises `NoCommonGeneError` where there are none to use, though not for being lost.
+    """
+    chosen = genes if control is None else genes & control
+    if not chosen.any():
+        raise NoCommonGeneError("none of the control genes is among the genes of the fit")
+    counts = LogCountsQuery(chosen)
+    total = yield counts
+    among, unsent = np.flatnonzero(chosen[genes]), counts.lost(total)
+    gone = np.zeros(int(genes.sum()), dtype=bool)
+    usable, log_means = np.zeros_like(gone), np.zeros(gone.size)
+    gone[among] = unsent
+    usable[among] = ~unsent & (total["zeros"] < (1 if estimate == "ratio" else n_samples))
+    log_means[among] = total["log_counts"] / n_samples
+    log_means[~usable] = 0.0
+    if not usable.any() and not unsent.all():
+        raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
+    return gone, log_means, usable
 
 
 def _log_sizes(samples: Samples, log_means: Floats, usable: Mask) -> Floats:
