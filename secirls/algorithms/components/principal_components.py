@@ -118,24 +118,11 @@ def principal_components(plan: Plan, scale: Scale, genes: Mask, samples: int) ->
         return Components.nothing(Ending.FEW_SAMPLES, degrees=degrees)
     squares = np.zeros(genes.size)
     squares[genes] = np.where(asked.lost(total), 0.0, total["squares"])
-    varying = np.argsort(-squares, kind="stable")[: _LOOKED_THROUGH * plan.genes]
-    varying = varying[squares[varying] > 0]
-    if not varying.size:
-        return Components.nothing(Ending.FEW_GENES, degrees=degrees)
-    candidates = np.zeros_like(genes)
-    candidates[varying] = True
-    looked = VstDominatedQuery(candidates, *scale.fields, squares[candidates], plan.sample_share)
-    total = yield looked
-    out = np.zeros_like(genes)
-    out[candidates] = looked.lost(total) | (total["dominated"] > 0)
-    order = varying[~out[varying]][: plan.genes]
-    dominated = int(out[varying[: np.flatnonzero(varying == order[-1])[0]]].sum()) if order.size else int(out.sum())
-    if order.size <= plan.components:
+    chosen, dominated = yield from _most_varying(plan, scale, squares)
+    if chosen.sum() <= plan.components:
         return Components.nothing(Ending.FEW_GENES, degrees=degrees, dominated=dominated)
-    chosen = np.zeros_like(genes)
-    chosen[order] = True
     found, ending, directions = yield from _leading(plan, scale, chosen, limit)
-    told = {"degrees": degrees, "dominated": dominated, "directions": directions, "among": order.size}
+    told = {"degrees": degrees, "dominated": dominated, "directions": directions, "among": int(chosen.sum())}
     if found is None or not found.angle <= _FARTHEST:
         return Components.nothing(ending, angle=np.nan if found is None else found.angle, **told)
     return Components(
@@ -147,6 +134,25 @@ def principal_components(plan: Plan, scale: Scale, genes: Mask, samples: int) ->
         found.angle,
         **told,
     )
+
+
+def _most_varying(plan: Plan, scale: Scale, squares: Floats) -> Algorithm[tuple[Mask, int]]:
+    """The genes of largest sums of squares that no sample dominates, ``(genes,)``; and how many were passed over."""
+    varying = np.argsort(-squares, kind="stable")[: _LOOKED_THROUGH * plan.genes]
+    varying = varying[squares[varying] > 0]
+    chosen = np.zeros(squares.size, dtype=bool)
+    if not varying.size:
+        return chosen, 0
+    candidates = chosen.copy()
+    candidates[varying] = True
+    looked = VstDominatedQuery(candidates, *scale.fields, squares[candidates], plan.sample_share)
+    total = yield looked
+    out = np.zeros_like(chosen)
+    out[candidates] = looked.lost(total) | (total["dominated"] > 0)
+    stay = np.flatnonzero(~out[varying])[: plan.genes]
+    chosen[varying[stay]] = True
+    seen = stay[-1] if stay.size else varying.size
+    return chosen, int(out[varying[:seen]].sum())
 
 
 def _leading(plan: Plan, scale: Scale, chosen: Mask, limit: int) -> Algorithm[tuple[Leading | None, Ending, int]]:
