@@ -90,7 +90,7 @@ class Again:
         asked = transcript.digests({"verb": verb, "to": dict(arguments)})
         self._expect("sent", asked, f"{verb!r} of round {number} was asked otherwise")
         told = self._take("received")["map"]
-        answers = {name: self._value(verb, name, answer) for name, answer in told["from"]["map"].items()}
+        answers = {name: self._value(answer) for name, answer in told["from"]["map"].items()}
         for name, answer in answers.items():
             if verb == "survey" and isinstance(answer, Facts):
                 self._keys.setdefault(answer.site, set()).add(answer.identity)
@@ -152,7 +152,7 @@ class Again:
         if self._take(what) != content:
             raise MismatchError(f"entry {self._next}: {otherwise}")
 
-    def _value(self, verb: str, name: PartyId, told: Any) -> Any:
+    def _value(self, told: Any) -> Any:
         """An answer as it was received, of the few kinds there are; anything else is nonsense then and now."""
         if isinstance(told, dict):
             if "bytes" in told:

@@ -274,7 +274,7 @@ class Site(Secret):
         arguments.messages(request)
         arguments.numbers(round_number, attempt)
         party = self._begin()
-        context, _ = self._taken_part(round_number, attempt)
+        context = self._taken_part(round_number, attempt)
         return self._answer("assist", lambda: party.assist(request, context), down=len(request), then=context)
 
     def hear(self, total: bytes, round_number: int, attempt: int, parties: tuple[PartyId, ...]) -> Answer:
@@ -287,7 +287,7 @@ class Site(Secret):
         arguments.numbers(round_number, attempt)
         arguments.names(parties)
         party = self._begin()
-        context, _ = self._taken_part(round_number, attempt)
+        context = self._taken_part(round_number, attempt)
         self._guarded().told(context, parties)
         (asked, layout), meter = self._checking.expected(), self._meter
         opened = meter.measure(
@@ -358,10 +358,10 @@ class Site(Secret):
             raise MisuseError(f"site {self.name} has not joined a session")
         return self._guard
 
-    def _taken_part(self, round_number: int, attempt: int) -> tuple[Context, bytes]:
+    def _taken_part(self, round_number: int, attempt: int) -> Context:
         if (round_number, attempt) not in self._contexts:
             raise MisuseError(f"site {self.name} took no part in round {round_number} attempt {attempt}")
-        return self._contexts[round_number, attempt]
+        return self._contexts[round_number, attempt][0]
 
     def _read(self, query: bytes) -> tuple[Query, bytes, Samples]:
         """A question that fits the fit, its bytes, and the samples it is about."""
