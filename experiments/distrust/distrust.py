@@ -6,7 +6,7 @@ totals and lock-step, told apart by the verbs ``verify`` and ``follow``. What co
 opening sums, which is all that it changes. The ledger's CPU seconds are of all parties together, and so is the CPU of
 the whole call, whose rest (opening files, joining, reading questions and looking into the rules, tables) stands in rows
 of its own, booked to no verb. *Proofs* of what is in Paillier's ciphertexts can't be left out of a fit: they are
-measured beside encrypting the same values. *Attacks* are not measured but run, see `experiments.distrust_attacks`.
+measured beside encrypting the same values. *Attacks* are not measured but run, see `distrust_attacks`.
 """
 
 from __future__ import annotations

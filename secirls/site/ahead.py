@@ -20,7 +20,7 @@ PIECES_AT_ONCE = 32
 
 
 class WorkAhead(Secret):
-    """Prepares for a vector of the last one's shape: an upper bound, as long as genes leave."""
+    """Prepares for an answer as long as the last one: mostly the next is shorter, for genes leave as they settle."""
 
     def __init__(self, party: Party, *, background: bool) -> None:
         """In the ``background``, or at once: where other parties share the process, nobody would be waiting."""

@@ -59,7 +59,7 @@ class DispersionNewtonQuery(Query):
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """Where own coefficients are, as in `IrlsQuery`, ``(genes asked,)``, or empty."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
 
     kind: ClassVar[str] = "dispersion_newton"
 

@@ -28,14 +28,14 @@ class CensusQuery(Query):
     once this total has passed (`groundwork.scaling`); and the sums of log s and of its square, zero where the
     sites bring no size factors. The sites are told the total, check it, and hold their rules against it:
     ``min_contributors`` for genes, levels, columns and combinations, ``min_total_samples_per_cell`` for combinations
-    (`secirls.site.grounds.policy`).
+    (`secirls.site.guarding.policy_checks`).
     """
 
     params: int
     groups: int = 1
     """Combinations of levels of shared factors; see `secirls.inputs.designs.design`."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
-    """Which products of columns are sent, as in `irls.IrlsQuery`; if empty, the square X'X."""
+    """Which products of columns are sent, as in `IrlsQuery`; if empty, the square X'X."""
 
     kind: ClassVar[str] = "census"
     verified: ClassVar[bool] = True

@@ -91,7 +91,7 @@ class CrossProductsQuery(Query):
     base: Floats
     """What the formula itself has them centred at, which coefficients are given back for, ``(numeric,)``."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
-    """Which products of columns are sent, as in `secirls.algorithms.regression.irls.IrlsQuery`."""
+    """Which products of columns are sent, as in `secirls.algorithms.regression.irls_queries.IrlsQuery`."""
 
     kind: ClassVar[str] = "cross_products"
     not_by_gene: ClassVar[frozenset[str]] = frozenset({"xtx"})

@@ -67,7 +67,7 @@ class LikelihoodQuery(Query):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
 
     kind: ClassVar[str] = "likelihood"
     may_shrink: ClassVar[bool] = True

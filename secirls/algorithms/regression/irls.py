@@ -47,7 +47,7 @@ class IrlsConfig:
     max_iter: int = 250
     """Updates of beta; one evaluation more than that."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     compare_from: int = 1
     """The first update whose deviance is compared with the one before."""
     by_deviance_alone: bool = False

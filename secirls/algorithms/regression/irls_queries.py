@@ -111,7 +111,7 @@ class IrlsQuery(AtCoefficients):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
     """Which products of columns are sent, as `Products.expand`; empty for all. A site where it is wrong refuses."""
     steps: Floats = field(default_factory=lambda: np.zeros(0))

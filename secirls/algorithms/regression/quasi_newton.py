@@ -69,7 +69,7 @@ class CatchConfig:
     """How often, at most, a gene is asked whether another valley of the clamped f is deeper; see `catch`."""
 
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     products: Products | None = field(default=None, compare=False)
     """Which entries of X'WX are sent, the same for everyone; all if not given."""
 
@@ -122,7 +122,7 @@ class QuasiNewtonQuery(Query):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
     """Which products of columns are sent, as in `IrlsQuery`."""
 

@@ -45,7 +45,7 @@ class LikelihoodAtQuery(AtCoefficients):
     min_mu: float
     """Means are clamped below at this; 0 for none."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     steps: Floats = field(default_factory=lambda: np.zeros(0))
     """As in `IrlsQuery`; own coefficients go on by such a step, too."""
 

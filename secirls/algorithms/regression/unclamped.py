@@ -60,7 +60,7 @@ class Descending(ABC):
     max_iter: int = 200
     """Rounds."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     products: Products | None = field(default=None, compare=False)
     """Which entries of matrices are sent, the same for everyone; all if not given."""
 
@@ -138,7 +138,7 @@ class UnclampedQuery(Query):
     beta: Floats
     """Natural-log coefficients, ``(genes asked, params)``."""
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
     expand: Floats = field(default_factory=lambda: np.zeros(0))
     """Which products of columns are sent, as in `IrlsQuery`."""
     own_ridge: float = 0.0

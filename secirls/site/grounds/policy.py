@@ -57,17 +57,17 @@ class Policy(Rules):
     min_total_samples_per_cell: int = Field(default=5, ge=0)
     """Of all sites, for every combination of levels of shared factors that anybody has."""
     max_design_share: float | None = Field(default=0.99, gt=0)
-    """Of this site, and so of each of its samples, in X'X along any combination of the table's columns: where it is all
-    there is, the same combination of opened sums is its own."""
+    """The largest part that this site, and so any of its samples, may have in X'X along any combination of the table's
+    columns: where its part is the whole, the same combination of opened sums is this site's own."""
     max_size_factor_share: float | None = Field(default=0.9, gt=0)
-    """Of one of this site's samples in the sum of squares of one over size factors: what so small a one divides stands
-    out of every sum."""
+    """The largest part that one of this site's samples may have in the sum of 1 / s^2 over all size factors s: counts
+    that are divided by a very small one stand out of every sum."""
     lonely: Lonely = "refuse"
     """What to do about design columns, levels and cells that break the rules above: refuse the fit, or publish
     sums that are one site's own or nearly so."""
     max_params_per_sample: float | None = Field(default=0.33, gt=0)
-    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``); those of one fit, and all different ones
-    of all fits about the same data: as many as samples would tell each sample."""
+    """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``): those of one fit, and the different ones
+    of all fits about the same data together: sums along as many columns as samples tell the counts of each sample."""
     max_own_per_sample: float | None = Field(default=0.67, gt=0)
     """This site's own design columns over its samples: the closer to one, the less of it is in any sum."""
     write_own: bool = False
@@ -77,15 +77,16 @@ class Policy(Rules):
     max_values_per_gene: int | None = Field(default=5_000, ge=1)
     """Numbers that leave about one gene of the same data, in all sessions."""
     tuning: Literal["refuse", "allow"] = "refuse"
-    """Whether a fit may have the numbers of `TUNED` otherwise than its preset: they say where fits are looked at, and
-    fits that differ by them single out samples by their means."""
+    """Whether a fit may differ from its preset in the numbers of `TUNED`: they say where likelihoods are looked at, and
+    two fits that differ in nothing else single out samples by their means."""
     max_components: int = Field(default=0, ge=0)
     """Principal components over all sites that a fit may ask for; see `components.principal_components`."""
     max_directions_per_sample: float | None = Field(default=0.2, gt=0)
-    """Directions multiplied for them, in all sessions about the same data, over samples of all sites less the sites."""
+    """Directions that values are multiplied with for components, in all sessions about the same data, over the samples
+    of all sites less the number of sites."""
     max_sample_share: float = Field(default=0.5, gt=0, le=1)
-    """What a fit may set as the largest part that one sample has in what is opened for them: what is more this site
-    does not send, without a word."""
+    """The largest part that a fit may let one sample have in what is opened for components. Along directions in which
+    one of this site's samples has more, the site sends the sign for lost numbers, and says no more."""
     max_levels: int = Field(default=32, ge=1)
     """Columns with more levels are never told."""
     variables: tuple[str, ...] | None = None

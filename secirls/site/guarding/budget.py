@@ -83,8 +83,9 @@ class Budget:
     ) -> None:
         """Count a question, by its digest and all before it, about some agreed genes: so many ``values`` of each.
 
-        One that was answered before for this cohort, or for ``None`` whoever it was for, is not counted again. Raises
-        what ``allowed`` raises, and `InputError` where nothing can be kept: then the question must not be answered.
+        One that was counted before for this cohort is not counted again; one that is recalled, with ``None`` for a
+        cohort, is not where it was counted for any. Raises what ``allowed`` raises, and `InputError` where nothing can
+        be kept: then the question must not be answered.
         """
         whom = _ANY if cohort is None else _named(cohort)
         with self._held():

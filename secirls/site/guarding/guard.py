@@ -211,9 +211,9 @@ class Guard:
     def summing(self, asked: Query, samples: Samples) -> None:
         """Before counts are summed with each design column over the size factors, the same for every gene.
 
-        Of one sample alone, or of nearly one, no such sum is: nor any that follows from those of other fits about this
-        data. In all of them together it may be done with few columns: with as many as there are samples, sums of all
-        genes would be the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
+        No such sum may be nearly one sample's alone, nor may a difference to sums of earlier fits about this data. And
+        all these fits together may sum with few columns only: with as many as there are samples, the sums of all genes
+        would give the samples' counts but for a few numbers. Raises `RefusalError`, `InputError`.
         """
         s, in_all = samples.size_factors, self._in_all
         if not isinstance(asked, NormalisedQuery) or s is None or in_all is None:
@@ -313,7 +313,7 @@ class Guard:
         self._presence[asked.genes] = presence
 
     def _start(self, samples: Samples) -> bytes:
-        """What answers follow from beside the counts and the questions: the same in every session that has it all."""
+        """A digest of all that answers follow from beside counts and questions: alike in sessions alike in all that."""
         own = None if samples.own is None else samples.own.design
         kept = (samples.design, own, samples.size_factors, samples.dispersions)
         parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]

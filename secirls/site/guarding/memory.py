@@ -177,8 +177,8 @@ class Memory:
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
         """Whether differences between two fits could tell of single sites, samples or genes.
 
-        Counts of one sample in two layers may differ by little, and are never the same samples' to this memory: no two
-        layers are summed of samples with the same names.
+        Samples are known by their counts, so those of another layer are others to this memory, however little they
+        differ. So fits in two layers of one file are always near each other where samples have the same names.
         """
         other_layer = entry.get("layer", subject.layer) != subject.layer and entry["data"] != subject.data
         if other_layer and set(entry["names"]) & set(subject.names):

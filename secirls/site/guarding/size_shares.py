@@ -18,9 +18,11 @@ def size_shares(
     """The largest parts of this site along any combination of design columns, and of one sample, in sums of 1 / s^2.
 
     ``size_factors`` are the site's, ``(samples,)``, and ``rows`` its design ``(samples, params)``; ``log_sum`` is the
-    sum of log s over so many ``samples`` of all sites, whose X'X is ``every``. Over all samples, by the inequality of
-    arithmetic and geometric means, that of the others is at least their number times the square of one over their
-    geometric mean; along other combinations they are taken to have that for a size factor.
+    sum of log s over so many ``samples`` of all sites, whose X'X is ``every``.
+
+    From the logs follows the geometric mean of the other sites' size factors, and no more. Over all samples, their sum
+    of 1 / s^2 is at least their number over the square of it (arithmetic means are no smaller than geometric ones).
+    Along other combinations of columns there is no such bound, and each of them is taken to have that mean as its own.
     """
     known = np.isfinite(size_factors) & (size_factors > 0)
     logs, others = np.log(size_factors[known]), samples - size_factors.size

@@ -173,7 +173,7 @@ def _few(column: Floats, every: Floats, others: Floats, least: int) -> bool:
 
 
 def differing(column: Floats, others: Floats) -> int:
-    """In how many samples a column differs from the combination of others that it differs from in fewest.
+    """In how few samples a column can differ from a combination of others.
 
     Found by least absolute deviations, with weights that are made anew (Schlossmacher 1973).
     """
