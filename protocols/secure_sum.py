@@ -305,6 +305,17 @@ def framed(part: bytes) -> bytes:
     return struct.pack("<Q", len(part)) + part
 
 
+def framed_texts(texts: Sequence[str], errors: str = "strict") -> bytes:
+    """Many texts as `sha256` reads them in UTF-8, each behind its length: of a hundred thousand none by itself."""
+    whole, sizes = "".join(texts).encode(errors=errors), np.array([*map(len, texts)], dtype="<i8")
+    if sizes.sum() != len(whole):
+        sizes = np.array([len(text.encode(errors=errors)) for text in texts], dtype="<i8")
+    is_text = np.repeat(np.tile([False, True], sizes.size), np.stack([np.full_like(sizes, 8), sizes], axis=1).ravel())
+    framed = np.empty(is_text.size, dtype=np.uint8)
+    framed[is_text], framed[~is_text] = np.frombuffer(whole, dtype=np.uint8), sizes.view(np.uint8)
+    return framed.tobytes()
+
+
 @lru_cache(maxsize=8)
 def framed_names(parties: tuple[PartyId, ...]) -> tuple[bytes, ...]:
     """Each party's name as `sha256` reads it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.metadata import version
 
-from protocols.secure_sum import PartyId, sha256
+from protocols.secure_sum import PartyId, begun, framed_texts, sha256
 from protocols.sessions.session import Roster
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
@@ -94,7 +94,9 @@ class Agreement:
 
 def genes_digest(genes: Sequence[str]) -> bytes:
     """SHA-256 of gene names in order."""
-    return sha256(b"secirls genes v1", *(gene.encode() for gene in genes))
+    digest = begun(b"secirls genes v1")
+    digest.update(framed_texts(genes))
+    return digest.digest()
 
 
 def agree(

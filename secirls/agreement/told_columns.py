@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from protocols.primitives.keys import Identity
-from protocols.secure_sum import PartyId, PeerError, sha256
+from protocols.secure_sum import PartyId, PeerError, begun, framed_texts
 from protocols.sessions.session import Roster, open_message, sign_message
 from secirls.inputs.files.var_columns import Unfit
 
@@ -26,9 +26,9 @@ _KIND, _DIGEST = b"var columns", re.compile("[0-9a-f]{64}")
 
 def text_digest(name: str, texts: Sequence[str]) -> str:
     """SHA-256 of a column's texts in the order of the genes, hexadecimal."""
-    return sha256(
-        b"secirls var column v1", name.encode(), *(text.encode(errors="surrogatepass") for text in texts)
-    ).hex()
+    digest = begun(b"secirls var column v1", name.encode())
+    digest.update(framed_texts(texts, errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def sign_columns(identity: Identity, site: PartyId, agreed: bytes, columns: Mapping[str, Texts | Unfit]) -> bytes:

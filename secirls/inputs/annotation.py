@@ -117,12 +117,12 @@ def _read(stored: Any, wanted: Iterable[str]) -> Annotation | None:
     if not isinstance(stored, h5py.Group) or _encoding(stored) != _TABLE:
         return None
     columns = tuple(stored.attrs["column-order"])
-    index = _column(stored[stored.attrs["_index"]])
+    index = tuple(_column(stored[stored.attrs["_index"]]) or ())
     held = {name: _column(stored[name]) for name in _once(wanted, columns)}
-    if index is None or not all(isinstance(name, str) for name in (*index, *columns)):
+    if not all(issubclass(kind, str) for kind in {*map(type, index), *map(type, columns)}):
         return None
     known = {name: column for name, column in held.items() if column is not None and len(column) == len(index)}
-    return Annotation(tuple(index), columns, known) if len(known) == len(held) else None
+    return Annotation(index, columns, known) if len(known) == len(held) else None
 
 
 def _encoding(stored: Any) -> tuple[Any, Any]:

@@ -25,6 +25,8 @@ def check_unique(
     names: Sequence[str], field_name: str, what: str, where: Mapping[str, str], *, quote: bool = True
 ) -> None:
     """Names of samples or genes are all different; ``quote`` one that is not. Raises `InputError`."""
+    if len(set(names)) == len(names):
+        return
     seen: set[str] = set()
     for name in names:
         if name in seen:
