@@ -15,7 +15,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,7 @@ def _decode(vector: Vector, fraction_bits: int) -> NDArray[np.float64]:
     return compiled_codec.decode(vector, fraction_bits)
 
 
+@cache
 def warm_up() -> None:
     """Compile the long-vector passes, or load them from the cache."""
     layout = Layout((Field("warm", (COMPILED_FROM,), 1.0),))

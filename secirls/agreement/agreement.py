@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 
 from protocols.secure_sum import PartyId, begun, framed_texts, sha256
@@ -17,6 +17,12 @@ from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.designs.design import Design, Variable
+
+
+@cache
+def release() -> str:
+    """Of secirls, as it is installed: looking it up takes a millisecond."""
+    return version("secirls")
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Agreement:
     """What names the fit, also when it goes on in a later session."""
     arithmetic: bytes = b""
     """How everybody's machine computes, where sites follow the algorithm themselves."""
-    version: str = field(default_factory=lambda: version("secirls"))
+    version: str = field(default_factory=release)
 
     def __reduce__(self) -> tuple[type[Agreement], tuple[object, ...]]:
         """Its fields travel, and nothing that a process worked out from them."""

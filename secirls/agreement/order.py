@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
 
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
 
 GROUND = ".toml"
 """How the name of a site's own file ends."""

@@ -5,11 +5,9 @@ Promises: one sentence about the first thing that differs. Refuses to know: rule
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from protocols.choice import helpers
 from protocols.secure_sum import MisuseError, PartyId
-from secirls.agreement.agreement import Agreement
+from secirls.agreement.agreement import Agreement, release
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.inputs.files.site_file import SiteTable
@@ -33,7 +31,7 @@ def check_agreement(site: PartyId, config: Config, agreement: Agreement, ground:
 
 def known_otherwise(party: PartyId, config: Config, agreement: Agreement, public: bytes) -> str:
     """What was agreed otherwise than a party knows by its configuration and ``public`` key; nothing if it agrees."""
-    mine, roles = version("secirls"), helpers(config.protocol)
+    mine, roles = release(), helpers(config.protocol)
     if agreement.config_digest != config.digest:
         return "it was started for another configuration"
     if agreement.version != mine:

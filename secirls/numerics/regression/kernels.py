@@ -80,6 +80,7 @@ def using(kernel: KernelName = "fused", n_jobs: int = 1) -> Iterator[None]:
         _chosen.set(before)
 
 
+@cache
 def warm_up() -> None:
     """Compile the fused kernels, or load them from the cache: seconds the first time on a machine, then instant."""
     samples = Samples(
