@@ -16,7 +16,6 @@ import numpy as np
 
 from protocols import fixed_point
 from protocols.choice import make_party
-from protocols.primitives import linear_hash
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
 from protocols.sessions.demands import Demands
@@ -113,7 +112,6 @@ class Site(Secret):
         if config.kernel == "fused":
             kernels.warm_up()
         fixed_point.warm_up()
-        linear_hash.warm_up()
         return Facts(
             site=self.name,
             file=self._place.ground or ground.file,
@@ -236,12 +234,12 @@ class Site(Secret):
             raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")
         asked, question, samples = self._read(query)
         guard.check(asked)
-        guard.admit(asked, question, cohort)
+        name = guard.admit(asked, question, cohort)
         told = asked.verified or self._config.lock_step
         about = guard.note(asked, question, cohort), party.session, (round_number, attempt), cohort
         layout, context = self._common.once("sum", about, lambda: named_sum(asked, *about, told=told), self._meter)
         self._contexts[round_number, attempt] = context, query
-        guard.answering(context, asked, question, told=told)
+        guard.answering(context, asked, name, told=told)
         if told:
             self._checking.expect(asked, layout)
         meter = self._meter

@@ -170,11 +170,11 @@ class Guard:
             self._awaited = None
         return self._state
 
-    def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> None:
+    def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> bytes:
         """One answer per question about the same data: for another cohort it would give sums that differ by one site.
 
-        A cohort may shrink only where it was agreed that the fit goes on, and never grows again.
-        Raises `RefusalError`, `QueryError`, `MisuseError`.
+        A cohort may shrink only where it was agreed that the fit goes on, and never grows again. Gives what names the
+        question about these data. Raises `RefusalError`, `QueryError`, `MisuseError`.
         """
         self._checks.check_cohort(len(cohort))
         if isinstance(asked, VstQuery) and cohort != self._agreement.sites:
@@ -187,6 +187,7 @@ class Guard:
         if self._memory is not None:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
+        return digest
 
     def _digest(self, asked: Query, question: bytes) -> bytes:
         """What names a question about the data as they are: the same one at other dispersions is another."""
@@ -240,9 +241,9 @@ class Guard:
         else:
             self._summed.take(own, table, s, self._policy.min_difference, allowed)
 
-    def answering(self, context: Context, asked: Query, question: bytes, *, told: bool) -> None:
-        """Remember which question a context is about, and whether its total is to be ``told``."""
-        self._asked_in[context.digest] = self._digest(asked, question)
+    def answering(self, context: Context, asked: Query, name: bytes, *, told: bool) -> None:
+        """Remember which question a context is about, as it was admitted, and whether its total is to be ``told``."""
+        self._asked_in[context.digest] = name
         if told:
             self._awaited = context.digest
         if isinstance(asked, VstQuery):
