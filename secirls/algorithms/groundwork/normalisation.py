@@ -117,12 +117,13 @@ class NormalisedQuery(Query):
         """The sums of one site."""
         s = known_size_factors(samples)
         design = samples.beside_own
+        ones = (design == 1.0).all(axis=0)
         normalised, products = np.empty(samples.n_genes), np.empty((samples.n_genes, samples.n_params))
         for block in samples.gene_blocks():
             values = samples.counts.T[block] / s
             normalised[block] = sum_by_gene(values)
             for column in range(samples.n_params):
-                products[block, column] = sum_by_gene(values * design[:, column])
+                products[block, column] = normalised[block] if ones[column] else sum_by_gene(values * design[:, column])
         return {
             "normalised": normalised,
             "xt_normalised": products,
