@@ -105,6 +105,12 @@ EXCLUDED = {Status.ALL_ZERO: Reason.ALL_ZERO, Status.TOO_FEW_SITES: Reason.TOO_F
 """Statuses a gene enters a fit with and is never asked about again."""
 
 
+def labels(statuses: NDArray[np.int8]) -> NDArray[np.object_]:
+    """The word of every gene ``(genes,)`` that has a `Status`."""
+    return np.array([status.label for status in Status], dtype=object)[statuses]
+
+
 def sentences(reasons: NDArray[np.int8]) -> dict[int, str]:
     """A sentence for every gene ``(genes,)`` that has a `Reason`, by index."""
-    return {int(gene): Reason(reasons[gene]).sentence for gene in np.flatnonzero(reasons)}
+    said, genes = [reason.sentence for reason in Reason], np.flatnonzero(reasons)
+    return {gene: said[reason] for gene, reason in zip(genes.tolist(), reasons[genes].tolist(), strict=True)}

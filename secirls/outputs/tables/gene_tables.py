@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from secirls.aggregator.aggregator import Outcome
 from secirls.outputs.tables.kept_fit import KeptFit
@@ -23,6 +24,11 @@ _BREAK = re.compile(r"[\r\n]")
 
 _MISSING = {name: ["", "nan"] for name in ("baseMean", "dispGeneEst", "dispFit", "dispMAP", "dispersion")}
 """Columns of dispersions.csv that may lack a value; a gene may be called NA."""
+
+
+def objects(names: Collection[str]) -> NDArray[np.object_]:
+    """Names as an array, which pandas takes as it is: of a list it looks at each for what it may be."""
+    return np.fromiter(names, dtype=object, count=len(names))
 
 
 def csv_of(table: pd.DataFrame) -> bytes:
@@ -62,9 +68,9 @@ def annotation_in(columns: Iterable[str]) -> list[str]:
 
 def coefficients(kept: KeptFit) -> pd.DataFrame:
     """Gene and one column per design column, natural log."""
-    beta = kept.coefficients
+    beta, genes = kept.coefficients, objects(kept.genes)
     columns = {name: beta[:, i] for i, name in enumerate(kept.design.columns)}
-    return pd.DataFrame({"gene": kept.genes, **columns}, index=list(kept.genes))
+    return pd.DataFrame({"gene": genes, **columns}, index=genes)
 
 
 def dispersions(outcome: Outcome) -> pd.DataFrame | None:
@@ -72,9 +78,10 @@ def dispersions(outcome: Outcome) -> pd.DataFrame | None:
     fitted, by_gene = outcome.fitted, outcome.fitted.by_gene
     if by_gene is None:
         return None
+    genes = objects(outcome.genes)
     return pd.DataFrame(
         {
-            "gene": outcome.genes,
+            "gene": genes,
             "baseMean": fitted.base_means,
             "dispGeneEst": by_gene.gene_wise,
             "dispFit": by_gene.trend,
@@ -83,7 +90,7 @@ def dispersions(outcome: Outcome) -> pd.DataFrame | None:
             "dispGeneIter": by_gene.iterations,
             "dispOutlier": by_gene.outlier,
         },
-        index=list(outcome.genes),
+        index=genes,
     )
 
 

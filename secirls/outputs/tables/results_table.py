@@ -20,8 +20,9 @@ from secirls.numerics.inference.likelihood_ratio import chi_squared_pvalues
 from secirls.numerics.inference.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.inference.thresholds import against_threshold
 from secirls.numerics.inference.wald import WaldTest, benjamini_hochberg, independent_filtering, wald
-from secirls.numerics.status import Reason, Status
+from secirls.numerics.status import Reason, labels
 from secirls.outputs.tables.comparison import Comparison
+from secirls.outputs.tables.gene_tables import objects
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.shrunken import beside_shrunken, is_of_the_shrunken
 
@@ -76,15 +77,18 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         stat=np.where(emptied, 0.0, test.stat),
         pvalue=np.where(missing, np.nan, np.where(emptied, 1.0, test.pvalue)),
     )
-    reasons |= {int(gene): EMPTIED for gene in np.flatnonzero(emptied)}
+    reasons |= dict.fromkeys(np.flatnonzero(emptied).tolist(), EMPTIED)
     _add(reasons, missing, OUTLYING)
     padj, cutoff = benjamini_hochberg(test.pvalue), None
     if asked.filtering:
         padj, cutoff = _filtered(test.pvalue, kept, asked.alpha)
         _add(reasons, np.isnan(padj) & ~np.isnan(test.pvalue), FILTERED.format(cutoff))
+    genes, said = objects(kept.genes), np.full(len(kept.genes), "", dtype=object)
+    for gene, reason in reasons.items():
+        said[gene] = reason
     table = pd.DataFrame(
         {
-            "gene": kept.genes,
+            "gene": genes,
             **kept.annotation,
             "baseMean": kept.base_means,
             "log2FoldChange": test.log2_fold_change,
@@ -92,14 +96,14 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
             "stat": test.stat,
             "pvalue": test.pvalue,
             "padj": padj,
-            "status": [Status(code).label for code in kept.status],
+            "status": labels(kept.status),
             "iterations": kept.iterations,
             "dispersion": kept.dispersions,
             "replaced": kept.replaced,
             "outlier": missing,
-            "reason": [reasons.get(gene, "") for gene in range(len(kept.genes))],
+            "reason": said,
         },
-        index=list(kept.genes),
+        index=genes,
     )
     if is_of_the_shrunken(contrast, kept):
         table = beside_shrunken(table, kept)
@@ -138,8 +142,8 @@ def _by_likelihoods(test: WaldTest, kept: KeptFit, asked: Comparison, reasons: d
 
 def _add(reasons: dict[int, str], genes: Mask, sentence: str) -> None:
     """Say one sentence more of some genes."""
-    for gene in np.flatnonzero(genes):
-        reasons[int(gene)] = f"{reasons.get(int(gene), '')} {sentence}".strip()
+    for gene in np.flatnonzero(genes).tolist():
+        reasons[gene] = f"{reasons.get(gene, '')} {sentence}".strip()
 
 
 def _filtered(pvalue: Floats, kept: KeptFit, alpha: float) -> tuple[Floats, float]:
