@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) -> None:
     """Write airway as four site files, fit them with the protocol and in the clear, show and keep both.
 
-    Ray starts first and most of the rest is done beside it, the fit in the clear too: on one thread, whose CPU seconds
-    are told apart from this process's.
+    Ray starts first and most of the rest is done beside it, the fit in the clear and its files too: on one thread,
+    whose CPU seconds are told apart from this process's.
     """
     _check_folder(out)
     say("airway (Himes et al. 2014, GSE52778): 8 samples of 4 cell lines, dexamethasone against control.", wrap=True)
@@ -37,17 +37,21 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
             say(f"Each cell line is a site with a file of its own: {', '.join(sites)}.")
             from secirls.fitting import fit_config
 
-            early = beside.submit(_in_the_clear, config, sites, told) if engine == "ray" else None
+            def in_the_clear() -> tuple[Future[Result], Future[list[Path]]]:
+                fitting = beside.submit(_in_the_clear, config, sites, told)
+                return fitting, beside.submit(lambda: fitting.result().write(out / "plain", overwrite=True))
+
+            early = in_the_clear() if engine == "ray" else None
             with RoundsDisplay(config.protocol) as display:
                 secure = fit_config(config, sites, engine=engine, on_round=display, on_note=display.note)
-        clear = early or beside.submit(_in_the_clear, config, sites, told)
+        clear, kept = early or in_the_clear()
         with RoundsDisplay("plain, for comparison") as display:
             for event in iter(told.get, None):
                 (display.note if isinstance(event, str) else display)(event)
-        plain = clear.result()
+        plain, files = clear.result(), kept.result()
     if not secure.table.equals(plain.table):
         raise InputError("the secure fit and the plain one differ: please report this with both folders")
-    files = secure.write(out, h5ad=True, overwrite=True) + plain.write(out / "plain", overwrite=True)
+    files = secure.write(out, h5ad=True, overwrite=True) + files
     if kinds:
         files += replace(secure.plots, plain=plain.ledger).save(out, kinds)
     show_result(secure, files, [overhead(secure.ledger, plain.ledger, config.protocol)])

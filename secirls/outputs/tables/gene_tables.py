@@ -46,13 +46,15 @@ def _texts(column: pd.Series[Any]) -> list[str] | None:
         return None
     values: list[Any] = column.tolist()
     if column.dtype.kind == "f":
-        texts = ("%.17g\n" * len(values) % tuple(values)).split("\n")[:-1]
-        return ["" if text == "nan" else text for text in texts]
+        return ("%.17g\n" * len(values) % tuple(values)).replace("nan", "").split("\n")[:-1]
     if column.dtype.kind in "iub":
         return list(map(str, values))
-    if not all(isinstance(value, str) for value in values) or _BREAK.search(whole := "".join(values)):
+    if not all(issubclass(kind, str) for kind in set(map(type, values))) or _BREAK.search(whole := "".join(values)):
         return None
-    return list(map(_quoted, values)) if _QUOTED.search(whole) else values
+    if not _QUOTED.search(whole):
+        return values
+    quoted = {text: _quoted(text) for text in set(values)}
+    return [quoted[text] for text in values]
 
 
 def _quoted(text: str) -> str:

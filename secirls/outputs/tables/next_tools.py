@@ -7,6 +7,7 @@ statistic came about.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,8 +56,8 @@ def rnk(table: pd.DataFrame, by: str = "gene") -> str:
         rows = rows[rows[by] != ""]
         farthest = rows["stat"].abs().sort_values(ascending=False, kind="stable").index
         rows = rows.loc[rows.index.isin(rows.loc[farthest].drop_duplicates(by).index)]
-    names = (" ".join(name.split()) for name in rows[by])
-    return "".join(f"{gene}\t{stat:.17g}\n" for gene, stat in zip(names, rows["stat"], strict=True))
+    names = [" ".join(name.split()) for name in rows[by].tolist()]
+    return "%s\t%.17g\n" * len(names) % tuple(chain.from_iterable(zip(names, rows["stat"].tolist(), strict=True)))
 
 
 def rank_genes_groups(table: pd.DataFrame, group: str, reference: str, groupby: str) -> dict[str, Any]:
