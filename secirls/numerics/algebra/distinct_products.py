@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.algebra.solve import packed_params, packed_size
+from secirls.numerics.algebra.solve import packed_params, packed_size, triangle
 from secirls.numerics.arrays import Floats
 
 
@@ -43,7 +43,7 @@ class Products:
         For factors these are the combinations of declared levels; for a numeric variable a few values that no
         coincidence makes equal.
         """
-        first, second = np.triu_indices(rows.shape[1])
+        first, second = triangle(rows.shape[1])
         seen: dict[bytes, int] = {}
         expand = np.empty(first.size, dtype=np.intp)
         for entry, product in enumerate((rows[:, first] * rows[:, second]).T):
@@ -57,7 +57,7 @@ class Products:
         known, where = np.unique(expand[expand >= 0], return_index=True)
         if not np.array_equal(known, np.arange(known.size)) or (np.diff(where) < 0).any() or (expand < -1).any():
             raise ValueError("products are numbered in the order of their first entries")
-        first, second = np.triu_indices(params)
+        first, second = triangle(params)
         entries = np.flatnonzero(expand >= 0)[where]
         return cls(first[entries], second[entries], expand.astype(np.intp))
 
@@ -79,7 +79,7 @@ class Products:
         """Whether products called equal, or zero, are so in these rows ``(samples, params)``."""
         if design.shape[1] != self.params:
             return False
-        first, second = np.triu_indices(self.params)
+        first, second = triangle(self.params)
         distinct = np.column_stack([self.of(design), np.zeros(design.shape[0])])
         return bool((design[:, first] * design[:, second] == distinct[:, self.expand]).all())
 

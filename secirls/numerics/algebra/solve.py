@@ -8,6 +8,8 @@ Symmetric matrices travel as their upper triangle, row by row: ``(genes, params 
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,15 @@ def packed_params(size: int) -> int:
     return params
 
 
+@cache
+def triangle(params: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column of every entry of an upper triangle; not to be written to."""
+    rows, columns = np.triu_indices(params)
+    rows.setflags(write=False)
+    columns.setflags(write=False)
+    return rows, columns
+
+
 def diagonal_entries(params: int) -> list[int]:
     """Where the diagonal stands in an upper triangle."""
     return [j * params - j * (j - 1) // 2 for j in range(params)]
@@ -51,7 +62,7 @@ def with_ridge(upper: Floats, ridge: float, columns: int) -> Floats:
 def unpack(upper: Floats) -> Floats:
     """Upper triangles ``(genes, params (params + 1) / 2)`` to full matrices ``(genes, params, params)``."""
     params = packed_params(upper.shape[-1])
-    rows, columns = np.triu_indices(params)
+    rows, columns = triangle(params)
     full = np.empty((*upper.shape[:-1], params, params))
     full[..., rows, columns] = upper
     full[..., columns, rows] = upper
@@ -60,7 +71,7 @@ def unpack(upper: Floats) -> Floats:
 
 def pack(full: Floats) -> Floats:
     """Upper triangle of symmetric matrices ``(..., params, params)``."""
-    rows, columns = np.triu_indices(full.shape[-1])
+    rows, columns = triangle(full.shape[-1])
     packed: Floats = np.ascontiguousarray(full[..., rows, columns])
     return packed
 
@@ -69,7 +80,7 @@ def times(upper: Floats, vectors: Floats) -> Floats:
     """The product of each gene's symmetric matrix and vector: ``(genes, params)``."""
     params = vectors.shape[1]
     out = np.zeros_like(vectors)
-    for entry, (i, j) in enumerate(zip(*np.triu_indices(params), strict=True)):
+    for entry, (i, j) in enumerate(zip(*triangle(params), strict=True)):
         out[:, i] += upper[:, entry] * vectors[:, j]
         if i != j:
             out[:, j] += upper[:, entry] * vectors[:, i]
