@@ -72,19 +72,25 @@ class Site(Secret):
         self.name = place.name
         self._place = place
         self._config = config
-        self._table: SiteTable | None = None
         self._ground: Ground | None = None
+        self._meter = Meter(config.threads)
+        self._ahead: WorkAhead | None = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Be before any session, with nothing of an earlier one: where a fit begins anew, a site joins it twice."""
+        self._stop_ahead()
+        self._ahead = None
+        self._table: SiteTable | None = None
         self._agreement: Agreement | None = None
         self._guard: Guard | None = None
         self._follower: Follower | None = None
-        self._meter = Meter(config.threads)
         self._samples: Samples | None = None
         self._telling: Telling | None = None
         self._genes: tuple[str, ...] = ()
         self._own_columns: list[str] = []
         self._party: Party | None = None
-        self._checking = Checking(place.name)
-        self._ahead: WorkAhead | None = None
+        self._checking = Checking(self.name)
         self._asked: tuple[Mask, Samples] | None = None
         self._contexts: dict[tuple[int, int], tuple[Context, bytes]] = {}
         self._batches = 0
@@ -95,6 +101,7 @@ class Site(Secret):
         Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
         """
         config = self._config
+        self._begin_anew()
         self._ground = ground = open_ground(self._place, config)
         checks = PolicyChecks(self.name, ground.policy)
         checks.check_config(config)
@@ -328,13 +335,17 @@ class Site(Secret):
         return Answer(message, costs)
 
     def _begin(self) -> Party:
-        """Before any verb: end the work ahead, so that nothing runs beside the verb, and book what it cost."""
-        if self._ahead is not None:
-            self._meter.book(self._ahead.stop())
+        """Before any verb of a session: nothing runs beside it."""
+        self._stop_ahead()
         if self._party is None:
             raise MisuseError(f"site {self.name} has not joined a session")
         self._telling = None
         return self._party
+
+    def _stop_ahead(self) -> None:
+        """End the work ahead, and book what it cost."""
+        if self._ahead is not None:
+            self._meter.book(self._ahead.stop())
 
     def _opened(self) -> tuple[Ground, SiteTable]:
         if self._table is None or self._ground is None:
