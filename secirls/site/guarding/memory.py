@@ -25,9 +25,8 @@ from secirls.agreement.whole_file import settle
 from secirls.input_error import InputError, complain
 from secirls.numerics.arrays import Counts
 from secirls.numerics.held.held_counts import Chosen, HeldCounts
-from secirls.site.grounds.key_files import write_new
 from secirls.site.grounds.policy import Policy, RefusalError
-from secirls.site.guarding.budget import Places, places_of
+from secirls.site.guarding.budget import Places, places_of, replace_file
 from secirls.site.guarding.count_digests import sample_digests
 
 FITS = "fits.jsonl"
@@ -35,6 +34,20 @@ FITS = "fits.jsonl"
 
 def _gene(name: str) -> bytes:
     return sha256(b"secirls gene v1", name.encode())
+
+
+def _file_of(genes: Sequence[str]) -> str:
+    """What the file of a fit's genes, by digest, is called."""
+    return f"genes-{sha256(b'secirls genes kept v1', *map(str.encode, genes)).hex()[:32]}"
+
+
+def _genes_in(file: Path) -> list[str]:
+    return file.read_text(encoding="ascii").split("\n")
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the genes that a file is called by are in it: whoever was killed in writing it left a part."""
+    return file.exists() and _file_of(_genes_in(file)) == file.name
 
 
 def _by_name(counts: Counts | HeldCounts, genes: Sequence[str]) -> Counts | HeldCounts:
@@ -154,24 +167,32 @@ class Memory:
     ) -> None:
         """Note that the site takes part in a fit; a fit that ``shrinks`` may go on over fewer sites under its name.
 
+        It goes on with the same data, and with the same genes once anything was answered: over others of either the
+        same questions would be new ones, and their sums over fewer sites differ by one site's own.
+
         Raises `RefusalError` where the policy does not allow another fit beside those before.
         """
-        genes = self._folder / f"genes-{sha256(b'secirls genes kept v1', *map(str.encode, subject.genes)).hex()[:32]}"
+        genes = self._folder / _file_of(subject.genes)
         this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name}
         with self._entries(self._folder / FITS) as (told, append):
             near = 0
             for entry in told:
                 if {name: entry[name] for name in this} == this:
                     return
-                goes_on = shrinks and entry["run"] == run and set(sites) <= set(entry["sites"])
+                goes_on = (
+                    shrinks
+                    and (entry["run"], entry["data"]) == (run, subject.data)
+                    and set(sites) <= set(entry["sites"])
+                    and (entry["genes"] == genes.name or not self._has_answered())
+                )
                 near += not goes_on and self._is_near(entry, sites, subject, policy.min_difference)
             if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
                 raise RefusalError(
                     f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
                     "over other sites, over nearly the same samples or genes, or in another layer)"
                 )
-            if not genes.exists():
-                write_new(genes, "\n".join(subject.genes), mode=0o600)
+            if not _is_whole(genes):
+                replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
             append({**this, "samples": subject.samples, "layer": subject.layer, "names": subject.names})
 
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
@@ -186,9 +207,15 @@ class Memory:
         samples = len(set(entry["samples"]) ^ set(subject.samples))
         if not set(entry["samples"]) & set(subject.samples):
             return False
-        kept = (self._folder / entry["genes"]).read_text(encoding="ascii").split("\n")
-        genes = len(set(kept) ^ set(subject.genes))
+        file = self._folder / entry["genes"]
+        if not _is_whole(file):  # then nobody knows by how many genes they differ
+            return True
+        genes = len(set(_genes_in(file)) ^ set(subject.genes))
         return entry["sites"] != list(sites) or 0 < samples < least or 0 < genes < least
+
+    def _has_answered(self) -> bool:
+        """Whether any question about this data was answered; until then a session may begin anew over other genes."""
+        return self._path.exists()
 
     @contextmanager
     def _entries(self, path: Path) -> Iterator[tuple[list[dict[str, Any]], Any]]:

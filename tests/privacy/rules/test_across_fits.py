@@ -148,3 +148,109 @@ def test_in_one_session_no_cohort_is_smaller_than_agreed(grounds, lead):
     room.census()
     with pytest.raises(Exception, match="other sites than were agreed"):
         room.total(LogCountsQuery(room.asked(*range(59))), WITHOUT_ONE)
+
+
+# Where a fit may go on without a site, its name covers no other data and no other genes.
+
+GOES_ON = 'on_dropout = "continue"'
+
+
+def anything_under_its_name(entry, sites, run):
+    """The broken twin: whatever is about no more sites goes on, if it is called the same."""
+    return entry["run"] == run and set(sites) <= set(entry["sites"])
+
+
+@pytest.fixture
+def by_name(monkeypatch):
+    """Sites to which a fit goes on by its name alone."""
+    enter = Memory.enter_fit
+
+    def entering(self, run, sites, subject, policy, **how):
+        def near(entry, *_):
+            return not anything_under_its_name(entry, sites, run)
+
+        self._is_near = near
+        enter(self, run, sites, subject, policy, **how)
+
+    monkeypatch.setattr(Memory, "enter_fit", entering)
+
+
+def of_one_sample_fewer(grounds, lead):
+    """Zeros in a fit less those in what is called its continuation, before which a site left a sample out; its own."""
+    grounds.rule(GOES_ON)
+    before, last = zeros(lead.room(grounds, on_dropout="continue")), grounds.counts("site4")[-1]
+    grounds.edit("site4", drop_last)
+    return before - zeros(lead.room(grounds, on_dropout="continue")), last == 0
+
+
+def test_a_fit_that_may_go_on_goes_on_with_the_same_samples_alone(grounds, lead):
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        of_one_sample_fewer(grounds, lead)
+
+
+def test_the_twin_that_looks_at_its_name_alone_tells_one_samples(grounds, lead, by_name):
+    found, true = of_one_sample_fewer(grounds, lead)
+    assert np.array_equal(found, true)
+
+
+def without_one_site_and_gene(grounds, lead):
+    """Zeros in a fit less those in what is called its continuation, over a gene and a site fewer; that site's own."""
+    grounds.rule(GOES_ON)
+    options = {"genes": "intersection", "on_dropout": "continue"}
+    first = zeros(lead.room(grounds, **options))[:59]
+    second = lead.room(grounds, WITHOUT_ONE, **options).survey()
+    second.agreement, second.genes = one_gene_fewer(lead)(second.agreement), second.genes[:59]
+    second.join().meet().census()
+    own = (grounds.counts("site4") == 0).sum(axis=0)[:59]
+    return first - second.total(LogCountsQuery(second.every))["zeros"], own
+
+
+def test_a_fit_that_may_go_on_goes_on_with_the_same_genes_alone(grounds, lead):
+    with pytest.raises(RefusalError, match="over other sites"):
+        without_one_site_and_gene(grounds, lead)
+
+
+def test_the_twin_that_looks_at_its_name_alone_tells_one_sites(grounds, lead, by_name):
+    found, true = without_one_site_and_gene(grounds, lead)
+    assert np.array_equal(found, true)
+
+
+def test_before_it_answered_anything_a_session_begins_anew_over_fewer_sites_and_other_genes(grounds, lead):
+    grounds.rule(GOES_ON)
+    options = {"genes": "intersection", "on_dropout": "continue"}
+    lead.room(grounds, **options).survey().join(**dict.fromkeys(EVERYBODY, one_gene_fewer(lead)))
+    lead.room(grounds, WITHOUT_ONE, **options).open().census()
+
+
+# A memory that was cut off: by a kill in the middle of writing it, or where the power went.
+
+
+def after_a_kill(grounds, lead):
+    """Lead a fit whose sites were killed at first, in writing which genes it is about; then one of a gene fewer."""
+    lead.room(grounds, genes="intersection").survey().join()
+    for folder in (grounds.folder / name / "memory" for name in EVERYBODY):
+        (folder / memory.FITS).unlink()
+        for file in folder.glob("genes-*"):
+            file.write_text(file.read_text()[:100])
+    lead.room(grounds, genes="intersection").open().census()
+    second = lead.room(grounds, genes="intersection", run="fit-2").survey()
+    second.join(**dict.fromkeys(EVERYBODY, one_gene_fewer(lead)))
+
+
+def test_a_site_that_was_killed_in_noting_its_genes_notes_them_anew(grounds, lead):
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        after_a_kill(grounds, lead)
+
+
+def test_genes_that_were_lost_afterwards_are_nearly_any(grounds, lead):
+    lead.room(grounds, genes="intersection").survey().join()
+    for file in grounds.folder.glob("*/memory/genes-*"):
+        file.write_text("")
+    second = lead.room(grounds, genes="intersection", run="fit-2").survey()
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        second.join(**dict.fromkeys(EVERYBODY, one_gene_fewer(lead)))
+
+
+def test_the_twin_that_takes_what_is_left_for_all_of_it_takes_part_in_both(grounds, lead, monkeypatch):
+    monkeypatch.setattr(memory, "_is_whole", lambda file: file.exists())
+    after_a_kill(grounds, lead)
