@@ -15,11 +15,17 @@ from secirls.agreement.order import resource_of
 from secirls.config import Config
 from secirls.input_error import InputError
 
-_START = "ray start --block --disable-usage-stats"
+_START = 'ray start --block --disable-usage-stats --include-log-monitor=false --temp-dir="$RAY_TMPDIR/ray"'
+"""Whatever the first machine does, this one's logs stay on it, and Ray's files where its own environment says.
+
+Ray's log monitor sends every line that a site writes to its terminal to the first machine, for any driver to hear. A
+node that is told no folder takes the first machine's, and lets everybody write there.
+"""
 
 _BEFORE = """\
 # On every machine, and where 'secirls fit' is started: the same Python and Ray, secirls installed, and
-#   export RAY_USAGE_STATS_ENABLED=0
+#   mkdir -p $HOME/federation && chmod 700 $HOME/federation    (on a disk of the machine's own)
+#   export RAY_USAGE_STATS_ENABLED=0 RAY_TMPDIR=$HOME/federation    (Ray lets all users write to its folder in it)
 #   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/federation/token    (mode 0600, the same token everywhere;
 #       python -c "import secrets; print(secrets.token_hex(32), end='')" makes one)
 #   export RAY_USE_TLS=1 RAY_TLS_CA_CERT=$HOME/federation/ca.crt \\

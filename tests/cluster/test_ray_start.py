@@ -1,13 +1,17 @@
 """The printed lines, run: several `ray start` on this machine, with a token, with TLS, and the command over them."""
 
+import json
 import ssl
 import subprocess
+import sys
 import time
 
 import pytest
 
 from secirls.carriers.certificates import certificates
 from secirls.input_error import InputError
+from secirls.site.grounds.ground import template
+from secirls.site.grounds.key_files import make_roster, new_key
 
 pytestmark = pytest.mark.cluster
 
@@ -45,6 +49,46 @@ def test_the_command_fits_over_the_cluster_that_the_template_starts(bed, tmp_pat
     assert done.returncode == 0, done.stderr + nodes.said()
     written = (tmp_path / "out" / "results.csv").read_text()
     assert written == undisturbed.table.to_csv(index=False, float_format="%.17g")
+
+
+DRIVER = """
+import logging, sys, time, ray
+from secirls.config import Config
+from secirls.fitting import fit_config
+ray.init(address=sys.argv[1], log_to_driver=True, logging_level=logging.ERROR)
+sites = dict(told.split("=", 1) for told in sys.argv[2:])
+try:
+    fit_config(Config(design="~ condition", preset="irls", layer="none"), sites, address=sys.argv[1])
+except ValueError as error:
+    print("told:", error)
+time.sleep(5.0)  # so long a log monitor may take
+"""
+
+
+@pytest.mark.parametrize(("more", "hears"), [((), False), (("--include-log-monitor=true",), True)])
+def test_a_driver_hears_nothing_that_is_for_a_sites_terminal_unless_its_node_sends_it(
+    tmp_path, new_place, files, with_token, ray_nodes, write_manifest, free, more, hears
+):
+    """The second is the broken twin: the same lines with the log monitor that Ray starts by itself."""
+    place = new_place()
+    names = list(files)[:3]
+    publics = [new_key(name, place)[1] for name in names]
+    (place / "roster.json").write_text(make_roster(publics).to_json())
+    for name in names:
+        ground = template(name, files[name], str(place / f"{name}.key"), str(place / "roster.json"))
+        (place / f"{name}.toml").write_text(ground + "require_roster = false\n")
+    sites = {name: str(place / f"{name}.toml") for name in names}
+    free_port, wait_for = free
+    with ray_nodes(place, with_token(place), tmp_path) as nodes:
+        address = f"127.0.0.1:{free_port()}"
+        head, *_ = nodes.lines(write_manifest(tmp_path, sites), address)
+        nodes.start(head, "--resources=" + json.dumps({f"site:{name}": 1 for name in names}), *more)
+        wait_for(address)
+        words = [sys.executable, "-c", DRIVER, address, *(f"{name}={ground}" for name, ground in sites.items())]
+        done = subprocess.run(words, env=nodes.env, capture_output=True, text=True, check=True)
+        assert "layer 'none': is missing" in done.stdout, done.stdout + done.stderr + nodes.said()
+    heard = done.stdout + done.stderr
+    assert [name for name in names if files[name] in heard] == (names if hears else [])
 
 
 @pytest.fixture(scope="module")
