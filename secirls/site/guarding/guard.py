@@ -288,13 +288,21 @@ class Guard:
             name = sha256(b"secirls total v2", self._about(), asked.to_bytes())
             if verified and self._memory is not None:
                 self._memory.keep_total(name, total_digest(total))
-            elif self._memory is None or not self._memory.knows_total(name, total_digest(total)):
+            elif (
+                self._memory is None
+                or not self._is_over_these(total)
+                or not self._memory.knows_total(name, total_digest(total))
+            ):
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
         if asked.verified:
             self._hold_rules(asked, total)
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
             self._every_xtx = asked.xtx_of(total)
             self._checks.check_share(self._design, self._own_xtx, self._every_xtx)
+
+    def _is_over_these(self, total: Total) -> bool:
+        """Whether a total is over the agreed sites, unless sites may fall silent: others count in a census of more."""
+        return not self.whole or total.parties == total.cohort == self._agreement.sites
 
     def _hold_rules(self, asked: Query, total: Total) -> None:
         """The rules about the census, and about genes."""

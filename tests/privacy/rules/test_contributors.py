@@ -10,9 +10,12 @@ from protocols.secure_sum import MisuseError, PeerError
 from protocols.totals import pack_total
 from protocols.verified import Checks
 from secirls.agreement.agreement import genes_digest
+from secirls.agreement.record import followed, query_digest
 from secirls.algorithms.groundwork.census import CensusQuery, PresenceQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
+from secirls.algorithms.query import Total
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
+from secirls.algorithms.whole_fit import agreed_fit
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import guard as guard_room
 from secirls.site.guarding.guard import Guard
@@ -210,3 +213,41 @@ def test_a_census_of_genes_in_another_order_is_not_taken_for_this_one(lonely, le
 def test_where_totals_are_remembered_by_the_runs_name_alone_one_sites_own_is_opened(lonely, lead, monkeypatch):
     monkeypatch.setattr(Guard, "_about", lambda guard: guard._agreement.run.encode())
     assert reminded(lonely, lead) == pytest.approx(own(lonely), abs=1e-9)
+
+
+ELSEWHERE = ("site4", "site5")
+FEWER = ("site1", "site2", "site3")
+
+
+def of_fewer_sites(lay, lead):
+    """Logs of a gene's counts in a session of three sites that are told the census of five; and its owner's own.
+
+    The sites allow a second fit, and three of the five have counts, but only one of the three.
+    """
+    grounds = lay(names=(*FEWER, *ELSEWHERE), samples=50).rule("max_fits = 2")
+    for name in set(FEWER) - {OWNER}:
+        grounds.edit(name, lambda adata: adata.X.__setitem__((slice(None), LONELY), 0))
+    first = lead.room(grounds, trust_aggregator=False).open()
+    fit = agreed_fit(first.config, first.agreement.design(first.config), first.genes)
+    census = next(fit)
+    past = Total(first.total(census), first.names, first.names)
+    second, asked = lead.room(grounds, FEWER, trust_aggregator=False).open(), query_digest(census)
+    for site in second.sites.values():
+        site.recall(asked)
+        site.remind(asked, census.arrays_to_bytes(past.arrays), past.parties, past.cohort)
+    second.state = followed(guard_room.chained(second.state, census.to_bytes()), past)
+    question = fit.send(past)
+    assert question.genes[LONELY]
+    place = question.genes[:LONELY].sum()
+    return second.total(question, tell=nothing)["log_counts"][place], own(grounds)
+
+
+def test_a_census_of_other_sites_is_not_taken_for_this_one(lay, lead):
+    with pytest.raises(PeerError, match="did not verify"):
+        of_fewer_sites(lay, lead)
+
+
+def test_the_twin_that_takes_it_over_any_sites_opens_one_sites_own(lay, lead, monkeypatch):
+    monkeypatch.setattr(Guard, "_is_over_these", lambda *_: True)
+    found, true = of_fewer_sites(lay, lead)
+    assert found == pytest.approx(true, abs=1e-9)
