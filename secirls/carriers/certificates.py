@@ -16,18 +16,22 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from protocols.secure_sum import MisuseError, legal_name
+from secirls.input_error import InputError
 from secirls.site.grounds.key_files import write_new
 
 VALID_DAYS = 90
+AUTHORITY = "ca"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
 def certificates(folder: Path, machines: Mapping[str, Sequence[str]], days: int = VALID_DAYS) -> list[Path]:
     """Make an authority and, for every machine, a certificate for its addresses; gives the files.
 
-    Raises `InputError` where a file is there already. Every key is EC P-256; ``ca.key`` is needed again only for
-    further machines, and belongs on none of them.
+    Raises `InputError` where a file is there already, or a name can't be a file's or an address's. Every key is EC
+    P-256; ``ca.key`` is needed again only for further machines, and belongs on none of them.
     """
+    names = {machine: _checked(machine, addresses) for machine, addresses in machines.items()}
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
     until = now + timedelta(days=days)
@@ -39,8 +43,11 @@ def certificates(folder: Path, machines: Mapping[str, Sequence[str]], days: int 
         .add_extension(_usage(signs_others=True), critical=True)
         .sign(authority, hashes.SHA256())
     )
-    written = [_write(folder / "ca.key", _private(authority), 0o600), _write(folder / "ca.crt", _public(own), 0o644)]
-    for machine, addresses in machines.items():
+    written = [
+        _write(folder / f"{AUTHORITY}.key", _private(authority), 0o600),
+        _write(folder / f"{AUTHORITY}.crt", _public(own), 0o644),
+    ]
+    for machine, named in names.items():
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, machine)])
         both_ways = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
@@ -49,7 +56,7 @@ def certificates(folder: Path, machines: Mapping[str, Sequence[str]], days: int 
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_others=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(both_ways), critical=False)
-            .add_extension(x509.SubjectAlternativeName(_names(addresses)), critical=False)
+            .add_extension(x509.SubjectAlternativeName(named), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
             .sign(authority, hashes.SHA256())
         )
@@ -85,6 +92,23 @@ def _usage(*, signs_others: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _checked(machine: str, addresses: Sequence[str]) -> list[x509.GeneralName]:
+    """A machine's addresses as a certificate has them, before anything is written. Raises `InputError`."""
+    try:
+        legal_name(machine)
+    except MisuseError:
+        allowed = "use 1 to 64 of A-Z a-z 0-9 _ . - starting with a letter or digit"
+        raise InputError(f"machine {machine!r:.80}: {allowed}") from None
+    if machine == AUTHORITY:
+        raise InputError(f"machine {machine!r}: is what the files of the authority are called, choose another name")
+    try:
+        return _names(addresses)
+    except ValueError:
+        raise InputError(
+            f"machine {machine!r}: of an address only letters of ASCII are taken, others as xn--"
+        ) from None
 
 
 def _names(addresses: Sequence[str]) -> list[x509.GeneralName]:
