@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from secirls.numerics.regression import levels as module
-from secirls.numerics.regression.levels import levels
+from secirls.numerics.regression.levels import levels, numbered
 
 
 def parts(order, starts):
@@ -31,6 +31,16 @@ def test_samples_of_a_row_are_found_in_their_order(samples, params, kinds):
     order, starts = levels(design, samples)
     assert parts(order, starts) == by_sorting(design)
     assert (np.diff(order[starts[:-1]]) > 0).all()  # levels by their first sample
+
+
+@pytest.mark.parametrize(("samples", "params", "kinds"), [(1, 2, 1), (64, 2, 1), (500, 5, 2), (500, 3, 400)])
+def test_levels_are_numbered_by_their_first_samples(samples, params, kinds):
+    design = made(samples, params, kinds)
+    level, firsts = numbered(design)
+    assert (np.diff(firsts) > 0).all()
+    assert level[firsts].tolist() == list(range(firsts.size))
+    np.testing.assert_array_equal(design[firsts][level], design)
+    assert parts(*levels(design, samples)) == sorted(tuple(np.flatnonzero(level == one)) for one in range(firsts.size))
 
 
 def test_a_column_that_is_not_looked_at_would_be_seen():

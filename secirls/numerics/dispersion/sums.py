@@ -24,6 +24,7 @@ from secirls.numerics.held.level_nodes import LevelMoments
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import kernels
 from secirls.numerics.regression.kernels import Choice
+from secirls.numerics.regression.levels import numbered
 
 _CALL_VALUES = 1 << 22
 """Counts times nodes of one call of the fused kernel."""
@@ -108,9 +109,11 @@ def profile_sums(
     alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
     det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
-    levels, level = np.unique(products.of(samples.design), axis=0, return_inverse=True)
-    order = np.argsort(level.reshape(-1), kind="stable")  # samples of one level together, else as they are
-    level = np.ascontiguousarray(level.reshape(-1)[order])
+    row, firsts = numbered(samples.design)
+    levels, level_of_row = np.unique(products.of(samples.design[firsts]), axis=0, return_inverse=True)
+    level = level_of_row.reshape(-1)[row]
+    order = np.argsort(level, kind="stable")  # samples of one level together, else as they are
+    level = level[order]
     design = np.ascontiguousarray(samples.design[order], dtype=np.float64)
     s = np.ascontiguousarray(samples.size_factors[order], dtype=np.float64)
     counts, b = samples.counts.T, np.ascontiguousarray(coefficients, dtype=np.float64)

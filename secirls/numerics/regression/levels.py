@@ -57,10 +57,24 @@ def levels(design: Floats, most: int) -> tuple[Places, Places] | None:
 
     ``(samples,)`` and ``(levels + 1,)``; ``None`` where there are more levels than `most`.
     """
-    samples = design.shape[0]
-    level, firsts = np.empty(samples, dtype=np.intp), np.empty(most, dtype=np.intp)
-    table = np.full(1 << (2 * samples).bit_length(), -1, dtype=np.intp)
-    found = _fill_levels(np.ascontiguousarray(design), most, _FACTOR, table, firsts, level)
+    level, _, found = _numbered(design, most)
     if found > most:
         return None
     return np.argsort(level, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(level, minlength=found))])
+
+
+def numbered(design: Floats) -> tuple[Places, Places]:
+    """The level of each sample of a design ``(samples, params)``, and the first sample of each level.
+
+    ``(samples,)`` and ``(levels,)``.
+    """
+    level, firsts, found = _numbered(design, design.shape[0])
+    return level, firsts[:found]
+
+
+def _numbered(design: Floats, most: int) -> tuple[Places, Places, int]:
+    samples = design.shape[0]
+    level, firsts = np.empty(samples, dtype=np.intp), np.empty(most, dtype=np.intp)
+    table = np.full(1 << (2 * samples).bit_length(), -1, dtype=np.intp)
+    found = _fill_levels(np.ascontiguousarray(design, dtype=np.float64), most, _FACTOR, table, firsts, level)
+    return level, firsts, found
