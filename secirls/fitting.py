@@ -26,6 +26,7 @@ from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.numerics.dispersion import sums as profiles
+from secirls.numerics.outliers import cooks
 from secirls.numerics.regression import kernels
 from secirls.outputs.notebooks.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
@@ -159,6 +160,8 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
         kernels.warm_up()
         if config.choices.whole:
             profiles.warm_up()
+            if config.cooks:
+                cooks.warm_up()
     watch.note("starting the sites, opening their files")
     for event in _events(order):
         if isinstance(event, Outcome):

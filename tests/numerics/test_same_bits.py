@@ -1,7 +1,7 @@
 """What follows from opened sums has the same bits on another processor: one without wide vectors and fused operations.
 
 A second Python is told that the machine is the plainest of its kind, for the compiler and for NumPy, and repeats
-everything from the sites' sums to final dispersions.
+everything from the sites' sums to final dispersions, and Cook's distances.
 """
 
 import os
@@ -40,7 +40,9 @@ from secirls.numerics.dispersion.optimum import maximise
 from secirls.numerics.dispersion.path import outliers, walk_gene_wise, walk_map
 from secirls.numerics.dispersion.sums import profile_sums
 from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.arithmetic.portable import logs
 from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers.cooks import Fit, cooks_distances
 from secirls.numerics.regression.information import Information
 from secirls.numerics.regression.stieltjes import Transforms, spread, transforms
 
@@ -62,8 +64,8 @@ parts = [*sums, *profiles.lots, walked.dispersions, walked.iterations.astype(flo
 cell = np.arange(4)[X[:, 1].astype(int) + 2 * X[:, 2].astype(int)]
 rows = np.array([[1.0, 0, 0], [1.0, 1, 0], [1.0, 0, 1], [1.0, 1, 1]])
 of_cells = Transforms.of(transforms(s, cell, 4), spread(s, cell, 4))
-alphas, counts = np.repeat(walked.dispersions, 3) * np.tile([1.0, 3.0, 1e4], genes), np.full(genes, 3)
-known, _ = Information(rows, Products.full(3).of(rows), of_cells, ()).at(b, alphas, counts, linear=True, min_mu=0.5)
+alphas, three = np.repeat(walked.dispersions, 3) * np.tile([1.0, 3.0, 1e4], genes), np.full(genes, 3)
+known, _ = Information(rows, Products.full(3).of(rows), of_cells, ()).at(b, alphas, three, linear=True, min_mu=0.5)
 parts += [of_cells.series, known]
 for degrees in (3, 9):
     towards = trend_and_prior(mean + 0.01, walked.dispersions, 3 + degrees, 3)
@@ -74,6 +76,9 @@ for degrees in (3, 9):
 some = walked.dispersions > 1e-6
 parts.append(local_trend(mean[some], walked.dispersions[some]).at(mean + 0.01))
 site = Samples(X, counts, s, np.full(genes, 0.25))
+beta = logs(mean + 1.0)[:, None] * np.array([1.0, 0.125, -0.125])
+fit = Fit(beta, 0.875 * beta, np.tile([9.0, 4.0, 3.0, 4.0, 1.5, 3.0], (genes, 1)), 1e-6, 0.5)
+parts.append(cooks_distances(site, fit, 0.0625 + 1.0 / mean))
 parts.append(kernels.summands(site, np.log1p(mean)[:, None] * np.array([1.0, 0.1, -0.1]), 0.5).nll)
 print(*(hashlib.sha256(np.asarray(part, dtype="<f8").tobytes()).hexdigest()[:12] for part in parts))
 """
@@ -91,7 +96,7 @@ def told(program, **settings):
     ("program", "parts"),
     [
         pytest.param(TREND, 2, id="local trend"),
-        pytest.param(PROGRAM, 17, id="all of dispersions", marks=pytest.mark.slow),
+        pytest.param(PROGRAM, 20, id="dispersions and distances", marks=pytest.mark.slow),
     ],
 )
 def test_a_plainer_processor_gives_the_same_bits(program, parts):

@@ -1,7 +1,7 @@
 """Cook's distances of a site's counts: how far one sample moves its gene's coefficients.
 
-Promises: what is computed here stays inside the site; callers send numbers of samples. Refuses to know: queries, and
-how the robust dispersions were found.
+Promises: what is computed here stays inside the site; callers send numbers of samples. The formulas here are those that
+`cooks_kernel` is held to. Refuses to know: queries, and how the robust dispersions were found.
 Cook (1977), "Detection of influential observation in linear regression"; Love, Huber and Anders (2014), methods.
 """
 
@@ -14,9 +14,11 @@ import numpy as np
 from secirls.numerics.algebra.solve import inverses
 from secirls.numerics.arrays import Floats
 from secirls.numerics.held.samples import Samples
+from secirls.numerics.outliers import cooks_kernel
 from secirls.numerics.own.coefficients import joint_coefficients
 from secirls.numerics.own.elimination import own_leverages
-from secirls.numerics.regression import likelihood
+from secirls.numerics.regression import kernels, likelihood
+from secirls.numerics.regression.kernels import Choice
 
 SMALLEST_ROBUST_DISPERSION = 0.04
 """The floor of the robust dispersions; the largest Cook's distance a sample can have is the one at this floor."""
@@ -73,17 +75,45 @@ def leverages(samples: Samples, fit: Fit) -> Floats:
     return w * form
 
 
-def cooks_distances(samples: Samples, fit: Fit, robust: Floats) -> Floats:
+def cooks_distances(samples: Samples, fit: Fit, robust: Floats, *, choice: Choice | None = None) -> Floats:
     """``(y - mu)^2 / (mu + rho mu^2) / columns * h / (1 - h)^2`` of every count, ``(genes, samples)``.
 
-    ``robust`` holds rho ``(genes,)``. Not finite where a leverage is one; such a sample is no outlier.
+    ``robust`` holds rho ``(genes,)``. Not finite where a leverage is one; such a sample is no outlier. Compiled unless
+    the kernel, the thread's own if not given, is ``numpy``, or the site has own columns.
     """
+    if samples.own is None and (choice or kernels.chosen()).kernel == "fused":
+        return _compiled(samples, fit, robust)
     h = leverages(samples, fit)
     mu = fitted_means(samples, fit)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         pearson = (samples.counts.T[:] - mu) ** 2 / (mu + robust[:, None] * mu**2)
         distance: Floats = pearson / samples.n_columns * h / (1.0 - h) ** 2
     return distance
+
+
+def _compiled(samples: Samples, fit: Fit, robust: Floats) -> Floats:
+    """The same by the compiled kernel."""
+    if samples.dispersions is None or samples.size_factors is None:
+        raise ValueError("distances need size factors and dispersions: ask for them first")
+    return cooks_kernel.distances(
+        samples.counts.T[:],
+        fit.beta,
+        fit.hat_beta,
+        inverses(fit.hat_xtwx, fit.ridge)[0],
+        samples.dispersions,
+        robust,
+        samples.design,
+        samples.size_factors,
+        fit.min_mu,
+        samples.n_columns,
+    )
+
+
+def warm_up() -> None:
+    """Compile the kernel, or load it from the cache: a second the first time on a machine, then instant."""
+    one, two = np.ones((1, 2)), np.array([[1.0, 0.0], [1.0, 1.0]])
+    samples = Samples(two, np.ones((2, 1), dtype=np.int32), np.ones(2), np.ones(1))
+    cooks_distances(samples, Fit(one, one, np.array([[2.0, 1.0, 1.0]]), 1.0, 0.5), np.ones(1), choice=Choice("fused"))
 
 
 def fitted_means(samples: Samples, fit: Fit) -> Floats:
