@@ -66,6 +66,9 @@ class AggregatorActor:
             from secirls.carriers.ray_federation import RayFederation
         self._federation, self._witnessed = RayFederation, witnessed
 
+    def ready(self) -> None:
+        """The process stands."""
+
     def lead(self, task: Task, parties: dict[PartyId, Handle]) -> Iterator[Event]:
         """See `secirls.aggregator.aggregator.lead`."""
         from protocols.choice import helpers

@@ -7,6 +7,7 @@ Ray is one trust domain: whoever runs the cluster can read every actor.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,7 +18,9 @@ from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId
 from secirls.aggregator.aggregator import Event
 from secirls.agreement.faults import PartyFaultError
+from secirls.agreement.ledger import SETUP_ROUND
 from secirls.agreement.order import Order, Place
+from secirls.agreement.record import Stage
 from secirls.carriers.actors import AggregatorActor, PartyActor, packed
 from secirls.carriers.hosts import HostActor
 from secirls.carriers.ray_connection import running_ray
@@ -29,6 +32,10 @@ from secirls.site.site import Site
 AHEAD = 1
 """So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
+
+TOLD_SECONDS = 10.0
+"""How often it is said who is waited for, until the fit begins to tell of itself. A process that dies before it has
+told Ray of itself is missed after a minute (``worker_register_timeout_seconds``), and then another is started."""
 
 _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
 
@@ -58,8 +65,11 @@ def run_on_ray(order: Order) -> Iterator[Event]:
                 )
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
+            starting = {handle.ready.remote(): name for name, handle in _processes(parties, started[-1]).items()}
             leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
-            for event in leading.remote(order.task, parties):
+            events = leading.remote(order.task, parties)
+            yield from _waited_for(events, starting)
+            for event in events:
                 try:
                     yield ray.get(event)
                 except RayTaskError as error:
@@ -69,6 +79,25 @@ def run_on_ray(order: Order) -> Iterator[Event]:
         finally:
             for handle in started:
                 ray.kill(handle)
+
+
+def _processes(parties: Mapping[PartyId, Handle], aggregator: Handle) -> dict[str, Handle]:
+    """Who is started in a process of its own: a host goes by the first of its sites."""
+    hosts: dict[Handle, PartyId] = {}
+    for name, party in parties.items():
+        hosts.setdefault(party.host if isinstance(party, Hosted) else party, name)
+    return {name: handle for handle, name in hosts.items()} | {"the aggregator": aggregator}
+
+
+def _waited_for(events: Any, starting: Mapping[Any, str]) -> Iterator[Stage]:
+    """Say now and then whose process has not started, until the first of a fit's events is there."""
+    began = time.monotonic()
+    while not ray.wait([events], timeout=TOLD_SECONDS, fetch_local=False)[0]:
+        _, left = ray.wait(list(starting), num_returns=len(starting), timeout=0, fetch_local=False)
+        if left:
+            named, waited = ", ".join(starting[ref] for ref in left), time.monotonic() - began
+            told = f"{waited:.0f} s without a process for {named}; Ray starts another after a minute"
+            yield Stage(SETUP_ROUND, told)
 
 
 def _pinned(resource: str | None) -> dict[str, Any]:

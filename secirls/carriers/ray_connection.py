@@ -25,6 +25,10 @@ REACH_SECONDS = 5.0
 
 OBJECT_STORE_BYTES = 400_000_000
 
+NONE_AHEAD = {"prestart_worker_first_driver": False}
+"""Ray starts no process before there is an actor for it: where one of those died at once, `ray.init` would wait for
+ever and hear no Ctrl-C. An actor's process that dies so is missed after a minute, and started again."""
+
 TRIED = ("2.60.",)
 """Releases of Ray that run without the processes that only watch it, and with idle agents; others start whole."""
 
@@ -102,6 +106,7 @@ def _connect(address: str | None) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder_for_ray()),
+                _system_config=NONE_AHEAD,
             )
     except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
         raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None
