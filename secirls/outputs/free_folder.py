@@ -1,4 +1,4 @@
-"""Whether a folder may take results: asked before anything is started."""
+"""Whether a folder may take results, and whether there is one: asked before anything is started."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 def holds_results(out: Path) -> bool:
     """Whether a folder has results of a fit."""
     return any((out / name).exists() for name in FILES)
+
+
+def check_there(folder: Path) -> None:
+    """Raise `InputError` where there is no folder to read results from."""
+    if not folder.is_dir():
+        raise InputError(f"folder {str(folder)!r}: {'is a file' if folder.exists() else 'is missing'}")
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:

@@ -248,7 +248,7 @@ def _open(path: Path, where: Mapping[str, str]) -> AnnData:
     import anndata
     import h5py
 
-    with read(kind, where), warnings.catch_warnings():
+    with read(kind, where, path), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind == "zarr":
             return anndata.read_zarr(path)
@@ -262,7 +262,7 @@ def _opened(path: Path, where: Mapping[str, str]) -> Iterator[tuple[AnnData | St
     """A file whose parts are read when they are asked for, and which form it has; an old one is read whole."""
     kind = check_place(path, where)
     with ExitStack() as stack:
-        with read(kind, where):
+        with read(kind, where, path):
             if kind == "zarr":
                 import zarr
 

@@ -19,7 +19,7 @@ from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import FILES
+from secirls.outputs.free_folder import FILES, check_there
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
 from secirls.outputs.pictures.album import Album
@@ -83,8 +83,7 @@ def read_album(folder: Path) -> Album:
 
 def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Results table, ledger and report of a fit's output folder. Raises `InputError`."""
-    if not folder.is_dir():
-        raise InputError(f"folder {str(folder)!r}: is missing")
+    check_there(folder)
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"folder {str(folder)!r}: has no {name}, so it is not the output of 'secirls fit'")

@@ -64,6 +64,7 @@ from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import of_scaled, to_user
 from secirls.numerics.status import Reason, Status, sentences
+from secirls.outputs.free_folder import check_there
 from secirls.outputs.tables.comparison import Comparison
 
 FILE, FORMAT, VERSION = "fit.npz", "secirls fit", 1
@@ -187,8 +188,7 @@ class KeptFit:
         """What the folder of a fit keeps. Raises `InputError`."""
         path = folder / FILE
         where = f"file {str(path)!r}"
-        if not folder.is_dir():
-            raise InputError(f"folder {str(folder)!r}: is missing")
+        check_there(folder)
         if not path.is_file():
             raise InputError(f"folder {str(folder)!r}: has no {FILE}, so it keeps no fit to ask afterwards")
         try:
