@@ -26,6 +26,14 @@ from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
 
 Protocol = Literal["plain", "pairwise-lean", "additive", "pairwise", "paillier", "paillier-threshold"]
 LEAN: Protocol = "pairwise-lean"
+_MASKING, _PAILLIER = ("pairwise", "pairwise-lean"), ("paillier", "paillier-threshold")
+OF_PROTOCOLS = {
+    "key_bits": _PAILLIER,
+    "obfuscation": _PAILLIER,
+    "neighbours": _MASKING,
+    "rounds_per_batch": _MASKING,
+}
+"""Fields that do nothing under any other protocol."""
 MOST_ROUNDS = 4096
 """Of one batch of keys: more than fits have."""
 
@@ -174,6 +182,13 @@ class Config(Frozen):
     def _known_protocol(cls, value: object) -> object:
         if value not in NAMES:
             raise ValueError(f"there is no protocol {value!r}, choose one of {', '.join(NAMES)}")
+        return value
+
+    @field_validator("design")
+    @classmethod
+    def _some_design(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty: write a formula such as '~ batch + condition'")
         return value
 
     @field_validator("contrast", mode="before")

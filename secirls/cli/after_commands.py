@@ -102,12 +102,12 @@ def audit_transcript(
     files = dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or [])
     done = audit(folder, files, None if roster is None else read_roster(roster))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")
-    say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit")
+    say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit", wrap=True)
     for told in done.breaks:
-        say(told)
-    say(f"the fit ended {done.ended}" + (f" of digest {done.result}" if done.result else ""))
+        say(told, wrap=True)
+    say(f"the fit ended {done.ended}" + (f" of digest {done.result}" if done.result else ""), wrap=True)
     for told in done.limits:
-        say(f"not told: {told}")
+        say(f"not told: {told}", wrap=True)
     for finding in done.findings:
         say(f"found: {finding}", error=True)
     if done.findings:

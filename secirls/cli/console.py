@@ -41,8 +41,16 @@ Section: TypeAlias = tuple[str, Table]
 
 
 def say(text: str, *, error: bool = False, wrap: bool = False) -> None:
-    """Print one line as it is, or broken at words: names are taken for no markup, what others wrote for no order."""
-    Console(stderr=error, highlight=False, soft_wrap=not wrap).print(plain(text), markup=False)
+    """Print one line: names are taken for no markup, what others wrote for no order.
+
+    On a terminal an error, and what may ``wrap``, is broken between words; a longer word, such as a path, stays whole.
+    Elsewhere a line is a line.
+    """
+    console = Console(stderr=error, highlight=False)
+    if (wrap or error) and console.is_terminal:
+        console.print(plain(text), markup=False, overflow="ignore", crop=False)
+    else:
+        console.print(plain(text), markup=False, soft_wrap=True)
 
 
 class RoundsDisplay:

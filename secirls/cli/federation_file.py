@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from secirls.agreement.manifest import Manifest
+from secirls.config import OF_PROTOCOLS
 from secirls.input_error import InputError
 from secirls.inputs.files.text_file import read_text, read_toml
 from secirls.site.grounds.key_files import read_roster
@@ -47,7 +48,7 @@ def combined(
     address: str | None,
     hosts: int | None,
 ) -> Manifest:
-    """The manifest that a file and the options make together; options win."""
+    """The manifest that a file and the options make together; options win. What would do nothing is refused."""
     start: dict[str, Any] = {} if path is None else read_table(path)
     sites: dict[str, str] = {}
     for text in site or []:
@@ -63,7 +64,15 @@ def combined(
     told = {"engine": engine, "address": address, "hosts": hosts}
     chosen = {name: value for name, value in told.items() if value is not None}
     where = "options" if path is None else f"file {str(path)!r}"
-    return Manifest.read(asked_at(where, {*given, *chosen}), **{**start, **chosen})
+    start_of = asked_at(where, {*given, *chosen})
+    made = Manifest.read(start_of, **{**start, **chosen})
+    for name in start["fit"]:
+        if made.fit.protocol not in OF_PROTOCOLS.get(name, (made.fit.protocol,)):
+            of = " and ".join(map(repr, OF_PROTOCOLS[name]))
+            raise InputError(f"{start_of(f'fit.{name}')}: is of {of}, and does nothing with {made.fit.protocol!r}")
+    if made.hosts is not None and made.engine == "local":
+        raise InputError(f"{start_of('hosts')}: is of the engine 'ray'; with 'local' all sites share one process")
+    return made
 
 
 def asked_at(where: str, options: Collection[str]) -> Callable[[str], str]:

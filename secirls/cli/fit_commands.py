@@ -357,14 +357,15 @@ def resume_fit(
     """
     from secirls.aggregator.checkpoint import claimed, holds_a_fit
     from secirls.fitting import resume
-    from secirls.outputs.free_folder import check_free
+    from secirls.outputs.free_folder import check_free, holds_results
     from secirls.outputs.tables.annotation import Annotation
 
     file, kinds = comparison_options.own_file(annotation), kinds_of(plots)
     names = None if file is None else Annotation.read(file)
-    check_free(folder, overwrite=overwrite)
     if not holds_a_fit(folder):
-        raise InputError(f"folder {str(folder)!r}: holds no unfinished fit")
+        ended = ", but the results of one that ended" if holds_results(folder) else ""
+        raise InputError(f"folder {str(folder)!r}: holds no unfinished fit{ended}")
+    check_free(folder, overwrite=overwrite)
     with claimed(folder), _resumable(folder):
         with RoundsDisplay("resumed") as display:
             result = resume(folder, on_round=display, on_note=display.note)

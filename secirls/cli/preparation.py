@@ -63,7 +63,7 @@ def claim(
     if settings.threshold is not None:
         say(f"--threshold {settings.threshold}" + (" --consistency" if consistency else ""))
     for sentence in sentences:
-        say(f"* {sentence}")
+        say(f"* {sentence}", wrap=True)
 
 
 def ground(
@@ -136,7 +136,7 @@ def keys_roster(
     roster = make_roster(files)
     write_new(out, roster.to_json() + "\n")
     say(f"{out}: {', '.join(roster)}")
-    say(f"digest {roster.digest.hex()}: every site should see the same")
+    say(f"digest {roster.digest.hex()}: every site should see the same", wrap=True)
 
 
 cluster_app = typer.Typer(cls=PlainGroup, help="Prepare several machines for one federation.", no_args_is_help=True)

@@ -1,9 +1,13 @@
 """Every mistake ends in one sentence that names where it is, exit code 2, and nothing written."""
 
+import gzip
+
 import numpy as np
 import pytest
 
 import secirls
+from secirls.cli import demo
+from secirls.cli.federation_file import combined
 from secirls.input_error import InputError
 
 
@@ -61,10 +65,62 @@ def test_dispersions_that_differ_between_sites_are_refused(make_site, refused):
     assert "site 'b': dispersions differ" in refused(sites, "--dispersions", "alpha")
 
 
-def test_a_missing_file_and_a_file_that_is_not_h5ad(trio, refused, tmp_path):
+def test_a_missing_file(trio, refused, tmp_path):
     assert "is missing" in refused({**trio, "b": tmp_path / "nowhere.h5ad"})
-    (tmp_path / "text.h5ad").write_text("not h5ad")
-    assert "can't be read as h5ad" in refused({**trio, "b": tmp_path / "text.h5ad"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("text.h5ad", b"not h5ad", "it is text"),
+        ("table.csv", b"gene,s1\r\ng0,4\r\n", "it is text"),
+        ("packed.h5ad.gz", gzip.compress(b"counts"), "it is compressed (gzip)"),
+        ("packed.zip", b"PK\x03\x04 counts", "it is a zip archive"),
+        ("nothing.h5ad", b"", "it is empty"),
+        ("damaged.h5ad", b"\x89HDF\r\n\x1a\n\0\0", "OSError"),
+        ("other.h5ad", b"\0\1\2", "OSError"),
+    ],
+)
+def test_a_file_that_is_not_h5ad_is_told_by_its_kind(trio, refused, tmp_path, name, content, kind):
+    (tmp_path / name).write_bytes(content)
+    told = refused({**trio, "b": tmp_path / name})
+    assert "site 'b', file" in told
+    assert told.endswith(f"{name}': can't be read as h5ad ({kind})")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--key-bits", "2048"), "--key-bits: is of 'paillier' and 'paillier-threshold', and does nothing with 'pair"),
+        (("--obfuscation", "short"), "--obfuscation: is of 'paillier'"),
+        (("--neighbours", "4", "--protocol", "additive"), "--neighbours: is of 'pairwise' and 'pairwise-lean'"),
+        (("--rounds-per-batch", "4", "--protocol", "plain"), "--rounds-per-batch: is of 'pairwise'"),
+        (("--hosts", "2"), "--hosts: is of the engine 'ray'"),
+    ],
+)  # fmt: skip
+def test_an_option_that_would_do_nothing_is_refused(trio, refused, words, told):
+    assert refused(trio, *words).startswith(f"secirls: {told}")
+
+
+def test_an_option_of_the_protocol_is_none_that_does_nothing():
+    given = {"design": "~ condition", "protocol": "paillier", "key_bits": 2048}
+    made = combined(None, ["a=a.h5ad", "b=b.h5ad", "c=c.h5ad"], given, {}, None, None, 2)
+    assert (made.fit.key_bits, made.hosts) == (2048, 2)
+
+
+def test_what_would_do_nothing_in_a_federation_file_is_named_there(run, trio, tmp_path):
+    lines = ["[sites]", *(f"{name} = '{path}'" for name, path in trio.items())]
+    text = "\n".join([*lines, "[fit]", "design = '~ condition'", "key_bits = 2048"])
+    (tmp_path / "federation.toml").write_text(text)
+    code, _, error = run("fit", "federation.toml", "--out", "out")
+    assert code == 2
+    assert error.startswith("secirls: file 'federation.toml': fit.key_bits: is of 'paillier'")
+
+
+@pytest.mark.parametrize("design", ["", "  "])
+def test_an_empty_design_is_refused(trio, refused, design):
+    told = refused(trio, design=design)
+    assert told == "secirls: --design: is empty: write a formula such as '~ batch + condition'"
 
 
 def test_fewer_than_three_sites(trio, refused):
@@ -275,3 +331,32 @@ def test_a_good_fit_from_options_and_from_a_file_agree(run, trio, tmp_path):
     )
     assert run("fit", "federation.toml")[0] == 0
     assert (tmp_path / "one" / "results.csv").read_bytes() == (tmp_path / "two" / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["results", "report"])
+def test_what_holds_results_is_a_folder(run, tmp_path, command):
+    (tmp_path / "results.csv").write_text("gene\n")
+    assert run(command, "results.csv")[::2] == (2, "secirls: folder 'results.csv': is a file\n")
+    assert run(command, "nowhere")[::2] == (2, "secirls: folder 'nowhere': is missing\n")
+
+
+def test_a_fit_that_ended_is_not_resumed_and_nothing_is_offered_to_be_replaced(run, tmp_path):
+    (tmp_path / "done").mkdir()
+    for overwrite in ((), ("--overwrite",)):
+        assert "folder 'done': holds no unfinished fit" in run("resume", "done", *overwrite)[2]
+    (tmp_path / "done" / "results.csv").write_text("gene\n")
+    for overwrite in ((), ("--overwrite",)):
+        code, _, error = run("resume", "done", *overwrite)
+        told = "secirls: folder 'done': holds no unfinished fit, but the results of one that ended\n"
+        assert (code, error) == (2, told)
+
+
+@pytest.mark.parametrize(("protocol", "told"), [("plain", True), ("pairwise", False)])
+def test_a_demo_in_the_clear_says_at_once_that_nothing_is_hidden(run, monkeypatch, protocol, told):
+    def stopped(_):
+        raise InputError("far enough")
+
+    monkeypatch.setattr(demo, "_written", stopped)
+    code, shown, _ = run("demo", "--protocol", protocol, "--engine", "local")
+    assert code == 2
+    assert ("hides nothing" in shown) == told

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from secirls.agreement.record import Progress
-from secirls.cli.console import RoundsDisplay
+from secirls.cli.console import RoundsDisplay, say
 
 LONG = "condition: control, treated, treated twice (in the order of the files)"
 
@@ -45,3 +45,32 @@ def test_rich_alone_would_cut_the_time(display, monkeypatch):
     monkeypatch.setattr(RoundsDisplay, "_beside", lambda _, text: text)
     display.note(LONG)
     assert "━━━━ 0:00:0" not in shown(display)
+
+
+PATH = "/data/" + "x" * 90 + ".h5ad"
+SENTENCE = f"secirls: site 'lyon', file {PATH!r}: can't be read as h5ad (it is text), and so nothing was written"
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """What a line looks like at 80 columns, on a terminal or elsewhere."""
+
+    def call(terminal, **ways):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(Console, "is_terminal", terminal)
+        say(SENTENCE, **ways)
+        return "".join(capsys.readouterr())
+
+    return call
+
+
+@pytest.mark.parametrize("ways", [{"error": True}, {"wrap": True}])
+def test_a_sentence_on_a_terminal_breaks_between_words_and_no_path_is_cut(said, ways):
+    lines = said(True, **ways).splitlines()
+    assert [len(line) <= 80 for line in lines] == [PATH not in line for line in lines]
+    assert " ".join(lines).split() == SENTENCE.split()
+
+
+@pytest.mark.parametrize(("terminal", "ways"), [(True, {}), (False, {"error": True}), (False, {"wrap": True})])
+def test_a_command_to_copy_and_what_no_terminal_shows_is_one_line(said, terminal, ways):
+    assert said(terminal, **ways) == SENTENCE + "\n"
