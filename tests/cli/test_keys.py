@@ -73,6 +73,19 @@ def test_a_site_with_another_key_than_the_roster_is_refused(tmp_path, make_site,
         secirls.fit(sites, design="~ condition", engine="local", roster=roster, keys={**private, "b": impostor})
 
 
+@pytest.mark.parametrize(
+    ("roster", "told"), [("none.json", "none.json': is missing"), ("site.toml", "site.toml': is not a roster")]
+)
+def test_a_roster_that_is_wrong_is_told_with_the_site_and_the_ground_that_name_it(tmp_path, make_site, roster, told):
+    place = tmp_path / "site.toml"
+    place.write_text(f"name = 'a'\ndata = 'a.h5ad'\nroster = '{roster}'\n")
+    sites = {"a": str(place), "b": make_site("b"), "c": make_site("c")}
+    with pytest.raises(secirls.InputError) as refused:
+        secirls.fit(sites, design="~ condition", engine="local")
+    assert str(refused.value).startswith(f"site 'a', file {str(place)!r}, roster: file '")
+    assert told in str(refused.value)
+
+
 def test_key_files_that_are_wrong_are_named(tmp_path, make_site, keys):
     sites, (private, roster) = {name: make_site(name) for name in "abc"}, keys
     fit = {"design": "~ condition", "engine": "local", "roster": roster}

@@ -135,12 +135,20 @@ def _own(place: Place, path: Path) -> Ground:
         identity=(
             Identity.fresh(secrets.token_bytes) if told.key is None else read_identity(place.name, here / told.key)
         ),
-        roster=None if told.roster is None else KnownRoster.read(told.roster, here),
+        roster=None if told.roster is None else _roster(told.roster, place.name, path),
         memory=here / (policy.memory or MEMORY),
         simulated=False,
         study=told.study,
         key=None if told.key is None else str(here / told.key),
     )
+
+
+def _roster(named: str, name: PartyId, path: Path) -> KnownRoster:
+    """The roster that a ground names; a mistake in it is the ground's too."""
+    try:
+        return KnownRoster.read(named, path.parent)
+    except InputError as error:
+        raise complain(str(error), site=name, file=str(path), field="roster") from None
 
 
 _TEMPLATE = """\
