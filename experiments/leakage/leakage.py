@@ -119,8 +119,11 @@ def _draw_difference(axes: Any, rows: pd.DataFrame) -> None:
     )
     axes.set_yscale("log")
     axes.set_ylim(FINEST / 30, USELESS * 30)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(
-        xlabel="IRLS round after which a site leaves", ylabel=_ERROR, title="B  sums with and without a site (%: exact)"
+        xlabel="IRLS round after which a site leaves",
+        ylabel=_ERROR,
+        title="B  sums with and without a site (%: exact)",
     )
     legend(axes, loc="lower left")
 
@@ -130,6 +133,7 @@ def _draw_lonely(axes: Any, rows: pd.DataFrame) -> None:
     colours = [VERMILION if rule == NO_RULE else BLUE for rule in rows["rule"]]
     bars = axes.bar(labels, rows["guesses"] * rows["exact"], color=colours)
     axes.bar_label(bars, labels=[f"{n:,.0f}" for n in rows["guesses"] * rows["exact"]])
+    axes.set_ylim(bottom=0)
     axes.set(
         xlabel="sites that must have counts for a gene (min_contributors)",
         ylabel="counts of single samples\npublished exactly",
