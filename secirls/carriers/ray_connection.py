@@ -26,8 +26,8 @@ REACH_SECONDS = 5.0
 OBJECT_STORE_BYTES = 400_000_000
 
 NONE_AHEAD = {"prestart_worker_first_driver": False}
-"""Ray starts no process before there is an actor for it: where one of those died at once, `ray.init` would wait for
-ever and hear no Ctrl-C. An actor's process that dies so is missed after a minute, and started again."""
+"""Ray starts no process before there is an actor for it: where one of those died at once, `ray.init` would wait
+without an end. An actor's process that dies so is missed after a minute, and started again."""
 
 TRIED = ("2.60.",)
 """Releases of Ray that run without the processes that only watch it, and with idle agents; others start whole."""
