@@ -243,7 +243,10 @@ class Lending(Protocol):
     """A party that can send a vector from where it was written, so that nothing is copied to be hidden."""
 
     def lend(self, context: Context) -> Vector:
-        """Memory for the vector of the next `protect`, if it is of this context; that overwrites what is there."""
+        """Memory for the vector of the next `protect`, if it is of this context; that overwrites what is there.
+
+        Who gives `protect` the only hold of it spares the message a copy.
+        """
         ...
 
 

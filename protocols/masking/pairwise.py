@@ -130,8 +130,7 @@ class PairwiseParty(Seated, Secret):
         self._waiting[context.digest] = _Waiting(shares[self.me], fingerprints(seeds, self.me, context))
         tail = pack_tail(commit(seed, self.me, context), boxes)
         draft = self._lender.take(vector, context, len(tail))
-        if draft.vector is not vector:
-            draft.vector[:] = vector
+        del vector
         ring.mask_into(draft.vector, plus, minus, self._settings.prg)
         draft.body[draft.vector.nbytes :] = tail
         return self._seat.sign_draft(b"payload", context, draft)

@@ -36,6 +36,7 @@ from protocols.secure_sum import (
     silent,
 )
 from protocols.sessions.demands import NO_DEMANDS, Demands
+from protocols.sessions.drafts import Lender
 from protocols.sessions.session import Collecting, Greeting, Roster, Seat, Seated, Session, open_message
 from protocols.sessions.settings import Settings
 
@@ -82,6 +83,7 @@ class LeanParty(Seated, Secret):
         self._agreement_keys = MaskKeys(seat.entropy)
         self._ratchets: dict[int, Ratchet] = {}
         self._ledger = Ledger()
+        self._lender = Lender()
 
     def hello(self, batch: int = 0) -> bytes:
         """A nonce, and one public key for the batch."""
@@ -97,6 +99,11 @@ class LeanParty(Seated, Secret):
         near = self._room.graph.among(self.me, self._roster)
         self._ratchets[batch] = Ratchet.agreed(self._agreement_keys.take(batch), self.me, near, book)
         return self._seat.sign_bound(b"grant", book.binding, b"")
+
+    def lend(self, context: Context) -> Vector:
+        """Memory for the vector of the next `protect`, if it is of this context; that overwrites what is there."""
+        self._seat.check(context)
+        return self._lender.lend(context, 0)
 
     def protect(self, vector: Vector, context: Context) -> bytes:
         """The vector under the masks of all pairs that this party is one of.
@@ -115,13 +122,10 @@ class LeanParty(Seated, Secret):
         keys = self._ratchets[book.batch].take(context)
         plus = [key for peer, key in keys.items() if self.me < peer]
         minus = [key for peer, key in keys.items() if self.me > peer]
-
-        def write(body: memoryview) -> None:
-            masked = ring.over(body, context.values, context.limbs)
-            masked[:] = vector
-            ring.mask_into(masked, plus, minus, self._settings.prg)
-
-        return self._seat.sign_written(b"payload", context, 8 * vector.size, write)
+        draft = self._lender.take(vector, context, 0)
+        del vector
+        ring.mask_into(draft.vector, plus, minus, self._settings.prg)
+        return self._seat.sign_draft(b"payload", context, draft)
 
     def assist(self, request: bytes, context: Context) -> bytes:
         """Refuse: all help is in the payload."""

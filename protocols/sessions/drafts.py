@@ -1,13 +1,14 @@
 """Messages that are written where they are sent from, and vectors that are encoded there already.
 
-Promises: a long body is copied once at most, when it is signed and arrays that lie in it are held elsewhere; a vector
-that was lent memory stands nowhere in clear once it is masked.
+Promises: a message never changes once it is signed, and is copied then only if arrays that lie in it are still held
+elsewhere; a vector that was lent memory stands nowhere in clear once it is masked.
 Refuses to know: what a protocol writes, and with which key it signs.
 """
 
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 
 import numpy as np
 
@@ -25,8 +26,11 @@ class Draft(Secret):
         self.body = self._whole[:length]
 
     def signed(self, signature: bytes) -> bytes:
-        """The message, for good: whoever wrote the body keeps nothing of it."""
+        """The message, for good: with nobody left who could write into it, or else a copy. Ends the draft."""
         self._whole[-SIGNATURE_BYTES:] = signature
+        for view in (self.body, self._whole):
+            with suppress(BufferError):  # an array that somebody holds
+                view.release()
         return self._message.getvalue()
 
 
@@ -37,6 +41,11 @@ class VectorDraft(Draft):
         super().__init__(8 * context.values * context.limbs + behind)
         self.digest = context.digest
         self.vector = ring.over(self.body, context.values, context.limbs)
+
+    def signed(self, signature: bytes) -> bytes:
+        """The message: see `Draft.signed`."""
+        del self.vector
+        return super().signed(signature)
 
 
 class Lender(Secret):
@@ -51,8 +60,13 @@ class Lender(Secret):
         return self._lent.vector.astype(np.uint64, copy=False)
 
     def take(self, vector: Vector, context: Context, behind: int) -> VectorDraft:
-        """The draft that the vector was written into, or a fresh one to copy it into; each serves once."""
+        """The draft that the vector was written into, or a fresh one that it is copied into; each serves once.
+
+        Who then keeps no hold of the vector spares the message a copy when it is signed.
+        """
         lent, self._lent = self._lent, None
         if lent is not None and lent.vector is vector and lent.digest == context.digest:
             return lent
-        return VectorDraft(context, behind)
+        draft = VectorDraft(context, behind)
+        draft.vector[:] = vector
+        return draft

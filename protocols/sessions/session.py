@@ -286,12 +286,6 @@ class Seat(Secret):
         """A signed message of this sum, whose body stands in a draft."""
         return sign_draft(self._identity, kind, self.me, context.digest, draft)
 
-    def sign_written(self, kind: bytes, context: Context, length: int, write: Callable[[memoryview], None]) -> bytes:
-        """A signed message of this sum, whose body ``write`` puts where it is sent from."""
-        draft = Draft(length)
-        write(draft.body)
-        return self.sign_draft(kind, context, draft)
-
     def sign_bound(self, kind: bytes, binding: bytes, body: bytes) -> bytes:
         """A signed message that belongs to no one sum but to something else both ends know."""
         return sign_message(self._identity, kind, self.me, binding, body)

@@ -254,12 +254,12 @@ class Site(Secret):
         if isinstance(asked, OwnCoefficientsQuery):
             self._write_own(asked, samples)
         # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
-        lent = party.lend(context) if isinstance(party, Lending) else None
-        vector = meter.measure("encode", lambda: layout.encode(answer.pop(), context.values - layout.values, lent))
+        room, lend = context.values - layout.values, party.lend if isinstance(party, Lending) else lambda _: None
+        vector = [meter.measure("encode", lambda: layout.encode(answer.pop(), room, lend(context)))]
         if told:
             checks = self._checking.checks
-            meter.measure("verify", lambda: checks.fill(vector, context))
-        return self._answer("protect", lambda: party.protect(vector, context), then=context)
+            meter.measure("verify", lambda: checks.fill(vector[0], context))
+        return self._answer("protect", lambda: party.protect(vector.pop(), context), then=context)
 
     def recall(self, query: bytes) -> Answer:
         """Keep what a question of an earlier session left with the sites; nothing is answered.

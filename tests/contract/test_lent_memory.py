@@ -12,6 +12,7 @@ from protocols.secure_sum import Lending, MisuseError
 from protocols.sessions.settings import Settings
 
 SITES = ("a", "b", "c", "d")
+LENDING = ("pairwise", "pairwise-lean")
 
 
 def table_of(protocol="pairwise"):
@@ -20,10 +21,15 @@ def table_of(protocol="pairwise"):
     return table
 
 
+def address(memory):
+    return np.frombuffer(memory, dtype=np.uint8).ctypes.data
+
+
+@pytest.mark.parametrize("protocol", LENDING)
 @pytest.mark.parametrize("values", [1, 21, 20_000])
-def test_a_lent_vector_makes_the_same_payload_as_one_that_is_copied(values):
+def test_a_lent_vector_makes_the_same_payload_as_one_that_is_copied(values, protocol):
     vector = ring.expand(b"v" * 32, values, 2)
-    tables = [table_of() for _ in range(2)]
+    tables = [table_of(protocol) for _ in range(2)]
     context = run.context_of(tables[0], vector)
     copied = tables[0].parties["b"].protect(vector, context)
     party = tables[1].parties["b"]
@@ -34,6 +40,23 @@ def test_a_lent_vector_makes_the_same_payload_as_one_that_is_copied(values):
     # What was lent is where it is sent from: in clear it is nowhere.
     assert sent[: lent.nbytes] == ring.to_bytes(lent)
     assert not np.array_equal(lent, vector)
+
+
+@pytest.mark.parametrize("protocol", LENDING)
+@pytest.mark.parametrize("held", [False, True])
+def test_a_message_never_changes_and_is_copied_only_where_somebody_could_change_it(held, protocol):
+    table = table_of(protocol)
+    context = run.context_of(table, ring.zeros(5_000, 2))
+    party, hands = table.parties["b"], []
+    hands.append(party.lend(context))
+    hands[0][:] = 7
+    place, mine = address(hands[0]), hands[0] if held else None
+    sent = party.protect(hands.pop(), context)
+    assert (address(sent) == place) is not held
+    if mine is not None:
+        before = bytes(bytearray(sent))
+        mine[:] = 0
+        assert sent == before
 
 
 def test_memory_lent_for_another_sum_is_copied_and_serves_once():

@@ -252,8 +252,8 @@ def with_a_word():
 
 def test_a_party_is_asked_once_and_before_it_sends(monkeypatch):
     table, word, context = with_a_word()
-    honest, signed = Seat.sign_written, []
-    monkeypatch.setattr(Seat, "sign_written", lambda self, *given: signed.append(self.me) or honest(self, *given))
+    honest, signed = Seat.sign_draft, []
+    monkeypatch.setattr(Seat, "sign_draft", lambda self, *given: signed.append(self.me) or honest(self, *given))
     word.refusing = True
     with pytest.raises(RefusedHereError):
         table.parties["s00"].protect(VECTORS["s00"], context)
