@@ -25,11 +25,17 @@ def _add(total, addend):  # noqa: ANN001, ANN202
 
 
 @compiled()
-def _subtract(total, subtrahend):  # noqa: ANN001, ANN202
+def _mask(total, plus, minus):  # noqa: ANN001, ANN202
+    # Two instructions a row, add and add with carry, while the sum stays in registers.
     for i in range(total.size // 2):
-        low = total[2 * i] - subtrahend[2 * i]
-        total[2 * i + 1] -= subtrahend[2 * i + 1] + np.uint64(total[2 * i] < low)
-        total[2 * i] = low
+        low, high = total[2 * i], total[2 * i + 1]
+        for k in range(len(plus)):
+            low += plus[k, 2 * i]
+            high += plus[k, 2 * i + 1] + np.uint64(low < plus[k, 2 * i])
+        for k in range(len(minus)):
+            high -= minus[k, 2 * i + 1] + np.uint64(low < minus[k, 2 * i])
+            low -= minus[k, 2 * i]
+        total[2 * i], total[2 * i + 1] = low, high
 
 
 @compiled()
@@ -55,13 +61,13 @@ def add_into(total: NDArray[np.uint64], addend: NDArray[np.uint64]) -> None:
     _add(total, addend)
 
 
-def subtract_into(total: NDArray[np.uint64], subtrahend: NDArray[np.uint64]) -> None:
-    """``total -= subtrahend`` modulo 2^128; both flat, low limb, high limb, low limb ..."""
-    _subtract(total, subtrahend)
+def mask_into(total: NDArray[np.uint64], plus: NDArray[np.uint64], minus: NDArray[np.uint64]) -> None:
+    """``total += each of plus - each of minus``, rows of which no more is read than the total is long."""
+    _mask(total, plus, minus)
 
 
 def add_marked_into(total: NDArray[np.uint64], addend: NDArray[np.uint64], marks: NDArray[np.uint64]) -> None:
-    """The same of an addend whose high limbs are XORed with ``marks``, one for each value."""
+    """As `add_into`, of an addend whose high limbs are XORed with ``marks``, one for each value."""
     _add_marked(total, addend, marks)
 
 

@@ -30,6 +30,9 @@ COMPILED_FROM = 4096
 _MANY, _SHORT = 12, 1 << 13
 """From so many masks of at most so many bytes it pays to add all of them up at once."""
 
+_TOGETHER, _APART = 8, 8
+"""So many long masks are added in one pass, from rows so many words longer than a piece, lest one evicts another."""
+
 _MOST_OWED = 100
 """So many carries are counted in a signed byte before they are settled."""
 
@@ -202,18 +205,23 @@ def _plain_masks(keys: list[Signed], prg: Prg, longest: int, limbs: int) -> Mask
 
 
 def _compiled_masks(keys: list[Signed], prg: Prg, length: int) -> Mask:
-    """For a long vector, of so many bytes: each stretch of keystream is added with its carries in one pass."""
+    """For a long vector, of so many bytes: stretches of several keystreams are added with their carries in one pass."""
     from protocols.primitives import compiled_masks
 
-    streams = [(keystream(key, prg, length), subtracting) for key, subtracting in keys]
-    made = np.empty(CHUNK_BYTES // 8, dtype="<u8")
+    made = np.empty((min(len(keys), _TOGETHER), CHUNK_BYTES // 8 + _APART), dtype="<u8")
+    rows = [view(row) for row in made]
+    passes = []
+    for first in range(0, len(keys), _TOGETHER):
+        some = keys[first : first + _TOGETHER]
+        added = sum(not subtracting for _, subtracting in some)
+        passes.append(([keystream(key, prg, length) for key, _ in some], made[:added], made[added : len(some)]))
 
     def mask(part: Vector) -> None:
-        flat, stretch = part.reshape(-1), made[: part.size]
-        there = view(stretch)
-        for stream, subtracting in streams:
-            stream.fill(there)
-            (compiled_masks.subtract_into if subtracting else compiled_masks.add_into)(flat, stretch)
+        flat, size = part.reshape(-1), part.nbytes
+        for streams, plus, minus in passes:
+            for stream, row in zip(streams, rows, strict=False):
+                stream.fill(row[:size])
+            compiled_masks.mask_into(flat, plus, minus)
 
     return mask
 
