@@ -39,6 +39,7 @@ KEY_DEALER: PartyId = "key-dealer"
 RESERVED = frozenset({AGGREGATOR, KEY_HOLDER, KEY_DEALER})
 MINIMUM_PARTIES = 3
 
+_LENGTH = struct.Struct("<Q")
 _MOST_ROUNDS = 1 << 32
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -298,14 +299,14 @@ def begun(label: bytes, *parts: bytes | memoryview) -> hashlib._Hash:
     """What `sha256` has read of a label and parts: copies go on with `framed` ones, for digests that begin alike."""
     digest = hashlib.sha256()
     for part in (label, *parts):
-        digest.update(struct.pack("<Q", len(part)))
+        digest.update(_LENGTH.pack(len(part)))
         digest.update(part)
     return digest
 
 
 def framed(part: bytes) -> bytes:
     """A part as `sha256` reads it: behind its length."""
-    return struct.pack("<Q", len(part)) + part
+    return _LENGTH.pack(len(part)) + part
 
 
 def framed_texts(texts: Sequence[str], errors: str = "strict") -> bytes:

@@ -17,6 +17,8 @@ from protocols.sessions.session import Roster
 Leg: TypeAlias = Literal["hello", "grant", "payload", "request", "reply"]
 """The five kinds of message, in their order."""
 
+_LEGS: tuple[Leg, ...] = get_args(Leg)
+
 Silent: TypeAlias = Mapping[Leg, Collection[PartyId]]
 """Who falls silent at which leg: from there on nothing comes from them."""
 
@@ -53,7 +55,7 @@ class Table:
     def speakers(self, leg: Leg) -> Iterator[PartyId]:
         """Who has not fallen silent by this leg."""
         gone: set[PartyId] = set()
-        for earlier in get_args(Leg)[: get_args(Leg).index(leg) + 1]:
+        for earlier in _LEGS[: _LEGS.index(leg) + 1]:
             gone.update(self.silent.get(earlier, ()))
         return (party for party in self.roster if party not in gone)
 
