@@ -49,6 +49,18 @@ def test_masking_in_pieces_is_masking_at_once(values, limbs):
     assert np.array_equal(in_pieces, ring.expand(b"v" * 32, values, limbs))
 
 
+@pytest.mark.parametrize(("plus", "minus"), [(0, 1), (8, 0), (3, 6), (7, 1), (11, 10)])
+def test_masks_added_in_one_pass_and_in_several_are_those_one_after_the_other(plus, minus, monkeypatch):
+    monkeypatch.setattr(ring.counted_stream, "pays", lambda *_: False)
+    values, keys = PIECE + ring.COMPILED_FROM, [bytes([number]) * 32 for number in range(plus + minus)]
+    total = np.full((values, 2), 2**64 - 1, dtype=np.uint64)
+    expected = total.copy()
+    for number, key in enumerate(keys):
+        (ring.add_into if number < plus else ring.subtract_into)(expected, ring.expand(key, values, 2))
+    ring.mask_into(total, keys[:plus], keys[plus:])
+    assert np.array_equal(total, expected)
+
+
 @given(rows=st.lists(st.tuples(word, word, word, word, word), min_size=1, max_size=20))
 def test_marked_passes_are_sums_of_what_the_marks_are_off(rows):
     start, addend = vector([row[:2] for row in rows], 2), vector([row[2:4] for row in rows], 2)
