@@ -13,6 +13,8 @@ the order depends on the number of samples and on nothing else.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -259,17 +261,17 @@ def _prepare_levels(task: Task, order: NDArray[np.intp], starts: NDArray[np.intp
 
 
 def _by_nodes_or_levels(task: Task, nodes: LevelNodes) -> Kernel:
-    """By nodes, and those genes by level that nodes leave."""
-    by_nodes = nodes_kernel.prepare(task, nodes)
+    """By nodes, and those genes that nodes leave as if there were none."""
+    by_nodes, over_samples = nodes_kernel.prepare(task, nodes), replace(task, moments=None)
 
     def run(part: Task) -> tuple[Sums, Extreme]:
         sums, left = by_nodes(part)
         genes, size = np.flatnonzero(left), max(1, _LEFT_VALUES // max(part.rows.shape[1], 1))
         if not genes.size:
             return sums, left
-        extreme, by_level = np.zeros_like(left), _prepare_levels(task, nodes.order, nodes.starts)
+        extreme, kernel = np.zeros_like(left), prepare(over_samples)
         for some in (genes[first : first + size] for first in range(0, genes.size, size)):
-            rest, extreme[some] = by_level(part.take(some))
+            rest, extreme[some] = kernel(part.take(some))
             for whole, piece in zip(sums, rest, strict=True):
                 whole[some] = piece
         return sums, extreme
