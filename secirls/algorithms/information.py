@@ -36,7 +36,8 @@ class CellTransformsQuery(Query, OfCells):
     Its sum shows the size factors of a cell's samples over all sites, of few samples one by one, not whose each is. It
     is asked, and answered, only where a cell's sum of weights follows from X'WX: there X'WX of many genes, at means
     that all know, shows the same function at as many places, and is not asked for any more. What keeps a small cell or
-    a site out of it is what keeps them out of X'WX: the rules about thin cells and about lonely columns.
+    a site out of it is what keeps them out of X'WX: ``min_contributors``, for combinations of levels and columns too,
+    and the rule about thin cells.
 
     Of genes that it is about, it shows the dispersions that sites brought, which are the same everywhere.
     """

@@ -125,7 +125,7 @@ def test_headers_that_are_not_of_the_query(changes):
 IRLS = (
     b'{"beta":{"dtype":"float64","shape":[0,2]},"expand":{"dtype":"float64","shape":[0]},'
     b'"fraction_bits":64,"genes":{"dtype":"bool","shape":[0]},"kind":"irls","min_mu":%s,'
-    b'"steps":{"dtype":"float64","shape":[0]}}'
+    b'"steps":{"dtype":"float64","shape":[0]},"with_xtwx":{"dtype":"bool","shape":[0]}}'
 )
 PLAIN = (
     b'{"expand":{"dtype":"float64","shape":[0]},"genes":{"dtype":"bool","shape":[8]},'
