@@ -30,8 +30,8 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
 from secirls.algorithms.groundwork.normalisation import Normalisation
 from secirls.algorithms.groundwork.sizing import Sizing
-from secirls.algorithms.information import cell_information, known_at_brought
-from secirls.algorithms.outliers.cells import Cells, cells
+from secirls.algorithms.information import IN_A_FIT, IN_A_PROFILE, ask_cells, told_dispersions, told_information
+from secirls.algorithms.outliers.cells import Cells, cells, told_cells
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
@@ -213,13 +213,10 @@ def deseq2(
     if estimating and genes.any():
         check_degrees_of_freedom(n, begun.columns)
     treating = config.cooks and n > begun.columns
-    around = None
-    if genes.any() and (treating or (estimating and config.dispersion_fit != "moments")):
-        asked = cells(genes, design, int(n), config.min_contributors, config.min_replicates)
-        around = yield from stages.named("cells", asked)
-    products = design.products()
-    about, known = yield from stages.named("cells", _what_follows(config, genes, design, products))
-    plan = Plan(config, begun, products, around, about)
+    about_cells = treating or (estimating and config.dispersion_fit != "moments")
+    asking = _cells(config, genes, design, int(n), about_cells=about_cells)
+    around, about, brought = yield from stages.named("cells", asking)
+    plan = Plan(config, begun, design.products(), around, about)
     found = _Found.nothing(n_genes)
     if genes.any() and normalisation is not None:
         yield from _first_dispersions(plan, genes, normalisation, found, stages, treating=treating)
@@ -228,8 +225,7 @@ def deseq2(
         status[gone] = Status.FAILED
     reason = np.where(found.reason != Reason.NONE, found.reason, Reason.LOST)
     reason = np.where(status == Status.FAILED, reason, Reason.NONE).astype(np.int8)
-    if about is not None:
-        known = KnownInformation(about, found.final)
+    known = None if about is None else KnownInformation(about, found.final if brought is None else brought)
     fit = yield from stages.named("coefficients", _coefficients(plan, status, reason, found.begun, known))
     base_variances = found.base_variances
     treatment = None
@@ -274,16 +270,24 @@ def deseq2(
     )
 
 
-def _what_follows(
-    config: Config, genes: Mask, design: Design, products: Products
-) -> Algorithm[tuple[Information | None, KnownInformation | None]]:
-    """What X'WX of the masked genes follows from, and with the dispersions that sites brought, if they did."""
-    which = genes, design, products, config.fraction_bits or EXACT
+def _cells(
+    config: Config, genes: Mask, design: Design, n_samples: int, *, about_cells: bool
+) -> Algorithm[tuple[Cells | None, Information | None, Floats | None]]:
+    """In one round the cells, where wanted, what X'WX of the masked genes follows from, and dispersions if brought.
+
+    Each ``None`` where nobody asks for it, or it is not told.
+    """
     if not genes.any():
-        return None, None
-    if config.dispersions is None:
-        return (yield from cell_information(*which)), None
-    return None, (yield from known_at_brought(*which))
+        return None, None, None
+    products, bits, brought = design.products(), config.fraction_bits or EXACT, config.dispersions is not None
+    times = IN_A_FIT if brought else IN_A_PROFILE
+    total = yield from ask_cells(genes, design, products, bits, times=times, brought=brought)
+    rules = n_samples, config.min_contributors, config.min_replicates
+    if total is None:
+        return (yield from cells(genes, design, *rules)) if about_cells else None, None, None
+    about = told_information(total, design, products, bits)
+    around = told_cells(total, design, *rules) if about_cells else None
+    return around, about, told_dispersions(total, genes, bits) if brought else None
 
 
 def _first_dispersions(

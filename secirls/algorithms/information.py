@@ -12,9 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.groundwork.normalisation import known_size_factors
-from secirls.algorithms.outliers.cells import OfCells, cell_of, check_rows
-from secirls.algorithms.query import Algorithm, Query, QueryError, Total
-from secirls.algorithms.regression.known_information import KnownInformation
+from secirls.algorithms.outliers.cells import CellsQuery, cell_of
+from secirls.algorithms.query import Algorithm, QueryError, Total
 from secirls.algorithms.summands import EXACT, lost
 from secirls.inputs.designs.design import Design
 from secirls.numerics.algebra.distinct_products import Products
@@ -30,8 +29,8 @@ UNIT = 2.0**-16
 
 
 @dataclass(frozen=True)
-class CellTransformsQuery(Query, OfCells):
-    """The Stieltjes transform of the size factors in each cell, at fixed places, and how widely they spread.
+class CellTransformsQuery(CellsQuery):
+    """What `CellsQuery` asks, and the Stieltjes transform of each cell's size factors at fixed places; their spread.
 
     Its sum shows the size factors of a cell's samples over all sites, of few samples one by one, not whose each is. It
     is asked, and answered, only where a cell's sum of weights follows from X'WX: there X'WX of many genes, at means
@@ -42,24 +41,22 @@ class CellTransformsQuery(Query, OfCells):
     Of genes that it is about, it shows the dispersions that sites brought, which are the same everywhere.
     """
 
-    rows: Floats
-    """The cells, ``(cells, params)``: every combination of declared levels."""
     fraction_bits: int = EXACT
     """Of the sums; see `secirls.algorithms.query`."""
 
     kind: ClassVar[str] = "cell_transforms"
-    not_by_gene: ClassVar[frozenset[str]] = frozenset({"transforms", "spread"})
+    not_by_gene: ClassVar[frozenset[str]] = CellsQuery.not_by_gene | {"transforms", "spread"}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """What is summed."""
         cells = self.rows.shape[0]
-        return {"transforms": (cells, PLACES), "spread": (cells, BINS), "dispersions": (self.n_genes,)}
+        told = {"transforms": (cells, PLACES), "spread": (cells, BINS), "dispersions": (self.n_genes,)}
+        return {**super().shapes(), **told}
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        check_rows(self, self.rows, n_params)
-        if not follows_from_cells(self.rows, Products.among(self.rows)):
+        if self.replace_from or not follows_from_cells(self.rows, Products.among(self.rows)):
             raise QueryError(f"query {self.kind!r}: sums over cells would tell more than X'WX does")
 
     @np.errstate(all="ignore")
@@ -70,54 +67,59 @@ class CellTransformsQuery(Query, OfCells):
         if brought.size != self.n_genes and self.n_genes:
             raise QueryError(f"query {self.kind!r} asks for dispersions, and this site brought none")
         return {
+            **super().summands(samples, parties),
             "transforms": transforms(s, cell, cells),
             "spread": spread(s, cell, cells),
             "dispersions": brought[: self.n_genes] / UNIT,
         }
 
 
-def cell_information(
-    genes: Mask, design: Design, products: Products, fraction_bits: int = EXACT, *, times: int = IN_A_PROFILE
-) -> Algorithm[Information | None]:
-    """What X'WX of the masked genes follows from, in one round; ``None``, and none, where it has to be asked for.
+def ask_cells(
+    genes: Mask,
+    design: Design,
+    products: Products,
+    fraction_bits: int = EXACT,
+    *,
+    times: int = IN_A_PROFILE,
+    brought: bool = False,
+) -> Algorithm[Total | None]:
+    """The sum of `CellTransformsQuery`, in one round; ``None``, and none, where X'WX has to be asked for.
 
-    It would be asked for so many ``times``.
+    Parameters
+    ----------
+    genes
+        Whose X'WX it stands for, ``(genes,)``.
+    times
+        How often that would be asked for.
+    brought
+        Whether sites have brought dispersions, which are asked for too.
     """
-    if not _worth_it(genes, design, products, times):
-        return None
-    total = yield CellTransformsQuery(np.zeros_like(genes), design.cells(), fraction_bits)
-    return _opened(total, design, products, fraction_bits)
-
-
-def known_at_brought(
-    genes: Mask, design: Design, products: Products, fraction_bits: int = EXACT
-) -> Algorithm[KnownInformation | None]:
-    """The same with the dispersions that sites brought; ``None`` where X'WX has to be asked for."""
-    if not _worth_it(genes, design, products, IN_A_FIT):
-        return None
-    total = yield CellTransformsQuery(genes, design.cells(), fraction_bits)
-    information = _opened(total, design, products, fraction_bits)
-    if information is None:
-        return None
-    dispersions = np.full(genes.size, np.nan)
-    gone = lost(total["dispersions"], len(total.cohort), fraction_bits)
-    dispersions[genes] = np.where(gone, np.nan, total["dispersions"] / len(total.parties) * UNIT)
-    return KnownInformation(information, dispersions)
-
-
-def _worth_it(genes: Mask, design: Design, products: Products, times: int) -> bool:
-    """Whether cells are known one by one, tell no more than X'WX, and are fewer numbers than it is of these genes."""
     if not design.enumerable or design.own.of:
-        return False
+        return None
     rows = design.cells()
-    saved = times * products.size * np.count_nonzero(genes)
-    return rows.shape[0] * (PLACES + BINS) <= saved and follows_from_cells(rows, products)
+    fewer = rows.shape[0] * (PLACES + BINS) <= times * products.size * np.count_nonzero(genes)
+    if not fewer or not follows_from_cells(rows, products):
+        return None
+    about = genes if brought else np.zeros_like(genes)
+    return (yield CellTransformsQuery(about, rows, fraction_bits=fraction_bits))
 
 
-def _opened(total: Total, design: Design, products: Products, fraction_bits: int) -> Information | None:
-    """From an opened sum; ``None`` where some site could not send its own."""
+def told_information(
+    total: Total | None, design: Design, products: Products, fraction_bits: int = EXACT
+) -> Information | None:
+    """What X'WX follows from, by an opened sum of `ask_cells`; ``None`` where some site could not send its own."""
+    if total is None:
+        return None
     sums = total["transforms"], total["spread"]
     if any(lost(array, len(total.cohort), fraction_bits).any() for array in sums):
         return None
     rows = design.cells()
     return Information(rows, products.of(rows), Transforms.of(*sums), total.parties)
+
+
+def told_dispersions(total: Total, genes: Mask, fraction_bits: int = EXACT) -> Floats:
+    """The dispersions that sites brought, by the same sum, ``(genes,)``; NaN for genes not asked about."""
+    dispersions, sums = np.full(genes.size, np.nan), total["dispersions"]
+    gone = lost(sums, len(total.cohort), fraction_bits)
+    dispersions[genes] = np.where(gone, np.nan, sums / len(total.parties) * UNIT)
+    return dispersions

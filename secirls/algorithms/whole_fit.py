@@ -18,7 +18,7 @@ from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
 from secirls.algorithms.groundwork.sizing import Sizing
-from secirls.algorithms.information import IN_A_FIT, cell_information, known_at_brought
+from secirls.algorithms.information import IN_A_FIT, ask_cells, told_dispersions, told_information
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.regression.catch import catch
@@ -179,11 +179,12 @@ def _known(
     config: Config, design: Design, genes: Mask, dispersions: Floats | None
 ) -> Algorithm[KnownInformation | None]:
     """What of X'WX need not be asked for, at dispersions ``(genes,)`` or at those that the sites brought."""
-    which = genes, design, design.products(), config.fraction_bits or EXACT
-    if dispersions is None:
-        return (yield from known_at_brought(*which))
-    about = yield from cell_information(*which, times=IN_A_FIT)
-    return None if about is None else KnownInformation(about, dispersions)
+    products, bits, brought = design.products(), config.fraction_bits or EXACT, dispersions is None
+    total = yield from ask_cells(genes, design, products, bits, times=IN_A_FIT, brought=brought)
+    about = told_information(total, design, products, bits)
+    if total is None or about is None:
+        return None
+    return KnownInformation(about, told_dispersions(total, genes, bits) if dispersions is None else dispersions)
 
 
 def _irls_fit(

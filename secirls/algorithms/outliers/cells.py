@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.query import Algorithm, Query, QueryError
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total
 from secirls.inputs.designs.design import Design
 from secirls.inputs.designs.expansion import LARGEST_ENUMERATION
 from secirls.numerics.arrays import Floats, Mask
@@ -191,13 +191,19 @@ def cells(
         unknown = np.zeros(0)
         rows = np.zeros((0, len(design.columns)))
         return Cells(rows, unknown, unknown, total["cell_counts"], n_samples, min_contributors, replace_from)
-    rows = design.cells()
-    total = yield CellsQuery(none, rows, replace_from if design.own.of else 0)
+    total = yield CellsQuery(none, design.cells(), replace_from if design.own.of else 0)
+    return told_cells(total, design, n_samples, min_contributors, replace_from)
+
+
+def told_cells(
+    total: Total, design: Design, n_samples: int, min_contributors: int, replace_from: int = REPLACE_FROM
+) -> Cells:
+    """What the opened sum of a `CellsQuery` says."""
     sizes = total["cell_samples"]
     counts = np.array([float(sizes[sizes >= least].sum()) for least in (FILTER_FROM, replace_from)])
     own = total["own_cells"] if design.own.of else np.zeros(3)
     counts += own[:2]
-    return Cells(rows, sizes, total["cell_sites"], counts, n_samples, min_contributors, replace_from, own)
+    return Cells(design.cells(), sizes, total["cell_sites"], counts, n_samples, min_contributors, replace_from, own)
 
 
 def cell_of(samples: Samples, rows: Floats) -> NDArray[np.intp]:
