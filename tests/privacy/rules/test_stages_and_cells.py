@@ -126,21 +126,29 @@ def three_factors(grounds):
     return grounds
 
 
-def test_size_factors_of_cells_are_told_where_xwx_tells_them_and_nowhere_else(grounds, lead, monkeypatch):
-    """Eight cells of three factors have seven products: X'WX leaves one sum over cells open."""
+@pytest.fixture
+def three(grounds, lead):
     room = begun(lead.room(three_factors(grounds), design="~ condition + batch + day").open())
-    rows = room.agreement.design(room.config).cells()
+    return room, room.agreement.design(room.config).cells()
+
+
+def test_size_factors_of_cells_are_told_where_xwx_tells_them_and_nowhere_else(three, grounds, lead):
+    """Eight cells of three factors have seven products: X'WX leaves one sum over cells open."""
+    room, rows = three
     assert len(rows) == 8
     with pytest.raises(QueryError, match="sums over cells would tell more than X'WX does"):
         answers(room, CellTransformsQuery(room.asked(), rows))
-    # The twin answers, and every cell's size factors are told apart.
+    room = begun(lead.room(grounds, design="~ condition + batch").open())
+    rows = room.agreement.design(room.config).cells()
+    assert room.total(CellTransformsQuery(room.asked(), rows))["spread"].sum() == 40
+
+
+def test_the_twin_that_answers_for_three_factors_tells_what_xwx_does_not(three, monkeypatch):
+    room, rows = three
     monkeypatch.setattr(CellTransformsQuery, "check", lambda *_: None)
     told = room.total(CellTransformsQuery(room.asked(), rows))["transforms"]
     odd = np.array([(-1.0) ** row[1:].sum() for row in rows])
     assert np.abs(odd @ told).max() > 0.1
-    room = begun(lead.room(grounds, design="~ condition + batch").open())
-    rows = room.agreement.design(room.config).cells()
-    assert room.total(CellTransformsQuery(room.asked(), rows))["spread"].sum() == 40
 
 
 def test_dispersions_are_told_where_they_were_brought(grounds, lead):
