@@ -58,10 +58,11 @@ def own_and_shared():
 
 
 def test_the_part_on_own_columns_fits_with_one_column_together_and_with_all(own_and_shared):
-    # a round of IRLS opens X'WX, upper half, and X'Wz: of one column together 2 values a gene, of four 14
+    # a round of IRLS opens X'WX, X'Wz and likelihood of one column, 3 values a gene; of four columns together 5, for
+    # X'WX follows from the cells
     steps = own_and_shared[own_and_shared["stage"] == "coefficients"].drop_duplicates("protocol")
     a_round = (steps.set_index("protocol")["values"] / steps.set_index("protocol")["rounds"]).round()
-    assert a_round[overhead_own.SHARED] > 3 * a_round[overhead_own.OWN]
+    assert a_round[overhead_own.SHARED] > 1.5 * a_round[overhead_own.OWN]
     table = overhead_own.costs(own_and_shared).set_index("protocol")
     sent = own_and_shared.drop_duplicates(["protocol", "stage"]).groupby("protocol")["values"].sum() / 60
     assert table["values"].to_dict() == sent.to_dict()

@@ -139,12 +139,17 @@ class IrlsQuery(AtCoefficients):
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu, steps=self.steps)
-        return {"xtwx": sent(self, xtwx, samples, self.expand), "xtwz": xtwz, "nll": nll}
+        asked = sent(self, xtwx, samples, self.expand)
+        return {"xtwx": asked[self.with_xtwx] if self.with_xtwx.size else asked, "xtwz": xtwz, "nll": nll}
 
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
-        """As any query's, of the whole X'WX, of which what is asked for is sent then."""
-        whole = super().signed(arrays, parties)
-        return {**whole, "xtwx": whole["xtwx"][self.with_xtwx]} if self.with_xtwx.size else whole
+        """As any query's; X'WX that is not asked for can't make a gene lost."""
+        if not self.with_xtwx.size:
+            return super().signed(arrays, parties)
+        whole = np.zeros((self.with_xtwx.size, arrays["xtwx"].shape[1]))
+        whole[self.with_xtwx] = arrays["xtwx"]
+        told = super().signed({**arrays, "xtwx": whole}, parties)
+        return {**told, "xtwx": told["xtwx"][self.with_xtwx]}
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""

@@ -81,6 +81,7 @@ def announced(**arrays):
         "kind": "irls",
         "min_mu": 0.5,
         "steps": {"dtype": "float64", "shape": [0]},
+        "with_xtwx": {"dtype": "bool", "shape": [0]},
     } | arrays
     head = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
     return struct.pack("<I", len(head)) + head

@@ -21,6 +21,7 @@ def asked(kind="irls", **changes):
         "beta": {"dtype": "float64", "shape": [0, 2]},
         "expand": floats,
         "steps": floats,
+        "with_xtwx": {"dtype": "bool", "shape": [0]},
     }
     told = {"kind": kind, "fraction_bits": 64, "min_mu": 0.5, **parts, **changes}
     return framed(json.dumps(told, sort_keys=True, separators=(",", ":")).encode())

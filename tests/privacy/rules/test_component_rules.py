@@ -164,7 +164,7 @@ class TestOfAllSites:
             room.sites["site1"]._guarded().opening(context, room.names[:3])
 
     def test_without_the_rule_they_are(self, room, monkeypatch):
-        monkeypatch.setattr(Guard, "admit", lambda *_: None)
+        monkeypatch.setattr(Guard, "admit", lambda self, asked, question, _: self._digest(asked, question))
         monkeypatch.setattr("secirls.site.guarding.guard.VstQuery", VstProductsQuery)
         context = self.answered(room, VstSquaresQuery(room.every, *SCALE))
         room.sites["site1"]._guarded().opening(context, room.names[:3])

@@ -19,10 +19,14 @@ from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import query_from_bytes
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.sent_products import opened_square
 from secirls.carriers.local import LocalFederation
 from secirls.inputs.designs import design
 from secirls.inputs.designs.design import Design, Variable
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.regression.information import Information
+from secirls.numerics.regression.stieltjes import Transforms
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
@@ -152,9 +156,22 @@ def by_site(sums):
     return np.concatenate([sums[..., :1] - sums[..., 1:].sum(axis=-1, keepdims=True), sums[..., 1:]], axis=-1)
 
 
-def means_and_weights(asked, told, at):
+def every_xtwx(asked, told, cells, dispersions):
+    """X'WX of all genes that a round is about: as it was asked for, or as everybody knows it from the cells."""
+    if not asked.with_xtwx.size:
+        return told["xtwx"]
+    rows, sums = cells
+    products = Products.numbered(asked.expand.astype(int)).of(rows)
+    about = Information(rows, products, Transforms.of(sums["transforms"], sums["spread"]), ())
+    found, known = KnownInformation(about, dispersions).at(asked.genes, asked.beta, asked.min_mu)
+    assert np.array_equal(known, ~asked.with_xtwx)
+    found[asked.with_xtwx] = told["xtwx"]
+    return found
+
+
+def means_and_weights(asked, xtwx, at):
     """Logs of fitted means but for size factors, and samples' weights, both ``(conditions, sites, genes)``."""
-    beta, upper = asked.beta[at], opened_square(told["xtwx"][at], asked.expand)
+    beta, upper = asked.beta[at], opened_square(xtwx[at], asked.expand)
     baseline = np.column_stack([beta[:, 0], beta[:, :1] + beta[:, 1:4]]).T
     treated = by_site(upper[:, :4, 4])
     return np.stack([baseline, baseline + beta[:, 4]]), np.stack([(by_site(upper[:, 0, :4]) - treated).T, treated.T])
@@ -166,17 +183,21 @@ def counts_from(seen, genes):
     X'WX tells the weights, these the means, and these the size factors; then every sum is linear in the two counts that
     a site has of a gene, and there are many.
     """
-    coefficients, answers, sizes, alpha = [], [], None, None
+    coefficients, answers, sizes, alpha, cells = [], [], None, None, None
+    dispersions = np.full(seen[0][0].genes.size, np.nan)
     for asked, told in seen:
+        if asked.kind == "cell_transforms":
+            cells = asked.rows, told
         if not asked.genes[genes].all():
             continue
         at = np.searchsorted(np.flatnonzero(asked.genes), genes)
         if asked.kind == "adopt_dispersions":
             alpha = asked.dispersions[at]
+            dispersions[asked.genes] = asked.dispersions
         elif asked.kind == "normalised":
             normalised = by_site(told["xt_normalised"][at][:, :4]).T
         elif asked.kind == "irls":
-            eta, weights = means_and_weights(asked, told, at)
+            eta, weights = means_and_weights(asked, every_xtwx(asked, told, cells, dispersions), at)
             if sizes is None:
                 sizes = np.median(np.log(weights / (1 - alpha * weights)) - eta, axis=2, keepdims=True)
             mean = np.exp(eta + sizes)
