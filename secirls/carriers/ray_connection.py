@@ -106,7 +106,7 @@ def _connect(address: str | None) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 _temp_dir=str(folder_for_ray()),
-                _system_config=NONE_AHEAD,
+                _system_config={**NONE_AHEAD},  # Ray writes more into it
             )
     except Exception as error:  # noqa: BLE001 - Ray has no kind of its own for a node that does not come up
         raise InputError(f"no Ray can be started on this machine ({error}); engine 'local' needs none") from None

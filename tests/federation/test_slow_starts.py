@@ -57,3 +57,6 @@ def test_a_ray_of_our_own_starts_no_process_ahead_of_its_actor(monkeypatch):
     ray_connection._connect(None)
     assert asked["address"] == "local"
     assert asked["_system_config"] == {"prestart_worker_first_driver": False}
+    asked["_system_config"]["of one session"] = True
+    ray_connection._connect(None)
+    assert asked["_system_config"] == {"prestart_worker_first_driver": False}

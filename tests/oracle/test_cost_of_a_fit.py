@@ -61,11 +61,19 @@ def test_a_fit_costs_what_the_prototype_did(name, design, frozen, drive):
     assert numbers <= 1.1 * NEEDED[name, design][1]
 
 
+def test_information_is_told_by_the_cells(frozen, drive):
+    """Half of the numbers or less are left where X'WX follows from size factors."""
+    _, numbers = cost(frozen("bottomly", "site"), "site", drive)
+    assert numbers <= 0.55 * NEEDED["bottomly", "site"][1]
+
+
 def test_products_sent_twice_would_be_seen(frozen, drive, monkeypatch):
-    """Whole triangles, as before the distinct products."""
+    """Whole triangles, as before the distinct products and before the question about cells."""
+    from secirls.algorithms import information
     from secirls.inputs.designs.design import Design
     from secirls.numerics.algebra.distinct_products import Products
 
+    monkeypatch.setattr(information, "follows_from_cells", lambda *_: False)
     monkeypatch.setattr(Design, "products", lambda design: Products.full(len(design.columns)))
     _, numbers = cost(frozen("bottomly", "site"), "site", drive)
     assert numbers > 1.1 * NEEDED["bottomly", "site"][1]
