@@ -42,7 +42,7 @@ class CellTransformsQuery(CellsQuery):
     """
 
     fraction_bits: int = EXACT
-    """Of the sums; see `secirls.algorithms.query`."""
+    """Of the sums; see `secirls.algorithms.summands`."""
 
     kind: ClassVar[str] = "cell_transforms"
     not_by_gene: ClassVar[frozenset[str]] = CellsQuery.not_by_gene | {"transforms", "spread"}
