@@ -55,6 +55,8 @@ APART = {
     ("bottomly", "condition", 6): {"ENSMUSG00000040351"},
 }
 """Adjusted p-values on the other side of 0.05: the genes beyond 1e-3 move the prior's variance by 2 to 8 %."""
+BY_PROCESSOR = {("pasilla", "site", 4): {"FBgn0037812"}}
+"""Genes at the threshold that are apart on some processors: with AVX-512 this one is not, with AVX2 it is."""
 
 
 @dataclass
@@ -258,8 +260,9 @@ def test_the_whole_fit_finds_pydeseq2s_genes(name, design, every, theirs):
         apart[preset] = names(theirs, (table["padj"] < 0.05).to_numpy() != (theirs.table["padj"] < 0.05).to_numpy())
         print(f"\n{name} {design} {preset}: {(table['padj'] < 0.05).sum()}, {len(apart[preset])} apart")
     table = found["pydeseq2"].table
-    assert apart["pydeseq2"] == APART[name, design, every]
-    edge = theirs.table["padj"][list(APART[name, design, every])]
+    by_processor = BY_PROCESSOR.get((name, design, every), set())
+    assert apart["pydeseq2"] - by_processor == APART[name, design, every]
+    edge = theirs.table["padj"][list(apart["pydeseq2"])]
     assert edge.between(0.045, 0.055).all()
     assert found["pydeseq2"].report["trend"]["prior_variance"] == pytest.approx(
         towards(theirs).prior_variance, rel=0.08
