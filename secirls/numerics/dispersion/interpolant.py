@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_params
-from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic import chebyshev, portable
 from secirls.numerics.arithmetic.portable import exp, log, strictly
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets, place_of
@@ -113,8 +113,8 @@ def interpolate(loglik: Floats, xwx: Floats, constant: Floats, nodes: Nodes, pro
     log_det -= params * portable.logs(1.0 + node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes))
     singular = np.zeros(genes, dtype=bool)
     singular[np.repeat(np.arange(genes), nodes.det_nodes)[bad]] = True
-    series = _series(loglik, nodes.nodes, starts)
-    det_series = _series(log_det, nodes.det_nodes, det_starts)
+    series = chebyshev.series(loglik, nodes.nodes, starts)
+    det_series = chebyshev.series(log_det, nodes.det_nodes, det_starts)
     tail = np.maximum(_tails(series, starts), 0.5 * _tails(det_series, det_starts))
     _add_halves(series, starts, det_series, det_starts)
     lot = np.zeros(genes, dtype=np.intp)
@@ -152,31 +152,6 @@ def _log_determinants(packed: Floats, params: int, out: Floats, bad: Mask) -> No
                 for j in range(k, params):
                     a[k, j] -= share * a[i, j]
         out[m] = total
-
-
-def _series(values: Floats, counts: NDArray[np.intp], starts: NDArray[np.intp]) -> Floats:
-    """Chebyshev coefficients from values at the nodes, gene by gene."""
-    out = np.empty(starts[-1])
-    for n in np.unique(counts):
-        table, degrees = portable.cosines(int(n)), np.arange(n)
-        matrix = np.ascontiguousarray(table[np.outer(2 * degrees + 1, degrees) % (4 * n)])
-        _transform(values, matrix, starts[:-1][counts == n], out)
-    return out
-
-
-@strictly()
-def _transform(values: Floats, matrix: Floats, starts: NDArray[np.intp], out: Floats) -> None:
-    n = matrix.shape[0]
-    for start in starts:
-        sums = out[start : start + n]
-        sums[:] = 0.0
-        for j in range(n):
-            value, row = values[start + j], matrix[j]
-            for k in range(n):
-                sums[k] += value * row[k]
-        for k in range(n):
-            sums[k] *= 2.0 / n
-        sums[0] *= 0.5
 
 
 def _tails(series: Floats, starts: NDArray[np.intp]) -> Floats:

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic import chebyshev, portable
 from secirls.numerics.arithmetic.portable import expm1, log1p, strictly
 from secirls.numerics.arrays import Floats
 
@@ -117,7 +117,7 @@ def node_dispersions(scale: Floats, reach: Floats, counts: NDArray[np.intp]) -> 
 @cache
 def _places(nodes: int) -> Floats:
     """Where so many nodes are, in shares of the reach."""
-    return (1.0 + portable.cosines(nodes)[1 : 2 * nodes : 2]) / 2.0 if nodes else np.zeros(0)
+    return (1.0 + chebyshev.nodes(nodes)) / 2.0 if nodes else np.zeros(0)
 
 
 @strictly()

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic import chebyshev
 from secirls.numerics.arithmetic.portable import exp, log, strictly
 from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.kernel import _stirling_rest
@@ -35,7 +35,7 @@ _HALF_LOG_2PI = 0.9189385332046728
 @cache
 def places() -> tuple[Floats, NDArray[np.intp]]:
     """Chebyshev nodes of 1, 2, ... `MOST_POINTS` points, one after another, and where each begins."""
-    every = [portable.cosines(n)[1 : 2 * n : 2] for n in range(1, MOST_POINTS + 1)]
+    every = [chebyshev.nodes(n) for n in range(1, MOST_POINTS + 1)]
     return np.concatenate(every), offsets(np.arange(1, MOST_POINTS + 1))
 
 

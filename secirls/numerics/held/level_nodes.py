@@ -26,7 +26,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.arithmetic import portable
+from secirls.numerics.arithmetic import chebyshev, portable
 from secirls.numerics.arithmetic.portable import strictly
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.held.held_counts import HeldCounts, in_blocks
@@ -262,7 +262,7 @@ def _interpolate(t: Floats) -> tuple[Floats, Floats, Floats, float]:
     if n == 1:
         return t[:1], np.ones((t.size, 1)), np.zeros((1, 1)), _exp(float(t[0]))
     reach = bent(np.array([half]))[0]
-    places = reach * portable.cosines(n)[1 : 2 * n : 2]
+    places = reach * chebyshev.nodes(n)
     at = np.clip(middle + 2.0 * portable.logs((1.0 + places) / (1.0 - places)), low, high)
     integrals = chebyshev_integrals(n) * (4.0 * reach / (1.0 - places * places))  # dt = 4 dx / (1 - x^2)
     weights, values, places = np.ones(n), np.empty((t.size, n)), bent(at - middle)

@@ -16,8 +16,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.arithmetic import portable
-from secirls.numerics.arithmetic.portable import strictly
+from secirls.numerics.algebra.subspace import product
+from secirls.numerics.arithmetic import chebyshev, portable
 from secirls.numerics.arrays import Floats
 
 LOWEST, PIECES, NODES = -24.0, 56, 16
@@ -33,8 +33,8 @@ _TOGETHER = 1 << 20
 @cache
 def places() -> Floats:
     """All u, piece after piece, ``(places,)``."""
-    nodes = (1.0 + portable.cosines(NODES)[1 : 2 * NODES : 2]) / 2.0
-    return portable.exps((LOWEST + np.arange(PIECES)[:, None] + nodes).ravel())
+    inside = (1.0 + chebyshev.nodes(NODES)) / 2.0
+    return portable.exps((LOWEST + np.arange(PIECES)[:, None] + inside).ravel())
 
 
 def transforms(size_factors: Floats, cell: NDArray[np.intp], cells: int) -> Floats:
@@ -81,39 +81,18 @@ class Transforms:
         edges = np.concatenate([[0.0], _edges(), [np.inf]])
         held = numbers > 0.5
         first, last = held.argmax(axis=1), BINS - 1 - held[:, ::-1].argmax(axis=1)
-        pieces = np.ascontiguousarray(values).reshape(-1, NODES)
-        chebyshev, series = np.empty_like(pieces), np.empty_like(pieces)
-        _fill_products(_cosines(), pieces, chebyshev)
-        _fill_products(_powers(), chebyshev, series)
+        pieces = np.full(values.shape[0] * PIECES, NODES)
+        coefficients = chebyshev.series(values.ravel(), pieces, NODES * np.arange(pieces.size + 1))
+        series = product(coefficients.reshape(-1, NODES), _powers())
         return cls(series.reshape(-1, PIECES, NODES), numbers.sum(axis=1), edges[first], edges[last + 1])
 
 
 @cache
-def _cosines() -> Floats:
-    """From values at the nodes of a piece to Chebyshev coefficients, ``(nodes, nodes)``."""
-    degrees = np.arange(NODES)
-    matrix: Floats = portable.cosines(NODES)[np.outer(degrees, 2 * degrees + 1) % (4 * NODES)] * (2.0 / NODES)
-    matrix[0] *= 0.5
-    return matrix
-
-
-@cache
 def _powers() -> Floats:
-    """From Chebyshev coefficients to those of powers: whole numbers, ``(nodes, nodes)``."""
-    chebyshev = np.zeros((NODES, NODES))
-    chebyshev[0, 0] = chebyshev[1, 1] = 1.0
+    """Chebyshev's polynomials in powers, lowest first: whole numbers, ``(nodes, nodes)``."""
+    powers = np.zeros((NODES, NODES))
+    powers[0, 0] = powers[1, 1] = 1.0
     for k in range(2, NODES):
-        chebyshev[k, 1:] = 2.0 * chebyshev[k - 1, :-1]
-        chebyshev[k] -= chebyshev[k - 2]
-    return np.ascontiguousarray(chebyshev.T)
-
-
-@strictly()
-def _fill_products(matrix: Floats, columns: Floats, out: Floats) -> None:
-    """``matrix`` times each of the columns ``(n, nodes)``, in order."""
-    for n in range(columns.shape[0]):
-        for k in range(matrix.shape[0]):
-            total = 0.0
-            for j in range(matrix.shape[1]):
-                total += matrix[k, j] * columns[n, j]
-            out[n, k] = total
+        powers[k, 1:] = 2.0 * powers[k - 1, :-1]
+        powers[k] -= powers[k - 2]
+    return powers
