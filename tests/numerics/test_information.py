@@ -257,7 +257,7 @@ def test_what_is_known_of_three_sites_is_not_used_for_two(monkeypatch):
     assert asked[1].to_bytes() == before[0].to_bytes()
     assert found.profiles.lots[0].tobytes() == profile.profiles.lots[0].tobytes()
     # The twin takes it whoever is in the sums.
-    monkeypatch.setattr(KnownInformation, "over", lambda *_: True)
+    monkeypatch.setattr(Information, "over", lambda *_: True)
     wrong, _ = a_round(sites, "ab", known)
     assert np.abs(wrong.xtwx / whole.xtwx - 1).min() > 0.3
 

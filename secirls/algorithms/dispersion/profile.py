@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.query import Algorithm, Query, QueryError, in_both
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total, in_both
 from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
+from secirls.algorithms.regression.known_information import ask_the_rest
 from secirls.algorithms.summands import EXACT, largest_summand, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size
@@ -307,16 +308,13 @@ def _ask(
         mask = np.zeros_like(genes)
         mask[asked[block]] = True
         of, at = means.take(block), nodes.take(block)
-        known, xwx = _known(information, of, at)
-        total = yield ProfileQuery.about(mask, of, at.without(known), products, fraction_bits)
-        if known.any() and information is not None and total.parties != information.parties:
-            information, known = None, np.zeros_like(known)  # of sites that are no longer all in the sums
-            total = yield ProfileQuery.about(mask, of, at, products, fraction_bits)
-        xwx = _whole_xwx(xwx, total["xwx"], np.repeat(known, at.det_nodes))
+        if cohort is not None and information is not None and not information.over(cohort):
+            information = None
+        total = yield from _ask_block(mask, of, at, products, fraction_bits, information)
         bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         # At once, so that no more is kept of a long answer than its series.
-        parts.append(interpolate(total["loglik"], xwx, total["constant"], at, products))
+        parts.append(interpolate(total["loglik"], total["xwx"], total["constant"], at, products))
         cohort = total.parties if cohort is None else in_both(cohort, total.parties)
         noise = resolution(len(total.parties), fraction_bits)
     if not parts:
@@ -328,21 +326,18 @@ def _ask(
     return Fetched(profiles, nodes, reason, rough, cohort or ())
 
 
-def _known(information: Information | None, means: Means, nodes: Nodes) -> tuple[Mask, Floats | None]:
-    """Which genes' X'WX is known, ``(genes,)``, and (1 + alpha) X'WX at their nodes, as sites send it."""
+def _ask_block(
+    genes: Mask, means: Means, nodes: Nodes, products: Products, fraction_bits: int, information: Information | None
+) -> Algorithm[Total]:
+    """The total of a question about the masked genes, of which what is known is not asked."""
+    whole = ProfileQuery.about(genes, means, nodes, products, fraction_bits)
     if information is None:
-        return np.zeros(nodes.scale.size, dtype=bool), None
+        return (yield whole)
     alpha = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
     xwx, known = information.at(means.coefficients, alpha, nodes.det_nodes, linear=means.linear, min_mu=means.min_mu)
-    return known, xwx * (1.0 + alpha)[:, None]
-
-
-def _whole_xwx(known: Floats | None, sent: Floats, here: Mask) -> Floats:
-    """What is known and what was sent, in order of the nodes; ``here`` says which of them are known."""
-    if known is None or not here.any():
-        return sent
-    known[~here] = sent
-    return known
+    rest = ProfileQuery.about(genes, means, nodes.without(known), products, fraction_bits)
+    scaled, rows = xwx * (1.0 + alpha)[:, None], np.repeat(known, nodes.det_nodes)
+    return (yield from ask_the_rest(information, whole, rest, "xwx", scaled, rows))
 
 
 def _blocks(values: NDArray[np.intp], most: int) -> Iterator[slice]:

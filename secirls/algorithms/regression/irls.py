@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.query import Algorithm, Total, portions
 from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
-from secirls.algorithms.regression.known_information import KnownInformation
+from secirls.algorithms.regression.known_information import KnownInformation, ask_the_rest
 from secirls.algorithms.sent_products import expand_field, opened
 from secirls.algorithms.summands import EXACT, lost, resolution
 from secirls.numerics.algebra.distinct_products import Products
@@ -244,27 +244,25 @@ def one_round(state: State, config: IrlsConfig, last: NDArray[np.int32] | None =
     """
     params = max(state.beta.shape[1], config.columns)
     fields = config.min_mu, config.fraction_bits, expand_field(config.products)
-    known = config.known if not state.cohorts or config.known is None or config.known.over(state.parties) else None
+    known = config.known
+    if known is not None and state.cohorts and not known.information.over(state.parties):
+        known = None
     for genes in portions(state.active, 1, packed_size(params) + params + 1):
-        beta, steps = state.beta[genes], steps_field(state, genes, own=config.own)
-        if known is None:
-            total = yield IrlsQuery(genes, beta, *fields, steps)
-        else:
-            total = yield from _with_known(known, IrlsQuery(genes, beta, *fields, steps))
+        query = IrlsQuery(genes, state.beta[genes], *fields, steps_field(state, genes, own=config.own))
+        total = yield from _ask(query, known)
         waiting = replace(state, status=np.where(genes, state.status, Status.DIVERGED).astype(np.int8))
         after = step(waiting, total, config, last)
         state = replace(after, status=np.where(genes, after.status, state.status).astype(np.int8))
     return state
 
 
-def _with_known(known: KnownInformation, query: IrlsQuery) -> Algorithm[Total]:
-    """The total of a question that is asked without the X'WX that is known, with that put in."""
-    xtwx, follows = known.at(query.genes, query.beta, query.min_mu)
-    total = yield replace(query, with_xtwx=~follows)
-    if not known.over(total.parties):  # some site's samples are in what is known, and no longer in the sums
+def _ask(query: IrlsQuery, known: KnownInformation | None) -> Algorithm[Total]:
+    """The total of a question, of which what is known is not asked."""
+    if known is None:
         return (yield query)
-    xtwx[~follows] = total["xtwx"]
-    return replace(total, arrays={**total.arrays, "xtwx": xtwx})
+    xtwx, follows = known.at(query.genes, query.beta, query.min_mu)
+    rest = replace(query, with_xtwx=~follows)
+    return (yield from ask_the_rest(known.information, query, rest, "xtwx", xtwx, follows))
 
 
 def step(state: State, total: Total, config: IrlsConfig, last: NDArray[np.int32] | None = None) -> State:

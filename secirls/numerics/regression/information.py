@@ -38,6 +38,10 @@ class Information:
     parties: tuple[str, ...]
     """Whose samples are in them."""
 
+    def over(self, parties: tuple[str, ...]) -> bool:
+        """Whether it is of these sites, and of no other."""
+        return set(parties) == set(self.parties)
+
     def at(
         self, coefficients: Floats, alphas: Floats, counts: NDArray[np.intp], *, linear: bool, min_mu: float
     ) -> tuple[Floats, Mask]:
