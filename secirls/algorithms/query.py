@@ -124,8 +124,8 @@ class Query(ABC):
 
     @property
     def values_per_gene(self) -> int:
-        """How many numbers the sum opens of each gene asked about."""
-        by_gene = (shape for name, shape in self.shapes().items() if name not in self.not_by_gene)
+        """How many numbers the sum opens of each gene asked about, at most."""
+        by_gene = (shape for name, shape in self.shapes().items() if name not in self.not_by_gene and shape[0])
         return sum(math.prod(shape[1:]) for shape in by_gene)
 
     @abstractmethod

@@ -130,12 +130,6 @@ class IrlsQuery(AtCoefficients):
         sent_of = int(self.with_xtwx.sum()) if self.with_xtwx.size else genes
         return {"xtwx": (sent_of, sent_entries(self.expand, params)), "xtwz": (genes, params), "nll": (genes,)}
 
-    @property
-    def values_per_gene(self) -> int:
-        """How many numbers the sum opens of the gene that it opens most of."""
-        none = bool(self.with_xtwx.size) and not self.with_xtwx.any()
-        return super().values_per_gene - (sent_entries(self.expand, self.beta.shape[1]) if none else 0)
-
     def summands(self, samples: Samples, parties: int) -> dict[str, Floats]:
         """The sums of one site."""
         xtwx, xtwz, nll = sums_at(samples, self.beta, self.min_mu, steps=self.steps)
