@@ -30,7 +30,7 @@ from secirls.algorithms.dispersion.shrunken_dispersions import (
 from secirls.algorithms.fitted import Fitted, GeneDispersions, Stages, Treatment
 from secirls.algorithms.groundwork.normalisation import Normalisation
 from secirls.algorithms.groundwork.sizing import Sizing
-from secirls.algorithms.information import IN_A_FIT, IN_A_PROFILE, ask_cells, told_dispersions, told_information
+from secirls.algorithms.information import IN_A_FIT, IN_A_PROFILE, Told, ask_cells
 from secirls.algorithms.outliers.cells import Cells, cells, told_cells
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
@@ -215,8 +215,8 @@ def deseq2(
     treating = config.cooks and n > begun.columns
     about_cells = treating or (estimating and config.dispersion_fit != "moments")
     asking = _cells(config, genes, design, int(n), about_cells=about_cells)
-    around, about, brought = yield from stages.named("cells", asking)
-    plan = Plan(config, begun, design.products(), around, about)
+    around, told = yield from stages.named("cells", asking)
+    plan = Plan(config, begun, design.products(), around, None if told is None else told.information)
     found = _Found.nothing(n_genes)
     if genes.any() and normalisation is not None:
         yield from _first_dispersions(plan, genes, normalisation, found, stages, treating=treating)
@@ -225,7 +225,7 @@ def deseq2(
         status[gone] = Status.FAILED
     reason = np.where(found.reason != Reason.NONE, found.reason, Reason.LOST)
     reason = np.where(status == Status.FAILED, reason, Reason.NONE).astype(np.int8)
-    known = None if about is None else KnownInformation(about, found.final if brought is None else brought)
+    known = None if told is None else told.known(found.final)
     fit = yield from stages.named("coefficients", _coefficients(plan, status, reason, found.begun, known))
     base_variances = found.base_variances
     treatment = None
@@ -272,22 +272,18 @@ def deseq2(
 
 def _cells(
     config: Config, genes: Mask, design: Design, n_samples: int, *, about_cells: bool
-) -> Algorithm[tuple[Cells | None, Information | None, Floats | None]]:
-    """In one round the cells, where wanted, what X'WX of the masked genes follows from, and dispersions if brought.
-
-    Each ``None`` where nobody asks for it, or it is not told.
-    """
+) -> Algorithm[tuple[Cells | None, Told | None]]:
+    """In one round the cells, where wanted, and what else they tell of the masked genes; ``None`` where not asked."""
     if not genes.any():
-        return None, None, None
-    products, bits, brought = design.products(), config.fraction_bits or EXACT, config.dispersions is not None
-    times = IN_A_FIT if brought else IN_A_PROFILE
-    total = yield from ask_cells(genes, design, products, bits, times=times, brought=brought)
+        return None, None
+    brought = config.dispersions is not None
+    bits, times = config.fraction_bits or EXACT, IN_A_FIT if brought else IN_A_PROFILE
+    told = yield from ask_cells(genes, design, design.products(), bits, times=times, brought=brought)
     rules = n_samples, config.min_contributors, config.min_replicates
-    if total is None:
-        return (yield from cells(genes, design, *rules)) if about_cells else None, None, None
-    about = told_information(total, design, products, bits)
-    around = told_cells(total, design, *rules) if about_cells else None
-    return around, about, told_dispersions(total, genes, bits) if brought else None
+    if not about_cells:
+        return None, told
+    around = (yield from cells(genes, design, *rules)) if told is None else told_cells(told.total, design, *rules)
+    return around, told
 
 
 def _first_dispersions(

@@ -14,6 +14,7 @@ import numpy as np
 from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.outliers.cells import CellsQuery, cell_of
 from secirls.algorithms.query import Algorithm, QueryError, Total
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.summands import EXACT, lost
 from secirls.inputs.designs.design import Design
 from secirls.numerics.algebra.distinct_products import Products
@@ -74,6 +75,24 @@ class CellTransformsQuery(CellsQuery):
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What the opened sum of a `CellTransformsQuery` says."""
+
+    total: Total
+    information: Information | None
+    """What X'WX follows from; ``None`` where some site could not send its own."""
+    brought: Floats | None
+    """The dispersions that sites brought, ``(genes,)``, NaN for genes not asked about; ``None`` where they did not."""
+
+    def known(self, estimated: Floats | None) -> KnownInformation | None:
+        """X'WX at the dispersions that sites brought, or at estimated ones, ``(genes,)``."""
+        dispersions = estimated if self.brought is None else self.brought
+        if self.information is None or dispersions is None:
+            return None
+        return KnownInformation(self.information, dispersions)
+
+
 def ask_cells(
     genes: Mask,
     design: Design,
@@ -82,8 +101,8 @@ def ask_cells(
     *,
     times: int = IN_A_PROFILE,
     brought: bool = False,
-) -> Algorithm[Total | None]:
-    """The sum of `CellTransformsQuery`, in one round; ``None``, and none, where X'WX has to be asked for.
+) -> Algorithm[Told | None]:
+    """What the cells tell, in one round; ``None``, and none, where X'WX has to be asked for.
 
     Parameters
     ----------
@@ -100,26 +119,14 @@ def ask_cells(
     fewer = rows.shape[0] * (PLACES + BINS) <= times * products.size * np.count_nonzero(genes)
     if not fewer or not follows_from_cells(rows, products):
         return None
-    about = genes if brought else np.zeros_like(genes)
-    return (yield CellTransformsQuery(about, rows, fraction_bits=fraction_bits))
-
-
-def told_information(
-    total: Total | None, design: Design, products: Products, fraction_bits: int = EXACT
-) -> Information | None:
-    """What X'WX follows from, by an opened sum of `ask_cells`; ``None`` where some site could not send its own."""
-    if total is None:
-        return None
-    sums = total["transforms"], total["spread"]
-    if any(lost(array, len(total.cohort), fraction_bits).any() for array in sums):
-        return None
-    rows = design.cells()
-    return Information(rows, products.of(rows), Transforms.of(*sums), total.parties)
-
-
-def told_dispersions(total: Total, genes: Mask, fraction_bits: int = EXACT) -> Floats:
-    """The dispersions that sites brought, by the same sum, ``(genes,)``; NaN for genes not asked about."""
-    dispersions, sums = np.full(genes.size, np.nan), total["dispersions"]
-    gone = lost(sums, len(total.cohort), fraction_bits)
-    dispersions[genes] = np.where(gone, np.nan, sums / len(total.parties) * UNIT)
-    return dispersions
+    query = CellTransformsQuery(genes if brought else np.zeros_like(genes), rows, fraction_bits=fraction_bits)
+    total = yield query
+    gone = {name: lost(total[name], len(total.cohort), fraction_bits) for name in query.shapes()}
+    information, dispersions = None, None
+    if not (gone["transforms"].any() or gone["spread"].any()):
+        told = Transforms.of(total["transforms"], total["spread"])
+        information = Information(rows, products.of(rows), told, total.parties)
+    if brought:
+        dispersions = np.full(genes.size, np.nan)
+        dispersions[genes] = np.where(gone["dispersions"], np.nan, total["dispersions"] / len(total.parties) * UNIT)
+    return Told(total, information, dispersions)

@@ -18,13 +18,12 @@ from secirls.algorithms.deseq2 import deseq2
 from secirls.algorithms.dispersion.dispersions import moments_dispersions
 from secirls.algorithms.fitted import Fitted, Stages
 from secirls.algorithms.groundwork.sizing import Sizing
-from secirls.algorithms.information import IN_A_FIT, ask_cells, told_dispersions, told_information
+from secirls.algorithms.information import IN_A_FIT, ask_cells
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import State, irls, least_squares_start, steps_field
 from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
-from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.algorithms.regression.plans import catch_plan, irls_plan
 from secirls.algorithms.regression.refit import refit
 from secirls.algorithms.regression.restricted import restricted
@@ -34,7 +33,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design
 from secirls.inputs.designs.reduced_design import reduced_design
-from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.arrays import Mask
 from secirls.numerics.held.covariates import of_scaled, to_user
 from secirls.numerics.inference.wald import contrast_variances
 from secirls.numerics.status import Reason, Status
@@ -175,18 +174,6 @@ def _own_coefficients(state: State) -> Algorithm[None]:
         yield OwnCoefficientsQuery(genes, state.beta[genes], steps_field(state, genes, own=True))
 
 
-def _known(
-    config: Config, design: Design, genes: Mask, dispersions: Floats | None
-) -> Algorithm[KnownInformation | None]:
-    """What of X'WX need not be asked for, at dispersions ``(genes,)`` or at those that the sites brought."""
-    products, bits, brought = design.products(), config.fraction_bits or EXACT, dispersions is None
-    total = yield from ask_cells(genes, design, products, bits, times=IN_A_FIT, brought=brought)
-    about = told_information(total, design, products, bits)
-    if total is None or about is None:
-        return None
-    return KnownInformation(about, told_dispersions(total, genes, bits) if dispersions is None else dispersions)
-
-
 def _irls_fit(
     config: Config, design: Design, n_genes: int, again: Mask | None, control: Mask | None
 ) -> Generator[Query, Total, Fitted]:
@@ -210,8 +197,9 @@ def _irls_fit(
     plan = irls_plan(config, products, own=begun.columns > len(columns))
     reason = np.where(status == Status.FAILED, Reason.LOST, Reason.NONE).astype(np.int8)
     state = yield from least_squares_start(status, len(columns), plan, reason=reason)
-    known = yield from _known(config, begun.design, status == Status.ACTIVE, dispersions)
-    state = yield from irls(state, replace(plan, known=known))
+    active, bits, brought = status == Status.ACTIVE, config.fraction_bits or EXACT, dispersions is None
+    told = yield from ask_cells(active, begun.design, products, bits, times=IN_A_FIT, brought=brought)
+    state = yield from irls(state, plan if told is None else replace(plan, known=told.known(dispersions)))
     state = yield from catch(state, catch_plan(config, products))
     if again is not None:
         state = yield from refit(
