@@ -41,13 +41,12 @@ def _file_of(genes: Sequence[str]) -> str:
     return f"genes-{sha256(b'secirls genes kept v1', *map(str.encode, genes)).hex()[:32]}"
 
 
-def _genes_in(file: Path) -> list[str]:
-    return file.read_text(encoding="ascii").split("\n")
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether the genes that a file is called by are in it: whoever was killed in writing it left a part."""
-    return file.exists() and _file_of(_genes_in(file)) == file.name
+def _genes_in(file: Path) -> list[str] | None:
+    """The genes that a file is called by, if they are in it: whoever was killed in writing it left a part."""
+    if not file.exists():
+        return None
+    genes = file.read_text(encoding="ascii").split("\n")
+    return genes if _file_of(genes) == file.name else None
 
 
 def _by_name(counts: Counts | HeldCounts, genes: Sequence[str]) -> Counts | HeldCounts:
@@ -191,7 +190,7 @@ class Memory:
                     f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
                     "over other sites, over nearly the same samples or genes, or in another layer)"
                 )
-            if not _is_whole(genes):
+            if _genes_in(genes) is None:
                 replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
             append({**this, "samples": subject.samples, "layer": subject.layer, "names": subject.names})
 
@@ -207,10 +206,10 @@ class Memory:
         samples = len(set(entry["samples"]) ^ set(subject.samples))
         if not set(entry["samples"]) & set(subject.samples):
             return False
-        file = self._folder / entry["genes"]
-        if not _is_whole(file):  # then nobody knows by how many genes they differ
+        kept = _genes_in(self._folder / entry["genes"])
+        if kept is None:  # then nobody knows by how many genes they differ
             return True
-        genes = len(set(_genes_in(file)) ^ set(subject.genes))
+        genes = len(set(kept) ^ set(subject.genes))
         return entry["sites"] != list(sites) or 0 < samples < least or 0 < genes < least
 
     def _has_answered(self) -> bool:

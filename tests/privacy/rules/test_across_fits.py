@@ -252,5 +252,5 @@ def test_genes_that_were_lost_afterwards_are_nearly_any(grounds, lead):
 
 
 def test_the_twin_that_takes_what_is_left_for_all_of_it_takes_part_in_both(grounds, lead, monkeypatch):
-    monkeypatch.setattr(memory, "_is_whole", lambda file: file.exists())
+    monkeypatch.setattr(memory, "_genes_in", lambda file: file.read_text().split("\n") if file.exists() else None)
     after_a_kill(grounds, lead)
