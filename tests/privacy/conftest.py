@@ -305,6 +305,19 @@ def grounds(lay):
     return lay()
 
 
+@pytest.fixture
+def shallow(lay):
+    """Grounds of 200 genes, the rarest of which are not in all samples."""
+
+    def without_small_counts(adata):
+        adata.X[adata.X < 5] = 0
+
+    grounds = lay(genes=200)
+    for name in grounds.names:
+        grounds.edit(name, without_small_counts)
+    return grounds
+
+
 @pytest.fixture(scope="session")
 def lead():
     """What tests need of this page: ``lead.room``, ``lead.config``, ``lead.Room``, ``lead.normalised`` and others."""

@@ -18,19 +18,6 @@ from secirls.site.site import Site
 VICTIM = "site2"
 
 
-def without_small_counts(adata):
-    adata.X[adata.X < 5] = 0
-
-
-@pytest.fixture
-def shallow(lay):
-    """Grounds whose rarest genes are not in all samples."""
-    grounds = lay(genes=100)
-    for name in grounds.names:
-        grounds.edit(name, without_small_counts)
-    return grounds
-
-
 @pytest.fixture
 def keeping(monkeypatch):
     """Sites that keep all they had when they are surveyed again."""

@@ -52,19 +52,6 @@ def rearranged(grounds, lead):
     return room.join(**others), (grounds.counts(VICTIM)[:, rare] == 0).sum(axis=0)
 
 
-def without_small_counts(adata):
-    adata.X[adata.X < 5] = 0
-
-
-@pytest.fixture
-def shallow(lay):
-    """Grounds whose rarest genes are not in all samples."""
-    grounds = lay(genes=200)
-    for name in grounds.names:
-        grounds.edit(name, without_small_counts)
-    return grounds
-
-
 def test_sites_that_were_told_other_genes_are_in_other_sessions(shallow, lead):
     room, _ = rearranged(shallow, lead)
     with pytest.raises(PeerError, match="hello is not signed"):
