@@ -27,7 +27,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.numerics.dispersion import sums as profiles
 from secirls.numerics.outliers import cooks
-from secirls.numerics.regression import kernels
+from secirls.numerics.regression import information, kernels
 from secirls.outputs.notebooks.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
 from secirls.site.grounds.key_files import read_roster
@@ -156,6 +156,7 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
     config, began = order.task.config, time.perf_counter()
     watch.note("compiling kernels (kept for the next time)")
     fixed_point.warm_up()
+    information.warm_up()
     if config.kernel == "fused":
         kernels.warm_up()
         if config.choices.whole:

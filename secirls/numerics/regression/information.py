@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arithmetic.portable import exp, log, strictly
 from secirls.numerics.arrays import Floats, Mask
-from secirls.numerics.regression.stieltjes import LOWEST, NODES, PIECES, Transforms
+from secirls.numerics.regression.stieltjes import LOWEST, NODES, PIECES, Transforms, spread, transforms
 
 _LARGEST_ETA = 40.0
 _LEAST_MEAN = 1e-12
@@ -80,6 +80,13 @@ class Information:
             known,
         )
         return out, known
+
+
+def warm_up() -> None:
+    """Compile the kernel, or load it from the cache: seconds the first time on a machine, then instant."""
+    rows, s, cell, one = np.array([[1.0, 0.0], [1.0, 1.0]]), np.ones(2), np.arange(2), np.ones(1, dtype=np.intp)
+    held = Transforms.of(transforms(s, cell, 2), spread(s, cell, 2))
+    Information(rows, rows, held, ()).at(np.ones((1, 2)), np.ones(1), one, linear=False, min_mu=0.5)
 
 
 def follows_from_cells(rows: Floats, products: Products) -> bool:
