@@ -1,7 +1,7 @@
 """Whether two machines compute alike: one fit of a problem that is written here, and a digest of all it asks.
 
 Promises: machines with one digest come to the same questions from the same totals, as far as one whole fit with
-outliers and lost genes shows. Refuses to know: anybody's data.
+outliers and lost genes shows, and X'WX as fits of more genes have it. Refuses to know: anybody's data.
 
 The totals are rounded to 24 bits before the algorithm hears them: how a site adds up its own counts may differ in last
 bits without harm, for it is told the opened sum of all, and so must not show here.
@@ -22,6 +22,8 @@ from secirls.inputs.designs.design import Design, Variable
 from secirls.numerics.arrays import Counts
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import kernels
+from secirls.numerics.regression.information import Information
+from secirls.numerics.regression.stieltjes import Transforms, spread, transforms
 
 _SITES = ("a", "b", "c")
 _GENES = 16
@@ -44,7 +46,7 @@ def arithmetic_digest() -> bytes:
     halves = np.full(2, _SAMPLES / 2)
     sites = [Samples(rows, _counts(number), group_sizes=halves) for number in range(len(_SITES))]
     algorithm = agreed_fit(config, design, tuple(f"gene{i}" for i in range(_GENES)))
-    asked: list[bytes] = []
+    asked: list[bytes] = [_information()]
     total = None
     while True:
         try:
@@ -58,6 +60,16 @@ def arithmetic_digest() -> bytes:
         sums = {name: np.sum([part[name] for part in parts], axis=0) for name in parts[0]}
         arrays = {name: array.astype(np.float32).astype(np.float64) for name, array in sums.items()}
         total = Total(arrays, _SITES, _SITES)
+
+
+def _information() -> bytes:
+    """X'WX from size factors, which fits of so few genes ask for; means from one on, dispersions from 1e-8 to 10."""
+    rows, sample = np.array([[1.0, 0.0], [1.0, 1.0]]), np.arange(_SAMPLES)
+    s, cell, gene = 1.0 + sample / 8.0, sample % 2, np.arange(_GENES)
+    sums = (kind(s, cell, 2).astype(np.float32).astype(np.float64) for kind in (transforms, spread))
+    b, alphas = np.column_stack([0.75 * gene, 0.125 * gene]), np.ldexp(np.full(_GENES, 1e-8), 2 * gene)
+    one, of = np.ones(_GENES, dtype=np.intp), Information(rows, rows, Transforms.of(*sums), _SITES)
+    return of.at(b, alphas, one, linear=False, min_mu=0.5)[0].tobytes()
 
 
 def _counts(site: int) -> Counts:

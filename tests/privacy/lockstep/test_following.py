@@ -24,6 +24,7 @@ from secirls.algorithms.groundwork.census import PresenceQuery
 from secirls.algorithms.query import Total
 from secirls.carriers.local import LocalFederation
 from secirls.input_error import InputError
+from secirls.numerics.regression.information import Information
 from secirls.site.follower import Follower, Run
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.in_common import Apart
@@ -375,6 +376,17 @@ def test_the_common_problem_asks_of_every_stage_and_notices_a_last_bit(monkeypat
                 return stop.value
 
     monkeypatch.setattr(arithmetic, "agreed_fit", last_bit)
+    assert arithmetic.arithmetic_digest.__wrapped__() != usual
+
+
+def test_the_digest_of_arithmetic_is_of_what_is_known_without_asking_too(monkeypatch):
+    usual, honest = arithmetic.arithmetic_digest(), Information.at
+
+    def last_bit(self, *given, **how):
+        found, known = honest(self, *given, **how)
+        return np.nextafter(found, np.inf), known
+
+    monkeypatch.setattr(Information, "at", last_bit)
     assert arithmetic.arithmetic_digest.__wrapped__() != usual
 
 
