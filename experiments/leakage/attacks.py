@@ -6,17 +6,17 @@ Promises: every attack takes what the aggregator receives, opens or broadcasts. 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from experiments.groundwork.data_sets import DataSet, open_set
 from experiments.groundwork.record import Configuration, Row
+from experiments.leakage.completing import completed, dispersions_of, irls_of, sums_of
 from experiments.leakage.eavesdrop import Heard, Session, listen
-from experiments.leakage.guessing import FINEST, USELESS, dispersions_of, guess, irls_of, mark
+from experiments.leakage.guessing import FINEST, USELESS, guess, mark
 from protocols import fixed_point
 from protocols.primitives import ring
 from protocols.secure_sum import MisuseError
@@ -24,7 +24,6 @@ from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.input_error import InputError
-from secirls.numerics.arrays import Floats
 
 NO_RULE = "none"
 
@@ -45,7 +44,7 @@ def _attack(
 ) -> dict[str, Any]:
     """Guess and mark: expressed genes alone, so that a zero guessed is no success."""
     query = irls_of(told)
-    guessed = guess(told.read(vector), query, dispersions_of(session, query), cell)
+    guessed = guess(completed(session, told, vector, [site]), query, dispersions_of(session, query), cell)
     genes = np.flatnonzero(query.genes)
     expressed = data.counts()[:, genes].mean(axis=0) >= least
     kept = {name: values[expressed] for name, values in guessed.items()}
@@ -74,8 +73,11 @@ def difference(configuration: Configuration) -> Iterator[Row]:
         both = before.query.genes & after.query.genes
         if both.sum() < 100:
             break
-        whole = _sums(before, before.cohort, both)
-        rest = _sums(after, [name for name in after.cohort if name != site], both)
+        sums = [(before, before.cohort), (after, [name for name in after.cohort if name != site])]
+        whole, rest = (
+            {name: array[both[told.query.genes]] for name, array in sums_of(session, told, sites).items()}
+            for told, sites in sums
+        )
         apart = {name: whole[name] - rest[name] for name in whole}
         query = IrlsQuery(both, irls_of(before).beta[both[before.query.genes]], irls_of(before).min_mu)
         guessed = guess(apart, query, dispersions_of(session, query), cell)
@@ -83,14 +85,6 @@ def difference(configuration: Configuration) -> Iterator[Row]:
         kept = data.counts()[:, genes].mean(axis=0) >= configuration["expressed"]
         marked = mark({name: values[kept] for name, values in guessed.items()}, data, site, genes[kept])
         yield row("difference", NO_RULE, view="sums with and without one site", x=number, **marked)
-
-
-def _sums(told: Heard, sites: Sequence[str], genes: NDArray[np.bool_]) -> dict[str, Floats]:
-    """The opened sums of a round over some sites, for some genes: the aggregator sees these and no summand."""
-    layout = told.query.layout(len(told.cohort))
-    total = ring.total_of((told.vector(site) for site in sites), layout.values, layout.limbs)
-    kept = genes[told.query.genes]
-    return {name: array[kept] for name, array in told.read(total).items()}
 
 
 def _cell(data: DataSet) -> int:
@@ -138,7 +132,7 @@ def lonely(least: int, configuration: Configuration) -> Iterator[Row]:
     told = listen(data, "plain", min_contributors=least).rounds_of("log_counts")[0]
     if not isinstance(told.query, LogCountsQuery):
         raise TypeError("the sum of logarithms comes with its own query")
-    sums = _sums(told, told.cohort, told.query.genes)
+    sums = told.opened()
     alone = sums["zeros"] == data.whole.n_obs - 1
     genes = np.flatnonzero(told.query.genes)[alone]
     guessed = np.exp(sums["log_counts"][alone])

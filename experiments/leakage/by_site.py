@@ -21,8 +21,8 @@ from scipy.special import gammaln
 from experiments.groundwork.data_sets import DataSet, open_set
 from experiments.groundwork.record import Configuration, Row
 from experiments.leakage.attacks import NO_RULE, row
+from experiments.leakage.completing import irls_of, sums_of
 from experiments.leakage.eavesdrop import Heard, Session, listen
-from experiments.leakage.guessing import irls_of
 from protocols.secure_sum import PartyId
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import ProfileQuery
@@ -84,7 +84,7 @@ def counts_by_column(session: Session, sites: int) -> tuple[Floats, NDArray[np.i
     shape = (len(rounds) + 1, 2, sites, genes.size)
     coefficients, answers, log_s = np.zeros(shape), np.zeros((shape[0], *shape[2:])), np.zeros((2, sites, 1))
     for number, told in enumerate(rounds):
-        query, sums = irls_of(told), told.opened()
+        query, sums = irls_of(told), sums_of(session, told, told.cohort)
         at = np.searchsorted(genes, np.flatnonzero(query.genes))
         first = query.beta[:, :1]
         eta = np.hstack([first, first + query.beta[:, 1:sites]]).T

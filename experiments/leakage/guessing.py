@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.groundwork.data_sets import DataSet
-from experiments.leakage.eavesdrop import Heard, Session
-from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.numerics.arrays import Floats
 
@@ -59,20 +57,3 @@ def mark(guessed: Mapping[str, Floats], data: DataSet, site: str, genes: NDArray
             error.append(np.nan_to_num(off / (truth + 1.0), nan=USELESS, posinf=USELESS).ravel())
     hits, errors = np.concatenate(exact), np.clip(np.concatenate(error), FINEST, USELESS)
     return {"guesses": int(hits.size), "exact": float(hits.mean()), "error": float(np.median(errors))}
-
-
-def dispersions_of(session: Session, query: IrlsQuery) -> Floats:
-    """Dispersions of the genes asked about: public, the aggregator broadcast them itself."""
-    told = session.rounds_of("adopt_dispersions")[0].query
-    if not isinstance(told, AdoptDispersionsQuery):
-        raise TypeError("dispersions come with their own query")
-    full = np.ones(told.genes.size)
-    full[told.genes] = told.dispersions
-    return full[query.genes]
-
-
-def irls_of(told: Heard) -> IrlsQuery:
-    """The question of a round of IRLS. Raises `TypeError` for any other."""
-    if not isinstance(told.query, IrlsQuery):
-        raise TypeError(f"not an IRLS round: {told.query.kind}")
-    return told.query

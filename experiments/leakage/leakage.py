@@ -33,11 +33,12 @@ CONFIGURATION: Configuration = {
     "unknowns": 60_000,
 }
 QUICK: Configuration = {
-    "set": "simulated-200x6x3",
+    # of fewer genes all X'WX is asked for
+    "set": "simulated-300x6x3",
     "cells": [1, 2],
-    "genes": 200,
+    "genes": 300,
     "contributors": [1, 3],
-    "by_site": ["simulated-200x6x3"],
+    "by_site": ["simulated-300x6x3"],
     "tried": 8,
 }
 
