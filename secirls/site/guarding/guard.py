@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256, silent
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.components.component_queries import VstGramQuery, VstProductsQuery, VstQuery
@@ -31,6 +31,7 @@ from secirls.numerics.held.samples import Samples
 from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
+from secirls.site.guarding.heard_census import HeardCensus, left
 from secirls.site.guarding.memory import Memory, Subject
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.size_shares import size_shares
@@ -68,8 +69,10 @@ class Guard:
         self._rounds = 0
         self._budget = Budget(site, n_genes)
         self._asked_so_far = b""
-        self._presence: Floats | None = None
-        self._column_sites: Floats | None = None
+        self._census: HeardCensus | None = None
+        self._contributors = np.inf
+        self._counted_at: dict[bytes, float] = {}
+        self._held_over: tuple[PartyId, ...] = ()
         self._degrees: float | None = None
         self._over_all: set[bytes] = set()
         self._awaited: bytes | None = None
@@ -115,18 +118,18 @@ class Guard:
             self._check_empty(asked)
         self._check_cells(asked)
         self._checks.check_sample_share(getattr(asked, "share", 0.0))
-        if self._ground.simulated and self._presence is None:
+        if self._ground.simulated and self._census is None:
             return
-        if self._presence is None:
+        if self._census is None:
             if not isinstance(asked, CensusQuery) or self._rounds:
                 raise MisuseError(f"site {self._site}: the census comes first, and its total is told before the rest")
             return
         if not isinstance(asked, PresenceQuery):
-            self._checks.check_genes(asked.genes, self._presence)
+            self._checks.check_genes(asked.genes, self._census.presence(self._census.parties))
 
     def _check_empty(self, asked: DropEmptyQuery) -> None:
         """Columns are dropped that the census calls empty, and no others. Raises `QueryError`."""
-        if self._column_sites is not None and not np.array_equal(asked.kept, self._column_sites > 0):
+        if self._census is not None and not np.array_equal(asked.kept, self._census.column_sites > 0):
             raise QueryError(f"query {asked.kind!r} drops other columns than the census calls empty")
 
     def _check_cells(self, asked: Query) -> None:
@@ -162,11 +165,13 @@ class Guard:
         self._state = chained(self._state, question)
         if isinstance(asked, DropEmptyQuery):
             self._design = self._design.without(tuple(map(int, self._design.at_the_table[~asked.kept])))
+            if self._census is not None:
+                self._census.drop(asked.kept)
             if self._every_xtx.size:
                 self._every_xtx = self._every_xtx[np.ix_(asked.kept, asked.kept)]
-        if isinstance(asked, ReplaceCountsQuery) and self._presence is not None:
+        if isinstance(asked, ReplaceCountsQuery) and self._census is not None:
             # How many sites count these genes is not known any more: the presence is asked for, and told, anew.
-            self._presence[asked.genes] = 0.0
+            self._census.forget_presence(asked.genes)
             self._awaited = None
         return self._state
 
@@ -184,10 +189,29 @@ class Guard:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
         if cohort != self._cohort and not (self._may_shrink and set(cohort) <= set(self._cohort)):
             raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
+        self._contributors = self._fewest(asked, cohort)
+        self._check_left(self._contributors, cohort)
         if self._memory is not None:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
         return digest
+
+    def _fewest(self, asked: Query, parties: tuple[PartyId, ...]) -> float:
+        """At how many of these any gene that is asked about has counts at least, as far as a rule is about that."""
+        if self._census is None or isinstance(asked, PresenceQuery):
+            return np.inf
+        return float(self._census.presence(parties)[asked.genes].min(initial=np.inf))
+
+    def _check_left(self, contributors: float, parties: tuple[PartyId, ...]) -> None:
+        """The census's rules over those who are in a sum, where fewer are than were in the census: `RefusalError`."""
+        census, design = self._census, self._design
+        if census is None or parties == census.parties:
+            return
+        self._checks.check_left(contributors)
+        if parties != self._held_over:
+            sums, apart = census.among(parties, design), census.apart(parties, design)
+            self._checks.check_census(design, sums, census.held(parties, design), apart)
+            self._held_over = parties
 
     def _digest(self, asked: Query, question: bytes) -> bytes:
         """What names a question about the data as they are: the same one at other dispersions is another."""
@@ -244,6 +268,7 @@ class Guard:
     def answering(self, context: Context, asked: Query, name: bytes, *, told: bool) -> None:
         """Remember which question a context is about, as it was admitted, and whether its total is to be ``told``."""
         self._asked_in[context.digest] = name
+        self._counted_at[context.digest] = self._contributors
         if told:
             self._awaited = context.digest
         if isinstance(asked, VstQuery):
@@ -257,6 +282,8 @@ class Guard:
         question = self._asked_in.get(context.digest)
         if question is None or not (present == self._cohort or set(present) <= set(self._cohort)):
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
+        counted_at = left(np.array([self._counted_at[context.digest]]), len(silent(context.cohort, present)))
+        self._check_left(float(counted_at[0]), present)
         if self._memory is not None:
             self._memory.opening(question, present)
         self._opened[context.digest] = self._cohort = present
@@ -309,17 +336,17 @@ class Guard:
         if isinstance(asked, CensusQuery):
             if not asked.genes.all():
                 raise self._checks.refusal("min_contributors", "the census is of all genes")
-            self._column_sites = total["column_sites"]
             self._in_all = float(total["samples"][0])
             self._degrees = self._in_all - len(total.parties)
             # Estimated ones are scaled so that their logs have the sum zero, or by medians nearly.
             self._log_sizes = float(total["log_size_factors"][0])
-            apart = self._design.told_apart(self._agreement.said)
-            self._checks.check_census(self._design, total.arrays, self._held(), apart)
-        presence = np.where(asked.lost(total), 0.0, total["presence"])
-        if self._presence is None or isinstance(asked, CensusQuery):
-            self._presence = np.zeros(asked.genes.size)
-        self._presence[asked.genes] = presence
+            census, parties = HeardCensus(total.arrays, total.parties, self._agreement.said), total.parties
+            held, apart = census.held(parties, self._design), census.apart(parties, self._design)
+            self._checks.check_census(self._design, total.arrays, held, apart)
+            self._census = census
+        if self._census is not None:
+            presence = np.where(asked.lost(total), 0.0, total["presence"])
+            self._census.take_presence(asked.genes, presence, total.parties)
 
     def _start(self, samples: Samples) -> bytes:
         """A digest of all that answers follow from beside counts and questions: alike in sessions alike in all that."""
@@ -336,11 +363,3 @@ class Guard:
             [told.run, told.config_digest, {name: list(levels) for name, levels in design.levels.items()}]
         )
         return sha256(b"secirls about v1", text.encode(), told.genes_digest)
-
-    def _held(self) -> dict[str, int]:
-        """How many sites have each level of the shared factors: from what they said."""
-        return {
-            f"{factor}={level}": sum(level in said[factor].levels for said in self._agreement.said.values())
-            for factor in self._design.shared
-            for level in self._design.levels[factor]
-        }

@@ -190,6 +190,11 @@ class PolicyChecks:
         if (asked & (presence < self.policy.min_contributors)).any():
             raise self.refusal("min_contributors", "a gene that fewer sites have counts for")
 
+    def check_left(self, contributors: float) -> None:
+        """After sites fell silent: at so many of those left any gene that is asked about has counts, at least."""
+        if contributors < self.policy.min_contributors:
+            raise self.refusal("min_contributors", "a gene that fewer of the sites left may have counts for")
+
     def check_sample_share(self, share: float) -> None:
         """What a question sets as the largest part that one sample may have in what is opened."""
         if share > self.policy.max_sample_share:

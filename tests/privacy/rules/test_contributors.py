@@ -249,5 +249,6 @@ def test_a_census_of_other_sites_is_not_taken_for_this_one(lay, lead):
 
 def test_the_twin_that_takes_it_over_any_sites_opens_one_sites_own(lay, lead, monkeypatch):
     monkeypatch.setattr(Guard, "_is_over_these", lambda *_: True)
+    monkeypatch.setattr(Guard, "_check_left", lambda *_: None)
     found, true = of_fewer_sites(lay, lead)
     assert found == pytest.approx(true, abs=1e-9)

@@ -70,6 +70,7 @@ CASES = [
     ("protocols", {"protocols": ("pairwise", "plain")}, config(protocol="additive"), config(protocol="plain")),
     ("min_contributors", {"min_contributors": 3}, config(min_contributors=2), config(min_contributors=3)),
     ("min_contributors", {"min_contributors": 3}, asked(2.0), asked(3.0)),
+    ("min_contributors", {"min_contributors": 3}, call("left", 2.0), call("left", 3.0)),
     ("min_contributors", ALONE, census(held=2), census(held=0)),
     ("min_contributors", ALONE, census(column_sites=(3, 2)), census(column_sites=(3, 0))),
     ("min_contributors", ALONE, census(group_sites=(3, 2)), census(group_sites=(3, 0))),
