@@ -138,7 +138,7 @@ def _dense(adata: AnnData) -> Any:
 
 
 def given(name: str, design: str, seed: int, protocol: str) -> Table:
-    """The federated regression alone, given pooled's size factors and dispersions."""
+    """The federated regression alone, given pooled's size factors and dispersions; its ridge stands on all columns."""
     data, theirs = whole_set(name, seed), pooled(name, design, seed)
     known = np.isfinite(theirs.genes["dispersion"]) & ~theirs.genes["replaced"]
     some = data.genes(known.to_numpy())
@@ -148,7 +148,7 @@ def given(name: str, design: str, seed: int, protocol: str) -> Table:
     some.whole.var["dispersion"] = theirs.genes["dispersion"][known]
     result = secirls.fit(
         some.parties(),
-        **(some.options() | {"design": design, "preset": "pydeseq2", "min_contributors": 1}),
+        **(some.options() | {"design": design, "preset": "pydeseq2", "min_contributors": 1, "own_columns": "shared"}),
         engine="local",
         protocol=protocol,
     )
