@@ -55,6 +55,7 @@ STAGE_COLOURS: Mapping[str, str] = {
     "profile": BLUE,
     "handing out": "#B8D4E8",
     "coefficients": GREEN,
+    "own coefficients": "#A5D6B7",
     "outliers": ORANGE,
     "refit": VERMILION,
 }
