@@ -11,11 +11,11 @@ from collections.abc import Collection
 import numpy as np
 
 from experiments.leakage.eavesdrop import Heard, Session
-from protocols.primitives import ring
 from protocols.secure_sum import PartyId, Vector
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.information import CellTransformsQuery
 from secirls.algorithms.regression.irls_queries import IrlsQuery
+from secirls.algorithms.regression.known_information import KnownInformation
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arrays import Floats
 from secirls.numerics.regression.information import Information
@@ -24,7 +24,7 @@ from secirls.numerics.regression.stieltjes import Transforms
 
 def sums_of(session: Session, told: Heard, sites: Collection[PartyId]) -> dict[str, Floats]:
     """What the vectors of some sites add up to, with X'WX of every gene asked about, ``(genes asked, products)``."""
-    return completed(session, told, _total(told, sites), sites)
+    return completed(session, told, told.total(sites), sites)
 
 
 def completed(session: Session, told: Heard, vector: Vector, sites: Collection[PartyId]) -> dict[str, Floats]:
@@ -35,27 +35,30 @@ def completed(session: Session, told: Heard, vector: Vector, sites: Collection[P
     cells = session.rounds_of("cell_transforms")[0]
     if not isinstance(cells.query, CellTransformsQuery):
         raise TypeError("the transforms of cells come with their own query")
-    sums, rows = cells.read(_total(cells, sites)), cells.query.rows
+    sums, rows = cells.read(cells.total(sites)), cells.query.rows
     products = Products.among(rows)
     if not np.array_equal(products.expand, query.expand):
         raise RuntimeError("the cells have other products than the design")
     held = Transforms.of(sums["transforms"], sums["spread"])
     information = Information(rows, products.of(rows), held, tuple(sites))
-    one = np.ones(query.n_genes, dtype=np.intp)
-    alphas = dispersions_of(session, query)
-    xtwx, _ = information.at(query.beta, alphas, one, linear=False, min_mu=query.min_mu)
+    xtwx, _ = KnownInformation(information, _dispersions(session)).at(query.genes, query.beta, query.min_mu)
     xtwx[query.with_xtwx] = arrays["xtwx"]
     return {**arrays, "xtwx": xtwx}
 
 
 def dispersions_of(session: Session, query: IrlsQuery) -> Floats:
-    """Dispersions of the genes asked about: public, the aggregator broadcast them itself."""
+    """Dispersions of the genes asked about."""
+    return _dispersions(session)[query.genes]
+
+
+def _dispersions(session: Session) -> Floats:
+    """Of all genes, ones where there are none: public, the aggregator broadcast them itself."""
     told = session.rounds_of("adopt_dispersions")[0].query
     if not isinstance(told, AdoptDispersionsQuery):
         raise TypeError("dispersions come with their own query")
     full = np.ones(told.genes.size)
     full[told.genes] = told.dispersions
-    return full[query.genes]
+    return full
 
 
 def irls_of(told: Heard) -> IrlsQuery:
@@ -63,8 +66,3 @@ def irls_of(told: Heard) -> IrlsQuery:
     if not isinstance(told.query, IrlsQuery):
         raise TypeError(f"not an IRLS round: {told.query.kind}")
     return told.query
-
-
-def _total(told: Heard, sites: Collection[PartyId]) -> Vector:
-    layout = told.query.layout(len(told.cohort))
-    return ring.total_of((told.vector(site) for site in sites), layout.values, layout.limbs)

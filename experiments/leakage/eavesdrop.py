@@ -6,7 +6,7 @@ Refuses to know: what can be learned from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -49,8 +49,12 @@ class Heard:
 
     def opened(self) -> dict[str, Floats]:
         """The sums over all that were asked. Of messages under `plain` alone."""
+        return self.read(self.total(self.cohort))
+
+    def total(self, sites: Collection[PartyId]) -> Vector:
+        """What stands in the place of the values, added up over some sites."""
         layout = self.query.layout(len(self.cohort))
-        return self.read(ring.total_of((self.vector(site) for site in self.cohort), layout.values, layout.limbs))
+        return ring.total_of((self.vector(site) for site in sites), layout.values, layout.limbs)
 
     def read(self, vector: Vector) -> dict[str, Floats]:
         """A vector decoded as if nothing hid it."""
