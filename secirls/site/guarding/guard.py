@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256, silent
+from protocols.secure_sum import AGGREGATOR, Context, MisuseError, PartyId, PeerError, sha256
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.record import followed, total_digest
 from secirls.algorithms.components.component_queries import VstGramQuery, VstProductsQuery, VstQuery
@@ -70,8 +70,7 @@ class Guard:
         self._budget = Budget(site, n_genes)
         self._asked_so_far = b""
         self._census: HeardCensus | None = None
-        self._contributors = np.inf
-        self._counted_at: dict[bytes, float] = {}
+        self._contributors: dict[bytes, float] = {}
         self._held_over: tuple[PartyId, ...] = ()
         self._degrees: float | None = None
         self._over_all: set[bytes] = set()
@@ -189,18 +188,22 @@ class Guard:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
         if cohort != self._cohort and not (self._may_shrink and set(cohort) <= set(self._cohort)):
             raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
-        self._contributors = self._fewest(asked, cohort)
-        self._check_left(self._contributors, cohort)
+        self._contributors[digest] = self._fewest(asked, cohort)
+        self._check_left(self._contributors[digest], cohort)
         if self._memory is not None:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
         return digest
 
     def _fewest(self, asked: Query, parties: tuple[PartyId, ...]) -> float:
-        """At how many of these any gene that is asked about has counts at least, as far as a rule is about that."""
-        if self._census is None or isinstance(asked, PresenceQuery):
+        """At how many of these any gene that is asked about has counts at least, as far as a rule is about that.
+
+        It is about nothing that is not looked at: where nobody is missing, and nobody may be.
+        """
+        census = self._census
+        if census is None or isinstance(asked, PresenceQuery) or (self.whole and parties == census.parties):
             return np.inf
-        return float(self._census.presence(parties)[asked.genes].min(initial=np.inf))
+        return float(census.presence(parties)[asked.genes].min(initial=np.inf))
 
     def _check_left(self, contributors: float, parties: tuple[PartyId, ...]) -> None:
         """The census's rules over those who are in a sum, where fewer are than were in the census: `RefusalError`."""
@@ -268,7 +271,6 @@ class Guard:
     def answering(self, context: Context, asked: Query, name: bytes, *, told: bool) -> None:
         """Remember which question a context is about, as it was admitted, and whether its total is to be ``told``."""
         self._asked_in[context.digest] = name
-        self._counted_at[context.digest] = self._contributors
         if told:
             self._awaited = context.digest
         if isinstance(asked, VstQuery):
@@ -282,8 +284,8 @@ class Guard:
         question = self._asked_in.get(context.digest)
         if question is None or not (present == self._cohort or set(present) <= set(self._cohort)):
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
-        counted_at = left(np.array([self._counted_at[context.digest]]), len(silent(context.cohort, present)))
-        self._check_left(float(counted_at[0]), present)
+        lost = len(context.cohort) - len(present)
+        self._check_left(float(left(self._contributors[question], lost)), present)
         if self._memory is not None:
             self._memory.opening(question, present)
         self._opened[context.digest] = self._cohort = present

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from protocols.secure_sum import PartyId, silent
+from protocols.secure_sum import PartyId
 from secirls.inputs.designs.design import Design, Variable
 from secirls.numerics.arrays import Floats, Mask
 
@@ -36,7 +36,7 @@ class HeardCensus:
     def take_presence(self, genes: Mask, presence: Floats, parties: Collection[PartyId]) -> None:
         """At how many of these parties some of the genes have counts, from now on."""
         self._presence[genes] = presence
-        self._lost_before[genes] = len(silent(self.parties, parties))
+        self._lost_before[genes] = len(self._silent(parties))
 
     def forget_presence(self, genes: Mask) -> None:
         """That of some genes is not known any more."""
@@ -44,7 +44,9 @@ class HeardCensus:
 
     def presence(self, parties: Collection[PartyId]) -> Floats:
         """At how many of these each gene has counts at least, ``(genes,)``; see `left`."""
-        return left(self._presence, np.maximum(len(silent(self.parties, parties)) - self._lost_before, 0.0))
+        if parties == self.parties:
+            return self._presence
+        return left(self._presence, np.maximum(len(self._silent(parties)) - self._lost_before, 0.0))
 
     def drop(self, kept: Mask) -> None:
         """Only some columns of the design are left."""
@@ -56,7 +58,7 @@ class HeardCensus:
         How many samples a silent site had is not known.
         """
         columns, groups = np.zeros(self.column_sites.size), np.zeros(len(design.groups))
-        for party in silent(self.parties, parties):
+        for party in self._silent(parties):
             columns += self._could_hold(party, design)
             groups += [self._could_be_in(party, design, group) for group in design.groups]
         column_sites, group_sites = left(self.column_sites, columns), left(self._sums["group_sites"], groups)
@@ -74,6 +76,10 @@ class HeardCensus:
         """Whose own sums follow from those of all columns over these: see `Design.told_apart`."""
         return design.told_apart(self._told(parties))
 
+    def _silent(self, parties: Collection[PartyId]) -> frozenset[PartyId]:
+        """Who was in the census and is not among these."""
+        return frozenset(self.parties).difference(parties)
+
     # Of who was in the census of a session before, and is not in this one, nothing is known.
 
     def _told(self, parties: Collection[PartyId]) -> Said:
@@ -90,7 +96,7 @@ class HeardCensus:
         return told is None or all(level in told[factor].levels for factor, level in levels)
 
 
-def left(sites: Floats, lost: Floats | float) -> Floats:
+def left(sites: Floats | float, lost: Floats | float) -> Floats:
     """How many sites are left at least of so many: one where there are any, since over none there is no sum to hide."""
     least: Floats = np.where(sites > 0, np.maximum(sites - lost, 1.0), 0.0)
     return least

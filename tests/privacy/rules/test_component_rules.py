@@ -164,7 +164,12 @@ class TestOfAllSites:
             room.sites["site1"]._guarded().opening(context, room.names[:3])
 
     def test_without_the_rule_they_are(self, room, monkeypatch):
-        monkeypatch.setattr(Guard, "admit", lambda self, asked, question, _: self._digest(asked, question))
+        def admit(self, asked, question, _):
+            name = self._digest(asked, question)
+            self._contributors[name] = np.inf
+            return name
+
+        monkeypatch.setattr(Guard, "admit", admit)
         monkeypatch.setattr("secirls.site.guarding.guard.VstQuery", VstProductsQuery)
         context = self.answered(room, VstSquaresQuery(room.every, *SCALE))
         room.sites["site1"]._guarded().opening(context, room.names[:3])
