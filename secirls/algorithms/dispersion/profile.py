@@ -25,7 +25,7 @@ from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.interpolant import LARGEST_TAIL, Profiles, interpolate
-from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, node_dispersions, offsets
+from secirls.numerics.dispersion.nodes import FEWEST, MOST, Nodes, finer, offsets
 from secirls.numerics.dispersion.sums import profile_sums
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.profile import own_profile_sums
@@ -333,7 +333,7 @@ def _ask_block(
     whole = ProfileQuery.about(genes, means, nodes, products, fraction_bits)
     if information is None:
         return (yield whole)
-    alpha = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
+    alpha = nodes.det_dispersions
     xwx, known = information.at(means.coefficients, alpha, nodes.det_nodes, linear=means.linear, min_mu=means.min_mu)
     rest = ProfileQuery.about(genes, means, nodes.without(known), products, fraction_bits)
     scaled, rows = xwx * (1.0 + alpha)[:, None], np.repeat(known, nodes.det_nodes)

@@ -23,7 +23,7 @@ from secirls.numerics.algebra.solve import packed_params
 from secirls.numerics.arithmetic import chebyshev, portable
 from secirls.numerics.arithmetic.portable import exp, log, strictly
 from secirls.numerics.arrays import Floats, Mask
-from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets, place_of
+from secirls.numerics.dispersion.nodes import Nodes, offsets, place_of
 
 Series: TypeAlias = tuple[Floats, NDArray[np.intp], NDArray[np.intp], Floats, Floats]
 """A lot's coefficients, and of some of its genes where each starts, how many it has, C and T."""
@@ -110,7 +110,7 @@ def interpolate(loglik: Floats, xwx: Floats, constant: Floats, nodes: Nodes, pro
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     log_det, bad = log_determinants(products.packed(xwx))
     genes, params = nodes.scale.size, packed_params(products.expand.size)
-    log_det -= params * portable.logs(1.0 + node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes))
+    log_det -= params * portable.logs(1.0 + nodes.det_dispersions)
     singular = np.zeros(genes, dtype=bool)
     singular[np.repeat(np.arange(genes), nodes.det_nodes)[bad]] = True
     series = chebyshev.series(loglik, nodes.nodes, starts)

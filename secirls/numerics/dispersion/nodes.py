@@ -11,7 +11,7 @@ h = 2 pi / T (Trefethen 2013, chapter 8). The bound of the counts is Samuelson's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,11 @@ class Nodes:
     """N for the log-likelihood."""
     det_nodes: NDArray[np.intp]
     """N for X'WX, never more."""
+
+    @cached_property
+    def det_dispersions(self) -> Floats:
+        """The dispersions at all nodes for X'WX, gene after gene: ``(sum of det_nodes,)``."""
+        return node_dispersions(self.scale, self.reach, self.det_nodes)
 
     def take(self, genes: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Nodes:
         """The nodes of some of the genes."""

@@ -107,7 +107,7 @@ def profile_sums(
         return sums
     fill = kernel.profile if choice.kernel == "fused" else reference.profile
     alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
-    det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
+    det_alphas = nodes.det_dispersions
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     row, firsts = numbered(samples.design)
     levels, level_of_row = np.unique(products.of(samples.design[firsts]), axis=0, return_inverse=True)
@@ -156,7 +156,7 @@ def _by_nodes(
 ) -> tuple[ProfileSums, Mask]:
     """The sums over nodes in place of samples, and which genes are left."""
     alphas = node_dispersions(nodes.scale, nodes.reach, nodes.nodes)
-    det_alphas = node_dispersions(nodes.scale, nodes.reach, nodes.det_nodes)
+    det_alphas = nodes.det_dispersions
     starts, det_starts = offsets(nodes.nodes), offsets(nodes.det_nodes)
     few = moments.nodes
     rows = few.rows(np.asarray(samples.design, dtype=np.float64))

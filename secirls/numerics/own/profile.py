@@ -12,7 +12,7 @@ from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import pack, packed_size, unpack
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.dispersion.curvature import CurvatureSums, curvature_sums
-from secirls.numerics.dispersion.nodes import Nodes, node_dispersions, offsets
+from secirls.numerics.dispersion.nodes import Nodes, offsets
 from secirls.numerics.dispersion.sums import ProfileSums, profile_sums
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.own.coefficients import finite, joint_coefficients, linear_coefficients
@@ -43,7 +43,7 @@ def own_profile_sums(
         here = nodes.take(genes)
         loglik, xwx, constant = profile_sums(joint.at(genes), at[genes], here, products, linear=linear, min_mu=min_mu)
         left = eliminate(products.packed(xwx), np.zeros((xwx.shape[0], shared + k)), k)
-        alpha = node_dispersions(here.scale, here.reach, here.det_nodes)
+        alpha = here.det_dispersions
         log_det = left.log_det - k * np.log1p(alpha)
         loglik = loglik - 0.5 * _at_nodes(log_det, here)
         loglik[np.repeat(~known[genes], here.nodes)] = np.nan
