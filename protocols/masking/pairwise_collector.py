@@ -140,10 +140,10 @@ class PairwiseCollector(Collecting):
     def _request(self, party: PartyId, context: Context, hidden: _Hidden, agreed: Mapping[PartyId, bytes]) -> Request:
         boxes: dict[PartyId, bytes] = {}
         if hidden.leg is Leg.RELEASE:
-            batch = context.round // self._settings.rounds_per_batch
+            batch, payloads = context.round // self._settings.rounds_per_batch, hidden.payloads
             for peer in self._room.graph.among(party, context.members):
-                source = hidden.payloads[peer].boxes if peer in hidden.payloads else self._grants[batch, peer].boxes
-                boxes[peer] = source[party]
+                source = payloads[peer] if peer in payloads else self._grants[batch, peer]
+                boxes[peer] = source.boxes[party]
         return Request(hidden.leg, tuple(hidden.payloads), agreed, boxes)
 
     def _show_agreement(self, pending: Pending, hidden: _Hidden, replies: Mapping[PartyId, bytes]) -> Pending:
@@ -182,8 +182,9 @@ class PairwiseCollector(Collecting):
             reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.members))
             if reply.present != pending.parties:
                 raise PeerError(party, "answered for another set of parties than it was asked about")
+            index = self._room.index[party]
             for owner, share in reply.shares.items():
-                shares[owner][self._room.index[party]] = share
+                shares[owner][index] = share
             for owner, fingerprint in reply.fingerprints.items():
                 if fingerprint != NO_FINGERPRINT:
                     shown[owner][party] = fingerprint
