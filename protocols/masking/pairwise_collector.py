@@ -140,9 +140,9 @@ class PairwiseCollector(Collecting):
     def _request(self, party: PartyId, context: Context, hidden: _Hidden, agreed: Mapping[PartyId, bytes]) -> Request:
         boxes: dict[PartyId, bytes] = {}
         if hidden.leg is Leg.RELEASE:
-            batch, payloads = context.round // self._settings.rounds_per_batch, hidden.payloads
+            batch = context.round // self._settings.rounds_per_batch
             for peer in self._room.graph.among(party, context.members):
-                source = payloads[peer] if peer in payloads else self._grants[batch, peer]
+                source = hidden.payloads[peer] if peer in hidden.payloads else self._grants[batch, peer]
                 boxes[peer] = source.boxes[party]
         return Request(hidden.leg, tuple(hidden.payloads), agreed, boxes)
 

@@ -124,9 +124,10 @@ class Request:
         head = bytes([self.leg]) + pack_set(self.present, cohort)
         if self.leg is Leg.AGREE:
             return head
-        agreed, senders = sorted(self.agreed), sorted(self.boxes)
-        shown = map(self.agreed.__getitem__, agreed)
-        return b"".join((head, pack_set(tuple(agreed), cohort), *shown, *map(self.boxes.__getitem__, senders)))
+        agreed = sorted(self.agreed)
+        shown = (self.agreed[party] for party in agreed)
+        boxes = (self.boxes[party] for party in sorted(self.boxes))
+        return b"".join((head, pack_set(tuple(agreed), cohort), *shown, *boxes))
 
     @classmethod
     def read(

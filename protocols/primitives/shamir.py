@@ -115,11 +115,10 @@ def corrected(shares: Mapping[int, bytes], threshold: int, accepts: Accepts | No
 
 def points_of(shares: Mapping[int, bytes]) -> dict[int, int]:
     """The shares that can be some, as points of the field by index, in order."""
-    number = int.from_bytes
     return {
         index: value
         for index, share in sorted(shares.items())
-        if index > 0 and len(share) == SHARE_BYTES and (value := number(share, "little")) < PRIME
+        if index > 0 and len(share) == SHARE_BYTES and (value := int.from_bytes(share, "little")) < PRIME
     }
 
 
