@@ -41,16 +41,19 @@ class Graph:
 
     @classmethod
     def draw(cls, session: bytes, roster: Roster, degree: int) -> Graph:
-        """Seat the roster by SHA-256 of session, roster and name; ``degree`` neighbours each, or all others."""
-        names, shared = tuple(roster), begun(b"secirls seat v1", session, roster.digest)
-        seats = {}
+        """Seat the roster by SHA-256 of session, roster and name; ``degree`` neighbours each, or all others.
+
+        Where everybody shares with everybody any circle would do, and they sit as in the roster.
+        """
+        names = tuple(roster)
+        if degree >= len(names) - 1:
+            return cls(names, len(names) // 2)
+        shared, seats = begun(b"secirls seat v2", session, roster.digest), {}
         for name, framed in zip(names, framed_names(names), strict=True):
             digest = shared.copy()
             digest.update(framed)
             seats[name] = digest.digest()
-        circle = sorted(names, key=seats.__getitem__)
-        reach = len(roster) // 2 if degree >= len(roster) - 1 else degree // 2
-        return cls(tuple(circle), reach)
+        return cls(tuple(sorted(names, key=seats.__getitem__)), degree // 2)
 
     @property
     def complete(self) -> bool:
@@ -58,8 +61,9 @@ class Graph:
         return 2 * self.reach >= len(self.circle) - 1
 
     @cached_property
-    def _seat(self) -> dict[PartyId, int]:
-        return {party: seat for seat, party in enumerate(self.circle)}
+    def index(self) -> dict[PartyId, int]:
+        """Each party's place around the circle, from 1: where its Shamir shares lie."""
+        return {party: place for place, party in enumerate(self.circle, start=1)}
 
     def among(self, party: PartyId, those: Container[PartyId]) -> tuple[PartyId, ...]:
         """The party's neighbours among those given (best as a set), sorted."""
@@ -72,7 +76,7 @@ class Graph:
     def _near(self, party: PartyId) -> tuple[PartyId, ...]:
         """All of the party's neighbours, sorted; found once, when they are first asked for."""
         if party not in self._known:
-            seat, seats = self._seat[party], len(self.circle)
+            seat, seats = self.index[party] - 1, len(self.circle)
             near = {self.circle[(seat + apart) % seats] for apart in range(-self.reach, self.reach + 1)}
             self._known[party] = tuple(sorted(near - {party}))
         return self._known[party]
@@ -87,7 +91,7 @@ class Graph:
         absent = len(self.circle) - len(present)
         if self.complete or lost < 2 * self.reach - absent:
             return True
-        seats = sorted(self._seat[party] for party in present)
+        seats = sorted(self.index[party] for party in present)
         here = len(seats)
         around = [*seats, *(seat + len(self.circle) for seat in seats)]
         stretches: list[tuple[int, int, int]] = []

@@ -256,6 +256,6 @@ class PairwiseParty(Seated, Secret):
 
     def _split(self, secrets: Sequence[bytes], those: Container[PartyId]) -> list[dict[PartyId, bytes]]:
         """Shares of each of this party's secrets for itself and its neighbours among those given."""
-        index = {party: self._room.index[party] for party in self._room.holders(self.me, those)}
+        index = {party: self._room.graph.index[party] for party in self._room.holders(self.me, those)}
         split = shamir.split_all(secrets, self._room.share_threshold, index.values(), self._seat.entropy)
         return [{party: shares[number] for party, number in index.items()} for shares in split]

@@ -177,12 +177,12 @@ class PairwiseCollector(Collecting):
         context = pending.context
         shares: dict[PartyId, dict[int, bytes]] = {party: {} for party in context.cohort}
         shown: dict[PartyId, dict[PartyId, bytes]] = {party: {} for party in context.cohort}
-        for party in sorted(replies):
+        for party in filter(replies.__contains__, self._room.graph.circle):
             body = open_message(self._roster, b"reply", party, context.digest, replies[party])
             reply = Reply.read(body, party, context.cohort, self._room.holders(party, context.members))
             if reply.present != pending.parties:
                 raise PeerError(party, "answered for another set of parties than it was asked about")
-            index = self._room.index[party]
+            index = self._room.graph.index[party]
             for owner, share in reply.shares.items():
                 shares[owner][index] = share
             for owner, fingerprint in reply.fingerprints.items():

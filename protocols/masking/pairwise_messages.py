@@ -125,8 +125,8 @@ class Request:
         if self.leg is Leg.AGREE:
             return head
         agreed = sorted(self.agreed)
-        shown = (self.agreed[party] for party in agreed)
-        boxes = (self.boxes[party] for party in sorted(self.boxes))
+        shown = map(self.agreed.__getitem__, agreed)
+        boxes = map(self.boxes.__getitem__, sorted(self.boxes))
         return b"".join((head, pack_set(tuple(agreed), cohort), *shown, *boxes))
 
     @classmethod

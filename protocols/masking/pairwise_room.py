@@ -94,8 +94,6 @@ class Room(Seating):
         else:
             # Nobody knows what set the others were told: two of them can be had of any one party's holders.
             demands.check_once(self.share_threshold, self.degree + 1)
-        self.index = {party: number for number, party in enumerate(roster, start=1)}
-        """Where each party's Shamir shares lie."""
 
     def meet(
         self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]

@@ -167,11 +167,12 @@ class Sum:
         """Who shares with whom: all with all, or in a circle with the next few on both sides."""
         count, degree = len(self.sites), self.settings.get("neighbours", len(self.sites) - 1)
         self.near = {u: [v for v in self.sites if v != u] for u in self.sites}
+        self.circle = self.sites
         if degree < count - 1:
-            circle = sorted(self.sites, key=lambda s: digest(b"secirls seat v1", self.session, roster, s.encode()))
-            for place, u in enumerate(circle):
+            self.circle = sorted(self.sites, key=lambda s: digest(b"secirls seat v2", self.session, roster, s.encode()))
+            for place, u in enumerate(self.circle):
                 steps = [step for step in range(-degree // 2, degree // 2 + 1) if step]
-                self.near[u] = sorted(circle[(place + step) % count] for step in steps)
+                self.near[u] = sorted(self.circle[(place + step) % count] for step in steps)
         self.opens = -(-self.threshold * (len(self.near[self.sites[0]]) + 1) // count)
 
     def make_channels(self):
@@ -253,7 +254,7 @@ class Sum:
         for u in self.sites:
             actor = self.actors[u]
             split = [shares_of(secret, self.opens, count, actor.read) for secret in actor.secrets]
-            for number, v in enumerate(self.sites):
+            for number, v in enumerate(self.circle):
                 secret_shares[u, v] = split[self.round][number]
                 if v in self.near[u]:
                     secret_boxes[u, v] = self.box(u, v, 1, (0, 0), book, b"".join(s[number] for s in split))
@@ -277,7 +278,7 @@ class Sum:
             masked = [x % self.modulus for x in masked]
             masked_sum = [(x + y) % self.modulus for x, y in zip(masked_sum, masked, strict=True)]
             shares = shares_of(seed, self.opens, count, actor.read)
-            for number, v in enumerate(self.sites):
+            for number, v in enumerate(self.circle):
                 seed_shares[u, v] = shares[number]
                 if v in self.near[u]:
                     seed_boxes[u, v] = self.box(u, v, 2, (self.round, 0), self.context, shares[number])

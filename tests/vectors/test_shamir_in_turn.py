@@ -13,14 +13,15 @@ PARTIES, REACH, THRESHOLD = 60, 8, 11
 NO_SHARE = b"\xff" * shamir.SHARE_BYTES
 
 
-def around_the_circle(seed=0):
-    """The holders of each secret around a circle in no order of the indices, and without those who are silent."""
+def around_the_circle(*, shuffled=False):
+    """The holders of each secret around a circle, in order of the indices or not, without those who are silent."""
     circle = list(range(1, PARTIES + 1))
-    random.Random(seed).shuffle(circle)
+    if shuffled:
+        random.Random(0).shuffle(circle)
     silent = set(circle[5:8]) | {circle[30]}
     for seat in range(PARTIES):
         window = (circle[(seat + apart) % PARTIES] for apart in range(-REACH, REACH + 1))
-        yield [index for index in window if index not in silent]
+        yield sorted(index for index in window if index not in silent)
 
 
 def dealt(holders):
@@ -36,9 +37,10 @@ def slow(monkeypatch):
     return calls
 
 
-def test_every_secret_around_a_circle_is_found_at_once(slow):
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_secret_around_a_circle_is_found_at_once(slow, shuffled):
     turn = InTurn(THRESHOLD, PARTIES)
-    for holders in around_the_circle():
+    for holders in around_the_circle(shuffled=shuffled):
         secret, shares = dealt(holders)
         assert turn.corrected(shares, secret.__eq__) == (secret, 0)
     assert slow == []
@@ -53,11 +55,20 @@ def test_holders_may_change_altogether_and_be_any(slow):
     assert slow == []
 
 
-def test_weights_that_follow_from_the_last_ones_are_lagranges():
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_weights_that_follow_from_the_last_ones_are_lagranges(shuffled):
     turn = InTurn(THRESHOLD, PARTIES)
-    for holders in around_the_circle():
-        weights = turn._weights(holders)
-        assert [weights[index] for index in holders] == list(shamir._dual_weights(tuple(holders), PRIME))
+    for holders in around_the_circle(shuffled=shuffled):
+        assert list(turn._weights(holders)) == list(shamir._dual_weights(tuple(holders), PRIME))
+
+
+def test_weights_of_holders_who_sit_in_the_same_way_are_not_made_anew(monkeypatch):
+    turn, inverse = InTurn(THRESHOLD, PARTIES), []
+    weights = list(turn._weights([3, 4, 6, 9]))
+    monkeypatch.setattr(turn, "_inverse", inverse)
+    assert list(turn._weights([5, 6, 8, 11])) == list(turn._weights([1, 2, 4, 7])) == weights
+    with pytest.raises(IndexError):
+        turn._weights([1, 2, 4, 8])
 
 
 def test_inverses_of_all_differences_are_at_hand():
