@@ -60,8 +60,9 @@ class Guard:
         self._design_held: Floats | None = None
         self._own_xtx = self._every_xtx = np.zeros((0, 0))
         self._log_sizes = 0.0
-        self._columns = np.zeros((0, 0))
+        self._columns, self._own_size = np.zeros((0, 0)), 0
         self._brought: Floats | None = None
+        self._entered: SummedColumns | None = None
         self._summed: SummedColumns | None = None
         self._in_all: float | None = None
         self._counts: Counts | HeldCounts | None = None
@@ -95,7 +96,8 @@ class Guard:
         """
         self._checks.check_cohort(len(self._agreement.sites))
         self._checks.check_design(samples.joint.design, samples.own_size)
-        self._columns, self._brought = samples.joint.design, samples.size_factors
+        self._columns, self._own_size = samples.joint.design, samples.own_size
+        self._brought = samples.size_factors
         self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
@@ -107,6 +109,7 @@ class Guard:
             self._memory = Memory(self._site, folder, about.data)
             self._budget = Budget(self._site, genes, about.places, self._memory.told)
             if self._policy.across_fits == "refuse":
+                self._entered = SummedColumns(self._site, self._memory.entered, about.samples)
                 self._summed = SummedColumns(self._site, self._memory.summed, about.samples)
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
@@ -190,10 +193,30 @@ class Guard:
             raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
         self._contributors[digest] = self._fewest(asked, cohort)
         self._check_left(self._contributors[digest], cohort)
+        if self._entered is not None:
+            self._enter_columns(self._entered)
+            self._entered = None
         if self._memory is not None:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
         return digest
+
+    def _enter_columns(self, entered: SummedColumns) -> None:
+        """Before the first answer: no difference to a fit of before may be a few samples' alone.
+
+        What is opened before counts are summed, the census and X'X, tells of design columns and of size factors that
+        are brought along: a difference of it is these samples' other columns. Raises `RefusalError`, `InputError`.
+        """
+        s = np.ones(len(self._columns)) if self._brought is None else self._brought
+
+        def allowed(likeness: Likeness) -> None:
+            self._checks.check_likeness(likeness.few_differ, other_own=0)  # it takes counts to tell sums of sites
+
+        entered.take(*self._own_and_table(), s, self._policy.min_difference, allowed)
+
+    def _own_and_table(self) -> tuple[Floats, Floats]:
+        """Design columns: those that this site takes out as its own, and those that are summed."""
+        return self._columns[:, : self._own_size], self._columns[:, self._own_size :]
 
     def _fewest(self, asked: Query, parties: tuple[PartyId, ...]) -> float:
         """At how many of these any gene that is asked about has counts at least, as far as a rule is about that.
@@ -251,7 +274,7 @@ class Guard:
         rows = samples.beside_own[:, : len(every)]
         self._checks.check_sizes(*size_shares(told, self._log_sizes, in_all, rows, every))
 
-        own, table = self._columns[:, : samples.own_size], self._columns[:, samples.own_size :]
+        own, table = self._own_and_table()
 
         def take() -> None:
             columns = [

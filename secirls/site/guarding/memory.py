@@ -107,8 +107,10 @@ class Memory:
         self._path = folder / f"{name}.jsonl"
         self.told = folder / f"{name}-told.npz"
         """Where a `Budget` of the same subject is kept."""
+        self.entered = folder / f"{name}-entered.npz"
+        """Where columns are with which fits of it were entered, for `SummedColumns`."""
         self.summed = folder / f"{name}-columns.npz"
-        """Where `SummedColumns` of it are."""
+        """Where those are that its counts were summed with."""
 
     def admit(self, question: bytes, cohort: tuple[PartyId, ...]) -> None:
         """Note that a question, by digest, is about to be answered for a cohort.

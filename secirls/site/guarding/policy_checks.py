@@ -225,7 +225,7 @@ class PolicyChecks:
     def check_likeness(self, few_differ: int, other_own: int) -> None:
         """To so many earlier fits of this data the columns are too like: see `Likeness`."""
         if few_differ >= (self.policy.max_fits or 1):
-            told = "design columns over size factors, but for a few of this site's samples, are those of an earlier fit"
+            told = "design columns or size factors, but for a few of this site's samples, are those of an earlier fit"
             raise self.refusal("min_difference", told)
         if other_own >= (self.policy.max_fits or 1):
             told = "an earlier fit had the same design columns beside other own ones: together they tell sums of sites"

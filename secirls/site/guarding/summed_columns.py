@@ -1,6 +1,6 @@
-"""Design columns over size factors that a site's data was summed with, fit after fit: in its memory, on its own disk.
+"""Design columns over size factors of fit after fit about a site's data: in its memory, on its own disk.
 
-Promises: of two fits whose columns differ in a few samples of this site the second is known, before it sums anything,
+Promises: of two fits whose columns differ in a few samples of this site the second is known, before it sums with them,
 for the same difference of opened sums would be these samples' own; and so is one that differs in what each site takes
 out of columns as its own. Columns of a fit are on the disk before its sums leave. Nothing of them leaves the site.
 Refuses to know: what is done about it; see `Policy`.
@@ -43,7 +43,9 @@ class SummedColumns:
     def take(
         self, own: Floats, columns: Floats, size_factors: Floats, least: int, allowed: Callable[[Likeness], None]
     ) -> None:
-        """Note columns that are to be summed over size factors: ``own`` and the table's, ``(samples, columns)`` each.
+        """Note columns that are to be summed, with counts over size factors or alone: ``own`` and the table's.
+
+        Each ``(samples, columns)``; size factors that are not known yet are ones.
 
         Raises what ``allowed`` raises, told how like they are to those of earlier fits, where ``least`` samples are
         enough for a difference; and `InputError` where nothing can be kept: then nothing must be summed.

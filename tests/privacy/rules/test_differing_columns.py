@@ -18,7 +18,7 @@ from secirls.site.site import Site
 
 OWNER = "site3"
 NAMES = ("site1", "site2", "site3")
-REFUSED = r"site 'site3': its policy refuses: min_difference is 5 \(design columns over size factors, but for a few"
+REFUSED = r"site 'site3': its policy refuses: min_difference is 5 \(design columns or size factors, but for a few"
 
 
 @pytest.fixture
