@@ -139,7 +139,7 @@ def test_a_cut_one_value_off_or_a_careless_bracket_would_be_seen(drive, monkeypa
     assert max(gaps(samples, drive(samples)(both(samples, g - 1)), g)) > 1e-3
     import secirls.algorithms.outliers.selection as stage
 
-    monkeypatch.setattr(stage, "_NARROW", 1e-4)
+    monkeypatch.setattr(stage, "NARROW", 1e-4)
     ties = Samples(samples.design, samples.counts, np.ones(20))
     assert max(gaps(ties, drive(ties)(both(ties, g)), g)) > 1e-7
 

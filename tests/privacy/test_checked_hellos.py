@@ -106,7 +106,7 @@ def read_by_impostors():
         channels, keys = own[peer]
         channels.meet(victim.session, {VICTIM: said[:KEY_BYTES]})
         box = payload.boxes[peer]
-        shares[victim._room.index[peer]] = channels.open(VICTIM, Box.SEED_SHARE, (0, 0), context.digest, box)
+        shares[victim._room.graph.index[peer]] = channels.open(VICTIM, Box.SEED_SHARE, (0, 0), context.digest, box)
         seeds = PairSeeds()
         seeds.agree(keys.take(0), peer, (VICTIM,), victim._room.batch(0), SETTINGS.prg)
         mask = pair_mask_keys(seeds.take(0), peer, context)[VICTIM]

@@ -22,7 +22,7 @@ from secirls.algorithms.groundwork.normalisation import Normalisation, known_siz
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_replace_from, check_rows, sizes_of
 from secirls.algorithms.outliers.cooks import Outliers
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
-from secirls.algorithms.outliers.selection import Wanted, trimmed_means
+from secirls.algorithms.outliers.selection import NARROW, Wanted, trimmed_means
 from secirls.algorithms.query import Algorithm, QueryError
 from secirls.algorithms.regression.betas import Betas, WayOut, betas
 from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start, update_rows
@@ -168,6 +168,7 @@ def replace_outliers(
         centre=np.zeros(0),
     )
     means = yield from trimmed_means(wanted, cooks_plan.searching.thresholds)
+    means *= 1.0 + 2.0 * NARROW * wanted.cut  # one that is a whole number must not become the one below it
     fields = distance_fields(genes, fit, found.robust, found.cutoff, cooks_plan)
     yield ReplaceOutliersQuery(genes, *fields, means, cells.rows, cells.samples, cells.replace_from)
     yield ReplaceCountsQuery(genes)

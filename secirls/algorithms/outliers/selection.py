@@ -29,7 +29,7 @@ _FINE_THRESHOLDS = 63
 """Thresholds of an ask afterwards, when brackets are a 512th as wide and close on values that are equal."""
 _FINE_VALUES = 1 << 14
 """Numbers of one such round, a tenth of what a round of IRLS has: where that is too few, fewer thresholds."""
-_NARROW = 2.0**-34
+NARROW = 2.0**-34
 """A bracket of this width, relative to its upper end, holds values that count as equal."""
 _NOTHING = 2.0**-40
 """Values below this share of their scale count as zero."""
@@ -212,7 +212,7 @@ class _Ends:
         high = np.where(many, thresholds, self.high[ends, None]).min(axis=1)
         below_low = np.where(few, below, self.below_low[ends, None]).max(axis=1)
         below_high = np.where(many, below, self.below_high[ends, None]).min(axis=1)
-        tied = (high - np.maximum(low, 0.0) <= _NARROW * high) | (high <= nothing[ends])
+        tied = (high - np.maximum(low, 0.0) <= NARROW * high) | (high <= nothing[ends])
         settled = self.settled.copy()
         settled[ends] = (below_high == goal[:, 0]) | tied
         changed = {"low": low, "high": high, "below_low": below_low, "below_high": below_high}
@@ -228,7 +228,8 @@ def trimmed_means(wanted: Wanted, thresholds: int = THRESHOLDS) -> Algorithm[Flo
 
     A cut is where a threshold has exactly as many values at or below it as are cut off or kept. It is bracketed, and
     the bracket cut into `thresholds` + 1 parts a round, later into more. Where equal values leave no such threshold
-    the bracket closes on them, and the ones cut off are a number times that value.
+    the bracket closes on them, and the ones cut off are a number times that value: so a mean is known to `NARROW` of
+    itself for each value cut off.
     """
     pairs = wanted.gene.size
     if not pairs:

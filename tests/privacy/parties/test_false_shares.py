@@ -151,7 +151,7 @@ def test_the_twin_that_names_whoever_holds_the_share_that_does_not_fit_puts_the_
         threshold = self._room.share_threshold
         secret = shamir.corrected(shares, threshold, accepts)
         for party in self._roster:
-            rest = {index: share for index, share in shares.items() if index != self._room.index[party]}
+            rest = {index: share for index, share in shares.items() if index != self._room.graph.index[party]}
             if not fits(shares, threshold) and fits(rest, threshold):
                 raise PeerError(party, f"the share of {owner}'s secret is false")
         return secret

@@ -326,7 +326,9 @@ def test_the_twin_that_blames_a_holder_puts_the_honest_one_out(five, lead, monke
 
     def blaming(self, owner, shares, accepts):
         secret, unfit = honest(self, owner, shares, accepts)
-        holder = next((party for party, index in self._room.index.items() if shares.get(index) == bytes(33)), None)
+        holder = next(
+            (party for party, index in self._room.graph.index.items() if shares.get(index) == bytes(33)), None
+        )
         if unfit and holder is not None:
             raise PeerError(holder, "its share does not fit")
         return secret, unfit
