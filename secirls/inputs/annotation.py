@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.inputs.declared_sizes import declared
 from secirls.numerics.arrays import Floats, Mask
 
 if TYPE_CHECKING:
@@ -91,9 +92,16 @@ class Annotation:
         return cls(tuple(map(str, frame.index)), columns, held)
 
     @classmethod
-    def read(cls, stored: Any, wanted: Iterable[str], otherwise: Callable[[Any], Any]) -> Annotation:
-        """From an open file; ``otherwise`` reads a whole data frame that is encoded in a way not known here."""
-        return _read(stored, wanted) or cls.of(otherwise(stored), wanted)
+    def read(cls, stored: Any, wanted: Iterable[str], otherwise: Callable[[Any], Any], most: int) -> Annotation:
+        """From an open file; ``otherwise`` reads a whole data frame that is encoded in a way not known here.
+
+        Raises `ValueError`, before they are read, of more than ``most`` names or categories, or of more values than
+        there are names.
+        """
+        if (known := _read(stored, wanted, most)) is not None:
+            return known
+        _check_number(declared(stored).values, most)
+        return cls.of(otherwise(stored), wanted)
 
     def __getitem__(self, name: str) -> Column:
         return self.held[name]
@@ -110,15 +118,18 @@ def _once(wanted: Iterable[str], columns: Sequence[str]) -> list[str]:
     return [name for name in dict.fromkeys(wanted) if columns.count(name) == 1]
 
 
-def _read(stored: Any, wanted: Iterable[str]) -> Annotation | None:
+def _read(stored: Any, wanted: Iterable[str], most: int) -> Annotation | None:
     """A data frame of an h5ad file; nothing where its encoding, or that of a column, is not known."""
     import h5py
 
     if not isinstance(stored, h5py.Group) or _encoding(stored) != _TABLE:
         return None
     columns = tuple(stored.attrs["column-order"])
-    index = tuple(_column(stored[stored.attrs["_index"]]) or ())
-    held = {name: _column(stored[name]) for name in _once(wanted, columns)}
+    names = _column(stored[stored.attrs["_index"]], most, most)
+    if names is None:
+        return None
+    index = tuple(names)
+    held = {name: _column(stored[name], len(index), most) for name in _once(wanted, columns)}
     if not all(issubclass(kind, str) for kind in {*map(type, index), *map(type, columns)}):
         return None
     known = {name: column for name, column in held.items() if column is not None and len(column) == len(index)}
@@ -129,31 +140,41 @@ def _encoding(stored: Any) -> tuple[Any, Any]:
     return stored.attrs.get("encoding-type"), stored.attrs.get("encoding-version")
 
 
-def _column(stored: Any) -> Column | None:
-    """A column as anndata has written it since 0.8; nothing where it is none of these, or contradicts itself."""
+def _check_number(values: int, most: int) -> None:
+    if values > most:
+        raise ValueError("there are more values than names of samples or genes, or than the file has room for")
+
+
+def _column(stored: Any, length: int, most: int) -> Column | None:
+    """A column as anndata has written it since 0.8; nothing where it is none of these, or contradicts itself.
+
+    Raises `ValueError` where it has more values than its ``length``, or more than ``most`` categories.
+    """
     match _encoding(stored):
         case ("array", "0.2.0"):
+            _check_number(stored.size, length)
             values = stored[()]
             if values.ndim != 1 or values.dtype.kind not in "iufb":
                 return None
             return Column(values, np.isnan(values), values.dtype.kind != "b")
         case ("string-array", "0.2.0"):
+            _check_number(stored.size, length)
             values = stored.asstr()[()]
             return Column(values, np.zeros(values.shape, np.bool_), numeric=False) if values.ndim == 1 else None
         case ("categorical", "0.2.0"):
-            return _categorical(stored)
+            return _categorical(stored, length, most)
         case ("nullable-integer", "0.1.0"):
-            return _masked(stored, "iu")
+            return _masked(stored, "iu", length)
         case ("nullable-boolean", "0.1.0"):
-            return _masked(stored, "b")
+            return _masked(stored, "b", length)
         case ("nullable-string-array", "0.1.0"):
-            return _masked(stored, "O")
+            return _masked(stored, "O", length)
     return None
 
 
-def _masked(stored: Any, kinds: str) -> Column | None:
+def _masked(stored: Any, kinds: str, length: int) -> Column | None:
     """Values of such a `dtype.kind`, and which of them are missing."""
-    cells, mask = _column(stored["values"]), _column(stored["mask"])
+    cells, mask = (_column(stored[part], length, 0) for part in ("values", "mask"))
     if cells is None or mask is None or len(cells) != len(mask):
         return None
     if cells.cells.dtype.kind not in kinds or mask.cells.dtype.kind != "b":
@@ -161,9 +182,9 @@ def _masked(stored: Any, kinds: str) -> Column | None:
     return Column(cells.cells, mask.cells, cells.numeric)
 
 
-def _categorical(stored: Any) -> Column | None:
+def _categorical(stored: Any, length: int, most: int) -> Column | None:
     """Codes of categories, all of them different; a missing value has the code -1."""
-    codes, told = _column(stored["codes"]), _column(stored["categories"])
+    codes, told = _column(stored["codes"], length, 0), _column(stored["categories"], most, 0)
     if codes is None or told is None or codes.cells.dtype.kind not in "iu" or "ordered" not in stored.attrs:
         return None
     categories, places = tuple(told), codes.cells.astype(np.intp)

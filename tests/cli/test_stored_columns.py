@@ -11,7 +11,7 @@ from secirls.inputs.annotation import Annotation
 from secirls.inputs.files.site_file import Reading, read_site
 from secirls.inputs.formulas.labels import label, labels
 
-N = 6
+N, MOST = 6, 100
 COLUMNS = {
     "whole": np.array([3, 1, 2, 1, 3, 2]),
     "small": np.array([3, 1, 2, 1, 3, 2], np.int8),
@@ -73,7 +73,7 @@ def told(column):
 @pytest.mark.parametrize("name", COLUMNS)
 def test_a_column_is_what_anndata_reads(write, name):
     with h5py.File(write({"beside": np.arange(N), name: COLUMNS[name]})) as file:
-        ours = Annotation.read(file["obs"], [name, "absent"], refused)
+        ours = Annotation.read(file["obs"], [name, "absent"], refused, MOST)
         theirs = Annotation.of(by_anndata(file["obs"]), [name, "absent"])
     assert (ours.index, ours.columns) == (theirs.index, theirs.columns)
     assert list(ours.held) == list(theirs.held) == [name]
@@ -114,7 +114,7 @@ def test_what_is_not_known_or_contradicts_itself_is_left_to_anndata(write, chang
     with h5py.File(path, "a") as file:
         change(file["obs"], "levels")
         with pytest.raises(AssertionError, match="left to anndata"):
-            Annotation.read(file["obs"], ["levels"], refused)
+            Annotation.read(file["obs"], ["levels"], refused, MOST)
 
 
 def test_a_column_that_the_oldest_files_hold_is_read_by_anndata(write):
@@ -138,8 +138,8 @@ def test_a_misread_column_would_be_seen(write, monkeypatch):
     path = write({"levels": COLUMNS["ordered"]})
     column = annotation._column
 
-    def misread(stored):
-        found = column(stored)
+    def misread(stored, *most):
+        found = column(stored, *most)
         return (
             found
             if found is None or found.cells.dtype.kind != "i"
@@ -148,7 +148,7 @@ def test_a_misread_column_would_be_seen(write, monkeypatch):
 
     monkeypatch.setattr(annotation, "_column", misread)
     with h5py.File(path) as file:
-        ours = Annotation.read(file["obs"], ["levels"], refused)
+        ours = Annotation.read(file["obs"], ["levels"], refused, MOST)
         theirs = Annotation.of(by_anndata(file["obs"]), ["levels"])
     assert told(ours["levels"]) != told(theirs["levels"])
 

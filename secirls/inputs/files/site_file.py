@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from secirls.input_error import complain
 from secirls.inputs.annotation import Annotation
+from secirls.inputs.declared_sizes import NAMES, check_declared, size_of
 from secirls.inputs.designs.design import Variable
 from secirls.inputs.files.count_matrix import entries_inside, read_counts
 from secirls.inputs.files.kinds_of_file import kind_of
-from secirls.inputs.files.one_file import check_one_file
+from secirls.inputs.files.one_file import check_one_file, open_store
 from secirls.inputs.files.site_columns import brought_dispersions, check_unique, positive, there_are, variable
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
 from secirls.inputs.files.unreadable import reading as read
@@ -246,15 +247,10 @@ def _open(path: Path, where: Mapping[str, str]) -> AnnData:
     """All of a file."""
     kind = check_place(path, where)
     import anndata
-    import h5py
 
-    with read(kind, where, path), warnings.catch_warnings():
+    with read(kind, where, path), _group(path, kind, where), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if kind == "zarr":
-            return anndata.read_zarr(path)
-        with h5py.File(path, "r") as group:
-            check_one_file(group, where)
-        return anndata.read_h5ad(path)
+        return anndata.read_zarr(path) if kind == "zarr" else anndata.read_h5ad(path)
 
 
 @contextmanager
@@ -263,30 +259,34 @@ def _opened(path: Path, where: Mapping[str, str]) -> Iterator[tuple[AnnData | St
     kind = check_place(path, where)
     with ExitStack() as stack:
         with read(kind, where, path):
-            if kind == "zarr":
-                import zarr
-
-                group: Any = zarr.open_group(path, mode="r")
-            else:
-                import h5py
-
-                group = stack.enter_context(h5py.File(path, "r"))
-                check_one_file(group, where)
+            group = stack.enter_context(_group(path, kind, where))
             whole = group.attrs.get("encoding-type") != "anndata"
-        yield (_open(path, where) if whole else Stored(group)), kind
+        yield (_open(path, where) if whole else Stored(group, NAMES * size_of(path))), kind
+
+
+@contextmanager
+def _group(path: Path, kind: str, where: Mapping[str, str]) -> Iterator[Any]:
+    """The open group of a file that holds all of itself. Raises `InputError`."""
+    import h5py
+
+    with nullcontext(open_store(path, where)) if kind == "zarr" else h5py.File(path, "r") as group:
+        if kind != "zarr":
+            check_one_file(group, where)
+        check_declared(group, size_of(path), where)
+        yield group
 
 
 class Stored:
     """An AnnData on the disk: its annotation, and matrices that are read a part at a time."""
 
-    def __init__(self, group: Any) -> None:
-        """Take the open group of the file, or of its ``raw``. Nothing is read yet."""
-        self._group = group
+    def __init__(self, group: Any, most: int) -> None:
+        """Take the open group of the file, or of its ``raw``, and how many names it may have. Nothing is read yet."""
+        self._group, self._most = group, most
         self.layers = Layers(group.get("layers", {}))
 
     def columns(self, axis: str, wanted: Sequence[str]) -> Annotation:
         """The samples' annotation (``obs``) or the genes' (``var``), with some of its columns."""
-        return Annotation.read(self._group[axis], wanted, _element)
+        return Annotation.read(self._group[axis], wanted, _element, self._most)
 
     @property
     def X(self) -> Any:  # noqa: N802 - as AnnData has it
@@ -297,7 +297,7 @@ class Stored:
     def raw(self) -> Stored | None:
         """What ``raw`` holds, or nothing."""
         there = "raw" in self._group and self._group["raw"].attrs.get("encoding-type") != "null"
-        return Stored(self._group["raw"]) if there else None
+        return Stored(self._group["raw"], self._most) if there else None
 
 
 class Layers(Mapping[str, Any]):

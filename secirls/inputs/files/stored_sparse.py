@@ -7,6 +7,7 @@ the numbers mean.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,19 +25,28 @@ class StoredSparse:
     """Compressed rows, of which ``matrix[rows]`` reads some, or compressed columns: ``matrix[:, columns]``."""
 
     def __init__(self, group: Any) -> None:
-        """Take the open group of an h5ad or zarr store. Only where its rows or columns begin is read."""
+        """Take the open group of an h5ad or zarr store. Nothing but its shape is read."""
         self.format = FORMATS[group.attrs["encoding-type"]]
         rows, columns = map(int, group.attrs["shape"])
         self.shape = rows, columns
         self._values, self._places = group["data"], group["indices"]
         self.dtype: np.dtype[Any] = np.dtype(self._values.dtype)
-        self._starts = np.asarray(group["indptr"][:])
-        starts, lines = self._starts, rows if self.format == "csr" else columns
-        there = self._values.shape == self._places.shape == (starts[-1] if starts.size else 0,)
-        if starts.shape != (lines + 1,) or not there:
+        self._begins = group["indptr"]
+
+    @cached_property
+    def _starts(self) -> NDArray[Any]:
+        """Where its rows or columns begin, and the last ends: read when lines are, as the shape is the file's word."""
+        lines, across = self.shape if self.format == "csr" else self.shape[::-1]
+        if self._begins.shape != (lines + 1,):
+            raise ValueError("the parts of a sparse matrix do not fit each other")
+        starts = np.asarray(self._begins[:])
+        if not self._values.shape == self._places.shape == (starts[-1],):
             raise ValueError("the parts of a sparse matrix do not fit each other")
         if starts[0] != 0 or (starts[1:] < starts[:-1]).any():
             raise OutsideError("its rows or columns do not follow each other")
+        if (starts[1:] - starts[:-1] > across).any():
+            raise ValueError("a row or column has more entries than places")
+        return starts
 
     def __getitem__(self, asked: slice | tuple[slice, slice]) -> NDArray[Any]:
         """Rows, or all rows of some columns; slices have both ends, and a step of one."""
