@@ -15,10 +15,10 @@ from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import MisuseError, PartyId
 from secirls.aggregator.annotating import Annotation, annotate
-from secirls.aggregator.asking import Federation, check_present
+from secirls.aggregator.asking import Federation, check_present, surveyed
 from secirls.aggregator.losses import LeftOutError, Loss
 from secirls.aggregator.rounds import SecureRounds, Witness
-from secirls.agreement.agreement import Agreement, Facts, agree, check_dispersions
+from secirls.agreement.agreement import Agreement, agree, check_dispersions
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.order import Task
@@ -101,8 +101,7 @@ def _session(
 ) -> Iterator[Event]:
     """One session of a fit over these sites, without those who are ``lost``."""
     config = task.config
-    answered: dict[PartyId, Facts] = federation.ask("survey", dict.fromkeys(sites, ()))
-    check_present(sites, answered)
+    answered = surveyed(federation, sites, config, may_begin_anew=config.on_dropout == "continue" and task.past is None)
     extra = helpers(config.protocol)
     keys: dict[PartyId, bytes] = federation.ask("key", dict.fromkeys(extra, ()))
     check_present(extra, keys)

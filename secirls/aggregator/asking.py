@@ -15,15 +15,21 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.secure_sum import PartyId, PeerError
 from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
+from secirls.agreement.agreement import Facts, are_facts
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
-from secirls.agreement.ledger import Cost, Ledger, Meter
+from secirls.agreement.ledger import Ledger, Meter, is_cost
+from secirls.config import Config
 from secirls.input_error import complain
+from secirls.inputs.designs.design import variables
 from secirls.site.desk import SPOKEN
 from secirls.site.site import Answer
 
 T = TypeVar("T")
 
 AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
+
+NONSENSE = "answer"
+"""The kind of a fault that is an answer of no kind there is: what a party calls it is not repeated."""
 
 
 class Federation(Protocol):
@@ -121,7 +127,7 @@ class Asking:
             elif answer is None or isinstance(answer, PartyFaultError):
                 silent[name] = answer
             else:
-                silent[name] = PartyFaultError(name, verb, type(answer).__name__)
+                silent[name] = PartyFaultError(name, verb, NONSENSE)
         if silent:
             self._settle(verb, silent)
         return messages
@@ -152,13 +158,34 @@ class Asking:
 
 
 def well_formed(answer: object) -> TypeGuard[Answer]:
-    """Whether a site sent what a verb gives: bytes, and what they cost in numbers."""
+    """Whether a site sent what a verb gives: bytes, and what they can have cost."""
     return (
         isinstance(answer, Answer)
         and isinstance(answer.message, bytes)
         and isinstance(answer.costs, tuple)
-        and all(isinstance(cost, Cost) and isinstance(cost.verb, str) for cost in answer.costs)
+        and all(map(is_cost, answer.costs))
     )
+
+
+def surveyed(
+    federation: Federation, sites: tuple[PartyId, ...], config: Config, *, may_begin_anew: bool
+) -> dict[PartyId, Facts]:
+    """What the sites say about themselves. Raises what a party raised, and `InputError` naming who did not answer.
+
+    For what a site can't say of itself it is fenced: raises `LeftOutError` where the fit may begin anew without it,
+    else `PartyFaultError`.
+    """
+    answers: dict[PartyId, Any] = federation.ask("survey", dict.fromkeys(sites, ()))
+    check_present(sites, answers)
+    names = variables(config.design)
+    faults = [PartyFaultError(n, "survey", NONSENSE) for n in sites if not are_facts(answers[n], n, names)]
+    for fault in faults:
+        federation.fence(fault.given[0])
+    if faults and not may_begin_anew:
+        raise faults[0]
+    if faults:
+        raise LeftOutError(tuple((fault.given[0], befell("survey", fault)) for fault in faults))
+    return answers
 
 
 def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:

@@ -10,27 +10,36 @@ from __future__ import annotations
 import io
 import json
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
-from secirls.agreement.ledger import Row
+from protocols.secure_sum import PartyId
+from secirls.agreement.ledger import SETUP_ROUND, Row, are_counts, are_seconds
+from secirls.agreement.manifest import Manifest
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Opening, Progress, Record
-from secirls.agreement.whole_file import UnwritableError, remove, write_whole, writing
+from secirls.agreement.whole_file import UnwritableError, remove, stored, write_whole, writing
 from secirls.input_error import InputError, complain
+from secirls.numerics.arrays import Floats
 
 FOLDER = "checkpoint"
 HEAD, OPENING, LOCK = "fit.json", "opening.json", ".lock"
 FORMAT = 1
 _OURS = re.compile(r"(fit\.json|opening\.json|round-\d+\.npz)|\.(fit\.json|opening\.json|round-\d+\.npz)\.draft")
 """Files of a checkpoint, and drafts of them: whatever else a folder of that name holds is somebody's own."""
+
+
+def round_file(number: int) -> str:
+    """The name of a finished round's file."""
+    return f"round-{number:05d}.npz"
 
 
 class Checkpoint:
@@ -84,35 +93,34 @@ class Checkpoint:
         write_whole(self._round(record.told.round), buffer.getvalue())
 
     def _round(self, number: int) -> Path:
-        return self.folder / f"round-{number:05d}.npz"
+        return self.folder / round_file(number)
 
     @classmethod
     def open(cls, folder: Path) -> tuple[Checkpoint, dict[str, Any], Past]:
         """A checkpoint, what was ordered, and the finished rounds. Raises `InputError` where there is none."""
+        head = folder / HEAD
         try:
-            head = json.loads((folder / HEAD).read_text(encoding="utf-8"))
-            if head["format"] != FORMAT:
-                raise complain(f"has format {head['format']}, this release reads {FORMAT}", file=str(folder / HEAD))
-            told = head["begun"]
-            begun = Begun(
-                tuple(told["sites"]),
-                told["genes"],
-                {name: tuple(levels) for name, levels in told["levels"].items()},
-                tuple(told["columns"]),
-                dict(told.get("data", {})),
-            )
-            checkpoint = cls(folder, head["order"])
+            text = head.read_text(encoding="utf-8")
+            told = json.loads(text)
+            if told["format"] != FORMAT:
+                raise complain(f"has format {told['format']!r}, this release reads {FORMAT}", file=str(head))
+            begun = _HEADS.validate_json(text, strict=True).checked().begun
         except FileNotFoundError:
             raise complain("holds no unfinished fit", file=str(folder)) from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise complain(f"is not a checkpoint ({type(error).__name__})", file=str(folder / HEAD)) from None
+        except InputError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise complain(f"is not a checkpoint ({type(error).__name__})", file=str(head)) from None
+        checkpoint = cls(folder, told["order"])
         records: list[Record] = []
-        while checkpoint._round(len(records)).exists():
-            records.append(_read(checkpoint._round(len(records))))
+        asked = begun.sites
+        while (path := checkpoint._round(len(records))).exists():
+            records.append(_read(path, len(records), asked))
+            asked = records[-1].survivors
         opening = _read_opening(folder / OPENING)
         if opening is not None and opening.round < len(records):
             opening = None  # it is over
-        return checkpoint, dict(head["order"]), Past(begun, tuple(records), opening)
+        return checkpoint, dict(told["order"]), Past(begun, tuple(records), opening)
 
 
 @contextmanager
@@ -167,30 +175,89 @@ def _empty(folder: Path) -> None:
             path.unlink()
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What was ordered, as far as it is used before `Manifest` reads the rest."""
+
+    run: str
+    manifest: dict[str, Any]
+    transcript: str | None = None
+
+
+@dataclass(frozen=True)
+class _Head:
+    order: _Order
+    begun: Begun
+
+    def checked(self) -> _Head:
+        """Itself. Raises `ValueError` for an order that no manifest can be of, and for sites that are not its own."""
+        sites = self.begun.sites
+        if not set(self.order.manifest) <= set(Manifest.model_fields):
+            raise ValueError("manifest")
+        if sites != tuple(sorted(set(sites) & set(self.order.manifest["sites"]))):
+            raise ValueError("sites")
+        return self
+
+
+@dataclass(frozen=True)
+class _Note:
+    """An `Opening` as it is kept."""
+
+    round: int
+    query: str
+    parties: tuple[PartyId, ...]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """What is kept of a `Record` beside the numbers of its arrays."""
+
+    told: Progress
+    query: str
+    cohort: tuple[PartyId, ...]
+    rows: tuple[Row, ...]
+    arrays: tuple[str, ...]
+
+    def checked(self, number: int, asked: tuple[PartyId, ...]) -> _Round:
+        """Itself. Raises `ValueError` unless it can be the round of this number, which at most these were asked in."""
+        told = self.told
+        if told.round != number or not set(told.parties) <= set(self.cohort) <= set(asked):
+            raise ValueError("round")
+        counts = [told.values, told.active_genes, told.unfit]
+        for row in self.rows:
+            counts += [row.round - SETUP_ROUND, row.values, row.active_genes, row.bytes_up, row.bytes_down]
+        seconds = [told.seconds, *(taken for row in self.rows for taken in (row.seconds, row.cpu_seconds))]
+        if not are_counts(*counts) or not are_seconds(*seconds):
+            raise ValueError("numbers")
+        return self
+
+
+_HEADS, _NOTES, _ROUNDS = TypeAdapter(_Head), TypeAdapter(_Note), TypeAdapter(_Round)
+
+
 def _read_opening(path: Path) -> Opening | None:
     if not path.exists():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Opening(told["round"], bytes.fromhex(told["query"]), tuple(told["parties"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = _NOTES.validate_json(path.read_bytes(), strict=True)
+        return Opening(told.round, bytes.fromhex(told.query), told.parties)
+    except (OSError, ValueError) as error:
         raise complain(f"is not a note of a round ({type(error).__name__})", file=str(path)) from None
 
 
-def _read(path: Path) -> Record:
+def _read(path: Path, number: int, asked: tuple[PartyId, ...]) -> Record:
+    """The finished round of this number, in which at most these were asked."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            told = json.loads(file["told"].tobytes())
-            arrays = {name: file[f"array{i}"] for i, name in enumerate(told["arrays"])}
-        progress = dict(told["told"])
-        progress["parties"] = tuple(progress["parties"])
-        progress["lost"] = tuple((party, how) for party, how in progress["lost"])
-        return Record(
-            Progress(**progress),
-            bytes.fromhex(told["query"]),
-            arrays,
-            tuple(told["cohort"]),
-            tuple(Row(**row) for row in told["rows"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        with np.load(io.BytesIO(stored(path.read_bytes())), allow_pickle=False) as file:
+            told = _ROUNDS.validate_json(file["told"].tobytes(), strict=True).checked(number, asked)
+            arrays = {name: _sums(file[f"array{i}"]) for i, name in enumerate(told.arrays)}
+        return Record(told.told, bytes.fromhex(told.query), arrays, told.cohort, told.rows)
+    except Exception as error:  # noqa: BLE001 - whatever reading it stumbles over, the file is none of a fit's
         raise complain(f"is not a finished round ({type(error).__name__})", file=str(path)) from None
+
+
+def _sums(array: NDArray[Any]) -> Floats:
+    """The same array. Raises `ValueError` for numbers that no sum is opened to."""
+    if array.dtype != np.float64 or not np.isfinite(array).all():
+        raise ValueError("sums")
+    return array

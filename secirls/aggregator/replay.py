@@ -17,6 +17,7 @@ from secirls.aggregator import transcript
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.agreement import Facts
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
+from secirls.agreement.ledger import Cost
 from secirls.algorithms.query import QueryError
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -41,6 +42,9 @@ RAISED = {
     )
 }
 """Errors that a party answers with, by name."""
+
+ANSWERED = {kind.__name__: kind for kind in (Answer, Cost, Facts, Variable)}
+"""What else an answer is made of than bytes, texts and numbers, by name."""
 
 
 def told_end(told: Any) -> str:
@@ -92,8 +96,8 @@ class Again:
         told = self._take("received")["map"]
         answers = {name: self._value(answer) for name, answer in told["from"]["map"].items()}
         for name, answer in answers.items():
-            if verb == "survey" and isinstance(answer, Facts):
-                self._keys.setdefault(answer.site, set()).add(answer.identity)
+            if verb == "survey" and isinstance(answer, Facts) and isinstance(answer.identity, bytes):
+                self._keys.setdefault(name, set()).add(answer.identity)
             elif verb == "key" and isinstance(answer, bytes):
                 self._keys.setdefault(name, set()).add(answer)
         return answers
@@ -154,27 +158,17 @@ class Again:
 
     def _value(self, told: Any) -> Any:
         """An answer as it was received, of the few kinds there are; anything else is nonsense then and now."""
-        if isinstance(told, dict):
-            if "bytes" in told:
-                return transcript.message(self._folder, told["bytes"])
-            if "error" in told:
-                return RAISED[told["error"]](*told["given"]) if told["error"] in RAISED else InputError(told["says"])
-            if told.get("type") == "Answer" and isinstance(told.get("fields", {}).get("message"), dict):
-                return Answer(transcript.message(self._folder, told["fields"]["message"]["bytes"]), ())
-            if told.get("type") == "Facts":
-                return self._facts(told["fields"])
-            return object()
-        return told
-
-    def _facts(self, told: dict[str, Any]) -> Facts:
-        seen = {
-            name: Variable(
-                entry["fields"]["numeric"], tuple(entry["fields"]["levels"]), entry["fields"].get("numbered", False)
-            )
-            for name, entry in told["variables"]["map"].items()
-        }
-        identity = transcript.message(self._folder, told["identity"]["bytes"])
-        arithmetic = transcript.message(self._folder, told["arithmetic"]["bytes"])
-        return Facts(
-            told["site"], told["file"], identity, tuple(told["genes"]), seen, told["simulated"], arithmetic=arithmetic
-        )
+        if isinstance(told, list):
+            return tuple(map(self._value, told))
+        if not isinstance(told, dict):
+            return told
+        if "bytes" in told:
+            return transcript.message(self._folder, told["bytes"])
+        if "error" in told:
+            return RAISED[told["error"]](*told["given"]) if told["error"] in RAISED else InputError(told["says"])
+        if "map" in told:
+            return {name: self._value(inner) for name, inner in told["map"].items()}
+        if told.get("type") in ANSWERED and "fields" in told:
+            given = {name: self._value(inner) for name, inner in told["fields"].items()}
+            return ANSWERED[told["type"]](**given)
+        return object()

@@ -20,6 +20,7 @@ from protocols.sessions.session import Roster
 from protocols.totals import pack_total
 from protocols.verified import read_greetings, read_seed_boxes
 from secirls.aggregator.asking import Asking, Federation
+from secirls.aggregator.checkpoint import round_file
 from secirls.aggregator.losses import Loss, nonsense, said_by
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
@@ -27,7 +28,7 @@ from secirls.agreement.named_sum import named_sum
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, followed, query_digest, read_head
 from secirls.algorithms.query import Algorithm, Query, Total, chained
 from secirls.config import Config
-from secirls.input_error import InputError
+from secirls.input_error import InputError, complain
 
 T = TypeVar("T")
 
@@ -137,14 +138,21 @@ class SecureRounds(Asking):
             raise InputError(
                 f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
             )
+        if {name: array.shape for name, array in record.arrays.items()} != query.shapes():
+            raise complain("holds other sums than its question asks for", file=round_file(self._round))
         with self._ledger.booking(self._round, 0, query.n_genes):
             self._state = chained(self._state, query.to_bytes())
             asked, total = self._asked(query), Total(record.arrays, record.told.parties, record.cohort)
+            try:
+                following = self._step(algorithm, total)
+            except InputError:
+                raise
+            except (ArithmeticError, LookupError, ValueError):  # a round is kept once the algorithm took its total
+                raise complain("holds sums that no round of this fit has", file=round_file(self._round)) from None
             self._answers("recall", dict.fromkeys(self._cohort, (asked,)))
             if query.verified or self._config.lock_step:
                 told = asked, query.arrays_to_bytes(record.arrays), total.parties, total.cohort
                 self._answers("remind", dict.fromkeys(self._cohort, told))
-            following = self._step(algorithm, total)
             self._keep_up(total)
         self._round += 1
         return following

@@ -30,6 +30,7 @@ from protocols.secure_sum import Total as Opened
 from secirls.aggregator.aggregator import Event, Outcome, lead
 from secirls.aggregator.asking import Federation
 from secirls.agreement.faults import PartyFaultError
+from secirls.agreement.ledger import LARGEST_COUNT
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
 from secirls.agreement.whole_file import writing
@@ -212,9 +213,11 @@ def plain(value: Any, inner: Any) -> Any:
         told = {item.name: inner(getattr(value, item.name)) for item in fields(value)}
         return {"type": type(value).__name__, "fields": told}
     if isinstance(value, Mapping):
-        return {"map": {str(name): inner(value[name]) for name in sorted(value)}}
+        return {"map": {str(name): inner(value[name]) for name in sorted(value, key=str)}}
     if isinstance(value, tuple | list):
         return [inner(item) for item in value]
+    if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+        return {"type": "int"}  # of nonsense, which may be too long for a line
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return {"type": type(value).__name__}

@@ -10,13 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from importlib.metadata import version
+from typing import TypeGuard
 
+from protocols.primitives.keys import KEY_BYTES, can_sign
 from protocols.secure_sum import PartyId, begun, framed_texts, sha256
 from protocols.sessions.session import Roster
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.input_error import InputError, complain
-from secirls.inputs.designs.design import Design, Variable
+from secirls.inputs.designs.design import Design, Variable, variables
+from secirls.inputs.formulas.levels import LARGEST_LEVELS
+
+DIGEST_BYTES = 32
 
 
 @cache
@@ -82,8 +87,16 @@ class Agreement:
         return sha256(b"secirls agreement v1", text.encode(), self.genes_digest)
 
     def design(self, config: Config) -> Design:
-        """The design of a configuration's formula, over what the sites said. Raises `InputError`."""
+        """The design of a configuration's formula, over what the sites said. Raises `InputError`.
+
+        So it does, naming whose it is, for what no site can say.
+        """
         if config.digest not in self._designs:
+            for site, told in self.said.items():
+                if not are_variables(told, variables(config.design)):
+                    raise complain(
+                        "is said to have other variables than a site can have of this design", site=str(site)
+                    )
             own = config.own_columns == "own"
             self._designs[config.digest] = Design.agree(config.design, config.levels, self.said, own=own)
         return self._designs[config.digest]
@@ -96,6 +109,53 @@ class Agreement:
     def keys(self) -> Roster:
         """What everybody's signatures are checked with. Raises `MisuseError` for keys that can't be."""
         return Roster(self.roster)
+
+
+def are_facts(told: object, site: PartyId, names: Sequence[str]) -> TypeGuard[Facts]:
+    """Whether a site of that name can say this about itself, where a formula has variables of these names."""
+    return (
+        isinstance(told, Facts)
+        and told.site == site
+        and isinstance(told.file, str)
+        and isinstance(told.identity, bytes)
+        and len(told.identity) == KEY_BYTES
+        and can_sign(told.identity)
+        and _are_genes(told.genes)
+        and are_variables(told.variables, names)
+        and isinstance(told.simulated, bool)
+        and isinstance(told.data, bytes)
+        and len(told.data) == DIGEST_BYTES
+        and isinstance(told.arithmetic, bytes)
+    )
+
+
+def are_variables(told: object, names: Sequence[str]) -> TypeGuard[Mapping[str, Variable]]:
+    """Whether a site can say this of variables of these names: of each of them, and of no other."""
+    return isinstance(told, Mapping) and set(told) == set(names) and all(map(_is_variable, told.values()))
+
+
+def _is_variable(told: object) -> bool:
+    """Whether kinds fit, and no level stands twice; too many are left to who complains of them."""
+    return (
+        isinstance(told, Variable)
+        and isinstance(told.numeric, bool)
+        and isinstance(told.numbered, bool)
+        and isinstance(told.levels, tuple)
+        and set(map(type, told.levels)) <= {str}
+        and (len(told.levels) > LARGEST_LEVELS or len(set(told.levels)) == len(told.levels))
+        and not (told.levels if told.numeric else told.numbered)
+    )
+
+
+def _are_genes(told: object) -> bool:
+    """Whether these are names, each there once, of which a digest can be made."""
+    if not isinstance(told, tuple) or set(map(type, told)) != {str} or len(set(told)) != len(told):
+        return False
+    try:
+        "".join(told).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def genes_digest(genes: Sequence[str]) -> bytes:

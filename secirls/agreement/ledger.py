@@ -22,6 +22,19 @@ T = TypeVar("T")
 SETUP_ROUND = -1
 """The round number under which meeting each other is booked."""
 
+BOOKED = frozenset(
+    {
+        *("hello", "meet", "verify"),  # getting to know each other
+        *("compute", "encode", "protect", "precompute", "assist", "follow", "recall"),  # sums
+    }
+)
+"""The verbs that sites and helpers book."""
+
+LONGEST_SECONDS = 1e9
+"""That no verb takes: thirty years."""
+LARGEST_COUNT = 1 << 63
+"""That no table holds."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -55,6 +68,27 @@ class Row:
 
 
 COLUMNS = tuple(item.name for item in fields(Row))
+
+
+def are_seconds(*told: object) -> bool:
+    """Whether these can be what verbs took."""
+    return all(isinstance(number, float) and 0 <= number < LONGEST_SECONDS for number in told)
+
+
+def are_counts(*told: object) -> bool:
+    """Whether these can be how many bytes or values there were."""
+    return all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < LARGEST_COUNT for n in told)
+
+
+def is_cost(told: object) -> bool:
+    """Whether a site or helper can have booked this."""
+    return (
+        isinstance(told, Cost)
+        and isinstance(told.verb, str)
+        and told.verb in BOOKED
+        and are_seconds(told.seconds, told.cpu_seconds)
+        and are_counts(told.bytes_up, told.bytes_down)
+    )
 
 
 class Meter:

@@ -1,15 +1,18 @@
 """Files that are there whole or not at all, and one sentence where a disk takes no more.
 
 Promises: a draft lies in the folder of the file it becomes, so that it also gets there where that folder is a link or a
-mounted volume; a draft that can't be finished is taken away, and what was there before stays as it was.
+mounted volume; a draft that can't be finished is taken away, and what was there before stays as it was. An archive is
+read in the memory that it takes on the disk.
 Refuses to know: what the files say.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,6 +52,18 @@ def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: 
         except BaseException:
             remove(draft)
             raise
+
+
+def stored(data: bytes) -> bytes:
+    """An archive as NumPy writes it: nothing in it is compressed, so what is read of it is no larger than it.
+
+    Raises `ValueError` for another.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type for part in parts) or sum(part.file_size for part in parts) > len(data):
+        raise ValueError("compressed")
+    return data
 
 
 def new_file(path: Path, mode: int = 0o666) -> BinaryIO:

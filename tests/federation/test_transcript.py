@@ -198,9 +198,9 @@ def test_counts_in_a_message_are_found(copy, files):
     name = put(copy, b"head" + counts[0].astype("<i8").tobytes())
 
     def change(entry):
-        """Beside what a site says that its answer cost, which no sum depends on."""
-        if entry["what"] == "received" and entry["content"]["map"]["verb"] == "hello":
-            entry["content"]["map"]["from"]["map"]["site1"]["fields"]["costs"].append({"bytes": name})
+        """In place of what a site says where no dispersions were brought, which nothing depends on."""
+        if entry["what"] == "received" and entry["content"]["map"]["verb"] == "join":
+            entry["content"]["map"]["from"]["map"]["site1"] = {"bytes": name}
 
     rewrite(copy, change)
     assert audit(copy, files).findings == ["the counts of a sample of site site1 stands in a message"]

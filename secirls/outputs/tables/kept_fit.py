@@ -53,6 +53,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from secirls.aggregator.aggregator import Outcome
+from secirls.agreement.whole_file import stored
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.groundwork.normalisation import LARGEST_LOG_SIZE
 from secirls.algorithms.groundwork.sizing import Sizing
@@ -192,7 +193,7 @@ class KeptFit:
         if not path.is_file():
             raise InputError(f"folder {str(folder)!r}: has no {FILE}, so it keeps no fit to ask afterwards")
         try:
-            with np.load(io.BytesIO(_stored(path.read_bytes())), allow_pickle=False) as archive:
+            with np.load(io.BytesIO(stored(path.read_bytes())), allow_pickle=False) as archive:
                 header = json.loads(bytes(archive["header"]).decode())
                 _check_version(where, header)
                 arrays = {name: archive[name] for name in _arrays()}
@@ -286,17 +287,6 @@ def _arrays() -> list[str]:
     return [
         each.name for each in fields(KeptFit) if each.name not in {"config", "design", "asked", "genes", "annotation"}
     ]
-
-
-def _stored(data: bytes) -> bytes:
-    """An archive as `KeptFit.write` makes it: nothing in it is compressed, so what is read of it is no larger than it.
-
-    Raises `ValueError` for another.
-    """
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        if sum(part.file_size for part in archive.infolist()) > len(data):
-            raise ValueError("compressed")
-    return data
 
 
 def _check_version(where: str, header: dict[str, Any]) -> None:

@@ -195,5 +195,5 @@ def test_a_kept_fit_is_read_in_the_memory_that_it_takes_on_the_disk(swollen):
 
 
 def test_the_twin_that_reads_what_was_packed_takes_a_hundred_times_as_much(swollen, monkeypatch):
-    monkeypatch.setattr(kept_fit, "_stored", lambda data: data)
+    monkeypatch.setattr(kept_fit, "stored", lambda data: data)
     assert cost_of(swollen) > 100 * MIB

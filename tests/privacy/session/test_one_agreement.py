@@ -153,7 +153,8 @@ def test_nothing_of_a_message_reaches_the_formula_parser(grounds, lead, tmp_path
     monkeypatch.setattr(formula_room, "read_terms", lambda text: (parsed.append(text), read(text))[1])
     room = lead.room(grounds).survey()
     code = CODE % (tmp_path / "ran")
-    room.sites[VICTIM].join(evil_agreement(lead, room.agreement, code))
+    with pytest.raises(InputError, match="is said to have other variables"):
+        room.sites[VICTIM].join(evil_agreement(lead, room.agreement, code))
     assert set(parsed) == {"~ condition"}
     assert not (tmp_path / "ran").exists()
 
