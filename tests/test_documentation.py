@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import anndata
 import pytest
 import typer
 
@@ -27,6 +28,11 @@ FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
+
+
+def python(text: str) -> list[str]:
+    """Fences of Python."""
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def prose(text: str) -> str:
@@ -263,3 +269,17 @@ def test_a_file_that_is_not_in_the_table_would_be_missed():
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert rooms_told(text.replace("`rounds`, ", "")) != rooms_there()
     assert rooms_told(text.replace("`rounds`", "`rounds`, `circles`")) != rooms_there()
+
+
+@pytest.mark.parametrize("first", ["sample", '""'])
+@pytest.mark.parametrize("names", [("1", "2", "3"), ("007", "011", "2"), ("s1", "s2", "s3")])
+def test_tables_of_counts_and_samples_become_a_file_whatever_samples_are_called(tmp_path, monkeypatch, first, names):
+    (tmp_path / "counts.csv").write_text(f"{first},{','.join(names)}\ng1,1,2,3\ng2,4,5,6\n")
+    rows = "".join(f"{name},{kind},{age}\n" for name, kind, age in zip(names[::-1], "tut", (50, 60, 70), strict=True))
+    (tmp_path / "samples.csv").write_text(f"{first},condition,age\n{rows}")
+    monkeypatch.chdir(tmp_path)
+    exec(python((ROOT / "docs" / "your-files.md").read_text(encoding="utf-8"))[0], {})
+    made = anndata.read_h5ad("berlin.h5ad")
+    assert tuple(made.obs_names) == names
+    assert made.X.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert made.obs["age"].tolist() == [70, 60, 50]

@@ -124,7 +124,8 @@ def fit(
         fitted = replace(fitted, shrinkage=shrinkage)
     if config.components:  # last too, and after it the sites have the counts of their files again
         parties = [set(stage.parties) for stage in stages.done]
-        asking = _components(config, fitted, whole=all(present == parties[0] for present in parties))
+        whole = all(present == parties[0] for present in parties)
+        asking = _components(config, fitted, fitted.n_samples - len(parties[0]), whole=whole)
         components = yield from stages.named("components", asking)
         fitted = replace(fitted, components=components)
     return replace(fitted, stages=tuple(stages.done), stage_of_rounds=tuple(stages.of_rounds))
@@ -148,8 +149,11 @@ def _shrinkage(config: Config, design: Design, fitted: Fitted, name: str) -> Alg
     return (yield from restricted(shrinking, scaled.from_user, products))
 
 
-def _components(config: Config, fitted: Fitted, *, whole: bool) -> Algorithm[Components]:
-    """Principal components over the genes that were fitted, on the scale of the fit's trend; of all sites or none."""
+def _components(config: Config, fitted: Fitted, degrees: int, *, whole: bool) -> Algorithm[Components]:
+    """Principal components over the genes that were fitted, on the scale of the fit's trend; of all sites or none.
+
+    ``degrees`` are samples less sites.
+    """
     if not whole:
         return Components.nothing(Ending.NOT_ALL)
     if fitted.towards is None or fitted.towards.flat or fitted.sizing is None:
@@ -164,7 +168,7 @@ def _components(config: Config, fitted: Fitted, *, whole: bool) -> Algorithm[Com
     scale = Scale.of(fitted.towards, fitted.base_means, fitted.sizing.mean_inverse)
     emptied = np.zeros_like(fitted.state.fitted) if fitted.treatment is None else fitted.treatment.emptied
     genes = fitted.state.fitted & ~emptied
-    return (yield from principal_components(plan, scale, genes, fitted.n_samples))
+    return (yield from principal_components(plan, scale, genes, degrees))
 
 
 def _own_coefficients(state: State) -> Algorithm[None]:

@@ -5,6 +5,7 @@ Promises: scores stay on the machine that they are made on. Refuses to know: how
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,8 @@ def components_fit(
     """
     from secirls.cli.asking_again import again, compared
     from secirls.cli.federation_file import pair
+    from secirls.inputs.files.text_file import read_text
+    from secirls.outputs.components import check_samples
     from secirls.outputs.tables.annotation import Annotation
 
     if components < 1:
@@ -59,17 +62,20 @@ def components_fit(
     given_keys = dict(pair(text, "--key", "NAME=FILE.key") for text in key or [])
     further = {name: value for name, value in told.items() if value is not None}
     run = again(folder, further, federation, given_keys)
+    samples = json.loads(read_text(folder / "report.json")).get("samples")
+    check_samples(f"folder {str(folder)!r}", samples, len(run.sites), run.fit)
     beside = out or folder.with_name(f"{folder.resolve().name}-components")
     result, files = fit_into(beside, run, None, Writing(names, h5ad=False, kinds=kinds_of(plots), overwrite=overwrite))
     show_result(result, files)
     found = result.report["components"]
     if found["found"]:
         shares = ", ".join(f"{100 * share:.1f} %" for share in found["explained"])
-        say(f"{_counted(found['found'])} of {found['genes']} genes: {shares} of their variance within sites")
-        say(f"Each site makes its own scores: secirls scores FILE.h5ad --fit {beside}")
+        say(f"{_counted(found['found'])} of {found['genes']} genes: {shares} of their variance within sites", wrap=True)
+        say("Each site makes its own scores:")
+        say(f"  secirls scores FILE.h5ad --fit {beside}")
     else:
-        say(f"No components: {found['ending']}")
-    say(compared(folder, result, "before the components"))
+        say(f"No components: {found['ending']}", wrap=True)
+    say(compared(folder, result, "before the components"), wrap=True)
 
 
 def scores(
@@ -91,6 +97,7 @@ def scores(
     """
     from secirls.agreement.whole_file import write_whole
     from secirls.outputs.components import axis_titles
+    from secirls.outputs.free_folder import check_free_file
     from secirls.outputs.results import Result
     from secirls.outputs.tables.gene_tables import csv_of
     from secirls.outputs.transform import own_data
@@ -101,17 +108,16 @@ def scores(
         raise InputError(f"file {str(out)!r}: --out ends in .csv")
     pictures = [out.with_suffix(f".{kind}") for kind in kinds]
     for file in (out, *pictures):
-        if file.exists() and (file.is_dir() or not overwrite):
-            raise InputError(f"file {str(file)!r}: is there already; name another or give --overwrite")
+        check_free_file(file, overwrite=overwrite, fit=fit)
     result = Result.read(fit)
     try:
-        table = result.scores(data, layer=layer)
+        table = result.scores(data, layer=layer, by=by)
     except InputError as error:
-        raise InputError(str(error) if str(data) in str(error) else f"folder {str(fit)!r}: {error}") from None
+        if str(data) in str(error):
+            raise
+        raise InputError(f"folder {str(fit)!r}: {error}") from None
     factors = [name for name in result.kept.design.levels if name in table]
     colour = by if by is not None else (factors[-1] if factors else None)
-    if colour is not None and colour not in table:
-        raise InputError(f"--by {colour!r} is no column of the design; there are {', '.join(factors) or 'none'}")
     write_whole(out, csv_of(table))
     if pictures:
         from secirls.outputs.pictures import canvas

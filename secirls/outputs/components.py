@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from secirls.algorithms.components.principal_components import Components, Ending
-from secirls.input_error import InputError
-from secirls.outputs.transform import VST, Transform
+from secirls.algorithms.components.principal_components import Components, Ending, Plan
+from secirls.config import Config
+from secirls.input_error import InputError, complain
+from secirls.inputs.files.site_columns import there_are
+from secirls.outputs.transform import VST, Transform, own_data
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
@@ -41,6 +43,16 @@ def read_loadings(folder: Path) -> pd.DataFrame:
     if list(table.columns) != names or not np.isfinite(table[names[1:]].to_numpy(dtype=np.float64)).all():
         raise ValueError(f"{FILE} holds no loadings")
     return table
+
+
+def check_samples(where: str, samples: object, sites: int, config: Config) -> None:
+    """Raise `InputError` where a fit of so many samples has too few for its components, before it is made again."""
+    plan = Plan(config.components, directions_per_sample=config.directions_per_sample)
+    if isinstance(samples, int) and plan.limit(samples - sites) < plan.least:
+        raise InputError(
+            f"{where}: its {samples:,} samples at {sites:,} sites are too few for --components {plan.components}, "
+            f"which takes {plan.least_degrees + sites:,} or more at {plan.directions_per_sample:g} directions a sample"
+        )
 
 
 def told_of_components(components: Components | None, asked: int) -> dict[str, Any] | None:
@@ -69,11 +81,12 @@ def scores(
     loadings: pd.DataFrame,
     data: str | os.PathLike[str] | AnnData,
     layer: str | None = None,
+    by: str | None = None,
 ) -> pd.DataFrame:
-    """A site's samples along the components: sample, PC1, PC2 ..., and the obs columns of the design.
+    """A site's samples along the components: sample, PC1, PC2 ..., and the obs columns of the design, and ``by``.
 
     Values are the file's, less their means over all its samples: those of the fit where they are the same. Raises
-    `InputError` where the file can't be used.
+    `InputError` where the file can't be used, or has no such column.
     """
     home = transform(data, layer)
     place = {gene: i for i, gene in enumerate(home.var_names)}
@@ -88,7 +101,21 @@ def scores(
     for name in transform.kept.design.names:
         if name in home.obs:
             table[name] = home.obs[name].to_numpy()
+    if by is not None and by not in transform.kept.design.names:
+        _check_column(by, home.obs, table, str(own_data(data)) if isinstance(data, str | os.PathLike) else "")
+        table[by] = home.obs[by].array
     return table
+
+
+def _check_column(name: str, obs: pd.DataFrame, table: pd.DataFrame, file: str) -> None:
+    """Raise `InputError` unless there is one obs column of that name, and none of the scores has it."""
+    where, there = {"file": file, "field": f"obs column {name!r}"}, list(obs.columns).count(name)
+    if not there:
+        raise complain("is missing", **where, detail=there_are("columns", obs.columns))
+    if there > 1:
+        raise complain("is there twice", **where)
+    if name in table:
+        raise complain("is called as a column of the scores is: give it another name", **where)
 
 
 def axis_titles(told: Mapping[str, Any]) -> list[str]:

@@ -159,10 +159,13 @@ class Result:
 
         return Transform.of(self.kept, self.report["trend"])(data, layer)
 
-    def scores(self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None) -> pd.DataFrame:
+    def scores(
+        self, data: str | os.PathLike[str] | AnnData, *, layer: str | None = None, by: str | None = None
+    ) -> pd.DataFrame:
         """A site's own samples along the principal components: sample, PC1, PC2 ... and obs columns of the design.
 
-        Made at home: nothing is sent. ``layer`` is as for `transform`. Raises `InputError` where there are no loadings.
+        Made at home: nothing is sent. ``layer`` is as for `transform`; ``by`` is one more obs column. Raises
+        `InputError` where there are no loadings, or no such column.
         """
         from secirls.outputs.components import scores
         from secirls.outputs.transform import Transform
@@ -171,7 +174,7 @@ class Result:
             told = self.report.get("components")
             why = f"found none: {told['ending']}" if told else "was not asked for any: see 'secirls components'"
             raise InputError(f"the fit has no principal components, for it {why}")
-        return scores(Transform.of(self.kept, self.report["trend"]), self.loadings, data, layer)
+        return scores(Transform.of(self.kept, self.report["trend"]), self.loadings, data, layer, by)
 
     def to_scanpy(self, adata: AnnData, key: str = "rank_genes_groups") -> None:
         """Leave the table in ``adata.uns`` as ``scanpy.tl.rank_genes_groups`` would, for one group.

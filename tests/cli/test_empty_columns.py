@@ -9,6 +9,7 @@ from secirls.algorithms import beginning
 from secirls.algorithms.groundwork.empty import DropEmptyQuery
 from secirls.algorithms.query import QueryError
 from secirls.numerics.held.samples import Samples
+from secirls.outputs.results import Result
 
 NESTED = "~ grp + grp:ind + condition"
 BY_HAND = "~ grp + x2 + x3 + y2 + condition"
@@ -84,6 +85,29 @@ def test_a_contrast_of_what_is_dropped_ends_in_a_sentence_before_the_fit(nested)
         design="~ 0 + grp:ind",
     )
     assert "contrast grp y x asks for 'grp[y]:ind[i3]', which was dropped: no sample is in it" in told
+
+
+LAST = ("--levels", "condition=control,treated,other")
+
+
+def test_without_its_last_level_the_default_contrast_is_of_the_last_that_has_samples(trial):
+    files, design = trial.write(), "~ C(batch) + condition"
+    two = trial.fit(files, *FAST[:4], out="two", design=design)
+    three = trial.fit(files, "--drop-empty", *FAST[:4], *LAST, out="three", design=design)
+    told = report(trial, "three")
+    assert told["contrast"] == report(trial, "two")["contrast"] == "condition: treated against control"
+    assert "Dropped from the design, for no sample is in them: condition[T.other]." in told["disclosure"]
+    np.testing.assert_allclose(three["log2FoldChange"], two["log2FoldChange"], rtol=1e-6)
+    adata = trial.adata("lyon")
+    Result.read(trial.folder / "three").to_scanpy(adata)
+    assert adata.uns["rank_genes_groups"]["params"]["reference"] == "control"
+    assert adata.uns["rank_genes_groups"]["names"].dtype.names == ("treated",)
+
+
+def test_a_level_that_was_dropped_is_no_contrast_where_it_is_asked_for(trial):
+    asked = (*FAST[:4], "--drop-empty", *LAST, "--contrast", "condition", "other", "control")
+    told = trial.refused(trial.write(), *asked)
+    assert "contrast condition other control asks for 'condition[T.other]', which was dropped" in told
 
 
 def asked(kept):

@@ -17,10 +17,12 @@ from secirls.agreement.order import Place, Task
 from secirls.algorithms.components.component_queries import VstSquaresQuery
 from secirls.algorithms.components.principal_components import Ending
 from secirls.carriers.local import LocalFederation
+from secirls.cli import component_commands
 from secirls.cli.commands import main
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
+from secirls.outputs import components as components_told
 from secirls.outputs.report.disclosure import statements
 from secirls.outputs.results import Result
 from secirls.site.site import Site
@@ -216,10 +218,11 @@ class TestWithinAFit:
         assert sine(of(result), leading(x)) < 2e-2
         assert np.isclose(result.report["components"]["total_variance"], (x**2).sum() / 45, rtol=1e-12)
 
-    def test_few_samples_give_a_sentence_and_the_fit(self, data):
+    def test_few_samples_give_a_sentence_and_the_fit_and_open_nothing_for_it(self, data):
         few = {name: site[:6].copy() for name, site in data.items()}
         result = secirls.fit(few, design="~ condition", **BY_DEFAULT)
         assert result.loadings is None
+        assert not [told for told in result.report["rounds"] if told["query"].startswith("vst")]
         assert "Principal components were asked for, and there are none: the samples are too few" in " ".join(
             result.report["disclosure"]
         )
@@ -321,6 +324,38 @@ class TestTheCommands:
         assert code == 2
         assert "is there already" in error
 
+    def test_a_fit_of_too_few_samples_is_not_made_again(self, run, folder, monkeypatch):
+        """The twin, which does not look at their number before, goes on to the fit."""
+
+        def stop(*_):
+            raise InputError("begun")
+
+        monkeypatch.setattr(component_commands, "fit_into", stop)
+        code, _, error = run("components", folder, "--components", 4)
+        assert code == 2
+        assert f"folder '{folder}': its 48 samples at 3 sites are too few for --components 4, which takes 63" in error
+        assert "begun" in run("components", folder, "--components", 3)[2], "which takes 48"
+        monkeypatch.setattr(components_told, "check_samples", lambda *_: None)
+        assert "begun" in run("components", folder, "--components", 4)[2]
+
+    def test_scores_are_coloured_by_any_column_of_the_own_file(self, run, components, data, tmp_path):
+        mine = data["lyon"].copy()
+        mine.obs["ward"], mine.obs["age"], mine.obs["PC1"] = ["w1", "w2"] * (EACH // 2), [*range(EACH - 1), np.nan], 1.0
+        mine.write_h5ad(tmp_path / "lyon.h5ad")
+        words = ("scores", tmp_path / "lyon.h5ad", "--fit", components, "--plots", "png")
+        assert run(*words, "--out", tmp_path / "usual.csv")[0] == 0
+        usual = pd.read_csv(tmp_path / "usual.csv")
+        for column in ("ward", "age"):
+            code, _, error = run(*words, "--by", column, "--out", tmp_path / f"{column}.csv")
+            assert code == 0, error
+            pd.testing.assert_frame_equal(
+                pd.read_csv(tmp_path / f"{column}.csv"), usual.assign(**{column: mine.obs[column].tolist()})
+            )
+            assert (tmp_path / f"{column}.png").read_bytes() != (tmp_path / "usual.png").read_bytes()
+        code, _, error = run(*words, "--by", "PC1")
+        assert code == 2
+        assert "lyon.h5ad', obs column 'PC1': is called as a column of the scores is: give it another name" in error
+
     def test_a_site_on_its_own_ground_names_that(self, run, components, files, tmp_path):
         (tmp_path / "site.toml").write_text(f'name = "lyon"\ndata = "{files["lyon"]}"\n')
         code, _, error = run("scores", tmp_path / "site.toml", "--fit", components, "--out", tmp_path / "a.csv")
@@ -337,8 +372,9 @@ class TestTheCommands:
             (("components", folder, "--components", 0), "--components 0 asks for none"),
             (("components", folder, "--components", 99), "components: input should be less than or equal to 20"),
             (("components", tmp_path / "gone"), "holds no results of a fit"),
+            (("components", folder, "--components", 4), "which takes 63 or more at 0.2 directions a sample"),
             (("scores", files["lyon"], "--fit", folder), "was not asked for any: see 'secirls components'"),
-            (("scores", files["lyon"], "--fit", components, "--by", "age"), "--by 'age' is no column of the design"),
+            (("scores", files["lyon"], "--fit", components, "--by", "age"), "lyon.h5ad', obs column 'age': is miss"),
             (("scores", files["lyon"], "--fit", components, "--out", "a.txt"), "--out ends in .csv"),
             (("scores", tmp_path / "gone.h5ad", "--fit", components), "gone.h5ad': is missing"),
         ]:

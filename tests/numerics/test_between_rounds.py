@@ -177,7 +177,7 @@ def test_principal_components_are_plain_arithmetic(monkeypatch):
     scale = component_queries.Scale(np.array([0.1, 1.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0)
     monkeypatch.setattr(component_queries.Scale, "usable", True)  # what a site checks too, by its own transform
     plan = principal_components.Plan(1, 40, directions_per_sample=1.0, sample_share=1.0)
-    found = run(principal_components.principal_components(plan, scale, np.ones(60, dtype=bool), 24), sites, monkeypatch)
+    found = run(principal_components.principal_components(plan, scale, np.ones(60, dtype=bool), 21), sites, monkeypatch)
     assert found.ending == principal_components.Ending.CONVERGED
     assert found.loadings.shape == (40, 1)
 

@@ -96,6 +96,19 @@ def test_contrasts_in_every_coding():
     assert agreed("~ x * age", obs, levels).default_contrast()[1] == "coefficient x[T.s]:age"
 
 
+def test_the_default_contrast_is_of_the_last_level_that_was_not_dropped():
+    obs = pd.DataFrame({"x": ["u", "t", "s"], "age": [1.0, 2.0, 3.0]})
+    levels = {"x": ("u", "t", "s")}
+    design = agreed("~ age + x", obs, levels)
+    vector, name = design.without((3,)).default_contrast()
+    assert np.array_equal(vector, [0, 0, 1])
+    assert name == "x: t against u"
+    assert design.without((2,)).default_levels() == ("x", "s", "u")
+    assert agreed("~ 0 + x", obs[["x"]], levels).without((2,)).default_levels() == ("x", "t", "u")
+    with pytest.raises(InputError, match=r"x\[T\.s\]', which was dropped"):
+        design.without((2, 3)).default_contrast()
+
+
 def test_sites_that_disagree_in_kind_are_named():
     said = {"a": {"x": Variable(True)}, "b": {"x": Variable(False, ("1", "2"))}}
     with pytest.raises(InputError, match="numeric at a"):

@@ -24,6 +24,7 @@ from secirls.numerics.algebra import subspace
 from secirls.numerics.held.samples import Samples
 
 SITES, EACH, GENES, SAMPLES = 4, 12, 160, 48
+DEGREES = SAMPLES - SITES
 SCALE = Scale(np.array([0.05, 2.0, 0.0]), np.zeros((3, 0)), np.zeros(0), 1.0)
 ALL = np.ones(GENES, dtype=bool)
 PLAN = Plan(components=2, genes=100)
@@ -68,12 +69,12 @@ def sine(a, b):
 class Overheard:
     """Components of sites, and all products with directions that were opened."""
 
-    def __init__(self, drive, sites, plan=PLAN, genes=ALL, samples=SAMPLES):
+    def __init__(self, drive, sites, plan=PLAN, genes=ALL, degrees=DEGREES):
         self.drive = drive(*sites)
         self.totals = []
         answer = self.drive.answer
         self.drive.answer = lambda query: self.totals.append(answer(query)) or self.totals[-1]
-        self.found = self.drive(principal_components(plan, SCALE, genes, samples))
+        self.found = self.drive(principal_components(plan, SCALE, genes, degrees))
         both = [(q, t) for q, t in zip(self.drive.queries, self.totals, strict=True) if q.kind == "vst_products"]
         self.opened = [(q, t["products"]) for q, t in both if not q.lost(t).any()]
         if self.opened:
@@ -170,10 +171,18 @@ class TestBesideTheSvd:
 
 
 class TestWithoutAnAnswer:
-    def test_few_samples_end_it_before_a_direction_is_multiplied(self, overheard):
+    def test_few_samples_end_it_before_anything_is_asked(self, overheard):
         heard = overheard(made(), replace(PLAN, directions_per_sample=0.13))
         assert heard.found.ending == Ending.FEW_SAMPLES
-        assert [query.kind for query in heard.drive.queries] == ["vst_squares"]
+        assert heard.found.degrees == DEGREES
+        assert not heard.drive.queries
+
+    @pytest.mark.parametrize(("share", "least"), [(0.2, 30), (0.3, 20), (1.0, 6), (0.07, 86), (1e-320, 1 << 53)])
+    def test_the_fewest_that_suffice_are_those_that_it_begins_with(self, share, least):
+        plan = replace(PLAN, directions_per_sample=share)
+        assert plan.least_degrees == least
+        assert plan.limit(least - 1) < plan.least
+        assert plan.limit(least) >= plan.least or least == 1 << 53
 
     def test_the_limit_is_kept(self, overheard):
         heard = overheard(made(), replace(PLAN, tolerance=1e-12, sample_share=1.0))
@@ -188,13 +197,13 @@ class TestWithoutAnAnswer:
     def test_a_trend_that_gives_no_transform_asks_nothing(self, drive):
         flat = replace(SCALE, trend=np.zeros(3))
         heard = drive(*made())
-        assert heard(principal_components(PLAN, flat, ALL, SAMPLES)).ending == Ending.NO_TRANSFORM
+        assert heard(principal_components(PLAN, flat, ALL, DEGREES)).ending == Ending.NO_TRANSFORM
         assert not heard.queries
 
     def test_a_site_that_falls_silent_ends_it(self, drive):
         heard = drive(*made())
         heard.silent = {3: {1}}
-        found = heard(principal_components(PLAN, SCALE, ALL, SAMPLES))
+        found = heard(principal_components(PLAN, SCALE, ALL, DEGREES))
         assert found.ending == Ending.NOT_ALL
         assert not found.loadings.size
 
@@ -209,7 +218,7 @@ class TestWithoutAnAnswer:
             return told
 
         heard.summands = spoilt
-        found = heard(principal_components(replace(PLAN, genes=GENES - 1), SCALE, ALL, SAMPLES))
+        found = heard(principal_components(replace(PLAN, genes=GENES - 1), SCALE, ALL, DEGREES))
         assert 5 not in found.genes
         assert found.genes.size == GENES - 1
         assert sine(found.loadings, leading(centred(sites)[:, found.genes])) < 2e-2
@@ -272,9 +281,9 @@ class TestAsManyDirectionsAsSamples:
             for half, rows in ((members, mine[: mine.size // 2]), (strangers, mine[mine.size // 2 :])):
                 half.append(Samples(np.ones((rows.size, 1)), counts[rows][:, some].astype(np.int32), s[rows]))
         plan = Plan(2, 500, tolerance=1e-300, directions_per_sample=share, sample_share=1.0)
-        samples = sum(site.n_samples for site in members)
-        heard = Overheard(drive, members, plan, np.ones(some.size, dtype=bool), samples)
-        assert heard.found.directions == int(share * (samples - len(members)))
+        degrees = sum(site.n_samples for site in members) - len(members)
+        heard = Overheard(drive, members, plan, np.ones(some.size, dtype=bool), degrees)
+        assert heard.found.directions == int(share * degrees)
         span = np.linalg.svd(heard.products, full_matrices=False)[0]
 
         def outside(sites):

@@ -16,6 +16,7 @@ from secirls.outputs.pictures.edges import CUT, Window, cloud, usual_size
 from secirls.outputs.pictures.names import NAMED, name_points
 from secirls.outputs.pictures.pvalues import COOKS, cooks_counts, pvalue_histogram
 from secirls.outputs.pictures.rounds import convergence, cost_by_round, overhead
+from secirls.outputs.pictures.scores import site_scores
 from secirls.outputs.tables.shrunken import SHRUNKEN
 
 UP, DOWN, SMALL = "adjusted p < 0.05, up", "adjusted p < 0.05, down", "adjusted p < 0.05, smaller change"
@@ -360,3 +361,20 @@ def test_a_stage_that_asks_about_no_gene_is_said_to_and_no_other():
         entry.get_text() for entry in convergence([told | {"query": "q"} for told in rounds]).legends[0].get_texts()
     ]
     assert told == ["census", "cells (of no gene)", "profile"]
+
+
+def test_scores_have_a_colour_a_level_and_a_scale_for_many_numbers():
+    scores = pd.DataFrame({"PC1": np.arange(12.0), "PC2": np.arange(12.0)[::-1]})
+    scores["ward"], scores["patient"] = ["w1", "w2"] * 6, [f"p{i}" for i in range(12)]
+    scores["age"] = [np.nan, np.inf, *range(40, 50)]
+    scores["whole"] = pd.array([None, *range(11)], dtype="Int64")
+    titles = ["PC1", "PC2"]
+    assert told(site_scores(scores, titles, "ward")) == ["w1 (6)", "w2 (6)"]
+    for column, known in (("age", 10), ("whole", 11)):
+        axes, bar = site_scores(scores, titles, column).axes
+        assert bar.get_ylabel() == column
+        grey, coloured = axes.collections
+        assert (len(grey.get_offsets()), len(coloured.get_offsets())) == (12 - known, known)
+        assert np.array_equal(coloured.get_array(), scores[column].to_numpy(float, na_value=np.nan)[12 - known :])
+    assert len(site_scores(scores, titles, "patient").axes) == 1
+    assert not told(site_scores(scores, titles, "patient"))

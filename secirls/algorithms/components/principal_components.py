@@ -12,6 +12,7 @@ means into S, and with few sites their components would publish them; they are b
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -33,6 +34,8 @@ LEAST_BLOCKS = 3
 """Nothing is multiplied where not even so many blocks of directions may be: their angle would be of no use."""
 _FARTHEST = 0.25
 """Loadings further than this from those of the pooled data, as far as can be told, are not given."""
+_MOST_DEGREES = 1 << 53
+"""Every number below is one that floats tell from its neighbours."""
 _LOOKED_THROUGH = 2
 """Times as many genes as are wanted are looked through for such as no sample dominates."""
 
@@ -63,6 +66,20 @@ class Plan:
     """Directions multiplied at most, over samples less sites."""
     sample_share: float = 0.5
     """Of a gene's variance, and of that along any direction multiplied, that may be one sample's."""
+
+    def limit(self, degrees: int) -> int:
+        """Directions that may be multiplied of so many samples less sites."""
+        return int(self.directions_per_sample * degrees)
+
+    @property
+    def least(self) -> int:
+        """Directions that it takes to begin."""
+        return LEAST_BLOCKS * self.components
+
+    @property
+    def least_degrees(self) -> int:
+        """The fewest samples less sites that suffice."""
+        return bisect_left(range(_MOST_DEGREES), self.least, key=self.limit)
 
 
 @dataclass(frozen=True)
@@ -102,26 +119,27 @@ class Components:
         return cls(np.zeros(0, dtype=np.intp), np.zeros((0, 0)), np.zeros(0), np.nan, ending, **told)  # type: ignore[arg-type]
 
 
-def principal_components(plan: Plan, scale: Scale, genes: Mask, samples: int) -> Algorithm[Components]:
-    """Leading components over the ``genes`` that may be asked about, ``(genes,)``, of so many samples in all."""
+def principal_components(plan: Plan, scale: Scale, genes: Mask, degrees: int) -> Algorithm[Components]:
+    """Leading components over the ``genes`` that may be asked about, ``(genes,)``; ``degrees`` are samples less sites.
+
+    Where these are too few nothing is asked.
+    """
     if not scale.usable:
         return Components.nothing(Ending.NO_TRANSFORM)
     if not genes.any():
         return Components.nothing(Ending.FEW_GENES)
+    if plan.limit(degrees) < plan.least:
+        return Components.nothing(Ending.FEW_SAMPLES, degrees=degrees)
     asked = VstSquaresQuery(genes, *scale.fields)
     total = yield asked
     if total.parties != total.cohort:
         return Components.nothing(Ending.NOT_ALL)
-    degrees = samples - len(total.parties)
-    limit = int(plan.directions_per_sample * degrees)
-    if limit < LEAST_BLOCKS * plan.components:
-        return Components.nothing(Ending.FEW_SAMPLES, degrees=degrees)
     squares = np.zeros(genes.size)
     squares[genes] = np.where(asked.lost(total), 0.0, total["squares"])
     chosen, dominated = yield from _most_varying(plan, scale, squares)
     if chosen.sum() <= plan.components:
         return Components.nothing(Ending.FEW_GENES, degrees=degrees, dominated=dominated)
-    found, ending, directions = yield from _leading(plan, scale, chosen, limit)
+    found, ending, directions = yield from _leading(plan, scale, chosen, plan.limit(degrees))
     told = {"degrees": degrees, "dominated": dominated, "directions": directions, "among": int(chosen.sum())}
     if found is None or not found.angle <= _FARTHEST:
         return Components.nothing(ending, angle=np.nan if found is None else found.angle, **told)

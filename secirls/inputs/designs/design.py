@@ -365,12 +365,19 @@ class Design:
         return self.together(unit, "the default contrast"), f"coefficient {self.all_columns[column]}"
 
     def default_levels(self) -> tuple[str, str, str] | None:
-        """Factor, level and reference of the default contrast, if it compares levels."""
+        """Factor, level and reference of the default contrast, if it compares levels.
+
+        The level is the last that has samples, as far as columns without any were dropped.
+        """
         last = self.parsed.terms[-1]
         if len(last) != 1 or last[0].variable not in self.levels:
             return None
-        levels = self.levels[last[0].variable]
-        return last[0].variable, levels[-1], levels[0]
+        name = last[0].variable
+        levels = self.levels[name]
+        rows = self.rows({name: levels}, np.zeros((len(levels), len(self.features))))
+        gone = (rows - rows[0])[:, list(self.dropped)].any(axis=1)
+        held = [level for level, dropped in zip(levels[1:], gone[1:], strict=True) if not dropped]
+        return name, held[-1] if held else levels[-1], levels[0]
 
     @property
     def parsed(self) -> Formula:

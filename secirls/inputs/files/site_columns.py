@@ -20,6 +20,9 @@ from secirls.inputs.formulas.labels import MISSING, labels, numbered
 from secirls.numerics.arrays import Counts, Floats
 from secirls.numerics.held.held_counts import HeldCounts
 
+_OF_THE_SITE = frozenset({"site", "center", "centre", "hospital", "lab"})
+"""What a column is called that says where samples are from: whoever asks for it may think that it makes itself."""
+
 
 def check_unique(
     names: Sequence[str], field_name: str, what: str, where: Mapping[str, str], *, quote: bool = True
@@ -56,7 +59,10 @@ def variable(
     field_name = f"obs column {column!r}"
     if column not in obs.columns:
         detail = there_are("columns", obs.columns)
-        raise complain("is missing, and the design needs it", **where, field=field_name, detail=detail)
+        problem = "is missing, and the design needs it"
+        if column.lower() in _OF_THE_SITE:
+            problem += f": each file needs one, its site's name in every row (adata.obs[{column!r}] = 'bergen')"
+        raise complain(problem, **where, field=field_name, detail=detail)
     if column not in obs.held:
         raise complain("is there twice", **where, field=field_name)
     values = obs[column]
