@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from protocols.choice import NAMES
 from protocols.fixed_point import COMPACT
@@ -207,6 +207,15 @@ class Config(Frozen):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("control_genes", "refit_genes", mode="before")
+    @classmethod
+    def _no_file(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str):
+            option = f"--{info.field_name}".replace("_", "-")
+            sentence = f"input should be a list of names; a file of them is the command's option {option}"
+            raise ValueError(sentence)  # noqa: TRY004 - pydantic's own way
+        return value
 
     @field_validator("annotation")
     @classmethod

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, NoReturn, Self, get_args
+from numbers import Real
+from typing import Any, NoReturn, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 from secirls.input_error import InputError
 
@@ -52,6 +54,20 @@ class Frozen(BaseModel):
         except ValidationError as error:
             self._complain(type(self).__name__, error)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what pydantic would make a number or a truth of: ``true`` is not 1, ``"no"`` not false."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        kinds = {annotation, *get_args(annotation)}
+        several = value if isinstance(value, list | tuple) else ()
+        for each in several if get_origin(annotation) is tuple else (value,):
+            if bool in kinds and type(each) is not bool and isinstance(each, (Real, str, bytes)):
+                raise PydanticKnownError("bool_type")
+            if kinds & {int, float} and each is not None and (type(each) is bool or not isinstance(each, Real)):
+                raise PydanticKnownError("int_type" if int in kinds else "float_type")
+        return value
+
     @classmethod
     def read(cls, where: str | Callable[[str], str], **values: Any) -> Self:
         """Construct, naming ``where`` the values stand at the start of the sentence about a wrong one.
@@ -65,7 +81,9 @@ class Frozen(BaseModel):
 
     @classmethod
     def _complain(cls, where: str | Callable[[str], str], error: ValidationError) -> NoReturn:
-        first = error.errors()[0]
+        told = error.errors()
+        misspelt = (each for each in told if each["type"] == "extra_forbidden")
+        first = next(misspelt, told[0]) if told[0]["type"] == "missing" else told[0]
         path = [str(part) for part in first["loc"]]
         name = ".".join(path)
         start = where(name) if callable(where) else ": ".join(part for part in (where, name) if part)
@@ -83,5 +101,5 @@ class Frozen(BaseModel):
             annotation = fields[part].annotation
             models = [kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")]
             fields = models[0].model_fields if models else {}
-        near = get_close_matches(path[-1], fields, n=1)
+        near = get_close_matches(path[-1], fields, n=1, cutoff=0.7)
         return f"; did you mean {near[0]!r}?" if near else ""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from secirls.cli.console import say, show_comparison
-from secirls.cli.options import comparison_options
+from secirls.cli.options import comparison_options, home_options
 from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
@@ -30,14 +30,16 @@ def results(
     independent_filtering: comparison_options.Filtering = None,
     alpha: comparison_options.Alpha = None,
     annotation: comparison_options.Names = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Write the table to a file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Write the table to a file; with tabs to FILE.tsv.")
+    ] = None,
     rnk: Annotated[
         Path | None, typer.Option(metavar="FILE.rnk", help="Write genes and statistics, ranked, for GSEA.")
     ] = None,
     rnk_by: Annotated[
         str, typer.Option("--rnk-by", metavar="COLUMN", help="Name genes there by a column of annotation.")
     ] = "gene",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace these files.")] = False,
+    overwrite: home_options.Overwrite = False,
 ) -> None:
     """Make a table of another contrast, threshold or alpha from a finished fit. No site is asked.
 
@@ -45,14 +47,19 @@ def results(
     """
     from secirls.agreement.whole_file import write_whole
     from secirls.inputs.designs.contrasts import Contrast
+    from secirls.outputs.free_folder import check_free_file
     from secirls.outputs.results import Result
     from secirls.outputs.tables import next_tools
     from secirls.outputs.tables.annotation import Annotation
-    from secirls.outputs.tables.gene_tables import csv_of
+    from secirls.outputs.tables.gene_tables import csv_of, tsv_of
 
+    if out is not None and out.suffix not in (".csv", ".tsv"):
+        raise InputError(f"file {str(out)!r}: --out ends in .csv or .tsv")
     for file in (out, rnk):
-        if file is not None and file.exists() and (file.is_dir() or not overwrite):
-            raise InputError(f"file {str(file)!r}: is there already; name another or give --overwrite")
+        if file is not None:
+            check_free_file(file, overwrite=overwrite, fit=folder)
+    if out is not None and rnk is not None and out.resolve() == rnk.resolve():
+        raise InputError(f"file {str(out)!r}: is named by --out and by --rnk; name two files")
     result = Result.read(folder)
     if (names := comparison_options.own_file(annotation)) is not None:
         result = result.annotated(Annotation.read(names))
@@ -69,8 +76,8 @@ def results(
         alpha=alpha,
         independent_filtering=independent_filtering,
     )
-    files = []
-    for file, make in ((out, csv_of), (rnk, lambda table: next_tools.rnk(table, rnk_by).encode())):
+    files, table_of = [], tsv_of if out is not None and out.suffix == ".tsv" else csv_of
+    for file, make in ((out, table_of), (rnk, lambda table: next_tools.rnk(table, rnk_by).encode())):
         if file is not None:
             write_whole(file, make(result.table))
             files.append(file)

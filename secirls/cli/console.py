@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -47,10 +48,11 @@ def say(text: str, *, error: bool = False, wrap: bool = False) -> None:
     Elsewhere a line is a line.
     """
     console = Console(stderr=error, highlight=False)
+    told = plain(text)
     if (wrap or error) and console.is_terminal:
-        console.print(plain(text), markup=False, overflow="ignore", crop=False)
-    else:
-        console.print(plain(text), markup=False, soft_wrap=True)
+        broken = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
+        told = "\n".join(broken.fill(line) for line in told.splitlines())
+    console.print(told, markup=False, soft_wrap=True)
 
 
 class RoundsDisplay:

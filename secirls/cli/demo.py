@@ -36,7 +36,7 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
         writing = beside.submit(_written, out)
         with running:
             sites = writing.result()
-            say(f"Each cell line is a site with a file of its own: {', '.join(sites)}.")
+            say(f"Each cell line is a site with a file of its own: {', '.join(sites)}.", wrap=True)
             from secirls.fitting import fit_config
 
             def in_the_clear() -> tuple[Future[Result], Future[list[Path]]]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from secirls.agreement.manifest import Manifest
-from secirls.config import OF_PROTOCOLS
+from secirls.config import OF_PROTOCOLS, Config
 from secirls.input_error import InputError
 from secirls.inputs.files.text_file import read_text, read_toml
 from secirls.site.grounds.key_files import read_roster
+
+OF_THE_COMMAND = ("annotation", "h5ad", "overwrite", "plots", "transcript")
+"""Options that no federation file has; var columns of annotation stand under ``[fit]``."""
 
 
 def pair(text: str, option: str, form: str) -> tuple[str, str]:
@@ -30,6 +33,13 @@ def read_table(path: Path) -> dict[str, Any]:
     for name in ("sites", "fit"):
         if not isinstance(table.get(name), dict):
             raise InputError(f"{where}: needs a table [{name}]")
+    named = {
+        **{f"fit.{name}": name for name in table["fit"] if name not in Config.model_fields},
+        **{n: n for n in table},
+    }
+    for field, name in named.items():
+        if name in OF_THE_COMMAND:
+            raise InputError(f"{where}: {field}: is an option of the command: --{name}")
     for name in ("sites", "keys", "policies"):
         if not isinstance(files := table.get(name, {}), dict):
             raise InputError(f"{where}: {name}: is a table of names and files, [{name}]")
@@ -59,7 +69,7 @@ def combined(
     start["sites"] = {**start.get("sites", {}), **sites}
     start["keys"] = {**start.get("keys", {}), **keys}
     start["fit"] = {**start.get("fit", {}), **given}
-    if "design" not in start["fit"]:
+    if "design" not in start["fit"] and start["fit"].keys() <= Config.model_fields.keys():
         raise InputError("no design: give --design, or design = ... under [fit] in the federation file")
     told = {"engine": engine, "address": address, "hosts": hosts}
     chosen = {name: value for name, value in told.items() if value is not None}

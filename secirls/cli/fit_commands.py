@@ -301,7 +301,7 @@ def shrink_fit(
     beside = out or folder.with_name(f"{folder.resolve().name}-shrunken")
     result, files = fit_into(beside, run, None, Writing(names, h5ad, kinds_of(plots), overwrite))
     show_result(result, files)
-    say(compared(folder, result, "that was not shrunken"))
+    say(compared(folder, result, "that was not shrunken"), wrap=True)
 
 
 @dataclass(frozen=True)

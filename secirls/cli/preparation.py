@@ -14,7 +14,7 @@ from protocols.choice import NAMES
 from secirls.cli.console import say
 from secirls.cli.options.plain_command import PlainCommand, PlainGroup
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import check_free
+from secirls.outputs.free_folder import check_free, check_free_file
 
 
 def simulate(
@@ -33,9 +33,8 @@ def simulate(
 
     named = [out / name for name in ("truth.csv", *(f"site{number + 1}.h5ad" for number in range(sites)))]
     check_free(out, overwrite=True)
-    for file in named if not overwrite else ():
-        if file.exists():
-            raise InputError(f"file {str(file)!r}: is there already; name another folder or give --overwrite")
+    for file in named:
+        check_free_file(file, overwrite=overwrite)
     paths = write_simulated(out, sites=sites, samples=samples, genes=genes, seed=seed)
     words = " ".join(f"--site {name}={path}" for name, path in paths.items())
     say(f"secirls fit {words} --design '~ condition' --out {out / 'fit'}")
@@ -101,10 +100,10 @@ def ground(
         text = template(party_id(name), data, key, roster)
     write_new(place, text)
     option = "--key" if helper else "--site"
-    say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}")
+    say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}", wrap=True)
     files = [file for file in (data, key, roster) if file is not None and not is_digest(file)]
     if lacking := [str(place.parent / file) for file in files if not (place.parent / file).exists()]:
-        say(f"Not there yet, where paths are from the folder of {place.name}: {', '.join(lacking)}")
+        say(f"Not there yet, where paths are from the folder of {place.name}: {', '.join(lacking)}", wrap=True)
 
 
 keys_app = typer.Typer(
@@ -121,8 +120,8 @@ def keys_new(
     from secirls.site.grounds.key_files import new_key
 
     private, public = new_key(name, out)
-    say(f"{private}: private, readable by you alone; it never leaves this site")
-    say(f"{public}: public, for the roster")
+    say(f"{private}: private, readable by you alone; it never leaves this site", wrap=True)
+    say(f"{public}: public, for the roster", wrap=True)
 
 
 @keys_app.command("roster", cls=PlainCommand)
@@ -135,7 +134,7 @@ def keys_roster(
 
     roster = make_roster(files)
     write_new(out, roster.to_json() + "\n")
-    say(f"{out}: {', '.join(roster)}")
+    say(f"{out}: {', '.join(roster)}", wrap=True)
     say(f"digest {roster.digest.hex()}: every site should see the same", wrap=True)
 
 

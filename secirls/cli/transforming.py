@@ -40,6 +40,7 @@ def transform(
     """
     from secirls.agreement.whole_file import whole_folder
     from secirls.inputs.files.site_file import write_h5ad
+    from secirls.outputs.free_folder import check_free_file
     from secirls.outputs.results import Result
     from secirls.outputs.transform import Transform, own_data
 
@@ -49,9 +50,9 @@ def transform(
         raise InputError(f"file {str(out)!r}: --out ends in {' or '.join(KINDS)}")
     files = [out] if out.suffix == ".h5ad" else [out.with_suffix(f".{name}.csv") for name in TABLES]
     for file in files:
-        if file.exists() and (file.is_dir() or not overwrite or file.resolve() == data.resolve()):
-            told = "is the data itself" if file.resolve() == data.resolve() else "is there already"
-            raise InputError(f"file {str(file)!r}: {told}; name another{'' if overwrite else ' or give --overwrite'}")
+        if file.resolve() == data.resolve():
+            raise InputError(f"file {str(file)!r}: is the data itself; name another")
+        check_free_file(file, overwrite=overwrite, fit=fit)
     result = Result.read(fit)
     try:
         home = Transform.of(result.kept, result.report["trend"])
@@ -64,7 +65,10 @@ def transform(
         else:
             for file, name in zip(files, TABLES, strict=True):
                 (draft / file.name).write_bytes(table(made, name))
-    say(f"{made.n_obs:,} samples and {made.n_vars:,} genes on the scale of the fit in {fit}; nothing was sent")
+    say(
+        f"{made.n_obs:,} samples and {made.n_vars:,} genes on the scale of the fit in {fit}; nothing was sent",
+        wrap=True,
+    )
     for file in files:
         say(f"  {file}")
 

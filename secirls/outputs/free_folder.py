@@ -8,6 +8,12 @@ from secirls.input_error import InputError
 
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 """By which results are known."""
+KEPT = "fit.npz"
+OF_A_FIT = (
+    *(*FILES, KEPT, "dispersions.csv", "loadings.csv", "ranked.rnk", "ranked.symbols.rnk"),
+    *("results.h5ad", "report.html"),
+)
+"""All that a fit and its page write, but for pictures."""
 
 
 def holds_results(out: Path) -> bool:
@@ -19,6 +25,26 @@ def check_there(folder: Path) -> None:
     """Raise `InputError` where there is no folder to read results from."""
     if not folder.is_dir():
         raise InputError(f"folder {str(folder)!r}: {'is a file' if folder.exists() else 'is missing'}")
+
+
+def check_free_file(file: Path, *, overwrite: bool, fit: Path | None = None) -> None:
+    """Raise `InputError` unless a file may be written there: new, or in the place of a regular one if ``overwrite``.
+
+    Never in the place of one of the ``fit`` that is asked, or of another. A link is refused, not followed: what it
+    leads to may be somebody else's.
+    """
+    where = f"file {str(file)!r}"
+    if file.is_symlink():
+        raise InputError(f"{where}: is a link; name the file itself, or another")
+    place = file.resolve()
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise InputError(f"{where}: is no regular file; name another")
+    folders = [place.parent] if (place.parent / KEPT).exists() else []
+    folders += [] if fit is None else [fit]
+    if any(place == (folder / name).resolve() for folder in folders for name in OF_A_FIT):
+        raise InputError(f"{where}: is one of a fit's own files; name another")
+    if file.exists() and (file.is_dir() or not overwrite):
+        raise InputError(f"{where}: is there already; name another{'' if overwrite else ' or give --overwrite'}")
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:

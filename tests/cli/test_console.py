@@ -1,11 +1,14 @@
 """What the terminal shows of a fit that goes on: a bar, the time and the round, whole at 80 columns."""
 
+import ast
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from rich.text import Text
 
+import secirls.cli
 from secirls.agreement.record import Progress
 from secirls.cli.console import RoundsDisplay, say
 
@@ -68,9 +71,41 @@ def said(monkeypatch, capsys):
 def test_a_sentence_on_a_terminal_breaks_between_words_and_no_path_is_cut(said, ways):
     lines = said(True, **ways).splitlines()
     assert [len(line) <= 80 for line in lines] == [PATH not in line for line in lines]
+    assert len(lines) > 1
     assert " ".join(lines).split() == SENTENCE.split()
 
 
 @pytest.mark.parametrize(("terminal", "ways"), [(True, {}), (False, {"error": True}), (False, {"wrap": True})])
 def test_a_command_to_copy_and_what_no_terminal_shows_is_one_line(said, terminal, ways):
     assert said(terminal, **ways) == SENTENCE + "\n"
+
+
+def unwrapped(source: str) -> list[str]:
+    """What is said in more than forty letters of ours, and is neither an error nor broken between words."""
+    calls = [each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Call)]
+    said = [each for each in calls if isinstance(each.func, ast.Name) and each.func.id == "say" and not each.keywords]
+    return [ast.unparse(each) for each in said if any(map(_is_long, ast.walk(each.args[0])))]
+
+
+def _is_long(part: ast.AST) -> bool:
+    if isinstance(part, ast.Call):
+        return isinstance(part.func, ast.Name) and part.func.id == "compared"
+    if isinstance(part, ast.JoinedStr):
+        told = "".join(each.value for each in part.values if isinstance(each, ast.Constant))
+        return len(told) > 40 and not told.lstrip().startswith("secirls ")  # a command to copy
+    return False
+
+
+def test_no_long_sentence_of_a_command_is_one_line_on_a_terminal():
+    files = Path(secirls.cli.__file__).parent.glob("*.py")
+    assert [line for file in files for line in unwrapped(file.read_text(encoding="utf-8"))] == []
+    assert unwrapped('say(f"{one}: read the rules, change them where yours differ, and start {two}")')
+
+
+def test_what_a_ground_says_is_whole_words_at_80_columns(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(Console, "is_terminal", True)
+    code, shown, error = run("ground", "berlin", "--data", "a-long-name-of-a-file-of-counts.h5ad")
+    assert code == 0, error
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "--site berlin=site.toml" in " ".join(shown.split())

@@ -1,5 +1,7 @@
 """``secirls results``, and what a fit hands to the next tool: annotation, ranked lists, Scanpy's shape, notebooks."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,12 +10,14 @@ import secirls
 from secirls.cli.console import show_result
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.outputs.free_folder import OF_A_FIT
 from secirls.outputs.notebooks.notebook import result_html
-from secirls.outputs.page.report_page import write_page
+from secirls.outputs.page.report_page import read_fit, write_page
 from secirls.outputs.pictures.album import Album
 from secirls.outputs.results import Result
 from secirls.outputs.tables.annotation import Annotation
 from secirls.outputs.tables.next_tools import ranked, rnk
+from tests.cli.conftest import sentence
 
 NASTY = "<script>alert('gene')</script>"
 
@@ -60,6 +64,67 @@ def test_a_file_that_is_there_is_not_replaced_unasked(made, run, tmp_path):
     assert (tmp_path / "a.csv").read_text() == "mine"
     assert run("results", made[1], "--out", "a.csv", "--overwrite")[0] == 0
     assert (tmp_path / "a.csv").read_bytes() == (made[1] / "results.csv").read_bytes()
+
+
+@pytest.mark.parametrize("option", ["--out", "--rnk"])
+def test_a_file_of_the_fit_is_never_replaced_by_another_comparison(made, run, tmp_path, option):
+    result, _, _ = made
+    folder = tmp_path / "fit"
+    result.write(folder, h5ad=True)
+    was = {file: file.read_bytes() for file in folder.iterdir()}
+    assert {file.name for file in was} <= set(OF_A_FIT)
+    (tmp_path / "same").symlink_to(folder)
+    name = "results.csv" if option == "--out" else "report.json"
+    for asked, file in ((folder, folder / name), (folder, f"same/../fit/{name}"), (made[1], f"same/{name}")):
+        code, _, error = run("results", asked, "--contrast", "dose", "b", "a", option, file, "--overwrite")
+        assert (code, sentence(error)) == (2, f"secirls: file {str(file)!r}: is one of a fit's own files; name another")
+    assert {file: file.read_bytes() for file in folder.iterdir()} == was
+    assert run("results", folder, "--contrast", "dose", "b", "a", "--out", folder / "b.csv")[0] == 0
+
+
+def test_the_page_is_of_no_table_but_the_fits_own(made, run, tmp_path):
+    folder = tmp_path / "fit"
+    made[0].write(folder)
+    read_fit(folder)
+    made[0].contrast("dose", "b", "a").table.to_csv(folder / "results.csv", index=False)
+    code, _, error = run("report", folder)
+    assert code == 2
+    assert sentence(error).endswith("fit/results.csv': is not the table of the fit in fit.npz")
+    assert not (folder / "report.html").exists()
+
+
+def test_a_table_and_a_list_are_two_files(made, run, tmp_path):
+    code, _, error = run("results", made[1], "--out", "a.csv", "--rnk", tmp_path / "a.csv")
+    assert (code, sentence(error)) == (2, "secirls: file 'a.csv': is named by --out and by --rnk; name two files")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_is_written_as_its_ending_says(made, run, tmp_path):
+    code, _, error = run("results", made[1], "--out", "a.tsv")
+    assert code == 0, error
+    own = pd.read_csv(made[1] / "results.csv", keep_default_na=False)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a.tsv", sep="\t", keep_default_na=False), own)
+    for name in ("a.xlsx", "a.csv.gz", "a"):
+        code, _, error = run("results", made[1], "--out", name)
+        assert (code, sentence(error)) == (2, f"secirls: file {name!r}: --out ends in .csv or .tsv")
+        assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("kind", "told"), [("link", "is a link"), ("dangling", "is a link"), ("pipe", "no regular")])
+def test_what_is_no_regular_file_is_not_replaced(made, run, tmp_path, kind, told):
+    place, other = tmp_path / "a.csv", tmp_path / "other.csv"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(other)
+    if kind == "link":
+        other.write_text("mine")
+    for words in (("--out", "a.csv"), ("--rnk", "a.csv")):
+        code, _, error = run("results", made[1], *words, "--overwrite")
+        assert code == 2
+        assert told in sentence(error)
+    assert place.is_fifo() if kind == "pipe" else place.is_symlink()
+    assert not other.exists() if kind == "dangling" else kind == "pipe" or other.read_text() == "mine"
 
 
 @pytest.mark.parametrize(

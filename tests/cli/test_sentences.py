@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
@@ -9,6 +10,7 @@ import secirls
 from secirls.agreement.manifest import Manifest
 from secirls.config import Config
 from secirls.frozen import Frozen
+from secirls.site.grounds.helper_ground import HelperPolicy
 from secirls.site.grounds.policy import Policy
 
 SITES = {name: f"{name}.h5ad" for name in "abc"}
@@ -22,7 +24,20 @@ WRONG = [
     ({"protocol": ["pairwise"]}, "protocol: there is no protocol ['pairwise'], choose one of plain, "),
     ({"contrast": ("condition", "C")}, "contrast: give three names: a factor, a level and its reference"),
     ({"contrast": "condition"}, "contrast: give three names"),
-    ({"control_genes": "g1"}, "control_genes: input should be a list"),
+    (
+        {"control_genes": "g1"},
+        "control_genes: input should be a list of names; a file of them is the command's option --control-genes",
+    ),
+    ({"plots": "png"}, "plots: is no field of it"),
+    ({"min_contributors": True}, "min_contributors: input should be a whole number"),
+    ({"min_contributors": np.True_}, "min_contributors: input should be a whole number"),
+    ({"min_replicates": "8"}, "min_replicates: input should be a whole number"),
+    ({"alpha": "0.2"}, "alpha: input should be a number"),
+    ({"lfc_threshold": False}, "lfc_threshold: input should be a number"),
+    ({"contrast_vector": [0, True]}, "contrast_vector: input should be a number"),
+    ({"contrast_vector": "0,1"}, "contrast_vector: input should be a list"),
+    ({"cooks": "no"}, "cooks: input should be true or false"),
+    ({"cooks": 0}, "cooks: input should be true or false"),
     ({"levels": {"condition": "B"}}, "levels.condition: input should be a list"),
     ({"cooks": "maybe"}, "cooks: input should be true or false"),
     ({"min_contributors": 2.5}, "min_contributors: input should be a whole number"),
@@ -45,6 +60,45 @@ def test_a_wrong_value_is_one_sentence_however_it_is_given(wrong, sentence):
         said = str(told.value).replace("fit.", "").replace("Manifest: fit: ", "Manifest: ")
         assert said.startswith(start + sentence)
         assert "\n" not in said
+
+
+def test_numbers_of_python_and_of_numpy_are_numbers():
+    given = {"alpha": np.float32(0.25), "lfc_threshold": 1, "min_replicates": np.int64(8), "cooks": np.False_}
+    config = Config(design="~ condition", contrast_vector=[np.int64(0), 1], **given)
+    assert (config.alpha, config.lfc_threshold, config.min_replicates, config.cooks) == (0.25, 1.0, 8, False)
+    assert [type(config.lfc_threshold), type(config.min_replicates)] == [float, int]
+    assert config.contrast_vector == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        *((Policy, {"max_fits": value}) for value in (True, "1")),
+        *((Policy, {"min_contributors": value}) for value in (True, "1")),
+        *((Policy, {"max_design_share": value}) for value in (True, "1")),
+        *((Policy, {"write_own": value}) for value in (1, "no")),
+        *((HelperPolicy, {"max_colluders": value}) for value in (True, "1")),
+    ],
+)
+def test_a_rule_of_another_kind_is_refused(kind, wrong):
+    (name,) = wrong
+    with pytest.raises(secirls.InputError, match=f"^here: {name}: input should be "):
+        kind.read("here", **wrong)
+    assert Policy(max_design_share=1).max_design_share == 1.0
+
+
+def test_hosts_are_counted():
+    with pytest.raises(secirls.InputError, match=r"^Manifest: hosts: input should be a whole number$"):
+        Manifest(sites=SITES, fit={"design": "~ condition"}, hosts=True)
+
+
+def test_a_name_that_is_only_near_in_letters_is_not_suggested():
+    told = []
+    for name in ("plots", "hsots", "engin", "outt"):
+        with pytest.raises(secirls.InputError) as raised:
+            Manifest(sites=SITES, fit={"design": "~ condition"}, **{name: 1})
+        told.append(str(raised.value).partition("; ")[2])
+    assert told == ["", "did you mean 'hosts'?", "did you mean 'engine'?", "did you mean 'out'?"]
 
 
 def test_the_twin_that_has_pydantic_speak_tells_several_lines():

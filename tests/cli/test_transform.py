@@ -61,6 +61,18 @@ def test_it_writes_an_anndata_beside_the_data(run, made, tmp_path):
     assert run(made / "a.h5ad", "--fit", made / "fit", "--out", tmp_path / "a.h5ad", "--overwrite")[0] == 0
 
 
+def test_a_link_and_a_file_of_the_fit_are_not_replaced(run, made, tmp_path):
+    shutil.copytree(made / "fit", tmp_path / "fit")
+    (tmp_path / "fit" / "results.h5ad").write_text("results")
+    (tmp_path / "mine.h5ad").write_text("mine")
+    (tmp_path / "link.h5ad").symlink_to(tmp_path / "mine.h5ad")
+    for out, told in (("link.h5ad", "is a link"), ("fit/results.h5ad", "is one of a fit's own files")):
+        code, _, err = run(made / "a.h5ad", "--fit", tmp_path / "fit", "--out", tmp_path / out, "--overwrite")
+        assert (code, told in err) == (2, True), err
+    assert (tmp_path / "mine.h5ad").read_text() == "mine"
+    assert (tmp_path / "fit" / "results.h5ad").read_text() == "results"
+
+
 def test_a_site_may_name_its_own_file_in_the_place_of_the_data(run, made, tmp_path):
     own = tmp_path / "ground"
     own.mkdir()

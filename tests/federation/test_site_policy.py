@@ -152,7 +152,9 @@ def test_a_policy_that_is_none_is_refused_before_anything_is_said(tmp_path, file
 
 def test_the_twin_that_takes_any_kind_of_value_reads_yes_as_one():
     """``true`` for "yes, this rule" was a rule of one site before."""
-    loose = type("Loose", (Policy,), {"model_config": {**Policy.model_config, "strict": False}})
+    any_kind = classmethod(lambda cls, value, info: value)
+    parts = {"model_config": {**Policy.model_config, "strict": False}, "_of_its_kind": any_kind}
+    loose = type("Loose", (Policy,), parts)
     assert loose(min_contributors=True).min_contributors == 1
     assert loose(require_roster="no").require_roster is False
 

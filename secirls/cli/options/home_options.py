@@ -12,4 +12,6 @@ Data: TypeAlias = Annotated[
     typer.Argument(metavar="FILE", help="This site's own data with raw counts, or its own site.toml, which names it."),
 ]
 Layer: TypeAlias = Annotated[str | None, typer.Option(help="AnnData layer with raw counts. Default: as in the fit.")]
-Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace these files.")]
+Overwrite: TypeAlias = Annotated[
+    bool, typer.Option("--overwrite", help="Replace these files; never a link, a device or a fit's own file.")
+]

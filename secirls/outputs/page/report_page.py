@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import FILES, check_there
+from secirls.outputs.free_folder import FILES, KEPT, check_there
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
 from secirls.outputs.pictures.album import Album
@@ -27,12 +28,16 @@ from secirls.outputs.pictures.canvas import MEGABYTE, png
 from secirls.outputs.pictures.rounds import VERB_COLOURS, WAITING
 from secirls.outputs.results import status_counts
 from secirls.outputs.tables.gene_tables import annotation_in
+from secirls.outputs.tables.kept_fit import KeptFit
+from secirls.outputs.tables.results_table import compare
 
 PAGE = "report.html"
 PLAIN = "plain"
 """Folder below a fit's own, where the same fit in the clear lies if it was made."""
 _RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
 _NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj")
+_COMPARED = ("baseMean", "log2FoldChange", "lfcSE", "stat")
+"""By which a table is known as the fit's own."""
 _OF_DISPERSIONS = ("baseMean", "dispGeneEst", "dispFit", "dispersion")
 _CAPTIONS = {
     "volcano": "Volcano: each gene's change and how surely it is one.",
@@ -88,6 +93,7 @@ def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
         if not (folder / name).is_file():
             raise InputError(f"folder {str(folder)!r}: has no {name}, so it is not the output of 'secirls fit'")
     results = _csv(folder / "results.csv", _RESULTS, _NUMBERS)
+    _check_of_the_fit(folder, results)
     ledger = _ledger(folder / "rounds.csv")
     try:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
@@ -98,6 +104,19 @@ def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     if missing or ledger.empty:
         raise InputError(f"folder {str(folder)!r}: {', '.join(missing) or 'rounds.csv'} is missing from its report")
     return results, ledger, report
+
+
+def _check_of_the_fit(folder: Path, results: pd.DataFrame) -> None:
+    """Raise `InputError` for a table of another contrast or fit than the folder keeps, if it keeps one."""
+    if not (folder / KEPT).is_file():
+        return
+    kept = KeptFit.read(folder)
+    own = compare(kept, kept.asked).table
+    same = results["gene"].tolist() == own["gene"].tolist() and all(
+        np.allclose(results[name], own[name], rtol=1e-6, atol=0, equal_nan=True) for name in _COMPARED
+    )
+    if not same:
+        raise InputError(f"file {str(folder / 'results.csv')!r}: is not the table of the fit in {KEPT}")
 
 
 def html_page(album: Album) -> str:
