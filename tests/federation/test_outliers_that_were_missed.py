@@ -50,13 +50,18 @@ def flags(sites, **options):
     return table[["outlier", "replaced"]]
 
 
-def test_outliers_are_those_of_shared_columns_where_an_own_coefficient_left_the_box(planted):
-    ours, shared = flags(planted), flags(planted, own_columns="shared")
-    assert shared["replaced"].sum() >= 10
-    assert ours.equals(shared)
+@pytest.fixture(scope="module")
+def shared(planted):
+    found = flags(planted, own_columns="shared")
+    assert found["replaced"].sum() >= 10
+    return found
 
 
-def test_the_twin_that_remembers_one_step_alone_misses_one(planted, monkeypatch):
+def test_outliers_are_those_of_shared_columns_where_an_own_coefficient_left_the_box(planted, shared):
+    assert flags(planted).equals(shared)
+
+
+def test_the_twin_that_remembers_one_step_alone_misses_one(planted, shared, monkeypatch):
     keep = Notes.keep
 
     def forgetful(self, *given):
@@ -64,7 +69,7 @@ def test_the_twin_that_remembers_one_step_alone_misses_one(planted, monkeypatch)
         self.step_before[:] = -9
 
     monkeypatch.setattr(Notes, "keep", forgetful)
-    assert (flags(planted) != flags(planted, own_columns="shared")).to_numpy().any()
+    assert (flags(planted) != shared).to_numpy().any()
 
 
 TIED = [1, 0, 1, 2, 4, 2, 2, 4, 3, 2, 3, 3, 3, 4, 3, 5, 4, 2, 5, 6, 1178]
