@@ -15,7 +15,7 @@ from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import MisuseError, PartyId
 from secirls.aggregator.annotating import Annotation, annotate
-from secirls.aggregator.asking import Federation, check_present, surveyed
+from secirls.aggregator.asking import Federation, check_present, keyed, surveyed
 from secirls.aggregator.losses import LeftOutError, Loss
 from secirls.aggregator.rounds import SecureRounds, Witness
 from secirls.agreement.agreement import Agreement, agree, check_dispersions
@@ -103,8 +103,7 @@ def _session(
     config = task.config
     answered = surveyed(federation, sites, config, may_begin_anew=config.on_dropout == "continue" and task.past is None)
     extra = helpers(config.protocol)
-    keys: dict[PartyId, bytes] = federation.ask("key", dict.fromkeys(extra, ()))
-    check_present(extra, keys)
+    keys = keyed(federation, extra)
     agreement, genes = agree(list(answered.values()), config, keys, task.run)
     joined: dict[PartyId, bytes] = federation.ask("join", dict.fromkeys(sites, (agreement,)))
     check_present(sites, joined)

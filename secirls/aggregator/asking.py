@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.secure_sum import PartyId, PeerError
 from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
-from secirls.agreement.agreement import Facts, are_facts
+from secirls.agreement.agreement import Facts, are_facts, is_identity
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Ledger, Meter, is_cost
 from secirls.config import Config
@@ -185,6 +185,17 @@ def surveyed(
         raise faults[0]
     if faults:
         raise LeftOutError(tuple((fault.given[0], befell("survey", fault)) for fault in faults))
+    return answers
+
+
+def keyed(federation: Federation, helpers: tuple[PartyId, ...]) -> dict[PartyId, bytes]:
+    """The keys that helpers sign with. Raises as `surveyed` does; without a helper no fit begins anew."""
+    answers: dict[PartyId, Any] = federation.ask("key", dict.fromkeys(helpers, ()))
+    check_present(helpers, answers)
+    for name in helpers:
+        if not is_identity(answers[name]):
+            federation.fence(name)
+            raise PartyFaultError(name, "key", NONSENSE)
     return answers
 
 

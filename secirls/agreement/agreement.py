@@ -117,9 +117,7 @@ def are_facts(told: object, site: PartyId, names: Sequence[str]) -> TypeGuard[Fa
         isinstance(told, Facts)
         and told.site == site
         and isinstance(told.file, str)
-        and isinstance(told.identity, bytes)
-        and len(told.identity) == KEY_BYTES
-        and can_sign(told.identity)
+        and is_identity(told.identity)
         and _are_genes(told.genes)
         and are_variables(told.variables, names)
         and isinstance(told.simulated, bool)
@@ -127,6 +125,11 @@ def are_facts(told: object, site: PartyId, names: Sequence[str]) -> TypeGuard[Fa
         and len(told.data) == DIGEST_BYTES
         and isinstance(told.arithmetic, bytes)
     )
+
+
+def is_identity(key: object) -> TypeGuard[bytes]:
+    """Whether a party can sign with this."""
+    return isinstance(key, bytes) and len(key) == KEY_BYTES and can_sign(key)
 
 
 def are_variables(told: object, names: Sequence[str]) -> TypeGuard[Mapping[str, Variable]]:

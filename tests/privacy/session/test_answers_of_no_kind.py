@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from protocols.choice import helpers
 from secirls import fitting
 from secirls.aggregator import asking
 from secirls.aggregator.aggregator import Outcome
@@ -21,10 +22,12 @@ from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun
 from secirls.carriers.local import LocalFederation
+from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.inputs.designs.design import Variable
 from secirls.outputs.report.disclosure import statements
+from secirls.site.helper import Helper
 from secirls.site.site import Site
 
 SITES = ("site1", "site2", "site3", "site4", "site5")
@@ -35,14 +38,14 @@ OTHERS = tuple(site for site in SITES if site != LIAR)
 class Lied(LocalFederation):
     """A federation whose liar's answers to one verb are ``change`` of the honest ones."""
 
-    def __init__(self, parties, verb, change):
+    def __init__(self, parties, verb, change, liar=LIAR):
         super().__init__(parties)
-        self.verb, self.change = verb, change
+        self.verb, self.change, self.liar = verb, change, liar
 
     def ask(self, verb, arguments):
         answers = super().ask(verb, arguments)
-        if verb == self.verb and LIAR in answers:
-            answers[LIAR] = self.change(answers[LIAR])
+        if verb == self.verb and self.liar in answers:
+            answers[self.liar] = self.change(answers[self.liar])
         return answers
 
 
@@ -131,6 +134,19 @@ def test_where_too_few_are_left_one_sentence_names_the_liar(going_on):
     federation = lied(grounds, config, "survey", FACTS["nothing"], SITES[:3])
     with pytest.raises(LeftOutError, match=f"^before the first round {LIAR} broke in 'survey'; too few sites are left"):
         list(lead_fit(Task(config, "fit-1"), federation))
+
+
+KEYS = {"nothing": None, "text": "key", "a short one": b"key", "one of no use": bytes(32)}
+
+
+@pytest.mark.parametrize("told", KEYS)
+def test_a_helper_whose_key_is_none_is_named(told):
+    config = Config(design="~ condition", protocol="paillier")
+    (holder,) = helpers(config.protocol)
+    parties = {holder: Helper(holder, config)}
+    assert len(asking.keyed(LocalFederation(parties), (holder,))[holder]) == 32
+    with pytest.raises(PartyFaultError, match=f"^{holder} failed in 'key' with an unexpected answer$"):
+        asking.keyed(Lied(parties, "key", lambda _: KEYS[told], holder), (holder,))
 
 
 def test_the_twin_that_takes_any_facts_blames_an_honest_site(going_on, monkeypatch):
