@@ -90,6 +90,8 @@ class Config(Frozen):
     as any other, which publishes that site's own sums."""
     min_contributors: int = Field(default=3, ge=1)
     """A gene with counts at fewer sites than this is left out: its sum would be theirs alone."""
+    min_total_count: float = Field(default=0.0, ge=0)
+    """A gene whose counts over size factors add up to less, over all samples, is left out once these are known."""
     preset: Preset = "deseq2"
     """Whose choices are followed: ``deseq2`` R's, ``pydeseq2`` and ``fedpydeseq2`` those packages'. ``irls``:
     dispersions given or by moments, IRLS and the catch alone. See `secirls.presets`."""

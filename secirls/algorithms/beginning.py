@@ -120,6 +120,27 @@ def size_factors(config: Config, begun: Begun, control: Mask | None) -> Generato
     return result
 
 
+def where_genes_stand(config: Config, begun: Begun, normalisation: Normalisation) -> tuple[NDArray[np.int8], Floats]:
+    """Status and base mean of every gene, ``(genes,)``, once the normalised totals of those of `Begun.genes` are known.
+
+    Genes whose totals are less than the configuration asks for are left out from here on, those without counts too, and
+    lose their base means: as in R after ``dds[rowSums(counts(dds, normalized = TRUE)) >= least, ]``. It takes no sum
+    but those of every fit. Raises `InputError` where none is left.
+    """
+    genes, least = begun.genes, config.min_total_count
+    status, base_means = begun.status.copy(), np.where(begun.status == Status.ALL_ZERO, 0.0, np.nan)
+    base_means[genes] = normalisation.base_means
+    status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
+    few = base_means < least / begun.n_samples
+    status[few], base_means[few] = Status.TOO_FEW_COUNTS, np.nan
+    if few.any() and not np.isin(status, (Status.ACTIVE, Status.FAILED)).any():
+        raise InputError(
+            f"no gene's counts over size factors add up to min_total_count = {least:g} over all "
+            f"{begun.n_samples:.0f} samples: there is nothing to fit"
+        )
+    return status, base_means
+
+
 def check_degrees_of_freedom(n_samples: float, columns: int) -> None:
     """Raise `InputError` where nothing is left to estimate dispersions from."""
     if n_samples <= columns:

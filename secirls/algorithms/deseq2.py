@@ -19,6 +19,7 @@ from secirls.algorithms.beginning import (
     eligible,
     size_factors,
     unclamped_information,
+    where_genes_stand,
 )
 from secirls.algorithms.dispersion.dispersion_start import Moments, moments
 from secirls.algorithms.dispersion.shrunken_dispersions import (
@@ -204,10 +205,9 @@ def deseq2(
     if genes.any():
         normalisation = yield from stages.named("size factors", size_factors(config, begun, control))
         sizing = Sizing.of(normalisation)
-        base_means[genes] = normalisation.base_means
-        tiny = ~(normalisation.base_means**2 > 0)
-        normalisation = _some(normalisation, ~tiny)
-        status[genes] = np.where(tiny, Status.FAILED, Status.ACTIVE)
+        status, base_means = where_genes_stand(config, begun, normalisation)
+        status[(status == Status.ACTIVE) & ~(base_means**2 > 0)] = Status.FAILED
+        normalisation = normalisation.of(status[genes] == Status.ACTIVE)
         genes = status == Status.ACTIVE
     estimating = config.dispersions is None
     if estimating and genes.any():
@@ -341,11 +341,11 @@ def _treated(
         chosen = some.copy()
         chosen[some] = known
         if known.any() and found.towards is not None:
-            estimated = yield from plan.dispersions(chosen, _some(normalisation, known), found.towards)
+            estimated = yield from plan.dispersions(chosen, normalisation.of(known), found.towards)
             found.take(chosen, estimated)
             final[known] = estimated.final
         elif known.any():
-            start = yield from plan.moments(chosen, _some(normalisation, known))
+            start = yield from plan.moments(chosen, normalisation.of(known))
             final[known] = yield from _by_moments(chosen, start)
             found.final[chosen] = final[known]
         return final
@@ -381,13 +381,4 @@ def _treatment(treated: Treated, around: Cells, left_out: Mask) -> Treatment:
         around,
         left_out,
         outliers is not None,
-    )
-
-
-def _some(normalisation: Normalisation, chosen: Mask) -> Normalisation:
-    """That of some of its genes, ``(genes asked,)``."""
-    return Normalisation(
-        normalisation.base_means[chosen],
-        normalisation.xt_normalised[chosen],
-        normalisation.mean_inverse_size_factor,
     )

@@ -11,7 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from secirls.algorithms.beginning import begin, check_degrees_of_freedom, eligible, size_factors, unclamped_information
+from secirls.algorithms.beginning import (
+    begin,
+    check_degrees_of_freedom,
+    eligible,
+    size_factors,
+    unclamped_information,
+    where_genes_stand,
+)
 from secirls.algorithms.components.component_queries import Scale
 from secirls.algorithms.components.principal_components import Components, Ending, Plan, principal_components
 from secirls.algorithms.deseq2 import deseq2
@@ -191,8 +198,9 @@ def _irls_fit(
     if genes.any():
         normalisation = yield from size_factors(config, begun, control)
         sizing = Sizing.of(normalisation)
-        base_means[genes] = normalisation.base_means
-        status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
+        status, base_means = where_genes_stand(config, begun, normalisation)
+        kept = np.isin(status, (Status.ACTIVE, Status.FAILED))
+        normalisation, genes = normalisation.of(kept[genes]), genes & kept
     if dispersions is not None and genes.any():
         check_degrees_of_freedom(n_samples, begun.columns)
         dispersions[genes] = yield from moments_dispersions(genes, begun.xtx, n_samples, normalisation, begun.columns)

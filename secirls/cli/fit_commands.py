@@ -69,6 +69,7 @@ def fit(
     min_contributors: Annotated[
         int | None, typer.Option(help="Leave out genes with counts at fewer sites. Default: 3.")
     ] = None,
+    min_total_count: model_options.MinTotalCount = None,
     drop_empty: model_options.DropEmpty = None,
     own_columns: model_options.OwnColumns = None,
     size_factors: model_options.SizeFactors = None,
@@ -220,6 +221,7 @@ def fit(
         "round_counts": round_counts,
         "genes": genes,
         "min_contributors": min_contributors,
+        "min_total_count": min_total_count,
         "drop_empty": drop_empty,
         "own_columns": own_columns,
         "size_factors": size_factors,

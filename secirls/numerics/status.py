@@ -29,6 +29,8 @@ class Status(IntEnum):
     """No counts at any site: there is nothing to fit."""
     TOO_FEW_SITES = 6
     """Measured at fewer sites than the policy asks for."""
+    TOO_FEW_COUNTS = 7
+    """Its counts add up to less than the fit asks for."""
 
     @property
     def label(self) -> str:
@@ -56,6 +58,7 @@ class Reason(IntEnum):
     NEWTON_OUT_OF_ITERATIONS = 14
     OWN_BEYOND_BOX = 15
     OTHER_SITES = 16
+    TOO_FEW_COUNTS = 17
 
     @property
     def sentence(self) -> str:
@@ -99,9 +102,14 @@ _SENTENCES = {
     Reason.OTHER_SITES: "A site fell silent between the sums of two fits, so their likelihoods can't be compared.",
     Reason.ALL_ZERO: "No site counted this gene in any sample.",
     Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
+    Reason.TOO_FEW_COUNTS: "Its counts over size factors add up to less than was asked for.",
 }
 
-EXCLUDED = {Status.ALL_ZERO: Reason.ALL_ZERO, Status.TOO_FEW_SITES: Reason.TOO_FEW_SITES}
+EXCLUDED = {
+    Status.ALL_ZERO: Reason.ALL_ZERO,
+    Status.TOO_FEW_SITES: Reason.TOO_FEW_SITES,
+    Status.TOO_FEW_COUNTS: Reason.TOO_FEW_COUNTS,
+}
 """Statuses a gene enters a fit with and is never asked about again."""
 
 

@@ -208,6 +208,10 @@ class Normalisation:
         """Genes whose sums some site could not send, ``(genes asked,)``."""
         return np.isnan(self.base_means)
 
+    def of(self, chosen: Mask) -> Normalisation:
+        """That of some of its genes, ``(genes asked,)``."""
+        return Normalisation(self.base_means[chosen], self.xt_normalised[chosen], self.mean_inverse_size_factor)
+
 
 class NoCommonGeneError(ValueError):
     """Median of ratios needs a gene with a count in every sample, and there is none."""

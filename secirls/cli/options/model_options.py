@@ -82,6 +82,12 @@ MinKept: TypeAlias = Annotated[
         "--min-kept", help="Values of a trimmed cell that must stay to look for its outliers; 1 is R. Default: 3."
     ),
 ]
+MinTotalCount: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--min-total-count", help="Leave out genes whose counts over size factors add up to less. Default: 0, none."
+    ),
+]
 DropEmpty: TypeAlias = Annotated[
     bool | None,
     typer.Option("--drop-empty/--refuse-empty", help="Leave out design columns without samples. Default: refuse."),

@@ -29,6 +29,10 @@ PUBLIC_FACTS = (
     "signing key where that is from a file."
 )
 
+FEW_COUNTS = (
+    "Genes whose counts over size factors add up to less than {:g} over all samples were left out of everything after "
+    "that sum; dispersions, their trend and adjusted p-values are those of the others."
+)
 LEFT_OUT = (
     "Genes with counts at fewer than {} sites were left out after the census, which tells at how many sites, not at "
     "which, a gene has counts."
@@ -190,6 +194,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *of_annotation(config, outcome),
         f"Sums opened: {', '.join(kinds)}.",
         LEFT_OUT.format(config.min_contributors),
+        *([FEW_COUNTS.format(config.min_total_count)] if config.min_total_count else []),
         *kept_at_home(outcome),
         *published(config, outcome),
         *([SIMULATED.format(", ".join(sites))] if sites else []),
