@@ -29,6 +29,7 @@ def results(
     alternative: comparison_options.Alternative = None,
     independent_filtering: comparison_options.Filtering = None,
     alpha: comparison_options.Alpha = None,
+    ashr: comparison_options.Ashr = None,
     annotation: comparison_options.Names = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Write the table to a file; with tabs to FILE.tsv.")
@@ -75,6 +76,7 @@ def results(
         alternative=alternative,
         alpha=alpha,
         independent_filtering=independent_filtering,
+        ashr=ashr,
     )
     files, table_of = [], tsv_of if out is not None and out.suffix == ".tsv" else csv_of
     for file, make in ((out, table_of), (rnk, lambda table: next_tools.rnk(table, rnk_by).encode())):

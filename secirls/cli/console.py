@@ -189,8 +189,12 @@ def strongest(result: Result, n: int) -> Section:
     symbols = symbols_in(result.table)
     named = list(result.kept.annotation)[:1] if symbols is None else [symbols]
     shrunken = ["shrunken"] if SHRUNKEN in result.table else []
-    for column in ("gene", *named, "base mean", "log2 fold change", *shrunken, "standard error", "adjusted p"):
-        table.add_column(Text(column), justify="left" if column in ("gene", *named) else "right")
+    for column in ("gene", *named):
+        table.add_column(Text(column), overflow="fold")  # where there is no room for names, on two lines; none is cut
+    numbers = ("base mean", "log2 fold change", *shrunken, "standard error", "adjusted p")
+    for column in numbers:
+        shown = column if len(named) + len(numbers) < 5 else "\n".join(column.rsplit(" ", 1))
+        table.add_column(Text(shown), justify="right", no_wrap=True)
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
     for _, row in best.iterrows():
         table.add_row(

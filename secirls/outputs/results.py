@@ -46,7 +46,7 @@ class Result:
 
     table: pd.DataFrame
     """gene, baseMean, log2FoldChange, lfcSE, stat, pvalue, padj, status, iterations, dispersion, replaced, outlier and
-    reason; gene names are the index too. Columns of annotation follow the gene; after padj, where a coefficient was
+    reason; gene names are the index too. Columns of annotation follow the gene; after padj, where fold changes were
     shrunken, stand shrunkenLog2FoldChange, posteriorSD and svalue.
 
     ``outlier``: without a p-value because of one. ``dispersion`` is missing where the sites brought theirs.
@@ -98,6 +98,7 @@ class Result:
         alternative: str | None = None,
         alpha: float | None = None,
         independent_filtering: bool | None = None,
+        ashr: bool | None = None,
     ) -> Result:
         """The same fit with the table of another comparison, without a round; what is not given is as it is here.
 
@@ -113,6 +114,9 @@ class Result:
             The null hypothesis, log2, in R's words.
         alpha, independent_filtering
             How p-values are adjusted.
+        ashr
+            Whether fold changes drawn towards zero as ashr does stand beside them, in the columns of a shrunken
+            coefficient.
 
         Raises
         ------
@@ -130,6 +134,7 @@ class Result:
             alternative=alternative,
             alpha=alpha,
             filtering=independent_filtering,
+            ashr=ashr,
         )
         kept = replace(self.kept, asked=asked)
         found = compare(kept, asked)
@@ -254,7 +259,7 @@ def _of_comparison(asked: Comparison, found: Compared) -> dict[str, Any]:
     """What a report says of a comparison."""
     filtering = None if found.cutoff is None else {"alpha": asked.alpha, "threshold": found.cutoff}
     told = {"alpha": asked.alpha, "lfc_threshold": asked.lfc_threshold}
-    return {"contrast": found.name, **told, "independent_filtering": filtering}
+    return {"contrast": found.name, **told, "independent_filtering": filtering, "ashr": found.ashr}
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -50,6 +50,10 @@ Alpha: TypeAlias = Annotated[
     float | None,
     typer.Option("--alpha", help="False discovery rate that independent filtering aims at. Default: 0.05."),
 ]
+Ashr: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--ashr/--no-ashr", help="Shrunken fold changes of any contrast beside, as ashr. Default: no."),
+]
 Names: TypeAlias = Annotated[
     Path | None,
     typer.Option(

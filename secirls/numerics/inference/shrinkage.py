@@ -233,14 +233,20 @@ class Prior:
 
 
 def s_values(estimates: Floats, deviations: Floats) -> Floats:
-    """The share of wrong signs among the genes at least as sure as each, ``(genes,)``; NaN where there is no estimate.
+    """Those of normal posteriors, whose chance of a wrong sign is ``Phi(-|b| / sd)``: see `running_shares`."""
+    known = np.isfinite(estimates) & np.isfinite(deviations)
+    wrong = np.full(estimates.size, np.nan)
+    wrong[known] = ndtr(-np.abs(estimates[known]) / deviations[known])
+    return running_shares(wrong)
 
-    A gene's own chance of a wrong sign is ``Phi(-|b| / sd)``; s-values are running means of them, the surest first
-    (Stephens 2017).
+
+def running_shares(wrong: Floats) -> Floats:
+    """The share of wrong signs among the genes at least as sure as each, ``(genes,)``, from each gene's own chance.
+
+    s-values are running means of these, the surest first (Stephens 2017); NaN stays NaN.
     """
-    known = np.flatnonzero(np.isfinite(estimates) & np.isfinite(deviations))
-    wrong = ndtr(-np.abs(estimates[known]) / deviations[known])
-    order = np.argsort(wrong, kind="stable")
-    found = np.full(estimates.size, np.nan)
-    found[known[order]] = np.cumsum(wrong[order]) / np.arange(1, known.size + 1)
+    known = np.flatnonzero(~np.isnan(wrong))
+    order = np.argsort(wrong[known], kind="stable")
+    found = np.full(wrong.size, np.nan)
+    found[known[order]] = np.cumsum(wrong[known[order]]) / np.arange(1, known.size + 1)
     return found

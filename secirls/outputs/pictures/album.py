@@ -57,7 +57,7 @@ class Album:
             named=named,
             limit=limit,
             direction=self._directed,
-            shrunken_title=str((self.report.get("shrinkage") or {}).get("coefficient", "")),
+            shrunken_title=self._shrunken,
         )
 
     def volcano(
@@ -174,6 +174,13 @@ class Album:
     @property
     def _directed(self) -> bool:
         return str(self.report["configuration"].get("test")) != "lrt"
+
+    @property
+    def _shrunken(self) -> str:
+        """What shrunken fold changes are of: by ashr of the contrast, else of the one coefficient."""
+        if self.report.get("ashr"):
+            return f"{self.contrast}, ashr"
+        return str((self.report.get("shrinkage") or {}).get("coefficient", ""))
 
     @property
     def labels(self) -> dict[str, str] | None:

@@ -30,6 +30,8 @@ class Comparison:
     alpha: float
     filtering: bool
     """Whether genes with a low base mean are left out of the adjusted p-values."""
+    ashr: bool = False
+    """Whether fold changes drawn towards zero as ashr does stand beside them; no fit asks for that itself."""
 
     def __post_init__(self) -> None:
         for name in ("lfc_threshold", "alpha"):
@@ -39,6 +41,8 @@ class Comparison:
             check_threshold(self.lfc_threshold, self.alternative)
         except ValueError as error:
             raise InputError(str(error)) from None
+        if not isinstance(self.ashr, bool):
+            raise InputError(f"ashr: input should be yes or no (a bool), not {self.ashr!r}")
         if not 0 < self.alpha < 1:
             raise InputError(f"alpha is a false discovery rate between 0 and 1, not {self.alpha}")
 

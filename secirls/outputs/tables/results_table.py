@@ -7,6 +7,7 @@ Order of things as in R's ``results()``: estimate, groups without any count, thr
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ from secirls.numerics.status import Reason, labels
 from secirls.outputs.tables.comparison import Comparison
 from secirls.outputs.tables.gene_tables import objects
 from secirls.outputs.tables.kept_fit import KeptFit
-from secirls.outputs.tables.shrunken import beside_shrunken, is_of_the_shrunken
+from secirls.outputs.tables.shrunken import beside_ashr, beside_shrunken, is_of_the_shrunken
 
 FILTERED = "Its base mean is below {:.4g}, so independent filtering left it out of the adjusted p-values."
 OUTLYING = (
@@ -49,6 +50,8 @@ class Compared:
     """What is compared, in words."""
     cutoff: float | None
     """The base mean that independent filtering asks for; ``None`` without it."""
+    ashr: dict[str, Any] | None = None
+    """What a report says of the prior, where fold changes were drawn towards zero as ashr does."""
 
 
 def compare(kept: KeptFit, asked: Comparison) -> Compared:
@@ -105,9 +108,12 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         },
         index=genes,
     )
-    if is_of_the_shrunken(contrast, kept):
+    told = None
+    if asked.ashr:
+        table, told = beside_ashr(table)
+    elif is_of_the_shrunken(contrast, kept):
         table = beside_shrunken(table, kept)
-    return Compared(table, f"{name}{asked.against}", cutoff)
+    return Compared(table, f"{name}{asked.against}", cutoff, told)
 
 
 def _uncounted(kept: KeptFit, contrast: Contrast) -> Mask:
