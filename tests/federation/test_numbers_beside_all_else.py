@@ -16,6 +16,7 @@ from secirls import Result, fitting
 from secirls.agreement.manifest import Manifest
 from secirls.algorithms.groundwork.scaling import Scaled
 from secirls.input_error import InputError
+from secirls.numerics.inference import shrinkage
 from secirls.numerics.own import coefficients
 from secirls.outputs.tables.gene_tables import csv_of
 from tests.federation.test_numeric_covariates import ALPHA, SETTINGS, made, pooled, pooled_obs
@@ -124,6 +125,47 @@ def test_the_prior_of_shrinkage_is_on_the_user_s_coefficients(design, name, at):
     ends = [most_likely_beside(counts, X, s, at, scale, begin) for begin in (likely, zero)]
     best = np.array([min(pair, key=lambda end: end[0])[1][at] for pair in zip(*ends, strict=True)])
     np.testing.assert_allclose(result.table["shrunkenLog2FoldChange"] * np.log(2), best, atol=1e-5)
+
+
+UNIT = 1e-6
+
+
+@pytest.fixture(scope="module")
+def small_doses():
+    """Doses in a millionth of their unit, so that slopes per unit are a million times as large; and the lower minima.
+
+    Those are of slopes in the smaller unit, where the prior is narrower by as much.
+    """
+    obs = pooled_obs()
+    sites, counts = made(obs, ("dose", 1.5))
+    for site in sites.values():
+        site.obs["dose"] *= UNIT
+    result = secirls.fit(sites, design="~ condition + dose", shrink="dose", **SETTINGS)
+    X, s = columns("~ condition + dose", obs), obs["sf"].to_numpy()
+    likely = pooled(counts, X, s)[0]
+    zero = likely * np.array([1.0, 1.0, 0.0])
+    scale = result.report["shrinkage"]["prior_scale"] * UNIT
+    ends = [most_likely_beside(counts, X, s, 2, scale, begin) for begin in (likely, zero)]
+    best = np.array([min(pair, key=lambda end: end[0])[1][2] for pair in zip(*ends, strict=True)])
+    return sites, best
+
+
+def assert_lower_minima(small_doses):
+    sites, best = small_doses
+    table = secirls.fit(sites, design="~ condition + dose", shrink="dose", **SETTINGS).table
+    np.testing.assert_allclose(table["shrunkenLog2FoldChange"] * np.log(2) * UNIT, best, rtol=1e-5, atol=1e-9)
+
+
+def test_slopes_per_unit_of_small_numbers_are_shrunken_to_the_lower_minimum(small_doses):
+    assert (np.abs(small_doses[1]) > 0.1).any(), "some dose has an effect that no prior hides"
+    assert_lower_minima(small_doses)
+
+
+@pytest.mark.slow
+def test_slopes_that_went_four_of_their_own_units_at_a_time_would_never_arrive(small_doses, monkeypatch):
+    monkeypatch.setattr(shrinkage.Prior, "_longest", lambda self: shrinkage.LONGEST_STEP)
+    with pytest.raises(AssertionError):
+        assert_lower_minima(small_doses)
 
 
 def test_without_the_way_to_the_user_s_columns_the_prior_would_be_another(monkeypatch):

@@ -133,7 +133,7 @@ class TestThePrior:
         def slope(x):
             return curvature * (x - centre) + 2 * x / (scale**2 + x**2)
 
-        moved = shrinkage._move(b, slope(b), curvature, scale**2)
+        moved = shrinkage._move(b, slope(b), curvature, scale**2, LONGEST_STEP)
         down = -np.sign(slope(b))
         assert moved * down >= 0
         assert abs(moved) <= LONGEST_STEP * (1 + 1e-15)

@@ -29,7 +29,10 @@ LEAST_VARIANCE, MOST_VARIANCE = 1e-6, 400.0
 """Between these the variance of the true coefficients is looked for."""
 LARGEST_SCALE = 1.0
 LONGEST_STEP = 4.0
-"""Natural-log units that a coefficient moves at a time: a longer step of Newton's leaves what its model is good for."""
+"""Natural-log units that a coefficient of a scaled column moves at a time: a longer step of Newton's leaves what its
+model is good for."""
+_FARTHER = 1024.0
+"""So many times as far a coefficient beside scaled columns may go before the step is cut."""
 _LEAST_SHARE = 1e-8
 """Of the determinant with the majorant: with less left, f is not taken for curved upwards."""
 _HALVINGS = 60
@@ -78,8 +81,8 @@ def _level(x: float, b: float, gradient: float, curvature: float, square: float)
 
 
 @strictly()
-def _move(b: float, gradient: float, curvature: float, square: float) -> float:
-    """How far b goes down to the first point where parabola and Cauchy prior together are level, in `LONGEST_STEP`.
+def _move(b: float, gradient: float, curvature: float, square: float, longest: float) -> float:
+    """How far b goes down to the first point where parabola and Cauchy prior together are level, at most `longest`.
 
     Their slope is monotone between the roots of its derivative, ``k (S^2 + x^2)^2 + 2 (S^2 - x^2) = 0`` for a parabola
     of curvature k: a quadratic equation for x^2. In the first of these intervals at whose end the slope has another
@@ -88,7 +91,7 @@ def _move(b: float, gradient: float, curvature: float, square: float) -> float:
     if gradient == 0.0 or not np.isfinite(gradient):
         return 0.0
     down = -1.0 if gradient > 0.0 else 1.0
-    last = b + down * LONGEST_STEP
+    last = b + down * longest
     turns = np.full(5, last)
     inner = 1.0 - 4.0 * curvature * square
     if curvature > 0.0 and inner >= 0.0:
@@ -104,7 +107,7 @@ def _move(b: float, gradient: float, curvature: float, square: float) -> float:
     high = last
     for turn in turns:
         high = down * turn
-        if down * (high - b) > LONGEST_STEP:
+        if down * (high - b) > longest:
             high = last
         if down * (high - low) <= 0.0:
             continue
@@ -124,12 +127,12 @@ def _move(b: float, gradient: float, curvature: float, square: float) -> float:
 
 
 @strictly()
-def _each_move(b: Floats, gradient: Floats, majorised: Floats, scale: float, out: Floats) -> None:
+def _each_move(b: Floats, gradient: Floats, majorised: Floats, scale: float, longest: float, out: Floats) -> None:
     """`_move` of each gene; the curvature is given with the Cauchy prior's majorant in it."""
     square = scale * scale
     for i in range(b.size):
         curvature = majorised[i] - 2.0 / (square + b[i] * b[i])
-        out[i] = _move(b[i], gradient[i], max(curvature, 0.0), square)
+        out[i] = _move(b[i], gradient[i], max(curvature, 0.0), square, longest)
 
 
 class _Curved(NamedTuple):
@@ -195,11 +198,11 @@ class Prior:
         newton, _ = solve(curved.majorised, -gradient)
         along = np.where(curved.along > 0, curved.along, np.inf)
         moved = np.empty(along.size)
-        _each_move(beta[:, at].copy(), -newton[:, at] / along, 1.0 / along, self.scale, moved)
+        _each_move(beta[:, at].copy(), -newton[:, at] / along, 1.0 / along, self.scale, self._longest(), moved)
         step = newton + curved.column * ((moved - newton[:, at]) / along)[:, None]
         moves = step if self.scaled is None else lifted(step, self.scaled)
-        longest = np.maximum(np.abs(moves).max(axis=1), LONGEST_STEP)
-        step *= (LONGEST_STEP / longest)[:, None]
+        largest = np.maximum(np.abs(moves).max(axis=1), LONGEST_STEP)
+        step *= (LONGEST_STEP / largest)[:, None]
         slope = gradient[:, 0] * step[:, 0]
         for j in range(1, beta.shape[1]):
             slope += gradient[:, j] * step[:, j]
@@ -227,6 +230,16 @@ class Prior:
         column, _ = solve(majorised, unit)
         along, excess = column[:, self.coefficient], 4.0 * (b * b) / (spread * spread)
         return _Curved(majorised, column, along, 1.0 - excess * along)
+
+    def _longest(self) -> float:
+        """How far the coefficient itself goes at a time, in its own unit; the whole step is held to `LONGEST_STEP`.
+
+        Of a user's columns it may go far while no scaled coefficient does, where numbers are small (a slope per unit of
+        1e-6) or far from zero (an intercept follows the slope): held back here, it would creep.
+        """
+        if self.scaled is None:
+            return LONGEST_STEP
+        return max(1.0, _FARTHER / abs(float(self.scaled[self.coefficient, self.coefficient]))) * LONGEST_STEP
 
     def _others(self, beta: Floats) -> list[int]:
         return [j for j in range(beta.shape[1]) if j != self.coefficient]
