@@ -227,6 +227,35 @@ def test_both_starts_are_needed(drive, fit, monkeypatch):
         assert min(from_estimate[gene], from_zero[gene]) <= value + 1e-6
 
 
+@pytest.mark.parametrize("unsettled", [0, 1])
+def test_no_minimum_is_reported_above_where_the_other_descent_got_to(drive, fit, monkeypatch, unsettled):
+    """One descent is said not to have settled, where it is: so the lower minimum of some genes is not known."""
+    samples = disagreeing(20)
+    state, variances = fitted(samples, fit)
+    monkeypatch.setattr(shrinkage.Prior, "adapted", classmethod(lambda cls, *_: cls(0.02, AT)))
+    whole = drive(samples)(shrink(state, variances, AT))
+    ends = []
+
+    def failing(begin, genes, config, cohorts=()):
+        descent, cohorts = yield from real(begin, genes, config, cohorts)
+        if len(ends) == unsettled:
+            failed = {"status": Status.FAILED, "reason": Reason.NEWTON_OUT_OF_ITERATIONS}
+            descent = descent.changed(np.arange(20), **failed)
+        ends.append(descent)
+        return descent, cohorts
+
+    real = shrinkage_file.descend
+    monkeypatch.setattr(shrinkage_file, "descend", failing)
+    found = drive(samples)(shrink(state, variances, AT))
+    lower = ends[unsettled].value < ends[1 - unsettled].value - 1e-3
+    assert 0 < lower.sum() < 20
+    assert np.isnan(found.estimate[lower]).all()
+    assert (found.reason[lower] == Reason.NEWTON_OUT_OF_ITERATIONS).all()
+    higher = ends[unsettled].value > ends[1 - unsettled].value + 1e-3
+    assert np.array_equal(found.estimate[higher], whole.estimate[higher])
+    assert not found.second[lower].any()
+
+
 def test_the_truth_is_nearer_than_without_a_prior(drive, fit):
     samples, truth = drawn(scale=0.2, genes=600, each=3, changed=0.2)
     state, variances = fitted(samples, fit)

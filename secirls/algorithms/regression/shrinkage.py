@@ -124,9 +124,14 @@ def shrink(
     lower = _is_lower(other, first, cohorts, fraction_bits)
     ours, theirs = _ends(first, prior), _ends(other, prior)
     estimate, deviation, reason = none.estimate.copy(), none.deviation.copy(), none.reason.copy()
-    estimate[genes] = np.where(lower, theirs.estimate, ours.estimate)
-    deviation[genes] = np.where(lower, theirs.deviation, ours.deviation)
-    reason[genes] = np.where(lower, theirs.reason, ours.reason)
+    # Where a descent did not settle though it got below the other's minimum, the lower minimum is not known.
+    above = ~lower & _is_deeper(other, first, cohorts, fraction_bits) & (first.status == Status.CAUGHT)
+    below = lower & _is_deeper(first, other, cohorts, fraction_bits)
+    known = ~(above | below)
+    estimate[genes] = np.where(known, np.where(lower, theirs.estimate, ours.estimate), np.nan)
+    deviation[genes] = np.where(known, np.where(lower, theirs.deviation, ours.deviation), np.nan)
+    reason[genes] = np.select([above, below], [other.reason, first.reason], np.where(lower, theirs.reason, ours.reason))
+    lower &= known
     second = none.second.copy()
     second[genes] = lower
     return Shrinkage(coefficient, prior.scale, estimate, deviation, reason, second)
@@ -135,11 +140,16 @@ def shrink(
 def _is_lower(other: Descent, first: Descent, cohorts: Cohorts, fraction_bits: int) -> Mask:
     """Where the other descent is settled and the first is not, or ended higher over the same parties, ``(rows,)``."""
     both = (other.status == Status.CAUGHT) & (first.status == Status.CAUGHT)
+    return np.where(both, _is_deeper(other, first, cohorts, fraction_bits), other.status == Status.CAUGHT)
+
+
+def _is_deeper(one: Descent, than: Descent, cohorts: Cohorts, fraction_bits: int) -> Mask:
+    """Where one descent got lower than another over the same parties, by more than rounding, ``(rows,)``."""
     flat = max(resolution(len(parties), fraction_bits) for parties in cohorts)
-    same = np.array([cohorts[a] == cohorts[b] for a, b in zip(other.evaluated, first.evaluated, strict=True)])
+    same = np.array([cohorts[a] == cohorts[b] for a, b in zip(one.evaluated, than.evaluated, strict=True)])
     with np.errstate(invalid="ignore"):
-        deeper = other.value < first.value - 2.0 * flat - DEEPER * np.maximum(1e-3 * np.abs(first.value), 1.0)
-    return np.where(both, same & deeper, other.status == Status.CAUGHT)
+        slack = 2.0 * flat + DEEPER * np.maximum(1e-3 * np.abs(than.value), 1.0)
+        return np.asarray(same & (one.value < than.value - slack))
 
 
 class _Ends(NamedTuple):
