@@ -47,6 +47,20 @@ def test_the_gamma_regression_maximises_its_likelihood():
     assert deviance(np.log([1.01 * a, b])) > deviance(np.log([a, b])) < deviance(np.log([a, 1.01 * b]))
 
 
+@pytest.mark.parametrize("mean", [12.3, 0.7, 1e6])
+def test_genes_of_one_base_mean_have_no_slope(mean):
+    """R's glm() leaves the slope out, and a local trend follows; before, rounding made one, which held elsewhere."""
+    estimates = 0.3 * np.exp(np.random.default_rng(1).normal(size=100))
+    means = np.full(100, mean)
+    assert parametric_trend(means, estimates) is None
+    assert parametric_trend(means * np.linspace(1, 1 + 1e-13, 100), estimates) is None
+    trend = fit_trend(means, estimates)
+    assert trend.kind == "local"
+    np.testing.assert_allclose(np.log(trend.at(mean * np.array([0.1, 1.0, 10.0]))), np.median(np.log(estimates)))
+    near = 0.3 + 0.05 * mean / (means * np.linspace(1, 1.3, 100))
+    assert parametric_trend(means * np.linspace(1, 1.3, 100), near) == pytest.approx((0.3, 0.05 * mean), rel=1e-6)
+
+
 def test_genes_far_from_the_trend_do_not_move_it():
     means, estimates = drawn(3000)
     plain = fit_trend(means, estimates)

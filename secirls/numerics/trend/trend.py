@@ -36,6 +36,8 @@ _REFITS = 11
 _GLM_ITERATIONS = 25
 _GLM_TOLERANCE = 1e-8
 _STANDS = 1e-6
+_ONE_MEAN = 1e-22
+"""Where x varies by no more than this, in squares, a slope is rounding: R's glm() finds a rank of one (1e-11)."""
 _LEAST_COEFFICIENT = 1e-10
 """Where PyDESeq2 takes a coefficient for none."""
 
@@ -183,7 +185,7 @@ def _gamma_regression(x: Floats, y: Floats, a: float, b: float) -> tuple[float, 
             off = x[i] - x_mean
             squares += w * (off * off)
             products += w * (off * (y[i] - y_mean))
-        if not squares > 0.0:
+        if not squares > _ONE_MEAN * (weights * (x_mean * x_mean)):
             return -1.0, -1.0, False
         slope = products / squares
         new_a, new_b = y_mean - slope * x_mean, slope
