@@ -38,6 +38,12 @@ def test_every_gene_with_a_base_mean_is_told_as_r_tells_it(told):
     assert summary(told, asked())["percent"]["low counts"] == pytest.approx(100 * 10 / 398)
 
 
+def test_a_gene_without_counts_once_outliers_are_replaced_is_of_low_counts_as_in_r(told):
+    told.loc[0, ["baseMean", "log2FoldChange", "pvalue", "padj"]] = 0.0, 0.0, 1.0, np.nan
+    genes = summary(told, asked())["genes"]
+    assert (genes[COUNTED], genes["low counts"]) == (397, 11)
+
+
 def test_a_threshold_leaves_changes_below_it_out(told):
     genes = summary(told, asked(1.0))["genes"]
     assert (genes[UP.format("1.00")], genes[DOWN.format("-1.00")]) == (60, 40)

@@ -33,7 +33,7 @@ OUTLYING = (
 )
 EMPTIED = "Its outlying counts were replaced, and no count above zero is left."
 WITHOUT_RATIO = "It has no likelihood ratio: {}"
-UNCOUNTED = "No sample of the compared groups has a count: its fold change is 0 and its p-value 1, as in R."
+UNCOUNTED = "No sample of the compared groups has a count: its fold change is taken for 0, as in R."
 NO_COUNT = -2.302585092994046
 """log(0 / s + 0.1)."""
 LEAST_EXCESS = 1e-6

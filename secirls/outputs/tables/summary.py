@@ -13,8 +13,9 @@ def summary(table: pd.DataFrame, asked: Comparison) -> pd.DataFrame:
 
     *Up* and *down* have an adjusted p-value below alpha and a log2 fold change beyond the threshold on that side;
     *outliers* have no p-value because of a count far from the others; *low counts* are those that independent filtering
-    left out. R counts all genes without p-value as outliers; here those that did not converge, say, have a row of their
-    own, and the table's column ``reason`` tells. Genes that too few sites counted have no base mean, and no row.
+    left out, and with them, as in R, those that have no count left once outliers are replaced. R counts all genes
+    without p-value as outliers; here those that did not converge, say, have a row of their own, and the table's column
+    ``reason`` tells. Genes that too few sites counted have no base mean, and no row.
     """
     mean, change, pvalue, padj = (
         table[name].to_numpy(dtype=np.float64) for name in ("baseMean", "log2FoldChange", "pvalue", "padj")
@@ -31,7 +32,7 @@ def summary(table: pd.DataFrame, asked: Comparison) -> pd.DataFrame:
         "with a base mean above zero": counted,
         **changed,
         "outliers": counted & outlier,
-        "low counts": counted & np.isnan(padj) & ~np.isnan(pvalue),
+        "low counts": np.isnan(padj) & ~np.isnan(pvalue),
         "without p-value": counted & np.isnan(pvalue) & ~outlier,
     }
     genes = pd.Series({name: int(which.sum()) for name, which in rows.items()})
