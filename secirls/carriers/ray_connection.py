@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
+from secirls.carriers.first_contact import check_contact
 from secirls.carriers.lean_ray.raylet_command import with_idle_agents
 from secirls.carriers.ray_environment import folder_for_ray
 from secirls.input_error import InputError
-
-REACH_SECONDS = 5.0
-"""How long a cluster has to accept a connection."""
 
 OBJECT_STORE_BYTES = 400_000_000
 
@@ -90,11 +88,16 @@ def running_ray(address: str | None, *, linger: bool = False) -> Iterator[None]:
 
 def _connect(address: str | None) -> None:
     if address is not None:
-        _reach(address)
+        check_contact(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except AuthenticationError as error:
+            raise InputError(f"no Ray cluster lets us in at {address!r}: {error.message}") from None
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster lets us in at {address!r} ({type(error).__name__})") from None
+            raise InputError(
+                f"no Ray cluster lets us in at {address!r} ({type(error).__name__}); "
+                "'secirls cluster template' prints the environment that it needs, its token among it"
+            ) from None
         return
     try:
         with _lean():
@@ -144,14 +147,3 @@ def _lean() -> Iterator[None]:
 
 def _nothing(*_: Any, **__: Any) -> None:
     """Start none."""
-
-
-def _reach(address: str) -> None:
-    """Raise `InputError` unless something listens there: Ray itself would try for minutes."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isdecimal() or "/" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-    except (OSError, OverflowError):
-        raise InputError(f"no Ray cluster answers at {address!r}") from None
