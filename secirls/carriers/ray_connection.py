@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,8 @@ class _Connection:
                 try:
                     _connect(address)
                 except BaseException:
-                    ray.shutdown()
+                    with undisturbed():
+                        ray.shutdown()
                     raise
             self._fits += 1
             return True
@@ -60,7 +62,8 @@ class _Connection:
         with self._lock:
             self._fits -= 1
             if self._fits == 0:
-                ray.shutdown()
+                with undisturbed():
+                    ray.shutdown()
 
     def leave_behind(self) -> None:
         """As `leave`, in the background: whoever connects next waits for it, and so does the end of this process."""
@@ -68,6 +71,27 @@ class _Connection:
 
 
 _connection = _Connection()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of what is inside.
+
+    It would not tidy up any sooner: Ray that is interrupted in its own end has the process exit with code 1, no word
+    said and nothing written.
+    """
+    ours = threading.current_thread() is threading.main_thread()  # no other is interrupted
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if heard:
+        raise KeyboardInterrupt
 
 
 @contextmanager
