@@ -18,6 +18,7 @@ from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.agreement import Facts
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Cost
+from secirls.agreement.whole_file import UnwritableError
 from secirls.algorithms.query import QueryError
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -29,6 +30,7 @@ RAISED = {
     kind.__name__: kind
     for kind in (
         InputError,
+        UnwritableError,
         RefusalError,
         QueryError,
         SecureSumError,

@@ -33,7 +33,7 @@ from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import LARGEST_COUNT
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
-from secirls.agreement.whole_file import writing
+from secirls.agreement.whole_file import UnwritableError, remove, writing
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.site.desk import SPOKEN
@@ -57,6 +57,7 @@ class Transcript:
         self._folder = folder
         self._before = before
         self._entries = entries
+        self._torn = False
 
     @classmethod
     def begun(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
@@ -99,14 +100,23 @@ class Transcript:
 
     def write(self, what: str, content: Any) -> None:
         """Add an entry; bytes go to files of their own."""
-        text = canonical({"what": what, "content": self._plain(content), "before": self._before})
-        self._before = hashlib.sha256(text.encode()).hexdigest()
-        with writing(self._folder / LINES):
-            _write(self._folder / LINES, text.encode() + b"\n", os.O_APPEND)
+        try:
+            text = canonical({"what": what, "content": self._plain(content), "before": self._before})
+            self._before = hashlib.sha256(text.encode()).hexdigest()
+            with writing(self._folder / LINES):
+                _write(self._folder / LINES, text.encode() + b"\n", os.O_APPEND)
+        except UnwritableError:
+            self._torn = True
+            raise
         self._entries += 1
 
     def close(self, end: Outcome | Exception) -> None:
-        """Say how the fit ended, and after how many entries; more can follow only where it ended early."""
+        """Say how the fit ended, and after how many entries; more can follow only where it ended early.
+
+        Nothing is said after an entry that found no room, as in a crash: what it was about would be missing before it.
+        """
+        if self._torn:
+            return
         self.write("ended", {**ending(end), "entries": self._entries})
 
     def entropy(self, count: int) -> bytes:
@@ -126,8 +136,12 @@ class Transcript:
             if not path.exists():
                 draft = self._folder / DRAFT
                 with writing(path):
-                    _write(draft, value, os.O_TRUNC)
-                    draft.replace(path)
+                    try:
+                        _write(draft, value, os.O_TRUNC)
+                        draft.replace(path)
+                    except BaseException:
+                        remove(draft)
+                        raise
             return {"bytes": name}
         return plain(value, self._plain)
 
@@ -177,7 +191,7 @@ def witnessed(task: Task, federation: Federation) -> Iterator[Event]:
                     transcript.close(event)
                 yield event
         except Exception as error:
-            with suppress(OSError):  # a full disk ends the fit, and can't be told on it
+            with suppress(UnwritableError):  # a full disk ends the fit, and can't be told on it
                 transcript.close(error)
             raise
 

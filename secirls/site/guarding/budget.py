@@ -22,8 +22,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.agreement.whole_file import new_file, settle
-from secirls.input_error import InputError, complain
+from secirls.agreement.whole_file import UnwritableError, new_file, remove, settle
+from secirls.input_error import InputError
 from secirls.numerics.arrays import Mask
 
 Places: TypeAlias = NDArray[np.intp]
@@ -139,9 +139,13 @@ def held(site: PartyId, file: Path, what: str) -> Iterator[None]:
     except InputError:
         raise
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise complain(
-            f"can't keep what it {what} ({type(error).__name__}): its policy may name a folder as memory", site=site
-        ) from None
+        raise unkept(site, what, error) from None
+
+
+def unkept(site: PartyId, what: str, error: Exception) -> UnwritableError:
+    """What is said where a site's memory of ``what`` it did can't be kept: no mistake of the fit's, which can go on."""
+    why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    return UnwritableError(f"site {site!r}: can't keep what it {what} ({why}): its policy may name a folder as memory")
 
 
 def _read(file: Path, genes: int) -> Told:
@@ -167,9 +171,13 @@ def _write(file: Path, told: Told) -> None:
 def replace_file(file: Path, data: memoryview) -> None:
     """Have a file with these bytes, for its owner's eyes alone, on the disk, or what was there before."""
     draft = file.with_suffix(".draft")
-    with new_file(draft, 0o600) as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    draft.replace(file)
+    try:
+        with new_file(draft, 0o600) as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(file)
+    except BaseException:
+        remove(draft)
+        raise
     settle(file.parent)

@@ -8,6 +8,7 @@ samples or genes, by a site, or by the layer, are known. Nothing in it leaves th
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +23,11 @@ from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
 from secirls.agreement.whole_file import settle
-from secirls.input_error import InputError, complain
+from secirls.input_error import InputError
 from secirls.numerics.arrays import Counts
 from secirls.numerics.held.held_counts import Chosen, HeldCounts
 from secirls.site.grounds.policy import Policy, RefusalError
-from secirls.site.guarding.budget import Places, places_of, replace_file
+from secirls.site.guarding.budget import Places, places_of, replace_file, unkept
 from secirls.site.guarding.count_digests import sample_digests
 
 FITS = "fits.jsonl"
@@ -228,10 +229,7 @@ class Memory:
         except InputError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise complain(
-                f"can't keep what it answers ({type(error).__name__}): its policy may name a folder as memory",
-                site=self._site,
-            ) from None
+            raise unkept(self._site, "answers", error) from None
 
 
 def _opened(path: Path) -> FileIO:
@@ -250,6 +248,6 @@ def _append(descriptor: int, path: Path, entry: Mapping[str, Any]) -> None:
         kept = os.pread(descriptor, size, 0).rfind(b"\n") + 1
         os.ftruncate(descriptor, kept)
     if os.write(descriptor, line) != len(line):
-        raise OSError("the line was written in part")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # it was written in part
     os.fsync(descriptor)
     settle(path.parent)
