@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,15 +164,16 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
             if config.cooks:
                 cooks.warm_up()
     watch.note("starting the sites, opening their files")
-    for event in _events(order):
-        if isinstance(event, Outcome):
-            return result(order, event, seconds=time.perf_counter() - began)
-        if checkpoint is not None and isinstance(event, Begun | Opening | Record):
-            checkpoint.take(event)
-        if isinstance(event, Stage):
-            watch.note(event.text)
-        elif isinstance(event, Record):
-            watch.round(event.told)
+    with closing(_events(order)) as events:  # Ctrl-C in its end is lost where it is collected
+        for event in events:
+            if isinstance(event, Outcome):
+                return result(order, event, seconds=time.perf_counter() - began)
+            if checkpoint is not None and isinstance(event, Begun | Opening | Record):
+                checkpoint.take(event)
+            if isinstance(event, Stage):
+                watch.note(event.text)
+            elif isinstance(event, Record):
+                watch.round(event.told)
     raise RuntimeError("the fit ended without a result")
 
 
@@ -237,16 +238,17 @@ def _ordered(manifest: Manifest, sites: Mapping[str, str], **further: Any) -> Or
     )
 
 
-def _events(order: Order) -> Iterator[Event]:
+def _events(order: Order) -> Generator[Event, None, None]:
     if order.engine == "ray":
         if order.address is None:
             prepare_local()
         from secirls.carriers.on_ray import run_on_ray
 
-        return run_on_ray(order)
+        yield from run_on_ray(order)
+        return
     config = order.task.config
     parties: dict[str, Site | Helper] = {
         name: Site(place, config, own_process=False) for name, place in order.places.items()
     }
     parties |= {name: Helper(name, config, order.helper_keys.get(name)) for name in helpers(config.protocol)}
-    return witnessed(order.task, LocalFederation(parties))
+    yield from witnessed(order.task, LocalFederation(parties))

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from secirls import fitting
 from secirls.carriers import ray_connection
 from secirls.carriers.ray_connection import running_ray, undisturbed
 from secirls.inputs.datasets import write_simulated
@@ -94,3 +95,22 @@ def test_ctrl_c_twice_in_a_fit_ends_it_in_one_sentence(tmp_path):
                 threading.Timer(0.3, fit.send_signal, (signal.SIGINT,)).start()
     assert fit.returncode in (130, -signal.SIGINT), heard  # the second where Python had nothing left to do
     assert [line for line in heard if line.startswith("secirls: ")] == [INTERRUPTED], heard
+
+
+def test_an_interruption_while_a_fit_is_left_is_heard(tmp_path, monkeypatch):
+    """As Ray's end is interrupted, after a round whose teller was: what collects a generator hears of nothing."""
+    events = fitting._events
+
+    def left(order):
+        try:
+            yield from events(order)
+        finally:
+            raise KeyboardInterrupt
+
+    def stop(_):
+        raise StopIteration
+
+    monkeypatch.setattr(fitting, "_events", left)
+    paths = write_simulated(tmp_path, sites=3, samples=18, genes=10, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        fitting.fit(paths, design="~ condition", preset="irls", kernel="numpy", engine="local", on_round=stop)
