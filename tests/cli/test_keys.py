@@ -96,7 +96,7 @@ def test_key_files_that_are_wrong_are_named(tmp_path, make_site, keys):
     with pytest.raises(secirls.InputError, match="no roster"):
         secirls.fit(sites, design="~ condition", engine="local", keys=private)
     (tmp_path / "bad.key").write_text("{}")
-    with pytest.raises(secirls.InputError, match="is not a key file"):
+    with pytest.raises(secirls.InputError, match=r"site 'b', file '.*bad\.key': is not a key file"):
         read_identity("b", tmp_path / "bad.key")
 
 

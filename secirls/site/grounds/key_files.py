@@ -47,7 +47,7 @@ def new_key(name: PartyId, folder: Path) -> tuple[Path, Path]:
 
 def read_identity(name: PartyId, path: str | os.PathLike[str]) -> Identity:
     """A party's signing key from its private file. Raises `InputError` without quoting the file."""
-    told = _read(Path(path), "ed25519_private")
+    told = _read(Path(path), "ed25519_private", name)
     if told["name"] != name:
         raise complain(f"holds the key of {told['name']!r}", site=name, file=str(path))
     return Identity(told["key"])
@@ -55,7 +55,7 @@ def read_identity(name: PartyId, path: str | os.PathLike[str]) -> Identity:
 
 def keyed_digest(name: PartyId, path: str | os.PathLike[str], message: bytes) -> bytes:
     """HMAC-SHA-256 of a message under a party's private key, which no one else can compute. Raises `InputError`."""
-    told = _read(Path(path), "ed25519_private")
+    told = _read(Path(path), "ed25519_private", name)
     return hmac.digest(told["key"], b"secirls keyed digest v1" + name.encode() + b"\0" + message, "sha256")
 
 
@@ -131,14 +131,14 @@ def _write_new(path: Path, content: dict[str, str], *, mode: int) -> None:
     write_new(path, json.dumps(content, indent=2) + "\n", mode=mode)
 
 
-def _read(path: Path, field: str) -> dict[str, Any]:
-    text = read_text(path)
+def _read(path: Path, field: str, site: PartyId = "") -> dict[str, Any]:
+    text = read_text(path, site=site)
     try:
         told = json.loads(text)
         key = bytes.fromhex(told[field])
         name = str(told["name"])
     except (ValueError, KeyError, TypeError):
-        raise complain(f"is not a key file with {field!r}", file=str(path)) from None
+        raise complain(f"is not a key file with {field!r}", site=site, file=str(path)) from None
     if len(key) != KEY_BYTES:
-        raise complain(f"has a key of {len(key)} bytes, not {KEY_BYTES}", file=str(path))
+        raise complain(f"has a key of {len(key)} bytes, not {KEY_BYTES}", site=site, file=str(path))
     return {"name": name, "key": key}
