@@ -61,6 +61,7 @@ class Guard:
         self._own_xtx = self._every_xtx = np.zeros((0, 0))
         self._log_sizes = 0.0
         self._columns, self._own_size = np.zeros((0, 0)), 0
+        self._names: tuple[str, ...] = ()
         self._brought: Floats | None = None
         self._entered: SummedColumns | None = None
         self._summed: SummedColumns | None = None
@@ -97,6 +98,8 @@ class Guard:
         self._checks.check_cohort(len(self._agreement.sites))
         self._checks.check_design(samples.joint.design, samples.own_size)
         self._columns, self._own_size = samples.joint.design, samples.own_size
+        own = self._design.own.at(self._site)
+        self._names = (*(self._design.all_columns[i] for i in own), *self._design.columns)
         self._brought = samples.size_factors
         self._asked_so_far = self._start(samples)
         self.holds(samples)
@@ -212,7 +215,7 @@ class Guard:
         def allowed(likeness: Likeness) -> None:
             self._checks.check_likeness(likeness.few_differ, other_own=0)  # it takes counts to tell sums of sites
 
-        entered.take(*self._own_and_table(), s, self._policy.min_difference, allowed)
+        entered.take(*self._own_and_table(), s, self._policy.min_difference, allowed, self._names)
 
     def _own_and_table(self) -> tuple[Floats, Floats]:
         """Design columns: those that this site takes out as its own, and those that are summed."""
@@ -289,7 +292,7 @@ class Guard:
         if self._summed is None:
             take()
         else:
-            self._summed.take(own, table, s, self._policy.min_difference, allowed)
+            self._summed.take(own, table, s, self._policy.min_difference, allowed, self._names)
 
     def answering(self, context: Context, asked: Query, name: bytes, *, told: bool) -> None:
         """Remember which question a context is about, as it was admitted, and whether its total is to be ``told``."""

@@ -9,6 +9,7 @@ Refuses to know: what is done about it; see `Policy`.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _FREE = 3
 """With fewer samples more than columns, what is left of any column is a few samples."""
 _FEW_OF = 5
 """One in so many samples, or a single one: other columns of theirs differ in more."""
+_ALONE = 3
+"""In fewer samples a column is itself a few samples', beside a constant; levels that are told have as many."""
 
 
 class SummedColumns:
@@ -41,11 +44,17 @@ class SummedColumns:
         self._order = np.argsort(np.array(samples), kind="stable")
 
     def take(
-        self, own: Floats, columns: Floats, size_factors: Floats, least: int, allowed: Callable[[Likeness], None]
+        self,
+        own: Floats,
+        columns: Floats,
+        size_factors: Floats,
+        least: int,
+        allowed: Callable[[Likeness], None],
+        names: Sequence[str] = (),
     ) -> None:
         """Note columns that are to be summed, with counts over size factors or alone: ``own`` and the table's.
 
-        Each ``(samples, columns)``; size factors that are not known yet are ones.
+        Each ``(samples, columns)``; size factors that are not known yet are ones. ``names`` are those of all columns.
 
         Raises what ``allowed`` raises, told how like they are to those of earlier fits, where ``least`` samples are
         enough for a difference; and `InputError` where nothing can be kept: then nothing must be summed.
@@ -55,20 +64,28 @@ class SummedColumns:
         now = np.where(np.isfinite(now), now, 0.0)[self._order]
         with held(self._site, self._file, "summed"):
             told = self._read()
-            fit = Summed(now, own.shape[1])
-            known = any(np.array_equal(now, one.columns) and one.own == fit.own for one in told)
+            fit = Summed(now, own.shape[1], tuple(names))
+            known = any(fit.is_the_same(one) for one in told)
             allowed(Likeness(0, 0) if known else Likeness.of(told, fit, least))
             if not known:
                 text = io.BytesIO()
                 fits = [*told, fit]
-                np.savez(text, *(one.columns for one in fits), own=np.array([one.own for one in fits]))
+                called = np.frombuffer(json.dumps([one.names for one in fits]).encode(), dtype=np.uint8)
+                own_of = np.array([one.own for one in fits])
+                np.savez(text, *(one.columns for one in fits), own=own_of, names=called)
                 replace_file(self._file, text.getbuffer())
 
     def _read(self) -> list[Summed]:
         if not self._file.exists():
             return []
         with np.load(io.BytesIO(self._file.read_bytes()), allow_pickle=False) as kept:
-            told = [Summed(kept[f"arr_{number}"], int(own)) for number, own in enumerate(kept["own"])]
+            own = kept["own"].tolist()
+            # A file of before columns were called anything has no names.
+            names = json.loads(kept["names"].tobytes()) if "names" in kept else [()] * len(own)
+            told = [
+                Summed(kept[f"arr_{number}"], one, tuple(called))
+                for number, (one, called) in enumerate(zip(own, names, strict=True))
+            ]
         if any(one.columns.ndim != 2 or len(one.columns) != len(self._order) for one in told):
             raise ValueError("another data set's")
         return told
@@ -81,6 +98,18 @@ class Summed:
     columns: Floats
     """Over size factors: one of ones, the site's own, the table's; ``(samples, 1 + own + table's)``."""
     own: int
+    names: tuple[str, ...] = ()
+    """Of the columns after the first; none where they are not known."""
+
+    def is_the_same(self, other: Summed) -> bool:
+        """Whether both summed with the same columns, called the same."""
+        return (self.own, self.names) == (other.own, other.names) and np.array_equal(self.columns, other.columns)
+
+    def beside(self, *others: Summed) -> Summed:
+        """All columns of these and others, as if one fit had them."""
+        fits = (self, *others)
+        names = [name for one in fits for name in ("", *(one.names or ("",) * (one.columns.shape[1] - 1)))]
+        return Summed(np.hstack([one.columns for one in fits]), self.own, tuple(names[1:]))
 
     def at_the_table(self) -> tuple[Floats, Floats]:
         """The own columns, and what is left of the table's beside them, but for constants: without size factors."""
@@ -102,9 +131,13 @@ class Likeness:
     @classmethod
     def of(cls, told: Sequence[Summed], now: Summed, least: int) -> Likeness:
         """Of a fit to those before."""
-        few = sum(few_differ(one.columns, now.columns, least) for one in told)
+
+        def differ(one: Summed) -> bool:
+            return few_differ(one.columns, now.columns, least) or few_stand_out(one, now, least)
+
+        few = sum(map(differ, told))
         if len(told) > 1 and not few:
-            few += few_differ(np.hstack([one.columns for one in told]), now.columns, least)
+            few += differ(told[0].beside(*told[1:]))
         return cls(few, sum(tells_sites(one, now) for one in told))
 
 
@@ -164,6 +197,58 @@ def few_differ(earlier: Floats, now: Floats, least: int) -> bool:
         if any(_few(side[:, column], every, np.hstack([every, others]), least) for others in beside):
             return True
     return False
+
+
+def few_stand_out(earlier: Summed, now: Summed, least: int) -> bool:
+    """Whether a column of one fit is, but for a few samples, one that is nothing of its own at this site in the other.
+
+    A column may be a constant here, or another of its fit, and vary elsewhere. One of the other fit's that is the same
+    but for a few samples here may be the same elsewhere, unless both fits have the column, by its name and values.
+    """
+    weights = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
+    one, two = (_by_name(fit, fit.columns / weights) for fit in (earlier, now))
+    both = one.keys() & two.keys()
+    old, new = (np.array([column for key, column in fit.items() if key not in both]).T for fit in (one, two))
+    if not (old.size and new.size):
+        return False
+    former, later = (_unit(fit.columns / weights) for fit in (earlier, now))
+    return _stand_out(old, new, former, least) or _stand_out(new, old, later, least)
+
+
+def _stand_out(alone: Floats, others: Floats, beside: Floats, least: int) -> bool:
+    """Whether one of some columns of a fit is one of the ``others`` but for a few samples: see `few_stand_out`.
+
+    ``beside`` are all columns of the fit, the first that of all samples.
+    """
+    every = beside[:, :1]
+    varies, own = (_directions(_left(columns, every)) for columns in (others, beside))
+    again = varies.any(axis=0) & (np.abs(varies.T @ own) > 1.0 - _ROUNDING).any(axis=1)
+    idle = [every] if not varies.any(axis=0).all() else []
+    idle += [np.hstack([every, column[:, None]]) for column in others[:, again].T]
+    for column in alone.T if idle else ():
+        by_itself = differing(column, every)
+        for constants in idle:
+            left, free = differing(column, constants), len(column) - int(np.linalg.matrix_rank(constants))
+            most = least if left < by_itself else min(least, _ALONE)
+            if free >= _FREE and 0 < left < most and left <= max(1, free // _FEW_OF):
+                return True
+    return False
+
+
+def _by_name(fit: Summed, columns: Floats) -> dict[tuple[str, bytes], Floats]:
+    """A fit's columns but the first, ``(samples,)``, each no larger than one, by their names and values."""
+    names = fit.names or ("",) * (columns.shape[1] - 1)
+    largest = np.maximum(np.abs(columns).max(axis=0, initial=0.0), np.finfo(np.float64).tiny)
+    return {
+        (name, column.tobytes()): column / most
+        for name, column, most in zip(names, columns[:, 1:].T, largest[1:], strict=True)
+    }
+
+
+def _directions(columns: Floats) -> Floats:
+    """Columns of length one; those that are nothing stay nothing."""
+    lengths = np.sqrt((columns**2).sum(axis=0))
+    return columns / np.where(lengths > 0, lengths, 1.0)
 
 
 def _few(column: Floats, every: Floats, others: Floats, least: int) -> bool:
