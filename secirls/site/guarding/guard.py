@@ -70,7 +70,7 @@ class Guard:
         self._dispersions: Floats | None = None
         self._rounds = 0
         self._budget = Budget(site, n_genes)
-        self._asked_so_far = b""
+        self._began = self._asked_so_far = b""
         self._census: HeardCensus | None = None
         self._contributors: dict[bytes, float] = {}
         self._held_over: tuple[PartyId, ...] = ()
@@ -101,7 +101,7 @@ class Guard:
         own = self._design.own.at(self._site)
         self._names = (*(self._design.all_columns[i] for i in own), *self._design.columns)
         self._brought = samples.size_factors
-        self._asked_so_far = self._start(samples)
+        self._began = self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
         if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
@@ -340,7 +340,7 @@ class Guard:
         Raises `RefusalError` where a rule is broken, `PeerError` where the total is not the one of before.
         """
         if not self._ground.simulated:
-            name = sha256(b"secirls total v2", self._about(), asked.to_bytes())
+            name = sha256(b"secirls total v3", self._about(), self._began, asked.to_bytes())
             if verified and self._memory is not None:
                 self._memory.keep_total(name, total_digest(total))
             elif (
