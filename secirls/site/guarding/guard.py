@@ -32,7 +32,7 @@ from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.heard_census import HeardCensus, left
-from secirls.site.guarding.memory import Memory, Subject
+from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.size_shares import size_shares
 from secirls.site.guarding.summed_columns import Likeness, SummedColumns
@@ -112,8 +112,10 @@ class Guard:
             self._memory = Memory(self._site, folder, about.data)
             self._budget = Budget(self._site, genes, about.places, self._memory.told)
             if self._policy.across_fits == "refuse":
-                self._entered = SummedColumns(self._site, self._memory.entered, about.samples)
-                self._summed = SummedColumns(self._site, self._memory.summed, about.samples)
+                self._entered, self._summed = (
+                    SummedColumns(self._site, file, about.samples, self._memory.of_other_data(about, what))
+                    for file, what in ((self._memory.entered, ENTERED), (self._memory.summed, SUMMED))
+                )
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)
 
     def check(self, asked: Query) -> None:

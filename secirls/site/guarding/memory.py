@@ -31,6 +31,7 @@ from secirls.site.guarding.budget import Places, places_of, replace_file, unkept
 from secirls.site.guarding.count_digests import sample_digests
 
 FITS = "fits.jsonl"
+ENTERED, SUMMED = "-entered.npz", "-columns.npz"
 
 
 def _gene(name: str) -> bytes:
@@ -103,15 +104,31 @@ class Memory:
         """Take where the site's files lie, and what names the questions' subject. Nothing is written yet."""
         self._site = site
         self._folder = folder
-        # The name may come from outside, and must not say where on this disk the file is.
-        name = sha256(b"secirls fit v1", site.encode(), subject.encode()).hex()[:32]
-        self._path = folder / f"{name}.jsonl"
-        self.told = folder / f"{name}-told.npz"
+        self._path = self._file_of(subject, ".jsonl")
+        self.told = self._file_of(subject, "-told.npz")
         """Where a `Budget` of the same subject is kept."""
-        self.entered = folder / f"{name}-entered.npz"
+        self.entered = self._file_of(subject, ENTERED)
         """Where columns are with which fits of it were entered, for `SummedColumns`."""
-        self.summed = folder / f"{name}-columns.npz"
+        self.summed = self._file_of(subject, SUMMED)
         """Where those are that its counts were summed with."""
+
+    def _file_of(self, subject: str, what: str) -> Path:
+        # The name may come from outside, and must not say where on this disk the file is.
+        name = sha256(b"secirls fit v1", self._site.encode(), subject.encode()).hex()[:32]
+        return self._folder / f"{name}{what}"
+
+    def of_other_data(self, subject: Subject, what: str) -> list[tuple[Path, tuple[str, ...]]]:
+        """Where columns are kept of fits about other data with some of these samples, and what names the samples there.
+
+        Raises `InputError` where that can't be read.
+        """
+        with self._entries(self._folder / FITS) as (told, _):
+            others = {entry["data"]: tuple(entry["samples"]) for entry in told if entry["data"] != subject.data}
+        return [
+            (self._file_of(data, what), samples)
+            for data, samples in others.items()
+            if not set(samples).isdisjoint(subject.samples)
+        ]
 
     def admit(self, question: bytes, cohort: tuple[PartyId, ...]) -> None:
         """Note that a question, by digest, is about to be answered for a cohort.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,18 @@ _ALONE = 3
 class SummedColumns:
     """Those of one data set, in a file."""
 
-    def __init__(self, site: PartyId, file: Path, samples: Sequence[str]) -> None:
-        """Take where they are kept, and what names each sample of the site, in the order of its rows."""
+    def __init__(
+        self, site: PartyId, file: Path, samples: Sequence[str], others: Sequence[tuple[Path, Sequence[str]]] = ()
+    ) -> None:
+        """Take where they are kept, and what names each sample of the site, in the order of its rows.
+
+        In ``others`` are files and samples of other data sets that share some: a study that grew, or lost samples.
+        """
         self._site = site
         self._file = file
         self._order = np.argsort(np.array(samples), kind="stable")
+        self._samples = _counted(samples)
+        self._others = [(file, _counted(named)) for file, named in others]
 
     def take(
         self,
@@ -63,10 +71,11 @@ class SummedColumns:
             now = np.column_stack([np.ones(len(columns)), own, columns]) / size_factors[:, None]
         now = np.where(np.isfinite(now), now, 0.0)[self._order]
         with held(self._site, self._file, "summed"):
-            told = self._read()
-            fit = Summed(now, own.shape[1], tuple(names))
+            told = _read(self._file, self._samples)
+            fit = Summed(now, own.shape[1], tuple(names), self._samples)
             known = any(fit.is_the_same(one) for one in told)
-            allowed(Likeness(0, 0) if known else Likeness.of(told, fit, least))
+            others = [one for file, samples in self._others for one in _read(file, samples)]
+            allowed(Likeness(0, 0) if known else Likeness.of([*told, *others], fit, least))
             if not known:
                 text = io.BytesIO()
                 fits = [*told, fit]
@@ -75,20 +84,32 @@ class SummedColumns:
                 np.savez(text, *(one.columns for one in fits), own=own_of, names=called)
                 replace_file(self._file, text.getbuffer())
 
-    def _read(self) -> list[Summed]:
-        if not self._file.exists():
-            return []
-        with np.load(io.BytesIO(self._file.read_bytes()), allow_pickle=False) as kept:
-            own = kept["own"].tolist()
-            # A file of before columns were called anything has no names.
-            names = json.loads(kept["names"].tobytes()) if "names" in kept else [()] * len(own)
-            told = [
-                Summed(kept[f"arr_{number}"], one, tuple(called))
-                for number, (one, called) in enumerate(zip(own, names, strict=True))
-            ]
-        if any(one.columns.ndim != 2 or len(one.columns) != len(self._order) for one in told):
-            raise ValueError("another data set's")
-        return told
+
+def _counted(samples: Sequence[str]) -> tuple[str, ...]:
+    """What names samples, in order, with a number: two may have the same counts."""
+    seen: Counter[str] = Counter()
+    found = []
+    for sample in sorted(samples):
+        found.append(f"{sample} {seen[sample]}")
+        seen[sample] += 1
+    return tuple(found)
+
+
+def _read(file: Path, samples: tuple[str, ...]) -> list[Summed]:
+    """The fits in a file, about these samples. Raises `ValueError` where it is about others."""
+    if not file.exists():
+        return []
+    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as kept:
+        own = kept["own"].tolist()
+        # A file of before columns were called anything has no names.
+        names = json.loads(kept["names"].tobytes()) if "names" in kept else [()] * len(own)
+        told = [
+            Summed(kept[f"arr_{number}"], one, tuple(called), samples)
+            for number, (one, called) in enumerate(zip(own, names, strict=True))
+        ]
+    if any(one.columns.ndim != 2 or len(one.columns) != len(samples) for one in told):
+        raise ValueError("another data set's")
+    return told
 
 
 @dataclass(frozen=True)
@@ -100,16 +121,28 @@ class Summed:
     own: int
     names: tuple[str, ...] = ()
     """Of the columns after the first; none where they are not known."""
+    samples: tuple[str, ...] = ()
+    """What names each row."""
+
+    def over(self, samples: tuple[str, ...]) -> Summed:
+        """The same over some samples in this order: nothing was summed of those that the fit did not have."""
+        if samples == self.samples:
+            return self
+        row = {sample: number for number, sample in enumerate(self.samples)}
+        columns = np.zeros((len(samples), self.columns.shape[1]))
+        there = [(to, row[sample]) for to, sample in enumerate(samples) if sample in row]
+        columns[[to for to, _ in there]] = self.columns[[at for _, at in there]]
+        return Summed(columns, self.own, self.names, samples)
 
     def is_the_same(self, other: Summed) -> bool:
         """Whether both summed with the same columns, called the same."""
         return (self.own, self.names) == (other.own, other.names) and np.array_equal(self.columns, other.columns)
 
     def beside(self, *others: Summed) -> Summed:
-        """All columns of these and others, as if one fit had them."""
+        """All columns of these and others over the same samples, as if one fit had them."""
         fits = (self, *others)
         names = [name for one in fits for name in ("", *(one.names or ("",) * (one.columns.shape[1] - 1)))]
-        return Summed(np.hstack([one.columns for one in fits]), self.own, tuple(names[1:]))
+        return Summed(np.hstack([one.columns for one in fits]), self.own, tuple(names[1:]), self.samples)
 
     def at_the_table(self) -> tuple[Floats, Floats]:
         """The own columns, and what is left of the table's beside them, but for constants: without size factors."""
@@ -130,15 +163,29 @@ class Likeness:
 
     @classmethod
     def of(cls, told: Sequence[Summed], now: Summed, least: int) -> Likeness:
-        """Of a fit to those before."""
+        """Of a fit to those before, of which some may be about other samples too."""
 
-        def differ(one: Summed) -> bool:
-            return few_differ(one.columns, now.columns, least) or few_stand_out(one, now, least)
+        def differ(*fits: Summed) -> bool:
+            first, *others, fit = _over_all(*fits, now)
+            one = first.beside(*others)
+            return few_differ(one.columns, fit.columns, least) or few_stand_out(one, fit, least)
 
         few = sum(map(differ, told))
         if len(told) > 1 and not few:
-            few += differ(told[0].beside(*told[1:]))
-        return cls(few, sum(tells_sites(one, now) for one in told))
+            few += differ(*told)
+        return cls(few, sum(tells_sites(*_in_common(one, now)) for one in told))
+
+
+def _over_all(*fits: Summed) -> list[Summed]:
+    """Fits over the samples of all of them."""
+    every = tuple(sorted({sample for one in fits for sample in one.samples}))
+    return [one.over(every) for one in fits]
+
+
+def _in_common(*fits: Summed) -> list[Summed]:
+    """Fits over the samples that each of them has."""
+    both = tuple(sorted(set[str].intersection(*(set(one.samples) for one in fits))))
+    return [one.over(both) for one in fits]
 
 
 def tells_sites(earlier: Summed, now: Summed) -> bool:

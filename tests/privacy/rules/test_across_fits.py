@@ -45,8 +45,9 @@ def test_a_fit_over_fewer_sites_is_refused_under_any_name(grounds, lead, run):
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    """Sites that remember neither fits nor what they answered for whom."""
+    """Sites that remember neither fits nor their columns, nor what they answered for whom."""
     monkeypatch.setattr(Memory, "_is_near", lambda *_: False)
+    monkeypatch.setattr(Memory, "of_other_data", lambda *_: [])
     monkeypatch.setattr(Memory, "admit", lambda *_: None)
     monkeypatch.setattr(Memory, "opening", lambda *_: None)
 
@@ -173,6 +174,7 @@ def by_name(monkeypatch):
         enter(self, run, sites, subject, policy, **how)
 
     monkeypatch.setattr(Memory, "enter_fit", entering)
+    monkeypatch.setattr(Memory, "of_other_data", lambda *_: [])
 
 
 def of_one_sample_fewer(grounds, lead):
