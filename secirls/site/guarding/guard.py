@@ -19,7 +19,7 @@ from secirls.algorithms.components.component_queries import VstGramQuery, VstPro
 from secirls.algorithms.groundwork.census import CensusQuery, PresenceQuery
 from secirls.algorithms.groundwork.empty import DropEmptyQuery
 from secirls.algorithms.groundwork.normalisation import NormalisedQuery
-from secirls.algorithms.groundwork.scaling import CrossProductsQuery
+from secirls.algorithms.groundwork.scaling import CovariatesQuery, CrossProductsQuery
 from secirls.algorithms.outliers.cells import OfCells
 from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
@@ -33,6 +33,7 @@ from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.heard_census import HeardCensus, left
 from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
+from secirls.site.guarding.number_shares import NumberShares
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.size_shares import size_shares
 from secirls.site.guarding.summed_columns import Likeness, SummedColumns
@@ -63,6 +64,7 @@ class Guard:
         self._columns, self._own_size = np.zeros((0, 0)), 0
         self._names: tuple[str, ...] = ()
         self._brought: Floats | None = None
+        self._numbers: NumberShares | None = None
         self._entered: SummedColumns | None = None
         self._summed: SummedColumns | None = None
         self._in_all: float | None = None
@@ -100,7 +102,7 @@ class Guard:
         self._columns, self._own_size = samples.joint.design, samples.own_size
         own = self._design.own.at(self._site)
         self._names = (*(self._design.all_columns[i] for i in own), *self._design.columns)
-        self._brought = samples.size_factors
+        self._brought, self._numbers = samples.size_factors, NumberShares(samples, self._design)
         self._began = self._asked_so_far = self._start(samples)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
@@ -124,6 +126,8 @@ class Guard:
         if isinstance(asked, DropEmptyQuery):
             self._check_empty(asked)
         self._check_cells(asked)
+        if isinstance(asked, CrossProductsQuery) and self._numbers is not None:
+            self._checks.check_numbers(self._numbers.by_column())
         self._checks.check_sample_share(getattr(asked, "share", 0.0))
         if self._ground.simulated and self._census is None:
             return
@@ -351,6 +355,8 @@ class Guard:
                 or not self._memory.knows_total(name, total_digest(total))
             ):
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
+        if isinstance(asked, CovariatesQuery) and self._numbers is not None:
+            self._numbers.hear(asked, total)
         if asked.verified:
             self._hold_rules(asked, total)
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):

@@ -7,7 +7,7 @@ levels, never a count); whoever reads it learns that the rule is broken, and no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -174,6 +174,13 @@ class PolicyChecks:
         if share > most:
             named = [f"design column {design.columns[i]!r}" for i in columns]
             raise self.refusal("max_design_share", _few(named, "together at this site alone, or nearly"))
+
+    def check_numbers(self, shares: Iterable[tuple[str, float]]) -> None:
+        """Before X'X of numeric columns is opened: this site's share of each, by name; see `NumberShares`."""
+        most = self._largest_share
+        alone = [] if most is None else [f"design column {name!r}" for name, share in shares if share > most]
+        if alone:
+            raise self.refusal("max_design_share", _few(alone, "it varies at this site alone, or nearly"))
 
     # --- before an answer
 

@@ -13,11 +13,13 @@ from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
+from secirls.algorithms.groundwork.scaling import CrossProductsQuery
 from secirls.carriers.local import LocalFederation
 from secirls.inputs.designs.ranks import largest_share
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
+from tests.privacy.conftest import read
 
 OWNER = "site3"
 USUAL, UNUSUAL = 24.0, 72.0
@@ -66,10 +68,56 @@ def test_a_column_that_differs_at_one_site_alone_is_refused_by_that_site(grounds
     with pytest.raises(RefusalError) as refused:
         ordered(with_hours(grounds, hours), on_round=rounds.append)
     assert str(refused.value) == (
-        "site 'site3': its policy refuses: max_design_share is 0.99 (design column 'Intercept', design column 'hours': "
-        "together at this site alone, or nearly)"
+        "site 'site3': its policy refuses: max_design_share is 0.99 (design column 'hours': it varies at this site "
+        "alone, or nearly)"
     )
+    assert {told.kind for told in rounds} == {"census", "covariates"}, "no other column was in any sum with it"
+
+
+def only_together(name, samples):
+    """What varies at the owner's alone is the difference to the batch, a column of numbers itself."""
+    return np.arange(samples) % 3 + one_sample_differs(name, samples) / UNUSUAL
+
+
+def test_what_differs_beside_another_column_alone_is_refused_once_x_x_is_known(grounds):
+    rounds = []
+    with_hours(grounds, only_together)
+    for name in grounds.names:
+        grounds.edit(name, lambda adata: adata.obs.__setitem__("run", np.arange(adata.n_obs) % 3.0))
+    with pytest.raises(RefusalError, match=r"max_design_share is 0\.99 .*: together at this site alone, or nearly"):
+        ordered(grounds, design="~ condition + hours + run", on_round=rounds.append)
     assert {told.kind for told in rounds} <= {"census", "covariates", "cross_products"}, "no count was in any sum"
+
+
+def patient_of(grounds, lead, monkeypatch):
+    """Label and age of the sample that differs, by the X'X of a fit that is then refused; and what they are."""
+    for name in grounds.names:
+        grounds.edit(name, lambda adata: adata.obs.__setitem__("age", np.linspace(31.0, 80.0, adata.n_obs).round()))
+    told = []
+
+    def opening(asked, total, whole=CrossProductsQuery.xtx_of):
+        told.append((asked, whole(asked, total)))
+        return told[-1][1]
+
+    monkeypatch.setattr(CrossProductsQuery, "xtx_of", opening)
+    with pytest.raises(RefusalError, match=r"site 'site3': .*max_design_share is 0\.99"):
+        honest_sums(with_hours(grounds, one_sample_differs), lead, design="~ condition + hours + age")
+    obs = read(grounds.data[OWNER].read_bytes()).obs.iloc[AT]
+    if not told:
+        return None, obs
+    asked, table = told[0]
+    alone = table[2] + (asked.centres[0] - USUAL) / asked.scales[0] * table[0]
+    return (alone[1] / alone[0], alone[3] / alone[0] * asked.scales[1] + asked.centres[1]), obs
+
+
+def test_the_twin_that_waits_for_x_x_tells_a_patients_label_and_age(grounds, lead, monkeypatch):
+    monkeypatch.setattr(PolicyChecks, "check_numbers", lambda *_: None)
+    (treated, age), obs = patient_of(grounds, lead, monkeypatch)
+    assert (round(treated, 6), round(age, 6)) == (float(obs["condition"] == "treated"), obs["age"])
+
+
+def test_no_x_x_is_opened_of_a_column_that_differs_at_one_site_alone(grounds, lead, monkeypatch):
+    assert patient_of(grounds, lead, monkeypatch)[0] is None
 
 
 def test_a_site_whose_numbers_outweigh_all_others_refuses_too(grounds):
@@ -107,9 +155,9 @@ def test_a_fit_with_numbers_goes_on_under_the_rule(grounds, lead, rounds):
     assert len(outcome.rounds) > rounds
 
 
-def honest_sums(grounds, lead):
+def honest_sums(grounds, lead, design=DESIGN):
     """X'(y / s) of an honest fit in lock-step, by column on the user's scale, ``(params, genes)``, and its columns."""
-    config = lead.config(grounds, design=DESIGN, preset="irls")
+    config = lead.config(grounds, design=design, preset="irls")
     sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
     *events, outcome = lead_fit(Task(config, "fit-1"), LocalFederation(sites))
     (opened,) = (event.arrays for event in events if isinstance(event, Record) and event.told.kind == "normalised")
@@ -120,6 +168,7 @@ def honest_sums(grounds, lead):
 def test_without_the_rule_one_samples_counts_follow_from_an_honest_fit(grounds, lead, monkeypatch, rule):
     with_hours(grounds, one_sample_differs)
     if rule == "taken out":
+        monkeypatch.setattr(PolicyChecks, "check_numbers", lambda *_: None)
         monkeypatch.setattr(PolicyChecks, "check_share", lambda *_: None)
         monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
     else:

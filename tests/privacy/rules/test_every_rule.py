@@ -115,6 +115,7 @@ CASES = [
     ("min_samples_per_cell", {"min_samples_per_cell": 2}, brought([1, 0], [1, 0], [1, 1]), brought([1, 0], [1, 0])),
     ("max_design_share", OWN_PART, brought([1, 0], [0, 0]), brought([1, 0], [0, 1])),
     ("max_design_share", OWN_PART, share(0.91), share(0.89)),
+    ("max_design_share", OWN_PART, call("numbers", [("age", 0.91)]), call("numbers", [("age", 0.9)])),
     ("max_design_share", OWN_PART, call("sizes", 0.91, 0.0), call("sizes", 0.9, 0.0)),
     ("max_size_factor_share", {"max_size_factor_share": 0.9}, call("sizes", 0.0, 0.91), call("sizes", 0.0, 0.9)),
     ("min_sites", {"min_sites": 4}, call("cohort", 3), call("cohort", 4)),
