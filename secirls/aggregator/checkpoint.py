@@ -26,7 +26,7 @@ from secirls.agreement.ledger import SETUP_ROUND, Row, are_counts, are_seconds
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Opening, Progress, Record
-from secirls.agreement.whole_file import UnwritableError, remove, stored, write_whole, writing
+from secirls.agreement.whole_file import UnwritableError, read_file, remove, stored, write_whole, writing
 from secirls.input_error import InputError, complain
 from secirls.numerics.arrays import Floats
 
@@ -66,7 +66,7 @@ class Checkpoint:
         """Start afresh, unless the folder holds this very fit already."""
         text = json.dumps({"format": FORMAT, "order": self._order, "begun": asdict(begun)}, indent=2)
         head = self.folder / HEAD
-        if head.exists() and head.read_text(encoding="utf-8") == text:
+        if head.is_file() and read_file(head) == text.encode():
             return
         with writing(self.folder, "folder"):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class Checkpoint:
         """A checkpoint, what was ordered, and the finished rounds. Raises `InputError` where there is none."""
         head = folder / HEAD
         try:
-            text = head.read_text(encoding="utf-8")
+            text = read_file(head).decode()
             told = json.loads(text)
             if told["format"] != FORMAT:
                 raise complain(f"has format {told['format']!r}, this release reads {FORMAT}", file=str(head))
@@ -239,7 +239,7 @@ def _read_opening(path: Path) -> Opening | None:
     if not path.exists():
         return None
     try:
-        told = _NOTES.validate_json(path.read_bytes(), strict=True)
+        told = _NOTES.validate_json(read_file(path), strict=True)
         return Opening(told.round, bytes.fromhex(told.query), told.parties)
     except (OSError, ValueError) as error:
         raise complain(f"is not a note of a round ({type(error).__name__})", file=str(path)) from None
@@ -248,7 +248,7 @@ def _read_opening(path: Path) -> Opening | None:
 def _read(path: Path, number: int, asked: tuple[PartyId, ...]) -> Record:
     """The finished round of this number, in which at most these were asked."""
     try:
-        with np.load(io.BytesIO(stored(path.read_bytes())), allow_pickle=False) as file:
+        with np.load(io.BytesIO(stored(read_file(path))), allow_pickle=False) as file:
             told = _ROUNDS.validate_json(file["told"].tobytes(), strict=True).checked(number, asked)
             arrays = {name: _sums(file[f"array{i}"]) for i, name in enumerate(told.arrays)}
         return Record(told.told, bytes.fromhex(told.query), arrays, told.cohort, told.rows)

@@ -2,16 +2,18 @@
 
 Promises: a draft lies in the folder of the file it becomes, so that it also gets there where that folder is a link or a
 mounted volume; a draft that can't be finished is taken away, and what was there before stays as it was. An archive is
-read in the memory that it takes on the disk.
+read in the memory that it takes on the disk, and nothing that may have no end is read.
 Refuses to know: what the files say.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,17 @@ def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: 
         except BaseException:
             remove(draft)
             raise
+
+
+def read_file(path: Path) -> bytes:
+    """What a regular file holds. Raises `OSError` for a pipe, which may never send anything, and for a device.
+
+    Who else may write in the folder could have put one there, or a link to one.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read()
 
 
 def stored(data: bytes) -> bytes:

@@ -5,9 +5,12 @@ It travels as results do, or lies where others may write. The twins look at less
 
 import io
 import json
+import os
 import shutil
 import sys
+import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,3 +194,36 @@ def test_the_twin_that_looks_at_no_name_ends_in_no_sentence(copied, monkeypatch)
     in_round(lambda told: told.update(cohort=["nobody"]), name=LAST)(copied)
     with pytest.raises(KeyError):
         fitting.resume(copied.parent)
+
+
+# What has no end.
+
+
+def piped(folder, name):
+    """A pipe in a file's place; what the file had said."""
+    data = (folder / name).read_bytes() if (folder / name).exists() else b"[]"
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    return data
+
+
+def endless(folder, name):
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("name", [HEAD, ROUND, OPENING])
+@pytest.mark.parametrize("put", [piped, endless])
+def test_what_has_no_end_is_no_file_of_a_checkpoint(copied, put, name):
+    put(copied, name)
+    with pytest.raises(InputError, match=f"{name}': is not a"):
+        Checkpoint.open(copied)
+
+
+def test_the_twin_that_reads_any_waits_for_what_somebody_sends(copied, monkeypatch):
+    monkeypatch.setattr(checkpoint, "read_file", Path.read_bytes)
+    data = piped(copied, ROUND)
+    sender = threading.Thread(target=(copied / ROUND).write_bytes, args=(data,), daemon=True)
+    sender.start()
+    assert len(Checkpoint.open(copied)[2].records) == 7
+    sender.join(10.0)
