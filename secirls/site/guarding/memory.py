@@ -29,6 +29,7 @@ from secirls.numerics.held.held_counts import Chosen, HeldCounts
 from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.guarding.budget import Places, places_of, replace_file, unkept
 from secirls.site.guarding.count_digests import sample_digests
+from secirls.site.guarding.sample_sketches import same_samples, sketches
 
 FITS = "fits.jsonl"
 ENTERED, SUMMED = "-entered.npz", "-columns.npz"
@@ -73,6 +74,14 @@ class Subject:
     """Where the counts stand in the file."""
     names: tuple[str, ...] = ()
     """A digest of each sample's name in the file."""
+    marks: tuple[str, ...] = ()
+    """By what each sample is known where the file has other genes."""
+
+    def as_now(self, entry: Mapping[str, Any]) -> list[str]:
+        """The samples of an earlier fit as they are called in this one, as far as it has them."""
+        before = dict(zip(entry["samples"], entry.get("marks", ()), strict=False))
+        found = same_samples(before, dict(zip(self.samples, self.marks, strict=False)))
+        return [found.get(sample, sample) for sample in entry["samples"]]
 
     @classmethod
     def of(
@@ -94,7 +103,8 @@ class Subject:
         data = sha256(b"secirls data v1", *sorted(rows), *sorted(map(_gene, genes)))
         samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
         named = tuple(sha256(b"secirls sample name v1", name.encode()).hex()[:16] for name in names)
-        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes), layer, named)
+        marks = tuple(sketches(counts, genes))
+        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes), layer, named, marks)
 
 
 class Memory:
@@ -118,15 +128,19 @@ class Memory:
         return self._folder / f"{name}{what}"
 
     def of_other_data(self, subject: Subject, what: str) -> list[tuple[Path, tuple[str, ...]]]:
-        """Where columns are kept of fits about other data with some of these samples, and what names the samples there.
+        """Where columns are kept of fits about other data with some of these samples, and what names each row there.
 
         Raises `InputError` where that can't be read.
         """
         with self._entries(self._folder / FITS) as (told, _):
-            others = {entry["data"]: tuple(entry["samples"]) for entry in told if entry["data"] != subject.data}
+            others = {entry["data"]: entry for entry in told if entry["data"] != subject.data}
+            rows = {
+                data: tuple(now for _, now in sorted(zip(entry["samples"], subject.as_now(entry), strict=True)))
+                for data, entry in others.items()
+            }
         return [
             (self._file_of(data, what), samples)
-            for data, samples in others.items()
+            for data, samples in rows.items()
             if not set(samples).isdisjoint(subject.samples)
         ]
 
@@ -212,7 +226,8 @@ class Memory:
                 )
             if _genes_in(genes) is None:
                 replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
-            append({**this, "samples": subject.samples, "layer": subject.layer, "names": subject.names})
+            known = {"samples": subject.samples, "layer": subject.layer, "names": subject.names, "marks": subject.marks}
+            append({**this, **known})
 
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
         """Whether differences between two fits could tell of single sites, samples or genes.
@@ -223,8 +238,9 @@ class Memory:
         other_layer = entry.get("layer", subject.layer) != subject.layer and entry["data"] != subject.data
         if other_layer and set(entry["names"]) & set(subject.names):
             return True
-        samples = len(set(entry["samples"]) ^ set(subject.samples))
-        if not set(entry["samples"]) & set(subject.samples):
+        before = set(subject.as_now(entry))
+        samples = len(before ^ set(subject.samples))
+        if before.isdisjoint(subject.samples):
             return False
         kept = _genes_in(self._folder / entry["genes"])
         if kept is None:  # then nobody knows by how many genes they differ

@@ -43,12 +43,13 @@ class SummedColumns:
     ) -> None:
         """Take where they are kept, and what names each sample of the site, in the order of its rows.
 
-        In ``others`` are files and samples of other data sets that share some: a study that grew, or lost samples.
+        In ``others`` are files of other data sets that share some, and what names each of their rows: those of a study
+        that grew, or lost samples or genes.
         """
         self._site = site
         self._file = file
         self._order = np.argsort(np.array(samples), kind="stable")
-        self._samples = _counted(samples)
+        self._samples = _counted(sorted(samples))
         self._others = [(file, _counted(named)) for file, named in others]
 
     def take(
@@ -86,10 +87,10 @@ class SummedColumns:
 
 
 def _counted(samples: Sequence[str]) -> tuple[str, ...]:
-    """What names samples, in order, with a number: two may have the same counts."""
+    """What names samples, each with a number: two may have the same counts."""
     seen: Counter[str] = Counter()
     found = []
-    for sample in sorted(samples):
+    for sample in samples:
         found.append(f"{sample} {seen[sample]}")
         seen[sample] += 1
     return tuple(found)

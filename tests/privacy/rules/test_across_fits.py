@@ -11,6 +11,7 @@ from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import memory
 from secirls.site.guarding.memory import Memory, Subject
+from secirls.site.guarding.sample_sketches import same_samples, sketches
 
 EVERYBODY = ("site1", "site2", "site3", "site4")
 WITHOUT_ONE = EVERYBODY[:3]
@@ -75,6 +76,7 @@ def test_a_fit_of_fewer_genes_is_still_about_the_same_samples(grounds, lead):
 
 def test_where_samples_are_known_by_agreed_genes_alone_such_a_fit_is_answered(grounds, lead, monkeypatch):
     known = Subject.of
+    monkeypatch.setattr(memory, "same_samples", lambda *_: {})
     monkeypatch.setattr(
         Subject, "of", lambda counts, genes, agreed, **_: known(counts[:, : len(agreed)], agreed, agreed)
     )
@@ -123,6 +125,7 @@ def test_genes_in_another_order_are_no_other_data(grounds, lead):
 
 def test_the_twin_that_reads_counts_in_the_order_of_the_file_tells_one_samples(grounds, lead, monkeypatch):
     monkeypatch.setattr(memory, "_by_name", lambda counts, genes: counts)
+    monkeypatch.setattr(memory, "same_samples", lambda *_: {})
     found, true = of_two_orders(grounds, lead)
     assert np.array_equal(found, true)
 
@@ -256,3 +259,55 @@ def test_genes_that_were_lost_afterwards_are_nearly_any(grounds, lead):
 def test_the_twin_that_takes_what_is_left_for_all_of_it_takes_part_in_both(grounds, lead, monkeypatch):
     monkeypatch.setattr(memory, "_genes_in", lambda file: file.read_text().split("\n") if file.exists() else None)
     after_a_kill(grounds, lead)
+
+
+# A file of fewer genes.
+
+
+def last_dropped_of_fewer_genes(adata):
+    adata._inplace_subset_obs(np.arange(adata.n_obs - 1))
+    fewer_genes(adata)
+
+
+def fewer_genes(adata):
+    adata._inplace_subset_var(np.arange(adata.n_vars - 10))
+
+
+def of_filtered(grounds, lead, change=last_dropped_of_fewer_genes):
+    """Zeros in a fit less those in another, before which all sites left genes out and one a sample; and its own."""
+    before, last = zeros(lead.room(grounds)), grounds.counts("site4")[-1]
+    for name in EVERYBODY:
+        grounds.edit(name, change if name == "site4" else fewer_genes)
+    return before[:50] - zeros(lead.room(grounds, run="fit-2")), (last == 0)[:50]
+
+
+def test_samples_are_the_same_in_a_file_of_fewer_genes(grounds, lead):
+    with pytest.raises(RefusalError, match="nearly the same samples or genes"):
+        of_filtered(grounds, lead)
+
+
+def test_the_twin_that_knows_samples_by_all_their_counts_alone_tells_one_samples(grounds, lead, monkeypatch):
+    monkeypatch.setattr(memory, "same_samples", lambda *_: {})
+    found, true = of_filtered(grounds, lead)
+    assert np.array_equal(found, true)
+
+
+def test_a_fit_of_fewer_genes_and_the_same_samples_is_made(grounds, lead):
+    found, _ = of_filtered(grounds, lead, fewer_genes)
+    assert not found.any()
+
+
+def test_samples_are_known_by_most_of_their_counts():
+    generator = np.random.default_rng(2)
+    counts = generator.negative_binomial(2, 2 / (2 + generator.lognormal(3.0, 2.0, 3000)), size=(30, 3000))
+    genes, kept = [f"gene{number}" for number in range(3000)], (counts >= 10).sum(axis=0) > 10
+    assert 0.3 < kept.mean() < 0.7
+    some = np.flatnonzero(kept)[::-1]
+
+    def sketched(rows, columns):
+        told = sketches(counts[np.ix_(rows, columns)].astype(np.int32), [genes[i] for i in columns])
+        return {f"{len(columns)} {row}": text for row, text in zip(rows, told, strict=True)}
+
+    whole, fewer = sketched(range(30), range(3000)), sketched([*range(9, 30), *range(5)], some)
+    assert same_samples(whole, fewer) == {f"3000 {row}": f"{some.size} {row}" for row in (*range(5), *range(9, 30))}
+    assert same_samples(sketched(range(15), range(3000)), sketched(range(15, 30), some)) == {}

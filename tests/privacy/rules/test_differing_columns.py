@@ -10,7 +10,7 @@ import pytest
 
 from secirls.input_error import InputError
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding import summed_columns
+from secirls.site.guarding import memory, summed_columns
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.summed_columns import differing, few_differ
@@ -222,6 +222,7 @@ def test_a_path_is_no_layer(layered, lead, path):
 
 def test_the_twin_to_which_layers_are_other_data_tells_a_samples_counts(layered, lead, monkeypatch):
     monkeypatch.setattr(Memory, "_is_near", lambda *_: False)
+    monkeypatch.setattr(memory, "same_samples", lambda *_: {})
     found, true = over_layers(layered, lead)
     np.testing.assert_allclose(found, true, atol=1e-9)
 

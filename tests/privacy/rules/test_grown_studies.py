@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding import memory
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.summed_columns import Likeness, Summed
 
@@ -77,6 +78,26 @@ def test_labels_that_differ_in_one_sample_are_refused_although_a_study_grew(grow
 
 def test_a_study_that_grew_is_fitted_again(growing, lead):
     around(growing, lead, "given")
+
+
+def where_genes_left(grounds, lead):
+    """What a corrected label makes along labels where all files lost genes in between; and the sample's counts."""
+    before, _ = lead.normalised(grounds, design="~ given", size_factors="size")
+    for name in NAMES:
+        grounds.edit(name, lambda adata: adata._inplace_subset_var(np.arange(adata.n_vars - 10)))
+    after, _ = lead.normalised(grounds, design="~ corrected", size_factors="size")
+    return before["given[T.treated]"][:30] - after["corrected[T.treated]"], true(grounds, SAMPLE)
+
+
+def test_labels_that_differ_in_one_sample_are_refused_although_genes_left(growing, lead):
+    with pytest.raises(RefusalError, match=REFUSED):
+        where_genes_left(growing, lead)
+
+
+def test_the_twin_to_which_samples_of_fewer_genes_are_others_tells_its_counts(growing, lead, monkeypatch):
+    monkeypatch.setattr(memory, "same_samples", lambda *_: {})
+    found, truth = where_genes_left(growing, lead)
+    np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-6)
 
 
 # What samples that come and go do.
