@@ -32,11 +32,12 @@ from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.budget import Budget
 from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.heard_census import HeardCensus, left
+from secirls.site.guarding.likeness import Likeness
 from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
 from secirls.site.guarding.number_shares import NumberShares
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.size_shares import size_shares
-from secirls.site.guarding.summed_columns import Likeness, SummedColumns
+from secirls.site.guarding.summed_columns import SummedColumns
 
 
 class Guard:

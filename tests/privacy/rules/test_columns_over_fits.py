@@ -13,7 +13,7 @@ from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding import budget, summed_columns
+from secirls.site.guarding import budget, likeness
 from secirls.site.guarding.budget import Told
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
@@ -62,7 +62,7 @@ def solved(grounds, lead):
 
 def test_the_twin_that_forgets_columns_tells_every_treated_samples_counts(scored, lead, monkeypatch):
     monkeypatch.setattr(PolicyChecks, "check_columns", lambda *_: None)
-    monkeypatch.setattr(summed_columns, "few_differ", lambda *_: False)  # sees high powers, which few samples have
+    monkeypatch.setattr(likeness, "few_differ", lambda *_: False)  # sees high powers, which few samples have
     found, true = solved(scored, lead)
     assert true.shape == (10, 12)
     np.testing.assert_allclose(found, true, rtol=1e-4, atol=1e-2)

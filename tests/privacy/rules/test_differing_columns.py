@@ -10,10 +10,10 @@ import pytest
 
 from secirls.input_error import InputError
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding import memory, summed_columns
+from secirls.site.guarding import likeness, memory
+from secirls.site.guarding.likeness import differing, few_differ
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.guarding.summed_columns import differing, few_differ
 from secirls.site.site import Site
 
 OWNER = "site3"
@@ -50,7 +50,7 @@ def treated(sites):
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    monkeypatch.setattr(summed_columns, "few_differ", lambda *_: False)
+    monkeypatch.setattr(likeness, "few_differ", lambda *_: False)
 
 
 def difference(grounds, lead):

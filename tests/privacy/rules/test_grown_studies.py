@@ -10,8 +10,8 @@ import pytest
 
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import memory
+from secirls.site.guarding.likeness import Likeness, Summed
 from secirls.site.guarding.memory import Memory
-from secirls.site.guarding.summed_columns import Likeness, Summed
 
 NAMES = ("site1", "site2", "site3")
 OWNER = "site3"

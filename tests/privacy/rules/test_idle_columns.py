@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding import summed_columns
-from secirls.site.guarding.summed_columns import Summed, few_stand_out
+from secirls.site.guarding import likeness, summed_columns
+from secirls.site.guarding.likeness import Summed, few_stand_out
 
 NAMES = ("site1", "site2", "site3")
 OWNER = "site3"
@@ -49,7 +49,7 @@ def of_both(grounds, lead, columns=("smoker", "corrected")):
 
 
 def test_the_twin_that_looks_at_combinations_alone_tells_one_samples_counts(smokers, lead, monkeypatch):
-    monkeypatch.setattr(summed_columns, "few_stand_out", lambda *_: False)
+    monkeypatch.setattr(likeness, "few_stand_out", lambda *_: False)
     found, true = of_both(smokers, lead)
     np.testing.assert_allclose(found, true, rtol=1e-6, atol=1e-6)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding import summed_columns
-from secirls.site.guarding.summed_columns import Summed, tells_sites
+from secirls.site.guarding import likeness
+from secirls.site.guarding.likeness import Summed, tells_sites
 
 OWNER = "site3"
 NAMES = ("site1", "site2", "site3", "site4")
@@ -43,7 +43,7 @@ def one_sites_total(grounds, lead, designs=(PLAIN, BY_SITE)):
 
 
 def test_the_twin_that_forgets_tells_one_sites_totals(trial, lead, monkeypatch):
-    monkeypatch.setattr(summed_columns, "tells_sites", lambda *_: False)
+    monkeypatch.setattr(likeness, "tells_sites", lambda *_: False)
     found, true = one_sites_total(trial, lead)
     np.testing.assert_allclose(found, true, rtol=1e-9)
 
