@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from secirls.agreement.whole_file import remove
 from secirls.input_error import InputError
 
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
@@ -14,11 +16,26 @@ OF_A_FIT = (
     *("results.h5ad", "report.html"),
 )
 """All that a fit and its page write, but for pictures."""
+PICTURES = ("ma", "volcano", "pvalues", "dispersions", "outliers", "convergence", "overhead", "cost_by_round")
+"""Pictures of a fit, by name."""
+PICTURE_KINDS = ("png", "svg", "pdf")
+"""Kinds of files that pictures are written as."""
 
 
 def holds_results(out: Path) -> bool:
     """Whether a folder has results of a fit."""
     return any((out / name).exists() for name in FILES)
+
+
+def clear_others(out: Path, written: Sequence[str]) -> None:
+    """Take away what the results that were there before have, and those ``written`` in their place have not.
+
+    It would pass for theirs: a page, pictures, dispersions of another fit.
+    """
+    for name in {*OF_A_FIT, *(f"{picture}.{kind}" for picture in PICTURES for kind in PICTURE_KINDS)}.difference(
+        written
+    ):
+        remove(out / name)
 
 
 def check_there(folder: Path) -> None:

@@ -18,12 +18,12 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
-from secirls.agreement.whole_file import remove, whole_folder
+from secirls.agreement.whole_file import whole_folder
 from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.outputs.components import FILE as LOADINGS
 from secirls.outputs.components import loadings_of, read_loadings
-from secirls.outputs.free_folder import check_free
+from secirls.outputs.free_folder import check_free, clear_others, holds_results
 from secirls.outputs.notebooks.notebook import in_short, result_html
 from secirls.outputs.report.report_facts import facts
 from secirls.outputs.tables.annotation import Annotation
@@ -208,10 +208,11 @@ class Result:
         """Write all files into a folder, whole or not at all; gives their paths.
 
         Raises `InputError` where the folder holds results already and ``overwrite`` is not set, `UnwritableError` where
-        it takes no files; what it held is then as it was.
+        it takes no files; what it held is then as it was. Of results that are replaced nothing stays.
         """
         out = Path(out)
         check_free(out, overwrite=overwrite)
+        replaces = holds_results(out)
         with whole_folder(out) as draft:
             (draft / "results.csv").write_bytes(csv_of(self.table))
             (draft / RANKED).write_text(rnk(self.table), encoding="utf-8")
@@ -232,10 +233,8 @@ class Result:
 
                 write_results(draft / "results.h5ad", self.table, self.coefficients, report)
             names = sorted(file.name for file in draft.iterdir())
-        if symbols is None:
-            remove(out / RANKED_BY_SYMBOL)  # of the results that these replace
-        if self.loadings is None:
-            remove(out / LOADINGS)
+        if replaces:
+            clear_others(out, names)
         return [out / name for name in names]
 
 

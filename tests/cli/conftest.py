@@ -9,6 +9,32 @@ import pytest
 from secirls.cli.commands import main
 from tests.files import write
 
+NASTY = "<script>alert('gene')</script>"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A fit of three small sites in its folder, with a gene that is called like a script and one called NA."""
+    import anndata
+
+    import secirls
+
+    rng = np.random.default_rng(3)
+    genes = [NASTY, "NA", *(f"g{i}" for i in range(28))]
+    base = rng.uniform(3, 6, 30)
+    sites = {}
+    for site in ("berlin", "lyon", "turin"):
+        dose = np.array(["a", "b", "c"] * 3)
+        mu = np.exp(base + np.outer(dose == "b", np.where(np.arange(30) % 3 == 0, 1.2, 0.0)))
+        counts = rng.negative_binomial(10, 10 / (10 + mu)).astype(np.int32)
+        counts[:, 29] = 0
+        obs = pd.DataFrame({"dose": dose}, index=[f"{site}{i}" for i in range(9)])
+        sites[site] = anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
+    result = secirls.fit(sites, design="~ dose", engine="local", preset="irls", protocol="plain", kernel="numpy")
+    folder = tmp_path_factory.mktemp("made") / "fit"
+    result.write(folder)
+    return result, folder, sites
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):

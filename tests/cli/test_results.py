@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import secirls
 from secirls.cli.console import show_result
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -18,30 +17,6 @@ from secirls.outputs.results import Result
 from secirls.outputs.tables.annotation import Annotation
 from secirls.outputs.tables.next_tools import ranked, rnk
 from tests.cli.conftest import sentence
-
-NASTY = "<script>alert('gene')</script>"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A fit of three small sites in its folder, with a gene that is called like a script and one called NA."""
-    import anndata
-
-    rng = np.random.default_rng(3)
-    genes = [NASTY, "NA", *(f"g{i}" for i in range(28))]
-    base = rng.uniform(3, 6, 30)
-    sites = {}
-    for site in ("berlin", "lyon", "turin"):
-        dose = np.array(["a", "b", "c"] * 3)
-        mu = np.exp(base + np.outer(dose == "b", np.where(np.arange(30) % 3 == 0, 1.2, 0.0)))
-        counts = rng.negative_binomial(10, 10 / (10 + mu)).astype(np.int32)
-        counts[:, 29] = 0
-        obs = pd.DataFrame({"dose": dose}, index=[f"{site}{i}" for i in range(9)])
-        sites[site] = anndata.AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
-    result = secirls.fit(sites, design="~ dose", engine="local", preset="irls", protocol="plain", kernel="numpy")
-    folder = tmp_path_factory.mktemp("made") / "fit"
-    result.write(folder)
-    return result, folder, sites
 
 
 def test_without_options_it_writes_the_fits_own_table_and_list(made, run, tmp_path):

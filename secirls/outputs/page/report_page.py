@@ -80,7 +80,7 @@ def read_album(folder: Path) -> Album:
         report,
         ledger,
         _csv(of_dispersions, ("gene", *_OF_DISPERSIONS, "dispOutlier"), _OF_DISPERSIONS)
-        if of_dispersions.is_file()
+        if report.get("trend", "") is not None and of_dispersions.is_file()  # else it is of an earlier fit
         else None,
         _ledger(plain) if plain.is_file() else None,
     )

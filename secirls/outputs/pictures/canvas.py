@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
+from secirls.outputs.free_folder import PICTURE_KINDS
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",
@@ -34,7 +35,7 @@ COLOURS: Final = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, YELLOW)
 """Okabe and Ito's, darkest contrasts first."""
 
 MEGABYTE: Final = 1e6
-KINDS: Final = ("png", "svg", "pdf")
+KINDS: Final = PICTURE_KINDS
 """Files that a picture can be."""
 _SCREEN_DOTS: Final = 150
 _PRINT_DOTS: Final = 220
