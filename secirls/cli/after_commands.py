@@ -32,8 +32,13 @@ def results(
     ashr: comparison_options.Ashr = None,
     annotation: comparison_options.Names = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Write the table to a file; with tabs to FILE.tsv.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv|DIR",
+            help="Write the table to a file, with tabs to FILE.tsv; or all that a fit writes to a folder of its own.",
+        ),
     ] = None,
+    plots: Plots = None,
     rnk: Annotated[
         Path | None, typer.Option(metavar="FILE.rnk", help="Write genes and statistics, ranked, for GSEA.")
     ] = None,
@@ -54,8 +59,12 @@ def results(
     from secirls.outputs.tables.annotation import Annotation
     from secirls.outputs.tables.gene_tables import csv_of, tsv_of
 
-    if out is not None and out.suffix not in (".csv", ".tsv"):
-        raise InputError(f"file {str(out)!r}: --out ends in .csv or .tsv")
+    kinds, place = kinds_of(plots), out if out is not None and _is_folder(out) else None
+    if place is not None:
+        out = None
+        _check_free_for_a_comparison(place, folder, overwrite=overwrite)
+    elif kinds:
+        raise InputError(f"--plots {plots}: pictures go into a folder, which --out names")
     for file in (out, rnk):
         if file is not None:
             check_free_file(file, overwrite=overwrite, fit=folder)
@@ -78,12 +87,42 @@ def results(
         independent_filtering=independent_filtering,
         ashr=ashr,
     )
-    files, table_of = [], tsv_of if out is not None and out.suffix == ".tsv" else csv_of
+    files = [] if place is None else result.write(place, overwrite=overwrite)
+    files += [] if place is None or not kinds else result.plots.save(place, kinds)
+    table_of = tsv_of if out is not None and out.suffix == ".tsv" else csv_of
     for file, make in ((out, table_of), (rnk, lambda table: next_tools.rnk(table, rnk_by).encode())):
         if file is not None:
             write_whole(file, make(result.table))
             files.append(file)
     show_comparison(result, files)
+
+
+def _is_folder(out: Path) -> bool:
+    """Whether results go into a folder, rather than a file, whose name ends as its kind. Raises `InputError`."""
+    if out.suffix in (".csv", ".tsv"):
+        return False
+    if out.suffix and not out.is_dir():
+        raise InputError(f"file {str(out)!r}: --out ends in .csv or .tsv; a folder's name has no ending")
+    return True
+
+
+def _check_free_for_a_comparison(out: Path, fit: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` unless a folder may take a comparison: never in the place of what a fit wrote itself."""
+    from secirls.aggregator.checkpoint import holds_a_fit
+    from secirls.outputs.free_folder import check_free, holds_results
+    from secirls.outputs.tables.comparison import Comparison
+    from secirls.outputs.tables.kept_fit import KeptFit
+
+    where = f"folder {str(out)!r}"
+    if holds_a_fit(out):
+        raise InputError(f"{where}: holds an unfinished fit; name another")
+    if out.resolve() == fit.resolve():
+        raise InputError(f"{where}: is the one that is asked; name another")
+    check_free(out, overwrite=overwrite)
+    if holds_results(out):
+        kept = KeptFit.read(out)
+        if kept.asked == Comparison.of(kept.config, kept.design):
+            raise InputError(f"{where}: holds what a fit wrote itself; name another")
 
 
 def audit_transcript(

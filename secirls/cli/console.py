@@ -158,7 +158,10 @@ def show_comparison(result: Result, files: Sequence[Path]) -> None:
     for file in files:
         console.print(f"  {file}", soft_wrap=True, markup=False)
     if not files:
-        say("The whole table goes to a file with --out FILE.csv.")
+        say(
+            "The whole table goes to a file with --out FILE.csv, all that a fit writes to a folder with --out DIR.",
+            wrap=True,
+        )
 
 
 def _show_changes(console: Console, result: Result) -> None:

@@ -2,7 +2,13 @@
 
 import json
 
+import pytest
+
+from secirls.aggregator.checkpoint import FOLDER, HEAD
 from secirls.outputs.page.report_page import read_album
+from secirls.outputs.pictures.album import Album
+from secirls.outputs.results import Result
+from tests.cli.conftest import sentence
 
 OTHERS = ("results.h5ad", "report.html", "dispersions.csv", "loadings.csv", "ranked.symbols.rnk", "volcano.pdf")
 """Files that a fit has only if it is asked for them."""
@@ -34,3 +40,60 @@ def test_a_page_has_no_dispersions_of_an_earlier_fit(made, tmp_path):
     del told["trend"]  # as old reports are
     report.write_text(json.dumps(told))
     assert read_album(tmp_path / "fit").of_dispersions is not None
+
+
+CONTRAST = ("--contrast", "dose", "c", "b")
+
+
+@pytest.fixture
+def one_picture(monkeypatch):
+    """One picture is enough."""
+    drawn = Album.drawn
+    monkeypatch.setattr(Album, "drawn", lambda *asked: {"pvalues": drawn(*asked)["pvalues"]})
+
+
+def test_a_comparison_has_a_folder_of_its_own_with_pictures_and_a_page(made, run, tmp_path, one_picture):
+    result, folder, _ = made
+    code, shown, error = run("results", folder, *CONTRAST, "--out", "cb", "--plots", "svg,pdf")
+    assert (code, error) == (0, "")
+    assert {file.name for file in (tmp_path / "cb").iterdir()} == {
+        *(file.name for file in folder.iterdir()),
+        "pvalues.svg",
+        "pvalues.pdf",
+    }
+    assert "cb/pvalues.svg" in shown
+    assert "dose: c against b" in (tmp_path / "cb" / "pvalues.svg").read_text()
+    assert Result.read(tmp_path / "cb").table.equals(result.contrast("dose", "c", "b").table)
+    assert run("report", "cb")[0] == 0
+    assert "<h1>dose: c against b</h1>" in (tmp_path / "cb" / "report.html").read_text()
+
+
+def test_a_comparison_replaces_another_and_nothing_that_a_fit_wrote(made, run, tmp_path):
+    result, _, _ = made
+    result.write(tmp_path / "fit")
+    (tmp_path / "same").symlink_to(tmp_path / "fit")
+    was = {file: file.read_bytes() for file in (tmp_path / "fit").iterdir()}
+    assert run("results", "fit", *CONTRAST, "--out", "cb")[0] == 0
+    code, _, error = run("results", "fit", *CONTRAST, "--out", "cb")
+    assert (code, "holds the results of a fit already" in sentence(error)) == (2, True)
+    assert run("results", "fit", "--alpha", "0.2", "--out", "cb", "--overwrite")[0] == 0
+    assert Result.read(tmp_path / "cb").asked.alpha == 0.2
+    asked, own = "is the one that is asked", "holds what a fit wrote itself"
+    for folder, out, told in (("fit", "fit", asked), ("fit", "same", asked), ("cb", "cb", asked), ("cb", "same", own)):
+        code, _, error = run("results", folder, *CONTRAST, "--out", out, "--overwrite")
+        assert (code, sentence(error)) == (2, f"secirls: folder {out!r}: {told}; name another")
+    assert {file: file.read_bytes() for file in (tmp_path / "fit").iterdir()} == was
+
+
+def test_a_folder_that_a_fit_is_unfinished_in_takes_no_comparison(made, run, tmp_path):
+    (tmp_path / "going" / FOLDER).mkdir(parents=True)
+    (tmp_path / "going" / FOLDER / HEAD).write_text("{}")
+    code, _, error = run("results", made[1], *CONTRAST, "--out", "going")
+    assert (code, sentence(error)) == (2, "secirls: folder 'going': holds an unfinished fit; name another")
+
+
+def test_pictures_have_a_folder_to_go_to(made, run, tmp_path):
+    for words in ((), ("--out", "a.csv")):
+        code, _, error = run("results", made[1], *words, "--plots", "png")
+        assert (code, sentence(error)) == (2, "secirls: --plots png: pictures go into a folder, which --out names")
+    assert not list(tmp_path.iterdir())
