@@ -186,6 +186,7 @@ def changed(result: Result) -> str:
 def strongest(result: Result, n: int) -> Section:
     """The genes with the smallest p-values."""
     table = Table()
+    from secirls.outputs.notebooks.notebook import tested
     from secirls.outputs.tables.next_tools import symbols_in
     from secirls.outputs.tables.shrunken import SHRUNKEN
 
@@ -208,15 +209,7 @@ def strongest(result: Result, n: int) -> Section:
             f"{row['lfcSE']:.3f}",
             f"{row['padj']:.2e}",
         )
-    return f"Strongest genes ({tested(result)})", table
-
-
-def tested(result: Result) -> str:
-    """What fold changes and p-values are of, in a few words."""
-    test, contrast = result.report["test"], result.report["contrast"]
-    if "reduced" not in test:
-        return str(contrast)
-    return f"p of {result.report['configuration']['design']} against {test['reduced']}; fold changes of {contrast}"
+    return f"Strongest genes ({tested(result.report)})", table
 
 
 def statuses(result: Result) -> Section:

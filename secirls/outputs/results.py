@@ -257,7 +257,7 @@ def result(order: Order, outcome: Outcome, *, seconds: float) -> Result:
 def _of_comparison(asked: Comparison, found: Compared) -> dict[str, Any]:
     """What a report says of a comparison."""
     filtering = None if found.cutoff is None else {"alpha": asked.alpha, "threshold": found.cutoff}
-    told = {"alpha": asked.alpha, "lfc_threshold": asked.lfc_threshold}
+    told = {"alpha": asked.alpha, "lfc_threshold": asked.lfc_threshold, "alternative": asked.alternative}
     return {"contrast": found.name, **told, "independent_filtering": filtering, "ashr": found.ashr}
 
 

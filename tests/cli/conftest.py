@@ -37,6 +37,14 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Pages without pictures, for tests that look at what is beside them."""
+    from secirls.outputs.pictures.album import Album
+
+    monkeypatch.setattr(Album, "drawn", lambda album: {})
+
+
+@pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
     """Run the command in this process: exit code, standard output, standard error."""
 

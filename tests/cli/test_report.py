@@ -17,7 +17,6 @@ from secirls.cli.commands import app
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
 from secirls.outputs.page.report_page import STAY_HOME, html_page, read_album, read_fit, write_page
-from secirls.outputs.pictures.album import Album
 
 NASTY = "<script>alert('gene')</script>"
 
@@ -39,12 +38,6 @@ def small_fit(tmp_path_factory, airway_sites):
 @pytest.fixture
 def folder(small_fit, tmp_path):
     return shutil.copytree(small_fit[1], tmp_path / "fit")
-
-
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Pages without pictures, for tests that look at what is beside them."""
-    monkeypatch.setattr(Album, "drawn", lambda album: {})
 
 
 @pytest.fixture

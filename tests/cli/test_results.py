@@ -1,17 +1,18 @@
 """``secirls results``, and what a fit hands to the next tool: annotation, ranked lists, Scanpy's shape, notebooks."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.cli.console import show_result
+from secirls.cli.console import show_result, strongest
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.outputs.free_folder import OF_A_FIT
 from secirls.outputs.notebooks.notebook import result_html
-from secirls.outputs.page.report_page import read_fit, write_page
+from secirls.outputs.page.report_page import html_page, read_fit, write_page
 from secirls.outputs.pictures.album import Album
 from secirls.outputs.results import Result
 from secirls.outputs.tables.annotation import Annotation
@@ -251,6 +252,17 @@ def test_python_shows_a_result_in_a_line(made):
     found = int((made[0].contrast("dose", "b", "a").table["padj"] < 0.05).sum())
     told = f"30 genes, 27 samples, 3 sites; {found} genes with adjusted p below 0.05"
     assert shown == f"<Result of dose: b against a: {told}>"
+
+
+def test_what_p_values_of_a_likelihood_ratio_are_of_is_said_wherever_they_are_shown(made, undrawn):
+    design = {"configuration": {**made[0].report["configuration"], "design": "~ dose"}}
+    report = {**made[0].report, **design, "test": {"test": "lrt", "reduced": "~ 1"}}
+    result = replace(made[0], report=report)
+    told = "p of ~ dose against ~ 1; fold changes of dose: c against a"
+    assert repr(result).startswith(f"<Result of {told}: ")
+    assert told in result._repr_html_()
+    assert f"<h1>{told}</h1>" in html_page(result.plots)
+    assert strongest(result, 3)[0] == f"Strongest genes ({told})"
 
 
 @pytest.mark.parametrize(("words", "directed"), [((), True), (("--alternative", "lessAbs"), False)])

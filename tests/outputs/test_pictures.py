@@ -198,6 +198,23 @@ def test_a_test_of_several_coefficients_has_no_up_and_down(album):
         assert "adjusted p < 0.05 (130)" in told(figure)
 
 
+def test_changes_that_were_tested_to_be_small_are_neither_up_nor_down(album):
+    assert {UP, DOWN} <= set(clouds(album.ma().axes[0]))
+    for where in (album.report["configuration"], album.report):  # of a fit before reports had it, and of any after
+        where.update(alternative="lessAbs", lfc_threshold=1.5)
+        for figure in (album.volcano(), album.ma()):
+            assert not {UP, DOWN, SMALL} & set(clouds(figure.axes[0]))
+            assert "adjusted p < 0.05, within ±1.5 (130)" in told(figure)
+    album.report["alternative"] = "greaterAbs"  # of a comparison made afterwards
+    assert {UP, DOWN} <= set(clouds(album.ma().axes[0]))
+
+
+def test_p_values_of_a_likelihood_ratio_have_its_designs_for_a_title(album):
+    assert album.pvalues().axes[0].get_title() == album.contrast
+    album.report["test"] = {"test": "lrt", "reduced": "~ 1"}
+    assert album.pvalues().axes[0].get_title() == "~ condition against ~ 1"
+
+
 def test_shrunken_fold_changes_stand_beside_the_others_on_one_scale(album):
     assert len(album.ma().axes) == 1
     album.table[SHRUNKEN] = album.table["log2FoldChange"] / 10

@@ -13,10 +13,18 @@ from secirls.outputs.tables.shrunken import SHRUNKEN
 SHOWN = 10
 
 
+def tested(report: Mapping[str, Any]) -> str:
+    """What fold changes and p-values are of, in a few words: two things after a likelihood-ratio test."""
+    test = report.get("test") or {}
+    if "reduced" not in test:
+        return str(report["contrast"])
+    return f"p of {report['configuration']['design']} against {test['reduced']}; fold changes of {report['contrast']}"
+
+
 def in_short(table: pd.DataFrame, report: Mapping[str, Any], alpha: float) -> str:
     """What was compared, and how many genes changed, in a line."""
     return (
-        f"{report['contrast']}: {len(table):,} genes, {report['samples']:,} samples, {len(report['sites'])} sites; "
+        f"{tested(report)}: {len(table):,} genes, {report['samples']:,} samples, {len(report['sites'])} sites; "
         f"{int((table['padj'] < alpha).sum()):,} genes with adjusted p below {alpha:g}"
     )
 

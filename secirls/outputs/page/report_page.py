@@ -21,6 +21,7 @@ from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.outputs.free_folder import FILES, KEPT, check_there
+from secirls.outputs.notebooks.notebook import tested
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
 from secirls.outputs.pictures.album import Album
@@ -142,13 +143,13 @@ def html_page(album: Album) -> str:
     }
     contents = "".join(f'<li><a href="#{anchor}">{text(title)}</a></li>' for anchor, (title, *_) in sections.items())
     body = [
-        f"<header><h1>{text(album.contrast)}</h1>{_p(_summary(album))}</header>",
+        f"<header><h1>{text(tested(report))}</h1>{_p(_summary(album))}</header>",
         f'<nav aria-label="Contents"><ul>{contents}</ul></nav>',
         "<main>",
         *(section(anchor, title, *parts) for anchor, (title, *parts) in sections.items()),
         "</main>",
     ]
-    return page(f"secirls: {album.contrast}", body, style=asset("style.css"), script=asset("table.js"))
+    return page(f"secirls: {tested(report)}", body, style=asset("style.css"), script=asset("table.js"))
 
 
 def _summary(album: Album) -> str:

@@ -57,6 +57,7 @@ class Album:
             named=named,
             limit=limit,
             direction=self._directed,
+            within=self._within,
             shrunken_title=self._shrunken,
         )
 
@@ -71,7 +72,7 @@ class Album:
         """-log10 of the p-value over log2 fold change, up and down apart, with lines at ``fold`` and at alpha.
 
         ``fold`` is the log2 fold change that was tested against, or one. In a likelihood-ratio test nothing is up or
-        down: its p-values are of all coefficients left out.
+        down, for its p-values are of all coefficients left out; nor is it where changes were tested to be small.
         """
         return changes.volcano(
             self.table,
@@ -82,6 +83,7 @@ class Album:
             named=named,
             limit=limit,
             direction=self._directed,
+            within=self._within,
         )
 
     def dispersions(self) -> Picture:
@@ -95,7 +97,10 @@ class Album:
 
     def pvalues(self) -> Picture:
         """p-values in 40 bars, those that independent filtering left out apart."""
-        return pvalues.pvalue_histogram(self.table, self.contrast)
+        reduced = (self.report.get("test") or {}).get("reduced")
+        design = self.report["configuration"].get("design")
+        title = self.contrast if reduced is None else f"{design} against {reduced}"
+        return pvalues.pvalue_histogram(self.table, title)
 
     def outliers(self) -> Picture:
         """How many genes had an outlying count by Cook's distance, and what became of them."""
@@ -181,6 +186,12 @@ class Album:
         if self.report.get("ashr"):
             return f"{self.contrast}, ashr"
         return str((self.report.get("shrinkage") or {}).get("coefficient", ""))
+
+    @property
+    def _within(self) -> float:
+        """The threshold that changes were tested to be below on either side; zero where they were not."""
+        tested = self.report.get("alternative", self.report["configuration"].get("alternative"))
+        return self.fold if tested == "lessAbs" else 0.0
 
     @property
     def labels(self) -> dict[str, str] | None:

@@ -45,7 +45,7 @@ SMALLEST_P: Final = 1e-300
 NO_GENE: Final = "no gene has both numbers"
 OTHER: Final = "other"
 _OF_WHAT: Final = {True: "log2 fold change", False: "log2 fold change, of one coefficient"}
-_P_OF: Final = {True: "−log10 p-value", False: "−log10 p-value, of several coefficients"}
+_P_OF: Final = {True: "−log10 p-value", False: "−log10 p-value, of the likelihood ratio"}
 
 Labels = Mapping[str, str]
 """Gene to the name it is drawn with, such as a symbol; others keep their own."""
@@ -69,6 +69,7 @@ def mean_and_change(
     named: int = 10,
     limit: float | None = None,
     direction: bool = True,
+    within: float = 0.0,
     shrunken_title: str = "",
 ) -> Picture:
     """The MA picture: log2 fold change over the mean of normalised counts; shrunken ones beside where there are.
@@ -85,6 +86,8 @@ def mean_and_change(
         Largest log2 fold change on the axis; chosen so that a few far genes don't flatten the rest if not given.
     direction
         Whether up and down are told apart: not where the test is of several coefficients at once.
+    within
+        Where it is above zero, p-values are of changes smaller than it, and what is found is neither up nor down.
     shrunken_title
         Of the picture of shrunken fold changes, which may be of another coefficient.
     """
@@ -110,7 +113,7 @@ def mean_and_change(
             size = _limit(change[known], limit)
             window = Window(bottom=-size, top=size)
         axes.set_xscale("log")
-        groups = _by_direction(table, change, known, alpha, direction=direction)
+        groups = _by_direction(table, change, known, alpha, direction=direction, within=within)
         cut = _draw(axes, mean, change, groups, window)
         axes.set_ylim(1.04 * window.bottom, 1.04 * window.top)
         axes.axhline(0, color=BLACK, linewidth=0.8)
@@ -132,6 +135,7 @@ def volcano(
     named: int = 14,
     limit: float | None = None,
     direction: bool = True,
+    within: float = 0.0,
 ) -> Picture:
     """-log10 of the p-value over the log2 fold change; lines at ``fold`` and where adjusted p-values meet ``alpha``.
 
@@ -152,7 +156,7 @@ def volcano(
     highest = height[known & (pvalue >= SMALLEST_P)].max(initial=1.0)
     top = -np.log10(SMALLEST_P) if (pvalue[known] < SMALLEST_P).any() else float(highest)
     window = Window(left=-size, right=size, top=top)
-    groups = _by_direction(table, change, known, alpha, fold=fold, direction=direction)
+    groups = _by_direction(table, change, known, alpha, fold=fold, direction=direction, within=within)
     cut = _draw(axes, change, height, groups, window)
     axes.set_xlim(-1.04 * size, 1.04 * size)
     axes.set_ylim(0, 1.06 * top)
@@ -190,7 +194,14 @@ def drawn_names(table: pd.DataFrame, labels: Labels | None) -> list[str]:
 
 
 def _by_direction(
-    table: pd.DataFrame, change: Floats, known: Mask, alpha: float, *, fold: float = 0.0, direction: bool = True
+    table: pd.DataFrame,
+    change: Floats,
+    known: Mask,
+    alpha: float,
+    *,
+    fold: float = 0.0,
+    direction: bool = True,
+    within: float = 0.0,
 ) -> list[Group]:
     """Genes that are drawn, in the order of drawing: every one in one group."""
     sure = known & (finite(table["padj"]) < alpha)
@@ -198,6 +209,8 @@ def _by_direction(
     rest = Group(OTHER, GREY, known & ~sure)
     if not direction:
         return [rest, Group(is_sure, PURPLE, sure)]
+    if within:
+        return [rest, Group(f"{is_sure}, within ±{within:g}", SKY, sure)]
     far = np.abs(change) >= fold
     small = [Group(f"{is_sure}, smaller change", SKY, sure & ~far)] if fold else []
     return [
