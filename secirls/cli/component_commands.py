@@ -17,6 +17,9 @@ from secirls.cli.options import again_options, comparison_options, component_opt
 from secirls.cli.options.plots_option import Plots, kinds_of
 from secirls.input_error import InputError
 
+NONE_FOUND = 1
+"""Exit code where a fit is there and its components are not."""
+
 
 def components_fit(
     folder: again_options.Folder,
@@ -73,9 +76,10 @@ def components_fit(
         say(f"{_counted(found['found'])} of {found['genes']} genes: {shares} of their variance within sites", wrap=True)
         say("Each site makes its own scores:")
         say(f"  secirls scores FILE.h5ad --fit {beside}")
-    else:
-        say(f"No components: {found['ending']}", wrap=True)
     say(compared(folder, result, "before the components"), wrap=True)
+    if not found["found"]:
+        say(f"secirls: no components, so {beside} has no loadings.csv: {found['ending']}", error=True)
+        raise typer.Exit(NONE_FOUND)
 
 
 def scores(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import anndata
 import numpy as np
@@ -337,6 +338,20 @@ class TestTheCommands:
         assert "begun" in run("components", folder, "--components", 3)[2], "which takes 48"
         monkeypatch.setattr(components_told, "check_samples", lambda *_: None)
         assert "begun" in run("components", folder, "--components", 4)[2]
+
+    def test_that_there_are_none_is_a_sentence_and_an_exit_code(self, run, folder, components, monkeypatch):
+        result = Result.read(components)
+        lost = {"found": 0, "ending": "one sample would have been most of a direction"}
+        none = replace(result, report={**result.report, "components": {**result.report["components"], **lost}})
+        monkeypatch.setattr(component_commands, "fit_into", lambda *asked: (none, []))
+        code, shown, error = run("components", folder, "--out", "without")
+        assert code == 1
+        assert error == f"secirls: no components, so without has no loadings.csv: {lost['ending']}\n"
+        assert "secirls scores" not in shown
+        monkeypatch.setattr(component_commands, "fit_into", lambda *asked: (result, []))
+        code, shown, error = run("components", folder, "--out", "with")
+        assert (code, error) == (0, "")
+        assert "secirls scores FILE.h5ad --fit with" in shown
 
     def test_scores_are_coloured_by_any_column_of_the_own_file(self, run, components, data, tmp_path):
         mine = data["lyon"].copy()
