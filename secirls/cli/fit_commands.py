@@ -332,6 +332,8 @@ def fit_into(folder: Path, run: Manifest, transcript: Path | None, writing: Writ
     from secirls.outputs.free_folder import check_free
 
     overwrite = writing.overwrite
+    if transcript is not None and folder.resolve().is_relative_to(transcript.resolve()):
+        raise InputError(f"folder {str(transcript)!r}: is for a transcript alone; results need another")
     check_free(folder, overwrite=overwrite)
     with claimed(folder):
         check_free(folder, overwrite=overwrite)

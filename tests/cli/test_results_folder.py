@@ -97,3 +97,12 @@ def test_pictures_have_a_folder_to_go_to(made, run, tmp_path):
         code, _, error = run("results", made[1], *words, "--plots", "png")
         assert (code, sentence(error)) == (2, "secirls: --plots png: pictures go into a folder, which --out names")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("out", "transcript"), [("both", "both"), ("kept/fit", "kept"), ("kept/../both", "both")])
+def test_results_and_a_transcript_are_not_in_one_folder(trial, run, out, transcript):
+    kept = trial.folder / transcript
+    code, _, error = run(*trial.words(trial.write(), "--transcript", kept, out=out))
+    told = f"secirls: folder {str(kept)!r}: is for a transcript alone; results need another"
+    assert (code, sentence(error)) == (2, told)
+    assert [path.name for path in trial.folder.iterdir()] == ["data"]
