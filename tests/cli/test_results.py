@@ -186,6 +186,20 @@ def test_annotation_that_is_none_is_refused_in_a_sentence(made, tmp_path, text, 
     assert made[0].annotated(Annotation.read(str(file.rename(tmp_path / "names.tsv")))).table["a"].loc["g0"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "gene;symbol;chr\ng0;S0;1\n", "it has semicolons where commas are read"),
+        ("a.csv", "gene\tsymbol\ng0\tS0\n", "it has tabs where commas are read"),
+        ("a.tsv", "gene,symbol\ng0,S0\n", "it has commas where tabs are read"),
+    ],
+)
+def test_annotation_with_other_signs_between_columns_is_told_which(tmp_path, name, text, told):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"needs a header and two columns or more, gene names first; {told}$"):
+        Annotation.read(tmp_path / name)
+
+
 def test_the_ranked_list_is_sorted_and_leaves_out_what_was_not_tested(made):
     table = made[0].table
     lines = [line.split("\t") for line in (made[1] / "ranked.rnk").read_text().splitlines()]

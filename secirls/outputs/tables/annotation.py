@@ -17,6 +17,9 @@ from secirls.input_error import complain
 from secirls.inputs.files.text_file import read_text
 from secirls.inputs.files.var_columns import TABLE_COLUMNS
 
+SIGNS = {";": "semicolons", "\t": "tabs", ",": "commas"}
+"""What may stand between columns, most telling first: spreadsheets write semicolons where a comma is in numbers."""
+
 
 @dataclass(frozen=True)
 class Annotation:
@@ -37,7 +40,9 @@ class Annotation:
         except csv.Error as error:
             raise complain(f"can't be read as a table ({error})", **where) from None
         if not lines or len(lines[0]) < 2:
-            raise complain("needs a header and two columns or more, gene names first", **where)
+            others = [SIGNS[other] for other in SIGNS if lines and other in lines[0][0]]
+            detail = f"; it has {others[0]} where {SIGNS[sign]} are read" if others else ""
+            raise complain(f"needs a header and two columns or more, gene names first{detail}", **where)
         columns = tuple(name.strip() for name in lines[0][1:])
         for name in columns:
             if not name or columns.count(name) > 1 or name in TABLE_COLUMNS:
