@@ -15,10 +15,10 @@ from protocols.choice import helpers
 from protocols.claims import claim
 from protocols.secure_sum import MisuseError, PartyId
 from secirls.aggregator.annotating import Annotation, annotate
-from secirls.aggregator.asking import Federation, check_present, keyed, surveyed
+from secirls.aggregator.asking import Federation, check_present, helped, joined, keyed, surveyed
 from secirls.aggregator.losses import LeftOutError, Loss
 from secirls.aggregator.rounds import SecureRounds, Witness
-from secirls.agreement.agreement import Agreement, agree, check_dispersions
+from secirls.agreement.agreement import Agreement, agree
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.order import Task
@@ -105,14 +105,10 @@ def _session(
     extra = helpers(config.protocol)
     keys = keyed(federation, extra)
     agreement, genes = agree(list(answered.values()), config, keys, task.run)
-    joined: dict[PartyId, bytes] = federation.ask("join", dict.fromkeys(sites, (agreement,)))
-    check_present(sites, joined)
-    if config.dispersions is not None:
-        check_dispersions(joined)
+    joined(federation, sites, config, agreement)
     if extra and config.key_bits >= ANNOUNCED_KEY_BITS:
         yield Stage(SETUP_ROUND, f"the {extra[0]} makes a key of {config.key_bits} bits")
-    helping = federation.ask("join", dict.fromkeys(extra, (agreement,)))
-    check_present(extra, helping)
+    helping = helped(federation, extra, agreement)
     yield from _searches(federation, extra, config.key_bits)
     annotation = annotate(federation, agreement, config.annotation, len(genes))
     yield from (Stage(SETUP_ROUND, told) for told in annotation.left_out.values())
@@ -132,7 +128,7 @@ def _session(
     for event in rounds.run(algorithm, past.records):
         if isinstance(event, Finished):
             simulated = tuple(site for site in sites if answered[site].simulated)
-            simulated += tuple(name for name in extra if helping[name] is not False)
+            simulated += tuple(name for name in extra if helping[name])
             design = design.without(event.result.dropped)
             outcome = _outcome(config, agreement, design, genes, event.result, past, rounds, tuple(told), simulated)
             yield replace(outcome, annotation=annotation)

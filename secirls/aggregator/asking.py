@@ -15,7 +15,14 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.secure_sum import PartyId, PeerError
 from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
-from secirls.agreement.agreement import Facts, are_facts, is_identity
+from secirls.agreement.agreement import (
+    Agreement,
+    Facts,
+    are_facts,
+    check_dispersions,
+    is_digest_of_dispersions,
+    is_identity,
+)
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Ledger, Meter, is_cost
 from secirls.config import Config
@@ -196,6 +203,34 @@ def keyed(federation: Federation, helpers: tuple[PartyId, ...]) -> dict[PartyId,
         if not is_identity(answers[name]):
             federation.fence(name)
             raise PartyFaultError(name, "key", NONSENSE)
+    return answers
+
+
+def joined(federation: Federation, sites: tuple[PartyId, ...], config: Config, agreement: Agreement) -> None:
+    """Have the sites join the session, with the same dispersions where they bring any.
+
+    Raises as `keyed` does, and `InputError` where a site brings others.
+    """
+    brought = config.dispersions is not None
+    check_dispersions(
+        _agreed_to(federation, sites, agreement, lambda told: is_digest_of_dispersions(told, brought=brought))
+    )
+
+
+def helped(federation: Federation, helpers: tuple[PartyId, ...], agreement: Agreement) -> dict[PartyId, bool]:
+    """Have the helpers join; gives who is simulated. Raises as `keyed` does."""
+    return _agreed_to(federation, helpers, agreement, lambda told: isinstance(told, bool))
+
+
+def _agreed_to(
+    federation: Federation, names: tuple[PartyId, ...], agreement: Agreement, is_answer: Callable[[object], bool]
+) -> dict[PartyId, Any]:
+    answers: dict[PartyId, Any] = federation.ask("join", dict.fromkeys(names, (agreement,)))
+    check_present(names, answers)
+    for name in names:
+        if not is_answer(answers[name]):
+            federation.fence(name)
+            raise PartyFaultError(name, "join", NONSENSE)
     return answers
 
 

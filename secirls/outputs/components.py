@@ -18,7 +18,7 @@ from secirls.algorithms.components.principal_components import Components, Endin
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.site_columns import there_are
-from secirls.outputs.transform import VST, Transform, own_data
+from secirls.outputs.transform import SIZE_FACTOR, VST, Transform, own_data
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
@@ -111,7 +111,7 @@ def _check_column(name: str, obs: pd.DataFrame, table: pd.DataFrame, file: str) 
     """Raise `InputError` unless there is one obs column of that name, and none of the scores has it."""
     where, there = {"file": file, "field": f"obs column {name!r}"}, list(obs.columns).count(name)
     if not there:
-        raise complain("is missing", **where, detail=there_are("columns", obs.columns))
+        raise complain("is missing", **where, detail=there_are("columns", obs.columns.drop(SIZE_FACTOR)))
     if there > 1:
         raise complain("is there twice", **where)
     if name in table:

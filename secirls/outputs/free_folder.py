@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def check_there(folder: Path) -> None:
     """Raise `InputError` where there is no folder to read results from."""
     if not folder.is_dir():
         raise InputError(f"folder {str(folder)!r}: {'is a file' if folder.exists() else 'is missing'}")
+
+
+def without(folder: Path, name: str) -> InputError:
+    """What is said of a folder that lacks a file of results: where a fit in it can go on, so."""
+    from secirls.aggregator.checkpoint import holds_a_fit
+
+    where = f"folder {str(folder)!r}"
+    if holds_a_fit(folder):
+        return InputError(
+            f"{where}: holds an unfinished fit: 'secirls resume {shlex.quote(str(folder))}' goes on with it"
+        )
+    return InputError(f"{where}: has no {name}, so it is not the output of 'secirls fit'")
 
 
 def check_free_file(file: Path, *, overwrite: bool, fit: Path | None = None) -> None:

@@ -54,6 +54,25 @@ def test_a_folder_that_is_no_store_and_a_store_that_is_damaged_are_named(trial):
     assert "can't be read as zarr" in told
 
 
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_yes_and_no_are_no_counts(trial, form):
+    files = trial.write()
+    adata = trial.adata("berlin")
+    adata.X = form(np.asarray(adata.X) > 20)
+    adata.write_h5ad(files["berlin"])
+    told = trial.refused(files)
+    assert f"site 'berlin', file {str(files['berlin'])!r}" in told
+    assert "holds yes or no, not counts" in told
+
+
+def test_a_sample_without_any_count_is_thought_of(trial):
+    files = trial.write()
+    adata = trial.adata("berlin")
+    adata.X[3] = 0
+    adata.write_h5ad(files["berlin"])
+    assert "(an empty sample does that to all)" in trial.refused(files)
+
+
 def test_a_file_that_another_process_writes_is_said_to_be_locked(trial):
     files = trial.write()
     with files["lyon"].open("rb+") as held:

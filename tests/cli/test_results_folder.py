@@ -90,6 +90,10 @@ def test_a_folder_that_a_fit_is_unfinished_in_takes_no_comparison(made, run, tmp
     (tmp_path / "going" / FOLDER / HEAD).write_text("{}")
     code, _, error = run("results", made[1], *CONTRAST, "--out", "going")
     assert (code, sentence(error)) == (2, "secirls: folder 'going': holds an unfinished fit; name another")
+    for command in ("results", "report"):
+        code, _, error = run(command, "going")
+        told = "secirls: folder 'going': holds an unfinished fit: 'secirls resume going' goes on with it"
+        assert (code, sentence(error)) == (2, told)
 
 
 def test_pictures_have_a_folder_to_go_to(made, run, tmp_path):

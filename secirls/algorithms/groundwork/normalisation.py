@@ -309,7 +309,9 @@ def _pooled_logs(
     log_means[among] = total["log_counts"] / n_samples
     log_means[~usable] = 0.0
     if not usable.any() and not unsent.all():
-        raise NoCommonGeneError("every gene has a sample without a count, so median of ratios is undefined")
+        raise NoCommonGeneError(
+            "every gene has a sample without a count (an empty sample does that to all): there is no median of ratios"
+        )
     return gone, log_means, usable
 
 

@@ -39,7 +39,10 @@ def read_counts(
 
     ``where`` names the file and the field; ``reading`` is entered while the matrix is read. Raises `InputError`.
     """
-    if getattr(matrix, "dtype", np.dtype(object)).kind not in "iufb":
+    kind = getattr(matrix, "dtype", np.dtype(object)).kind
+    if kind == "b":
+        raise complain("holds yes or no, not counts: raw counts are needed", **where)
+    if kind not in "iuf":
         raise complain("does not hold numbers", **where)
     with entries_inside(where):
         _check_whole(matrix)

@@ -20,7 +20,7 @@ from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import FILES, KEPT, check_there
+from secirls.outputs.free_folder import FILES, KEPT, check_there, without
 from secirls.outputs.notebooks.notebook import tested
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
@@ -92,7 +92,7 @@ def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     check_there(folder)
     for name in FILES:
         if not (folder / name).is_file():
-            raise InputError(f"folder {str(folder)!r}: has no {name}, so it is not the output of 'secirls fit'")
+            raise without(folder, name)
     results = _csv(folder / "results.csv", _RESULTS, _NUMBERS)
     _check_of_the_fit(folder, results)
     ledger = _ledger(folder / "rounds.csv")

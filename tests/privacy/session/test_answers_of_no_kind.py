@@ -5,6 +5,7 @@ Every site is honest but for one, whose answers to one verb are changed on their
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from protocols.choice import helpers
@@ -19,7 +20,7 @@ from secirls.agreement import agreement
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import Cost
 from secirls.agreement.manifest import Manifest
-from secirls.agreement.order import Task
+from secirls.agreement.order import Place, Task
 from secirls.agreement.past import Begun
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
@@ -147,6 +148,50 @@ def test_a_helper_whose_key_is_none_is_named(told):
     assert len(asking.keyed(LocalFederation(parties), (holder,))[holder]) == 32
     with pytest.raises(PartyFaultError, match=f"^{holder} failed in 'key' with an unexpected answer$"):
         asking.keyed(Lied(parties, "key", lambda _: KEYS[told], holder), (holder,))
+
+
+JOINED = {"nothing": None, "text": "", "a digest of nothing": bytes(32), "numbers": np.zeros(4)}
+
+
+@pytest.mark.parametrize("told", JOINED)
+def test_a_site_that_joins_with_no_digest_is_named(stopping, told):
+    grounds, config = stopping
+    federation = lied(grounds, config, "join", lambda _: JOINED[told])
+    with pytest.raises(PartyFaultError, match=f"^{LIAR} failed in 'join' with an unexpected answer$"):
+        list(lead_fit(Task(config, "fit-1"), federation))
+
+
+def brings_dispersions(tmp_path, change):
+    """The events of a fit whose first site says something else of the dispersions that all bring."""
+    files = write_simulated(tmp_path, sites=3, samples=24, genes=12, seed=4)
+    config = Config.read("test", design="~ condition", preset="irls", dispersions="dispersion")
+    parties = {name: Site(Place(name, str(path)), config, own_process=False) for name, path in files.items()}
+    return lead_fit(Task(config, "fit-1"), Lied(parties, "join", change, "site1"))
+
+
+@pytest.mark.parametrize("told", [b"", b"digest", None, ""])
+def test_no_digest_of_brought_dispersions_names_who_says_it(tmp_path, told):
+    with pytest.raises(PartyFaultError, match=r"^site1 failed in 'join' with an unexpected answer$"):
+        list(brings_dispersions(tmp_path, lambda _: told))
+
+
+def test_the_twin_that_takes_any_digest_blames_an_honest_site(tmp_path, monkeypatch):
+    monkeypatch.setattr(asking, "is_digest_of_dispersions", lambda *_, **__: True)
+    with pytest.raises(InputError, match="site 'site2': dispersions differ from those of site 'site1'"):
+        list(brings_dispersions(tmp_path, lambda _: None))
+
+
+@pytest.mark.parametrize("told", [None, "no", b""])
+def test_a_helper_that_does_not_say_whether_it_is_simulated_is_named(told):
+    config = Config(design="~ condition", protocol="paillier")
+    (holder,) = helpers(config.protocol)
+
+    class Answering(LocalFederation):
+        def ask(self, verb, arguments):
+            return dict.fromkeys(arguments, told)
+
+    with pytest.raises(PartyFaultError, match=f"^{holder} failed in 'join' with an unexpected answer$"):
+        asking.helped(Answering({holder: Helper(holder, config)}), (holder,), None)
 
 
 def test_the_twin_that_takes_any_facts_blames_an_honest_site(going_on, monkeypatch):
