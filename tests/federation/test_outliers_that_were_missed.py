@@ -57,10 +57,12 @@ def shared(planted):
     return found
 
 
+@pytest.mark.slow
 def test_outliers_are_those_of_shared_columns_where_an_own_coefficient_left_the_box(planted, shared):
     assert flags(planted).equals(shared)
 
 
+@pytest.mark.slow
 def test_the_twin_that_remembers_one_step_alone_misses_one(planted, shared, monkeypatch):
     keep = Notes.keep
 

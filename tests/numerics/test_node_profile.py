@@ -53,7 +53,7 @@ def largest_errors(few, every):
 
 
 @pytest.mark.parametrize("linear", [False, True])
-@pytest.mark.parametrize(("n", "groups"), [(150, 2), (300, 3)])
+@pytest.mark.parametrize(("n", "groups"), [pytest.param(150, 2, marks=pytest.mark.slow), (300, 3)])
 def test_few_points_give_the_sums_over_samples(n, groups, linear):
     samples, b, nodes = make(n, groups=groups)
     assert samples.moments is not None
