@@ -14,6 +14,7 @@ from secirls.numerics.inference import adaptive_shrinkage
 from secirls.numerics.inference.adaptive_shrinkage import fit_mixture, posterior
 from secirls.outputs.results import Result
 from secirls.outputs.tables.shrunken import COLUMNS, SHRUNKEN, beside_ashr
+from tests.cli.conftest import sentence
 
 GENES = 90
 
@@ -87,6 +88,20 @@ def test_the_command_writes_and_shows_them(made, run, tmp_path):
     code, shown, _ = run("results", folder, "--no-ashr", "--out", "a.csv")
     assert (tmp_path / "a.csv").read_bytes() == (folder / "results.csv").read_bytes()
     assert "shrunken" not in shown
+
+
+def test_the_page_of_such_a_folder_draws_them_though_some_are_missing(made, run, tmp_path):
+    code, _, error = run("results", made[1], "--contrast", "dose", "b", "c", "--ashr", "--out", "ashr")
+    assert (code, error) == (0, "")
+    assert pd.read_csv(tmp_path / "ashr" / "results.csv")[SHRUNKEN].isna().any()
+    code, _, error = run("report", "ashr")
+    assert (code, error) == (0, "")
+    assert ">shrunken" in (tmp_path / "ashr" / "report.html").read_text()
+    damaged = (tmp_path / "ashr" / "results.csv").read_text().splitlines()
+    damaged[3] = ",".join([*damaged[3].split(",")[:1], "many", *damaged[3].split(",")[2:]])
+    (tmp_path / "ashr" / "results.csv").write_text("\n".join(damaged))
+    code, _, error = run("report", "ashr")
+    assert (code, sentence(error)) == (2, "secirls: file 'ashr/results.csv': column 'baseMean' does not hold numbers")
 
 
 def test_where_there_is_no_room_names_take_two_lines_and_no_number_is_cut(made):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
@@ -31,12 +32,13 @@ from secirls.outputs.results import status_counts
 from secirls.outputs.tables.gene_tables import annotation_in
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.results_table import compare
+from secirls.outputs.tables.shrunken import COLUMNS as SHRUNKEN
 
 PAGE = "report.html"
 PLAIN = "plain"
 """Folder below a fit's own, where the same fit in the clear lies if it was made."""
 _RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
-_NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj")
+_NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", *SHRUNKEN)
 _COMPARED = ("baseMean", "log2FoldChange", "lfcSE", "stat")
 """By which a table is known as the fit's own."""
 _OF_DISPERSIONS = ("baseMean", "dispGeneEst", "dispFit", "dispersion")
@@ -186,6 +188,7 @@ def _csv(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataF
             path,
             dtype=dict.fromkeys(texts, str),
             keep_default_na=False,
+            low_memory=False,
             na_values={name: ["", "nan"] for name in numbers},
         )
     except (OSError, ValueError):
@@ -193,6 +196,9 @@ def _csv(path: Path, columns: Sequence[str], numbers: Sequence[str]) -> pd.DataF
     missing = [name for name in columns if name not in read]
     if missing:
         raise InputError(f"file {str(path)!r}: column {missing[0]!r} is missing")
+    for name in numbers:
+        if name in read and len(read) and not is_numeric_dtype(read[name]):
+            raise InputError(f"file {str(path)!r}: column {name!r} does not hold numbers")
     return read
 
 
