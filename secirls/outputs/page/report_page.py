@@ -126,6 +126,8 @@ def html_page(album: Album) -> str:
     """The whole page as text."""
     report, drawn = album.report, album.drawn()
 
+    two = SHRUNKEN[0] in album.table  # MA pictures, which are as wide as the page
+
     def shown(*names: str, side_by_side: bool = False) -> str:
         figures = "".join(picture(png(drawn[name]()), _CAPTIONS[name]) for name in names if name in drawn)
         return f'<div class="pair">{figures}</div>' if side_by_side else figures
@@ -133,7 +135,7 @@ def html_page(album: Album) -> str:
     tests = shown("pvalues", "dispersions", "outliers", side_by_side=True)
     by_round = folded("Round by round", shown("cost_by_round"))
     sections = {
-        "changes": ("What changed", shown("volcano", "ma", side_by_side=True)),
+        "changes": ("What changed", shown("volcano", "ma", side_by_side=not two)),
         "genes": ("All genes", gene_table(album.table)),
         "tests": ("Tests, dispersions, outliers", tests, _p(STAY_HOME)),
         "status": ("Every gene has a status", _statuses(album.table)),
