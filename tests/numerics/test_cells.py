@@ -49,7 +49,7 @@ def test_samples_and_sites_of_every_cell_are_counted(drive):
     assert found.shared.tolist() == [True, False]
     assert found.lonely.tolist() == [False, True]
     assert not found.thin.any()
-    assert (found.filters, found.replaces, found.all_replaced, found.any_lonely) == (True, True, False, False)
+    assert (found.filters, found.replaces, found.any_lonely) == (True, True, False)
     assert found.selectable(3).tolist() == [True, False]
     assert found.selectable(5).tolist() == [False, False]
     assert len(seen.queries) == 1

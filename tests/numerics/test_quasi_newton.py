@@ -185,7 +185,7 @@ def test_presets_are_those_of_the_references_and_impossible_settings_are_refused
 def test_state_knows_its_masks(fit):
     samples = simulate(genes=30, samples=12, seed=2).samples
     state: State = fit(samples, config=IrlsConfig(max_iter=2))
-    np.testing.assert_array_equal(state.irls_mask, state.status == Status.ACTIVE)
+    np.testing.assert_array_equal(state.active, state.status == Status.ACTIVE)
     np.testing.assert_array_equal(state.irls_diverged_mask, state.status == Status.DIVERGED)
     assert sum(state.counts().values()) == 30
 

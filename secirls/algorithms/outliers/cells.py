@@ -91,11 +91,6 @@ class Cells:
         """Whether any outlier can be replaced: some cell has `replace_from` samples or more."""
         return bool(self.counts[1] > 0)
 
-    @property
-    def all_replaced(self) -> bool:
-        """Whether every sample is in a cell of `replace_from` or more."""
-        return bool(self.counts[1] == self.n_samples)
-
 
 class OfCells:
     """A question that names cells of the design one by one."""

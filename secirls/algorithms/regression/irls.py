@@ -134,11 +134,6 @@ class State:
         return np.equal(self.status, Status.ACTIVE)
 
     @property
-    def irls_mask(self) -> Mask:
-        """The reference's name for `active`."""
-        return self.active
-
-    @property
     def irls_diverged_mask(self) -> Mask:
         """The reference's mask of genes that IRLS lost, ``(genes,)``."""
         return np.equal(self.status, Status.DIVERGED)
