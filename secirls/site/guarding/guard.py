@@ -25,13 +25,12 @@ from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
 from secirls.config import Config
 from secirls.inputs.designs.design import Design
-from secirls.numerics.arrays import Counts, Floats
-from secirls.numerics.held.held_counts import HeldCounts
+from secirls.numerics.arrays import Floats
 from secirls.numerics.held.samples import Samples
 from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.budget import Budget
-from secirls.site.guarding.count_digests import digest_of
 from secirls.site.guarding.heard_census import HeardCensus, left
+from secirls.site.guarding.held_data import HeldData, start_digest
 from secirls.site.guarding.likeness import Likeness
 from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
 from secirls.site.guarding.number_shares import NumberShares
@@ -58,9 +57,8 @@ class Guard:
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
         self._asked_in: dict[bytes, bytes] = {}
-        self._held_now = self._count_digest = self._design_digest = b""
-        self._design_held: Floats | None = None
-        self._own_xtx = self._every_xtx = np.zeros((0, 0))
+        self._held = HeldData()
+        self._every_xtx = np.zeros((0, 0))
         self._log_sizes = 0.0
         self._columns, self._own_size = np.zeros((0, 0)), 0
         self._names: tuple[str, ...] = ()
@@ -69,8 +67,6 @@ class Guard:
         self._entered: SummedColumns | None = None
         self._summed: SummedColumns | None = None
         self._in_all: float | None = None
-        self._counts: Counts | HeldCounts | None = None
-        self._dispersions: Floats | None = None
         self._rounds = 0
         self._budget = Budget(site, n_genes)
         self._began = self._asked_so_far = b""
@@ -104,7 +100,7 @@ class Guard:
         own = self._design.own.at(self._site)
         self._names = (*(self._design.all_columns[i] for i in own), *self._design.columns)
         self._brought, self._numbers = samples.size_factors, NumberShares(samples, self._design)
-        self._began = self._asked_so_far = self._start(samples)
+        self._began = self._asked_so_far = start_digest(samples, self._agreement.genes_digest, self._kernel)
         self.holds(samples)
         folder, run = self._ground.memory, self._agreement.run
         if self._ground.simulated:  # every run by itself: a second one is no second fit to anybody's memory
@@ -196,7 +192,7 @@ class Guard:
         self._checks.check_cohort(len(cohort))
         if isinstance(asked, VstQuery) and cohort != self._agreement.sites:
             raise QueryError(f"query {asked.kind!r} is about all agreed sites, and asked for others")
-        digest = self._digest(asked, question)
+        digest = self._held.name(asked, question)
         if self._answered.get(digest, cohort) != cohort:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
         if cohort != self._cohort and not (self._may_shrink and set(cohort) <= set(self._cohort)):
@@ -249,25 +245,9 @@ class Guard:
             self._checks.check_census(design, sums, census.held(parties, design), apart)
             self._held_over = parties
 
-    def _digest(self, asked: Query, question: bytes) -> bytes:
-        """What names a question about the data as they are: the same one at other dispersions is another."""
-        alpha = b"" if self._dispersions is None else sha256(self._dispersions[asked.genes].tobytes())
-        return sha256(b"secirls asked v2", self._held_now, alpha, question)
-
     def holds(self, samples: Samples) -> None:
-        """What answers are computed from has changed: size factors, dispersions, replaced counts, a scaled design."""
-        s = b"" if samples.size_factors is None else sha256(samples.size_factors.tobytes())
-        if samples.design is not self._design_held:
-            self._design_held = samples.design
-            own = b"" if samples.own is None else samples.own.design.tobytes()
-            self._design_digest = sha256(samples.design.tobytes(), own)
-            with np.errstate(all="ignore"):  # numbers that are too large are lost in the sum, which ends the fit
-                left = samples.beside_own
-                self._own_xtx = left.T @ left
-        if samples.counts is not self._counts:
-            self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
-        self._held_now = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)
-        self._dispersions = samples.dispersions
+        """What answers are computed from has changed."""
+        self._held.take(samples)
 
     def summing(self, asked: Query, samples: Samples) -> None:
         """Before counts are summed with each design column over the size factors, the same for every gene.
@@ -362,7 +342,7 @@ class Guard:
             self._hold_rules(asked, total)
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
             self._every_xtx = asked.xtx_of(total)
-            self._checks.check_share(self._design, self._own_xtx, self._every_xtx)
+            self._checks.check_share(self._design, self._held.xtx, self._every_xtx)
 
     def _is_over_these(self, total: Total) -> bool:
         """Whether a total is over the agreed sites, unless sites may fall silent: others count in a census of more."""
@@ -384,14 +364,6 @@ class Guard:
         if self._census is not None:
             presence = np.where(asked.lost(total), 0.0, total["presence"])
             self._census.take_presence(asked.genes, presence, total.parties)
-
-    def _start(self, samples: Samples) -> bytes:
-        """A digest of all that answers follow from beside counts and questions: alike in sessions alike in all that."""
-        own = None if samples.own is None else samples.own.design
-        kept = (samples.design, own, samples.size_factors, samples.dispersions)
-        parts = [b"" if array is None else sha256(b"secirls array v1", array.T.tobytes()) for array in kept]
-        parts.append(b"" if samples.replacement is None else digest_of(samples.replacement, b"secirls array v1"))
-        return sha256(b"secirls start v1", self._agreement.genes_digest, self._kernel.encode(), *parts)
 
     def _about(self) -> bytes:
         """What a fit that goes on has in common with its past: run, configuration, genes in order and levels."""

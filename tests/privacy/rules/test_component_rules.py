@@ -165,7 +165,7 @@ class TestOfAllSites:
 
     def test_without_the_rule_they_are(self, room, monkeypatch):
         def admit(self, asked, question, _):
-            name = self._digest(asked, question)
+            name = self._held.name(asked, question)
             self._contributors[name] = np.inf
             return name
 

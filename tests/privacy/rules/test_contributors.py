@@ -212,7 +212,7 @@ def test_a_census_of_genes_in_another_order_is_not_taken_for_this_one(lonely, le
 
 def test_where_totals_are_remembered_by_the_runs_name_alone_one_sites_own_is_opened(lonely, lead, monkeypatch):
     monkeypatch.setattr(Guard, "_about", lambda guard: guard._agreement.run.encode())
-    monkeypatch.setattr(Guard, "_start", lambda *_: b"")
+    monkeypatch.setattr(guard_room, "start_digest", lambda *_: b"")
     assert reminded(lonely, lead) == pytest.approx(own(lonely), abs=1e-9)
 
 

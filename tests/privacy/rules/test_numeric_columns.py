@@ -151,7 +151,7 @@ def test_a_design_that_a_site_scaled_otherwise_answers_another_question(aged, le
     for scale in (1.0, 8.0, 1.0):
         query = CrossProductsQuery(nobody(room), 3, np.array([50.0]), np.array([scale]), np.zeros(1))
         room.total(query)
-        held.append(site._guard._held_now)
+        held.append(site._guard._held.digest)
     assert held[0] != held[1]
     assert held[0] == held[2]
 

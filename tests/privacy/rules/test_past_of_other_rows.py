@@ -17,7 +17,7 @@ from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding.guard import Guard
+from secirls.site.guarding import guard
 from secirls.site.site import Site
 
 OWNER, SAMPLE = "site3", 4
@@ -82,7 +82,7 @@ def test_a_census_of_other_labels_is_not_this_ones(large, lead):
 
 
 def test_the_twin_to_which_totals_are_of_the_run_alone_tells_one_samples_counts(large, lead, monkeypatch):
-    monkeypatch.setattr(Guard, "_start", lambda *_: b"")
+    monkeypatch.setattr(guard, "start_digest", lambda *_: b"")
     found, true = of_one_sample(large, lead)
     np.testing.assert_allclose(found, true, rtol=1e-6, atol=1e-6)
 
