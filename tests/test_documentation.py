@@ -16,9 +16,11 @@ import typer
 
 import secirls
 from secirls.cli.commands import app
+from secirls.site.grounds.policy import Policy
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+SITES_PAGE = ROOT / "docs" / "your-site.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("tests", "secirls", "protocols", "experiments", "docs", ".ci")
 NOT_OURS = sys.stdlib_module_names | {"pytest"}
@@ -283,3 +285,65 @@ def test_tables_of_counts_and_samples_become_a_file_whatever_samples_are_called(
     assert tuple(made.obs_names) == names
     assert made.X.tolist() == [[1, 4], [2, 5], [3, 6]]
     assert made.obs["age"].tolist() == [70, 60, 50]
+
+
+def rules_told(text: str) -> dict[str, tuple[str, ...]]:
+    """The tables of rules: by rule its default, and what a simulation has."""
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|(.*)$", text, re.MULTILINE)
+    return {name: (default, simulation) for name, default, simulation, about in rows if about}
+
+
+def rule_shown(value: object) -> str:
+    """A rule's value in words."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return "none" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def rules_there() -> dict[str, tuple[str, ...]]:
+    """The rules of a site's policy."""
+    default, simulation = (
+        {name: rule_shown(getattr(policy, name)) for name in Policy.model_fields}
+        for policy in (Policy(), Policy.simulation())
+    )
+    return {
+        name: (value, "the same" if value == simulation[name] else simulation[name]) for name, value in default.items()
+    }
+
+
+def test_the_tables_of_rules_have_every_rule_and_its_default():
+    assert rules_told(SITES_PAGE.read_text(encoding="utf-8")) == rules_there()
+
+
+def test_a_rule_with_another_default_would_be_seen():
+    text = SITES_PAGE.read_text(encoding="utf-8")
+    assert rules_told(text.replace("| `min_samples` | 5 |", "| `min_samples` | 6 |")) != rules_there()
+    assert rules_told(text.replace("| `max_rounds` |", "| `most_rounds` |")) != rules_there()
+
+
+def labels(text: str) -> set[str]:
+    """What digests, keys and signatures are named by."""
+    return set(re.findall(r'"(secirls [a-z ]+ v\d+)"', text))
+
+
+def labels_there() -> set[str]:
+    """Those in the code of protocols and secirls."""
+    files = [file for room in ("protocols", "secirls") for file in (ROOT / room).rglob("*.py")]
+    return set().union(*(labels(file.read_text(encoding="utf-8")) for file in files))
+
+
+def test_the_specification_names_only_labels_that_are_there():
+    told = labels((ROOT / "protocols" / "README.md").read_text(encoding="utf-8"))
+    assert len(told) > 20
+    assert told - labels_there() == set()
+    assert labels('a label of then, "secirls message v1"') - labels_there() == {"secirls message v1"}
+
+
+@pytest.mark.parametrize("name", ["CHANGELOG.md", "experiments/README.md", "protocols/README.md"])
+def test_pages_beside_the_docs_name_only_paths_that_are_there(name):
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
+    assert dead_links(page, text) == []
+    assert missing_paths(text) == []
