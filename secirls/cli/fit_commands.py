@@ -195,7 +195,8 @@ def fit(
 ) -> None:
     """Fit one negative-binomial regression per gene over several sites.
 
-    Writes results.csv, coefficients.csv, dispersions.csv, rounds.csv (what every verb cost) and report.json.
+    Writes results.csv, coefficients.csv, dispersions.csv, ranked.rnk, rounds.csv (what every verb cost), report.json,
+    and fit.npz, from which 'secirls results' makes further tables.
     """
     from secirls.cli.federation_file import combined, gene_names, levels_of, pair
     from secirls.inputs.designs.contrasts import Contrast
