@@ -287,6 +287,17 @@ def test_tables_of_counts_and_samples_become_a_file_whatever_samples_are_called(
     assert made.obs["age"].tolist() == [70, 60, 50]
 
 
+def pages_missing(index: str) -> set[str]:
+    """Pages that the first page does not lead to."""
+    return {page.name for page in PAGES[1:] if page.name != "index.md" and f"]({page.name})" not in index}
+
+
+def test_the_first_page_leads_to_all_others():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert pages_missing(index) == set()
+    assert pages_missing(index.replace("(own-columns.md)", "")) == {"own-columns.md"}
+
+
 def rules_told(text: str) -> dict[str, tuple[str, ...]]:
     """The tables of rules: by rule its default, and what a simulation has."""
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|(.*)$", text, re.MULTILINE)
