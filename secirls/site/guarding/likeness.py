@@ -12,13 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from secirls.numerics.arrays import Floats
+from secirls.site.guarding.least_deviations import Combinations
 
-_ALL_BUT = 0.999
-"""Samples that make up so much of what is left of a column's squares are all that is in it."""
 _ROUNDING = 1e-9
 """Of a column's largest entry: what is left of it, if no more than this, is nothing."""
-_STEPS = 30
-_SMOOTH = 1e-6
 _FREE = 3
 """With fewer samples more than columns, what is left of any column is a few samples."""
 _FEW_OF = 5
@@ -152,13 +149,8 @@ def few_differ(earlier: Floats, now: Floats, least: int) -> bool:
     news, olds = _beyond(later, former), _beyond(former, later)
     if not (news and olds):
         return False  # one fit's columns are all combinations of the other's
-    cases = [(later, column, [former, *(former[:, [old]] for old in olds)]) for column in news]
-    cases += [(former, column, [later]) for column in olds]
-    for side, column, beside in cases:
-        every = side[:, :1] if column else side[:, :0]
-        if any(_few(side[:, column], every, np.hstack([every, others]), least) for others in beside):
-            return True
-    return False
+    beside = [former, *(former[:, [old]] for old in olds)]
+    return _few(later, news, beside, least) or _few(former, olds, [later], least)
 
 
 def few_stand_out(earlier: Summed, now: Summed, least: int) -> bool:
@@ -187,13 +179,12 @@ def _stand_out(alone: Floats, others: Floats, beside: Floats, least: int) -> boo
     again = varies.any(axis=0) & (np.abs(varies.T @ own) > 1.0 - _ROUNDING).any(axis=1)
     idle = [every] if not varies.any(axis=0).all() else []
     idle += [np.hstack([every, column[:, None]]) for column in others[:, again].T]
-    for column in alone.T if idle else ():
-        by_itself = differing(column, every)
-        for constants in idle:
-            left, free = differing(column, constants), len(column) - int(np.linalg.matrix_rank(constants))
-            most = least if left < by_itself else min(least, _ALONE)
-            if free >= _FREE and 0 < left < most and left <= max(1, free // _FEW_OF):
-                return True
+    by_itself = Combinations(every).differing(alone)
+    for constants in map(Combinations, idle):
+        left = constants.differing(alone)
+        most = np.where(left < by_itself, least, min(least, _ALONE))
+        if constants.free >= _FREE and ((left > 0) & (left < most) & (left <= _most(constants))).any():
+            return True
     return False
 
 
@@ -213,30 +204,26 @@ def _directions(columns: Floats) -> Floats:
     return columns / np.where(lengths > 0, lengths, 1.0)
 
 
-def _few(column: Floats, every: Floats, others: Floats, least: int) -> bool:
-    free = len(column) - int(np.linalg.matrix_rank(others))
-    if free < _FREE:
-        return False
-    left = differing(column, others)
-    return 0 < left < least and left <= max(1, free // _FEW_OF) and left < differing(column, every)
+def _few(side: Floats, columns: Sequence[int], beside: Sequence[Floats], least: int) -> bool:
+    """Whether one of some columns of a fit, beside that of all samples, is few samples' beside one of the others."""
+    for chosen, every in (
+        ([column for column in columns if not column], side[:, :0]),
+        ([column for column in columns if column], side[:, :1]),
+    ):
+        by_itself = Combinations(every).differing(side[:, chosen])
+        for others in beside if chosen else ():
+            combinations = Combinations(np.hstack([every, others]))
+            if combinations.free < _FREE:
+                continue
+            left = combinations.differing(side[:, chosen])
+            if ((left > 0) & (left < np.minimum(least, by_itself)) & (left <= _most(combinations))).any():
+                return True
+    return False
 
 
-def differing(column: Floats, others: Floats) -> int:
-    """In how few samples a column can differ from a combination of others.
-
-    Found by least absolute deviations, with weights that are made anew (Schlossmacher 1973).
-    """
-    left, weights = np.abs(column), np.ones(len(column))
-    for _ in range(_STEPS):
-        root = np.sqrt(weights)
-        found = np.linalg.lstsq(others * root[:, None], column * root, rcond=None)[0]
-        left = np.abs(column - (others * found).sum(axis=1))
-        weights = 1.0 / np.maximum(left, max(_SMOOTH * left.max(), np.finfo(np.float64).tiny))
-        weights /= weights.max()
-    if left.max() <= _ROUNDING * np.abs(column).max():
-        return 0
-    squares = np.cumsum(np.sort(left**2)[::-1])
-    return 1 + int(np.searchsorted(squares, _ALL_BUT * squares[-1]))
+def _most(combinations: Combinations) -> int:
+    """In how many samples a column may differ and be few samples'."""
+    return max(1, combinations.free // _FEW_OF)
 
 
 def _beyond(columns: Floats, others: Floats) -> list[int]:

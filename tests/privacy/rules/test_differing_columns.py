@@ -11,7 +11,8 @@ import pytest
 from secirls.input_error import InputError
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import likeness, memory
-from secirls.site.guarding.likeness import differing, few_differ
+from secirls.site.guarding.least_deviations import Combinations
+from secirls.site.guarding.likeness import few_differ
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
@@ -246,11 +247,41 @@ def test_in_how_many_samples_a_column_differs_is_counted():
     generator = np.random.default_rng(2)
     others = generator.normal(size=(40, 4))
     column = others @ [1.0, -2.0, 0.5, 3.0]
-    assert differing(column, others) == 0
-    for few in (1, 2, 4):
-        changed = column.copy()
-        changed[:few] += 3.0
-        assert differing(changed, others) == few
+    changed = np.column_stack([column] * 4)
+    for at, few in enumerate((0, 1, 2, 4)):
+        changed[:few, at] += 3.0
+    assert Combinations(others).differing(changed).tolist() == [0, 1, 2, 4]
+
+
+def by_itself(column, others):
+    """The same of one column, by weighted least squares of any library."""
+    weights = np.ones(len(column))
+    for _ in range(30):
+        root = np.sqrt(weights)
+        found = np.linalg.lstsq(others * root[:, None], column * root, rcond=None)[0]
+        left = np.abs(column - others @ found)
+        weights = 1.0 / np.maximum(left, 1e-6 * left.max())
+        weights /= weights.max()
+    squares = np.cumsum(np.sort(left**2)[::-1])
+    return 1 + int(np.searchsorted(squares, 0.999 * squares[-1]))
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2, 7])
+def test_each_of_many_columns_differs_in_as_many_as_by_itself(columns):
+    generator = np.random.default_rng(columns)
+    others = generator.normal(size=(30, columns)) * 10.0 ** np.arange(-2, columns - 2)
+    others = np.column_stack([others, others[:, :1]])  # of lower rank
+    many = others @ generator.normal(size=(others.shape[1], 12)) + generator.standard_cauchy((30, 12)) ** 3
+    assert Combinations(others).differing(many).tolist() == [by_itself(column, others) for column in many.T]
+
+
+def test_designs_of_many_columns_hold_no_site_for_seconds(monkeypatch):
+    solved, solve = [], np.linalg.solve
+    monkeypatch.setattr(np.linalg, "solve", lambda *those: solved.append(1) or solve(*those))
+    one, other = np.random.default_rng(3).normal(size=(2, 100, 12))
+    one[:, 0] = other[:, 0] = 1.0
+    assert not few_differ(one, other, 5)
+    assert len(solved) == 60 * (1 + 12 + 2)  # not so many for each pair of columns
 
 
 @pytest.mark.parametrize("samples", [5, 60, *(pytest.param(samples, marks=pytest.mark.slow) for samples in (6, 8, 20))])
