@@ -277,15 +277,25 @@ def normalised(grounds, run=None, **changes):
 
     By design column ``(genes,)`` each, and over all samples under the name "all".
     """
+    fit = until_normalised(grounds, run, **changes)
+    next(fit)
+    return next(fit)
+
+
+def until_normalised(grounds, run=None, **changes):
+    """The same in two steps, of which the first ends before anything was asked; it gives nothing."""
     config = config_of(grounds, **{"preset": "irls", **changes})
     sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
     for event in lead_fit(Task(config, run or config.digest), LocalFederation(sites)):
         if isinstance(event, Begun):
             columns = event.columns
+            yield
         if isinstance(event, Record) and event.told.kind in ("normalised", "positive_normalised"):
-            return dict(zip(columns, event.arrays["xt_normalised"].T, strict=True)) | {
-                "all": event.arrays["normalised"]
-            }, sites
+            yield (
+                dict(zip(columns, event.arrays["xt_normalised"].T, strict=True)) | {"all": event.arrays["normalised"]},
+                sites,
+            )
+            return
     raise AssertionError("a fit without size factors")
 
 
@@ -322,5 +332,11 @@ def shallow(lay):
 def lead():
     """What tests need of this page: ``lead.room``, ``lead.config``, ``lead.Room``, ``lead.normalised`` and others."""
     return SimpleNamespace(
-        room=room_of, config=config_of, Room=Room, settle=settle, replace=replace, normalised=normalised
+        room=room_of,
+        config=config_of,
+        Room=Room,
+        settle=settle,
+        replace=replace,
+        normalised=normalised,
+        until_normalised=until_normalised,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +113,7 @@ class Guard:
             self._budget = Budget(self._site, genes, about.places, self._memory.told)
             if self._policy.across_fits == "refuse":
                 self._entered, self._summed = (
-                    SummedColumns(self._site, file, about.samples, self._memory.of_other_data(about, what))
+                    SummedColumns(self._site, file, about.samples, partial(self._memory.of_other_data, about, what))
                     for file, what in ((self._memory.entered, ENTERED), (self._memory.summed, SUMMED))
                 )
             self._memory.enter_fit(run, self._agreement.sites, about, self._policy, shrinks=self._may_shrink)

@@ -21,23 +21,31 @@ from secirls.numerics.arrays import Floats
 from secirls.site.guarding.budget import held, replace_file
 from secirls.site.guarding.likeness import Likeness, Summed
 
+IN_TURN = "columns.npz"
+"""Fits take their columns one after another, whichever data they are about: two could each miss the other's."""
+
 
 class SummedColumns:
     """Those of one data set, in a file."""
 
     def __init__(
-        self, site: PartyId, file: Path, samples: Sequence[str], others: Sequence[tuple[Path, Sequence[str]]] = ()
+        self,
+        site: PartyId,
+        file: Path,
+        samples: Sequence[str],
+        others: Callable[[], Sequence[tuple[Path, Sequence[str]]]] = tuple,
     ) -> None:
         """Take where they are kept, and what names each sample of the site, in the order of its rows.
 
-        In ``others`` are files of other data sets that share some, and what names each of their rows: those of a study
-        that grew, or lost samples or genes.
+        ``others`` gives files of other data sets that share some, and what names each of their rows: those of a study
+        that grew, or lost samples or genes. It is asked whenever columns are held against them, for another fit may
+        have begun later, and be farther.
         """
         self._site = site
         self._file = file
         self._order = np.argsort(np.array(samples), kind="stable")
         self._samples = _counted(sorted(samples))
-        self._others = [(file, _counted(named)) for file, named in others]
+        self._others = others
 
     def take(
         self,
@@ -58,11 +66,11 @@ class SummedColumns:
         with np.errstate(all="ignore"):
             now = np.column_stack([np.ones(len(columns)), own, columns]) / size_factors[:, None]
         now = np.where(np.isfinite(now), now, 0.0)[self._order]
-        with held(self._site, self._file, "summed"):
+        with held(self._site, self._file.with_name(IN_TURN), "summed"):
             told = _read(self._file, self._samples)
             fit = Summed(now, own.shape[1], tuple(names), self._samples)
             known = any(fit.is_the_same(one) for one in told)
-            others = [one for file, samples in self._others for one in _read(file, samples)]
+            others = [one for file, named in self._others() for one in _read(file, _counted(named))]
             allowed(Likeness(0, 0) if known else Likeness.of([*told, *others], fit, least))
             if not known:
                 text = io.BytesIO()

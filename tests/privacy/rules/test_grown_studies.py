@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.guarding import memory
+from secirls.site.guarding import guard, memory
 from secirls.site.guarding.likeness import Likeness, Summed
 from secirls.site.guarding.memory import Memory
+from secirls.site.guarding.summed_columns import SummedColumns
 
 NAMES = ("site1", "site2", "site3")
 OWNER = "site3"
@@ -137,3 +138,36 @@ def test_samples_that_come_and_go_by_fives_are_added_up():
     last = summed(np.concatenate([core, four, five]))
     assert not any(Likeness.of([fit], last, 5).few_differ for fit in fits)
     assert Likeness.of(fits, last, 5).few_differ == 1
+
+
+# Two fits at the same time, of which the first waits until the second is over.
+
+
+def overtaken(grounds, lead):
+    """What a fit of before the owner's study grew opens, that ends after one of the grown study does, less the latter.
+
+    Both are about the labels of before, of which one is corrected in between.
+    """
+    whole = grounds.data[OWNER].read_bytes()
+    grounds.edit(OWNER, lambda adata: adata._inplace_subset_obs(np.arange(adata.n_obs - MORE)))
+    waiting = lead.until_normalised(grounds, design="~ given", size_factors="size")
+    next(waiting)
+    grounds.data[OWNER].write_bytes(whole)
+    after, _ = lead.normalised(grounds, design="~ corrected", size_factors="size")
+    (before, _) = next(waiting)
+    return after["corrected[T.treated]"] - before["given[T.treated]"]
+
+
+def test_a_fit_that_another_one_overtakes_is_held_against_it(growing, lead):
+    with pytest.raises(RefusalError, match=REFUSED):
+        overtaken(growing, lead)
+
+
+def test_the_twin_that_looks_around_as_a_fit_begins_tells_one_samples_counts(growing, lead, monkeypatch):
+    class Hasty(SummedColumns):
+        def __init__(self, site, file, samples, others=tuple):
+            found = others()
+            super().__init__(site, file, samples, lambda: found)
+
+    monkeypatch.setattr(guard, "SummedColumns", Hasty)
+    np.testing.assert_allclose(-overtaken(growing, lead), true(growing, SAMPLE), rtol=1e-6, atol=1e-6)
