@@ -149,7 +149,9 @@ class Site(Secret):
         guard.enter(
             samples,
             len(table.genes),
-            lambda: Subject.of(table.counts, table.genes, genes, layer=layer, names=table.samples),
+            lambda: Subject.of(
+                table.counts, table.genes, genes, layer=layer, names=table.samples, config=agreement.config_digest
+            ),
         )
         self._samples, self._table, self._guard, self._agreement = samples, None, guard, agreement
         self._telling = Telling.of(self.name, ground.identity, agreement, table)

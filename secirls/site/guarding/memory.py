@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -76,6 +76,8 @@ class Subject:
     """A digest of each sample's name in the file."""
     marks: tuple[str, ...] = ()
     """By what each sample is known where the file has other genes."""
+    config: str = ""
+    """Digest of the fit's configuration, its design among it."""
 
     def as_now(self, entry: Mapping[str, Any]) -> list[str]:
         """The samples of an earlier fit as they are called in this one, as far as it has them."""
@@ -92,6 +94,7 @@ class Subject:
         *,
         layer: str = "",
         names: Sequence[str] = (),
+        config: str = "",
     ) -> Subject:
         """The subject of a fit over some ``agreed`` genes of a file's layer with counts ``(samples, genes)``.
 
@@ -104,7 +107,7 @@ class Subject:
         samples, known = (row.hex()[:32] for row in rows), (_gene(gene).hex()[:16] for gene in agreed)
         named = tuple(sha256(b"secirls sample name v1", name.encode()).hex()[:16] for name in names)
         marks = tuple(sketches(counts, genes))
-        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes), layer, named, marks)
+        return cls(data.hex(), tuple(samples), tuple(known), places_of(agreed, genes), layer, named, marks, config)
 
 
 class Memory:
@@ -115,6 +118,7 @@ class Memory:
         self._site = site
         self._folder = folder
         self._path = self._file_of(subject, ".jsonl")
+        self._begins: dict[str, Any] = {}
         self.told = self._file_of(subject, "-told.npz")
         """Where a `Budget` of the same subject is kept."""
         self.entered = self._file_of(subject, ENTERED)
@@ -152,6 +156,7 @@ class Memory:
         """
         name = question.hex()
         with self._entries(self._path) as (told, append):
+            self._begin(told, append)
             before = [tuple(entry["cohort"]) for entry in told if entry.get("question") == name]
             opened = [tuple(entry["opened"]) for entry in told if entry.get("of") == name]
             if not before:
@@ -166,6 +171,18 @@ class Memory:
                 f"site {self._site!r}: one sum per question: it helped to open this one over "
                 f"{', '.join(opened[-1])} before, and not over {', '.join(cohort)}"
             )
+
+    def _begin(self, told: list[dict[str, Any]], append: Callable[[dict[str, Any]], None]) -> None:
+        """Note how a fit that may go on asks, before its first answer: over other sites it goes on with that alone.
+
+        As it was entered nobody may have been answered yet. Raises `RefusalError`.
+        """
+        this, self._begins = self._begins, {}
+        if this and this not in told:
+            for entry in told:
+                if entry.get("begun") == this["begun"] and entry["as"] != this["as"] and entry["over"] != this["over"]:
+                    raise self._another_fit()
+            append(this)
 
     def opening(self, question: bytes, present: tuple[PartyId, ...]) -> None:
         """Note that the sum of answers to a question is about to be opened over those present.
@@ -200,13 +217,16 @@ class Memory:
     ) -> None:
         """Note that the site takes part in a fit; a fit that ``shrinks`` may go on over fewer sites under its name.
 
-        It goes on with the same data, and with the same genes once anything was answered: over others of either the
-        same questions would be new ones, and their sums over fewer sites differ by one site's own.
+        It goes on with the same data, and with the same genes and configuration once anything was answered: with
+        others the same questions would be new ones, and their sums over fewer sites differ by one site's own.
 
         Raises `RefusalError` where the policy does not allow another fit beside those before.
         """
         genes = self._folder / _file_of(subject.genes)
         this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name}
+        asks = [genes.name, subject.config]
+        if shrinks and policy.across_fits == "refuse" and (policy.max_fits or 1) == 1:
+            self._begins = {"begun": run, "as": asks, "over": list(sites)}
         with self._entries(self._folder / FITS) as (told, append):
             near = 0
             for entry in told:
@@ -216,18 +236,21 @@ class Memory:
                     shrinks
                     and (entry["run"], entry["data"]) == (run, subject.data)
                     and set(sites) <= set(entry["sites"])
-                    and (entry["genes"] == genes.name or not self._has_answered())
+                    and ([entry["genes"], entry.get("config")] == asks or not self._has_answered())
                 )
                 near += not goes_on and self._is_near(entry, sites, subject, policy.min_difference)
             if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
-                raise RefusalError(
-                    f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
-                    "over other sites, over nearly the same samples or genes, or in another layer)"
-                )
+                raise self._another_fit()
             if _genes_in(genes) is None:
                 replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
             known = {"samples": subject.samples, "layer": subject.layer, "names": subject.names, "marks": subject.marks}
-            append({**this, **known})
+            append({**this, **known, "config": subject.config})
+
+    def _another_fit(self) -> RefusalError:
+        return RefusalError(
+            f"site {self._site!r}: its policy refuses: across_fits is refuse (this data was in another fit, "
+            "over other sites, over nearly the same samples or genes, or in another layer)"
+        )
 
     def _is_near(self, entry: Mapping[str, Any], sites: tuple[PartyId, ...], subject: Subject, least: int) -> bool:
         """Whether differences between two fits could tell of single sites, samples or genes.

@@ -177,6 +177,7 @@ def by_name(monkeypatch):
         enter(self, run, sites, subject, policy, **how)
 
     monkeypatch.setattr(Memory, "enter_fit", entering)
+    monkeypatch.setattr(Memory, "_begin", lambda *_: None)
     monkeypatch.setattr(Memory, "of_other_data", lambda *_: [])
 
 
@@ -311,3 +312,53 @@ def test_samples_are_known_by_most_of_their_counts():
     whole, fewer = sketched(range(30), range(3000)), sketched([*range(9, 30), *range(5)], some)
     assert same_samples(whole, fewer) == {f"3000 {row}": f"{some.size} {row}" for row in (*range(5), *range(9, 30))}
     assert same_samples(sketched(range(15), range(3000)), sketched(range(15, 30), some)) == {}
+
+
+# A fit goes on over fewer sites with the same questions; those of another design would be new ones.
+
+
+def without_one_site_in_another_design(grounds, lead):
+    """Zeros in a fit less those in one of its name with a column more, over a site fewer; that site's own."""
+    grounds.rule(GOES_ON)
+    for name in EVERYBODY:
+        grounds.edit(name, lambda adata: adata.obs.__setitem__("half", ["a", "a", "b", "b", "b"] * 2))
+    first = zeros(lead.room(grounds, on_dropout="continue"))
+    second = zeros(lead.room(grounds, WITHOUT_ONE, design="~ condition + half", on_dropout="continue"))
+    return first - second, (grounds.counts("site4") == 0).sum(axis=0)
+
+
+def test_a_fit_that_may_go_on_goes_on_with_the_same_design_alone(grounds, lead):
+    with pytest.raises(RefusalError, match="over other sites"):
+        without_one_site_in_another_design(grounds, lead)
+
+
+def test_the_twin_that_looks_at_no_design_tells_one_sites(grounds, lead, monkeypatch):
+    subject = Subject.of
+    monkeypatch.setattr(Subject, "of", lambda *those, **how: subject(*those, **{**how, "config": ""}))
+    found, true = without_one_site_in_another_design(grounds, lead)
+    assert np.array_equal(found, true)
+
+
+def both_before_answers(grounds, lead):
+    """The same of two sessions that both began before anything was answered: the second was let begin anew."""
+    grounds.rule(GOES_ON)
+    for name in EVERYBODY:
+        grounds.edit(name, lambda adata: adata.obs.__setitem__("half", ["a", "a", "b", "b", "b"] * 2))
+    first = lead.room(grounds, on_dropout="continue").survey().join()
+    second = lead.room(grounds, WITHOUT_ONE, design="~ condition + half", on_dropout="continue").survey().join()
+    found = []
+    for room in (first, second):
+        room.meet().census()
+        found.append(room.total(LogCountsQuery(room.every))["zeros"])
+    return found[0] - found[1], (grounds.counts("site4") == 0).sum(axis=0)
+
+
+def test_of_two_that_began_before_any_answer_one_is_answered(grounds, lead):
+    with pytest.raises(RefusalError, match="over other sites"):
+        both_before_answers(grounds, lead)
+
+
+def test_the_twin_that_looks_as_they_begin_alone_tells_one_sites(grounds, lead, monkeypatch):
+    monkeypatch.setattr(Memory, "_begin", lambda *_: None)
+    found, true = both_before_answers(grounds, lead)
+    assert np.array_equal(found, true)
