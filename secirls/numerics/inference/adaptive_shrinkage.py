@@ -91,7 +91,7 @@ def shortfall(likelihoods: Floats, weights: Floats) -> float:
     By concavity it is at most ``max_k mean_i L_ik / (L w)_i - 1``. ``likelihoods`` are ``(genes, laws)``, each gene's
     up to a factor of its own.
     """
-    return float(max((likelihoods / (likelihoods @ weights)[:, None]).mean(axis=0).max() - 1.0, 0.0))
+    return float(max((likelihoods / _densities(likelihoods, weights)[:, None]).mean(axis=0).max() - 1.0, 0.0))
 
 
 def _relative_likelihoods(estimates: Floats, errors: Floats, deviations: Floats) -> Floats:
@@ -101,6 +101,12 @@ def _relative_likelihoods(estimates: Floats, errors: Floats, deviations: Floats)
     logs -= logs.max(axis=1, keepdims=True)
     likelihoods: Floats = np.where(logs < _HOPELESS, 0.0, np.exp(logs))
     return likelihoods
+
+
+def _densities(likelihoods: Floats, weights: Floats) -> Floats:
+    """Of each estimate under the mixture, ``(genes,)``; without BLAS, so that threads change no bit."""
+    densities: Floats = np.einsum("gk,k->g", likelihoods, weights)
+    return densities
 
 
 def _likeliest(likelihoods: Floats) -> Floats:
@@ -113,12 +119,12 @@ def _likeliest(likelihoods: Floats) -> Floats:
     genes, laws = likelihoods.shape
     weights: Floats = np.full(laws, 1.0 / laws)
     for _ in range(MOST_ROUNDS):
-        ratios = likelihoods / (likelihoods @ weights)[:, None]
+        ratios = likelihoods / _densities(likelihoods, weights)[:, None]
         pull = ratios.mean(axis=0)
         if pull.max() - 1.0 <= SETTLED * 0.5:
             found: Floats = weights / weights.sum()
             return found
-        curvature = ratios.T @ ratios / genes
+        curvature = np.einsum("gi,gj->ij", ratios, ratios) / genes
         curvature[np.diag_indices(laws)] += _DAMPING * np.trace(curvature)
         root = cholesky(curvature)
         wanted, _ = nnls(root, solve_triangular(root, 2.0 * pull - 1.0, trans="T"))
@@ -130,7 +136,7 @@ def _downhill(likelihoods: Floats, weights: Floats, wanted: Floats, otherwise: F
     """The first of the points halfway, a quarter of the way ... to the weights that are wanted with a lower value."""
 
     def value(at: Floats) -> float:
-        return float(at.sum() - np.log(likelihoods @ at).mean())
+        return float(at.sum() - np.log(_densities(likelihoods, at)).mean())
 
     before = value(weights)
     for halvings in range(_HALVINGS):
