@@ -198,12 +198,14 @@ def test_counts_in_a_message_are_found(copy, files):
     name = put(copy, b"head" + counts[0].astype("<i8").tobytes())
 
     def change(entry):
-        """In place of what a site says where no dispersions were brought, which nothing depends on."""
+        """In place of what a site says where no dispersions were brought: nothing."""
         if entry["what"] == "received" and entry["content"]["map"]["verb"] == "join":
             entry["content"]["map"]["from"]["map"]["site1"] = {"bytes": name}
 
     rewrite(copy, change)
-    assert audit(copy, files).findings == ["the counts of a sample of site site1 stands in a message"]
+    follows, found = audit(copy, files).findings
+    assert follows.endswith("says 'sent' where 'fenced' should follow"), "such an answer puts its sender out"
+    assert found == "the counts of a sample of site site1 stands in a message"
 
 
 def test_a_payload_without_a_mask_does_not_look_like_noise(tmp_path, files, monkeypatch):

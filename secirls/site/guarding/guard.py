@@ -34,9 +34,8 @@ from secirls.site.guarding.heard_census import HeardCensus, left
 from secirls.site.guarding.held_data import HeldData, start_digest
 from secirls.site.guarding.likeness import Likeness
 from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
-from secirls.site.guarding.number_shares import NumberShares
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.guarding.size_shares import size_shares
+from secirls.site.guarding.shares import NumberShares, size_shares
 from secirls.site.guarding.summed_columns import SummedColumns
 
 

@@ -106,12 +106,13 @@ def test_what_a_search_can_t_see_it_says(kept, files, shown, counts, form):
 
 def test_a_message_of_an_honest_looking_answer_is_searched_with_all_others(copy, files, forger, counts):
     entries = forger.lines(copy)
-    place = forger.verbs(entries, "received", "join")[0]  # where no dispersions were brought, nothing depends on it
+    place = forger.verbs(entries, "received", "join")[0]  # where no dispersions were brought, it says nothing
     names = [forger.put(copy, b"head" + counts[:, gene].astype("<i4").tobytes()) for gene in (5, 6)]
     told = [{"bytes": name} for name in names]
     entries[place]["content"]["map"]["from"]["map"]["site1"] = [*told, {"says": str(counts[1].tolist())}]
     forger.chain(copy, entries)
     assert audit(copy, files).findings == [
+        f"entry {place + 2} says 'sent' where 'fenced' should follow",
         "the counts of a gene of site site1 stands in a message",
         "the counts of a sample of site site1 stands in a message",
     ]

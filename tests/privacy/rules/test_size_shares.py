@@ -10,7 +10,7 @@ import pytest
 
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.guarding.size_shares import size_shares
+from secirls.site.guarding.shares import size_shares
 
 OWNER, AT = "site3", 2
 TINY = 1e-6
