@@ -197,13 +197,7 @@ def surveyed(
 
 def keyed(federation: Federation, helpers: tuple[PartyId, ...]) -> dict[PartyId, bytes]:
     """The keys that helpers sign with. Raises as `surveyed` does; without a helper no fit begins anew."""
-    answers: dict[PartyId, Any] = federation.ask("key", dict.fromkeys(helpers, ()))
-    check_present(helpers, answers)
-    for name in helpers:
-        if not is_identity(answers[name]):
-            federation.fence(name)
-            raise PartyFaultError(name, "key", NONSENSE)
-    return answers
+    return _answers(federation, "key", dict.fromkeys(helpers, ()), is_identity)
 
 
 def joined(federation: Federation, sites: tuple[PartyId, ...], config: Config, agreement: Agreement) -> None:
@@ -211,26 +205,25 @@ def joined(federation: Federation, sites: tuple[PartyId, ...], config: Config, a
 
     Raises as `keyed` does, and `InputError` where a site brings others.
     """
-    brought = config.dispersions is not None
-    check_dispersions(
-        _agreed_to(federation, sites, agreement, lambda told: is_digest_of_dispersions(told, brought=brought))
-    )
+    brought, asked = config.dispersions is not None, dict.fromkeys(sites, (agreement,))
+    check_dispersions(_answers(federation, "join", asked, lambda told: is_digest_of_dispersions(told, brought=brought)))
 
 
 def helped(federation: Federation, helpers: tuple[PartyId, ...], agreement: Agreement) -> dict[PartyId, bool]:
     """Have the helpers join; gives who is simulated. Raises as `keyed` does."""
-    return _agreed_to(federation, helpers, agreement, lambda told: isinstance(told, bool))
+    return _answers(federation, "join", dict.fromkeys(helpers, (agreement,)), lambda told: isinstance(told, bool))
 
 
-def _agreed_to(
-    federation: Federation, names: tuple[PartyId, ...], agreement: Agreement, is_answer: Callable[[object], bool]
+def _answers(
+    federation: Federation, verb: str, asked: Mapping[PartyId, tuple[Any, ...]], is_answer: Callable[[object], bool]
 ) -> dict[PartyId, Any]:
-    answers: dict[PartyId, Any] = federation.ask("join", dict.fromkeys(names, (agreement,)))
-    check_present(names, answers)
-    for name in names:
+    """What everybody answers before the session; whose answer is none of the verb's is fenced, and named."""
+    answers: dict[PartyId, Any] = federation.ask(verb, asked)
+    check_present(tuple(asked), answers)
+    for name in asked:
         if not is_answer(answers[name]):
             federation.fence(name)
-            raise PartyFaultError(name, "join", NONSENSE)
+            raise PartyFaultError(name, verb, NONSENSE)
     return answers
 
 
