@@ -33,7 +33,7 @@ from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import LARGEST_COUNT
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
-from secirls.agreement.whole_file import UnwritableError, remove, writing
+from secirls.agreement.whole_file import UnwritableError, becoming, writing
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.site.desk import SPOKEN
@@ -135,13 +135,8 @@ class Transcript:
             path = self._folder / MESSAGES / name
             if not path.exists():
                 draft = self._folder / DRAFT
-                with writing(path):
-                    try:
-                        _write(draft, value, os.O_TRUNC)
-                        draft.replace(path)
-                    except BaseException:
-                        remove(draft)
-                        raise
+                with writing(path), becoming(path, draft):
+                    _write(draft, value, os.O_TRUNC)
             return {"bytes": name}
         return plain(value, self._plain)
 

@@ -43,17 +43,22 @@ def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: 
     The ``draft`` lies beside it unless another place on the same file system is given. Raises `UnwritableError`.
     """
     draft = draft or path.with_name(f".{path.name}.draft")
-    with writing(path):
-        try:
-            with new_file(draft) as file:
-                file.write(data)
-                if durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            draft.replace(path)
-        except BaseException:
-            remove(draft)
-            raise
+    with writing(path), becoming(path, draft), new_file(draft) as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def becoming(path: Path, draft: Path) -> Iterator[None]:
+    """A draft that is written inside takes the file's place at the end, or is taken away. Raises `OSError`."""
+    try:
+        yield
+        draft.replace(path)
+    except BaseException:
+        remove(draft)
+        raise
 
 
 def read_file(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.agreement.whole_file import UnwritableError, new_file, remove, settle
+from secirls.agreement.whole_file import UnwritableError, becoming, new_file, settle
 from secirls.input_error import InputError
 from secirls.numerics.arrays import Mask
 
@@ -171,13 +171,8 @@ def _write(file: Path, told: Told) -> None:
 def replace_file(file: Path, data: memoryview) -> None:
     """Have a file with these bytes, for its owner's eyes alone, on the disk, or what was there before."""
     draft = file.with_suffix(".draft")
-    try:
-        with new_file(draft, 0o600) as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        draft.replace(file)
-    except BaseException:
-        remove(draft)
-        raise
+    with becoming(file, draft), new_file(draft, 0o600) as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
     settle(file.parent)
