@@ -60,6 +60,11 @@ class Begun:
         """Genes that are fitted, ``(genes,)``."""
         return np.equal(self.status, Status.ACTIVE)
 
+    @property
+    def base_means(self) -> Floats:
+        """What is known of them without size factors, ``(genes,)``: zero of genes without counts, NaN of all others."""
+        return np.where(self.status == Status.ALL_ZERO, 0.0, np.nan)
+
 
 def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     """The census, then where numeric columns stand.
@@ -128,7 +133,7 @@ def where_genes_stand(config: Config, begun: Begun, normalisation: Normalisation
     but those of every fit. Raises `InputError` where none is left.
     """
     genes, least = begun.genes, config.min_total_count
-    status, base_means = begun.status.copy(), np.where(begun.status == Status.ALL_ZERO, 0.0, np.nan)
+    status, base_means = begun.status.copy(), begun.base_means
     base_means[genes] = normalisation.base_means
     status[genes] = np.where(normalisation.lost, Status.FAILED, Status.ACTIVE)
     few = base_means < least / begun.n_samples

@@ -200,7 +200,7 @@ def deseq2(
     begun = yield from stages.named("census", begin(config, design, n_genes), _OF_THE_BEGINNING)
     design = begun.design
     status, genes, n = begun.status, begun.genes, begun.n_samples
-    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
+    base_means = begun.base_means
     normalisation, sizing = None, None
     if genes.any():
         normalisation = yield from stages.named("size factors", size_factors(config, begun, control))

@@ -192,7 +192,7 @@ def _irls_fit(
     begun = yield from begin(config, design, n_genes)
     columns = begun.design.columns
     status, genes, n_samples = begun.status, begun.genes, begun.n_samples
-    base_means = np.where(status == Status.ALL_ZERO, 0.0, np.nan)
+    base_means = begun.base_means
     dispersions = None if config.dispersions is not None else np.full(n_genes, np.nan)
     sizing = None
     if genes.any():
