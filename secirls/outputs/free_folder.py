@@ -39,22 +39,20 @@ def clear_others(out: Path, written: Sequence[str]) -> None:
         remove(out / name)
 
 
-def check_there(folder: Path) -> None:
-    """Raise `InputError` where there is no folder to read results from."""
-    if not folder.is_dir():
-        raise InputError(f"folder {str(folder)!r}: {'is a file' if folder.exists() else 'is missing'}")
-
-
-def without(folder: Path, name: str) -> InputError:
-    """What is said of a folder that lacks a file of results: where a fit in it can go on, so."""
+def check_there(folder: Path, names: Sequence[str]) -> None:
+    """Raise `InputError` where there is no folder to read these files of results from: where a fit can go on, so."""
     from secirls.aggregator.checkpoint import holds_a_fit
 
     where = f"folder {str(folder)!r}"
-    if holds_a_fit(folder):
-        return InputError(
+    if not folder.is_dir():
+        raise InputError(f"{where}: {'is a file' if folder.exists() else 'is missing'}")
+    lacking = [name for name in names if not (folder / name).is_file()]
+    if lacking and holds_a_fit(folder):
+        raise InputError(
             f"{where}: holds an unfinished fit: 'secirls resume {shlex.quote(str(folder))}' goes on with it"
         )
-    return InputError(f"{where}: has no {name}, so it is not the output of 'secirls fit'")
+    if lacking:
+        raise InputError(f"{where}: has no {lacking[0]}, so it is not the output of 'secirls fit'")
 
 
 def check_free_file(file: Path, *, overwrite: bool, fit: Path | None = None) -> None:

@@ -23,7 +23,7 @@ from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.outputs.components import FILE as LOADINGS
 from secirls.outputs.components import loadings_of, read_loadings
-from secirls.outputs.free_folder import check_free, clear_others, holds_results, without
+from secirls.outputs.free_folder import check_free, check_there, clear_others, holds_results
 from secirls.outputs.notebooks.notebook import in_short, result_html
 from secirls.outputs.report.report_facts import facts
 from secirls.outputs.tables.annotation import Annotation
@@ -70,9 +70,7 @@ class Result:
         """The fit that a folder holds, to ask on. Raises `InputError`."""
         place = Path(folder)
         kept = KeptFit.read(place)
-        for name in ("report.json", "rounds.csv"):
-            if not (place / name).is_file():
-                raise without(place, name)
+        check_there(place, ("report.json", "rounds.csv"))
         try:
             report = json.loads((place / "report.json").read_text(encoding="utf-8"))
             ledger = pd.read_csv(place / "rounds.csv", float_precision="round_trip")

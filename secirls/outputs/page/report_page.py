@@ -21,7 +21,7 @@ from secirls.agreement.ledger import COLUMNS, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import FILES, KEPT, check_there, without
+from secirls.outputs.free_folder import FILES, KEPT, check_there
 from secirls.outputs.notebooks.notebook import tested
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
@@ -32,13 +32,14 @@ from secirls.outputs.results import status_counts
 from secirls.outputs.tables.gene_tables import annotation_in
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.results_table import compare
-from secirls.outputs.tables.shrunken import COLUMNS as SHRUNKEN
+from secirls.outputs.tables.shrunken import COLUMNS as OF_SHRUNKEN
+from secirls.outputs.tables.shrunken import SHRUNKEN
 
 PAGE = "report.html"
 PLAIN = "plain"
 """Folder below a fit's own, where the same fit in the clear lies if it was made."""
 _RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
-_NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", *SHRUNKEN)
+_NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", *OF_SHRUNKEN)
 _COMPARED = ("baseMean", "log2FoldChange", "lfcSE", "stat")
 """By which a table is known as the fit's own."""
 _OF_DISPERSIONS = ("baseMean", "dispGeneEst", "dispFit", "dispersion")
@@ -91,10 +92,7 @@ def read_album(folder: Path) -> Album:
 
 def read_fit(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Results table, ledger and report of a fit's output folder. Raises `InputError`."""
-    check_there(folder)
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise without(folder, name)
+    check_there(folder, FILES)
     results = _csv(folder / "results.csv", _RESULTS, _NUMBERS)
     _check_of_the_fit(folder, results)
     ledger = _ledger(folder / "rounds.csv")
@@ -126,7 +124,7 @@ def html_page(album: Album) -> str:
     """The whole page as text."""
     report, drawn = album.report, album.drawn()
 
-    two = SHRUNKEN[0] in album.table  # MA pictures, which are as wide as the page
+    two = SHRUNKEN in album.table  # MA pictures, which are as wide as the page
 
     def shown(*names: str, side_by_side: bool = False) -> str:
         figures = "".join(picture(png(drawn[name]()), _CAPTIONS[name]) for name in names if name in drawn)

@@ -65,7 +65,7 @@ from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import of_scaled, to_user
 from secirls.numerics.status import Reason, Status, sentences
-from secirls.outputs.free_folder import check_there, without
+from secirls.outputs.free_folder import check_there
 from secirls.outputs.tables.comparison import Comparison
 
 FILE, FORMAT, VERSION = "fit.npz", "secirls fit", 1
@@ -189,9 +189,7 @@ class KeptFit:
         """What the folder of a fit keeps. Raises `InputError`."""
         path = folder / FILE
         where = f"file {str(path)!r}"
-        check_there(folder)
-        if not path.is_file():
-            raise without(folder, FILE)
+        check_there(folder, (FILE,))
         try:
             with np.load(io.BytesIO(stored(path.read_bytes())), allow_pickle=False) as archive:
                 header = json.loads(bytes(archive["header"]).decode())
