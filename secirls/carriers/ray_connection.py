@@ -17,7 +17,6 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
-from secirls.carriers.first_contact import check_contact
 from secirls.carriers.lean_ray.raylet_command import with_idle_agents
 from secirls.carriers.ray_environment import folder_for_ray
 from secirls.input_error import InputError
@@ -112,6 +111,8 @@ def running_ray(address: str | None, *, linger: bool = False) -> Iterator[None]:
 
 def _connect(address: str | None) -> None:
     if address is not None:
+        from secirls.carriers.first_contact import check_contact  # a Ray of our own needs none, nor what TLS loads
+
         check_contact(address)
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
