@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from secirls.numerics.inference import adaptive_shrinkage
-from secirls.numerics.inference.adaptive_shrinkage import Mixture, fit_mixture, grid, posterior, shortfall
+from secirls.numerics.inference.adaptive_shrinkage import Mixture, fit_mixture, grid, posterior
 
 
 def drawn(genes, seed=1, null=0.8):
@@ -18,6 +18,11 @@ def drawn(genes, seed=1, null=0.8):
 
 def likelihoods(estimates, errors, deviations):
     return norm.pdf(estimates[:, None], 0.0, np.sqrt((errors**2)[:, None] + deviations**2))
+
+
+def shortfall(table, weights):
+    """What the mean log-likelihood at these weights is short of the largest one at most, by concavity."""
+    return max((table / (table @ weights)[:, None]).mean(axis=0).max() - 1.0, 0.0)
 
 
 def em(table, rounds):

@@ -85,15 +85,6 @@ def posterior(estimates: Floats, errors: Floats, prior: Mixture) -> Posterior:
     return Posterior(mean, deviation, np.minimum(below, 1.0 - below))
 
 
-def shortfall(likelihoods: Floats, weights: Floats) -> float:
-    """A bound on what the mean log-likelihood at these weights falls short of the largest one, ``>= 0``.
-
-    By concavity it is at most ``max_k mean_i L_ik / (L w)_i - 1``. ``likelihoods`` are ``(genes, laws)``, each gene's
-    up to a factor of its own.
-    """
-    return float(max((likelihoods / _densities(likelihoods, weights)[:, None]).mean(axis=0).max() - 1.0, 0.0))
-
-
 def _relative_likelihoods(estimates: Floats, errors: Floats, deviations: Floats) -> Floats:
     """Of each estimate under each law, ``(genes, laws)``; the likeliest law of a gene has one, hopeless ones zero."""
     variances = (errors**2)[:, None] + deviations**2
@@ -114,7 +105,8 @@ def _likeliest(likelihoods: Floats) -> Floats:
 
     Minimised is ``sum(w) - mean(log(L w))`` over weights that need not add up to one: at the minimum they do. Each
     round goes to the minimum of its quadratic model over weights not below zero, or, should the way there lead upwards,
-    takes a step of expectation and maximisation, which never does. Raises `ArithmeticError`.
+    takes a step of expectation and maximisation, which never does. By concavity the mean log-likelihood is short of the
+    largest by at most ``max_k mean_i L_ik / (L w)_i - 1``, so that tells when to end. Raises `ArithmeticError`.
     """
     genes, laws = likelihoods.shape
     weights: Floats = np.full(laws, 1.0 / laws)
