@@ -179,6 +179,8 @@ def _stand_out(alone: Floats, others: Floats, beside: Floats, least: int) -> boo
     again = varies.any(axis=0) & (np.abs(varies.T @ own) > 1.0 - _ROUNDING).any(axis=1)
     idle = [every] if not varies.any(axis=0).all() else []
     idle += [np.hstack([every, column[:, None]]) for column in others[:, again].T]
+    if not idle:
+        return False
     by_itself = Combinations(every).differing(alone)
     for constants in map(Combinations, idle):
         left = constants.differing(alone)
