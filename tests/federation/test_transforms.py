@@ -148,6 +148,24 @@ def test_values_are_the_stabilised_counts_of_the_trend_in_the_report(sites, fold
         )
 
 
+def test_a_fit_without_groups_is_a_blind_transform(sites):
+    """R's ``blind = TRUE``: dispersions are around one mean, so that a gene which differs between groups is noisy."""
+    moved, shifted = NAMES[10:40], {}
+    for name, data in sites.items():
+        treated = data.obs["condition"].to_numpy() == "t"
+        times = np.where(np.outer(treated, data.var_names.isin(moved)), 40, 1)
+        shifted[name] = anndata.AnnData(data.X * times, obs=data.obs, var=data.var)
+    asked = {**OPTIONS, "trend": "mean"}
+    fits = {design: secirls.fit(shifted, **{**asked, "design": design}) for design in ("~ 1", "~ condition")}
+    blind, seeing = (fit.dispersions["dispGeneEst"].loc[moved] for fit in fits.values())
+    assert (blind > 2 * seeing).mean() > 0.9
+    made, other = (fit.transform(shifted["lyon"]).layers for fit in fits.values())
+    curve = Trend("mean", mean=fits["~ 1"].report["trend"]["mean"])
+    assert np.array_equal(made["normalised"], other["normalised"])
+    assert np.array_equal(made["vst"], stabilised(made["normalised"], curve, np.zeros(0), np.nan))
+    assert not np.allclose(made["vst"], other["vst"], atol=0.1)
+
+
 def test_a_sample_has_the_same_values_beside_any_others(sites, fitted):
     whole = fitted.transform(sites["turin"])
     some = fitted.transform(sites["turin"][[4, 1]].copy())
