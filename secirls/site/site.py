@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from protocols import fixed_point
 from protocols.choice import make_party
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
@@ -25,13 +24,11 @@ from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.named_sum import named_sum
 from secirls.agreement.order import Place
 from secirls.agreement.record import sign_head
-from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.algorithms.query import Query, Total, query_from_bytes
 from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
-from secirls.input_error import InputError
-from secirls.inputs.files.site_file import SiteTable, read_site
+from secirls.inputs.files.site_file import SiteTable
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import kernels
@@ -43,10 +40,9 @@ from secirls.site.follower import Follower, Run
 from secirls.site.grounds.ground import Ground, open_ground
 from secirls.site.guarding.guard import Guard
 from secirls.site.guarding.memory import Subject
-from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.in_common import Apart
 from secirls.site.own_file import write_own
-from secirls.site.preparation import fewest, named, prepare, reading_of
+from secirls.site.preparation import prepare, surveyed
 from secirls.site.telling import Telling
 
 
@@ -100,35 +96,10 @@ class Site(Secret):
 
         Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
         """
-        config = self._config
         self._begin_anew()
-        self._ground = ground = open_ground(self._place, config)
-        checks = PolicyChecks(self.name, ground.policy)
-        checks.check_config(config)
-        if ground.study is None:
-            checks.check_refit_layer(config)
-        else:
-            ground.study.check_config(self.name, config)
-        checks.check_roster(own=ground.roster is not None)
-        try:
-            self._table = table = read_site(self.name, ground.source, reading_of(config), shown=ground.file)
-        except InputError as error:
-            raise ground.aloud(error) from None
-        checks.check_samples(table.counts.shape[0])
-        checks.check_variables(table.variables, fewest(table))
-        if config.kernel == "fused":
-            kernels.warm_up()
-        fixed_point.warm_up()
-        return Facts(
-            site=self.name,
-            file=self._place.ground or ground.file,
-            identity=ground.identity.public,
-            genes=table.genes,
-            variables=dict(table.variables),
-            simulated=ground.simulated,
-            data=sha256(b"secirls data v1", self.name.encode(), named(self.name, ground, table)),
-            arithmetic=arithmetic_of(config),
-        )
+        self._ground = open_ground(self._place, self._config)
+        self._table, facts = surveyed(self._place, self._ground, self._config)
+        return facts
 
     def join(self, agreement: Agreement) -> bytes:
         """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.

@@ -12,10 +12,12 @@ from protocols.secure_sum import MisuseError
 from secirls.agreement.order import Place
 from secirls.algorithms.groundwork.normalisation import NormalisedQuery
 from secirls.input_error import InputError, complain
+from secirls.inputs.files.site_file import read_site
 from secirls.inputs.formulas.levels import Variable
 from secirls.site.grounds.ground import Ground
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
+from secirls.site.preparation import reading_of
 from secirls.site.site import Site
 
 PATIENTS = [f"Jane Doe {number}" for number in range(10)]
@@ -200,3 +202,30 @@ def test_what_a_site_said_of_its_numbers_can_not_be_told_otherwise(grounds, lead
     with pytest.raises(MisuseError, match="its own levels were told differently"):
         room.sites["site1"].join(lead.replace(room.agreement, said=other))
     assert lead.replace(room.agreement, said=other).digest != room.agreement.digest
+
+
+# A site that refuses its survey is in no session, whoever knows already what it would have told.
+
+
+@pytest.fixture
+def refused(grounds, lead):
+    """A site whose own rule wants more samples than it has, and what it would otherwise have agreed to."""
+    agreement = lead.room(grounds, trust_aggregator=False).survey().agreement
+    grounds.rule("min_samples = 11", "site2")
+    site = Site(grounds.place("site2"), lead.config(grounds), own_process=False)
+    with pytest.raises(RefusalError, match="min_samples is 11"):
+        site.survey()
+    return site, agreement
+
+
+def test_a_site_that_refused_its_survey_joins_nothing(refused):
+    site, agreement = refused
+    with pytest.raises(MisuseError, match="was not surveyed"):
+        site.join(agreement)
+
+
+def test_the_twin_that_keeps_its_file_before_its_rules_were_asked_joins(refused):
+    site, agreement = refused
+    site._table = read_site(site.name, site._ground.source, reading_of(site._config))
+    site.join(agreement)
+    assert site.hello(0).message
