@@ -37,17 +37,13 @@ def writing(place: Path, what: str = "file") -> Iterator[None]:
         raise UnwritableError(f"{what} {str(place)!r}: can't be written ({why})") from None
 
 
-def write_whole(path: Path, data: bytes, *, draft: Path | None = None, durable: bool = True) -> None:
-    """Write a file that is there whole or not at all; if ``durable`` even where the machine stops.
-
-    The ``draft`` lies beside it unless another place on the same file system is given. Raises `UnwritableError`.
-    """
-    draft = draft or path.with_name(f".{path.name}.draft")
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that is there whole or not at all, even where the machine stops. Raises `UnwritableError`."""
+    draft = path.with_name(f".{path.name}.draft")
     with writing(path), becoming(path, draft), new_file(draft) as file:
         file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from secirls.algorithms.sent_products import expand_field, opened
 from secirls.algorithms.summands import EXACT, lost, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size, solve, times
-from secirls.numerics.arithmetic import portable
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.own.coefficients import BEST
 from secirls.numerics.status import EXCLUDED, Reason, Status, sentences
@@ -181,7 +180,6 @@ def least_squares_start(
     status: NDArray[np.int8],
     params: int,
     config: IrlsConfig,
-    base_means: Floats | None = None,
     reason: NDArray[np.int8] | None = None,
 ) -> Algorithm[State]:
     """Where IRLS starts, in one round: the least-squares coefficients of log(y / s + 0.1).
@@ -192,16 +190,13 @@ def least_squares_start(
         `Status` of each agreed gene, ``(genes,)``: those not ``ACTIVE`` are never asked about.
     params
         Columns of the design.
-    base_means
-        Mean of y / s of each gene over all samples, ``(genes,)``. With them a rank-deficient design
-        is allowed, and starts from log(mean) in the first column and zeros elsewhere.
     reason
         `Reason` of the genes that failed before, ``(genes,)``.
 
     Raises
     ------
     ValueError
-        If the design is rank-deficient over all samples and `base_means` are not given.
+        If the design is rank-deficient over all samples.
     """
     active = status == Status.ACTIVE
     start = np.full((status.size, params), np.nan)
@@ -215,10 +210,7 @@ def least_squares_start(
     repeated = np.broadcast_to(opened(total["xtx"], config.products), (int(known.sum()), packed_size(params)))
     start[known], failed = solve(np.ascontiguousarray(repeated), total["xty"][~gone])
     if failed.any():
-        if base_means is None:
-            raise ValueError("the design is rank-deficient over all samples: its X'X can't be inverted")
-        start[known] = 0.0
-        start[known, 0] = portable.logs(np.maximum(base_means[known], 0.1))
+        raise ValueError("the design is rank-deficient over all samples: its X'X can't be inverted")
     state = State.begin(status, np.clip(start, -config.max_beta, config.max_beta), reason)
     return update_rows(state, np.flatnonzero(active & ~known), status=Status.FAILED, reason=Reason.LOST)
 

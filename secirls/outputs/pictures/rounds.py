@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from secirls.agreement.ledger import by_verb
+from secirls.agreement.ledger import SETUP_ROUND, by_verb
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
@@ -125,14 +125,14 @@ def overhead(ledger: pd.DataFrame, plain: pd.DataFrame | None = None, title: str
     return figure
 
 
-def cost_by_round(ledger: pd.DataFrame, title: str = "", *, sites_role: str = "site") -> Picture:
+def cost_by_round(ledger: pd.DataFrame) -> Picture:
     """CPU time by round, stacked by verb, all parties together; below it what travels."""
     figure, ((above,), (below,)) = panels(2, 1, width=7.6, height=5.6, sharex=True)
     kept = ledger[ledger["verb"] != WAITING]
-    stack_by_verb(above, kept, kept["round"].max())
-    titled(above, title or f"protocol: {_protocol(ledger)}", ylabel="CPU ms, all parties")
+    _stack_by_verb(above, kept)
+    titled(above, f"protocol: {_protocol(ledger)}", ylabel="CPU ms, all parties")
     legend(above, loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True)
-    travel = kept[kept["role"] == sites_role].groupby("round")[["bytes_up", "bytes_down"]].sum() / MEGABYTE
+    travel = kept[kept["role"] == "site"].groupby("round")[["bytes_up", "bytes_down"]].sum() / MEGABYTE
     below.bar(travel.index - 0.2, travel["bytes_up"], width=0.4, color=BLUE, label="up: from sites")
     below.bar(travel.index + 0.2, travel["bytes_down"], width=0.4, color=ORANGE, label="down: to sites")
     below.set(xlabel="round (−1: getting to know each other)", ylabel="MB, all sites")
@@ -141,10 +141,10 @@ def cost_by_round(ledger: pd.DataFrame, title: str = "", *, sites_role: str = "s
     return figure
 
 
-def stack_by_verb(axes: Axes, costs: pd.DataFrame, last_round: int, *, first_round: int = -1) -> None:
+def _stack_by_verb(axes: Axes, costs: pd.DataFrame) -> None:
     """CPU milliseconds by round as bars stacked by verb, from rows with round, verb and cpu_seconds."""
     sums = costs.pivot_table(index="round", columns="verb", values="cpu_seconds", aggfunc="sum").fillna(0.0)
-    index = np.arange(first_round, last_round + 1)
+    index = np.arange(SETUP_ROUND, costs["round"].max() + 1)
     bottom = np.zeros(index.size)
     for verb, colour in VERB_COLOURS.items():
         if verb in sums:
