@@ -22,7 +22,7 @@ from secirls.inputs.designs.contrasts import Contrast
 from secirls.inputs.files.var_columns import check_names
 from secirls.numerics.inference.alternatives import Alternative, check_threshold
 from secirls.numerics.outliers.trimming import FILTER_FROM, REPLACE_FROM
-from secirls.presets import CHOICES, PRESETS, Choices, Preset, preset_values
+from secirls.presets import CHOICES, PRESETS, R_RIDGE, Choices, Preset, preset_values
 
 Protocol = Literal["plain", "pairwise-lean", "additive", "pairwise", "paillier", "paillier-threshold"]
 LEAN: Protocol = "pairwise-lean"
@@ -36,9 +36,6 @@ OF_PROTOCOLS = {
 """Fields that do nothing under any other protocol."""
 MOST_ROUNDS = 4096
 """Of one batch of keys: more than fits have."""
-
-R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
-"""R's DESeq2 adds 1e-6 to X'WX on the log2 scale."""
 
 
 class Config(Frozen):

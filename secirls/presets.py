@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 Preset = Literal["deseq2", "irls", "pydeseq2", "fedpydeseq2"]
 
+R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
+"""R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
+
 _PYDESEQ2: dict[str, Any] = {"dispersion_fit": "optimum", "ridge": 1e-6, "max_iter": 250, "se": "unclamped"}
 PRESETS: dict[str, dict[str, Any]] = {
     "deseq2": {},

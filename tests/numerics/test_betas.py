@@ -12,15 +12,17 @@ from scipy.optimize import minimize
 
 from secirls.algorithms.query import QueryError
 from secirls.algorithms.regression.betas import R_ITERATIONS, betas, leave_cycles
-from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, State, irls, least_squares_start, update_rows
-from secirls.algorithms.regression.unclamped import R_BOX, NewtonConfig, UnclampedQuery, newton
+from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start, update_rows
+from secirls.algorithms.regression.unclamped import NewtonConfig, UnclampedQuery, newton
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.algebra.box_step import box_step
 from secirls.numerics.algebra.solve import pack, unpack
 from secirls.numerics.held.samples import Samples
+from secirls.numerics.own.coefficients import R_BOX
 from secirls.numerics.regression import kernels, likelihood
 from secirls.numerics.regression.unclamped import unclamped_sums
 from secirls.numerics.status import Reason, Status
+from secirls.presets import R_RIDGE
 
 PLAN = IrlsConfig.deseq2()
 

@@ -37,7 +37,7 @@ from secirls.algorithms.query import Total
 from secirls.algorithms.regression import betas as betas_file
 from secirls.algorithms.regression import catch, irls, plans, quasi_newton, restricted, unclamped
 from secirls.algorithms.regression import shrinkage as shrinkage_file
-from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
@@ -49,6 +49,7 @@ from secirls.numerics.held import covariates
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.inference import shrinkage
 from secirls.numerics.status import Status
+from secirls.presets import R_RIDGE
 
 LIBRARY = ("exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "power", "dot", "matmul", "vecdot", "einsum")
 LINEAR = ("solve", "inv", "eigh", "lstsq", "cholesky", "qr", "svd")

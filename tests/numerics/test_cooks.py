@@ -16,12 +16,13 @@ from secirls.algorithms.outliers.outlier_replacement import replace_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching, robust_dispersions
 from secirls.algorithms.query import Query, QueryError
 from secirls.algorithms.regression.betas import Betas, betas
-from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.outliers.cooks import Fit, cooks_distances, leverages
 from secirls.numerics.outliers.trimming import trimmed_mean, trimmed_variance
 from secirls.numerics.status import Status
+from secirls.presets import R_RIDGE
 
 PLANS = (IrlsConfig.deseq2(), NewtonConfig())
 

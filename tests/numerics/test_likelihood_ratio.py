@@ -15,7 +15,7 @@ from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.query import Total, query_from_bytes
 from secirls.algorithms.regression import restricted as ratio_restricted
 from secirls.algorithms.regression.betas import betas
-from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.regression.restricted import restricted
 from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.config import Config
@@ -25,6 +25,7 @@ from secirls.numerics.algebra.restriction import projected, projected_upper
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.inference.likelihood_ratio import chi_squared_pvalues, statistics
 from secirls.numerics.status import Reason, Status
+from secirls.presets import R_RIDGE
 
 GENES, EACH, SITES = 40, 10, 3
 LEVELS = {"batch": ("p", "q", "r"), "condition": ("a", "b")}

@@ -17,7 +17,7 @@ from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_treatment import treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
 from secirls.algorithms.regression.betas import betas
-from secirls.algorithms.regression.irls import R_RIDGE, IrlsConfig, least_squares_start
+from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start
 from secirls.algorithms.regression.unclamped import NewtonConfig
 from secirls.numerics.inference.lowess import lowess, pydeseq2_lowess
 from secirls.numerics.inference.wald import LN2, benjamini_hochberg, independent_filtering, wald
@@ -25,6 +25,7 @@ from secirls.numerics.outliers.cooks import Fit, cooks_distances
 from secirls.numerics.outliers.trimming import trimmed_variance
 from secirls.numerics.regression import likelihood
 from secirls.numerics.status import Status
+from secirls.presets import R_RIDGE
 
 DATA = [(name, design) for name in ("airway", "bottomly", "hapmap_lcl") for design in ("condition", "site")]
 EVERYDAY = {("airway", "condition"), ("bottomly", "site")}

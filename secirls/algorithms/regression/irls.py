@@ -23,12 +23,11 @@ from secirls.numerics.algebra.solve import packed_size, solve, times
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.own.coefficients import BEST
 from secirls.numerics.status import EXCLUDED, Reason, Status, sentences
+from secirls.presets import R_RIDGE
 
 NOISE = 64 * np.finfo(np.float64).eps
 STANDSTILL = 1e-11
 """When beta no longer moves: see `step`."""
-R_RIDGE = 1e-6 / (0.6931471805599453 * 0.6931471805599453)
-"""R's DESeq2 adds 1e-6 to X'WX on the log2 scale: so much on the natural one."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total, portions
-from secirls.algorithms.regression.irls import R_RIDGE, State, update_rows
+from secirls.algorithms.regression.irls import State, update_rows
 from secirls.algorithms.regression.irls_queries import IrlsQuery, check_beta
 from secirls.algorithms.sent_products import check_expand, expand_field, opened, sent, sent_entries
 from secirls.algorithms.summands import EXACT, lost, resolution
@@ -31,12 +31,11 @@ from secirls.numerics.algebra.solve import packed_size, with_ridge
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.inference.shrinkage import OTHERS_CURVATURE
-from secirls.numerics.own.coefficients import BEST, best_sums
+from secirls.numerics.own.coefficients import BEST, R_BOX, best_sums
 from secirls.numerics.regression.unclamped import unclamped_sums
 from secirls.numerics.status import Reason, Status
+from secirls.presets import R_RIDGE
 
-R_BOX = 30.0 * 0.6931471805599453
-"""R's DESeq2 keeps coefficients within 30 on the log2 scale, once it has given up IRLS."""
 _ROUNDING = 64 * np.finfo(np.float64).eps
 """Relative to max(|f|, 1): by how much a value may seem to rise from rounding alone."""
 _EDGE = 1.0 - 1e-12

@@ -19,6 +19,7 @@ from secirls.numerics.algebra.solve import pack, packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.own_columns import Own
 from secirls.numerics.held.samples import Samples
+from secirls.numerics.inference.wald import LN2
 from secirls.numerics.own.elimination import eliminate, hold
 from secirls.numerics.regression import kernels
 from secirls.numerics.regression.kernel_task import Sums
@@ -26,8 +27,8 @@ from secirls.numerics.regression.unclamped import unclamped_sums
 
 BEST = -1
 """Instead of a step of IRLS: the best own coefficients for the likelihood without a floor under the means."""
-_BOX = 30.0 * 0.6931471805599453
-"""The best are looked for in R's box, as the table's are."""
+R_BOX = 30.0 * LN2
+"""R's DESeq2 keeps coefficients within 30 on the log2 scale, once it has given up IRLS: own ones and the table's."""
 _STEPS = 200
 _DECREMENT = 1e-13
 """A gene is settled when its step promises to lower the likelihood by less."""
@@ -51,7 +52,7 @@ def own_at(samples: Samples, beta: Floats, steps: Floats) -> tuple[Floats, Mask]
     if alone.any():
         delta[alone] = best(samples.take(alone), beta[alone])[0]
     with np.errstate(invalid="ignore"):
-        inside = (np.abs(delta) <= np.where(alone, _BOX, own.box)[:, None]).all(axis=1)
+        inside = (np.abs(delta) <= np.where(alone, R_BOX, own.box)[:, None]).all(axis=1)
     delta[~inside] = np.nan
     return delta, new & inside & ~alone
 
@@ -163,7 +164,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0
     depend on where it begins. With one it is that of the valley next to the convex minimum.
     """
     joint, of_user = samples.joint, _of_user(samples)
-    delta = np.clip(own_start(samples, beta), -_BOX, _BOX)
+    delta = np.clip(own_start(samples, beta), -R_BOX, R_BOX)
     if min_mu > 0:
         delta = best(samples, beta, ridge=ridge)[0]
     genes, k = delta.shape
@@ -174,7 +175,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0
     for _ in range(_STEPS):
         if not going.size:
             break
-        tried = np.clip(delta[going] + share[going, None] * step[going], -_BOX, _BOX)
+        tried = np.clip(delta[going] + share[going, None] * step[going], -R_BOX, R_BOX)
         at = np.hstack([tried, beta[going]])
         information, score, nll = _penalised(joint.at(going), at, min_mu, ridge, of_user)
         with np.errstate(invalid="ignore"):
@@ -184,7 +185,7 @@ def best(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0
         delta[here], value[here], share[here] = tried[lower], nll[lower], 1.0
         share[going[~lower]] *= 0.5
         curvature = information[lower][:, own_entries]
-        step[here], held[here] = box_step(curvature, -score[lower, :k], delta[here], _BOX)
+        step[here], held[here] = box_step(curvature, -score[lower, :k], delta[here], R_BOX)
         slope[here] = -(score[lower, :k] * step[here]).sum(axis=1)
         settled = lower.copy()
         settled[lower] = -slope[here] <= _DECREMENT
