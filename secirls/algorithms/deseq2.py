@@ -227,47 +227,14 @@ def deseq2(
     reason = np.where(status == Status.FAILED, reason, Reason.NONE).astype(np.int8)
     known = None if told is None else told.known(found.final)
     fit = yield from stages.named("coefficients", _coefficients(plan, status, reason, found.begun, known))
-    base_variances = found.base_variances
     treatment = None
-    if treating and around is not None and fit.state.fitted.any() and fit.state.parties != begun.parties:
-        # Numbers of samples are of all sites: over fewer, order statistics would be others.
-        nobody = np.zeros(n_genes, dtype=bool)
-        treatment = Treatment(nobody, nobody, nobody, nobody, 0, around, around.samples < 0, done=False, whole=False)
-    elif treating and around is not None and fit.state.fitted.any():
-        # Genes whose variance is not known are not looked into.
-        fitted = fit.state.fitted & np.isfinite(base_variances)
-        treated = yield from stages.named(
-            "outliers",
-            _treated(plan, design, fitted, fit, base_means, found),
-            _OF_OUTLIERS,
-            then="replace_outliers",
-        )
-        fit, base_means = treated.refit.betas, treated.refit.base_means
-        found.leave(treated.refit.genes & ~fit.state.fitted)
-        treatment = _treatment(treated, around, around.left_out(config.min_kept))
+    if treating and around is not None and fit.state.fitted.any():
+        fit, base_means, treatment = yield from _outliers(plan, around, fit, base_means, found, stages)
     information = fit.state.xtwx
     if config.se == "unclamped":
         information = yield from stages.named("standard errors", unclamped_information(fit.state, own=plan.own))
-    return Fitted(
-        fit.state,
-        base_means,
-        found.final if estimating else None,
-        information,
-        begun.contributors,
-        begun.column_sites,
-        begun.group_samples,
-        begun.group_sites,
-        int(n),
-        begun.xtx,
-        begun.size_factor_scale,
-        begun.size_factor_spread,
-        scaled=begun.scaled,
-        dropped=design.dropped,
-        by_gene=found.by_gene,
-        towards=found.towards,
-        treatment=treatment,
-        sizing=sizing,
-    )
+    ended = Fitted.of(begun, fit.state, base_means, found.final if estimating else None, information, sizing)
+    return replace(ended, by_gene=found.by_gene, towards=found.towards, treatment=treatment)
 
 
 def _cells(
@@ -326,9 +293,28 @@ def _coefficients(
     return (yield from betas(start, regression, out))
 
 
-def _treated(
-    plan: Plan, design: Design, genes: Mask, fit: Betas, base_means: Floats, found: _Found
-) -> Algorithm[Treated]:
+def _outliers(
+    plan: Plan, around: Cells, fit: Betas, base_means: Floats, found: _Found, stages: Stages
+) -> Algorithm[tuple[Betas, Floats, Treatment]]:
+    """What becomes of outliers: the fit and the base means once they are dealt with, and what was done.
+
+    Over fewer sites than were in the census they are not looked for: its numbers of samples are of all sites, and order
+    statistics over fewer would be others.
+    """
+    if fit.state.parties != plan.begun.parties:
+        nobody = np.zeros_like(fit.state.fitted)
+        nothing = Treatment(nobody, nobody, nobody, nobody, 0, around, around.samples < 0, done=False, whole=False)
+        return fit, base_means, nothing
+    genes = fit.state.fitted & np.isfinite(found.base_variances)  # others are not looked into
+    asking = _treated(plan, genes, fit, base_means, found)
+    treated = yield from stages.named("outliers", asking, _OF_OUTLIERS, then="replace_outliers")
+    fit = treated.refit.betas
+    found.leave(treated.refit.genes & ~fit.state.fitted)
+    treatment = _treatment(treated, around, around.left_out(plan.config.min_kept))
+    return fit, treated.refit.base_means, treatment
+
+
+def _treated(plan: Plan, genes: Mask, fit: Betas, base_means: Floats, found: _Found) -> Algorithm[Treated]:
     """Outliers told, replaced, or a reason for no p-value; the genes that change are fitted again."""
     config = plan.config
 
@@ -358,7 +344,7 @@ def _treated(
             dispersions,
             base_means,
             found.base_variances.copy(),
-            design,
+            plan.begun.design,
             int(plan.n_samples),
             config.min_contributors,
             lambda sites: eligible(sites, config.min_contributors),

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.algorithms.beginning import Begun
 from secirls.algorithms.components.principal_components import Components
 from secirls.algorithms.dispersion.shrunken_dispersions import TrendAndPrior
 from secirls.algorithms.groundwork.scaling import Scaled
@@ -180,3 +181,32 @@ class Fitted:
     """Where principal components were asked for."""
     sizing: Sizing | None = field(default=None, repr=False)
     """What size factors follow from; ``None`` where no gene was left to ask about."""
+
+    @classmethod
+    def of(
+        cls,
+        begun: Begun,
+        state: State,
+        base_means: Floats,
+        dispersions: Floats | None,
+        information: Floats,
+        sizing: Sizing | None,
+    ) -> Fitted:
+        """A fit that began so, with what it came to."""
+        return cls(
+            state,
+            base_means,
+            dispersions,
+            information,
+            begun.contributors,
+            begun.column_sites,
+            begun.group_samples,
+            begun.group_sites,
+            int(begun.n_samples),
+            begun.xtx,
+            begun.size_factor_scale,
+            begun.size_factor_spread,
+            scaled=begun.scaled,
+            dropped=begun.design.dropped,
+            sizing=sizing,
+        )

@@ -220,20 +220,4 @@ def _irls_fit(
     information = state.xtwx
     if config.se == "unclamped":
         information = yield from unclamped_information(state, own=plan.own)
-    return Fitted(
-        state,
-        base_means,
-        dispersions,
-        information,
-        begun.contributors,
-        begun.column_sites,
-        begun.group_samples,
-        begun.group_sites,
-        int(n_samples),
-        begun.xtx,
-        begun.size_factor_scale,
-        begun.size_factor_spread,
-        scaled=begun.scaled,
-        dropped=begun.design.dropped,
-        sizing=sizing,
-    )
+    return Fitted.of(begun, state, base_means, dispersions, information, sizing)
