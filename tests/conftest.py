@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -46,6 +47,26 @@ def pytest_collection():
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, from a folder of its own: exit code, standard output, standard error."""
+    from secirls.cli.commands import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

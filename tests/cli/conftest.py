@@ -1,12 +1,9 @@
-"""The command run in this process, and small sites to give it."""
-
-import sys
+"""Small sites to give the command."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from secirls.cli.commands import main
 from tests.files import write
 
 NASTY = "<script>alert('gene')</script>"
@@ -42,24 +39,6 @@ def undrawn(monkeypatch):
     from secirls.outputs.pictures.album import Album
 
     monkeypatch.setattr(Album, "drawn", lambda album: {})
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process: exit code, standard output, standard error."""
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
-        monkeypatch.chdir(tmp_path)
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        shown = capsys.readouterr()
-        return code, shown.out, shown.err
-
-    return call
 
 
 @pytest.fixture

@@ -1,34 +1,20 @@
 """`secirls claim` says what holds or why nothing can; the options of a fit reach the protocol's settings."""
 
-import sys
-
 import pytest
 
-from secirls.cli.commands import main
 from secirls.config import Config
 
 
-def call(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["secirls", *words])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    shown = capsys.readouterr()
-    return code, shown.out, shown.err
-
-
-def test_a_claim_is_printed_with_the_threshold_it_takes(monkeypatch, capsys):
+def test_a_claim_is_printed_with_the_threshold_it_takes(run):
     words = ["claim", "--sites", "10", "--colluders", "2", "--dropouts", "3", "--consistency"]
-    code, shown, _ = call(monkeypatch, capsys, *words)
+    code, shown, _ = run(*words)
     assert code == 0
     assert shown.startswith("--threshold 7 --consistency\n")
     assert "if at most 3 of the sites collude with it" in " ".join(shown.split())
 
 
-def test_a_lean_claim_is_about_the_keys_that_a_fit_agrees_on(monkeypatch, capsys):
-    code, shown, _ = call(monkeypatch, capsys, "claim", "--sites", "100", "--protocol", "pairwise-lean")
+def test_a_lean_claim_is_about_the_keys_that_a_fit_agrees_on(run):
+    code, shown, _ = run("claim", "--sites", "100", "--protocol", "pairwise-lean")
     assert code == 0
     assert f"(every {Config(design='~ a', protocol='pairwise-lean').rounds_per_batch:,} sums)" in " ".join(
         shown.split()
@@ -47,8 +33,8 @@ def test_a_lean_claim_is_about_the_keys_that_a_fit_agrees_on(monkeypatch, capsys
         (["--sites", "5", "--protocol", "pairwise-lean", "--dropouts", "1"], "only if every site answers"),
     ],
 )
-def test_an_impossible_claim_is_one_sentence_and_code_2(monkeypatch, capsys, words, reason):
-    code, shown, error = call(monkeypatch, capsys, "claim", *words)
+def test_an_impossible_claim_is_one_sentence_and_code_2(run, words, reason):
+    code, shown, error = run("claim", *words)
     assert code == 2
     assert shown == ""
     assert reason in " ".join(error.split())

@@ -2,14 +2,12 @@
 
 import json
 import stat
-import sys
 
 import pytest
 
 import secirls
 from protocols.secure_sum import MisuseError
 from protocols.sessions.session import Roster
-from secirls.cli.commands import main
 from secirls.site.grounds.key_files import make_roster, new_key, read_identity, read_roster
 
 
@@ -22,36 +20,25 @@ def keys(tmp_path):
     return {name: private for name, (private, _) in files.items()}, read_roster(tmp_path / "roster.json")
 
 
-def call(monkeypatch, capsys, *words):
-    monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
-    try:
-        main()
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    shown = capsys.readouterr()
-    return code, shown.out + shown.err
-
-
-def test_private_files_are_for_their_owner_and_are_not_shown(tmp_path, monkeypatch, capsys):
-    code, shown = call(monkeypatch, capsys, "keys", "new", "berlin", "--out", tmp_path)
-    assert code == 0
+def test_private_files_are_for_their_owner_and_are_not_shown(tmp_path, run):
+    code, shown, error = run("keys", "new", "berlin", "--out", tmp_path)
+    assert (code, error) == (0, "")
     private = tmp_path / "berlin.key"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert json.loads(private.read_text())["ed25519_private"] not in shown
     before = private.read_bytes()
-    code, shown = call(monkeypatch, capsys, "keys", "new", "berlin", "--out", tmp_path)
+    code, _, error = run("keys", "new", "berlin", "--out", tmp_path)
     assert code == 2
-    assert "not replaced" in shown
+    assert "not replaced" in error
     assert private.read_bytes() == before
 
 
-def test_roster_command_prints_the_digest(tmp_path, keys, monkeypatch, capsys):
+def test_roster_command_prints_the_digest(tmp_path, keys, run):
     files = sorted((tmp_path / "keys").glob("*.pub"))
-    code, shown = call(monkeypatch, capsys, "keys", "roster", *files, "--out", tmp_path / "other.json")
+    code, shown, _ = run("keys", "roster", *files, "--out", tmp_path / "other.json")
     assert code == 0
     assert Roster.from_json((tmp_path / "other.json").read_text()).digest.hex() in shown
-    assert call(monkeypatch, capsys, "keys", "roster", *files, files[0], "--out", tmp_path / "x.json")[0] == 2
+    assert run("keys", "roster", *files, files[0], "--out", tmp_path / "x.json")[0] == 2
 
 
 @pytest.mark.parametrize("protocol", ["plain", pytest.param("additive", marks=pytest.mark.slow), "pairwise"])
@@ -116,23 +103,23 @@ def ordered(tmp_path, make_site, keys):
 
 
 @pytest.mark.parametrize("way", ["options", "manifest"])
-def test_keys_and_roster_reach_the_fit(tmp_path, ordered, monkeypatch, capsys, way):
+def test_keys_and_roster_reach_the_fit(tmp_path, ordered, run, way):
     words, roster = ordered
-    code, shown = call(monkeypatch, capsys, "fit", *words[way], "--out", tmp_path / "out")
-    assert code == 0, shown
+    code, _, error = run("fit", *words[way], "--out", tmp_path / "out")
+    assert code == 0, error
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["roster"] == roster
     assert any("roster agreed beforehand" in sentence for sentence in report["disclosure"])
 
 
-def test_the_command_refuses_another_key_than_the_roster_s(tmp_path, ordered, monkeypatch, capsys):
+def test_the_command_refuses_another_key_than_the_roster_s(tmp_path, ordered, run):
     """The broken twin of both ways; it also shows that --key wins over the manifest."""
     words, _ = ordered
     impostor, _ = new_key("b", tmp_path / "elsewhere")
     for given in words.values():
-        code, shown = call(monkeypatch, capsys, "fit", *given, "--key", f"b={impostor}", "--out", tmp_path / "out")
+        code, _, error = run("fit", *given, "--key", f"b={impostor}", "--out", tmp_path / "out")
         assert code == 2
-        assert "another key for b than the roster's" in shown
+        assert "another key for b than the roster's" in error
         assert not (tmp_path / "out").exists()
 
 

@@ -1,7 +1,6 @@
 """`secirls transform` at the command line: what it writes, and how it refuses."""
 
 import shutil
-import sys
 
 import anndata
 import numpy as np
@@ -9,7 +8,6 @@ import pandas as pd
 import pytest
 
 import secirls
-from secirls.cli.commands import main
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +28,12 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    """``run(*words)``: exit code, standard output and standard error of the command."""
+def run(run):
+    """``run(*words)``: exit code, standard output and standard error of the command, the last in one line."""
 
     def told(*words):
-        monkeypatch.setattr(sys, "argv", ["secirls", "transform", *map(str, words)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out = capsys.readouterr()
-        return code, out.out, " ".join(out.err.split())
+        code, out, error = run("transform", *words)
+        return code, out, " ".join(error.split())
 
     return told
 

@@ -19,7 +19,6 @@ from secirls.algorithms.components.component_queries import VstSquaresQuery
 from secirls.algorithms.components.principal_components import Ending
 from secirls.carriers.local import LocalFederation
 from secirls.cli import component_commands
-from secirls.cli.commands import main
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import AIRWAY_LEVELS
@@ -288,20 +287,6 @@ ROOMY = ("--directions-per-sample", 0.4, "--sample-share", 0.9)
 
 
 class TestTheCommands:
-    @pytest.fixture
-    def run(self, monkeypatch, capsys):
-        def call(*words):
-            monkeypatch.setattr("sys.argv", ["secirls", *map(str, words)])
-            try:
-                main()
-                code = 0
-            except SystemExit as stop:
-                code = stop.code
-            shown = capsys.readouterr()
-            return code, shown.out, shown.err
-
-        return call
-
     def test_gives_what_the_fit_would_have_given(self, run, folder, plain, tmp_path):
         code, shown, error = run("components", folder, "--genes", 40, *ROOMY, "--out", tmp_path / "out")
         assert code == 0, error

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.past import Past
 from secirls.carriers.local import LocalFederation
-from secirls.cli.commands import main
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 
@@ -262,25 +260,10 @@ def test_a_checkpoint_holds_public_things_only(tmp_path, files):
     assert total.astype("<f8").tobytes() in kept  # the scan finds what is there
 
 
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["secirls", *map(str, words)])
-        monkeypatch.chdir(tmp_path)
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, capsys.readouterr()
-
-    return call
-
-
-def test_the_command_says_how_to_go_on_and_does(tmp_path, files, command, monkeypatch):
+def test_the_command_says_how_to_go_on_and_does(tmp_path, files, run, monkeypatch):
     sites = [word for name, path in files.items() for word in ("--site", f"{name}={path}")]
     words = ["fit", *sites, "--design", "~ condition", "--engine", "local", "--min-contributors", "1"]
-    assert command(*words, "--out", "whole")[0] == 0
+    assert run(*words, "--out", "whole")[0] == 0
     assert not (tmp_path / "whole" / FOLDER).exists()
 
     keep = Checkpoint.keep
@@ -291,19 +274,19 @@ def test_the_command_says_how_to_go_on_and_does(tmp_path, files, command, monkey
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "keep", interrupted)
-    code, shown = command(*words, "--out", "parts")
+    code, _, error = run(*words, "--out", "parts")
     monkeypatch.setattr(Checkpoint, "keep", keep)
     assert code == 130
-    assert "secirls resume parts" in shown.err
+    assert "secirls resume parts" in error
     assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == [FOLDER]
-    assert "holds an unfinished fit" in command(*words, "--out", "parts")[1].err
-    assert command("resume", "parts")[0] == 0
+    assert "holds an unfinished fit" in run(*words, "--out", "parts")[2]
+    assert run("resume", "parts")[0] == 0
     for name in ("results.csv", "coefficients.csv"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "parts" / FOLDER).exists()
-    code, shown = command("resume", "whole", "--overwrite")
+    code, _, error = run("resume", "whole", "--overwrite")
     assert code == 2
-    assert "holds no unfinished fit" in shown.err
+    assert "holds no unfinished fit" in error
 
 
 @pytest.mark.parametrize("head", ["", "{}", "[1]", json.dumps({"format": 1, "order": {}, "begun": {"sites": 3}})])

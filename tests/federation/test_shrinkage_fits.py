@@ -13,7 +13,6 @@ import secirls
 from secirls import fitting
 from secirls.agreement.manifest import Manifest
 from secirls.algorithms.regression.shrinkage import ShrinkageConfig
-from secirls.cli.commands import main
 from secirls.input_error import InputError
 from secirls.outputs.tables.shrunken import COLUMNS
 
@@ -192,20 +191,6 @@ class TestOwnColumns:
 
 
 class TestTheCommand:
-    @pytest.fixture
-    def run(self, monkeypatch, capsys):
-        def call(*words):
-            monkeypatch.setattr("sys.argv", ["secirls", *map(str, words)])
-            try:
-                main()
-                code = 0
-            except SystemExit as stop:
-                code = stop.code
-            shown = capsys.readouterr()
-            return code, shown.out, shown.err
-
-        return call
-
     @pytest.fixture
     def folder(self, files, tmp_path):
         manifest = Manifest.read("test", sites=files, engine="local", fit={"design": "~ condition"})
