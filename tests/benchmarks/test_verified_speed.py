@@ -15,7 +15,7 @@ MOST = 0.3
 
 @pytest.mark.parametrize("limbs", [2, 1])
 @pytest.mark.parametrize("values", [21, 1_000, 120_000])
-def test_check_values_cost_a_fraction_of_encoding(benchmark, values, limbs):
+def test_check_values_of_long_vectors_cost_a_fraction_of_hashing(benchmark, values, limbs):
     candidates, weight = checked(values, limbs)
     told = least(in_turn(candidates, 50))
     up = 8 * limbs * (values + CHECK_VALUES[limbs])

@@ -17,7 +17,10 @@ from secirls.algorithms.components.component_queries import (
     VstProductsQuery,
     VstSquaresQuery,
 )
+from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuery
+from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery, ResidualsQuery
+from secirls.algorithms.dispersion.profile import ProfileQuery
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import LARGEST_ANSWER, Query, QueryError, query_from_bytes
@@ -26,6 +29,9 @@ from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQu
 from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
 from secirls.algorithms.regression.restricted import LikelihoodAtQuery, ReducedIrlsQuery, ReducedUnclampedQuery
+from secirls.algorithms.summands import EXACT
+from secirls.numerics.algebra.distinct_products import Products
+from secirls.numerics.dispersion.nodes import nodes_for
 
 MASK = np.array([True, False, True, True, False, True, True, False, True])
 EXAMPLES = [
@@ -33,6 +39,14 @@ EXAMPLES = [
     NormalisedQuery(MASK, np.linspace(-3, 3, 6), MASK[:6], 2),
     NormalisedQuery(MASK, np.zeros(0), np.zeros(0, bool), 2),
     IrlsQuery(MASK, np.arange(12.0).reshape(6, 2), 0.5),
+    ProfileQuery.about(
+        MASK,
+        Means(np.ones((6, 2)), linear=True, lost=np.zeros(6, dtype=np.int8)),
+        nodes_for(np.full(6, 5.0), np.full(6, 9.0), 6.0, 10.0),
+        Products.full(2),
+        EXACT,
+    ),
+    DispersionNewtonQuery(MASK, np.ones((6, 2)), np.full(6, 0.5), np.array([0.0, 0, 1]), np.array([0.0, 1, 1]), 1, 0.5),
 ]
 
 
