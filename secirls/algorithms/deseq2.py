@@ -37,7 +37,7 @@ from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_replacement import Plans
 from secirls.algorithms.outliers.outlier_treatment import Treated, treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
-from secirls.algorithms.query import Algorithm
+from secirls.algorithms.query import Algorithm, some_of
 from secirls.algorithms.regression.betas import Betas, WayOut, betas
 from secirls.algorithms.regression.irls import State, least_squares_start
 from secirls.algorithms.regression.known_information import KnownInformation
@@ -324,8 +324,7 @@ def _treated(plan: Plan, genes: Mask, fit: Betas, base_means: Floats, found: _Fo
             return np.ones(int(some.sum()))
         final = np.full(int(some.sum()), np.nan)
         known = normalisation.base_means**2 > 0
-        chosen = some.copy()
-        chosen[some] = known
+        chosen = some_of(some, known)
         if known.any() and found.towards is not None:
             estimated = yield from plan.dispersions(chosen, normalisation.of(known), found.towards)
             found.take(chosen, estimated)

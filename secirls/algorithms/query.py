@@ -57,12 +57,16 @@ def portions(genes: Mask, candidates: int, values: int) -> Iterator[Mask]:
     ``candidates`` coefficient vectors are asked about per gene, each with ``values`` numbers in the answer. Nearly
     always there is one portion.
     """
-    most = min(LARGEST_CANDIDATES // candidates, LARGEST_ANSWER // (candidates * values))
-    rows = np.flatnonzero(genes)
-    for start in range(0, rows.size, max(1, most)):
-        portion = np.zeros_like(genes)
-        portion[rows[start : start + max(1, most)]] = True
-        yield portion
+    most = max(1, min(LARGEST_CANDIDATES // candidates, LARGEST_ANSWER // (candidates * values)))
+    for start in range(0, np.count_nonzero(genes), most):
+        yield some_of(genes, slice(start, start + most))
+
+
+def some_of(genes: Mask, chosen: NDArray[np.intp] | Mask | slice) -> Mask:
+    """The mask of some of the masked genes, given by their places among these, or by a mask of these."""
+    some = np.zeros_like(genes)
+    some[np.flatnonzero(genes)[chosen]] = True
+    return some
 
 
 def in_both(parties: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:

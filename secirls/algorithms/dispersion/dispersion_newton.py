@@ -15,7 +15,7 @@ import numpy as np
 
 from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import LARGEST_DISPERSION, MIN_DISPERSION
-from secirls.algorithms.query import Algorithm, Query, QueryError, portions
+from secirls.algorithms.query import Algorithm, Query, QueryError, portions, some_of
 from secirls.algorithms.regression.irls_queries import check_steps, known_steps
 from secirls.algorithms.summands import EXACT, largest_summand, resolution
 from secirls.numerics.algebra.distinct_products import Products
@@ -143,7 +143,6 @@ def polish(
     fraction_bits
         Of the sums. With few, steps shorter than their noise are not taken.
     """
-    asked = np.flatnonzero(genes)
     found = dispersions.copy()
     inside = (found > 1.01 * MIN_DISPERSION) & (found < 0.99 * max_dispersion)
     active = np.flatnonzero(np.isfinite(found) & inside)
@@ -154,9 +153,8 @@ def polish(
         if not active.size:
             break
         here = portable.exps(place[active])
-        mask = np.zeros_like(genes)
-        mask[asked[active]] = True
-        sums, lost, parties = yield from _ask(mask, means.take(active), here, products, fraction_bits)
+        asked = some_of(genes, active)
+        sums, lost, parties = yield from _ask(asked, means.take(active), here, products, fraction_bits)
         first, second, singular = adjusted_derivatives(sums, products)
         if trend is not None:
             first = first - (place[active] - portable.logs(trend[active])) / prior_variance

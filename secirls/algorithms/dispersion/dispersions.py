@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from secirls.algorithms.groundwork.normalisation import Normalisation, known_size_factors, sum_by_gene
-from secirls.algorithms.query import Query, QueryError, Total
+from secirls.algorithms.query import Query, QueryError, Total, some_of
 from secirls.algorithms.summands import largest_summand
 from secirls.numerics.algebra.solve import pack, packed_size, solve
 from secirls.numerics.arrays import Floats, Mask
@@ -134,7 +133,7 @@ def moments_dispersions(
     if not known.size:
         return dispersions
     mean = np.maximum(normalisation.base_means[known], SMALLEST_MEAN)
-    query = ResidualsQuery(_some(genes, known), mean, np.ascontiguousarray(coefficients[known]))
+    query = ResidualsQuery(some_of(genes, known), mean, np.ascontiguousarray(coefficients[known]))
     total = yield query
     relative_variance = total["squares"] / (n_samples - 1)
     moments = relative_variance - normalisation.mean_inverse_size_factor / mean
@@ -143,12 +142,5 @@ def moments_dispersions(
     sent = ~query.lost(total)
     dispersions[known[sent]] = estimates[sent]
     if sent.any():
-        yield AdoptDispersionsQuery(_some(genes, known[sent]), estimates[sent])
+        yield AdoptDispersionsQuery(some_of(genes, known[sent]), estimates[sent])
     return dispersions
-
-
-def _some(genes: Mask, chosen: NDArray[np.intp]) -> Mask:
-    """The mask of some of the masked genes, given by their place among them."""
-    some = np.zeros_like(genes)
-    some[np.flatnonzero(genes)[chosen]] = True
-    return some

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import Field, Layout
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.query import Algorithm, Query, QueryError, Total, in_both
+from secirls.algorithms.query import Algorithm, Query, QueryError, Total, in_both, some_of
 from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
 from secirls.algorithms.regression.known_information import ask_the_rest
 from secirls.algorithms.summands import EXACT, largest_summand, resolution
@@ -269,10 +269,8 @@ def fetch_again(
     """The same profiles with some, by index, asked for anew at other nodes, of which `nodes` are."""
     if not again.size:
         return fetched
-    mask = np.zeros_like(genes)
-    mask[np.flatnonzero(genes)[again]] = True
-    most = _longest(fetched.reason.size)
-    new = yield from _ask(mask, means.take(again), nodes, products, fraction_bits, most, information)
+    most, some = _longest(fetched.reason.size), some_of(genes, again)
+    new = yield from _ask(some, means.take(again), nodes, products, fraction_bits, most, information)
     replaced = {}
     for name in ("reason", "rough"):
         replaced[name] = getattr(fetched, name).copy()
@@ -300,17 +298,14 @@ def _ask(
     information: Information | None,
 ) -> Algorithm[Fetched]:
     """One round in as many blocks as questions of `most` numbers need."""
-    asked = np.flatnonzero(genes)
-    q = products.rows.size
+    asked, q = int(np.count_nonzero(genes)), products.rows.size
     parts: list[Profiles] = []
-    lost, cohort, noise = np.zeros(asked.size, dtype=bool), None, 0.0
+    lost, cohort, noise = np.zeros(asked, dtype=bool), None, 0.0
     for block in _blocks(nodes.values(q), most):
-        mask = np.zeros_like(genes)
-        mask[asked[block]] = True
         of, at = means.take(block), nodes.take(block)
         if cohort is not None and information is not None and not information.over(cohort):
             information = None
-        total = yield from _ask_block(mask, of, at, products, fraction_bits, information)
+        total = yield from _ask_block(some_of(genes, block), of, at, products, fraction_bits, information)
         bits = EXACT if fraction_bits == EXACT else CONSTANT_BITS
         lost[block] = total["constant"] > largest_summand(len(total.cohort), bits) / 2
         # At once, so that no more is kept of a long answer than its series.

@@ -19,7 +19,7 @@ from secirls.algorithms.dispersion.dispersion_start import Means, Moments, fitte
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
 from secirls.algorithms.dispersion.profile import Fetched, fetch_again, fetch_profiles
 from secirls.algorithms.groundwork.normalisation import Normalisation
-from secirls.algorithms.query import Algorithm
+from secirls.algorithms.query import Algorithm, some_of
 from secirls.algorithms.regression.betas import WayOut
 from secirls.algorithms.regression.irls import IrlsConfig
 from secirls.algorithms.regression.unclamped import NewtonConfig
@@ -272,9 +272,7 @@ def leave_at_sites(genes: Mask, final: Floats) -> Algorithm[None]:
     """Have the sites keep final dispersions for the rest of the fit; genes without one, NaN, are left out."""
     known = np.isfinite(final)
     if known.any():
-        chosen = genes.copy()
-        chosen[np.flatnonzero(genes)[~known]] = False
-        yield AdoptDispersionsQuery(chosen, final[known])
+        yield AdoptDispersionsQuery(some_of(genes, known), final[known])
 
 
 def _search(

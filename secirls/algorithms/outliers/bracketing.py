@@ -25,7 +25,7 @@ from secirls.algorithms.outliers.robust_dispersion import (
     robust_dispersion,
     shared_variances,
 )
-from secirls.algorithms.query import Algorithm, QueryError
+from secirls.algorithms.query import Algorithm, QueryError, some_of
 from secirls.algorithms.regression.betas import Betas
 from secirls.numerics.arithmetic.float_order import between, place
 from secirls.numerics.arrays import Floats, Mask
@@ -100,11 +100,10 @@ def bracketed_dispersions(
     high = np.maximum(largest_variance(m, cells), low)
     few, many = np.full(low.size, -1.0), np.full(low.size, -2.0)  # samples above the bracket's ends
     lonely = cells.lonely if cells.enumerated else np.zeros(0, dtype=bool)
-    going, rows, floor = np.arange(low.size), np.flatnonzero(genes), np.full(genes.size, np.nan)
+    going, floor = np.arange(low.size), np.full(genes.size, np.nan)
     floor[genes] = robust_dispersion(low, m)
     while going.size:
-        asked = np.zeros_like(genes)
-        asked[rows[going]] = True
+        asked = some_of(genes, going)
         inside = between(low[going], high[going], searching.search_thresholds - 2)
         tried = np.column_stack([low[going], inside, high[going]])
         fields = distance_fields(asked, betas, floor, limit, config)

@@ -15,7 +15,7 @@ import numpy as np
 from secirls.algorithms.outliers.cooks import Outliers
 from secirls.algorithms.outliers.distances import CooksConfig, DistanceQuery, distance_fields
 from secirls.algorithms.outliers.robust_dispersion import SEARCHED
-from secirls.algorithms.query import Algorithm, QueryError
+from secirls.algorithms.query import Algorithm, QueryError, some_of
 from secirls.algorithms.regression.betas import Betas
 from secirls.numerics.arithmetic.float_order import between, place
 from secirls.numerics.arrays import Floats, Mask
@@ -144,10 +144,9 @@ def _larger(genes: Mask, above: Floats, betas: Betas, found: Outliers, config: C
     """
     kept = np.zeros(above.size, dtype=bool)
     low, high = np.full(above.size, -1.0), np.full(above.size, float(LARGEST_COUNT))
-    rows, where = np.arange(above.size), np.flatnonzero(genes)
+    rows = np.arange(above.size)
     while rows.size:
-        asked = np.zeros_like(genes)
-        asked[where[rows]] = True
+        asked = some_of(genes, rows)
         numbers = _whole_between(low[rows], high[rows], config.searching.search_thresholds)
         fields = distance_fields(asked, betas, found.robust, found.cutoff, config)
         total = yield LargerQuery(asked, *fields, above[rows], numbers)

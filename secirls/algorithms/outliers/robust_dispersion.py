@@ -16,7 +16,7 @@ import numpy as np
 from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.outliers.cells import Cells, OfCells, check_rows, lonely_cells
 from secirls.algorithms.outliers.selection import THRESHOLDS, Wanted, trimmed_means
-from secirls.algorithms.query import Algorithm, Query, QueryError
+from secirls.algorithms.query import Algorithm, Query, QueryError, some_of
 from secirls.numerics.arithmetic.float_order import between, place
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.samples import Samples
@@ -194,12 +194,10 @@ def _lonely(genes: Mask, start: Floats, cells: Cells, top: Floats, searching: Se
     lonely = cells.lonely if cells.enumerated else np.zeros(0, dtype=bool)
     first = True
     while going.size:
-        asked = np.zeros(genes.size, dtype=bool)
-        asked[np.flatnonzero(genes)[going]] = True
         tried = between(low[going], high[going], searching.search_thresholds - first)
         if first:  # most genes have nothing above where the search begins
             tried = np.column_stack([low[going], tried])
-        total = yield CellsAboveQuery(asked, cells.rows, lonely, tried)
+        total = yield CellsAboveQuery(some_of(genes, going), cells.rows, lonely, tried)
         some = total["cells_above"] > 0
         none_at_all = ~some[:, 0] if first else np.zeros(going.size, dtype=bool)
         low[going] = np.where(some, tried, low[going, None]).max(axis=1)
