@@ -26,7 +26,7 @@ class Settings:
     rounds_per_batch: int = 32
     """Mask keys are agreed on for this many rounds at a time."""
     consistency: bool = False
-    """Show every party's signature on the present set before shares are released (active aggregator)."""
+    """Have the parties agree on who is present before shares are released (against an active aggregator)."""
     key_bits: int = 3072
     """Paillier modulus."""
     obfuscation: Obfuscation = "djn"

@@ -226,7 +226,7 @@ def _agree_on_genes(said: Sequence[Facts], config: Config) -> tuple[tuple[str, .
 
 def is_digest_of_dispersions(told: object, *, brought: bool) -> TypeGuard[bytes]:
     """Whether a site can say this of the dispersions that it joins with: nothing where none are ``brought``."""
-    return isinstance(told, bytes) and len(told) == (32 if brought else 0)
+    return isinstance(told, bytes) and len(told) == (DIGEST_BYTES if brought else 0)
 
 
 def check_dispersions(digests: Mapping[PartyId, bytes]) -> None:

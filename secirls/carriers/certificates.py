@@ -25,8 +25,8 @@ AUTHORITY = "ca"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def certificates(folder: Path, machines: Mapping[str, Sequence[str]], days: int = VALID_DAYS) -> list[Path]:
-    """Make an authority and, for every machine, a certificate for its addresses; gives the files.
+def certificates(folder: Path, machines: Mapping[str, Sequence[str]]) -> list[Path]:
+    """Make an authority and, for every machine, a certificate of `VALID_DAYS` for its addresses; gives the files.
 
     Raises `InputError` where a file is there already, or a name can't be a file's or an address's. Every key is EC
     P-256; ``ca.key`` is needed again only for further machines, and belongs on none of them.
@@ -34,7 +34,7 @@ def certificates(folder: Path, machines: Mapping[str, Sequence[str]], days: int 
     names = {machine: _checked(machine, addresses) for machine, addresses in machines.items()}
     folder.mkdir(parents=True, exist_ok=True)
     now = datetime.now(UTC)
-    until = now + timedelta(days=days)
+    until = now + timedelta(days=VALID_DAYS)
     authority = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "secirls federation")])
     own = (
