@@ -11,7 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from experiments.groundwork.record import Experiment, read, write
+from experiments.groundwork.record import Experiment, read
+from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
 
 CHECKOUT = Path(__file__).parents[2]
@@ -43,6 +44,6 @@ def rewrite(experiment: Experiment, folder: Path, root: Path = CHECKOUT) -> list
     for page, made in parts(experiment).items():
         before = (root / page).read_text(encoding="utf-8")
         if (after := made(before, folder)) != before:
-            write(root / page, after)
+            write_whole(root / page, after.encode())
             changed.append(page)
     return changed

@@ -24,6 +24,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from secirls.agreement.whole_file import write_whole
 from secirls.cli.console import steps
 from secirls.input_error import InputError
 from secirls.outputs.pictures.canvas import Figure, save
@@ -102,13 +103,13 @@ def run(
         return folder  # what run.json says of the rows that are there stays true
     told = _described(experiment, configuration, folder)
     told["skipped"] = [f"{step.key}: not asked for" for step in missing if step not in wanted]
-    write(folder / "run.json", json.dumps(told, indent=2) + "\n")
+    _tell(folder, told)
     began, before = time.monotonic(), told["minutes"]
     for sentence in _measured(experiment.name, wanted, rows):
         if sentence:
             told["skipped"].append(sentence)
         told["minutes"] = round(before + (time.monotonic() - began) / 60, 1)
-        write(folder / "run.json", json.dumps(told, indent=2) + "\n")
+        _tell(folder, told)
     for sentence in told["skipped"]:
         print(f"skipped {sentence}", file=sys.stderr)
     return folder
@@ -140,7 +141,7 @@ def append(path: Path, key: str, made: Sequence[Row]) -> None:
             raise ValueError(f"measurement {key!r} has columns {list(table.columns)}, the file has {columns}")
     text = io.StringIO()
     table.to_csv(text, index=False, header=not before, lineterminator="\n")
-    write(path, before + text.getvalue())
+    write_whole(path, (before + text.getvalue()).encode())
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -188,6 +189,11 @@ def _described(experiment: Experiment, configuration: Configuration, folder: Pat
         "minutes": before.get("minutes", 0.0),
         "skipped": [],
     }
+
+
+def _tell(folder: Path, told: Configuration) -> None:
+    """Write run.json."""
+    write_whole(folder / "run.json", (json.dumps(told, indent=2) + "\n").encode())
 
 
 def _told_before(folder: Path) -> dict[str, Any]:
@@ -240,13 +246,3 @@ def commit(here: Path = HERE) -> str:
 
     changed = told("status", "--porcelain", "--", "../protocols", "../secirls", ".", ":!results", ":!*.md")
     return (told("rev-parse", "HEAD") or "unknown") + (" and changes" if changed else "")
-
-
-def write(path: Path, text: str) -> None:
-    """Replace a file, whole or not at all."""
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
