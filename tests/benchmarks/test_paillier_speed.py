@@ -20,7 +20,7 @@ from protocols.primitives.paillier import big_numbers
 from protocols.primitives.paillier.obfuscators import Obfuscators
 from protocols.primitives.paillier.paillier_keys import PrivateKey
 from protocols.primitives.paillier.plaintext_knowledge import Statement, prove, verify
-from protocols.primitives.paillier.threshold_keys import KeyShare, deal, make_safe_key
+from protocols.primitives.paillier.threshold_keys import KeyShare, deal, search_safe_key
 
 REPEATS = 3
 SIGNATURE = 64
@@ -158,7 +158,7 @@ def test_proofs_of_knowledge_beside_encryption(bits, obfuscation, keys, benchmar
 @pytest.mark.parametrize("bits", [2048, 3072])
 def test_threshold_decryption_beside_the_key_holders(bits, keys, benchmark):
     """CPU per ciphertext: a site's part, checking it, combining; and sharing over n squared as Damgard and Jurik do."""
-    shared, shares = deal(make_safe_key(bits, secrets.token_bytes), 3, 4, secrets.token_bytes)
+    shared, shares = deal(next(filter(None, search_safe_key(bits, secrets.token_bytes))), 3, 4, secrets.token_bytes)
     public = shared.public
     hiding = Obfuscators(public, "djn", secrets.token_bytes).take(THRESHOLD_CIPHERTEXTS).values
     ciphertexts = [public.nude(secrets.randbelow(int(public.n))) * w % public.n_squared for w in hiding]

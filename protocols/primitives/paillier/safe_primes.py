@@ -45,11 +45,6 @@ def usual_tries(bits: int) -> int:
     return round((bits * math.log(2) / (math.exp(np.euler_gamma) * math.log(_SIEVED_BELOW))) ** 2)
 
 
-def draw_safe_prime(bits: int, entropy: Entropy) -> int:
-    """A safe prime of that many bits: see `search_safe_prime`."""
-    return next(found for found in search_safe_prime(bits, entropy) if found is not None)
-
-
 def search_safe_prime(bits: int, entropy: Entropy) -> Iterator[int | None]:
     """Test one candidate a step, giving None, until one is a safe prime, which is given last.
 

@@ -168,13 +168,11 @@ class KeyShare(Secret):
         return partials, proof
 
 
-def make_safe_key(bits: int, entropy: Entropy) -> PrivateKey:
-    """A fresh key from two safe primes: seconds at 2048 bits, up to a minute at 3072."""
-    return next(found for found in search_safe_key(bits, entropy) if found is not None)
-
-
 def search_safe_key(bits: int, entropy: Entropy) -> Iterator[PrivateKey | None]:
-    """The same in steps: None for every candidate that was tested, the key last."""
+    """A fresh key from two safe primes, in steps: None for every candidate that was tested, the key last.
+
+    It takes seconds at 2048 bits, up to a minute at 3072.
+    """
     while True:
         primes: list[int] = []
         while len(primes) < 2:
