@@ -24,7 +24,7 @@ from secirls.algorithms.query import Algorithm
 from secirls.algorithms.regression.betas import WayOut, betas
 from secirls.algorithms.regression.irls import IrlsConfig, least_squares_start, steps_field
 from secirls.algorithms.regression.known_information import KnownInformation
-from secirls.numerics.algebra.solve import pack, solve
+from secirls.numerics.algebra.solve import pack, packed_size, solve
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.regression.information import Information
 from secirls.numerics.status import Reason, Status
@@ -89,7 +89,7 @@ def moments(
     too, and n exceeds them.
     """
     params, mean = xtx.shape[0], normalisation.base_means
-    repeated = np.ascontiguousarray(np.broadcast_to(pack(xtx), (mean.size, params * (params + 1) // 2)))
+    repeated = np.ascontiguousarray(np.broadcast_to(pack(xtx), (mean.size, packed_size(params))))
     coefficients, _ = solve(repeated, normalisation.xt_normalised)
     unit = np.where(mean > 0, mean, 1.0)  # a gene without a mean has no moments either
     query = ResidualsQuery(genes, unit, coefficients)

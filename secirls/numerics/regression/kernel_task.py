@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Counts, Floats, Mask
 from secirls.numerics.held.held_counts import Chosen, GeneRows, held
 from secirls.numerics.held.level_nodes import LevelMoments
@@ -37,7 +38,7 @@ class Sums(NamedTuple):
     @classmethod
     def empty(cls, genes: int, params: int) -> Sums:
         """To be filled."""
-        return cls(np.empty((genes, params * (params + 1) // 2)), np.empty((genes, params)), np.empty(genes))
+        return cls(np.empty((genes, packed_size(params))), np.empty((genes, params)), np.empty(genes))
 
 
 @dataclass(frozen=True)
