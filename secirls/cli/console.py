@@ -35,8 +35,6 @@ def speak_plainly() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-MEGABYTE = 1e6
-
 Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
 
@@ -226,7 +224,7 @@ def statuses(result: Result) -> Section:
 
 def overhead(protected: pd.DataFrame, plain: pd.DataFrame, protocol: str) -> Section:
     """Seconds of CPU and megabytes by verb, summed over parties and rounds, beside the plain fit's."""
-    from secirls.agreement.ledger import by_verb
+    from secirls.agreement.ledger import MEGABYTE, by_verb
 
     table = Table()
     for column in ("verb", "CPU s", "plain", "MB up", "plain", "MB down", "plain"):

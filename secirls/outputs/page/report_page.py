@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from secirls.agreement.ledger import COLUMNS, by_verb
+from secirls.agreement.ledger import COLUMNS, MEGABYTE, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -26,7 +26,7 @@ from secirls.outputs.notebooks.notebook import tested
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
 from secirls.outputs.pictures.album import Album
-from secirls.outputs.pictures.canvas import MEGABYTE, png
+from secirls.outputs.pictures.canvas import png
 from secirls.outputs.pictures.rounds import VERB_COLOURS, WAITING
 from secirls.outputs.results import status_counts
 from secirls.outputs.tables.gene_tables import annotation_in

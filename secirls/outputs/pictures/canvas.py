@@ -34,7 +34,6 @@ BROWN: Final = "#8C6D46"
 COLOURS: Final = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, BLACK, YELLOW)
 """Okabe and Ito's, darkest contrasts first."""
 
-MEGABYTE: Final = 1e6
 KINDS: Final = PICTURE_KINDS
 """Files that a picture can be."""
 _SCREEN_DOTS: Final = 150

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from secirls.agreement.ledger import SETUP_ROUND, by_verb
+from secirls.agreement.ledger import MEGABYTE, SETUP_ROUND, by_verb
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
@@ -20,7 +20,6 @@ from secirls.outputs.pictures.canvas import (
     COLOURS,
     GREEN,
     GREY,
-    MEGABYTE,
     ORANGE,
     PURPLE,
     SKY,
