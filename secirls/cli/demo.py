@@ -15,7 +15,7 @@ from secirls.cli.console import RoundsDisplay, overhead, say, show_result
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.airway import DONORS
-from secirls.outputs.free_folder import check_free, holds_results
+from secirls.outputs.free_folder import PLAIN, check_free, holds_results
 
 if TYPE_CHECKING:
     from secirls.outputs.results import Result
@@ -41,7 +41,7 @@ def run_demo(out: Path, config: Config, engine: str, kinds: Sequence[str] = ()) 
 
             def in_the_clear() -> tuple[Future[Result], Future[list[Path]]]:
                 fitting = beside.submit(_in_the_clear, config, sites, told)
-                return fitting, beside.submit(lambda: fitting.result().write(out / "plain", overwrite=True))
+                return fitting, beside.submit(lambda: fitting.result().write(out / PLAIN, overwrite=True))
 
             early = in_the_clear() if engine == "ray" else None
             with RoundsDisplay(config.protocol) as display:

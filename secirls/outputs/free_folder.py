@@ -12,6 +12,8 @@ from secirls.input_error import InputError
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 """By which results are known."""
 KEPT = "fit.npz"
+PLAIN = "plain"
+"""Folder below a fit's own, where the same fit in the clear lies if it was made."""
 OF_A_FIT = (
     *(*FILES, KEPT, "dispersions.csv", "loadings.csv", "ranked.rnk", "ranked.symbols.rnk"),
     *("results.h5ad", "report.html"),

@@ -185,7 +185,8 @@ def test_settings_other_than_the_presets_are_shown_and_all_are_folded(folder, un
 def test_the_cost_stands_beside_the_clear_where_that_was_measured(folder, undrawn):
     assert "in the clear" not in write_page(folder).read_text(encoding="utf-8").split('<section id="cost">')[1]
     (folder / "plain").mkdir()
-    shutil.copy(folder / "rounds.csv", folder / "plain")
+    for name in ("results.csv", "rounds.csv"):
+        shutil.copy(folder / name, folder / "plain")
     cost = write_page(folder).read_text(encoding="utf-8").split('<section id="cost">')[1].split("</section>")[0]
     assert cost.count('<th scope="col">in the clear</th>') == 4
     (total,) = re.findall(r'<th scope="row">sum, without waiting</th>(.*?)</tr>', cost)
@@ -195,6 +196,15 @@ def test_the_cost_stands_beside_the_clear_where_that_was_measured(folder, undraw
     mine = ledger[ledger["verb"] != "wait"]
     assert cells[2] == f"{mine['cpu_seconds'].sum():,.3f}"
     assert cells[4] == f"{mine['bytes_up'].sum() / 1e6:,.2f}"
+
+
+def test_the_cost_does_not_stand_beside_another_fits(folder, undrawn):
+    """A fit that is written over a demo's finds the demo's fit in the clear below it."""
+    clear = shutil.copytree(folder, folder / "plain")
+    table = read_fit(clear)[0]
+    table.loc[table["stat"].first_valid_index(), "stat"] *= 0.5
+    table.to_csv(clear / "results.csv", index=False)
+    assert "in the clear" not in write_page(folder).read_text(encoding="utf-8").split('<section id="cost">')[1]
 
 
 @pytest.mark.parametrize("name", ["results.csv", "coefficients.csv", "rounds.csv", "report.json"])

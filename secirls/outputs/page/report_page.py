@@ -21,7 +21,7 @@ from secirls.agreement.ledger import COLUMNS, MEGABYTE, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import FILES, KEPT, check_there
+from secirls.outputs.free_folder import FILES, KEPT, PLAIN, check_there
 from secirls.outputs.notebooks.notebook import tested
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
@@ -36,8 +36,6 @@ from secirls.outputs.tables.shrunken import COLUMNS as OF_SHRUNKEN
 from secirls.outputs.tables.shrunken import SHRUNKEN
 
 PAGE = "report.html"
-PLAIN = "plain"
-"""Folder below a fit's own, where the same fit in the clear lies if it was made."""
 _RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
 _NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", *OF_SHRUNKEN)
 _COMPARED = ("baseMean", "log2FoldChange", "lfcSE", "stat")
@@ -72,12 +70,12 @@ def write_page(folder: str | os.PathLike[str]) -> Path:
 
 
 def read_album(folder: Path) -> Album:
-    """The pictures of a fit's output folder; of the fit in the clear below it too, if there is one.
+    """The pictures of a fit's output folder; of the same fit in the clear below it too, if there is one.
 
     Raises `InputError` where the folder does not hold a fit's files.
     """
     results, ledger, report = read_fit(folder)
-    of_dispersions, plain = folder / "dispersions.csv", folder / PLAIN / "rounds.csv"
+    of_dispersions = folder / "dispersions.csv"
     report.setdefault("date", _written(folder / "report.json"))
     return Album(
         results,
@@ -86,7 +84,7 @@ def read_album(folder: Path) -> Album:
         _csv(of_dispersions, ("gene", *_OF_DISPERSIONS, "dispOutlier"), _OF_DISPERSIONS)
         if report.get("trend", "") is not None and of_dispersions.is_file()  # else it is of an earlier fit
         else None,
-        _ledger(plain) if plain.is_file() else None,
+        _in_the_clear(folder / PLAIN, results),
     )
 
 
@@ -112,12 +110,23 @@ def _check_of_the_fit(folder: Path, results: pd.DataFrame) -> None:
     if not (folder / KEPT).is_file():
         return
     kept = KeptFit.read(folder)
-    own = compare(kept, kept.asked).table
-    same = results["gene"].tolist() == own["gene"].tolist() and all(
-        np.allclose(results[name], own[name], rtol=1e-6, atol=0, equal_nan=True) for name in _COMPARED
-    )
-    if not same:
+    if not _same(results, compare(kept, kept.asked).table):
         raise InputError(f"file {str(folder / 'results.csv')!r}: is not the table of the fit in {KEPT}")
+
+
+def _in_the_clear(folder: Path, results: pd.DataFrame) -> pd.DataFrame | None:
+    """The ledger there, if the fit there has the same results: one that an earlier fit left behind has others."""
+    if not all((folder / name).is_file() for name in ("results.csv", "rounds.csv")):
+        return None
+    same = _same(results, _csv(folder / "results.csv", _RESULTS, _NUMBERS))
+    return _ledger(folder / "rounds.csv") if same else None
+
+
+def _same(results: pd.DataFrame, others: pd.DataFrame) -> bool:
+    """Whether two tables tell the same of the same genes, as far as they are read after being saved elsewhere."""
+    return results["gene"].tolist() == others["gene"].tolist() and all(
+        np.allclose(results[name], others[name], rtol=1e-6, atol=0, equal_nan=True) for name in _COMPARED
+    )
 
 
 def html_page(album: Album) -> str:
