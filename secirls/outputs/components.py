@@ -18,12 +18,11 @@ from secirls.algorithms.components.principal_components import Components, Endin
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.site_columns import there_are
+from secirls.outputs.free_folder import LOADINGS
 from secirls.outputs.transform import SIZE_FACTOR, VST, Transform, own_data
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
-
-FILE = "loadings.csv"
 
 
 def loadings_of(components: Components | None, genes: tuple[str, ...]) -> pd.DataFrame | None:
@@ -38,10 +37,10 @@ def loadings_of(components: Components | None, genes: tuple[str, ...]) -> pd.Dat
 
 def read_loadings(folder: Path) -> pd.DataFrame:
     """The table as a fit's folder has it. Raises `ValueError`, `KeyError` or `OSError` where it is another."""
-    table = pd.read_csv(folder / FILE, float_precision="round_trip", dtype={"gene": str}, keep_default_na=False)
+    table = pd.read_csv(folder / LOADINGS, float_precision="round_trip", dtype={"gene": str}, keep_default_na=False)
     names = ["gene", *(f"PC{k}" for k in range(1, table.shape[1]))]
     if list(table.columns) != names or not np.isfinite(table[names[1:]].to_numpy(dtype=np.float64)).all():
-        raise ValueError(f"{FILE} holds no loadings")
+        raise ValueError(f"{LOADINGS} holds no loadings")
     return table
 
 
@@ -92,7 +91,7 @@ def scores(
     place = {gene: i for i, gene in enumerate(home.var_names)}
     lacking = [gene for gene in loadings["gene"] if gene not in place]
     if lacking:
-        raise InputError(f"{FILE} has genes that are not in the fit, {lacking[0]!r} the first")
+        raise InputError(f"{LOADINGS} has genes that are not in the fit, {lacking[0]!r} the first")
     values = np.asarray(home.layers[VST])[:, [place[gene] for gene in loadings["gene"]]]
     along = (values - values.mean(axis=0)) @ loadings.iloc[:, 1:].to_numpy()
     table = pd.DataFrame({"sample": list(map(str, home.obs_names))})

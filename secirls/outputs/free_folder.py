@@ -11,13 +11,11 @@ from secirls.input_error import InputError
 
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 """By which results are known."""
-KEPT = "fit.npz"
+KEPT, LOADINGS, PAGE = "fit.npz", "loadings.csv", "report.html"
+RANKED, RANKED_BY_SYMBOL = "ranked.rnk", "ranked.symbols.rnk"
 PLAIN = "plain"
 """Folder below a fit's own, where the same fit in the clear lies if it was made."""
-OF_A_FIT = (
-    *(*FILES, KEPT, "dispersions.csv", "loadings.csv", "ranked.rnk", "ranked.symbols.rnk"),
-    *("results.h5ad", "report.html"),
-)
+OF_A_FIT = (*FILES, "dispersions.csv", "results.h5ad", KEPT, LOADINGS, PAGE, RANKED, RANKED_BY_SYMBOL)
 """All that a fit and its page write, but for pictures."""
 PICTURES = ("ma", "volcano", "pvalues", "dispersions", "outliers", "convergence", "overhead", "cost_by_round")
 """Pictures of a fit, by name."""

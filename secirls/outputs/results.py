@@ -21,17 +21,24 @@ from secirls.agreement.order import Order
 from secirls.agreement.whole_file import whole_folder
 from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import Contrast
-from secirls.outputs.components import FILE as LOADINGS
 from secirls.outputs.components import loadings_of, read_loadings
-from secirls.outputs.free_folder import check_free, check_there, clear_others, holds_results
+from secirls.outputs.free_folder import (
+    KEPT,
+    LOADINGS,
+    RANKED,
+    RANKED_BY_SYMBOL,
+    check_free,
+    check_there,
+    clear_others,
+    holds_results,
+)
 from secirls.outputs.notebooks.notebook import in_short, result_html
 from secirls.outputs.report.report_facts import facts
 from secirls.outputs.tables.annotation import Annotation
 from secirls.outputs.tables.comparison import Comparison
 from secirls.outputs.tables.gene_tables import coefficients, csv_of, dispersions, read_dispersions
-from secirls.outputs.tables.kept_fit import FILE as KEPT
 from secirls.outputs.tables.kept_fit import KeptFit
-from secirls.outputs.tables.next_tools import RANKED, RANKED_BY_SYMBOL, rnk, symbols_in, to_scanpy
+from secirls.outputs.tables.next_tools import rnk, symbols_in, to_scanpy
 from secirls.outputs.tables.results_table import Compared, compare
 from secirls.outputs.tables.summary import summary
 

@@ -23,7 +23,8 @@ from secirls.numerics.held.samples import Samples
 from secirls.numerics.trend.local_trend import LocalTrend
 from secirls.numerics.trend.stabilised import NoTransformError, stabilised
 from secirls.numerics.trend.trend import Trend
-from secirls.outputs.tables.kept_fit import FILE, KeptFit
+from secirls.outputs.free_folder import KEPT
+from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.site.grounds.ground import data_of
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _trend(told: Mapping[str, Any], local: Floats) -> Trend:
 
 
 def _no_trend() -> InputError:
-    return InputError(f"the fit's report and {FILE} tell no trend of dispersions that can be used")
+    return InputError(f"the fit's report and {KEPT} tell no trend of dispersions that can be used")
 
 
 def _above_zero(number: object) -> float | None:

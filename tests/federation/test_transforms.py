@@ -15,8 +15,9 @@ from secirls.input_error import InputError
 from secirls.numerics.trend.local_trend import LocalTrend
 from secirls.numerics.trend.stabilised import stabilised
 from secirls.numerics.trend.trend import Trend
+from secirls.outputs.free_folder import KEPT
 from secirls.outputs.results import Result
-from secirls.outputs.tables.kept_fit import FILE, KeptFit
+from secirls.outputs.tables.kept_fit import KeptFit
 
 GENES, EACH = 80, 6
 OPTIONS = {"engine": "local", "kernel": "numpy", "protocol": "plain", "design": "~ condition", "genes": "intersection"}
@@ -243,7 +244,7 @@ def test_a_sample_without_counts_that_count_is_refused_by_name_at_home(sites):
 def test_a_folder_whose_public_numbers_do_not_fit_is_refused(fitted, folder, tmp_path, wrong):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    replace(fitted.kept, **wrong).write(copy / FILE)
+    replace(fitted.kept, **wrong).write(copy / KEPT)
     with pytest.raises(InputError, match="is damaged"):
         Result.read(copy)
 

@@ -21,7 +21,7 @@ from secirls.agreement.ledger import COLUMNS, MEGABYTE, by_verb
 from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.outputs.free_folder import FILES, KEPT, PLAIN, check_there
+from secirls.outputs.free_folder import FILES, KEPT, PAGE, PLAIN, check_there
 from secirls.outputs.notebooks.notebook import tested
 from secirls.outputs.page.genes import gene_table
 from secirls.outputs.page.markup import asset, folded, page, picture, section, table, text
@@ -35,7 +35,6 @@ from secirls.outputs.tables.results_table import compare
 from secirls.outputs.tables.shrunken import COLUMNS as OF_SHRUNKEN
 from secirls.outputs.tables.shrunken import SHRUNKEN
 
-PAGE = "report.html"
 _RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
 _NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", *OF_SHRUNKEN)
 _COMPARED = ("baseMean", "log2FoldChange", "lfcSE", "stat")

@@ -65,10 +65,10 @@ from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import of_scaled, to_user
 from secirls.numerics.status import Reason, Status, sentences
-from secirls.outputs.free_folder import check_there
+from secirls.outputs.free_folder import KEPT, check_there
 from secirls.outputs.tables.comparison import Comparison
 
-FILE, FORMAT, VERSION = "fit.npz", "secirls fit", 1
+FORMAT, VERSION = "secirls fit", 1
 _KINDS = {
     "status": "int8",
     "reason": "int8",
@@ -187,9 +187,9 @@ class KeptFit:
     @classmethod
     def read(cls, folder: Path) -> KeptFit:
         """What the folder of a fit keeps. Raises `InputError`."""
-        path = folder / FILE
+        path = folder / KEPT
         where = f"file {str(path)!r}"
-        check_there(folder, (FILE,))
+        check_there(folder, (KEPT,))
         try:
             with np.load(io.BytesIO(stored(path.read_bytes())), allow_pickle=False) as archive:
                 header = json.loads(bytes(archive["header"]).decode())

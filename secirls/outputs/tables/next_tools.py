@@ -18,7 +18,6 @@ from secirls.input_error import InputError
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData
 
-RANKED, RANKED_BY_SYMBOL = "ranked.rnk", "ranked.symbols.rnk"
 SYMBOLS = (
     "symbol",
     "gene_symbol",

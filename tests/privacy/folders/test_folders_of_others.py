@@ -17,8 +17,9 @@ from secirls.agreement import whole_file
 from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
 from secirls.inputs.files import kinds_of_file
+from secirls.outputs.free_folder import KEPT
 from secirls.outputs.tables import kept_fit
-from secirls.outputs.tables.kept_fit import FILE, KeptFit
+from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.site.guarding import budget
 from secirls.site.guarding.budget import replace_file
 
@@ -176,8 +177,8 @@ def swollen(tmp_path):
     """A kept fit of some kilobytes that is 128 MiB of zeros."""
     header = json.dumps({"format": kept_fit.FORMAT, "version": kept_fit.VERSION}).encode()
     zeros = {name: np.zeros((1 << 24) if name == "beta" else 0) for name in kept_fit._arrays()}
-    np.savez_compressed(tmp_path / FILE, header=np.frombuffer(header, dtype=np.uint8), **zeros)
-    assert (tmp_path / FILE).stat().st_size < MIB
+    np.savez_compressed(tmp_path / KEPT, header=np.frombuffer(header, dtype=np.uint8), **zeros)
+    assert (tmp_path / KEPT).stat().st_size < MIB
     return tmp_path
 
 
