@@ -30,12 +30,12 @@ BOOKED = frozenset(
 )
 """The verbs that sites and helpers book."""
 
+MEGABYTE = 1e6
+"""Bytes of one, wherever costs are shown."""
 LONGEST_SECONDS = 1e9
 """That no verb takes: thirty years."""
 LARGEST_COUNT = 1 << 63
 """That no table holds."""
-MEGABYTE = 1e6
-"""Bytes of one, wherever costs are shown."""
 
 
 @dataclass(frozen=True)

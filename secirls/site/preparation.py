@@ -1,7 +1,7 @@
-"""A site's file before a session: opened, told of as far as its own rules allow, and made into samples.
+"""A site's file made into samples: which parts of it are read, what names its data, and the arrays of what was agreed.
 
-Promises: nothing of the file is told before every rule about the order and the file was asked; genes and design are
-those of the site's own configuration; what does not fit ends in one sentence. Refuses to know: other sites, questions.
+Promises: nothing is told of a file before the rules were asked; genes and design are those of the site's own
+configuration; what does not fit ends in one sentence. Refuses to know: questions, protocols.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from protocols import fixed_point
-from protocols.secure_sum import MisuseError, PartyId, sha256
-from secirls.agreement.agreement import Agreement, Facts, genes_digest
+from protocols.secure_sum import MisuseError, PartyId
+from secirls.agreement.agreement import Agreement, genes_digest
 from secirls.agreement.order import Place
-from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.designs.design import Design, variables
@@ -27,43 +25,9 @@ from secirls.numerics.arrays import Floats
 from secirls.numerics.held.held_counts import Chosen, held
 from secirls.numerics.held.own_columns import Own
 from secirls.numerics.held.samples import Samples
-from secirls.numerics.regression import kernels
-from secirls.site.grounds.ground import Ground
+from secirls.site.grounds.ground import Ground, open_ground
 from secirls.site.grounds.key_files import keyed_digest
 from secirls.site.guarding.policy_checks import PolicyChecks
-
-
-def surveyed(place: Place, ground: Ground, config: Config) -> tuple[SiteTable, Facts]:
-    """What a site's file holds, and what is said of it in public.
-
-    Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
-    """
-    checks = PolicyChecks(place.name, ground.policy)
-    checks.check_config(config)
-    if ground.study is None:
-        checks.check_refit_layer(config)
-    else:
-        ground.study.check_config(place.name, config)
-    checks.check_roster(own=ground.roster is not None)
-    try:
-        table = read_site(place.name, ground.source, reading_of(config), shown=ground.file)
-    except InputError as error:
-        raise ground.aloud(error) from None
-    checks.check_samples(table.counts.shape[0])
-    checks.check_variables(table.variables, _fewest(table))
-    if config.kernel == "fused":
-        kernels.warm_up()
-    fixed_point.warm_up()
-    return table, Facts(
-        site=place.name,
-        file=place.ground or ground.file,
-        identity=ground.identity.public,
-        genes=table.genes,
-        variables=dict(table.variables),
-        simulated=ground.simulated,
-        data=sha256(b"secirls data v1", place.name.encode(), _named(place.name, ground, table)),
-        arithmetic=arithmetic_of(config),
-    )
 
 
 def reading_of(config: Config) -> Reading:
@@ -81,7 +45,29 @@ def reading_of(config: Config) -> Reading:
     )
 
 
-def _named(site: PartyId, ground: Ground, table: SiteTable) -> bytes:
+def opened(place: Place, config: Config) -> tuple[Ground, SiteTable]:
+    """A site's ground and file; what is ordered, and what would be told of the file, is held against the rules.
+
+    Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
+    """
+    site, ground = place.name, open_ground(place, config)
+    checks = PolicyChecks(site, ground.policy)
+    checks.check_config(config)
+    if ground.study is None:
+        checks.check_refit_layer(config)
+    else:
+        ground.study.check_config(site, config)
+    checks.check_roster(own=ground.roster is not None)
+    try:
+        table = read_site(site, ground.source, reading_of(config), shown=ground.file)
+    except InputError as error:
+        raise ground.aloud(error) from None
+    checks.check_samples(table.counts.shape[0])
+    checks.check_variables(table.variables, fewest(table))
+    return ground, table
+
+
+def named(site: PartyId, ground: Ground, table: SiteTable) -> bytes:
     """What names the data and tells nobody whether a guess at them is right who lacks the site's key.
 
     Without a key file the run is a simulation, whose parties are not apart, and the digest is a plain one.
@@ -90,7 +76,7 @@ def _named(site: PartyId, ground: Ground, table: SiteTable) -> bytes:
     return digest if ground.key is None else keyed_digest(site, ground.key, digest)
 
 
-def _fewest(table: SiteTable) -> dict[str, int]:
+def fewest(table: SiteTable) -> dict[str, int]:
     """By factor: how many samples its rarest level has."""
     factors = (name for name, variable in table.variables.items() if not variable.numeric)
     return {name: min(Counter(labels(table.obs[name])).values()) for name in factors}

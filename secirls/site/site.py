@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from protocols import fixed_point
 from protocols.choice import make_party
 from protocols.primitives.keys import Secret
 from protocols.secure_sum import Context, Lending, MisuseError, Party, PartyId, sha256
@@ -24,6 +25,7 @@ from secirls.agreement.ledger import Cost, Meter
 from secirls.agreement.named_sum import named_sum
 from secirls.agreement.order import Place
 from secirls.agreement.record import sign_head
+from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.algorithms.query import Query, Total, query_from_bytes
 from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.whole_fit import agreed_fit
@@ -37,12 +39,12 @@ from secirls.site.agreeing import check_agreement
 from secirls.site.ahead import WorkAhead
 from secirls.site.checking import Checking
 from secirls.site.follower import Follower, Run
-from secirls.site.grounds.ground import Ground, open_ground
+from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.guard import Guard
 from secirls.site.guarding.memory import Subject
 from secirls.site.in_common import Apart
 from secirls.site.own_file import write_own
-from secirls.site.preparation import prepare, surveyed
+from secirls.site.preparation import named, opened, prepare
 from secirls.site.telling import Telling
 
 
@@ -96,10 +98,22 @@ class Site(Secret):
 
         Raises `InputError` where the file can't be used, `RefusalError` where the policy does not allow the fit.
         """
+        config = self._config
         self._begin_anew()
-        self._ground = open_ground(self._place, self._config)
-        self._table, facts = surveyed(self._place, self._ground, self._config)
-        return facts
+        self._ground, self._table = ground, table = opened(self._place, config)
+        if config.kernel == "fused":
+            kernels.warm_up()
+        fixed_point.warm_up()
+        return Facts(
+            site=self.name,
+            file=self._place.ground or ground.file,
+            identity=ground.identity.public,
+            genes=table.genes,
+            variables=dict(table.variables),
+            simulated=ground.simulated,
+            data=sha256(b"secirls data v1", self.name.encode(), named(self.name, ground, table)),
+            arithmetic=arithmetic_of(config),
+        )
 
     def join(self, agreement: Agreement) -> bytes:
         """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.

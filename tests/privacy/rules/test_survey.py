@@ -14,7 +14,7 @@ from secirls.algorithms.groundwork.normalisation import NormalisedQuery
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.site_file import read_site
 from secirls.inputs.formulas.levels import Variable
-from secirls.site.grounds.ground import Ground
+from secirls.site.grounds.ground import Ground, open_ground
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.preparation import reading_of
@@ -226,6 +226,7 @@ def test_a_site_that_refused_its_survey_joins_nothing(refused):
 
 def test_the_twin_that_keeps_its_file_before_its_rules_were_asked_joins(refused):
     site, agreement = refused
-    site._table = read_site(site.name, site._ground.source, reading_of(site._config))
+    site._ground = ground = open_ground(site._place, site._config)
+    site._table = read_site(site.name, ground.source, reading_of(site._config))
     site.join(agreement)
     assert site.hello(0).message
