@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secirls.numerics.algebra.eigen import eigenvectors
 from secirls.numerics.arrays import Floats
@@ -50,19 +51,36 @@ def largest_share(some: Floats, every: Floats) -> tuple[float, list[int]]:
     largest eigenvalue of ``some v = share every v``; combinations that all rows have nothing in are left out. None of
     what is no X'X, for numbers were too large to be added.
     """
-    if not (np.isfinite(some).all() and np.isfinite(every).all() and (np.diag(every) >= 0).all()):
+    if not np.isfinite(some).all():
         return 0.0, []
-    scale = np.sqrt(np.diag(every))
-    kept = np.flatnonzero(scale)
+    kept, scale, root = _combinations(every)
     if not kept.size:
         return 0.0, []
-    unit, square = np.outer(scale[kept], scale[kept]), np.ix_(kept, kept)
-    values, vectors = np.linalg.eigh(every[square] / unit)
-    there = values > _DEPENDENT
-    root = vectors[:, there] / np.sqrt(values[there])
-    shares, combinations = np.linalg.eigh(root.T @ (some[square] / unit) @ root)
+    shares, combinations = np.linalg.eigh(root.T @ (some[np.ix_(kept, kept)] / np.outer(scale, scale)) @ root)
     weights = np.abs(root @ combinations[:, -1])
     return float(shares[-1]), [int(kept[i]) for i in np.flatnonzero(weights > _LITTLE * weights.max())]
+
+
+def largest_leverage(rows: Floats, every: Floats) -> float:
+    """The same of the one of some ``rows``, ``(rows, params)``, that has most: its leverage x' inv(X'X) x."""
+    kept, scale, root = _combinations(every)
+    if not (kept.size and np.isfinite(rows).all()):
+        return 0.0
+    return float((((rows[:, kept] / scale) @ root) ** 2).sum(axis=1).max(initial=0.0))
+
+
+def _combinations(every: Floats) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Combinations of columns along which X'X ``every`` is one, at right angles: ``(columns, combinations)``.
+
+    Which columns they are of, those that any row is in, and by what each is divided first. None of what is no X'X.
+    """
+    if not (np.isfinite(every).all() and (np.diag(every) >= 0).all()):
+        return np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros((0, 0))
+    scale = np.sqrt(np.diag(every))
+    kept = np.flatnonzero(scale)
+    values, vectors = np.linalg.eigh(every[np.ix_(kept, kept)] / np.outer(scale[kept], scale[kept]))
+    there = values > _DEPENDENT
+    return kept, scale[kept], vectors[:, there] / np.sqrt(values[there])
 
 
 def dependent_columns(xtx: Floats, columns: Sequence[str]) -> list[list[str]]:

@@ -59,6 +59,9 @@ class Policy(Rules):
     max_design_share: float | None = Field(default=0.99, gt=0)
     """The largest part that this site, and so any of its samples, may have in X'X along any combination of the table's
     columns: where its part is the whole, the same combination of opened sums is this site's own."""
+    max_leverage: float | None = Field(default=0.9, gt=0)
+    """The largest part that one of this site's samples may have along any combination of the table's columns, in X'X
+    and over squares of size factors: its leverage. Opened sums tell what such a sample is, up to the rest."""
     max_size_factor_share: float | None = Field(default=0.9, gt=0)
     """The largest part that one of this site's samples may have in the sum of 1 / s^2 over all size factors s: counts
     that are divided by a very small one stand out of every sum."""
@@ -155,6 +158,7 @@ SIMULATION: dict[str, Any] = {
     "min_samples_per_level": 0,
     "min_total_samples_per_cell": 0,
     "max_design_share": None,
+    "max_leverage": None,
     "max_size_factor_share": None,
     "lonely": "publish",
     "max_params_per_sample": None,

@@ -26,6 +26,7 @@ from secirls.algorithms.query import Query, QueryError, Total, chained
 from secirls.algorithms.regression.refit import ReplaceCountsQuery
 from secirls.config import Config
 from secirls.inputs.designs.design import Design
+from secirls.inputs.designs.ranks import largest_leverage
 from secirls.numerics.arrays import Floats
 from secirls.numerics.held.samples import Samples
 from secirls.site.grounds.ground import Ground
@@ -343,6 +344,7 @@ class Guard:
         if isinstance(asked, CensusQuery if not self._design.features else CrossProductsQuery):
             self._every_xtx = asked.xtx_of(total)
             self._checks.check_share(self._design, self._held.xtx, self._every_xtx)
+            self._checks.check_leverage(largest_leverage(self._held.rows, self._every_xtx))
 
     def _is_over_these(self, total: Total) -> bool:
         """Whether a total is over the agreed sites, unless sites may fall silent: others count in a census of more."""

@@ -26,6 +26,8 @@ class HeldData:
         self._count_digest = self._design_digest = self._digest = b""
         self.xtx = np.zeros((0, 0))
         """X'X of this site's samples, of the columns that are summed, ``(params, params)``."""
+        self.rows = np.zeros((0, 0))
+        """What is summed of each sample's design, ``(samples, params)``."""
 
     @property
     def digest(self) -> bytes:
@@ -40,8 +42,8 @@ class HeldData:
             own = b"" if samples.own is None else samples.own.design.tobytes()
             self._design_digest = sha256(samples.design.tobytes(), own)
             with np.errstate(all="ignore"):  # numbers that are too large are lost in the sum, which ends the fit
-                left = samples.beside_own
-                self.xtx = left.T @ left
+                self.rows = samples.beside_own
+                self.xtx = self.rows.T @ self.rows
         if samples.counts is not self._counts:
             self._counts, self._count_digest = samples.counts, digest_of(samples.counts)
         self._digest = sha256(b"secirls held v2", self._count_digest, self._design_digest, s)

@@ -175,12 +175,23 @@ class PolicyChecks:
             named = [f"design column {design.columns[i]!r}" for i in columns]
             raise self.refusal("max_design_share", _few(named, "together at this site alone, or nearly"))
 
-    def check_numbers(self, shares: Iterable[tuple[str, float]]) -> None:
+    def check_leverage(self, largest: float, about: str = "") -> None:
+        """The largest part that one sample of this site has along some combination of design columns."""
+        most = self.policy.max_leverage if self.policy.lonely == "refuse" else None
+        if most is not None and largest > most:
+            told = "some combination of design columns is one sample's of this site, or nearly"
+            raise self.refusal("max_leverage", about or told)
+
+    def check_numbers(self, shares: Iterable[tuple[str, float, float]]) -> None:
         """Before X'X of numeric columns is opened: this site's share of each, by name; see `NumberShares`."""
-        most = self._largest_share
-        alone = [] if most is None else [f"design column {name!r}" for name, share in shares if share > most]
+        most, known = self._largest_share, list(shares)
+        alone = [] if most is None else [f"design column {name!r}" for name, share, _ in known if share > most]
         if alone:
             raise self.refusal("max_design_share", _few(alone, "it varies at this site alone, or nearly"))
+        for name, _, sample in known:
+            self.check_leverage(
+                sample, f"design column {name!r}: it varies in one sample of this site alone, or nearly"
+            )
 
     # --- before an answer
 
@@ -238,12 +249,16 @@ class PolicyChecks:
             told = "an earlier fit had the same design columns beside other own ones: together they tell sums of sites"
             raise self.refusal("across_fits", told)
 
-    def check_sizes(self, whole: float, sample: float) -> None:
-        """How much of sums of 1 / s^2 may be the ``whole`` site's, and one ``sample``'s: see `size_shares`."""
+    def check_sizes(self, whole: float, sample: float, along: float) -> None:
+        """How much of sums of 1 / s^2 may be the ``whole`` site's, one ``sample``'s, and one's ``along`` columns.
+
+        See `size_shares`.
+        """
         if self.policy.max_size_factor_share is not None and sample > self.policy.max_size_factor_share:
             raise self.refusal("max_size_factor_share", "the smallest size factor")
         if self._largest_share is not None and whole > self._largest_share:
             raise self.refusal("max_design_share", "size factors smaller than elsewhere")
+        self.check_leverage(along, "the smallest size factors, beside design columns")
 
     @property
     def _largest_share(self) -> float | None:

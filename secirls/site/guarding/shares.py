@@ -15,16 +15,17 @@ from secirls.algorithms.groundwork.scaling import CovariatesQuery
 from secirls.algorithms.query import Total
 from secirls.algorithms.summands import lost
 from secirls.inputs.designs.design import Design
-from secirls.inputs.designs.ranks import largest_share
+from secirls.inputs.designs.ranks import largest_leverage, largest_share
 from secirls.numerics.arrays import Floats
 from secirls.numerics.held.samples import Samples
 
 
 def size_shares(
     size_factors: Floats, log_sum: float, samples: float, rows: Floats, every: Floats
-) -> tuple[float, float]:
-    """The largest parts of this site along any combination of design columns, and of one sample, in sums of 1 / s^2.
+) -> tuple[float, float, float]:
+    """How much of sums of 1 / s^2 is this site's along any combination of design columns, one sample's, and both.
 
+    The second is of the sum over all samples, the third along whichever combination has most of one sample.
     ``size_factors`` are the site's, ``(samples,)``, and ``rows`` its design ``(samples, params)``; ``log_sum`` is the
     sum of log s over so many ``samples`` of all sites, whose X'X is ``every``.
 
@@ -35,15 +36,17 @@ def size_shares(
     known = np.isfinite(size_factors) & (size_factors > 0)
     logs, others = np.log(size_factors[known]), samples - size_factors.size
     if not logs.size or not others > 0:
-        return (1.0, 1.0) if logs.size else (0.0, 0.0)
+        return (1.0, 1.0, 1.0) if logs.size else (0.0, 0.0, 0.0)
     mean = (log_sum - float(logs.sum())) / others
     largest = max(float(-logs.min()), -mean)
     weights, usual = np.exp(2.0 * (-logs - largest)), float(np.exp(2.0 * (-mean - largest)))
     own, here = float(weights.sum()), rows[known]
     with np.errstate(all="ignore"):  # what is too large has no share, and is lost in the sums
         some = here.T @ (here * weights[:, None])
-        along, _ = largest_share(some, some + usual * (every - rows.T @ rows))
-    return max(own / (own + others * usual), along), float(weights.max()) / (own + others * usual)
+        whole = some + usual * (every - rows.T @ rows)
+        along, _ = largest_share(some, whole)
+        alone = largest_leverage(here * np.sqrt(weights)[:, None], whole)
+    return max(own / (own + others * usual), along), float(weights.max()) / (own + others * usual), alone
 
 
 class NumberShares:
@@ -64,8 +67,8 @@ class NumberShares:
         self._heard = asked, total
 
     @np.errstate(all="ignore")
-    def by_column(self) -> Iterator[tuple[str, float]]:
-        """By its name, the site's share of each column, less whichever constant makes it largest."""
+    def by_column(self) -> Iterator[tuple[str, float, float]]:
+        """By its name, the site's share of each column, less whichever constant makes it largest; and one sample's."""
         if self._heard is None or self._numbers is None:
             return
         asked, total = self._heard
@@ -75,7 +78,8 @@ class NumberShares:
             if not gone[f]:
                 mine = _square(float(len(z)), z[:, f].sum(), (z[:, f] ** 2).sum())
                 every = _square(total["samples"][0], total["values"][f], total["squares"][f])
-                yield name, largest_share(mine, every)[0]
+                rows = np.column_stack([np.ones(len(z)), z[:, f]])
+                yield name, largest_share(mine, every)[0], largest_leverage(rows, every)
 
 
 def _square(samples: float, values: float, squares: float) -> Floats:

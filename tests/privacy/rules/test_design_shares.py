@@ -171,6 +171,7 @@ def test_without_the_rule_one_samples_counts_follow_from_an_honest_fit(grounds, 
         monkeypatch.setattr(PolicyChecks, "check_numbers", lambda *_: None)
         monkeypatch.setattr(PolicyChecks, "check_share", lambda *_: None)
         monkeypatch.setattr(PolicyChecks, "check_sizes", lambda *_: None)
+        monkeypatch.setattr(PolicyChecks, "check_leverage", lambda *_: None)
     else:
         grounds.rule('lonely = "publish"')
     sums, columns, sites = honest_sums(grounds, lead)

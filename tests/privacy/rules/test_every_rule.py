@@ -65,6 +65,7 @@ ALONE = {"lonely": "refuse", "min_contributors": 3}
 """The rules about who stands alone in a sum hold where sums of one site's are not published."""
 THIN = {"lonely": "refuse", "min_total_samples_per_cell": 5}
 OWN_PART = {"lonely": "refuse", "max_design_share": 0.9}
+LEVERAGE = {"lonely": "refuse", "max_leverage": 0.9}
 
 CASES = [
     ("protocols", {"protocols": ("pairwise", "plain")}, config(protocol="additive"), config(protocol="plain")),
@@ -115,9 +116,17 @@ CASES = [
     ("min_samples_per_cell", {"min_samples_per_cell": 2}, brought([1, 0], [1, 0], [1, 1]), brought([1, 0], [1, 0])),
     ("max_design_share", OWN_PART, brought([1, 0], [0, 0]), brought([1, 0], [0, 1])),
     ("max_design_share", OWN_PART, share(0.91), share(0.89)),
-    ("max_design_share", OWN_PART, call("numbers", [("age", 0.91)]), call("numbers", [("age", 0.9)])),
-    ("max_design_share", OWN_PART, call("sizes", 0.91, 0.0), call("sizes", 0.9, 0.0)),
-    ("max_size_factor_share", {"max_size_factor_share": 0.9}, call("sizes", 0.0, 0.91), call("sizes", 0.0, 0.9)),
+    ("max_design_share", OWN_PART, call("numbers", [("age", 0.91, 0.5)]), call("numbers", [("age", 0.9, 0.5)])),
+    ("max_design_share", OWN_PART, call("sizes", 0.91, 0.0, 0.0), call("sizes", 0.9, 0.0, 0.0)),
+    ("max_leverage", LEVERAGE, call("leverage", 0.91), call("leverage", 0.9)),
+    ("max_leverage", LEVERAGE, call("numbers", [("age", 0.91, 0.91)]), call("numbers", [("age", 0.91, 0.9)])),
+    ("max_leverage", LEVERAGE, call("sizes", 0.91, 0.91, 0.91), call("sizes", 0.91, 0.91, 0.9)),
+    (
+        "max_size_factor_share",
+        {"max_size_factor_share": 0.9},
+        call("sizes", 0.0, 0.91, 0.0),
+        call("sizes", 0.0, 0.9, 0.0),
+    ),
     ("min_sites", {"min_sites": 4}, call("cohort", 3), call("cohort", 4)),
     ("max_rounds", {"max_rounds": 9}, budget(9, 1), budget(8, 1)),
     ("max_values_per_gene", {"max_values_per_gene": 40}, budget(0, 41), budget(0, 40)),

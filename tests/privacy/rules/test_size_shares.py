@@ -94,7 +94,7 @@ def test_no_share_is_larger_than_the_bound_and_equal_others_reach_it():
         mine, others = generator.lognormal(0.3, 1.0, 7), generator.lognormal(-1.0, spread, 40)
         weights = 1.0 / np.concatenate([mine, others]) ** 2
         log_sum = float(np.log(mine).sum() + np.log(others).sum())
-        whole, sample = size_shares(mine, log_sum, 47, np.zeros((7, 0)), np.zeros((0, 0)))
+        whole, sample, _ = size_shares(mine, log_sum, 47, np.zeros((7, 0)), np.zeros((0, 0)))
         true = weights[:7].sum() / weights.sum(), weights[:7].max() / weights.sum()
         assert whole >= true[0] * (1 - 1e-12)
         assert sample >= true[1] * (1 - 1e-12)
@@ -106,13 +106,13 @@ def test_no_share_is_larger_than_the_bound_and_equal_others_reach_it():
 def test_it_knows_no_unit_and_no_overflow(scale):
     factors = np.array([1e-6, 1.0, 1.0]) * scale
     log_sum, ones = float(np.log(factors).sum() + 9 * np.log(scale)), np.ones((3, 1))
-    assert size_shares(factors, log_sum, 12, ones, np.full((1, 1), 12.0)) == pytest.approx((1.0, 1.0))
+    assert size_shares(factors, log_sum, 12, ones, np.full((1, 1), 12.0)) == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_factors_that_divide_nothing_count_for_nothing():
     ones, every = np.ones((2, 1)), np.full((1, 1), 10.0)
-    assert size_shares(np.array([np.nan, 0.0]), 0.0, 10, ones, every) == (0.0, 0.0)
-    assert size_shares(np.array([np.nan, 1.0]), 0.0, 10, ones, every) == pytest.approx((1 / 9, 1 / 9))
+    assert size_shares(np.array([np.nan, 0.0]), 0.0, 10, ones, every) == (0.0, 0.0, 0.0)
+    assert size_shares(np.array([np.nan, 1.0]), 0.0, 10, ones, every) == pytest.approx((1 / 9, 1 / 9, 1 / 9))
 
 
 def test_in_a_small_group_one_sample_has_more_of_the_sums():
@@ -121,6 +121,6 @@ def test_in_a_small_group_one_sample_has_more_of_the_sums():
     factors = np.where(np.arange(200) == 0, 1 / 10, 1.0)
     here = [0, *range(20, 60)]
     told = float(np.log(factors).sum()), 200
-    whole, sample = size_shares(factors[here], *told, design[here], design.T @ design)
+    whole, sample, along = size_shares(factors[here], *told, design[here], design.T @ design)
     assert sample == pytest.approx(100 / 299, rel=0.05)
-    assert whole == pytest.approx(100 / 104, rel=0.05)
+    assert (whole, along) == pytest.approx((100 / 104, 100 / 104), rel=0.05)
