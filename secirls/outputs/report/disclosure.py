@@ -127,6 +127,11 @@ GIVEN_MEANS = (
     "each mean is. In the sums alone they are no site's."
 )
 
+FROM_SUMS = (
+    "Counts are whole numbers and sums are told to every digit: of 21 real samples, sums over size factors alone told "
+    "every size factor, and with these each sample's counts in 99.9 % of genes with means below 2; not whose they are."
+)
+
 MEAN_COUNTS = ("below 2", "from 2 to 10", "from 10 to 50", "above 50")
 RECOVERED = {100: (43, 0, 0, 0), 30: (55, 0, 0, 0), 12: (100, 33, 2, 0), 0: (100, 100, 87, 50)}
 """In how many genes of these mean counts, in percent, from so many samples on: at 100, 30, 12; the more of 6 and 8."""
@@ -269,6 +274,8 @@ def _worst_case(outcome: Outcome) -> str:
     stages, n = outcome.fitted.stages, outcome.fitted.n_samples
     each = sum(stage.opened for stage in stages) / len(outcome.genes)
     told = IN_ALL.format(each, n, "more" if each > n else "no more")
+    if any(stage.name == "size factors" for stage in stages):
+        told = f"{told} {FROM_SUMS}"
     if outcome.design.told_apart(outcome.said):
         return f"{told} {BY_SITE}"
     if any(stage.name == "profile" for stage in stages):

@@ -34,6 +34,11 @@ def test_nothing_is_said_of_a_profile_that_was_not_opened():
     assert "worst case" not in told(100, 8, stage="coefficients")
 
 
+def test_where_counts_were_summed_it_is_said_what_followed_from_such_sums_alone():
+    assert "each sample's counts in 99.9 % of genes with means below 2" in told(100, 50, stage="size factors")
+    assert "99.9 %" not in told(100, 50, stage="coefficients")
+
+
 def test_where_sums_of_one_site_follow_the_worst_case_is_every_count():
     assert "gave every count" in told(100, 8, apart=("a",))
     assert "no site's" not in told(100, 8, apart=("a",))
