@@ -31,26 +31,39 @@ class Combinations:
         self.free: int = len(columns) - self._basis.shape[1]
         """By how many samples there are more than columns that count."""
 
+    @property
+    def leverages(self) -> Floats:
+        """The largest part of each sample in the squares of any of them, ``(samples,)``."""
+        found: Floats = (self._basis**2).sum(axis=1)
+        return found
+
     def differing(self, columns: Floats) -> NDArray[np.intp]:
         """In how few samples each column, ``(samples, columns)``, can differ from one of them."""
-        step = max(1, _BLOCK_VALUES // max(1, self._basis.size))
-        blocks = [self._differing(columns.T[at : at + step]) for at in range(0, columns.shape[1], step)]
-        return np.concatenate(blocks) if blocks else np.zeros(0, dtype=np.intp)
+        few: NDArray[np.intp] = np.count_nonzero(self.left(columns), axis=0)
+        return few
 
-    def _differing(self, columns: Floats) -> NDArray[np.intp]:
+    def left(self, columns: Floats) -> Floats:
+        """What then is left of each column, ``(samples, columns)``, in the few samples that make up all of it."""
+        step = max(1, _BLOCK_VALUES // max(1, self._basis.size))
+        blocks = [self._left(columns.T[at : at + step]).T for at in range(0, columns.shape[1], step)]
+        return np.concatenate(blocks, axis=1) if blocks else np.zeros(columns.shape)
+
+    def _left(self, columns: Floats) -> Floats:
         """Of columns ``(columns, samples)``, by weights that are made anew (Schlossmacher 1973)."""
-        left, weights = np.abs(columns), np.ones(columns.shape)
+        signed, weights = columns, np.ones(columns.shape)
         for _ in range(_STEPS):
             weighted = self._basis.T * weights[:, None, :]
             # Weights are from 1e-6 to one, on columns at right angles: what rounding leaves is taken out once more.
-            squares, left = weighted @ self._basis, columns
+            squares, signed = weighted @ self._basis, columns
             for _ in range(2):
-                along = np.linalg.solve(squares, weighted @ left[:, :, None])[:, :, 0]
-                left = left - along @ self._basis.T
-            left = np.abs(left)
+                along = np.linalg.solve(squares, weighted @ signed[:, :, None])[:, :, 0]
+                signed = signed - along @ self._basis.T
+            left = np.abs(signed)
             weights = 1.0 / np.maximum(left, np.maximum(_SMOOTH * left.max(axis=1, keepdims=True), _TINY))
             weights /= weights.max(axis=1, keepdims=True)
-        squares = np.cumsum(np.sort(left**2, axis=1)[:, ::-1], axis=1)
+        order = np.argsort(-left, axis=1, kind="stable")
+        squares = np.cumsum(np.take_along_axis(left**2, order, axis=1), axis=1)
         few = 1 + (squares < _ALL_BUT * squares[:, -1:]).sum(axis=1)
-        nothing = left.max(axis=1) <= _ROUNDING * np.abs(columns).max(axis=1)
-        return np.where(nothing, 0, few)
+        few = np.where(left.max(axis=1) <= _ROUNDING * np.abs(columns).max(axis=1), 0, few)
+        place = np.argsort(order, axis=1, kind="stable")
+        return np.where(place < few[:, None], signed, 0.0)

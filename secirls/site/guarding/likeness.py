@@ -20,6 +20,10 @@ _FREE = 3
 """With fewer samples more than columns, what is left of any column is a few samples."""
 _FEW_OF = 5
 """One in so many samples, or a single one: other columns of theirs differ in more."""
+_NEARLY = 1e-4
+"""The same of what least absolute deviations leave, which are found in steps."""
+_NEARLY_ALONE, _ALONE_IN = 0.9, 0.999
+"""Of the squares of a combination of columns: a sample that has so much has nearly all, or all."""
 _ALONE = 3
 """In fewer samples a column is itself a few samples', beside a constant; levels that are told have as many."""
 
@@ -80,7 +84,9 @@ class Likeness:
         def differ(*fits: Summed) -> bool:
             first, *others, fit = _over_all(*fits, now)
             one = first.beside(*others)
-            return few_differ(one.columns, fit.columns, least) or few_stand_out(one, fit, least)
+            return (
+                few_differ(one, fit, least) or few_stand_out(one, fit, least) or (least > 1 and one_is_alone(one, fit))
+            )
 
         few = sum(map(differ, told))
         if len(told) > 1 and not few:
@@ -138,19 +144,52 @@ def _rank(columns: Floats) -> int:
     return int(np.linalg.matrix_rank(columns, tol=_ROUNDING)) if columns.size else 0
 
 
-def few_differ(earlier: Floats, now: Floats, least: int) -> bool:
+def few_differ(earlier: Summed, now: Summed, least: int) -> bool:
     """Whether some column of one fit is a combination of another's but for a few samples, fewer than ``least``.
 
-    Both ``(samples, columns)``, over size factors, the first column that of all samples. Combinations within one fit
-    are left to the rule about X'X of all sites. A column is held against each of the other fit's, and all together.
+    Combinations within one fit are left to the rule about X'X of all sites: columns that both fits have, by their names
+    and values, tell nothing new. A column is held against each of the other fit's, and all together.
     """
-    weights = np.where(now[:, 0] > 0, now[:, 0], 1.0)[:, None]
-    former, later = _unit(earlier / weights), _unit(now / weights)
+    weights = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
+    former, later = _unit(earlier.columns / weights), _unit(now.columns / weights)
     news, olds = _beyond(later, former), _beyond(former, later)
+    one, two = (_by_name(fit, fit.columns / weights) for fit in (earlier, now))
+    again = one.keys() & two.keys()
+    old, new = (np.array([fit[key] for key in fit if key not in again]).T for fit in (one, two))
+    # A column that is a combination here may be so by a sample that stands alone, and be another elsewhere.
+    known = old.size and new.size and len(news) + len(olds) < old.shape[1] + new.shape[1]
+    if known and _one_apart(old, new, former[:, :1], least if news and olds else min(least, 2)):
+        return True
     if not (news and olds):
         return False  # one fit's columns are all combinations of the other's
-    beside = [former, *(former[:, [old]] for old in olds)]
-    return _few(later, news, beside, least) or _few(former, olds, [later], least)
+    both = np.column_stack([np.zeros(len(former)), *(one[key] for key in again if key[0])])
+    return _few(later, news, former, olds, both, least) or _few(former, olds, later, [], both, least)
+
+
+def _one_apart(old: Floats, new: Floats, every: Floats, least: int) -> bool:
+    """Whether one of some columns is one of others but for fewer samples than ``least``, beside that of all samples."""
+    by_itself = Combinations(every).differing(new)
+    for column in old.T:
+        combinations = Combinations(np.hstack([every, column[:, None]]))
+        left = combinations.differing(new)
+        few = (left > 0) & (left < np.minimum(least, by_itself)) & (left <= _most(combinations))
+        if combinations.free >= _FREE and few.any():
+            return True
+    return False
+
+
+def one_is_alone(earlier: Summed, now: Summed) -> bool:
+    """Whether all columns together have a combination that is one sample's, and those of neither fit have it.
+
+    It is the sample whose leverage is one: levels of two factors, say, that are the same taken two by two but for it.
+    Or nearly one, where there are no more columns than half as many as samples: with more, some are so by chance.
+    """
+    weights = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
+    former, later = _unit(earlier.columns / weights), _unit(now.columns / weights)
+    whole, *parts = (Combinations(columns) for columns in (np.hstack([former, later]), former, later))
+    most = _NEARLY_ALONE if 2 * whole.free >= len(former) else _ALONE_IN
+    alone = (whole.leverages > most) & ~np.any([part.leverages > most for part in parts], axis=0)
+    return bool(alone.any())
 
 
 def few_stand_out(earlier: Summed, now: Summed, least: int) -> bool:
@@ -206,21 +245,39 @@ def _directions(columns: Floats) -> Floats:
     return columns / np.where(lengths > 0, lengths, 1.0)
 
 
-def _few(side: Floats, columns: Sequence[int], beside: Sequence[Floats], least: int) -> bool:
-    """Whether one of some columns of a fit, beside that of all samples, is few samples' beside one of the others."""
+def _few(side: Floats, columns: Sequence[int], former: Floats, olds: Sequence[int], both: Floats, least: int) -> bool:
+    """Whether one of some columns of a fit, beside that of all samples, is few samples' beside the ``former``'s.
+
+    Beside all of them, if what is left is no combination of it and of those that ``both`` have; and beside each of the
+    ``olds``.
+    """
     for chosen, every in (
         ([column for column in columns if not column], side[:, :0]),
         ([column for column in columns if column], side[:, :1]),
     ):
-        by_itself = Combinations(every).differing(side[:, chosen])
-        for others in beside if chosen else ():
+        if not chosen:
+            continue
+        these = side[:, chosen]
+        by_itself = Combinations(every).differing(these)
+        for others, told in ((former, both), *((former[:, [old]], None) for old in olds)):
             combinations = Combinations(np.hstack([every, others]))
             if combinations.free < _FREE:
                 continue
-            left = combinations.differing(side[:, chosen])
-            if ((left > 0) & (left < np.minimum(least, by_itself)) & (left <= _most(combinations))).any():
+            left = combinations.left(these)
+            differing = np.count_nonzero(left, axis=0)
+            few = (differing > 0) & (differing < np.minimum(least, by_itself)) & (differing <= _most(combinations))
+            if told is None:
+                if few.any():
+                    return True
+            elif not all(_is_of(np.column_stack([every, told, these[:, k]]), left[:, k]) for k in np.flatnonzero(few)):
                 return True
     return False
+
+
+def _is_of(columns: Floats, left: Floats) -> bool:
+    """Whether what is left of a column, ``(samples,)``, is a combination of columns but for rounding."""
+    beyond = left - columns @ np.linalg.lstsq(columns, left, rcond=None)[0]
+    return bool(np.abs(beyond).max() <= _NEARLY * np.abs(left).max())
 
 
 def _most(combinations: Combinations) -> int:

@@ -27,8 +27,10 @@ def power(k):
 
 
 @pytest.fixture
-def scored(lay):
-    """Three sites of seven samples, each with a number of its own."""
+def scored(lay, monkeypatch):
+    """Three sites of seven samples, each with a number of its own; seven columns of any fits are every one's alone."""
+    for look in ("one_is_alone", "_one_apart"):
+        monkeypatch.setattr(likeness, look, lambda *_: False)
     grounds = lay(names=("site1", "site2", "site3"), samples=21, genes=12)
     for number, name in enumerate(grounds.names):
         scores = (3 * np.arange(7) + number) / 10 - 1

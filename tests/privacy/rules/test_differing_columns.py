@@ -12,7 +12,7 @@ from secirls.input_error import InputError
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import likeness, memory
 from secirls.site.guarding.least_deviations import Combinations
-from secirls.site.guarding.likeness import few_differ
+from secirls.site.guarding.likeness import Summed, few_differ
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.site import Site
@@ -51,7 +51,8 @@ def treated(sites):
 
 @pytest.fixture
 def forgetful(monkeypatch):
-    monkeypatch.setattr(likeness, "few_differ", lambda *_: False)
+    for look in ("few_differ", "one_is_alone"):
+        monkeypatch.setattr(likeness, look, lambda *_: False)
 
 
 def difference(grounds, lead):
@@ -237,10 +238,10 @@ def test_columns_that_no_two_fits_but_three_together_tell_of_are_found():
     first, second = one[0], two[0]
     last = 2.0 * first - second + three[1]
     last[7] += 1.0
-    fits = [np.column_stack([np.ones(60), column]) for column in (first, second, three[1])]
-    now = np.column_stack([np.ones(60), last])
+    fits = [Summed(np.column_stack([np.ones(60), column]), 0) for column in (first, second, three[1])]
+    now = Summed(np.column_stack([np.ones(60), last]), 0)
     assert not any(few_differ(fit, now, 5) for fit in fits)
-    assert few_differ(np.hstack(fits), now, 5)
+    assert few_differ(fits[0].beside(*fits[1:]), now, 5)
 
 
 def test_in_how_many_samples_a_column_differs_is_counted():
@@ -280,7 +281,7 @@ def test_designs_of_many_columns_hold_no_site_for_seconds(monkeypatch):
     monkeypatch.setattr(np.linalg, "solve", lambda *those: solved.append(1) or solve(*those))
     one, other = np.random.default_rng(3).normal(size=(2, 100, 12))
     one[:, 0] = other[:, 0] = 1.0
-    assert not few_differ(one, other, 5)
+    assert not few_differ(Summed(one, 0), Summed(other, 0), 5)
     assert len(solved) == 60 * (1 + 12 + 2)  # not so many for each pair of columns
 
 
@@ -290,7 +291,8 @@ def test_columns_that_have_nothing_to_do_with_each_other_differ_in_many(samples)
     generator = np.random.default_rng(samples)
 
     def weighted(columns):
-        return np.hstack([np.ones((samples, 1)), columns]) / generator.lognormal(0.0, 0.3, samples)[:, None]
+        whole = np.hstack([np.ones((samples, 1)), columns])
+        return Summed(whole / generator.lognormal(0.0, 0.3, samples)[:, None], 0)
 
     def groups():
         labels = np.zeros(samples)
