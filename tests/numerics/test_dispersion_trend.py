@@ -12,7 +12,13 @@ from secirls.numerics.trend import prior
 from secirls.numerics.trend.local_trend import hermite, local_parabolas
 from secirls.numerics.trend.loess import loess, vertices
 from secirls.numerics.trend.prior import log_variance, matched_variance, prior_variance, simulated
-from secirls.numerics.trend.trend import NoTrendError, _gamma_regression, fit_trend, parametric_trend
+from secirls.numerics.trend.trend import (
+    NoTrendError,
+    _gamma_regression,
+    dropping_trend,
+    fit_trend,
+    parametric_trend,
+)
 
 
 def drawn(genes, degrees=6, scatter=0.5, seed=0):
@@ -45,6 +51,36 @@ def test_the_gamma_regression_maximises_its_likelihood():
     best = minimize(deviance, np.log([a, b]), method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12})
     np.testing.assert_allclose(np.exp(best.x), [a, b], rtol=1e-4)
     assert deviance(np.log([1.01 * a, b])) > deviance(np.log([a, b])) < deviance(np.log([a, 1.01 * b]))
+
+
+def test_where_least_squares_go_in_circles_pydeseq2s_trend_is_the_maximum_and_rs_has_failed():
+    """One gene with a small mean outweighs all others in turn: R's regression, the twin, never settles."""
+    means = np.concatenate([np.linspace(20.0, 300.0, 29), [0.15, 300.0]])
+    estimates = np.concatenate([0.1 * np.exp(0.4 * np.sin(np.arange(29.0))), [20.0, 1.4]])
+    x = 1.0 / means
+    a, b, converged = _gamma_regression(x, estimates, 1.0, 1.0)
+    for _ in range(50):
+        a, b, converged = _gamma_regression(x, estimates, a, b)
+        assert not converged
+    assert parametric_trend(means, estimates) is None
+
+    def deviance(logs):
+        mu = np.exp(logs[0]) + np.exp(logs[1]) * x
+        return 2 * ((estimates - mu) / mu - np.log(estimates / mu)).sum()
+
+    found = dropping_trend(means, estimates)
+    best = minimize(deviance, np.log([0.1, 3.0]), method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-14})
+    np.testing.assert_allclose(np.log(found), best.x, atol=1e-6)
+    trend = fit_trend(means, estimates, parametric="dropped")
+    assert (trend.kind, trend.asymptotic, trend.extra_poisson) == ("parametric", *found)
+    assert deviance(np.log([a, b])) > best.fun + 1e-2
+
+
+def test_a_trend_that_falls_to_nothing_is_pydeseq2s_mean():
+    means = np.linspace(20.0, 300.0, 50)
+    rising = 0.001 * means
+    assert dropping_trend(means, rising) is None
+    assert fit_trend(means, rising, parametric="dropped").kind == "mean"
 
 
 @pytest.mark.parametrize("mean", [12.3, 0.7, 1e6])

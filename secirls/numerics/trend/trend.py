@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from secirls.numerics.arithmetic import portable
-from secirls.numerics.arithmetic.portable import log, strictly
+from secirls.numerics.arithmetic.portable import exp, log, strictly
 from secirls.numerics.arrays import Floats
 from secirls.numerics.dispersion.path import MIN_DISPERSION
 from secirls.numerics.trend.local_trend import LocalTrend, local_trend
@@ -40,6 +40,11 @@ _ONE_MEAN = 1e-22
 """Where x varies by no more than this, in squares, a slope is rounding: R's glm() finds a rank of one (1e-11)."""
 _LEAST_COEFFICIENT = 1e-10
 """Where PyDESeq2 takes a coefficient for none."""
+_DESCENTS = 1000
+_LONGEST_STEP, _SHORTEST_STEP = 2.0, 1e-12
+"""Of log a and log b, in a descent."""
+_LEVEL = 1e-16
+"""A step that promises the deviance less than this is none."""
 
 
 class NoTrendError(ValueError):
@@ -120,7 +125,8 @@ def parametric_trend(means: Floats, estimates: Floats) -> tuple[float, float] | 
 def dropping_trend(means: Floats, estimates: Floats) -> tuple[float, float] | None:
     """As `parametric_trend`, but PyDESeq2's way: of all genes, each fit from (1, 1), without those ever far before.
 
-    Its own optimiser stops a little before the maximum of the same likelihood.
+    Its own optimiser stops a little before the maximum of the same likelihood, and finds it too where least squares go
+    round in circles, as they do about few genes with small means: R's regression has failed then, PyDESeq2's has not.
     """
     inverse, before = 1.0 / means, (1.0, 1.0)
     while inverse.size:
@@ -129,6 +135,8 @@ def dropping_trend(means: Floats, estimates: Floats) -> tuple[float, float] | No
             if converged or not (a > 0.0 and b > 0.0):
                 break
             a, b, converged = _gamma_regression(inverse, estimates, a, b)
+        if not (converged and a > 0.0 and b > 0.0):
+            a, b, converged = _gamma_descent(inverse, estimates, 1.0, 1.0)
         if not (converged and a > _LEAST_COEFFICIENT and b > _LEAST_COEFFICIENT):
             return None
         ratios = estimates / (a + b * inverse)
@@ -201,4 +209,45 @@ def _gamma_regression(x: Floats, y: Floats, a: float, b: float) -> tuple[float, 
         if abs(now - before) / (abs(now) + 0.1) < _GLM_TOLERANCE:
             return a, b, True
         before = now
+    return a, b, False
+
+
+@strictly()
+def _gamma_descent(x: Floats, y: Floats, a: float, b: float) -> tuple[float, float, bool]:
+    """The regression of `_gamma_regression` by steps that never raise the deviance, a and b above zero all the way.
+
+    Fisher's steps in log a and log b, halved until the deviance falls: they end at a minimum, where there is one.
+    """
+    now = _deviance(x, y, a, b)
+    for _ in range(_DESCENTS):
+        constant, both, slope, to_a, to_b = 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(x.size):
+            along = b * x[i]
+            mu = a + along
+            w = 1.0 / (mu * mu)
+            constant += w * (a * a)
+            both += w * (a * along)
+            slope += w * (along * along)
+            to_a += w * (a * (y[i] - mu))
+            to_b += w * (along * (y[i] - mu))
+        determinant = constant * slope - both * both
+        if not determinant > _ONE_MEAN * (constant * slope):
+            return -1.0, -1.0, False
+        step_a = (slope * to_a - both * to_b) / determinant
+        step_b = (constant * to_b - both * to_a) / determinant
+        if step_a * to_a + step_b * to_b < _LEVEL:
+            return a, b, True
+        longest = max(abs(step_a), abs(step_b))
+        size = min(1.0, _LONGEST_STEP / longest)
+        while True:
+            new_a, new_b = a * exp(size * step_a), b * exp(size * step_b)
+            after = _deviance(x, y, new_a, new_b)
+            if after < now:
+                break
+            size *= 0.5
+            if size * longest < _SHORTEST_STEP:
+                return a, b, True
+        a, b, now = new_a, new_b, after
+        if min(a, b) <= _LEAST_COEFFICIENT:
+            return a, b, False
     return a, b, False
