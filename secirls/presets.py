@@ -54,6 +54,10 @@ class Choices:
     """Three larger counts keep an outlier's gene in designs of one factor with two levels; else in every design."""
     lowess: Literal["R", "PyDESeq2"] = "R"
     """Whose smooth curve independent filtering takes."""
+    counts_of_one: bool = True
+    """Size factors by positive counts look at genes too that have no count above one, in any sample."""
+    emptied: Literal["tested", "missing"] = "tested"
+    """A gene without a count left, once outliers were replaced: its p-value is 1, or missing for its outliers."""
 
 
 _OF_PYDESEQ2 = Choices(
@@ -65,6 +69,8 @@ _OF_PYDESEQ2 = Choices(
     regression_min_mu=1e-100,
     two_levels_only=False,
     lowess="PyDESeq2",
+    counts_of_one=False,
+    emptied="missing",
 )
 CHOICES: dict[str, Choices] = {
     "deseq2": Choices(),

@@ -117,6 +117,7 @@ def size_factors(config: Config, begun: Begun, control: Mask | None) -> Generato
             own_size_factors=config.size_factors is not None,
             estimate=config.size_factor_type,
             control=control,
+            counts_of_one=config.choices.counts_of_one,
             scale=begun.size_factor_scale,
         )
     except NoCommonGeneError as error:

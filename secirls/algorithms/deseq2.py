@@ -350,6 +350,7 @@ def _treated(plan: Plan, genes: Mask, fit: Betas, base_means: Floats, found: _Fo
             again,
             plan.plans,
             two_levels_only=config.choices.two_levels_only,
+            emptied=config.choices.emptied,
             around=plan.around,
         )
     )

@@ -104,7 +104,7 @@ class Treatment:
     replaced: Mask
     """Genes that were fitted again after outliers were replaced, or emptied by it."""
     emptied: Mask
-    """Those without any count left: fold change, its error and the statistic are 0, the p-value is 1."""
+    """Those without any count left: fold change, its error and the statistic are 0, the p-value is 1 or missing."""
     missing: Mask
     """Genes without a p-value because of an outlier."""
     kept: Mask

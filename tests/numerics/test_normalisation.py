@@ -133,6 +133,20 @@ def with_zeros():
     return counts, np.ones((7, 1))
 
 
+def test_genes_of_ones_alone_count_among_positive_counts_in_r_and_not_in_pydeseq2():
+    counts, design = with_zeros()
+    counts[:, :20] = np.random.default_rng(1).random((7, 20)) < 0.5
+    logs = np.log(np.maximum(counts, 1))
+    means = logs.mean(axis=0)
+    for counts_of_one in (True, False):
+        usable = (counts.any(axis=0) if counts_of_one else means > 0) & (counts > 0)
+        expected = np.array([np.exp(np.median((log - means)[which])) for log, which in zip(logs, usable, strict=True)])
+        options = {"own_size_factors": False, "estimate": "poscounts", "counts_of_one": counts_of_one}
+        _, sites = drive(normalise(np.ones(40, bool), 1, 7.0, **options), split(counts, design, (2, 5)))
+        made = np.concatenate([site.size_factors for site in sites])
+        np.testing.assert_allclose(made, expected / np.exp(np.log(expected).mean()), rtol=1e-12)
+
+
 def test_positive_counts_give_size_factors_where_every_gene_has_a_zero():
     counts, design = with_zeros()
     genes = np.ones(40, dtype=bool)

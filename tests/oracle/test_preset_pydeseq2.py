@@ -295,3 +295,83 @@ def test_grids_are_fedpydeseq2s(data, step, shared_data, drive):
             same = abs(np.log(found) - best) <= 1e-9
             near = objective(theirs, gene, found, prior) - min(values) <= 2e-8  # two points of the grid alike
             assert same or near, theirs.counts.columns[gene]
+
+
+def sparse_counts():
+    """40 genes of 20 samples: two that lose all counts with their outliers, eight of ones alone, one next to zero."""
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(rng.gamma(10, 0.1, (40, 20)) * rng.uniform(20, 300, 40)[:, None])
+    counts[[0, 1, 3]] = 0
+    counts[0, 3], counts[1, [3, 12]], counts[3, 2] = 900, [700, 900], 3
+    counts[2, 4] *= 40
+    counts[4:12] = rng.random((8, 20)) < 0.3
+    obs = pd.DataFrame({"condition": np.repeat(["u", "t"], 10)}, index=[f"s{i}" for i in range(20)])
+    return pd.DataFrame(counts.T, obs.index, [f"g{i}" for i in range(40)]), obs
+
+
+@cache
+def of_sparse_counts(estimate):
+    from pydeseq2.dds import DeseqDataSet
+    from pydeseq2.default_inference import DefaultInference
+    from pydeseq2.ds import DeseqStats
+
+    counts, obs = sparse_counts()
+    obs = obs.assign(condition=pd.Categorical(obs["condition"], ["u", "t"]))
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        inference = DefaultInference(n_cpus=1)
+        dds = DeseqDataSet(
+            counts=counts,
+            metadata=obs,
+            design="~ condition",
+            inference=inference,
+            quiet=True,
+            size_factors_fit_type=estimate,
+        )
+        dds.deseq2()
+        stats = DeseqStats(dds, contrast=["condition", "t", "u"], inference=inference, quiet=True)
+        stats.summary()
+    return dds, stats.results_df
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimate", ["ratio", "poscounts"])
+def test_few_genes_with_small_counts_have_pydeseq2s_table(estimate):
+    """Genes that replacing empties have no p-value; genes of ones alone no part in ``poscounts``; a trend is found."""
+    dds, theirs = of_sparse_counts(estimate)
+    counts, obs = sparse_counts()
+    sites = {f"s{k}": anndata.AnnData(counts[k::4].astype(np.int32), obs=obs[k::4]) for k in range(4)}
+    options = {"min_kept": 1, "min_contributors": 1, "protocol": "plain", "engine": "local", "own_columns": "shared"}
+    result = secirls.fit(
+        sites,
+        design="~ condition",
+        levels={"condition": ("u", "t")},
+        preset="pydeseq2",
+        size_factor_type=estimate,
+        **options,
+    )
+    table, trend = result.table, result.report["trend"]
+    made = result.transform(sites["s1"]).obs["size_factor"]
+    np.testing.assert_allclose(made, dds.obs["size_factors"][1::4], rtol=1e-13)
+    coefficients = [trend["asymptotic"], trend["extra_poisson"]]
+    np.testing.assert_allclose(coefficients, dds.uns["trend_coeffs"], rtol=1e-4)
+    for column, apart in (("baseMean", 1e-13), ("lfcSE", 1e-5), ("pvalue", 1e-5), ("padj", 1e-5)):
+        np.testing.assert_allclose(table[column], theirs[column], rtol=apart, err_msg=column)
+    assert table["replaced"][:3].all()
+    assert table["pvalue"][:2].isna().all()
+    assert (table[["baseMean", "log2FoldChange", "lfcSE", "stat"]][:2] == 0).all(axis=None)
+    assert table["reason"].iloc[0].endswith("It has no p-value, as in PyDESeq2.")
+    assert result.report["outliers"]["without_p_value"] == result.report["outliers"]["emptied"] == 2
+
+
+@pytest.mark.parametrize(("preset", "there"), [("pydeseq2", False), ("fedpydeseq2", False), ("deseq2", True)])
+def test_of_emptied_genes_rs_p_value_is_one_and_pydeseq2_has_none(preset, there):
+    counts, obs = sparse_counts()
+    counts = counts.iloc[:, [0, 1, *range(20, 40)]]
+    sites = {f"s{k}": anndata.AnnData(counts[k::4].astype(np.int32), obs=obs[k::4]) for k in range(4)}
+    options = {"min_contributors": 1, "protocol": "plain", "engine": "local"}
+    table = secirls.fit(sites, design="~ condition", preset=preset, **options).table
+    assert table["replaced"][:2].all()
+    assert (table["baseMean"][:2] == 0).all()
+    np.testing.assert_array_equal(table["pvalue"][:2], 1.0 if there else np.nan)
+    assert table["outlier"][:2].tolist() == [not there] * 2

@@ -237,6 +237,7 @@ def normalise(
     own_size_factors: bool,
     estimate: SizeFactors = "ratio",
     control: Mask | None = None,
+    counts_of_one: bool = True,
     scale: float = 1.0,
 ) -> Generator[Query, Total, Normalisation]:
     """Size factors (unless the sites have their own, of a ``scale``) and base means of the masked genes.
@@ -256,6 +257,8 @@ def normalise(
         round more.
     control
         Public mask of the genes that size factors are estimated from, ``(genes,)``; all if not given.
+    counts_of_one
+        ``poscounts``: whether genes without any count above one are among them.
 
     Raises
     ------
@@ -264,7 +267,7 @@ def normalise(
     """
     gone, log_means, usable = np.zeros(int(genes.sum()), dtype=bool), np.zeros(0), np.zeros(0, dtype=bool)
     if not own_size_factors:
-        gone, log_means, usable = yield from _pooled_logs(genes, n_samples, estimate, control)
+        gone, log_means, usable = yield from _pooled_logs(genes, n_samples, estimate, control, counts_of_one)
     base_means, xt_normalised = np.full(gone.size, np.nan), np.zeros((gone.size, params))
     if gone.all() or not (own_size_factors or usable.any()):
         return Normalisation(base_means, xt_normalised, np.nan)
@@ -289,7 +292,7 @@ def normalise(
 
 
 def _pooled_logs(
-    genes: Mask, n_samples: float, estimate: SizeFactors, control: Mask | None
+    genes: Mask, n_samples: float, estimate: SizeFactors, control: Mask | None, counts_of_one: bool
 ) -> Generator[Query, Total, tuple[Mask, Floats, Mask]]:
     """What size factors are estimated from, of the masked genes, ``(genes asked,)`` each, in one round.
 
@@ -306,6 +309,8 @@ def _pooled_logs(
     usable, log_means = np.zeros_like(gone), np.zeros(gone.size)
     gone[among] = unsent
     usable[among] = ~unsent & (total["zeros"] < (1 if estimate == "ratio" else n_samples))
+    if estimate == "poscounts" and not counts_of_one:
+        usable[among] &= total["log_counts"] > 0
     log_means[among] = total["log_counts"] / n_samples
     log_means[~usable] = 0.0
     if not usable.any() and not unsent.all():

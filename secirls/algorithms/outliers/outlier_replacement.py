@@ -114,7 +114,7 @@ class Refit:
     genes: Mask
     """Genes with an outlier, whose counts were replaced where their cells allow: they were fitted again, or emptied."""
     emptied: Mask
-    """Those that have no count left: fold change, its error and the statistic are 0, the p-value is 1."""
+    """Those that have no count left: fold change, its error and the statistic are 0, the p-value is 1 or missing."""
     base_means: Floats
     """Mean of y / s over all samples, ``(genes,)``: new for the genes that changed."""
     dispersions: Floats

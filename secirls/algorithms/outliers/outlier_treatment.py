@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ def treat_outliers(
     *,
     replacing: bool = True,
     two_levels_only: bool = True,
+    emptied: Literal["tested", "missing"] = "tested",
     around: Cells | None = None,
 ) -> Algorithm[Treated]:
     """Find the outliers of a first fit and deal with them.
@@ -75,6 +77,9 @@ def treat_outliers(
         Whether outliers are replaced at all.
     two_levels_only
         Whether only a design of one factor with two levels has the exception, as in R; else every design.
+    emptied
+        Whether genes that replacing leaves no count have a p-value. Without, one with outliers in a cell of three or
+        more has none: whether three larger counts excuse it is not asked, for all that it had were outliers.
     around
         The cells of the design, where they are known already.
     """
@@ -95,4 +100,6 @@ def treat_outliers(
     refit = untouched
     if replacing:
         refit = yield from replace_outliers(fit, dispersions, base_means, found, eligible, again, plans)
+        if emptied == "missing":
+            missing = missing | (refit.emptied & found.filtered(replaced=False))
     return Treated(refit, missing & ~kept, kept, found)

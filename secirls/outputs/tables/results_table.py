@@ -32,6 +32,7 @@ OUTLYING = (
     "A sample has an outlying count by its Cook's distance, in a cell with too few samples to replace it: no p-value."
 )
 EMPTIED = "Its outlying counts were replaced, and no count above zero is left."
+NOT_TESTED = "It has no p-value, as in PyDESeq2."
 WITHOUT_RATIO = "It has no likelihood ratio: {}"
 UNCOUNTED = "No sample of the compared groups has a count: its fold change is taken for 0, as in R."
 NO_COUNT = -2.302585092994046
@@ -81,7 +82,8 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         pvalue=np.where(missing, np.nan, np.where(emptied, 1.0, test.pvalue)),
     )
     reasons |= dict.fromkeys(np.flatnonzero(emptied).tolist(), EMPTIED)
-    _add(reasons, missing, OUTLYING)
+    _add(reasons, missing & ~emptied, OUTLYING)
+    _add(reasons, missing & emptied, NOT_TESTED)
     padj, cutoff = benjamini_hochberg(test.pvalue), None
     if asked.filtering:
         padj, cutoff = _filtered(test.pvalue, kept, asked.alpha)
