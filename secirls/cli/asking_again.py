@@ -19,6 +19,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import reported
 from secirls.inputs.files.text_file import read_text
+from secirls.outputs.tables.annotation import Annotation
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.results_table import compare
 
@@ -83,6 +84,16 @@ def _report(folder: Path) -> dict[str, Any]:
     if lacking:
         raise InputError(f"file {str(file)!r}: says nothing of {lacking[0]!r}")
     return dict(report)
+
+
+def named_then(folder: Path) -> Annotation | None:
+    """Columns about the genes that the folder's fit had from its user's file; those from the sites are asked again."""
+    kept = KeptFit.read(folder)
+    columns = tuple(name for name in kept.annotation if name not in kept.config.annotation)
+    if not columns:
+        return None
+    rows = zip(*(kept.annotation[name] for name in columns), strict=True)
+    return Annotation(str(folder), columns, dict(zip(kept.genes, rows, strict=True)))
 
 
 def compared(folder: Path, result: Result, beside: str) -> str:

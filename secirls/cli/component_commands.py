@@ -46,7 +46,7 @@ def components_fit(
     Writes loadings.csv, which is public. Each site makes its own scores with it: 'secirls scores'. It needs rounds, by
     the sites' own rules; one on its own ground takes part where its policy has max_components.
     """
-    from secirls.cli.asking_again import again, compared
+    from secirls.cli.asking_again import again, compared, named_then
     from secirls.cli.federation_file import pair
     from secirls.inputs.files.text_file import read_text
     from secirls.outputs.components import check_samples
@@ -68,7 +68,8 @@ def components_fit(
     samples = json.loads(read_text(folder / "report.json")).get("samples")
     check_samples(f"folder {str(folder)!r}", samples, len(run.sites), run.fit)
     beside = out or folder.with_name(f"{folder.resolve().name}-components")
-    result, files = fit_into(beside, run, None, Writing(names, h5ad=False, kinds=kinds_of(plots), overwrite=overwrite))
+    writing = Writing(names, h5ad=False, kinds=kinds_of(plots), overwrite=overwrite, before=named_then(folder))
+    result, files = fit_into(beside, run, None, writing)
     show_result(result, files)
     found = result.report["components"]
     if found["found"]:

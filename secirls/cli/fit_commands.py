@@ -292,7 +292,7 @@ def shrink_fit(
     It needs rounds: the sites of the fit take part again, by their own rules. What they answered then is asked in the
     same words, and is not counted again.
     """
-    from secirls.cli.asking_again import again, compared
+    from secirls.cli.asking_again import again, compared, named_then
     from secirls.cli.federation_file import pair
     from secirls.outputs.tables.annotation import Annotation
 
@@ -302,7 +302,8 @@ def shrink_fit(
     told = {} if columns is None else {"annotation": columns}
     run = again(folder, {"shrink": coefficient, **told}, federation, given_keys)
     beside = out or folder.with_name(f"{folder.resolve().name}-shrunken")
-    result, files = fit_into(beside, run, None, Writing(names, h5ad, kinds_of(plots), overwrite))
+    writing = Writing(names, h5ad, kinds_of(plots), overwrite, before=named_then(folder))
+    result, files = fit_into(beside, run, None, writing)
     show_result(result, files)
     say(compared(folder, result, "that was not shrunken"), wrap=True)
 
@@ -315,12 +316,15 @@ class Writing:
     h5ad: bool
     kinds: tuple[str, ...]
     overwrite: bool
+    before: Annotation | None = None
+    """What a fit that is made again called its genes; ``names`` stand in the place of what they name anew."""
 
     def __call__(self, result: Result, folder: Path) -> tuple[Result, list[Path]]:
         """Write a fit's results, and then pictures; its rounds are kept until the results are there."""
         from secirls.aggregator.checkpoint import discard
 
-        result = result if self.names is None else result.annotated(self.names)
+        for names in (self.before, self.names):
+            result = result if names is None else result.annotated(names)
         files = result.write(folder, h5ad=self.h5ad, overwrite=self.overwrite)
         discard(folder)
         return result, files + (result.plots.save(folder, self.kinds) if self.kinds else [])

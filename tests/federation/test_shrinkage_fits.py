@@ -14,6 +14,7 @@ from secirls import fitting
 from secirls.agreement.manifest import Manifest
 from secirls.algorithms.regression.shrinkage import ShrinkageConfig
 from secirls.input_error import InputError
+from secirls.outputs.results import Result
 from secirls.outputs.tables.shrunken import COLUMNS
 
 SITES, GENES, EACH, COEFFICIENT = ("berlin", "lyon", "turin"), 40, 12, "condition[T.b]"
@@ -225,6 +226,26 @@ class TestTheCommand:
         row = next(line for line in shown.splitlines() if f" {best.gene} " in line)
         cells = [cell.strip() for cell in row.split("│")]
         assert cells[3:5] == [f"{best.log2FoldChange:+.3f}", f"{best.shrunkenLog2FoldChange:+.3f}"]
+
+    @pytest.mark.parametrize("command", [("shrink", "--coefficient", COEFFICIENT), ("components", "--components", "1")])
+    def test_genes_are_called_as_before_unless_a_file_says_otherwise(self, run, folder, tmp_path, command):
+        """Whoever had symbols from a file of theirs has them in what is made again."""
+        genes = Result.read(folder).kept.genes
+        file, newer = tmp_path / "names.csv", tmp_path / "newer.csv"
+        file.write_text("gene,symbol,chr\n" + "".join(f"{gene},S{i},{i % 3}\n" for i, gene in enumerate(genes)))
+        newer.write_text("gene,symbol\n" + "".join(f"{gene},N{i}\n" for i, gene in enumerate(genes)))
+        Result.read(folder).annotated(file).write(folder, overwrite=True)
+        out = tmp_path / "again"
+        code, _, error = run(command[0], folder, *command[1:], "--out", out)
+        assert code in (0, 1), error
+        table = Result.read(out).table
+        assert table["symbol"].tolist() == [f"S{i}" for i in range(len(genes))]
+        assert (out / "ranked.symbols.rnk").exists()
+        code, _, error = run(command[0], folder, *command[1:], "--out", out, "--annotation", newer, "--overwrite")
+        assert code in (0, 1), error
+        table = Result.read(out).table
+        assert list(table.columns[:3]) == ["gene", "symbol", "chr"]
+        assert table["symbol"].tolist() == [f"N{i}" for i in range(len(genes))]
 
     def test_a_file_that_has_changed_is_told(self, run, folder, files):
         other = anndata.read_h5ad(files["lyon"])
