@@ -22,7 +22,7 @@ from secirls.algorithms.sent_products import expand_field, opened
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design
-from secirls.inputs.designs.ranks import dependent_columns
+from secirls.inputs.designs.ranks import dependent_columns, inflated_columns
 from secirls.numerics.algebra.solve import unpack
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.status import Status
@@ -85,7 +85,7 @@ def begin(config: Config, design: Design, n_genes: int) -> Algorithm[Begun]:
     scaled, xtx = None, unpack(opened(total["xtx"], products))[np.ix_(kept, kept)]
     if design.features:
         scaled, xtx = yield from scale(left, n_genes, left.products())
-    _check_design(xtx, left.columns, n_samples)
+    _check_design(xtx, left, n_samples)
     status = np.where(gone, Status.FAILED, eligible(contributors, config.min_contributors)).astype(np.int8)
     if not ((status == Status.ACTIVE) | gone).any():
         raise InputError(f"no gene has counts at {config.min_contributors} or more sites: there is nothing to fit")
@@ -176,11 +176,17 @@ def unclamped_information(state: State, *, own: bool = False) -> Algorithm[Float
     return information
 
 
-def _check_design(xtx: Floats, columns: tuple[str, ...], n_samples: float) -> None:
-    groups = dependent_columns(xtx, columns)
+def _check_design(xtx: Floats, design: Design, n_samples: float) -> None:
+    groups = dependent_columns(xtx, design.columns)
     if groups:
         named = "; ".join(", ".join(group) for group in groups)
         raise InputError(
             f"the design is rank-deficient over all {n_samples:.0f} samples: "
             f"these columns are zero or depend on each other: {named}"
+        )
+    numeric = np.asarray(design.expansion.holds[design.at_the_table].any(axis=1))
+    if numeric.any() and (alike := inflated_columns(xtx, design.columns, numeric)):
+        raise InputError(
+            f"columns of numbers are nearly the same as others over all {n_samples:.0f} samples: {', '.join(alike)}. "
+            "Numbers far from zero and their powers are: let a column have the numbers less one in their midst"
         )

@@ -17,6 +17,7 @@ from secirls import fitting
 from secirls.agreement.manifest import Manifest
 from secirls.algorithms.groundwork import scaling
 from secirls.input_error import InputError
+from secirls.inputs.designs import ranks
 from secirls.numerics.held import covariates
 from secirls.outputs.tables import kept_fit
 
@@ -230,3 +231,35 @@ def test_a_fit_that_stopped_goes_on_in_the_scaled_design(tmp_path, last):
     resumed, whole = fitting.resume(tmp_path / "stopped"), fitting.fit_manifest(asked, tmp_path / "whole")
     assert resumed.table.equals(whole.table)
     assert resumed.coefficients.equals(whole.coefficients)
+
+
+NEARLY = "columns of numbers are nearly the same as others over all 42 samples: year, I"
+
+
+def test_powers_of_numbers_far_from_zero_are_refused_and_of_near_ones_fitted():
+    """The square of a year is the year, but for a thousandth of it; counted from 2015 the same model is fitted."""
+    obs = pooled_obs()
+    sites, counts = made(obs)
+    with pytest.raises(InputError, match=NEARLY):
+        secirls.fit(sites, design="~ condition + year + I(year**2)", **SETTINGS)
+    since = obs.assign(since=obs["year"] - 2015)
+    sites, counts = made(since)
+    X = np.asarray(Formula("~ condition + since + I(since**2)").get_model_matrix(since), dtype=float)
+    result = secirls.fit(sites, design="~ condition + since + I(since**2)", **SETTINGS)
+    assert_pooled(result, counts, since, X, np.array([0.0, 0, 0, 1]))
+
+
+def test_without_the_refusal_most_genes_would_have_another_fold_change(monkeypatch):
+    """The broken twin: coefficients leave the box that R's are kept in, and every other one of the gene is off."""
+    obs = pooled_obs()
+    obs["since"] = obs["year"] - 2015
+    sites, _ = made(obs)
+    options = {"engine": "local", "protocol": "plain", "kernel": "numpy", "contrast": ("condition", "b", "a")}
+    options |= {"size_factors": "sf", "dispersions": "alpha"}
+    right = secirls.fit(sites, design="~ since + I(since**2) + condition", **options).table
+    monkeypatch.setattr(ranks, "MOST_INFLATED", 1e6)
+    wrong = secirls.fit(sites, design="~ year + I(year**2) + condition", **options).table
+    assert right["status"].eq("converged").all()
+    caught = wrong["status"].eq("caught")
+    assert caught.sum() > GENES / 2
+    assert (np.abs(wrong["log2FoldChange"] - right["log2FoldChange"])[caught] > 0.01 * right["lfcSE"][caught]).all()
