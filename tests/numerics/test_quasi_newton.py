@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize
 
 from secirls.algorithms.query import QueryError
+from secirls.algorithms.regression import quasi_newton
 from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
 from secirls.algorithms.regression.quasi_newton import CatchConfig, QuasiNewtonQuery
@@ -75,7 +76,7 @@ def test_the_first_round_is_beta_0_and_the_others_hold_the_current_point(drive):
     run(catch(begun, CatchConfig()))
     first, second = run.queries[:2]
     np.testing.assert_array_equal(first.candidates[:, 0], begun.start)
-    assert second.candidates.shape[1] == 21
+    assert second.candidates.shape[1] == 5
     np.testing.assert_array_equal(second.candidates[:, 0], begun.start[second.genes])
     steps = second.candidates - second.candidates[:, :1]
     np.testing.assert_allclose(steps[:, 2], steps[:, 1] / 2, rtol=1e-9)
@@ -225,3 +226,23 @@ def test_correcting_the_information_settles_what_fisher_s_alone_does_not_soon(dr
     _, fisher = caught_from_start(drive, samples, CatchConfig(**settings, memory=0))
     assert corrected.fitted.all()
     assert not fisher.fitted.all() or fisher.iterations[0] > corrected.iterations[0]
+
+
+def test_short_steps_are_asked_about_where_no_long_one_will_do_and_change_nothing_else(drive, monkeypatch):
+    """The same bits as by all step sizes at once, the twin, from less than half as many numbers."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([np.ones(24), np.arange(24) % 2, rng.normal(size=24)])
+    counts = rng.negative_binomial(0.08, 0.08 / (0.08 + np.geomspace(0.3, 3000, 12)), (24, 12))
+    samples = Samples(X, np.asfortranarray(counts.astype(np.int32)), np.ones(24), np.full(12, 0.01))
+    found, told, widths = [], [], []
+    for first in (quasi_newton._LONG_STEPS, CatchConfig().halvings):
+        monkeypatch.setattr(quasi_newton, "_LONG_STEPS", first)
+        run = drive(*[rows(samples, np.arange(i, 24, 3)) for i in range(3)])
+        found.append(run(catch(all_active(run, samples), CatchConfig(polls=0, max_iter=10))))
+        asked = [query for query in run.queries if query.kind == "quasi_newton"]
+        told.append(sum(query.values for query in asked))
+        widths.append({query.candidates.shape[1] for query in asked if query.candidates.shape[1] > 3})
+    for name in ("status", "reason", "beta", "nll", "xtwx", "score", "iterations"):
+        np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
+    assert widths == [{5, 17}, {21}]
+    assert told[0] < 0.5 * told[1]

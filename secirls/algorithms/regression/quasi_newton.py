@@ -38,6 +38,9 @@ Rows: TypeAlias = NDArray[np.intp]
 
 _LARGEST_CANDIDATES = 64
 _RIDGE_FALLS, _RIDGE_RISES = 0.1, 100.0
+_LONG_STEPS = 4
+"""So many step sizes are asked about first: mostly one of them will do, and the shorter ones leave no number. Which is
+taken, the longest that lowers f enough, is the same."""
 _CREEPING = 1e-6
 """A step that lowers f by no more than this, relative to max(|f|, 1), leads nowhere worth the round."""
 _LEAST_CURVATURE = 1e-10
@@ -57,7 +60,7 @@ class CatchConfig:
     ridge: float = 1e-6
     """... down to this."""
     halvings: int = 20
-    """Step sizes 1, 1/2, 1/4 ... tried in one round."""
+    """Step sizes 1, 1/2, 1/4 ... tried, in one round or two."""
     armijo: float = 1e-4
     """A step must lower f by this share of what its slope promises."""
     ftol: float = 1e-12
@@ -113,8 +116,9 @@ class QuasiNewtonQuery(Query):
     """X'WX, score and negative log-likelihood of each gene at several candidates for its coefficients.
 
     Its sum shows, per gene and candidate, what `IrlsQuery` shows per gene, and the same rules keep a site, a small cell
-    or one sample out of it: ``min_contributors``, lonely columns, thin cells. A step asks at 21 candidates, so it is
-    the budget of values per gene that ends this first. A candidate whose sums can't be sent is lost by itself.
+    or one sample out of it: ``min_contributors``, lonely columns, thin cells. A step asks at five candidates, and where
+    none will do at 17, so the budget of values per gene ends this first. A candidate whose sums can't be sent is lost
+    by itself.
     """
 
     candidates: Floats
@@ -195,12 +199,24 @@ def descend(state: State, genes: Mask, starts: Floats, config: CatchConfig) -> A
         if not active.any():
             return state
         before = state
-        for asked in portions(active, config.halvings + 1, values):
+        for asked in portions(active, min(_LONG_STEPS, config.halvings) + 1, values):
             rows = np.flatnonzero(asked)
             candidates = _candidates(state, rows, ridge, steps, config)
-            total = yield QuasiNewtonQuery(asked, candidates, *fields)
+            here = candidates[:, : _LONG_STEPS + 1]
+            total = yield QuasiNewtonQuery(asked, here, *fields)
             whole = _whole(total, config)
-            state, ridge = _advance(state, rows, ridge, candidates, whole, config, last=left == 0)
+            known = _decided(state, rows, here, whole, config)
+            if known.any():
+                some = replace(whole, arrays={name: array[known] for name, array in whole.arrays.items()})
+                state, ridge = _advance(state, rows[known], ridge, here[known], some, config, last=left == 0)
+            shorter = np.delete(candidates, np.s_[1 : _LONG_STEPS + 1], axis=1)
+            waiting = asked.copy()
+            waiting[rows[known]] = False
+            for again in portions(waiting, shorter.shape[1], values):
+                here = shorter[again[asked]]
+                total = yield QuasiNewtonQuery(again, here, *fields)
+                whole = _whole(total, config)
+                state, ridge = _advance(state, np.flatnonzero(again), ridge, here, whole, config, last=left == 0)
         steps = _remember(steps, before, state, config)
     state = _settle_flat(state, steps, config)
     unsettled = np.flatnonzero(state.active)
@@ -320,6 +336,23 @@ def _candidates(state: State, rows: Rows, ridge: Floats, steps: Steps, config: C
     return np.clip(path, -config.max_beta, config.max_beta)
 
 
+def _judged(
+    state: State, rows: Rows, candidates: Floats, total: Total, config: CatchConfig
+) -> tuple[Mask, Floats, Mask]:
+    """Which candidates are lost, f at each, and which lower it enough, ``(rows, candidates)`` each."""
+    gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
+    gradient = config.ridge * state.beta[rows] - state.score[rows]
+    value = objective(total["nll"], candidates, config)
+    slope = ((candidates - candidates[:, :1]) * gradient[:, None, :]).sum(axis=-1)
+    return gone, value, np.asarray(~gone & (value <= value[:, :1] + config.armijo * slope) & (slope < 0))
+
+
+def _decided(state: State, rows: Rows, candidates: Floats, total: Total, config: CatchConfig) -> Mask:
+    """Rows that need no shorter steps, ``(rows,)``: one of these lowers f, there are no others, or the gene is lost."""
+    gone, _, enough = _judged(state, rows, candidates, total, config)
+    return np.asarray(enough.any(axis=1) | gone[:, 0] | (candidates.shape[1] > config.halvings))
+
+
 def _advance(
     state: State, rows: Rows, ridge: Floats, candidates: Floats, total: Total, config: CatchConfig, *, last: bool
 ) -> tuple[State, Floats]:
@@ -328,11 +361,7 @@ def _advance(
     Along a kink of the clamped f steps lower it less and less: who creeps or stands in the last one has arrived.
     """
     here = np.arange(rows.size)
-    gone = lost(total["nll"], len(total.cohort), config.fraction_bits)
-    gradient = config.ridge * state.beta[rows] - state.score[rows]
-    value = objective(total["nll"], candidates, config)
-    slope = ((candidates - candidates[:, :1]) * gradient[:, None, :]).sum(axis=-1)
-    enough = ~gone & (value <= value[:, :1] + config.armijo * slope) & (slope < 0)
+    gone, value, enough = _judged(state, rows, candidates, total, config)
     moved = enough.any(axis=1) & ~gone[:, 0]
     chosen = np.where(moved, enough.argmax(axis=1), 0)
 
