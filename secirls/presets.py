@@ -54,6 +54,8 @@ class Choices:
     """Three larger counts keep an outlier's gene in designs of one factor with two levels; else in every design."""
     lowess: Literal["R", "PyDESeq2"] = "R"
     """Whose smooth curve independent filtering takes."""
+    zero_where_uncounted: bool = True
+    """An explicit contrast of groups without any count of a gene has fold change 0 and p-value 1; else its estimate."""
     counts_of_one: bool = True
     """Size factors by positive counts look at genes too that have no count above one, in any sample."""
     emptied: Literal["tested", "missing"] = "tested"
@@ -69,6 +71,7 @@ _OF_PYDESEQ2 = Choices(
     regression_min_mu=1e-100,
     two_levels_only=False,
     lowess="PyDESeq2",
+    zero_where_uncounted=False,
     counts_of_one=False,
     emptied="missing",
 )

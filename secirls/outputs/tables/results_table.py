@@ -126,7 +126,8 @@ def _uncounted(kept: KeptFit, contrast: Contrast) -> Mask:
     sites have columns of their own or were lost, where no such v is, and of genes whose counts were replaced.
     """
     nobody = np.zeros(len(kept.genes), dtype=bool)
-    marks = compared_groups(contrast, kept.design) if kept.xtx.size else None
+    looked_for = kept.xtx.size and kept.config.choices.zero_where_uncounted
+    marks = compared_groups(contrast, kept.design) if looked_for else None
     if marks is None:
         return nobody
     towards = (kept.xtx * marks).sum(axis=1)
