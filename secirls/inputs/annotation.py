@@ -110,8 +110,9 @@ class Annotation:
         return len(self.index)
 
     def only(self, names: Sequence[str]) -> Annotation:
-        """The same with no other columns than these."""
-        return Annotation(self.index, tuple(names), {name: self.held[name] for name in names})
+        """The same with no other columns than these, of which values are held."""
+        columns = tuple(name for name in names if name in self.columns)
+        return Annotation(self.index, columns, {name: self.held[name] for name in names})
 
 
 def _once(wanted: Iterable[str], columns: Sequence[str]) -> list[str]:

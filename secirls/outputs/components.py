@@ -100,7 +100,7 @@ def scores(
     for name in transform.kept.design.names:
         if name in home.obs:
             table[name] = home.obs[name].to_numpy()
-    if by is not None and by not in transform.kept.design.names:
+    if by is not None and (by not in transform.kept.design.names or by not in home.obs):
         _check_column(by, home.obs, table, str(own_data(data)) if isinstance(data, str | os.PathLike) else "")
         table[by] = home.obs[by].array
     return table

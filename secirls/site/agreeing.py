@@ -10,8 +10,13 @@ from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.agreement import Agreement, release
 from secirls.algorithms.arithmetic import arithmetic_of
 from secirls.config import Config
+from secirls.input_error import complain
+from secirls.inputs.files.site_columns import OWN_NAME, is_stood_in
 from secirls.inputs.files.site_file import SiteTable
+from secirls.inputs.formulas.labels import label
 from secirls.site.grounds.ground import Ground
+
+SHOWN_LEVELS = 3
 
 
 def check_agreement(site: PartyId, config: Config, agreement: Agreement, ground: Ground, table: SiteTable) -> None:
@@ -27,6 +32,28 @@ def check_agreement(site: PartyId, config: Config, agreement: Agreement, ground:
         raise MisuseError(f"site {site} does not agree: {problem}")
     if ground.roster is not None:
         ground.roster.check(site, agreement.roster)
+    if is_stood_in(table.obs):
+        _check_own_names(site, agreement, ground)
+
+
+def _check_own_names(site: PartyId, agreement: Agreement, ground: Ground) -> None:
+    """Where a site's name stands in for a column, all others have their names in theirs too: else it is another factor.
+
+    Raises `InputError` naming one that has not, by what it said.
+    """
+    for other, said in agreement.said.items():
+        levels = said[OWN_NAME].levels
+        if levels != (label(other),):
+            has = ", ".join(map(repr, levels[:SHOWN_LEVELS])) or "numbers"
+            raise complain(
+                f"is missing, and that of site {other!r} holds {has}, not the site's name: a design takes the sites' "
+                "names where no file has the column, or where it holds nothing else",
+                site=site,
+                file=ground.file,
+                field=f"obs column {OWN_NAME!r}",
+            )
+        if other != site and label(other) == label(site):
+            raise complain(f"is one level with the name of site {other!r}: give it another", site=site, field="name")
 
 
 def known_otherwise(party: PartyId, config: Config, agreement: Agreement, public: bytes) -> str:

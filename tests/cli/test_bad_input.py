@@ -49,12 +49,11 @@ def test_a_bad_file_is_named_with_site_and_field(make_site, trio, refused, chang
     assert problem in sentence
 
 
-@pytest.mark.parametrize(("column", "said"), [("site", True), ("Centre", True), ("batch", False)])
-def test_who_asks_for_a_column_of_the_site_hears_that_it_does_not_make_itself(trio, refused, column, said):
+@pytest.mark.parametrize(("column", "said"), [("Site", True), ("Centre", True), ("batch", False)])
+def test_who_asks_for_a_column_of_the_site_hears_which_one_makes_itself(trio, refused, column, said):
     sentence = refused(trio, design=f"~ {column} + condition")
     assert f"obs column '{column}': is missing, and the design needs it" in sentence
-    told = f"needs it: each file needs one, its site's name in every row (adata.obs['{column}'] = 'bergen')"
-    assert (told in sentence) == said
+    assert ("the name 'site' in a design needs none, and stands for the site's own name" in sentence) == said
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])

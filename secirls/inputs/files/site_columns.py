@@ -16,12 +16,15 @@ from secirls.inputs.annotation import Annotation, Column
 from secirls.inputs.designs.design import Variable
 from secirls.inputs.files.count_matrix import never_counted
 from secirls.inputs.formulas.formula import Factor
-from secirls.inputs.formulas.labels import MISSING, labels, numbered
+from secirls.inputs.formulas.labels import MISSING, label, labels, numbered
 from secirls.numerics.arrays import Counts, Floats
 from secirls.numerics.held.held_counts import HeldCounts
 
+OWN_NAME = "site"
+"""The obs column for which a site's own name stands in, in a file that has none of it."""
+
 _OF_THE_SITE = frozenset({"site", "center", "centre", "hospital", "lab"})
-"""What a column is called that says where samples are from: whoever asks for it may think that it makes itself."""
+"""What else a column is called that says where samples are from: whoever asks for it may think that it makes itself."""
 
 
 def check_unique(
@@ -44,6 +47,23 @@ def there_are(what: str, names: Iterable[object]) -> str:
     return f"there are the {what} {shown}" if shown else f"there are no {what}"
 
 
+def stood_in(obs: Annotation, wanted: Sequence[str], site: str) -> Annotation:
+    """As it is; or with values of `OWN_NAME`, where that is wanted and the file has none: the site's name in every row.
+
+    Whoever leads named the site himself, so the name tells nothing.
+    """
+    if OWN_NAME not in wanted or OWN_NAME in obs.columns:
+        return obs
+    names = np.full(len(obs), site, dtype=object)
+    column = Column(names, np.zeros(len(obs), dtype=np.bool_), numeric=False)
+    return Annotation(obs.index, obs.columns, {**obs.held, OWN_NAME: column})
+
+
+def is_stood_in(obs: Annotation, column: str = OWN_NAME) -> bool:
+    """Whether values are held of a column that the file does not have: see `stood_in`."""
+    return column in obs.held and column not in obs.columns
+
+
 def variable(
     obs: Annotation,
     column: str,
@@ -57,11 +77,13 @@ def variable(
     ``functions`` of numeric variables must be finite. Raises `InputError`.
     """
     field_name = f"obs column {column!r}"
+    if is_stood_in(obs, column):
+        return Variable(numeric=False, levels=(label(where["site"]),))
     if column not in obs.columns:
         detail = there_are("columns", obs.columns)
         problem = "is missing, and the design needs it"
         if column.lower() in _OF_THE_SITE:
-            problem += f": each file needs one, its site's name in every row (adata.obs[{column!r}] = 'bergen')"
+            problem += f"; the name {OWN_NAME!r} in a design needs none, and stands for the site's own name"
         raise complain(problem, **where, field=field_name, detail=detail)
     if column not in obs.held:
         raise complain("is there twice", **where, field=field_name)

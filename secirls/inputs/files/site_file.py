@@ -25,10 +25,10 @@ from secirls.input_error import complain
 from secirls.inputs.annotation import Annotation
 from secirls.inputs.declared_sizes import NAMES, check_declared, size_of
 from secirls.inputs.designs.design import Variable
+from secirls.inputs.files import site_columns
 from secirls.inputs.files.count_matrix import entries_inside, read_counts
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.inputs.files.one_file import check_one_file, open_store
-from secirls.inputs.files.site_columns import brought_dispersions, check_unique, positive, there_are, variable
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
 from secirls.inputs.files.unreadable import reading as read
 from secirls.inputs.files.unreadable import unreadable
@@ -130,13 +130,14 @@ def _table(
         table = _columns(_with_genes(adata, asked, where), "var", (*asked.var_columns, asked.dispersions))
         matrices = [_matrix(adata, layer, {**where, "field": _layer_name(layer)}) for layer in _layers(asked)]
         shapes = [_shape(matrix) for matrix in matrices]
+    obs = site_columns.stood_in(obs, asked.variables, where["site"])
     genes, samples = table.index, obs.index
     if not samples:
         raise complain("has no samples", **where)
     if not genes:
         raise complain("has no genes", **where)
-    check_unique(genes, "var_names", "gene", where)
-    check_unique(samples, "obs_names", "sample", where, quote=False)
+    site_columns.check_unique(genes, "var_names", "gene", where)
+    site_columns.check_unique(samples, "obs_names", "sample", where, quote=False)
     held = []
     for layer, matrix, shape in zip(_layers(asked), matrices, shapes, strict=True):
         there = {**where, "field": _layer_name(layer)}
@@ -145,16 +146,16 @@ def _table(
         held.append(read_counts(matrix, genes, there, rounded=asked.round_counts, reading=reading))
     counts, replacement = held[0], held[1] if len(held) > 1 else None
     variables = {
-        column: variable(obs, column, where, declared=asked.declared.get(column), functions=asked.functions)
-        for column in asked.variables
+        name: site_columns.variable(obs, name, where, declared=asked.declared.get(name), functions=asked.functions)
+        for name in asked.variables
     }
     return SiteTable(
         genes,
         counts,
         obs.only(asked.variables),
         variables,
-        positive(obs, "obs", asked.size_factors, where),
-        brought_dispersions(table, asked.dispersions, counts, replacement, where),
+        site_columns.positive(obs, "obs", asked.size_factors, where),
+        site_columns.brought_dispersions(table, asked.dispersions, counts, replacement, where),
         replacement,
         {column: texts(table, column) for column in asked.var_columns},
         samples,
@@ -392,7 +393,7 @@ def _matrix(adata: AnnData | Stored, layer: str | None, there: Mapping[str, str]
             if layer not in adata.layers:
                 names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
                 names += ["raw:X"] if adata.raw is not None else []
-                raise complain("is missing", **there, detail=there_are("layers", names))
+                raise complain("is missing", **there, detail=site_columns.there_are("layers", names))
             return adata.layers[layer]
         if (matrix := adata.X) is None:
             raise complain("is empty", **there)

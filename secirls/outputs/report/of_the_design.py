@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from secirls.aggregator.aggregator import Outcome
 from secirls.config import Config
+from secirls.inputs.files.site_columns import OWN_NAME
+from secirls.inputs.formulas.labels import label
 
 SLOPES = (
     "Fitted as slopes, for they are numbers: {}. They were centred and scaled for the fit by the report's numbers; "
@@ -17,6 +19,8 @@ NUMBERED = (
     "{name} holds few whole numbers at every site and is fitted as a slope, the same step from each number to the "
     "next: if they number groups (batch 1, 2, 3), it is a factor; say --levels {name}=1,2,3 or C({name})."
 )
+
+OWN_NAMES = "Every sample's {} is the name of the site that has it."
 
 ANNOTATED = (
     "Told of the var columns {}: by every site a digest of its text, or that it has none; and by {} the text itself, "
@@ -34,6 +38,10 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
         for name in design.order
         if len(design.levels[name]) <= SHOWN_LEVELS
     ]
+    if OWN_NAME in design.levels and all(
+        said[OWN_NAME].levels == (label(site),) for site, said in outcome.said.items()
+    ):
+        told.append(OWN_NAMES.format(OWN_NAME))
     if design.dropped:
         names = ", ".join(design.all_columns[i] for i in design.dropped)
         told.append(f"Dropped from the design, for no sample is in them: {names}.")

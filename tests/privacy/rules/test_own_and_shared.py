@@ -18,14 +18,16 @@ SHARES = dict.fromkeys(NAMES, 0.5) | {OWNER: 0.7}
 PLAIN, BY_SITE = "~ condition", "~ site + condition"
 
 
-@pytest.fixture
-def trial(grounds):
+@pytest.fixture(params=["column", "name"])
+def trial(grounds, request):
+    """With an obs column of the site, or its own name in the place of one."""
     for name in NAMES:
 
         def edit(adata, name=name):
             treated = np.arange(adata.n_obs) < round(SHARES[name] * adata.n_obs)
             adata.obs["condition"] = np.where(treated, "treated", "control")
-            adata.obs["site"] = name
+            if request.param == "column":
+                adata.obs["site"] = name
 
         grounds.edit(name, edit)
     return grounds
