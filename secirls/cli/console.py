@@ -35,6 +35,9 @@ def speak_plainly() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+LONGEST_NAME = 15
+"""Of a gene, ENSG with eleven digits, beside titles of one line at 80 columns; with a version titles take two."""
+
 Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
 
@@ -141,8 +144,10 @@ def show_result(result: Result, files: Sequence[Path], further: Sequence[Section
     for title, table in (statuses(result), *further):
         console.print(f"\n{title}", style="bold", markup=False)
         console.print(table)
-    console.print("\nWhat was disclosed, and what was not", style="bold")
-    for sentence in result.report["disclosure"]:
+    report = result.report
+    console.print("\nWhat was disclosed, in short", style="bold")
+    full = f"In full, {len(report['disclosure'])} sentences: report.json ('disclosure'), 'secirls report'."
+    for sentence in (*report["disclosure_in_short"], full):
         console.print(Padding(Text(sentence), (0, 0, 0, 2)))
     console.print("\nFiles", style="bold")
     for file in files:
@@ -193,11 +198,12 @@ def strongest(result: Result, n: int) -> Section:
     shrunken = ["shrunken"] if SHRUNKEN in result.table else []
     for column in ("gene", *named):
         table.add_column(Text(column), overflow="fold")  # where there is no room for names, on two lines; none is cut
-    numbers = ("base mean", "log2 fold change", *shrunken, "standard error", "adjusted p")
-    for column in numbers:
-        shown = column if len(named) + len(numbers) < 5 else "\n".join(column.rsplit(" ", 1))
-        table.add_column(Text(shown), justify="right", no_wrap=True)
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
+    numbers = ("base mean", "log2 fold change", *shrunken, "standard error", "adjusted p")
+    long = len(named) + len(numbers) > 4 or best["gene"].map(str).map(len).max() > LONGEST_NAME
+    for column in numbers:
+        shown = "\n".join(column.rsplit(" ", 1)) if long else column
+        table.add_column(Text(shown), justify="right", no_wrap=True)
     for _, row in best.iterrows():
         table.add_row(
             *(Text(str(row[name])) for name in ("gene", *named)),

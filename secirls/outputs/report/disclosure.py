@@ -6,7 +6,8 @@ from secirls.aggregator.aggregator import Outcome
 from secirls.algorithms.components.principal_components import Components
 from secirls.algorithms.fitted import StageCost
 from secirls.config import Config
-from secirls.outputs.report.dispersions_and_outliers import THIN_CELL, of_dispersions, of_outliers
+from secirls.inputs.designs.design import Design
+from secirls.outputs.report.dispersions_and_outliers import THIN_CELL, TREND_WITHOUT, of_dispersions, of_outliers
 from secirls.outputs.report.of_the_design import of_annotation, of_the_design
 
 AGREED_ROSTER = (
@@ -155,13 +156,19 @@ def kept_at_home(outcome: Outcome) -> list[str]:
     design = outcome.design
     if not design.own.of:
         return []
+    adding = {site for sites in design.own.adding for site in sites}
+    nothing = [ADDS_NOTHING.format(site) for site in outcome.sites if site not in adding]
+    return [KEPT.format(kept_by(design)), *nothing]
+
+
+def kept_by(design: Design) -> str:
+    """Which design columns are whose own, by site; nothing where none are."""
     named = [
         f"{', '.join(design.all_columns[i] for i in columns[:3])}"
         f"{f' and {len(columns) - 3} more' if len(columns) > 3 else ''} at {site}"
         for site, columns in design.own.of.items()
     ]
-    adding = {site for sites in design.own.adding for site in sites}
-    return [KEPT.format("; ".join(named))] + [ADDS_NOTHING.format(site) for site in outcome.sites if site not in adding]
+    return "; ".join(named)
 
 
 def published(config: Config, outcome: Outcome) -> list[str]:
@@ -191,8 +198,8 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     kinds = sum_kinds(outcome)
     fitted, sites = outcome.fitted, [name for name in outcome.simulated if name in outcome.sites]
     told = [
-        *_who(outcome),
-        *_unfit(outcome),
+        *who(outcome),
+        *unfit(outcome),
         *outcome.claims,
         LOCK_STEP if config.lock_step else TRUSTED,
         PUBLIC_FACTS,
@@ -217,12 +224,23 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
     told += [_stage(stage, outcome) for stage in fitted.stages]
     told.append(_worst_case(outcome))
     if fitted.towards is not None:
-        told += of_dispersions(config, outcome, fitted.towards)
+        told.append(TREND_WITHOUT.format(config.min_contributors))
+        told += of_dispersions(outcome, fitted.towards, config.trend)
     elif config.dispersions is None:
         told.append(
             "Dispersions were estimated by the method of moments through secure sums and not shrunken towards a "
             "trend: p-values are those of fixed, rough dispersions."
         )
+    told += of_size_factors(config, outcome)
+    if config.size_factors is None:
+        way = "median of ratios" if config.size_factor_type == "ratio" else "positive counts (poscounts)"
+        told.append(f"Size factors were estimated by {way} through secure sums; each stays at its site.")
+    return told + of_components(config, fitted.components) + of_outliers(config, outcome)
+
+
+def of_size_factors(config: Config, outcome: Outcome) -> list[str]:
+    """What is to be said of size factors that sites brought."""
+    told = []
     scale, spread = outcome.fitted.size_factor_scale, outcome.fitted.size_factor_spread
     if scale != 1.0:
         told.append(
@@ -235,13 +253,10 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
             f"(standard deviation of their logs: {spread:.1f}): if sites brought them in different units, the results "
             "are wrong."
         )
-    if config.size_factors is None:
-        way = "median of ratios" if config.size_factor_type == "ratio" else "positive counts (poscounts)"
-        told.append(f"Size factors were estimated by {way} through secure sums; each stays at its site.")
-    return told + _of_components(config, fitted.components) + of_outliers(config, outcome)
+    return told
 
 
-def _of_components(config: Config, components: Components | None) -> list[str]:
+def of_components(config: Config, components: Components | None) -> list[str]:
     """What is to be said of principal components."""
     if components is None:
         return []
@@ -287,7 +302,7 @@ def _worst_case(outcome: Outcome) -> str:
     return told
 
 
-def _who(outcome: Outcome) -> list[str]:
+def who(outcome: Outcome) -> list[str]:
     """Who is in the sums; and for everyone who fell silent, since when they are not."""
     every = [(told, party, how) for told in outcome.rounds for party, how in told.lost]
     left_out = [
@@ -314,7 +329,7 @@ def _who(outcome: Outcome) -> list[str]:
     return told
 
 
-def _unfit(outcome: Outcome) -> list[str]:
+def unfit(outcome: Outcome) -> list[str]:
     """In which rounds shares were false."""
     return [
         UNFIT.format(told.round, "one share" if told.unfit == 1 else f"{told.unfit} shares")

@@ -20,16 +20,15 @@ THIN_CELL = 5
 """Combinations of levels with fewer samples over all sites are named."""
 
 
-def of_dispersions(config: Config, outcome: Outcome, towards: TrendAndPrior) -> list[str]:
-    """What is to be said of dispersions that were drawn towards a trend."""
-    fitted = outcome.fitted
-    told = [TREND_WITHOUT.format(config.min_contributors)]
+def of_dispersions(outcome: Outcome, towards: TrendAndPrior, asked: str) -> list[str]:
+    """What is to be said of dispersions that were drawn towards a trend, where it is not the one that was ``asked``."""
+    fitted, told = outcome.fitted, []
     if towards.flat:
         told.append("No gene-wise dispersion was above 1e-6, so every dispersion is 1e-7.")
     elif towards.trend.kind == "local":
-        failed = "" if config.trend == "local" else "The parametric trend could not be fitted. "
+        failed = "" if asked == "local" else "The parametric trend could not be fitted. "
         told.append(f"{failed}Dispersions were drawn towards a local trend, which is not R's to the digit.")
-    elif towards.trend.kind == "mean" and config.trend != "mean":
+    elif towards.trend.kind == "mean" and asked != "mean":
         told.append("The parametric trend could not be fitted. Dispersions were drawn towards their mean.")
     rough = 0 if fitted.by_gene is None else int(fitted.by_gene.rough.sum())
     if rough:
@@ -71,6 +70,14 @@ def of_outliers(config: Config, outcome: Outcome) -> list[str]:
             "min_kept is 1, as in R: in cells of three samples the middle value of some genes can be told, in cells of "
             "four the mean of two."
         )
+    return told + of_the_outliers(outcome)
+
+
+def of_the_outliers(outcome: Outcome) -> list[str]:
+    """In how many genes outliers were replaced, or left without a p-value."""
+    treatment, told = outcome.fitted.treatment, list[str]()
+    if treatment is None or not treatment.whole:
+        return told
     if treatment.replaced.any():
         told.append(
             f"Outliers of {_genes(treatment.replaced)} were replaced at their sites, never saying whose. "

@@ -47,10 +47,15 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
         told.append(f"Dropped from the design, for no sample is in them: {names}.")
     if scaled is not None:
         told.append(SLOPES.format(", ".join(scaled.names)))
-        told += [NUMBERED.format(name=factor.expr) for factor in design.perhaps_groups]
+        told += numbered(outcome)
     if config.round_counts:
         told.append("Estimated counts were rounded to whole numbers at each site.")
     return told
+
+
+def numbered(outcome: Outcome) -> list[str]:
+    """Which slopes may be those of numbered groups."""
+    return [NUMBERED.format(name=factor.expr) for factor in outcome.design.perhaps_groups]
 
 
 def of_annotation(config: Config, outcome: Outcome) -> list[str]:

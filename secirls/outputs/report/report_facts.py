@@ -23,6 +23,7 @@ from secirls.numerics.inference.wald import standard_score
 from secirls.numerics.status import Reason, Status
 from secirls.outputs.components import told_of_components
 from secirls.outputs.report.disclosure import statements
+from secirls.outputs.report.few_lines import few_lines
 from secirls.outputs.tables.shrunken import told_of_shrinkage
 
 _VERSIONED = (
@@ -103,6 +104,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
         "seconds": seconds,
         "threads": os.environ.get("OMP_NUM_THREADS", "unset") if engine == "local" else "1 per actor",
         "disclosure": statements(config, outcome, engine),
+        "disclosure_in_short": few_lines(config, outcome, engine),
     }
 
 
