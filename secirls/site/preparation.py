@@ -7,6 +7,7 @@ configuration; what does not fit ends in one sentence. Refuses to know: question
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -103,7 +104,7 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
         table.dispersions,
         replacement=table.replacement,
         group_sizes=design.group_sizes(table.obs),
-        own=_own(own, genes, shared.shape[1], config, site),
+        own=_own(own, genes, shared.shape[1], config, site, lambda: _told_of_own(agreement, design, site)),
         columns=design.size,
         covariates=covariates if design.features else None,
     )
@@ -125,11 +126,25 @@ def prepare(table: SiteTable, agreement: Agreement, design: Design, config: Conf
     )
 
 
-def _own(columns: Floats, genes: int, shared: int, config: Config, site: str) -> Own | None:
-    """A site's own design columns ``(samples, own)``, where it has any. Raises `InputError` where they depend."""
+def _own(columns: Floats, genes: int, shared: int, config: Config, site: str, told: Callable[[], str]) -> Own | None:
+    """A site's own design columns ``(samples, own)``, where it has any.
+
+    Raises `InputError` where they depend, with what is ``told`` of them.
+    """
     if not columns.shape[1]:
         return None
     try:
         return Own.of(columns, genes, shared, config.max_beta)
     except ValueError as error:
-        raise complain(str(error), site=site, field="design") from None
+        raise complain(f"{error}: {told()}", site=site, field="design") from None
+
+
+def _told_of_own(agreement: Agreement, design: Design, site: str) -> str:
+    """A site's own design columns by name, and of which factors it shares no level with anybody: public facts."""
+    said = agreement.said
+    elsewhere = {
+        name: {x for other in said if other != site for x in said[other][name].levels} for name in design.levels
+    }
+    apart = [name for name in design.levels if not elsewhere[name].intersection(said[site][name].levels)]
+    columns = ", ".join(design.all_columns[i] for i in design.own.at(site))
+    return columns + (f"; no other site has its levels of {' and '.join(apart)}" if len(apart) > 1 else "")

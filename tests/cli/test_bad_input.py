@@ -49,6 +49,27 @@ def test_a_bad_file_is_named_with_site_and_field(make_site, trio, refused, chang
     assert problem in sentence
 
 
+def test_who_asks_for_normalised_values_hears_where_counts_may_be(make_site, trio, refused):
+    there = "(gene 'g0'; there are the layers 'counts')"
+    sentence = refused(spoiled(make_site, trio, counts=np.log1p(COUNTS), layers={"counts": COUNTS}))
+    assert sentence.endswith(f"(round_counts rounds estimated ones, not normalised ones) {there}")
+    assert refused(spoiled(make_site, trio, counts=np.log1p(COUNTS))).endswith("not normalised ones) (gene 'g0')")
+
+
+def test_a_file_of_genes_x_samples_is_told_as_such(make_site, trio, refused):
+    turned = {"counts": COUNTS.T, "samples": ["g0", "g1", "g2"], "genes": ["p", "q", "r", "s"], "obs": {}}
+    sentence = refused(spoiled(make_site, trio, **turned, var={"condition": ["u", "t", "u", "t"]}))
+    assert (
+        "obs column 'condition': is missing, and the design needs it (var has it: an AnnData is samples x" in sentence
+    )
+
+
+def test_levels_that_one_site_writes_otherwise_are_named_where_they_leave_it_no_design(make_site, trio, refused):
+    sentence = refused(spoiled(make_site, trio, obs={"condition": list("xyxy")}), design="~ site + condition")
+    assert "own design columns depend on each other: site[T.b], condition[T.x], condition[T.y]" in sentence
+    assert sentence.endswith("no other site has its levels of site and condition")
+
+
 @pytest.mark.parametrize(("column", "said"), [("Site", True), ("Centre", True), ("batch", False)])
 def test_who_asks_for_a_column_of_the_site_hears_which_one_makes_itself(trio, refused, column, said):
     sentence = refused(trio, design=f"~ {column} + condition")

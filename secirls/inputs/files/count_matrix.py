@@ -24,7 +24,7 @@ TILE_VALUES = 1 << 18
 """Counts that are read and checked at a time (2 MiB as float64); more where the file's own chunks are larger."""
 PLAIN_VALUES = 1 << 23
 """A matrix of fewer counts (32 MiB) is held as an array."""
-_FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones)"
+_FRACTIONAL = "has a fractional count: raw counts are needed (round_counts rounds estimated ones, not normalised ones)"
 
 
 def read_counts(
@@ -34,10 +34,12 @@ def read_counts(
     *,
     rounded: bool,
     reading: Callable[[], AbstractContextManager[None]],
+    beside: str = "",
 ) -> Counts | HeldCounts:
     """Dense or sparse, int or integer-valued float counts ``(samples, genes)``; others ``rounded``.
 
-    ``where`` names the file and the field; ``reading`` is entered while the matrix is read. Raises `InputError`.
+    ``where`` names the file and the field, ``beside`` where else counts may be; ``reading`` is entered while the matrix
+    is read. Raises `InputError`.
     """
     kind = getattr(matrix, "dtype", np.dtype(object)).kind
     if kind == "b":
@@ -50,7 +52,7 @@ def read_counts(
     def tiles() -> Iterator[Tile]:
         with reading(), entries_inside(where):
             for tile in _tiles(matrix):
-                yield Tile(tile.samples, tile.genes, _checked(tile, genes, where, rounded=rounded))
+                yield Tile(tile.samples, tile.genes, _checked(tile, genes, where, rounded=rounded, beside=beside))
 
     samples, n_genes = matrix.shape
     if samples * n_genes > PLAIN_VALUES:
@@ -116,7 +118,7 @@ def _sides(matrix: Any, form: str | None) -> tuple[int, int]:
     return many, genes if many * genes <= 4 * TILE_VALUES else max(TILE_VALUES // many // across, 1) * across
 
 
-def _checked(tile: Tile, genes: Sequence[str], where: Mapping[str, str], *, rounded: bool) -> NDArray[Any]:
+def _checked(tile: Tile, genes: Sequence[str], where: Mapping[str, str], *, rounded: bool, beside: str) -> NDArray[Any]:
     """The counts of a tile, if they are. Raises `InputError`."""
     counts = tile.counts
     if rounded and counts.dtype.kind == "f" and not (counts < 0).any():
@@ -124,7 +126,7 @@ def _checked(tile: Tile, genes: Sequence[str], where: Mapping[str, str], *, roun
     for problem, wrong in _problems(counts):
         if wrong.any():
             gene = genes[tile.genes.start + int(np.flatnonzero(wrong.any(axis=0))[0])]
-            raise complain(problem, **where, detail=f"gene {gene!r}")
+            raise complain(problem, **where, detail="; ".join(filter(None, (f"gene {gene!r}", beside))))
     return counts
 
 

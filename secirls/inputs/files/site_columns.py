@@ -23,6 +23,8 @@ from secirls.numerics.held.held_counts import HeldCounts
 OWN_NAME = "site"
 """The obs column for which a site's own name stands in, in a file that has none of it."""
 
+TURNED = "var has it: an AnnData is samples x genes, and this one may be genes x samples"
+
 _OF_THE_SITE = frozenset({"site", "center", "centre", "hospital", "lab"})
 """What else a column is called that says where samples are from: whoever asks for it may think that it makes itself."""
 
@@ -71,16 +73,17 @@ def variable(
     *,
     declared: tuple[str, ...] | None,
     functions: Sequence[Factor],
+    var: Sequence[str] = (),
 ) -> Variable:
     """What kind of variable a column of obs is; one with ``declared`` levels is text, whatever it holds.
 
-    ``functions`` of numeric variables must be finite. Raises `InputError`.
+    ``functions`` of numeric variables must be finite; ``var`` are the names of var's columns. Raises `InputError`.
     """
     field_name = f"obs column {column!r}"
     if is_stood_in(obs, column):
         return Variable(numeric=False, levels=(label(where["site"]),))
     if column not in obs.columns:
-        detail = there_are("columns", obs.columns)
+        detail = TURNED if column in var else there_are("columns", obs.columns)
         problem = "is missing, and the design needs it"
         if column.lower() in _OF_THE_SITE:
             problem += f"; the name {OWN_NAME!r} in a design needs none, and stands for the site's own name"

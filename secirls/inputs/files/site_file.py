@@ -143,12 +143,11 @@ def _table(
         there = {**where, "field": _layer_name(layer)}
         if shape != (len(samples), len(genes)):
             raise complain("has other numbers of samples or genes than obs and var", **there)
-        held.append(read_counts(matrix, genes, there, rounded=asked.round_counts, reading=reading))
+        told = "" if asked.layer or not (names := _names(adata)) else site_columns.there_are("layers", names)
+        held.append(read_counts(matrix, genes, there, rounded=asked.round_counts, reading=reading, beside=told))
     counts, replacement = held[0], held[1] if len(held) > 1 else None
-    variables = {
-        name: site_columns.variable(obs, name, where, declared=asked.declared.get(name), functions=asked.functions)
-        for name in asked.variables
-    }
+    kind = partial(site_columns.variable, obs, where=where, functions=asked.functions, var=table.columns)
+    variables = {name: kind(name, declared=asked.declared.get(name)) for name in asked.variables}
     return SiteTable(
         genes,
         counts,
@@ -380,6 +379,12 @@ def _with_genes(adata: AnnData | Stored, reading: Reading, where: Mapping[str, s
     return adata.raw
 
 
+def _names(adata: AnnData | Stored) -> list[str]:
+    """The layers beside X."""
+    names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
+    return names + [RAW] * (adata.raw is not None)
+
+
 def _of_raw(adata: AnnData | Stored, layer: str | None) -> bool:
     """Whether a layer is ``raw``'s matrix, and none that is called so."""
     return layer == RAW and RAW not in adata.layers
@@ -391,9 +396,7 @@ def _matrix(adata: AnnData | Stored, layer: str | None, there: Mapping[str, str]
             return None if adata.raw is None else adata.raw.X
         if layer is not None:
             if layer not in adata.layers:
-                names = [name for name in adata.layers if name is not None]  # newer anndata lists X as None
-                names += ["raw:X"] if adata.raw is not None else []
-                raise complain("is missing", **there, detail=site_columns.there_are("layers", names))
+                raise complain("is missing", **there, detail=site_columns.there_are("layers", _names(adata)))
             return adata.layers[layer]
         if (matrix := adata.X) is None:
             raise complain("is empty", **there)
