@@ -110,7 +110,7 @@ def _check_column(name: str, obs: pd.DataFrame, table: pd.DataFrame, file: str) 
     """Raise `InputError` unless there is one obs column of that name, and none of the scores has it."""
     where, there = {"file": file, "field": f"obs column {name!r}"}, list(obs.columns).count(name)
     if not there:
-        raise complain("is missing", **where, detail=there_are("columns", obs.columns.drop(SIZE_FACTOR)))
+        raise complain("is missing", **where, detail=there_are("columns", obs.columns.drop(SIZE_FACTOR), name))
     if there > 1:
         raise complain("is there twice", **where)
     if name in table:

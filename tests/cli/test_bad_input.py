@@ -70,6 +70,13 @@ def test_levels_that_one_site_writes_otherwise_are_named_where_they_leave_it_no_
     assert sentence.endswith("no other site has its levels of site and condition")
 
 
+def test_of_hundreds_of_columns_a_few_are_named_the_nearest_first(make_site, trio, refused):
+    obs = {f"marker{i}": [1, 2, 3, 4] for i in range(300)} | {"Condition": list("utut")}
+    sentence = refused(spoiled(make_site, trio, obs=obs))
+    assert "(there are the columns 'Condition', 'marker0', 'marker1', " in sentence
+    assert sentence.endswith("'marker10' and 289 more)")
+
+
 @pytest.mark.parametrize(("column", "said"), [("Site", True), ("Centre", True), ("batch", False)])
 def test_who_asks_for_a_column_of_the_site_hears_which_one_makes_itself(trio, refused, column, said):
     sentence = refused(trio, design=f"~ {column} + condition")

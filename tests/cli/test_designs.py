@@ -148,6 +148,12 @@ def test_what_is_not_on_the_list_is_refused_before_any_file_is_read(trial, desig
     assert "is an expression" in told or "is not a formula" in told
 
 
+@pytest.mark.parametrize(("design", "said"), [("~ cell type + dose", True), ("~ dose +", False)])
+def test_how_a_name_with_a_blank_is_written_is_said(trial, design, said):
+    told = trial.refused(dict.fromkeys(trial.obs, trial.folder / "nowhere.h5ad"), design=design)
+    assert told.endswith("; a name with a blank in it stands in backticks, as `cell type`") == said
+
+
 def test_a_column_inside_a_function_is_a_column_that_the_policy_must_list(trial):
     for obs in trial.obs.values():
         obs["dose"] = np.arange(6) + 1.0

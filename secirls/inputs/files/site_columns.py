@@ -7,6 +7,7 @@ Refuses to know: files, matrices, designs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ OWN_NAME = "site"
 """The obs column for which a site's own name stands in, in a file that has none of it."""
 
 TURNED = "var has it: an AnnData is samples x genes, and this one may be genes x samples"
+
+SHOWN_NAMES = 12
+"""Of columns or layers in a sentence."""
 
 _OF_THE_SITE = frozenset({"site", "center", "centre", "hospital", "lab"})
 """What else a column is called that says where samples are from: whoever asks for it may think that it makes itself."""
@@ -43,10 +47,13 @@ def check_unique(
         seen.add(name)
 
 
-def there_are(what: str, names: Iterable[object]) -> str:
-    """What a file holds in the place of what was asked for."""
-    shown = ", ".join(repr(str(name)) for name in names)
-    return f"there are the {what} {shown}" if shown else f"there are no {what}"
+def there_are(what: str, names: Iterable[object], wanted: str = "") -> str:
+    """What a file holds in the place of what is ``wanted``; of many a few, those that are called nearly so first."""
+    told = [str(name) for name in names]
+    first = get_close_matches(wanted, told, n=SHOWN_NAMES // 2) if len(told) > SHOWN_NAMES else []
+    shown = list(dict.fromkeys((*first, *told)))[:SHOWN_NAMES]
+    more = f" and {len(told) - len(shown):,} more" if len(told) > len(shown) else ""
+    return f"there are the {what} {', '.join(map(repr, shown))}{more}" if shown else f"there are no {what}"
 
 
 def stood_in(obs: Annotation, wanted: Sequence[str], site: str) -> Annotation:
@@ -83,7 +90,7 @@ def variable(
     if is_stood_in(obs, column):
         return Variable(numeric=False, levels=(label(where["site"]),))
     if column not in obs.columns:
-        detail = TURNED if column in var else there_are("columns", obs.columns)
+        detail = TURNED if column in var else there_are("columns", obs.columns, column)
         problem = "is missing, and the design needs it"
         if column.lower() in _OF_THE_SITE:
             problem += f"; the name {OWN_NAME!r} in a design needs none, and stands for the site's own name"
@@ -158,7 +165,7 @@ def positive(
         return None
     field_name = f"{axis} column {column!r}"
     if column not in table.columns:
-        raise complain("is missing", **where, field=field_name, detail=there_are("columns", table.columns))
+        raise complain("is missing", **where, field=field_name, detail=there_are("columns", table.columns, column))
     if column not in table.held:
         raise complain("is there twice", **where, field=field_name)
     try:

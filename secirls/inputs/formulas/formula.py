@@ -7,6 +7,7 @@ Refuses to know: sites, levels, samples.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,7 @@ LARGEST_COLUMNS = 1 << 12
 """Of a design."""
 POWERS_IN_POWERS = 0
 """Powers of powers grow beyond all numbers from some number on: who chose it would learn whose column has a larger."""
+_BLANK = re.compile(r"\w\s+\w")
 _MEANT = (
     f"a design has {', '.join(FUNCTIONS)} and center of a numeric column, whole powers such as I(age**2), and C(batch) "
     "or C(batch, levels=[...])"
@@ -139,7 +141,8 @@ def _terms(text: str) -> Sequence[Product]:
             f"{LARGEST_ORDER} factors in a term"
         ) from None
     except (GrammarError, RecursionError):
-        raise InputError(f"design {text!r} is not a formula like '~ batch + condition'") from None
+        hint = "; a name with a blank in it stands in backticks, as `cell type`" if _BLANK.search(text) else ""
+        raise InputError(f"design {text!r} is not a formula like '~ batch + condition'{hint}") from None
     if not found:
         raise InputError(f"design {text!r} has no terms")
     return found
