@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from protocols import fixed_point
 from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
+from secirls.aggregator.asking import Federation
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
 from secirls.aggregator.transcript import witnessed
 from secirls.agreement.cluster_address import cluster_at
@@ -30,6 +31,7 @@ from secirls.numerics.outliers import cooks
 from secirls.numerics.regression import information, kernels
 from secirls.outputs.notebooks.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
+from secirls.site.desk import SPOKEN
 from secirls.site.grounds.key_files import read_roster
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
@@ -154,17 +156,21 @@ def _title(order: Order) -> str:
 def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> Result:
     order.check_files()
     config, began = order.task.config, time.perf_counter()
-    watch.note("compiling kernels (kept for the next time)")
-    fixed_point.warm_up()
-    information.warm_up()
-    if config.kernel == "fused":
-        kernels.warm_up()
-        if config.choices.whole:
-            profiles.warm_up()
-            if config.cooks:
-                cooks.warm_up()
+
+    def beforehand(federation: Federation) -> None:
+        """A mistake in a file is told before kernels are compiled, which takes most of a minute."""
+        told = federation.ask("look", dict.fromkeys(federation.sites, ()))
+        for answer in (told.get(name) for name in federation.sites):
+            if isinstance(answer, SPOKEN):
+                raise answer
+        watch.note("compiling kernels (kept for the next time)")
+        _warm_up(config)
+
+    if compiled := _is_compiled(config):
+        _warm_up(config)
     watch.note("starting the sites, opening their files")
-    with closing(_events(order)) as events:  # Ctrl-C in its end is lost where it is collected
+    coming = _events(order, None if compiled else beforehand)
+    with closing(coming) as events:  # Ctrl-C in its end is lost where it is collected
         for event in events:
             if isinstance(event, Outcome):
                 return result(order, event, seconds=time.perf_counter() - began)
@@ -175,6 +181,23 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
             elif isinstance(event, Record):
                 watch.round(event.told)
     raise RuntimeError("the fit ended without a result")
+
+
+def _is_compiled(config: Config) -> bool:
+    """Whether what takes longest to compile was compiled before."""
+    return config.kernel != "fused" or (profiles if config.choices.whole else kernels).are_kept()
+
+
+def _warm_up(config: Config) -> None:
+    """Compile what a fit needs, or load it."""
+    fixed_point.warm_up()
+    information.warm_up()
+    if config.kernel == "fused":
+        kernels.warm_up()
+        if config.choices.whole:
+            profiles.warm_up()
+            if config.cooks:
+                cooks.warm_up()
 
 
 def fit_manifest(
@@ -238,17 +261,21 @@ def _ordered(manifest: Manifest, sites: Mapping[str, str], **further: Any) -> Or
     )
 
 
-def _events(order: Order) -> Generator[Event, None, None]:
+def _events(order: Order, beforehand: Callable[[Federation], None] | None) -> Generator[Event, None, None]:
+    """The fit's events; what is to be done ``beforehand`` is done once the sites can be asked."""
     if order.engine == "ray":
         if order.address is None:
             prepare_local()
         from secirls.carriers.on_ray import run_on_ray
 
-        yield from run_on_ray(order)
+        yield from run_on_ray(order, beforehand)
         return
     config = order.task.config
     parties: dict[str, Site | Helper] = {
         name: Site(place, config, own_process=False) for name, place in order.places.items()
     }
     parties |= {name: Helper(name, config, order.helper_keys.get(name)) for name in helpers(config.protocol)}
-    yield from witnessed(order.task, LocalFederation(parties))
+    federation = LocalFederation(parties)
+    if beforehand is not None:
+        beforehand(federation)
+    yield from witnessed(order.task, federation)

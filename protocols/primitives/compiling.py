@@ -63,6 +63,11 @@ def _kept(decorate: Callable[[Any], Any], function: Any) -> Any:
     return dispatcher
 
 
+def is_kept(function: Any) -> bool:
+    """Whether code of a `compiled` function, as its file is now, lies where this release of numba takes it from."""
+    return bool(function._cache._cache_file._load_index())  # noqa: SLF001 - numba has no other word for it
+
+
 @cache
 def find_place() -> Path | None:
     """Where compiled code goes if numba finds no place for it; ``None`` where it does."""

@@ -8,7 +8,7 @@ Ray is one trust domain: whoever runs the cluster can read every actor.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import ray
@@ -17,6 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId
 from secirls.aggregator.aggregator import Event
+from secirls.aggregator.asking import Federation
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND
 from secirls.agreement.order import Order, Place
@@ -24,7 +25,7 @@ from secirls.agreement.record import Stage
 from secirls.carriers.actors import AggregatorActor, PartyActor, packed
 from secirls.carriers.hosts import HostActor
 from secirls.carriers.ray_connection import running_ray
-from secirls.carriers.ray_federation import Handle, Hosted
+from secirls.carriers.ray_federation import Handle, Hosted, RayFederation
 from secirls.input_error import InputError, complain
 from secirls.site.helper import Helper
 from secirls.site.site import Site
@@ -40,10 +41,11 @@ told Ray of itself is missed after a minute (``worker_register_timeout_seconds``
 _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
 
 
-def run_on_ray(order: Order) -> Iterator[Event]:
+def run_on_ray(order: Order, beforehand: Callable[[Federation], None] | None = None) -> Iterator[Event]:
     """Fit over Ray actors, the `Outcome` last. Starts and stops a local Ray if needed; leaves no actor behind.
 
-    With hosts the sites share so many processes: a simulation within the simulation.
+    What is to be done ``beforehand`` is done once the sites can be asked. With hosts the sites share so many processes:
+    a simulation within the simulation.
     """
     config, places, hosts = order.task.config, order.places, order.hosts
     with running_ray(order.address):
@@ -66,9 +68,12 @@ def run_on_ray(order: Order) -> Iterator[Event]:
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
             starting = {handle.ready.remote(): name for name, handle in _processes(parties, started[-1]).items()}
+            if beforehand is not None:
+                yield from _waited_for(list(starting), starting)
+                beforehand(RayFederation(parties, helpers(config.protocol), config.deadline))
             leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
             events = leading.remote(order.task, parties)
-            yield from _waited_for(events, starting)
+            yield from _waited_for([events], starting)
             for event in events:
                 try:
                     yield ray.get(event)
@@ -89,10 +94,10 @@ def _processes(parties: Mapping[PartyId, Handle], aggregator: Handle) -> dict[st
     return {name: handle for handle, name in hosts.items()} | {"the aggregator": aggregator}
 
 
-def _waited_for(events: Any, starting: Mapping[Any, str]) -> Iterator[Stage]:
-    """Say now and then whose process has not started, until the first of a fit's events is there."""
+def _waited_for(awaited: list[Any], starting: Mapping[Any, str]) -> Iterator[Stage]:
+    """Say now and then whose process has not started, until all that is awaited is there."""
     began = time.monotonic()
-    while not ray.wait([events], timeout=TOLD_SECONDS, fetch_local=False)[0]:
+    while ray.wait(awaited, num_returns=len(awaited), timeout=TOLD_SECONDS, fetch_local=False)[1]:
         _, left = ray.wait(list(starting), num_returns=len(starting), timeout=0, fetch_local=False)
         if left:
             named, waited = ", ".join(starting[ref] for ref in left), time.monotonic() - began

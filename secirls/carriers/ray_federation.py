@@ -30,7 +30,7 @@ START_SECONDS = 600.0
 PREPARE_SECONDS = 3600.0
 """How long a site has, at least, to open its file and to prepare it."""
 
-_PREPARING = frozenset({"survey", "key", "join"})
+_PREPARING = frozenset({"look", "survey", "key", "join"})
 
 LOOK_SECONDS = 0.25
 """How long `ray.wait` may look at once. It waits for the first answer that is announced to be fetched, and meanwhile

@@ -16,7 +16,7 @@ from secirls.input_error import InputError
 
 VERBS = frozenset(
     {
-        *("survey", "key", "join", "describe", "annotate", "prepare"),  # before a session
+        *("look", "survey", "key", "join", "describe", "annotate", "prepare"),  # before a session
         *("hello", "meet", "greet", "deal", "take"),  # getting to know each other
         *("contribute", "assist", "hear", "recall", "remind"),  # sums
     }

@@ -115,6 +115,10 @@ class Site(Secret):
             arithmetic=arithmetic_of(config),
         )
 
+    def look(self) -> None:
+        """Raise what `survey` would raise of the file and the rules, before anything is compiled; tell nothing else."""
+        opened(self._place, self._config)
+
     def join(self, agreement: Agreement) -> bytes:
         """Prepare samples and protocol for what was agreed; gives a digest of the dispersions brought.
 

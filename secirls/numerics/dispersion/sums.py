@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from protocols.primitives.compiling import is_kept
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arithmetic import portable
 from secirls.numerics.arrays import Floats, Mask
@@ -52,6 +53,11 @@ def warm_up() -> None:
     nodes = Nodes(np.full(1, 100.0), np.full(1, 5.0), few, few)
     every = Products.full(2)
     profile_sums(samples, np.ones((1, 2)), nodes, every, linear=True, min_mu=0.5, choice=Choice("fused"))
+
+
+def are_kept() -> bool:
+    """Whether the fused kernel was compiled before, and need only be loaded."""
+    return is_kept(kernel.profile)
 
 
 def profile_sums(

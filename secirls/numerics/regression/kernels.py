@@ -96,6 +96,14 @@ def warm_up() -> None:
         summands(rows, np.zeros((1, 2)), 0.5, choice=Choice("fused"))
 
 
+def are_kept() -> bool:
+    """Whether the fused kernels were compiled before, and need only be loaded."""
+    from protocols.primitives.compiling import is_kept
+    from secirls.numerics.regression import nodes_kernel
+
+    return is_kept(nodes_kernel.by_nodes)
+
+
 def summands(
     samples: Samples, beta: Floats, min_mu: float, *, right: RightSide = "xtwz", choice: Choice | None = None
 ) -> Sums:

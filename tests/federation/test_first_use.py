@@ -1,0 +1,85 @@
+"""A machine's first fit: what is wrong with a file is told before kernels are compiled, which takes a minute."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+
+import secirls
+from protocols.primitives.compiling import compiled, is_kept
+from secirls import fitting
+from secirls.input_error import InputError
+from secirls.inputs.datasets import write_simulated
+from secirls.numerics.dispersion import sums
+from secirls.numerics.regression import kernels
+
+COMPILING = "compiling kernels (kept for the next time)"
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory):
+    return write_simulated(tmp_path_factory.mktemp("first"), sites=3, samples=18, genes=30, seed=4)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What is noted, and when it is compiled, on a machine that never did."""
+    said = []
+    monkeypatch.setattr(fitting, "_is_compiled", lambda _: False)
+    monkeypatch.setattr(fitting, "_warm_up", lambda _: said.append("compiled"))
+    return said
+
+
+def wrong(sites, tmp_path):
+    (tmp_path / "wrong.h5ad").write_bytes(b"no h5ad")
+    return {**sites, "site2": tmp_path / "wrong.h5ad"}
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_mistake_is_told_before_anything_is_compiled(sites, told, tmp_path, engine):
+    with pytest.raises(InputError, match=r"site 'site2'.*can't be read as h5ad"):
+        secirls.fit(wrong(sites, tmp_path), design="~ condition", engine=engine, on_note=told.append)
+    with pytest.raises(InputError, match="obs column 'batch': is missing"):
+        secirls.fit(sites, design="~ batch", engine=engine, on_note=told.append)
+    assert "compiled" not in told
+    assert COMPILING not in told
+
+
+def test_the_twin_that_compiles_first_is_seen(sites, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "_is_compiled", lambda _: True)
+    with pytest.raises(AssertionError):
+        test_a_mistake_is_told_before_anything_is_compiled(sites, told, tmp_path, "local")
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_the_fit_that_follows_is_the_same(sites, told, monkeypatch, engine):
+    asked = {"design": "~ condition", "engine": engine, "preset": "irls", "protocol": "plain"}
+    first = secirls.fit(sites, **asked, on_note=told.append)
+    noted = [text for text in told if "without a process" not in text]  # on a machine that is busy
+    assert noted[:3] == ["starting the sites, opening their files", COMPILING, "compiled"]
+    monkeypatch.undo()
+    again = []
+    assert np.array_equal(
+        first.table["pvalue"], secirls.fit(sites, **asked, on_note=again.append).table["pvalue"], equal_nan=True
+    )
+    assert COMPILING not in again
+
+
+def test_what_was_compiled_is_known_to_lie_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def double(x):
+        return 2.0 * x
+
+    function = compiled()(double)
+    assert not is_kept(function)
+    assert function(1.0) == 2.0
+    assert is_kept(function)
+
+
+def test_kernels_are_known_once_they_are_warm():
+    kernels.warm_up()
+    sums.warm_up()
+    assert kernels.are_kept()
+    assert sums.are_kept()
