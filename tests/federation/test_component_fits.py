@@ -310,6 +310,12 @@ class TestTheCommands:
         assert code == 2
         assert "is there already" in error
 
+    def test_a_column_for_which_the_sites_name_stood_in_can_not_colour_them(self, plain, data):
+        bare = data["lyon"].copy()
+        del bare.obs["condition"]
+        with pytest.raises(InputError, match=r"obs column 'condition': is missing"):
+            plain.scores(bare, by="condition")
+
     def test_a_fit_of_too_few_samples_is_not_made_again(self, run, folder, monkeypatch):
         """The twin, which does not look at their number before, goes on to the fit."""
 

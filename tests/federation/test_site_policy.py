@@ -133,6 +133,8 @@ def test_a_refusal_says_the_rule_and_not_what_the_site_holds(samples):
         ('protocols = ["rot13"]', "protocols: there is no protocol 'rot13'"),
         ('on_dropout = "retry"', "on_dropout: input should be 'abort' or 'continue'"),
         ("min_sites =", "is not TOML"),
+        ('data = "C:\\Users\\b.h5ad"', "; a path with backslashes stands in single quotes"),
+        ('data = "\\\\server\\data\\b.h5ad"', "; a path with backslashes stands in single quotes"),
         ("x = " + "[" * 100_000, "is not TOML"),
         ("min_contributors = true", "min_contributors: input should be a whole number"),
         ('min_samples = "5"', "min_samples: input should be a whole number"),

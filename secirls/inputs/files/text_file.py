@@ -6,12 +6,16 @@ Promises: UTF-8 is read, and whatever is not is refused in one sentence that say
 from __future__ import annotations
 
 import codecs
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from secirls.input_error import complain
 from secirls.inputs.files.kinds_of_file import kind_of
+
+_PATH = re.compile(r'"(?:[A-Za-z]:\\|\\\\)[^\\]')
+"""A path as Windows writes it, in quotes within which a backslash means something else."""
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -52,7 +56,9 @@ def read_toml(path: Path, *, site: str = "") -> dict[str, Any]:
     """
     if site and _may_have_no_end(path):
         raise complain("is not a regular file", site=site, file=str(path))
+    text = read_text(path, site=site)
     try:
-        return tomllib.loads(read_text(path, site=site))
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the second of brackets within brackets
-        raise complain(f"is not TOML: {error}", site=site, file=str(path)) from None
+        hint = "; a path with backslashes stands in single quotes" if _PATH.search(text) else ""
+        raise complain(f"is not TOML: {error}{hint}", site=site, file=str(path)) from None
