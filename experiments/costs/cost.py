@@ -19,7 +19,8 @@ import pandas as pd
 from experiments.costs.cost_fits import WAYS, cohort, unpacked
 from experiments.groundwork.reading import lines, parts
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
-from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, Figure, legend, panels
+from secirls.agreement.ledger import MEGABYTE
+from secirls.outputs.pictures.canvas import BLUE, GREEN, ORANGE, Figure, legend, panels
 
 OURS, POOLED, RIVAL = "secirls", "PyDESeq2", "FedPyDESeq2"
 CPU_BAR, BYTES_BAR = 15.0, 10.0

@@ -22,13 +22,13 @@ from experiments.costs import overhead_own
 from experiments.costs.overhead_fits import CELL, MEETING, PAIRWISE, PLAIN, account, booked, load
 from experiments.groundwork.reading import lines
 from experiments.groundwork.record import Configuration, Experiment, Measurement, Row
+from secirls.agreement.ledger import MEGABYTE
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
     BROWN,
     GREEN,
     GREY,
-    MEGABYTE,
     ORANGE,
     PURPLE,
     SKY,

@@ -14,7 +14,8 @@ import pandas as pd
 
 from experiments.costs.overhead_fits import CELL, PAIRWISE, account, booked, load
 from experiments.groundwork.record import Configuration, Measurement, Row
-from secirls.outputs.pictures.canvas import BLUE, GREY, MEGABYTE, Figure, legend, panels
+from secirls.agreement.ledger import MEGABYTE
+from secirls.outputs.pictures.canvas import BLUE, GREY, Figure, legend, panels
 
 PART = "own columns"
 WAYS = {f"{PAIRWISE}, {kept} columns": kept for kept in ("own", "shared")}

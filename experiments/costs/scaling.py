@@ -19,10 +19,11 @@ from experiments.groundwork.record import Configuration, Experiment, Measurement
 from protocols import run
 from protocols.sessions.settings import Settings
 from protocols.table import Table
+from secirls.agreement.ledger import MEGABYTE
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.inputs.simulate import simulate
 from secirls.numerics.regression import kernels
-from secirls.outputs.pictures.canvas import BLUE, GREEN, MEGABYTE, ORANGE, VERMILION, Figure, legend, panels
+from secirls.outputs.pictures.canvas import BLUE, GREEN, ORANGE, VERMILION, Figure, legend, panels
 
 T = TypeVar("T")
 

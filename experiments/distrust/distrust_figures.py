@@ -22,13 +22,13 @@ from experiments.distrust.distrust_reading import (
     proof_ratios,
     stopped,
 )
+from secirls.agreement.ledger import MEGABYTE
 from secirls.outputs.pictures.canvas import (
     BLACK,
     BLUE,
     BROWN,
     GREEN,
     GREY,
-    MEGABYTE,
     ORANGE,
     SKY,
     VERMILION,
