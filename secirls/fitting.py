@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protocols import fixed_point
 from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
 from secirls.aggregator.asking import Federation
@@ -26,9 +26,7 @@ from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config
 from secirls.input_error import InputError
-from secirls.numerics.dispersion import sums as profiles
-from secirls.numerics.outliers import cooks
-from secirls.numerics.regression import information, kernels
+from secirls.numerics import first_use
 from secirls.outputs.notebooks.notebook_progress import NotebookProgress
 from secirls.outputs.results import Result, result
 from secirls.site.desk import SPOKEN
@@ -164,10 +162,13 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
             if isinstance(answer, SPOKEN):
                 raise answer
         watch.note("compiling kernels (kept for the next time)")
-        _warm_up(config)
+        warm_up()
 
-    if compiled := _is_compiled(config):
-        _warm_up(config)
+    warm_up = partial(
+        first_use.warm_up, fused=config.kernel == "fused", whole=config.choices.whole, outliers=config.cooks
+    )
+    if compiled := config.kernel != "fused" or first_use.are_kept():
+        warm_up()
     watch.note("starting the sites, opening their files")
     coming = _events(order, None if compiled else beforehand)
     with closing(coming) as events:  # Ctrl-C in its end is lost where it is collected
@@ -181,23 +182,6 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
             elif isinstance(event, Record):
                 watch.round(event.told)
     raise RuntimeError("the fit ended without a result")
-
-
-def _is_compiled(config: Config) -> bool:
-    """Whether what takes longest to compile was compiled before."""
-    return config.kernel != "fused" or (profiles if config.choices.whole else kernels).are_kept()
-
-
-def _warm_up(config: Config) -> None:
-    """Compile what a fit needs, or load it."""
-    fixed_point.warm_up()
-    information.warm_up()
-    if config.kernel == "fused":
-        kernels.warm_up()
-        if config.choices.whole:
-            profiles.warm_up()
-            if config.cooks:
-                cooks.warm_up()
 
 
 def fit_manifest(

@@ -33,9 +33,16 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_configure(config):
-    """Where a process runs on every core, none of them starts threads for linear algebra, which wait by spinning."""
+    """Where a process runs on every core, kernels are compiled before them.
+
+    None of them starts threads for linear algebra, which wait by spinning.
+    """
     if getattr(config.option, "tx", None):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        if not hasattr(config, "workerinput"):  # else each of them would compile all of it
+            from secirls.numerics import first_use
+
+            first_use.warm_up(fused=True, whole=True, outliers=True)
 
 
 @pytest.hookimpl(wrapper=True)

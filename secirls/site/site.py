@@ -32,6 +32,7 @@ from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
 from secirls.inputs.files.site_file import SiteTable
 from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.first_use import warm_up_kernels
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import kernels
 from secirls.site import arguments
@@ -102,7 +103,7 @@ class Site(Secret):
         self._begin_anew()
         self._ground, self._table = ground, table = opened(self._place, config)
         if config.kernel == "fused":
-            kernels.warm_up()
+            warm_up_kernels()
         fixed_point.warm_up()
         return Facts(
             site=self.name,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import pytest
 
 import secirls
-from protocols.primitives.compiling import compiled, is_kept
-from secirls import fitting
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
+from secirls.numerics import first_use
 from secirls.numerics.dispersion import sums
 from secirls.numerics.regression import kernels
 
@@ -26,8 +24,8 @@ def sites(tmp_path_factory):
 def told(monkeypatch):
     """What is noted, and when it is compiled, on a machine that never did."""
     said = []
-    monkeypatch.setattr(fitting, "_is_compiled", lambda _: False)
-    monkeypatch.setattr(fitting, "_warm_up", lambda _: said.append("compiled"))
+    monkeypatch.setattr(first_use, "are_kept", lambda: False)
+    monkeypatch.setattr(first_use, "warm_up", lambda **_: said.append("compiled"))
     return said
 
 
@@ -47,7 +45,7 @@ def test_a_mistake_is_told_before_anything_is_compiled(sites, told, tmp_path, en
 
 
 def test_the_twin_that_compiles_first_is_seen(sites, told, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "_is_compiled", lambda _: True)
+    monkeypatch.setattr(first_use, "are_kept", lambda: True)
     with pytest.raises(AssertionError):
         test_a_mistake_is_told_before_anything_is_compiled(sites, told, tmp_path, "local")
 
@@ -64,18 +62,6 @@ def test_the_fit_that_follows_is_the_same(sites, told, monkeypatch, engine):
         first.table["pvalue"], secirls.fit(sites, **asked, on_note=again.append).table["pvalue"], equal_nan=True
     )
     assert COMPILING not in again
-
-
-def test_what_was_compiled_is_known_to_lie_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-
-    def double(x):
-        return 2.0 * x
-
-    function = compiled()(double)
-    assert not is_kept(function)
-    assert function(1.0) == 2.0
-    assert is_kept(function)
 
 
 def test_kernels_are_known_once_they_are_warm():

@@ -1,0 +1,127 @@
+"""What is compiled on a machine's first use: half of it by a second process, which ends with the first."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from protocols.primitives.compiling import is_kept
+from secirls.numerics import first_use
+
+ROOT = Path(__file__).parents[2]
+FIT = """
+import numba.core.event as event
+from secirls import fit
+from secirls.numerics import first_use
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, told):
+        compiled.append(told.data["dispatcher"].py_func.__qualname__)
+    def on_end(self, told):
+        pass
+first_use.OTHER_HALF = "nothing is compiled but here"
+first_use.kernels.warm_up()
+if {both}:
+    first_use.compile_other_half()
+event.register("numba:compile", Listener())
+fit({sites!r}, design="~ site + condition", min_kept=1, engine="local")
+print(sorted(set(compiled)))
+"""
+
+
+def test_code_is_kept_once_a_function_ran_and_until_it_is_changed(tmp_path):
+    source = tmp_path / "twice.py"
+
+    def read(factor):
+        source.write_text(
+            "from protocols.primitives.compiling import compiled\n"
+            f"@compiled()\ndef times(x):\n    return {factor} * x\n"
+        )
+        os.utime(source, (1e9 + factor, 1e9 + factor))
+        spec = importlib.util.spec_from_file_location("twice", source)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.times
+
+    assert not is_kept(read(2))
+    assert read(2)(4) == 8
+    assert is_kept(read(2))
+    assert not is_kept(read(3))
+
+
+@pytest.fixture
+def cold(monkeypatch):
+    """``cold(code, first)``: a machine without compiled code, whose second process runs the one, this one the other."""
+
+    def set_up(code, first=lambda: None):
+        monkeypatch.setattr(first_use, "are_kept", lambda: False)
+        monkeypatch.setattr(first_use, "OTHER_HALF", code)
+        monkeypatch.setattr(first_use.kernels, "warm_up", first)
+        monkeypatch.setattr(first_use.os, "cpu_count", lambda: 2)
+
+    return set_up
+
+
+def until(file):
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return int(file.read_text())
+
+
+def test_a_second_process_compiles_meanwhile_where_nothing_is_kept(cold, monkeypatch, tmp_path):
+    file = tmp_path / "pid"
+    cold(f"import os; open({str(file)!r}, 'w').write(str(os.getpid()))", lambda: until(file))
+    first_use.warm_up_kernels()
+    assert int(file.read_text()) != os.getpid()
+    file.unlink()
+    done = []
+    cold(f"open({str(file)!r}, 'w').write('1')", lambda: done.append("kernels"))
+    monkeypatch.setattr(first_use, "are_kept", lambda: True)
+    first_use.warm_up_kernels()
+    assert done == ["kernels"]
+    assert not file.exists()
+
+
+def test_the_second_process_ends_where_the_first_is_interrupted(cold, tmp_path):
+    file, seen = tmp_path / "pid", []
+
+    def interrupted():
+        seen.append(until(file))
+        raise KeyboardInterrupt
+
+    cold(f"import os, time; open({str(file)!r}, 'w').write(str(os.getpid())); time.sleep(600)", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first_use.warm_up_kernels()
+    with pytest.raises(ProcessLookupError):
+        os.kill(seen[0], 0)
+
+
+@pytest.mark.parametrize("python", ["", "/nowhere/python"])
+def test_without_a_second_process_this_one_compiles_all(cold, monkeypatch, python):
+    done = []
+    cold("", lambda: done.append("kernels"))
+    monkeypatch.setattr(sys, "executable", python)
+    for name in ("fixed_point", "information", "sums", "cooks"):
+        monkeypatch.setattr(getattr(first_use, name), "warm_up", lambda name=name: done.append(name))
+    first_use.warm_up(fused=True, whole=True, outliers=True)
+    assert done == ["kernels", "fixed_point", "information", "sums", "cooks"]
+
+
+@pytest.mark.slow
+def test_both_halves_are_all_that_a_fit_compiles(airway_sites, tmp_path):
+    def compiled(both):
+        sites = {name: str(path) for name, path in airway_sites.items()}
+        place = {"NUMBA_CACHE_DIR": str(tmp_path / str(both)), "PYTHONPATH": str(ROOT)}
+        code = FIT.format(both=both, sites=sites)
+        return subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **place}, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    assert compiled(both=True) == "[]"
+    assert "_walk" in compiled(both=False)
