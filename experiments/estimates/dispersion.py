@@ -207,9 +207,9 @@ def in_session(
     )
     sites = federation.sites
     facts = federation.ask("survey", dict.fromkeys(sites, ()))
-    check_present(sites, facts)
+    check_present("survey", sites, facts)
     agreement, genes = agree(list(facts.values()), config, {}, "experiment")
-    check_present(sites, federation.ask("join", dict.fromkeys(sites, (agreement,))))
+    check_present("join", sites, federation.ask("join", dict.fromkeys(sites, (agreement,))))
     session = SecureRounds(config, federation, agreement, Ledger("experiment", protocol))
     for event in session.run(algorithm(config, agreement.design(config), len(genes))):
         if isinstance(event, Finished):

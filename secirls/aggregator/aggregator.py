@@ -170,7 +170,7 @@ def _searches(federation: Federation, helper_names: tuple[PartyId, ...], bits: i
     searching = helper_names
     while searching:
         told: dict[PartyId, Any] = federation.ask("prepare", dict.fromkeys(searching, ()))
-        check_present(searching, told)
+        check_present("prepare", searching, told)
         searching = tuple(name for name in searching if told[name] is not None)
         for name in searching:
             match told[name]:

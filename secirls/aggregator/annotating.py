@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from protocols.secure_sum import PartyId, PeerError
+from protocols.secure_sum import PartyId
 from protocols.sessions.session import Roster
 from secirls.aggregator.asking import Federation, check_present
-from secirls.aggregator.losses import said_by
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.told_columns import Texts, alike, left_out, read_columns, read_texts
@@ -46,10 +45,7 @@ def annotate(federation: Federation, agreement: Agreement, names: Sequence[str],
 def _messages(federation: Federation, verb: str, asked: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, bytes]:
     """Everybody's answer. Raises what a site raised, and for what is no message or is not there."""
     answers: dict[PartyId, Any] = federation.ask(verb, asked)
-    for site, answer in answers.items():
-        if isinstance(answer, PeerError):
-            raise said_by(site, answer)
-    check_present(tuple(asked), answers)
+    check_present(verb, tuple(asked), answers)
     for site, answer in answers.items():
         if not isinstance(answer, bytes):
             raise PartyFaultError(site, verb, type(answer).__name__)

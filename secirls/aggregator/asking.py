@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeGuard, TypeVar
 
 from protocols.secure_sum import PartyId, PeerError
-from secirls.aggregator.losses import LeftOutError, Loss, befell, nonsense, said_by
+from secirls.aggregator.losses import LeftOutError, Loss, befell, heard, nonsense, said_by
 from secirls.agreement.agreement import (
     Agreement,
     Facts,
@@ -23,7 +23,7 @@ from secirls.agreement.agreement import (
     is_digest_of_dispersions,
     is_identity,
 )
-from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
+from secirls.agreement.faults import NONSENSE, BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Ledger, Meter, is_cost
 from secirls.config import Config
 from secirls.input_error import complain
@@ -34,9 +34,6 @@ from secirls.site.site import Answer
 T = TypeVar("T")
 
 AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
-
-NONSENSE = "answer"
-"""The kind of a fault that is an answer of no kind there is: what a party calls it is not repeated."""
 
 
 class Federation(Protocol):
@@ -125,16 +122,15 @@ class Asking:
                 role = name if name in self._helpers else SITE_ROLE
                 self._ledger.add(name, role, answer.costs)
                 messages[name] = answer.message
-            elif isinstance(answer, PeerError):
-                if accusations is None:
-                    raise said_by(name, answer)
+            elif isinstance(answer, PeerError) and accusations is not None:
                 accusations[name] = answer
-            elif isinstance(answer, SPOKEN):
-                raise answer
-            elif answer is None or isinstance(answer, PartyFaultError):
-                silent[name] = answer
+            elif isinstance(answer, (*SPOKEN, PartyFaultError)):
+                word = heard(name, verb, answer)
+                if not isinstance(word, PartyFaultError):
+                    raise word
+                silent[name] = word
             else:
-                silent[name] = PartyFaultError(name, verb, NONSENSE)
+                silent[name] = None if answer is None else PartyFaultError(name, verb, NONSENSE)
         if silent:
             self._settle(verb, silent)
         return messages
@@ -183,7 +179,7 @@ def surveyed(
     else `PartyFaultError`.
     """
     answers: dict[PartyId, Any] = federation.ask("survey", dict.fromkeys(sites, ()))
-    check_present(sites, answers)
+    check_present("survey", sites, answers)
     names = variables(config.design)
     faults = [PartyFaultError(n, "survey", NONSENSE) for n in sites if not are_facts(answers[n], n, names)]
     for fault in faults:
@@ -219,7 +215,7 @@ def _answers(
 ) -> dict[PartyId, Any]:
     """What everybody answers before the session; whose answer is none of the verb's is fenced, and named."""
     answers: dict[PartyId, Any] = federation.ask(verb, asked)
-    check_present(tuple(asked), answers)
+    check_present(verb, tuple(asked), answers)
     for name in asked:
         if not is_answer(answers[name]):
             federation.fence(name)
@@ -227,11 +223,11 @@ def _answers(
     return answers
 
 
-def check_present(names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
-    """Raise what a party raised before the session began, or `InputError` naming who did not answer."""
+def check_present(verb: str, names: tuple[PartyId, ...], answers: Mapping[PartyId, Any]) -> None:
+    """Raise what a party raised before the session began, as its word, or `InputError` naming who did not answer."""
     for name in names:
         if isinstance(answers.get(name), Exception):
-            raise answers[name]
+            raise heard(name, verb, answers[name])
     silent = [name for name in names if name not in answers]
     if silent:
         raise complain("did not answer, so the session can't begin", site=", ".join(silent))

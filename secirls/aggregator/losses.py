@@ -1,6 +1,7 @@
-"""Who is lost on the way and what befell them, in words that a disclosure can tell.
+"""Who is lost on the way and what befell them, in words that a disclosure can tell; and what a party's words are worth.
 
-Promises: blames nobody for what one other party says; an accusation names who makes it.
+Promises: blames nobody for what one other party says; an accusation names who makes it, and so does whatever else a
+party says in place of an answer. Who fell silent or is left out nobody says but whoever leads.
 Refuses to know: rules about going on.
 """
 
@@ -8,11 +9,26 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from protocols.secure_sum import PartyId, PeerError, SecureSumError
-from secirls.agreement.faults import BlockedPartyError, PartyFaultError
+from protocols.secure_sum import (
+    RESERVED,
+    DropoutError,
+    IntegrityError,
+    MisuseError,
+    PartyId,
+    PeerError,
+    SecureSumError,
+)
+from secirls.agreement.faults import NONSENSE, BlockedPartyError, PartyFaultError, own_fault
+from secirls.agreement.whole_file import UnwritableError
+from secirls.algorithms.query import QueryError
+from secirls.input_error import InputError
+from secirls.site.grounds.policy import RefusalError
 
 Loss: TypeAlias = tuple[PartyId, str]
 """Who is not asked any more, and what befell it, as a disclosure tells it."""
+
+_OWN_WORDS = (InputError, UnwritableError, RefusalError, QueryError, SecureSumError, MisuseError, IntegrityError)
+"""Kinds of errors that are one sentence, which a party may say of itself."""
 
 
 class LeftOutError(SecureSumError):
@@ -47,3 +63,21 @@ def nonsense(error: PeerError) -> str:
 def said_by(accuser: PartyId, accusation: PeerError) -> PeerError:
     """An accusation that only one party makes, and is not proved by it."""
     return PeerError(accusation.sender, f"{accusation.reason} (so {accuser} says)")
+
+
+def heard(party: PartyId, verb: str, error: Exception) -> Exception:
+    """What a party raised in place of an answer, as its own word: another's name in it is no proof against that one.
+
+    Of a kind that it can't say of itself it is a fault: only whoever leads knows who is left out, or fell silent.
+    """
+    if isinstance(error, PartyFaultError):  # blocked it is called by who carries its messages
+        return error if isinstance(error, BlockedPartyError) else own_fault(party, verb, error)
+    if isinstance(error, PeerError):
+        return said_by(party, error)
+    told, kind = str(error), type(error)
+    if kind is DropoutError:
+        return SecureSumError(f"{told} (so {party} says)")
+    if kind not in _OWN_WORDS:
+        return PartyFaultError(party, verb, NONSENSE)
+    own = (f"site {party!r}", f"site {party} ", f"site {party}: ", *((f"the {party}",) if party in RESERVED else ()))
+    return error if told.startswith(own) else kind(f"{told} (so {party} says)")

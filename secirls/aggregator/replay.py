@@ -15,6 +15,7 @@ from protocols.secure_sum import DropoutError, IntegrityError, MisuseError, Part
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
 from secirls.aggregator.aggregator import Outcome
+from secirls.aggregator.losses import LeftOutError
 from secirls.agreement.agreement import Facts
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Cost
@@ -41,6 +42,7 @@ RAISED = {
         SilentSitesError,
         PartyFaultError,
         BlockedPartyError,
+        LeftOutError,
     )
 }
 """Errors that a party answers with, by name."""
@@ -167,7 +169,7 @@ class Again:
         if "bytes" in told:
             return transcript.message(self._folder, told["bytes"])
         if "error" in told:
-            return RAISED[told["error"]](*told["given"]) if told["error"] in RAISED else InputError(told["says"])
+            return RAISED.get(told["error"], Exception)(*told["given"])
         if "map" in told:
             return {name: self._value(inner) for name, inner in told["map"].items()}
         if told.get("type") in ANSWERED and "fields" in told:

@@ -5,7 +5,14 @@ Promises: a fault carries names and kinds, never the text of an unforeseen excep
 
 from __future__ import annotations
 
+import re
+
 from protocols.secure_sum import PartyId
+
+NONSENSE = "answer"
+"""The kind of a fault that is an answer of no kind there is: what a party calls it is not repeated."""
+
+_KIND = re.compile(r"\w{1,64}|failure before")
 
 
 class SilentSitesError(Exception):
@@ -37,3 +44,9 @@ class BlockedPartyError(PartyFaultError):
     def __init__(self, party: PartyId, verb: str, other: PartyId) -> None:
         super().__init__(party, verb, other)
         self.args = (f"{party} waited in vain for {other}, in the same process, to answer {verb!r}",)
+
+
+def own_fault(party: PartyId, verb: str, error: BaseException) -> PartyFaultError:
+    """What went wrong at a party, as its own fault, whomever the error is about; and not blocked by another."""
+    kind = error.given[2] if type(error) is PartyFaultError else type(error).__name__
+    return PartyFaultError(party, verb, kind if isinstance(kind, str) and _KIND.fullmatch(kind) else NONSENSE)

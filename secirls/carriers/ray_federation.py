@@ -17,7 +17,7 @@ from ray import ObjectRefGenerator
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from protocols.secure_sum import PartyId
-from secirls.agreement.faults import BlockedPartyError, PartyFaultError
+from secirls.agreement.faults import BlockedPartyError, own_fault
 from secirls.carriers.hosts import Store
 from secirls.site.desk import SPOKEN
 
@@ -140,9 +140,7 @@ def _fetched(answering: Any) -> list[Any]:
 
 
 def _fault(party: PartyId, verb: str, error: BaseException) -> Exception:
-    if isinstance(error, (*SPOKEN, PartyFaultError)):
-        return error
-    return PartyFaultError(party, verb, type(error).__name__)
+    return error if isinstance(error, SPOKEN) else own_fault(party, verb, error)
 
 
 def wait_until_ready(parties: Mapping[PartyId, Handle]) -> None:
