@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 import secirls
+from protocols.encryption import paillier, paillier_messages, paillier_threshold
+from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PeerError
+from protocols.sessions.session import Roster
+from protocols.sessions.settings import Settings
+from secirls.agreement.agreement import Agreement
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.cli.commands import main
 from secirls.input_error import InputError
@@ -263,3 +268,52 @@ def test_a_ground_that_is_wrong_ends_in_a_sentence(tmp_path, text, problem):
     with pytest.raises(InputError, match=problem) as refused:
         helper.key()
     assert "\n" not in str(refused.value)
+
+
+# A key whose search has no end.
+
+ENDLESS = 1 << 16
+
+
+class SearchedError(Exception):
+    """A helper began to search for primes."""
+
+
+def joins(grounds, lead, monkeypatch, protocol, helper, key):
+    """A helper that is told of a session with a key of that length; it raises where it would search for one."""
+
+    def began(bits, *_, **__):
+        raise SearchedError(bits)
+
+    monkeypatch.setattr(paillier, "make_key", began)
+    monkeypatch.setattr(paillier_threshold, "search_safe_key", began)
+    config = lead.config(grounds, protocol=protocol, key_bits=ENDLESS)
+    told = Agreement(config.digest, grounds.names, bytes_of(grounds.told()), {}, b"", None, arithmetic=b"")
+    Helper(helper, config, key).join(told)
+
+
+def bytes_of(roster):
+    return {name: bytes.fromhex(key) for name, key in roster.items()}
+
+
+@HELPERS
+def test_no_helper_searches_for_a_key_of_any_length(laid, lead, monkeypatch, protocol, helper):
+    grounds = laid(helper)
+    with pytest.raises(
+        MisuseError, match=r"^a Paillier key of 65536 bits: choose a multiple of 64 from 2048 to 15360$"
+    ):
+        joins(grounds, lead, monkeypatch, protocol, helper, ground_of(grounds, helper, ""))
+
+
+@HELPERS
+def test_the_twin_without_a_longest_key_searches_on(laid, lead, monkeypatch, protocol, helper):
+    grounds = laid(helper)
+    monkeypatch.setattr(paillier_messages, "MOST_KEY_BITS", ENDLESS)
+    with pytest.raises(SearchedError, match=str(ENDLESS)):
+        joins(grounds, lead, monkeypatch, protocol, helper, ground_of(grounds, helper, ""))
+
+
+def test_the_longest_key_is_still_taken():
+    settings = Settings(key_bits=paillier_messages.MOST_KEY_BITS)
+    roster = Roster({name: Identity(bytes([i]) * 32).public for i, name in enumerate(("a", "b", "c", "key-holder"))})
+    assert paillier_messages.Terms(roster, settings).key_bits == 15_360
