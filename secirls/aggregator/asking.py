@@ -24,7 +24,7 @@ from secirls.agreement.agreement import (
     is_identity,
 )
 from secirls.agreement.faults import NONSENSE, BlockedPartyError, PartyFaultError, SilentSitesError
-from secirls.agreement.ledger import Ledger, Meter, is_cost
+from secirls.agreement.ledger import Ledger, Meter, are_costs
 from secirls.config import Config
 from secirls.input_error import complain
 from secirls.inputs.designs.design import variables
@@ -162,12 +162,7 @@ class Asking:
 
 def well_formed(answer: object) -> TypeGuard[Answer]:
     """Whether a site sent what a verb gives: bytes, and what they can have cost."""
-    return (
-        isinstance(answer, Answer)
-        and isinstance(answer.message, bytes)
-        and isinstance(answer.costs, tuple)
-        and all(map(is_cost, answer.costs))
-    )
+    return isinstance(answer, Answer) and isinstance(answer.message, bytes) and are_costs(answer.costs)
 
 
 def surveyed(

@@ -36,6 +36,8 @@ LONGEST_SECONDS = 1e9
 """That no verb takes: thirty years."""
 LARGEST_COUNT = 1 << 63
 """That no table holds."""
+MOST_COSTS = 64
+"""Of one answer: a site books half a dozen verbs at most, and each is a line of the table, in memory and on disk."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ def is_cost(told: object) -> bool:
         and are_seconds(told.seconds, told.cpu_seconds)
         and are_counts(told.bytes_up, told.bytes_down)
     )
+
+
+def are_costs(told: object) -> bool:
+    """Whether a site or helper can have booked these for one answer."""
+    return isinstance(told, tuple) and len(told) <= MOST_COSTS and all(map(is_cost, told))
 
 
 class Meter:

@@ -3,6 +3,7 @@
 Every site is honest but for one, whose answers to one verb are changed on their way. The twins look at less of them.
 """
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -16,12 +17,13 @@ from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.aggregator.audit import audit
 from secirls.aggregator.losses import LeftOutError
 from secirls.aggregator.transcript import witnessed
-from secirls.agreement import agreement
+from secirls.agreement import agreement, ledger
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import Cost
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.agreement.past import Begun
+from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -234,6 +236,8 @@ COSTS = {
     "orders to a terminal": costing("\x1b]0;owned\x07", 0.0, 0.0),
     "a list": costing(["protect"], 0.0, 0.0),
     "nothing": lambda answer: replace(answer, costs=(None,)),
+    "a table of them": lambda answer: replace(answer, costs=[*answer.costs]),
+    "more than there are verbs": lambda answer: replace(answer, costs=(Cost("protect", 0.0, 0.0),) * 65),
 }
 
 
@@ -242,6 +246,27 @@ def test_costs_that_no_verb_has_are_no_answer(stopping, change):
     grounds, config = stopping
     with pytest.raises(PartyFaultError, match=f"^{LIAR} failed in 'contribute' with an unexpected answer$"):
         list(lead_fit(Task(config, "fit-1"), lied(grounds, config, "contribute", change)))
+
+
+MANY = (Cost("protect", 0.0, 0.0),) * 50_000
+"""In a message two bytes each: all of them are the same one."""
+
+
+def booked(grounds, config):
+    """How many lines the first round has where the liar's costs are so many."""
+    federation = lied(grounds, config, "contribute", lambda answer: replace(answer, costs=MANY))
+    return next(len(event.rows) for event in lead_fit(Task(config, "fit-1"), federation) if isinstance(event, Record))
+
+
+def test_no_message_fills_the_table(stopping):
+    assert len(pickle.dumps(MANY)) < 2.1 * len(MANY)
+    with pytest.raises(PartyFaultError, match=f"^{LIAR} failed in 'contribute' with an unexpected answer$"):
+        booked(*stopping)
+
+
+def test_the_twin_that_counts_no_costs_writes_a_line_for_each(stopping, monkeypatch):
+    monkeypatch.setattr(ledger, "MOST_COSTS", len(MANY))
+    assert booked(*stopping) > len(MANY)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +318,7 @@ def test_finished_rounds_outlive_such_costs(manifest, tmp_path, monkeypatch):
 
 
 def test_the_twin_that_books_any_costs_loses_the_results(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr(asking, "is_cost", lambda cost: True)
+    monkeypatch.setattr(asking, "are_costs", lambda costs: True)
     with monkeypatch.context() as lying:
         lying_late(lying)
         with pytest.raises(OverflowError):
