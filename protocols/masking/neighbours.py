@@ -138,15 +138,48 @@ def share_threshold(threshold: int, parties: int, degree: int) -> int:
 
 
 def most_colluders(settings: Settings, parties: int) -> int:
-    """How many may collude with an aggregator that breaks the protocol before a party's two secrets come out.
+    """How many may collude with an aggregator that breaks the protocol before one party's vector comes out alone.
 
     Below 0, not even the aggregator alone is held off. With consistency all parties sign one set, a threshold of them;
-    without it each of a party's holders may have been told another.
+    without it each may have been told another.
     """
     threshold, degree = settings.threshold_for(parties), degree_for(settings, parties)
-    alone = share_threshold(threshold, parties, degree)
-    once = active_colluders(parties, threshold) if settings.consistency else active_colluders(degree + 1, alone)
-    return min(once, alone - 1)
+    if not settings.consistency:
+        return most_told_apart(parties, threshold, degree)
+    return min(active_colluders(parties, threshold), share_threshold(threshold, parties, degree) - 1)
+
+
+@lru_cache(maxsize=64)
+def most_told_apart(parties: int, threshold: int, degree: int) -> int:
+    """The same where each party may have been told another set of those present.
+
+    No party's two secrets come out while 2 s > degree + 1 + c. Among neighbours that is not enough: each set hangs
+    together, but each may lack a few others of one party's neighbours, and s shares for every one of these take all of
+    its masks off. So the shares are counted that are needed for it, and those that honest parties give at most.
+    """
+    needed = share_threshold(threshold, parties, degree)
+    once = min(active_colluders(degree + 1, needed), needed - 1)
+    if degree >= parties - 1:
+        return once
+    reach, spare, most = degree // 2, degree - needed, parties - threshold
+    # A set with the party in it has `needed` of its neighbours too, one without may lack as many on either side; what
+    # a set of no more than a neighbourhood lacks is bounded by its size alone.
+    wide = threshold >= degree + 2
+    beside = min(most, spare if wide else max(spare, degree + 1 - threshold))
+    without = min(most, 2 * spare) if wide else most
+    steps = [step for step in range(-reach, reach + 1) if step]
+    near = {step % parties for step in steps}
+    around = {apart % parties for apart in range(-degree, degree + 1)} - {0}
+    give = {apart: min(without, sum((apart + step) % parties in near for step in steps)) for apart in around}
+    others = sum(given for apart, given in give.items() if apart not in near)
+    holders = sorted((give[apart] for apart in near), reverse=True)
+
+    def holds(colluders: int) -> bool:
+        honest = needed - colluders
+        given = honest * beside + sum(holders[: degree + 1 - honest]) + others
+        return (degree - colluders) * honest > given
+
+    return next((colluders - 1 for colluders in range(once + 1) if not holds(colluders)), once)
 
 
 def degree_without_recovery(settings: Settings, parties: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 
 from protocols.masking.mask_keys import KeyBook, split_hello
-from protocols.masking.neighbours import Graph, degree_for, share_threshold
+from protocols.masking.neighbours import Graph, degree_for, most_told_apart, share_threshold
 from protocols.secure_sum import Context, DropoutError, MisuseError, PartyId, silent
 from protocols.sessions.channels import channel_key
 from protocols.sessions.demands import NO_DEMANDS, Demands
@@ -94,6 +94,7 @@ class Room(Seating):
         else:
             # Nobody knows what set the others were told: two of them can be had of any one party's holders.
             demands.check_once(self.share_threshold, self.degree + 1)
+            demands.check_told_apart(most_told_apart(len(roster), self.threshold, self.degree))
 
     def meet(
         self, session: bytes, batch: int, hellos: Mapping[PartyId, bytes], greetings: Mapping[PartyId, Greeting]

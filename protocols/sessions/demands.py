@@ -67,6 +67,15 @@ class Demands:
                 "Take a higher threshold"
             )
 
+    def check_told_apart(self, most: int) -> None:
+        """Raise `MisuseError` for more colluders than ``most``, where each party may be told another set of one sum."""
+        if self.colluders is not None and self.colluders > most:
+            raise MisuseError(
+                "an aggregator that tells each party another set of those present, with "
+                f"{self.colluders} sites colluding, may open one party's vector alone: let sites compare sets "
+                "(consistency), or take a higher threshold"
+            )
+
     def check_one_set(self) -> None:
         """Raise `MisuseError` where colluders are reckoned with, and parts of a sum may be given over two sets.
 

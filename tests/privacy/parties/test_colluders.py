@@ -12,7 +12,7 @@ import pytest
 from protocols import claims
 from protocols.choice import helpers, make_party
 from protocols.masking.mask_keys import self_mask_key
-from protocols.masking.neighbours import degree_for, most_colluders, share_threshold
+from protocols.masking.neighbours import degree_for, most_colluders, most_told_apart, share_threshold
 from protocols.masking.pairwise_messages import Leg, Payload, Reply, Request, read_set_boxes
 from protocols.masking.round_seeds import pair_mask_keys
 from protocols.primitives import ring, shamir
@@ -61,7 +61,9 @@ def test_among_neighbours_the_bound_is_the_rooms_where_all_sign_and_the_neighbou
     for colluders in range(parties):
         signed_once = 2 * threshold > parties + colluders
         held_once = 2 * alone > neighbours + 1 + colluders
-        bears = colluders < alone and (signed_once if consistency else held_once)
+        apart = colluders <= most_told_apart(parties, threshold, neighbours)  # see test_told_apart.py
+        assert held_once or not apart
+        bears = colluders < alone and (signed_once if consistency else apart)
         assert takes_part("pairwise", parties, settings, colluders) == bears
 
 
