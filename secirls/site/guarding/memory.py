@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from secirls.site.guarding.sample_sketches import same_samples, sketches
 
 FITS = "fits.jsonl"
 ENTERED, SUMMED = "-entered.npz", "-columns.npz"
+KNOWN = ("samples", "layer", "names", "marks")
+"""What is noted of a fit's samples: with the first fit about them alone, for anybody may call another session a fit."""
 
 
 def _gene(name: str) -> bytes:
@@ -137,7 +140,7 @@ class Memory:
         Raises `InputError` where that can't be read.
         """
         with self._entries(self._folder / FITS) as (told, _):
-            others = {entry["data"]: entry for entry in told if entry["data"] != subject.data}
+            others = {entry["data"]: entry for entry in _in_full(told) if entry["data"] != subject.data}
             rows = {
                 data: tuple(now for _, now in sorted(zip(entry["samples"], subject.as_now(entry), strict=True)))
                 for data, entry in others.items()
@@ -228,8 +231,10 @@ class Memory:
         if shrinks and policy.across_fits == "refuse" and (policy.max_fits or 1) == 1:
             self._begins = {"begun": run, "as": asks, "over": list(sites)}
         with self._entries(self._folder / FITS) as (told, append):
-            near = 0
-            for entry in told:
+            near, fits = 0, _in_full(told)
+            is_near = cache(lambda place: self._is_near(fits[place], sites, subject, policy.min_difference))
+            first = _first_alike(fits)
+            for entry, alike in zip(fits, first, strict=True):
                 if {name: entry[name] for name in this} == this:
                     return
                 goes_on = (
@@ -238,13 +243,15 @@ class Memory:
                     and set(sites) <= set(entry["sites"])
                     and ([entry["genes"], entry.get("config")] == asks or not self._has_answered())
                 )
-                near += not goes_on and self._is_near(entry, sites, subject, policy.min_difference)
+                near += not goes_on and is_near(alike)
             if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
                 raise self._another_fit()
             if _genes_in(genes) is None:
                 replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
-            known = {"samples": subject.samples, "layer": subject.layer, "names": subject.names, "marks": subject.marks}
-            append({**this, **known, "config": subject.config})
+            known = {name: _as_read(getattr(subject, name)) for name in KNOWN}
+            before = (place for place, fit in enumerate(fits) if {name: fit.get(name) for name in KNOWN} == known)
+            like = next(before, None)
+            append({**this, **(known if like is None else {"like": like}), "config": subject.config})
 
     def _another_fit(self) -> RefusalError:
         return RefusalError(
@@ -284,7 +291,7 @@ class Memory:
                 yield _whole_lines(file.readall()), lambda entry: _append(file.fileno(), path, entry)
         except InputError:
             raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise unkept(self._site, "answers", error) from None
 
 
@@ -295,6 +302,27 @@ def _opened(path: Path) -> FileIO:
 def _whole_lines(data: bytes) -> list[dict[str, Any]]:
     """What stands in whole lines; what a line that was cut off by a crash notes never happened."""
     return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n") and line.strip()]
+
+
+def _as_read(value: str | tuple[str, ...]) -> str | list[str]:
+    """A value as it is when it is read again."""
+    return value if isinstance(value, str) else list(value)
+
+
+def _in_full(told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Fits as they were noted, with what was noted of their samples where that was with an earlier one."""
+    fits: list[dict[str, Any]] = []
+    for entry in told:
+        known = {name: fits[entry["like"]][name] for name in KNOWN} if "like" in entry else {}
+        fits.append({**known, **entry})
+    return fits
+
+
+def _first_alike(fits: Sequence[dict[str, Any]]) -> list[int]:
+    """For each fit the first that was about the same samples and genes over the same sites."""
+    first: dict[tuple[Any, ...], int] = {}
+    about = ((fit.get("like", place), fit["data"], fit["genes"], *fit["sites"]) for place, fit in enumerate(fits))
+    return [first.setdefault(one, place) for place, one in enumerate(about)]
 
 
 def _append(descriptor: int, path: Path, entry: Mapping[str, Any]) -> None:
