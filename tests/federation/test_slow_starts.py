@@ -29,7 +29,7 @@ def told(monkeypatch, looks):
     now = {}
     monkeypatch.setattr(on_ray.ray, "wait", wait)
     starting = {"a": "berlin", "b": "lyon", "c": "the aggregator"}
-    return [stage.text.partition(" s ")[2] for stage in on_ray._waited_for(EVENTS, starting)]
+    return [stage.text.partition(" s ")[2] for stage in on_ray._waited_for([EVENTS], starting)]
 
 
 def test_whoever_has_no_process_yet_is_named_look_after_look(monkeypatch):
