@@ -34,7 +34,7 @@ AHEAD = 1
 """So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
 
-TOLD_SECONDS = 10.0
+TOLD_SECONDS = 20.0
 """How often it is said who is waited for, until the fit begins to tell of itself. A process that dies before it has
 told Ray of itself is missed after a minute (``worker_register_timeout_seconds``), and then another is started."""
 
@@ -101,7 +101,7 @@ def _waited_for(awaited: list[Any], starting: Mapping[Any, str]) -> Iterator[Sta
         _, left = ray.wait(list(starting), num_returns=len(starting), timeout=0, fetch_local=False)
         if left:
             named, waited = ", ".join(starting[ref] for ref in left), time.monotonic() - began
-            told = f"{waited:.0f} s without a process for {named}; Ray starts another after a minute"
+            told = f"{waited:.0f} s so far to start {named}; for a process that died Ray starts another after a minute"
             yield Stage(SETUP_ROUND, told)
 
 

@@ -34,8 +34,8 @@ def told(monkeypatch, looks):
 
 def test_whoever_has_no_process_yet_is_named_look_after_look(monkeypatch):
     assert told(monkeypatch, [["b", "c"], ["c"]]) == [
-        "without a process for lyon, the aggregator; Ray starts another after a minute",
-        "without a process for the aggregator; Ray starts another after a minute",
+        "so far to start lyon, the aggregator; for a process that died Ray starts another after a minute",
+        "so far to start the aggregator; for a process that died Ray starts another after a minute",
     ]
 
 
