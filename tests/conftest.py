@@ -42,6 +42,8 @@ def pytest_configure(config):
         if not hasattr(config, "workerinput"):  # else each of them would compile all of it
             from secirls.numerics import first_use
 
+            if not first_use.are_kept():
+                print("compiling kernels (kept for the next time)", flush=True)
             first_use.warm_up(fused=True, whole=True, outliers=True)
 
 
