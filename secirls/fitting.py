@@ -15,6 +15,7 @@ from protocols.choice import helpers
 from secirls.aggregator.aggregator import Event, Outcome
 from secirls.aggregator.asking import Federation
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
+from secirls.aggregator.losses import heard
 from secirls.aggregator.transcript import witnessed
 from secirls.agreement.cluster_address import cluster_at
 from secirls.agreement.manifest import Engine, Manifest
@@ -158,9 +159,9 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
     def beforehand(federation: Federation) -> None:
         """A mistake in a file is told before kernels are compiled, which takes most of a minute."""
         told = federation.ask("look", dict.fromkeys(federation.sites, ()))
-        for answer in (told.get(name) for name in federation.sites):
-            if isinstance(answer, SPOKEN):
-                raise answer
+        for name in federation.sites:
+            if isinstance(answer := told.get(name), SPOKEN):
+                raise heard(name, "look", answer)
         watch.note("compiling kernels (kept for the next time)")
         warm_up()
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import secirls
+from secirls import fitting
+from secirls.carriers.local import LocalFederation
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.numerics import first_use
@@ -48,6 +50,19 @@ def test_the_twin_that_compiles_first_is_seen(sites, told, tmp_path, monkeypatch
     monkeypatch.setattr(first_use, "are_kept", lambda: True)
     with pytest.raises(AssertionError):
         test_a_mistake_is_told_before_anything_is_compiled(sites, told, tmp_path, "local")
+
+
+def test_what_a_site_says_as_it_looks_is_its_own_word(sites, told, monkeypatch):
+    class Blaming(LocalFederation):
+        def ask(self, verb, arguments):
+            return super().ask(verb, arguments) | {"site3": InputError("site 'site1': is missing")}
+
+    monkeypatch.setattr(fitting, "LocalFederation", Blaming)
+    with pytest.raises(InputError, match=r"^site 'site1': is missing \(so site3 says\)$"):
+        secirls.fit(sites, design="~ condition", engine="local", on_note=told.append)
+    monkeypatch.setattr(fitting, "heard", lambda party, verb, error: error)  # the twin, in which it blames another
+    with pytest.raises(InputError, match=r"^site 'site1': is missing$"):
+        secirls.fit(sites, design="~ condition", engine="local", on_note=told.append)
 
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
