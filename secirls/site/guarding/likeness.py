@@ -125,6 +125,12 @@ def tells_sites(earlier: Summed, now: Summed) -> bool:
     return inside(np.hstack([former, later])) > inside(former) + inside(later)
 
 
+def _without_sizes(earlier: Summed, now: Summed) -> tuple[Floats, Floats]:
+    """Both fits' columns, by the same size factors."""
+    sizes = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
+    return earlier.columns / sizes, now.columns / sizes
+
+
 def _unit(columns: Floats) -> Floats:
     """Columns whose largest entry is one; those that are nothing at this site are left out."""
     largest = np.abs(columns).max(axis=0, initial=0.0)
@@ -150,10 +156,10 @@ def few_differ(earlier: Summed, now: Summed, least: int) -> bool:
     Combinations within one fit are left to the rule about X'X of all sites: columns that both fits have, by their names
     and values, tell nothing new. A column is held against each of the other fit's, and all together.
     """
-    weights = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
-    former, later = _unit(earlier.columns / weights), _unit(now.columns / weights)
+    plain = _without_sizes(earlier, now)
+    former, later = map(_unit, plain)
     news, olds = _beyond(later, former), _beyond(former, later)
-    one, two = (_by_name(fit, fit.columns / weights) for fit in (earlier, now))
+    one, two = map(_by_name, (earlier, now), plain)
     again = one.keys() & two.keys()
     old, new = (np.array([fit[key] for key in fit if key not in again]).T for fit in (one, two))
     # A column that is a combination here may be so by a sample that stands alone, and be another elsewhere.
@@ -184,8 +190,7 @@ def one_is_alone(earlier: Summed, now: Summed) -> bool:
     It is the sample whose leverage is one: levels of two factors, say, that are the same taken two by two but for it.
     Or nearly one, where there are no more columns than half as many as samples: with more, some are so by chance.
     """
-    weights = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
-    former, later = _unit(earlier.columns / weights), _unit(now.columns / weights)
+    former, later = map(_unit, _without_sizes(earlier, now))
     whole, *parts = (Combinations(columns) for columns in (np.hstack([former, later]), former, later))
     most = _NEARLY_ALONE if 2 * whole.free >= len(former) else _ALONE_IN
     alone = (whole.leverages > most) & ~np.any([part.leverages > most for part in parts], axis=0)
@@ -198,13 +203,13 @@ def few_stand_out(earlier: Summed, now: Summed, least: int) -> bool:
     A column may be a constant here, or another of its fit, and vary elsewhere. One of the other fit's that is the same
     but for a few samples here may be the same elsewhere, unless both fits have the column, by its name and values.
     """
-    weights = np.where(now.columns[:, 0] > 0, now.columns[:, 0], 1.0)[:, None]
-    one, two = (_by_name(fit, fit.columns / weights) for fit in (earlier, now))
+    plain = _without_sizes(earlier, now)
+    one, two = map(_by_name, (earlier, now), plain)
     both = one.keys() & two.keys()
     old, new = (np.array([column for key, column in fit.items() if key not in both]).T for fit in (one, two))
     if not (old.size and new.size):
         return False
-    former, later = (_unit(fit.columns / weights) for fit in (earlier, now))
+    former, later = map(_unit, plain)
     return _stand_out(old, new, former, least) or _stand_out(new, old, later, least)
 
 
@@ -266,10 +271,10 @@ def _few(side: Floats, columns: Sequence[int], former: Floats, olds: Sequence[in
             left = combinations.left(these)
             differing = np.count_nonzero(left, axis=0)
             few = (differing > 0) & (differing < np.minimum(least, by_itself)) & (differing <= _most(combinations))
-            if told is None:
-                if few.any():
-                    return True
-            elif not all(_is_of(np.column_stack([every, told, these[:, k]]), left[:, k]) for k in np.flatnonzero(few)):
+            if any(
+                told is None or not _is_of(np.column_stack([every, told, these[:, k]]), left[:, k])
+                for k in np.flatnonzero(few)
+            ):
                 return True
     return False
 

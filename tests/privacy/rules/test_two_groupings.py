@@ -14,6 +14,7 @@ from secirls.site.guarding.likeness import Likeness, Summed
 
 OWNER, AT = "site3", 7
 NAMES = ("site1", "site2", "site3")
+REFUSED = r"site 'site3': its policy refuses: min_difference is 5 \(design columns"
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_the_twin_that_looks_at_columns_one_by_one_tells_one_samples_counts(grou
 
 
 def test_a_sample_that_stands_alone_in_two_groupings_is_refused_by_its_site(grouped, lead):
-    with pytest.raises(RefusalError, match=r"site 'site3': its policy refuses: min_difference is 5 \(design columns"):
+    with pytest.raises(RefusalError, match=REFUSED):
         difference(grouped, lead)
 
 
@@ -94,7 +95,7 @@ def test_the_twin_that_takes_combinations_at_a_site_for_those_of_all_tells_one_s
 
 
 def test_a_column_that_differs_in_a_sample_alone_in_its_cell_is_refused_by_its_site(dosed, lead):
-    with pytest.raises(RefusalError, match=r"site 'site3': its policy refuses: min_difference is 5 \(design columns"):
+    with pytest.raises(RefusalError, match=REFUSED):
         of_a_dose(dosed, lead)
 
 
@@ -145,7 +146,7 @@ def test_the_twin_that_looks_for_one_sample_to_the_digit_tells_its_counts_to_som
 
 
 def test_numbers_that_differ_in_one_sample_and_a_little_elsewhere_are_refused_by_its_site(ages, lead):
-    with pytest.raises(RefusalError, match=r"site 'site3': its policy refuses: min_difference is 5 \(design columns"):
+    with pytest.raises(RefusalError, match=REFUSED):
         of_ages(ages, lead)
 
 
