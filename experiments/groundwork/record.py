@@ -34,7 +34,19 @@ RESULTS = HERE / "results"
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 MACHINE = "shared with other work while measuring: compare ratios and medians, not seconds"
 
-_VERSIONED = ("secirls", "numpy", "scipy", "numba", "pandas", "cryptography", "gmpy2", "phe", "pydeseq2", "matplotlib")
+_VERSIONED = (
+    "secirls",
+    "numpy",
+    "scipy",
+    "numba",
+    "pandas",
+    "cryptography",
+    "pynacl",
+    "gmpy2",
+    "phe",
+    "pydeseq2",
+    "matplotlib",
+)
 
 Cell: TypeAlias = str | int | float
 Row: TypeAlias = Mapping[str, Cell]

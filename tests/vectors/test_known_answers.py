@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -162,6 +164,26 @@ def test_signatures_are_those_of_rfc_8032_section_7_1(seed, public, message, sig
     assert not keys.verifies(unhex(public), unhex(signature), unhex(message) + b"\0")
     assert not keys.verifies(b"short", unhex(signature), unhex(message))
     assert not keys.verifies(unhex(public), b"short", unhex(message))
+
+
+ORDER = 2**252 + 27742317777372353535851937790883648493
+"""Of the group that signatures count in (RFC 8032, section 5.1)."""
+
+
+@pytest.mark.parametrize("length", [0, 32, 1000])
+def test_two_libraries_sign_alike_and_verify_alike(length):
+    seed, message = bytes(range(32)), bytes(length)
+    ours, theirs = keys.Identity(seed), Ed25519PrivateKey.from_private_bytes(seed)
+    signature = ours.sign(message)
+    assert signature == theirs.sign(message)
+    theirs.public_key().verify(signature, message)
+    of_another = keys.Identity(bytes(32)).sign(message)
+    longer = signature[:32] + (int.from_bytes(signature[32:], "little") + ORDER).to_bytes(32, "little")
+    flipped = [signature[:at] + bytes([signature[at] ^ 1]) + signature[at + 1 :] for at in (0, 31, 32, 63)]
+    for wrong in (of_another, longer, bytes(64), *flipped):
+        with pytest.raises(InvalidSignature):
+            theirs.public_key().verify(wrong, message)
+        assert not keys.verifies(ours.public, wrong, message)
 
 
 SP_KEY = "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"
