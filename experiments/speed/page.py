@@ -37,8 +37,7 @@ def _measured_where(run: Mapping[str, Any]) -> str:
     told = (
         f"Measured at commit {_short(run['commit'])} on {run['cores']} cores ({run['processor']}), with "
         f"Python {versions['python']}, NumPy {versions['numpy']}, "
-        f"numba {versions['numba']}, cryptography {versions['cryptography']}, PyNaCl {versions['pynacl']} and "
-        f"gmpy2 {versions['gmpy2']}."
+        f"numba {versions['numba']}, cryptography {versions['cryptography']} and gmpy2 {versions['gmpy2']}."
     )
     left: dict[str, list[str]] = {}
     for key, reason in (sentence.split(": ", 1) for sentence in run["skipped"]):

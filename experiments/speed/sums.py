@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import count
@@ -16,10 +17,11 @@ from experiments.groundwork.record import Row
 from experiments.speed.turns import Candidates, alone, beside, in_turn
 from protocols import fixed_point, run
 from protocols.fixed_point import Field, Layout
-from protocols.primitives import compiled_codec, counted_stream, ring
+from protocols.primitives import compiled_codec, counted_stream, keys, ring
 from protocols.primitives.digests import long_digest
 from protocols.primitives.keystream import keystream
 from protocols.secure_sum import Context
+from protocols.sessions import session
 from protocols.sessions.settings import Settings
 from protocols.totals import pack_total, unpack_total
 from protocols.verified import CHECK_VALUES, Checks
@@ -157,15 +159,42 @@ def seated(protocol: str, sites: Sequence[str], *, consistency: bool, rounds: in
 
 
 def of_late_rounds(values: int, repeats: int) -> Iterator[Row]:
-    """A sum of few values over six parties, all legs; in milliseconds, and lean beside pairwise."""
+    """A sum of few values over six parties, all legs: milliseconds, also without signatures; lean beside pairwise."""
     sites, calls = [f"site-{number}" for number in range(6)], 4
     vector = ring.expand(SEED, values, 2)
-    rounds = calls * (repeats + 1)
+    rounds = calls * (2 * repeats + 2)
     tables = {
         protocol: seated(protocol, sites, consistency=consistency, rounds=rounds)
         for protocol, consistency in LATE.items()
     }
-    spent = in_turn({protocol: partial(add_up, vector) for protocol, add_up in tables.items()}, repeats, calls=calls)
+    sums = {protocol: partial(add_up, vector) for protocol, add_up in tables.items()}
+    spent = in_turn(sums, repeats, calls=calls)
     yield from beside("late round, lean", "", spent["pairwise-lean"], spent["pairwise"])
-    for protocol in LATE:
-        yield from alone("late round", protocol, 1e3 * float(np.median(spent[protocol])))
+    for protocol, add_up in sums.items():
+        whole = 1e3 * float(np.median(spent[protocol]))
+        signing = 1e3 * float(np.median([of_signatures(add_up) for _ in range(calls * repeats)]))
+        yield from alone("late round", protocol, whole)
+        yield from alone("late round, unsigned", protocol, whole - signing)
+
+
+def of_signatures(call: Callable[[], object]) -> float:
+    """CPU seconds that a call spends on making signatures and verifying them."""
+    spent = 0.0
+
+    def timed(work: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*given: Any) -> Any:
+            nonlocal spent
+            start = time.process_time()
+            try:
+                return work(*given)
+            finally:
+                spent += time.process_time() - start
+
+        return measured
+
+    with (
+        patch.object(keys.Identity, "sign", timed(keys.Identity.sign)),
+        patch.object(session, "verifies", timed(keys.verifies)),
+    ):
+        call()
+    return spent
