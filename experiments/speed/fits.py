@@ -24,7 +24,12 @@ from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.regression import kernels
 
 PLAIN = "plain"
-MASKED = ("pairwise", "pairwise-lean")
+MASKED: Mapping[str, Mapping[str, Any]] = {
+    "pairwise": {"protocol": "pairwise"},
+    "pairwise, one trip less": {"protocol": "pairwise", "consistency": False},
+    "pairwise-lean": {"protocol": "pairwise-lean"},
+}
+"""Of the second, parties release shares without first agreeing on who is present, as none did at first."""
 DESIGNS: Mapping[int, str] = {2: "~ condition", 5: "~ batch + condition"}
 """By number of design columns."""
 CHOICES: Mapping[str, Mapping[str, str]] = {
@@ -65,13 +70,13 @@ def of_a_fit(preset: str, params: int, sizes: Any) -> Iterator[Row]:
         paths = written(Path(folder), sizes["genes"], sizes["samples"], sizes["sites"])
         spent = in_turn(
             {
-                protocol: partial(a_fit, paths, DESIGNS[params], protocol=protocol, **CHOICES[preset])
-                for protocol in (PLAIN, *MASKED)
+                name: partial(a_fit, paths, DESIGNS[params], **options, **CHOICES[preset])
+                for name, options in {PLAIN: {"protocol": PLAIN}, **MASKED}.items()
             },
             sizes["repeats"][preset],
         )
-    for protocol in MASKED:
-        yield from beside(f"{preset}, {protocol}", params, spent[protocol], spent[PLAIN])
+    for name in MASKED:
+        yield from beside(f"{preset}, {name}", params, spent[name], spent[PLAIN])
 
 
 def of_nodes_in_a_fit(sizes: Any) -> Iterator[Row]:

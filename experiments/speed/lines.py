@@ -183,11 +183,27 @@ LINES: Sequence[Line] = (
         aims=(1.15, 1.2),
     ),
     Line(
+        "irls, pairwise, one trip less",
+        "the same without `consistency`, as the first version had it, p = {cases}",
+        "`plain`",
+        "times",
+        cases=(2, 5),
+        aims=(1.15, 1.2),
+    ),
+    Line(
         "irls, pairwise-lean", "the same by `pairwise-lean`, p = {cases}", "`plain`", "times", cases=(2, 5), aims=(1.1,)
     ),
     Line(
         "deseq2, pairwise",
         "a whole DESeq2 of the same sites, `pairwise`, p = {cases}",
+        "`plain`",
+        "times",
+        cases=(2, 5),
+        aims=(1.25,),
+    ),
+    Line(
+        "deseq2, pairwise, one trip less",
+        "the same without `consistency`, p = {cases}",
         "`plain`",
         "times",
         cases=(2, 5),
