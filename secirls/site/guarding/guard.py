@@ -203,6 +203,7 @@ class Guard:
         if self._entered is not None:
             self._enter_columns(self._entered)
             self._entered = None
+        self._go_on_over(cohort)
         if self._memory is not None:
             self._memory.admit(digest, cohort)
         self._answered[digest] = self._cohort = cohort
@@ -245,6 +246,11 @@ class Guard:
             sums, apart = census.among(parties, design), census.apart(parties, design)
             self._checks.check_census(design, sums, census.held(parties, design), apart)
             self._held_over = parties
+
+    def _go_on_over(self, parties: tuple[PartyId, ...]) -> None:
+        """Before a sum is over fewer sites than those before: no other fit may be over more. Raises `RefusalError`."""
+        if self._memory is not None and parties != self._cohort:
+            self._memory.goes_on_over(parties)
 
     def holds(self, samples: Samples) -> None:
         """What answers are computed from has changed."""
@@ -300,6 +306,7 @@ class Guard:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over sites that it did not answer for")
         lost = len(context.cohort) - len(present)
         self._check_left(float(left(self._contributors[question], lost)), present)
+        self._go_on_over(present)
         if self._memory is not None:
             self._memory.opening(question, present)
         self._opened[context.digest] = self._cohort = present

@@ -122,6 +122,7 @@ class Memory:
         self._folder = folder
         self._path = self._file_of(subject, ".jsonl")
         self._begins: dict[str, Any] = {}
+        self._enter_again: Callable[[tuple[PartyId, ...]], None] = lambda _: None
         self.told = self._file_of(subject, "-told.npz")
         """Where a `Budget` of the same subject is kept."""
         self.entered = self._file_of(subject, ENTERED)
@@ -225,8 +226,9 @@ class Memory:
 
         Raises `RefusalError` where the policy does not allow another fit beside those before.
         """
+        self._enter_again = lambda left: self.enter_fit(run, left, subject, policy, shrinks=True)
         genes = self._folder / _file_of(subject.genes)
-        this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name}
+        this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name, "config": subject.config}
         asks = [genes.name, subject.config]
         if shrinks and policy.across_fits == "refuse" and (policy.max_fits or 1) == 1:
             self._begins = {"begun": run, "as": asks, "over": list(sites)}
@@ -235,7 +237,7 @@ class Memory:
             is_near = cache(lambda place: self._is_near(fits[place], sites, subject, policy.min_difference))
             first = _first_alike(fits)
             for entry, alike in zip(fits, first, strict=True):
-                if {name: entry[name] for name in this} == this:
+                if {name: entry.get(name) for name in this} == this:
                     return
                 goes_on = (
                     shrinks
@@ -251,7 +253,15 @@ class Memory:
             known = {name: _as_read(getattr(subject, name)) for name in KNOWN}
             before = (place for place, fit in enumerate(fits) if {name: fit.get(name) for name in KNOWN} == known)
             like = next(before, None)
-            append({**this, **(known if like is None else {"like": like}), "config": subject.config})
+            append({**this, **(known if like is None else {"like": like})})
+
+    def goes_on_over(self, sites: tuple[PartyId, ...]) -> None:
+        """Note that the fit that was entered goes on without sites: to any other it is one over those left from now on.
+
+        Whose sums differ from another fit's by a site that both began with would tell that site's own. Raises
+        `RefusalError` where there is such a fit already.
+        """
+        self._enter_again(sites)
 
     def _another_fit(self) -> RefusalError:
         return RefusalError(
