@@ -1,8 +1,9 @@
 """How much of what is summed is one site's, or one sample's: known from sums of before, without counts.
 
-Promises: a share of a numeric column that is told is no larger than that of the site along some combination of design
-columns in X'X, so it is known before X'X is opened. What is said of size factors holds whatever those of the other
-sites are, if their logs have the sum that the census tells. Refuses to know: what is too much; see `Policy`.
+Promises: a share of a numeric column is known before X'X is opened. Where it is the whole, so is that of the site along
+some combination of design columns, if the column is one of them or in a product beside what it is multiplied with. What
+is said of size factors holds whatever those of the other sites are, if their logs have the sum that the census tells.
+Refuses to know: what is too much; see `Policy`.
 """
 
 from __future__ import annotations
@@ -53,13 +54,12 @@ class NumberShares:
     """Of one site in one fit."""
 
     def __init__(self, samples: Samples, design: Design) -> None:
-        """Take the site's numbers, and which of them are themselves columns that are summed.
+        """Take the site's numbers, in whichever columns they are summed: beside another as its product, or alone.
 
         Beside own columns what is summed is what these leave of a column, of which nothing is told before X'X.
         """
         self._numbers = None if samples.covariates is None or design.own.of else samples.covariates.numbers
-        names = [factor.expr for factor in design.features]
-        self._columns = [(f, name) for f, name in enumerate(names) if name in design.columns]
+        self._columns = [factor.expr for factor in design.features]
         self._heard: tuple[CovariatesQuery, Total] | None = None
 
     def hear(self, asked: CovariatesQuery, total: Total) -> None:
@@ -74,7 +74,7 @@ class NumberShares:
         asked, total = self._heard
         z = (self._numbers - asked.centres) / asked.units
         gone = lost(total["values"], len(total.cohort)) | lost(total["squares"], len(total.cohort))
-        for f, name in self._columns:
+        for f, name in enumerate(self._columns):
             if not gone[f]:
                 mine = _square(float(len(z)), z[:, f].sum(), (z[:, f] ** 2).sum())
                 every = _square(total["samples"][0], total["values"][f], total["squares"][f])

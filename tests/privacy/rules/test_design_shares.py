@@ -89,8 +89,14 @@ def test_what_differs_beside_another_column_alone_is_refused_once_x_x_is_known(g
     assert {told.kind for told in rounds} <= {"census", "covariates", "cross_products"}, "no count was in any sum"
 
 
-def patient_of(grounds, lead, monkeypatch):
+PLAIN = "~ condition + hours + age", "hours", "Intercept"
+"""A design, a column of it with the numbers, and the same without them."""
+IN_A_PRODUCT = "~ condition + age + age:hours", "age:hours", "age"
+
+
+def patient_of(grounds, lead, monkeypatch, how=PLAIN):
     """Label and age of the sample that differs, by the X'X of a fit that is then refused; and what they are."""
+    design, held, without = how
     for name in grounds.names:
         grounds.edit(name, lambda adata: adata.obs.__setitem__("age", np.linspace(31.0, 80.0, adata.n_obs).round()))
     told = []
@@ -101,23 +107,29 @@ def patient_of(grounds, lead, monkeypatch):
 
     monkeypatch.setattr(CrossProductsQuery, "xtx_of", opening)
     with pytest.raises(RefusalError, match=r"site 'site3': .*max_design_share is 0\.99"):
-        honest_sums(with_hours(grounds, one_sample_differs), lead, design="~ condition + hours + age")
+        honest_sums(with_hours(grounds, one_sample_differs), lead, design=design)
     obs = read(grounds.data[OWNER].read_bytes()).obs.iloc[AT]
     if not told:
         return None, obs
-    asked, table = told[0]
-    alone = table[2] + (asked.centres[0] - USUAL) / asked.scales[0] * table[0]
-    return (alone[1] / alone[0], alone[3] / alone[0] * asked.scales[1] + asked.centres[1]), obs
+    agreed = lead.room(grounds, design=design).survey().agreement.design(lead.config(grounds, design=design))
+    (asked, table), columns, numbers = told[0], list(agreed.columns), [factor.expr for factor in agreed.features]
+    hours, age = numbers.index("hours"), numbers.index("age")
+    usual = (USUAL - asked.centres[hours]) / asked.scales[hours]
+    alone = table[columns.index(held)] - usual * table[columns.index(without)]
+    found = alone[columns.index("age")] / alone[0] * asked.scales[age] + asked.centres[age]
+    return (alone[columns.index("condition[T.treated]")] / alone[0], found), obs
 
 
-def test_the_twin_that_waits_for_x_x_tells_a_patients_label_and_age(grounds, lead, monkeypatch):
+@pytest.mark.parametrize("how", [PLAIN, IN_A_PRODUCT])
+def test_the_twin_that_waits_for_x_x_tells_a_patients_label_and_age(grounds, lead, monkeypatch, how):
     monkeypatch.setattr(PolicyChecks, "check_numbers", lambda *_: None)
-    (treated, age), obs = patient_of(grounds, lead, monkeypatch)
+    (treated, age), obs = patient_of(grounds, lead, monkeypatch, how)
     assert (round(treated, 6), round(age, 6)) == (float(obs["condition"] == "treated"), obs["age"])
 
 
-def test_no_x_x_is_opened_of_a_column_that_differs_at_one_site_alone(grounds, lead, monkeypatch):
-    assert patient_of(grounds, lead, monkeypatch)[0] is None
+@pytest.mark.parametrize("how", [PLAIN, IN_A_PRODUCT])
+def test_no_x_x_is_opened_of_a_column_that_differs_at_one_site_alone(grounds, lead, monkeypatch, how):
+    assert patient_of(grounds, lead, monkeypatch, how)[0] is None
 
 
 def test_a_site_whose_numbers_outweigh_all_others_refuses_too(grounds):
