@@ -140,6 +140,11 @@ def test_a_refusal_says_the_rule_and_not_what_the_site_holds(samples):
         ('min_samples = "5"', "min_samples: input should be a whole number"),
         ("max_params_per_sample = true", "max_params_per_sample: input should be a number"),
         ("max_params_per_sample = nan", "max_params_per_sample: input should be greater than 0"),
+        *(
+            (f"{rule} = {value}", f"{rule}: input should be less than or equal to 1")
+            for rule in ("max_leverage", "max_design_share", "max_size_factor_share", "max_own_per_sample")
+            for value in ("90", "inf")
+        ),
         ("require_roster = 0", "require_roster: input should be true or false"),
         ('require_lock_step = "no"', "require_lock_step: input should be true or false"),
         ('layers = "X"', "layers: input should be a list"),
@@ -159,6 +164,14 @@ def test_the_twin_that_takes_any_kind_of_value_reads_yes_as_one():
     loose = type("Loose", (Policy,), parts)
     assert loose(min_contributors=True).min_contributors == 1
     assert loose(require_roster="no").require_roster is False
+
+
+def test_the_twin_without_an_upper_end_takes_per_cent_and_refuses_nobody():
+    """``max_leverage = 90`` was a rule that held nothing off, and nothing said so."""
+    open_ended = type("OpenEnded", (Policy,), {"__annotations__": {"max_leverage": float}, "max_leverage": 0.9})
+    PolicyChecks("a", open_ended(max_leverage=90)).check_leverage(1.0)
+    with pytest.raises(RefusalError, match=r"max_leverage is 0\.9"):
+        PolicyChecks("a", Policy()).check_leverage(1.0)
 
 
 def test_a_missing_policy_is_no_permission(tmp_path):

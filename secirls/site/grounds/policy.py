@@ -56,13 +56,13 @@ class Policy(Rules):
     """Of this site, for every distinct row of its design matrix; a numeric variable makes cells of one."""
     min_total_samples_per_cell: int = Field(default=5, ge=0)
     """Of all sites, for every combination of levels of shared factors that anybody has."""
-    max_design_share: float | None = Field(default=0.99, gt=0)
+    max_design_share: float | None = Field(default=0.99, gt=0, le=1)
     """The largest part that this site, and so any of its samples, may have in X'X along any combination of the table's
     columns: where its part is the whole, the same combination of opened sums is this site's own."""
-    max_leverage: float | None = Field(default=0.9, gt=0)
+    max_leverage: float | None = Field(default=0.9, gt=0, le=1)
     """The largest part that one of this site's samples may have along any combination of the table's columns, in X'X
     and over squares of size factors: its leverage. Opened sums tell what such a sample is, up to the rest."""
-    max_size_factor_share: float | None = Field(default=0.9, gt=0)
+    max_size_factor_share: float | None = Field(default=0.9, gt=0, le=1)
     """The largest part that one of this site's samples may have in the sum of 1 / s^2 over all size factors s: counts
     that are divided by a very small one stand out of every sum."""
     lonely: Lonely = "refuse"
@@ -71,7 +71,7 @@ class Policy(Rules):
     max_params_per_sample: float | None = Field(default=0.33, gt=0)
     """Design columns over samples of all sites (DataSHIELD's ``nfilter.glm``): those of one fit, and the different ones
     of all fits about the same data together: sums along as many columns as samples tell the counts of each sample."""
-    max_own_per_sample: float | None = Field(default=0.67, gt=0)
+    max_own_per_sample: float | None = Field(default=0.67, gt=0, le=1)
     """This site's own design columns over its samples: the closer to one, the less of it is in any sum."""
     write_own: bool = False
     """Whether coefficients of this site's own design columns are written beside its data file, as ``FILE.own.csv``."""
