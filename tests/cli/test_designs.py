@@ -180,6 +180,32 @@ def test_the_order_of_the_files_is_that_of_the_levels_where_no_site_has_another(
     assert any("Levels of condition, reference first: treated, control" in words for words in told["disclosure"])
 
 
+def test_a_level_that_one_site_writes_otherwise_is_named_before_the_first_round_and_after_the_last(trial):
+    trial.obs["lyon"]["condition"] = [level.replace("treated", "treat-ed") for level in trial.obs["lyon"]["condition"]]
+    trial.fit(trial.write(), out="out")
+    sentence = (
+        "evels of condition at one site alone: treat-ed (lyon); if one is only written otherwise there, correct it"
+    )
+    told = report(trial, "out")
+    for words in (told["disclosure"], told["disclosure_in_short"]):
+        assert sum(sentence in each for each in words) == 1
+
+
+def test_levels_at_one_site_alone_are_named_where_others_stand_at_several():
+    def alone(*held, declared=None):
+        said = {site: {"x": Variable(numeric=False, levels=levels)} for site, levels in zip("abc", held, strict=True)}
+        return Design.agree("~ x", declared or {}, said).alone
+
+    (one,) = alone(("k", "t"), ("k", "t"), ("T.", "k"))
+    assert one.startswith("levels of x at one site alone: T. (c); ")
+    many = tuple(f"{number:02}" for number in range(9))
+    (told,) = alone(("k", "z"), ("k",), ("k", *many))
+    assert "00 (c), 01 (c), 02 (c), 03 (c), 04 (c) and 5 more; " in told
+    assert alone(("k", "t"), ("k", "t"), ("k",)) == (), "a level that a site lacks is nothing new"
+    assert alone(("a1", "a2"), ("b1",), ("c1",)) == (), "as patients and centres, which are one site's each"
+    assert alone(("k", "t"), ("k", "t"), ("k", "u"), declared={"x": ("k", "t", "u")}) == (), "they were named"
+
+
 def test_levels_are_sorted_where_the_files_differ_and_that_is_said(trial, capsys):
     as_categories(trial, "lyon", ["treated", "control"])
     trial.fit(trial.write(), out="out")

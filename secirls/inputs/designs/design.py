@@ -66,6 +66,8 @@ class Design:
     """Of every factor, in a few words, why its levels are in this order."""
     numbered: tuple[str, ...] = ()
     """Numeric variables that hold few whole numbers at every site, and may be factors whose levels are numbered."""
+    alone: tuple[str, ...] = ()
+    """In a sentence each: the levels of a factor that one site alone has, where others stand at several."""
 
     @classmethod
     def agree(
@@ -83,9 +85,8 @@ class Design:
         levels = agreed.levels
         held = {name: Counter(level for facts in said.values() for level in facts[name].levels) for name in levels}
         shared = tuple(name for name in levels if max(held[name].values(), default=0) > 1)
-        design = cls(
-            formula, levels, agreed.numeric, variables(formula), shared, order=agreed.order, numbered=agreed.numbered
-        )
+        design = cls(formula, levels, agreed.numeric, variables(formula), shared)
+        design = replace(design, order=agreed.order, numbered=agreed.numbered, alone=agreed.alone)
         if not own:
             return design
         possible = design.possible_rows(said)
@@ -100,14 +101,14 @@ class Design:
 
     @property
     def told(self) -> tuple[str, ...]:
-        """In words: the levels of every factor and why they are in their order, and what is fitted as a slope."""
+        """In words: levels of every factor and why they are in their order, those of one site, what is a slope."""
         factors = (f"{name}: {', '.join(self.levels[name])} ({why})" for name, why in self.order.items())
         slopes = (
             f"{factor.expr}: numbers, fitted as a slope"
             + (f"; if they number groups, say C({factor.expr})" if factor in self.perhaps_groups else "")
             for factor in self.features
         )
-        return (*factors, *slopes)
+        return (*factors, *self.alone, *slopes)
 
     @property
     def perhaps_groups(self) -> tuple[Factor, ...]:

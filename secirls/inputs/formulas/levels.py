@@ -17,6 +17,9 @@ Levels = Mapping[str, tuple[str, ...]]
 LARGEST_LEVELS = 1 << 12
 """Of a factor, at one site or all."""
 
+SHOWN_ALONE = 5
+"""Levels in a sentence on those of one site."""
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -42,6 +45,8 @@ class AgreedLevels:
     """The other variables."""
     numbered: tuple[str, ...] = ()
     """Those of them that hold few whole numbers at every site."""
+    alone: tuple[str, ...] = ()
+    """In a sentence each: the levels of a factor that one site alone has, where others stand at several."""
 
 
 def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str, Variable]]) -> AgreedLevels:
@@ -53,6 +58,7 @@ def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str,
     declared = declared_in(formula, declared)
     levels: dict[str, tuple[str, ...]] = {}
     order: dict[str, str] = {}
+    alone: list[str] = []
     numeric: list[str] = []
     for name in parse(formula).variables:
         kinds = {site: facts[name].numeric for site, facts in said.items()}
@@ -72,12 +78,13 @@ def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str,
         else:
             check_alike(name, {site: facts[name].levels for site, facts in said.items()})
             levels[name], order[name] = _ordered([facts[name].levels for facts in said.values()])
+            alone += _alone(name, {site: facts[name].levels for site, facts in said.items()})
         for site, facts in said.items():
             _check_levels(site, name, facts[name], levels[name])
         if len(levels[name]) < 2:
             raise InputError(f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare")
     numbered = (name for name in numeric if all(facts[name].numbered for facts in said.values()))
-    return AgreedLevels(levels, order, tuple(numeric), tuple(numbered))
+    return AgreedLevels(levels, order, tuple(numeric), tuple(numbered), tuple(alone))
 
 
 def declared_in(formula: str, declared: Levels) -> dict[str, tuple[str, ...]]:
@@ -122,6 +129,21 @@ def _ordered(told: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], str]:
     if found is None:
         return union, "sorted, for the files have them in different orders"
     return found, "sorted" if found == union else "in the order of the files"
+
+
+def _alone(name: str, held: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """A sentence on the levels that one site alone ``held``: perhaps written otherwise there. None where all are."""
+    at: dict[str, list[str]] = {}
+    for site, levels in held.items():
+        for level in levels:
+            at.setdefault(level, []).append(site)
+    told = [f"{level} ({sites[0]})" for level, sites in sorted(at.items()) if len(sites) == 1]
+    if not told or len(told) == len(at):
+        return []
+    more = f" and {len(told) - SHOWN_ALONE:,} more" if len(told) > SHOWN_ALONE else ""
+    shown = ", ".join(told[:SHOWN_ALONE]) + more
+    which = "if one is only written otherwise there, correct it, or name the levels that there are (--levels)"
+    return [f"levels of {name} at one site alone: {shown}; {which}"]
 
 
 def _check_levels(site: str, name: str, said: Variable, levels: tuple[str, ...]) -> None:

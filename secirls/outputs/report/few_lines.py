@@ -19,7 +19,7 @@ from secirls.outputs.report.disclosure import (
     who,
 )
 from secirls.outputs.report.dispersions_and_outliers import of_dispersions, of_the_outliers
-from secirls.outputs.report.of_the_design import numbered
+from secirls.outputs.report.of_the_design import lone_levels, numbered
 
 IN_THE_CLEAR = "The protocol 'plain' hides nothing: the aggregator saw every site's own numbers."
 
@@ -51,7 +51,7 @@ def few_lines(config: Config, outcome: Outcome, engine: str) -> list[str]:
         told.append(SIMULATED.format("all sites" if every else ", ".join(simulated)))
     else:
         told.append(ONE_RAY if engine == "ray" else ONE_PROCESS)
-    told += [*outcome.annotation.left_out.values(), *numbered(outcome)]
+    told += [*outcome.annotation.left_out.values(), *lone_levels(outcome), *numbered(outcome)]
     if fitted.towards is not None:
         told += of_dispersions(outcome, fitted.towards, config.trend)
     told += of_size_factors(config, outcome)

@@ -38,6 +38,7 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
         for name in design.order
         if len(design.levels[name]) <= SHOWN_LEVELS
     ]
+    told += lone_levels(outcome)
     if OWN_NAME in design.levels and all(
         said[OWN_NAME].levels == (label(site),) for site, said in outcome.said.items()
     ):
@@ -51,6 +52,11 @@ def of_the_design(config: Config, outcome: Outcome) -> list[str]:
     if config.round_counts:
         told.append("Estimated counts were rounded to whole numbers at each site.")
     return told
+
+
+def lone_levels(outcome: Outcome) -> list[str]:
+    """Which levels may be another's, written otherwise at one site."""
+    return [f"{told[0].upper()}{told[1:]}." for told in outcome.design.alone]
 
 
 def numbered(outcome: Outcome) -> list[str]:
