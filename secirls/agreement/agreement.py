@@ -6,7 +6,7 @@ Promises: everything here is public by construction; disagreement is one sentenc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -22,6 +22,14 @@ from secirls.inputs.designs.design import Design, Variable, variables
 from secirls.inputs.formulas.levels import LARGEST_LEVELS
 
 DIGEST_BYTES = 32
+
+_WRITTEN: dict[str, Callable[[str], str]] = {
+    "the version after the point": lambda gene: (
+        gene.rpartition(".")[0] if gene[-1:].isdigit() and "." in gene else gene
+    ),
+    "upper and lower case": str.casefold,
+}
+"""What of a gene's name some write otherwise, and the name without it."""
 
 
 @cache
@@ -207,7 +215,8 @@ def _agree_on_genes(said: Sequence[Facts], config: Config) -> tuple[tuple[str, .
     if config.genes == "intersection":
         shared = set(first.genes).intersection(*(fact.genes for fact in said[1:]))
         if not shared:
-            raise InputError("no gene is in the files of all sites")
+            begin = ", ".join(f"{fact.site} has {fact.genes[0]!r}" for fact in said[:3] if fact.genes)
+            raise InputError(f"no gene is in the files of all sites ({begin} first)")
         return tuple(gene for gene in first.genes if gene in shared), True
     other = next(fact for fact in said if fact.genes != first.genes)
     mine, theirs = set(first.genes), set(other.genes)
@@ -217,11 +226,20 @@ def _agree_on_genes(said: Sequence[Facts], config: Config) -> tuple[tuple[str, .
     what += [f"has {', '.join(map(repr, extra))} beside"] if extra else []
     difference = " and ".join(what) or "has the same genes in another order"
     raise complain(
-        f"{difference}, compared with site {first.site!r} (genes = 'intersection' uses those that all have)",
+        f"{difference}, compared with site {first.site!r}{_way_out(mine, theirs)}",
         site=other.site,
         file=other.file,
         field="var_names",
     )
+
+
+def _way_out(mine: set[str], theirs: set[str]) -> str:
+    """What to do about genes that differ, in brackets: most may be the same, written otherwise."""
+    for what, written in _WRITTEN.items():
+        alike = set(map(written, mine - theirs)) & set(map(written, theirs - mine))
+        if 2 * len(alike) > len(mine - theirs):
+            return f" ({len(alike):,} are the same but for {what}: name them alike)"
+    return " (genes = 'intersection' uses those that all have)" if mine & theirs else ""
 
 
 def is_digest_of_dispersions(told: object, *, brought: bool) -> TypeGuard[bytes]:

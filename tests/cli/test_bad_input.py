@@ -181,6 +181,23 @@ def test_gene_lists_that_differ_show_the_first_differences(make_site, trio, refu
     assert "another order" in refused(spoiled(make_site, trio, genes=["g1", "g0", "g2"]))
 
 
+def test_genes_that_are_written_otherwise_at_one_site_are_told_as_that(make_site, refused):
+    ours = ["ENSG01.4", "ENSG02.11", "ENSG03.2"]
+    sites = {name: make_site(name, genes=ours) for name in "ac"}
+    for theirs, what in (
+        (["ENSG01", "ENSG02", "ENSG03"], "3 are the same but for the version after the point"),
+        (["ENSG01.5", "ENSG02.11", "ENSG03.3"], "2 are the same but for the version after the point"),
+        (["ensg01.4", "ensg02.11", "ensg03.2"], "3 are the same but for upper and lower case"),
+    ):
+        told = refused({**sites, "b": make_site("b", genes=theirs)})
+        assert told.endswith(f"compared with site 'a' ({what}: name them alike)")
+    others = {**sites, "b": make_site("b", genes=["g1", "g2", "g3"])}
+    assert refused(others).endswith("compared with site 'a'"), "no gene is in both, so none would be left"
+    assert refused(others, "--genes", "intersection").endswith(
+        "no gene is in the files of all sites (a has 'ENSG01.4', b has 'g1', c has 'ENSG01.4' first)"
+    )
+
+
 def test_a_rank_deficient_design_names_the_columns(make_site, refused):
     obs = {"condition": ["u", "t", "u", "t"], "batch": ["x", "y", "x", "y"], "age": [1.0, 2.0, 3.0, 5.0]}
     sites = {name: make_site(name, obs=obs) for name in "abc"}
