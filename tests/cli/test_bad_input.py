@@ -2,6 +2,7 @@
 
 import gzip
 
+import h5py
 import numpy as np
 import pytest
 
@@ -121,6 +122,23 @@ def test_a_file_that_is_not_h5ad_is_told_by_its_kind(trio, refused, tmp_path, na
     told = refused({**trio, "b": tmp_path / name})
     assert "site 'b', file" in told
     assert told.endswith(f"{name}': can't be read as h5ad ({kind})")
+
+
+@pytest.mark.parametrize(
+    ("groups", "kind"),
+    [
+        (("matrix", "row_attrs", "col_attrs", "layers"), "it is a loom file"),
+        (("matrix/features",), "it is a matrix of 10x"),
+        (("mod/rna/obs", "obs", "obsm"), "it is MuData"),
+        (("counts", "obs"), "it has no obs or no var"),
+        ((), "it has no obs or no var"),
+    ],
+)
+def test_hdf5_of_another_program_is_told_as_that(trio, refused, tmp_path, groups, kind):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        for name in groups:
+            file.create_group(name)
+    assert refused({**trio, "b": tmp_path / "other.h5"}).endswith(f"other.h5': can't be read as h5ad ({kind})")
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ from secirls.inputs.files.count_matrix import entries_inside, read_counts
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.inputs.files.one_file import check_one_file, open_store
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
+from secirls.inputs.files.unreadable import check_tables, unreadable
 from secirls.inputs.files.unreadable import reading as read
-from secirls.inputs.files.unreadable import unreadable
 from secirls.inputs.files.var_columns import Unfit, texts
 from secirls.inputs.formulas.formula import Factor
 from secirls.inputs.formulas.labels import labels
@@ -273,6 +273,7 @@ def _group(path: Path, kind: str, where: Mapping[str, str]) -> Iterator[Any]:
         if kind != "zarr":
             check_one_file(group, where)
         check_declared(group, size_of(path), where)
+        check_tables(group, kind, where)
         yield group
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,17 @@ _OTHERS = {
     b"PK\x03\x04": "a zip archive",
 }
 """Files that people have counts in, by their first bytes."""
+
+
+_STORES = {"row_attrs": "it is a loom file", "mod": "it is MuData", "matrix": "it is a matrix of 10x"}
+"""HDF5 of others that hold counts, by what lies at their top."""
+
+
+def check_tables(stored: Collection[str], kind: str, where: Mapping[str, str]) -> None:
+    """Raise `InputError` unless tables of samples and genes lie at the top of what is ``stored``."""
+    if not {"obs", "var"} <= set(stored):
+        what = next((told for name, told in _STORES.items() if name in stored), "it has no obs or no var")
+        raise complain(f"can't be read as {kind} ({what})", **where)
 
 
 def other_kind(path: Path) -> str | None:
