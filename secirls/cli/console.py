@@ -38,6 +38,9 @@ def speak_plainly() -> None:
 LONGEST_NAME = 15
 """Of a gene, ENSG with eleven digits, beside titles of one line at 80 columns; with a version titles take two."""
 
+NARROW = 66
+"""Columns of a terminal below which a gene's name and four numbers have no room beside each other."""
+
 Section: TypeAlias = tuple[str, Table]
 """A title and what stands below it."""
 
@@ -168,7 +171,7 @@ def show_comparison(result: Result, files: Sequence[Path]) -> None:
 
 
 def _show_changes(console: Console, result: Result) -> None:
-    title, shown = strongest(result, 10)
+    title, shown = strongest(result, 10, console.width)
     console.print(f"\n{title}", style="bold", markup=False)
     console.print(shown)
     console.print(changed(result), markup=False)
@@ -186,8 +189,8 @@ def changed(result: Result) -> str:
     return told
 
 
-def strongest(result: Result, n: int) -> Section:
-    """The genes with the smallest p-values."""
+def strongest(result: Result, n: int, width: int = 80) -> Section:
+    """The genes with the smallest p-values; below `NARROW` columns of terminal without base means and errors."""
     table = Table()
     from secirls.outputs.notebooks.notebook import tested
     from secirls.outputs.tables.next_tools import symbols_in
@@ -199,20 +202,21 @@ def strongest(result: Result, n: int) -> Section:
     for column in ("gene", *named):
         table.add_column(Text(column), overflow="fold")  # where there is no room for names, on two lines; none is cut
     best = result.table.dropna(subset=["pvalue"]).sort_values(["pvalue", "stat"], kind="stable").head(n)
-    numbers = ("base mean", "log2 fold change", *shrunken, "standard error", "adjusted p")
-    long = len(named) + len(numbers) > 4 or best["gene"].map(str).map(len).max() > LONGEST_NAME
+    values = {
+        "base mean": best["baseMean"].map("{:,.1f}".format),
+        "log2 fold change": best["log2FoldChange"].map("{:+.3f}".format),
+        **{name: best[SHRUNKEN].map("{:+.3f}".format) for name in shrunken},
+        "standard error": best["lfcSE"].map("{:.3f}".format),
+        "adjusted p": best["padj"].map("{:.2e}".format),
+    }
+    numbers = [name for name in values if width >= NARROW or name not in {"base mean", "standard error"}]
+    long = len(named) + len(numbers) > 4 or width < NARROW or best["gene"].map(str).map(len).max() > LONGEST_NAME
     for column in numbers:
         shown = "\n".join(column.rsplit(" ", 1)) if long else column
         table.add_column(Text(shown), justify="right", no_wrap=True)
-    for _, row in best.iterrows():
-        table.add_row(
-            *(Text(str(row[name])) for name in ("gene", *named)),
-            f"{row['baseMean']:,.1f}",
-            f"{row['log2FoldChange']:+.3f}",
-            *(f"{row[SHRUNKEN]:+.3f}" for _ in shrunken),
-            f"{row['lfcSE']:.3f}",
-            f"{row['padj']:.2e}",
-        )
+    names = (best[name].map(str).map(Text) for name in ("gene", *named))
+    for row in zip(*names, *(values[name] for name in numbers), strict=True):
+        table.add_row(*row)
     return f"Strongest genes ({tested(result.report)})", table
 
 

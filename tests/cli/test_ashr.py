@@ -120,6 +120,23 @@ def test_where_there_is_no_room_names_take_two_lines_and_no_number_is_cut(made):
     assert f"{best['padj']:.2e}" in shown
 
 
+@pytest.mark.parametrize(("width", "left_out"), [(36, True), (40, True), (66, False)])
+def test_a_narrow_terminal_has_every_gene_and_its_fold_change_whole(made, width, left_out):
+    from rich.console import Console
+
+    result = made[0].contrast("dose", "b", "a")
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as held:
+        console.print(strongest(result, 5, width)[1])
+    rows = [line.split("│")[1:-1] for line in held.get().splitlines() if line.startswith("│")]
+    best = result.table.sort_values(["pvalue", "stat"]).iloc[0]
+    assert "".join(row[0].strip() for row in rows).startswith(best["gene"]), "on two lines perhaps, and whole"
+    assert f"{best['log2FoldChange']:+.3f}" in "".join(rows[0])
+    assert f"{best['padj']:.2e}" in "".join(rows[0])
+    assert "…" not in held.get()
+    assert ("base" not in held.get()) == left_out
+
+
 @pytest.mark.parametrize("ashr", [1, "yes", 0.0])
 def test_what_is_no_yes_or_no_is_a_sentence(made, ashr):
     with pytest.raises(InputError, match="ashr: input should be yes or no"):
