@@ -129,6 +129,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(made, run, words, told):
     assert all(part in line for part in told), line
 
 
+@pytest.mark.parametrize("command", [("fit", "--design", "~ dose"), ("results", "FOLDER")])
+def test_a_contrast_of_two_words_does_not_take_the_next_option_for_its_third(made, run, tmp_path, command):
+    words = [made[1] if word == "FOLDER" else word for word in command]
+    code, _, error = run(*words, "--contrast", "dose", "b", "--out", "elsewhere.csv")
+    assert (code, sentence(error)) == (
+        2,
+        "secirls: --contrast: takes three words, FACTOR LEVEL REFERENCE, and one of them would be '--out'",
+    )
+    assert not (tmp_path / "elsewhere.csv").exists()
+
+
 @pytest.mark.parametrize(
     "words", [("--contrast", "dose", "c", "x"), ("--coefficient", "x"), ("--contrast-vector", "1")]
 )

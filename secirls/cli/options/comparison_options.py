@@ -11,10 +11,22 @@ from secirls.input_error import InputError
 from secirls.inputs.files.var_columns import FILES_OF_NAMES
 from secirls.numerics.inference.alternatives import ALTERNATIVES
 
+
+def _three(words: tuple[str, str, str] | None) -> tuple[str, str, str] | None:
+    """The words of ``--contrast``, which takes three whatever they are. Raises `InputError` for an option."""
+    for word in words or ():
+        if word.startswith("--"):
+            raise InputError(
+                f"--contrast: takes three words, FACTOR LEVEL REFERENCE, and one of them would be {word!r}"
+            )
+    return words
+
+
 Levels: TypeAlias = Annotated[
     tuple[str, str, str] | None,
     typer.Option(
         "--contrast",
+        callback=_three,
         metavar="FACTOR LEVEL REFERENCE",
         help="The fold change to report. Default: the last term's last level against its reference.",
     ),
