@@ -274,3 +274,16 @@ def test_one_object_is_not_two_sites(trial):
     berlin, turin = trial.adata("berlin"), trial.adata("turin")
     with pytest.raises(secirls.InputError, match="site 'lyon': is the AnnData of site 'berlin' too"):
         secirls.fit({"berlin": berlin, "lyon": berlin, "turin": turin}, design="~ condition", engine="local")
+
+
+@pytest.mark.parametrize("written", [r"C:\temp\new.h5ad", r"\\nas\runs\b.h5ad"])
+def test_a_windows_path_of_which_toml_knows_all_escapes_is_told_as_one(trial, run, written):
+    files = trial.write()
+    place = trial.folder / "federation.toml"
+    text = federation(trial, files)
+    place.write_text(text.replace(f"'{files['berlin']}'", f'"{written}"'), encoding="utf-8")
+    code, _, error = run("fit", place)
+    assert code == 2
+    assert f"file {str(place)!r}: a path with backslashes stands in single quotes: " in error
+    place.write_text(text.replace(str(files["berlin"]), written), encoding="utf-8")
+    assert f"{repr(written)[1:-1]}': is missing" in run("fit", place)[2], "in single quotes it is the path"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from secirls.inputs.files.kinds_of_file import kind_of
 
 _PATH = re.compile(r'"(?:[A-Za-z]:\\|\\\\)[^\\]')
 """A path as Windows writes it, in quotes within which a backslash means something else."""
+
+_TURNED = re.compile(r"(?:[A-Za-z]:|\\)[^\\/]*[\x00-\x1f]")
+"""What such a path is read as where TOML knows all of its escapes: ``\\t`` of ``C:\\temp`` is a tab."""
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -57,8 +61,21 @@ def read_toml(path: Path, *, site: str = "") -> dict[str, Any]:
     if site and _may_have_no_end(path):
         raise complain("is not a regular file", site=site, file=str(path))
     text = read_text(path, site=site)
+    hint = "a path with backslashes stands in single quotes" if _PATH.search(text) else ""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:  # the second of brackets within brackets
-        hint = "; a path with backslashes stands in single quotes" if _PATH.search(text) else ""
-        raise complain(f"is not TOML: {error}{hint}", site=site, file=str(path)) from None
+        told = f"is not TOML: {error}" + (f"; {hint}" if hint else "")
+        raise complain(told, site=site, file=str(path)) from None
+    if hint and (turned := next((value for value in _texts(table) if _TURNED.match(value)), None)):
+        raise complain(f"{hint}: {turned!r} is what is read of one", site=site, file=str(path))
+    return table
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts within what a TOML file says."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
