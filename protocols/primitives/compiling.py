@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +20,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numba
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.environment import Environment, lookup_environment
 from numba.core.runtime.nrt import rtsys
 
 VARIABLE = "NUMBA_CACHE_DIR"
@@ -46,6 +49,12 @@ class Kept(FunctionCache):
     process's start. Code that is there needs its memory, not these rules, and whoever compiles asks for them again.
     """
 
+    def __init__(self, function: Any) -> None:
+        made: Any = super()
+        made.__init__(function)
+        if numba.__version__.startswith(TRIED):
+            self._cache_file.__class__ = _KeptFile
+
     def load_overload(self, signature: Any, context: Any) -> Any:
         """The code for a signature, or nothing."""
         kept: Any = super()
@@ -55,6 +64,36 @@ class Kept(FunctionCache):
         with suppress(*_ELSEWHERE_OPEN):
             return kept._load_overload(signature, context)  # noqa: SLF001 - without the first line of `load_overload`
         return None
+
+
+class _KeptFile(IndexDataCacheFile):
+    def _load_data(self, name: str) -> Any:
+        here: Any = self
+        with Path(here._data_path(name)).open("rb") as file:  # noqa: SLF001 - the parent's own
+            return _Reader(file).load()
+
+
+class _Reader(pickle.Unpickler):
+    """Of code that numba kept, but for the modules of functions that stand in ours, such as `np.empty` as numba has it.
+
+    Compiled code has no use for their globals, and numba's arrays alone take a process 0.13 CPU seconds to load.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands under a name there; of modules' globals their names alone where they are not loaded."""
+        return _environment if name == "_rebuild_env" else super().find_class(module, name)
+
+
+def _environment(module: str, constants: list[object], name: str) -> Any:
+    look_up: Any = lookup_environment
+    known = look_up(name)
+    if known is not None:
+        return known
+    made: Any = Environment(vars(sys.modules[module]) if module in sys.modules else {"__name__": module})
+    made.consts[:] = constants
+    made.env_name = name
+    Environment._memo[name] = made  # noqa: SLF001 - as its `_rebuild_env` does
+    return made
 
 
 def _kept(decorate: Callable[[Any], Any], function: Any) -> Any:
