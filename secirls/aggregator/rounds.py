@@ -23,6 +23,7 @@ from secirls.aggregator.asking import Asking, Federation
 from secirls.aggregator.checkpoint import round_file
 from secirls.aggregator.losses import Loss, nonsense, said_by
 from secirls.agreement.agreement import Agreement
+from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.named_sum import named_sum
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, followed, query_digest, read_head
@@ -118,6 +119,7 @@ class SecureRounds(Asking):
                 total = Total(arrays, opened.parties, cohort)
                 asked, query = query, self._step(algorithm, total)
                 self._keep_up(total)
+                self._check_left(opened.parties, query)
                 if isinstance(query, Finished) and self._config.lock_step:
                     self._check_heads(heads)
             seconds = time.perf_counter() - began
@@ -177,6 +179,15 @@ class SecureRounds(Asking):
         """The state that follows from a total, where sites follow too."""
         if self._config.lock_step:
             self._state = followed(self._state, total)
+
+    def _check_left(self, parties: tuple[PartyId, ...], query: Query | Finished[T]) -> None:
+        """Stop where the next question is one of all who are in the last sum, and not all of them are left.
+
+        This round is not kept: once they are back it is made again.
+        """
+        gone = tuple(name for name in parties if name not in self._cohort)
+        if gone and isinstance(query, Query) and not query.may_shrink:
+            raise SilentSitesError(self._round, gone)
 
     def _check_heads(self, heads: dict[PartyId, bytes]) -> None:
         """Every site signed that the fit ends here, after these questions and totals."""

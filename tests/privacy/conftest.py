@@ -28,7 +28,7 @@ from secirls.agreement.order import Place, Task
 from secirls.agreement.past import Begun
 from secirls.agreement.record import Record, followed, query_digest
 from secirls.algorithms.groundwork.census import CensusQuery
-from secirls.algorithms.query import Total
+from secirls.algorithms.query import Query, Total
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
@@ -326,6 +326,12 @@ def shallow(lay):
     for name in grounds.names:
         grounds.edit(name, without_small_counts)
     return grounds
+
+
+@pytest.fixture
+def at_any_question(monkeypatch):
+    """Sites may fall silent at any question, for tests of what else holds then: see `test_where_sites_fall_silent`."""
+    monkeypatch.setattr(Query, "may_shrink", True)
 
 
 @pytest.fixture(scope="session")

@@ -166,6 +166,7 @@ class OwnCoefficientsQuery(Query):
     """As in `IrlsQuery`, ``(genes asked,)``."""
 
     kind: ClassVar[str] = "own_coefficients"
+    may_shrink: ClassVar[bool] = True
     not_by_gene: ClassVar[frozenset[str]] = frozenset({"sites"})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

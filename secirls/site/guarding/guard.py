@@ -53,7 +53,7 @@ class Guard:
         self._agreement = agreement
         self._design = design
         self._kernel = config.kernel
-        self._may_shrink = config.on_dropout == "continue"
+        self._may_shrink, self._follows = config.on_dropout == "continue", config.lock_step
         self._cohort = agreement.sites
         self._state = agreement.digest
         self._answered: dict[bytes, tuple[PartyId, ...]] = {}
@@ -76,6 +76,7 @@ class Guard:
         self._held_over: tuple[PartyId, ...] = ()
         self._degrees: float | None = None
         self._over_all: set[bytes] = set()
+        self._over_fewer: set[bytes] = set()
         self._awaited: bytes | None = None
         self._opened: dict[bytes, tuple[PartyId, ...]] = {}
         self._memory: Memory | None = None
@@ -187,8 +188,9 @@ class Guard:
     def admit(self, asked: Query, question: bytes, cohort: tuple[PartyId, ...]) -> bytes:
         """One answer per question about the same data: for another cohort it would give sums that differ by one site.
 
-        A cohort may shrink only where it was agreed that the fit goes on, and never grows again. Gives what names the
-        question about these data. Raises `RefusalError`, `QueryError`, `MisuseError`.
+        A cohort may shrink only where it was agreed that the fit goes on, and at questions that allow it, since others
+        may be asked anew. It never grows again. Gives what names the question about these data.
+        Raises `RefusalError`, `QueryError`, `MisuseError`.
         """
         self._checks.check_cohort(len(cohort))
         if isinstance(asked, VstQuery) and cohort != self._agreement.sites:
@@ -196,7 +198,8 @@ class Guard:
         digest = self._held.name(asked, question)
         if self._answered.get(digest, cohort) != cohort:
             raise QueryError(f"query {asked.kind!r} was answered for another cohort before")
-        if cohort != self._cohort and not (self._may_shrink and set(cohort) <= set(self._cohort)):
+        shrinks = asked.may_shrink and not self.whole
+        if cohort != self._cohort and not (shrinks and set(cohort) <= set(self._cohort)):
             raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
         self._contributors[digest] = self._fewest(asked, cohort)
         self._check_left(self._contributors[digest], cohort)
@@ -295,11 +298,14 @@ class Guard:
             self._awaited = context.digest
         if isinstance(asked, VstQuery):
             self._over_all.add(context.digest)
+        if asked.may_shrink and not self.whole:
+            self._over_fewer.add(context.digest)
 
     def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
         """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
         self._checks.check_cohort(len(present))
-        if (self.whole or context.digest in self._over_all) and present != self._agreement.sites:
+        whole = self._agreement.sites if self.whole or context.digest in self._over_all else context.cohort
+        if context.digest not in self._over_fewer and present != whole:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
         question = self._asked_in.get(context.digest)
         if question is None or not (present == self._cohort or set(present) <= set(self._cohort)):
@@ -319,10 +325,12 @@ class Guard:
         if context.digest != self._awaited:
             raise MisuseError(f"site {self._site} was told a total that it does not wait for")
         self._checks.check_cohort(len(parties))
-        whole = self._agreement.sites if self.whole else parties
-        if parties != self._opened.get(context.digest, whole) or self._site not in parties:
+        whole = self._agreement.sites if self.whole else context.cohort
+        said = parties if context.digest in self._over_fewer else whole
+        if parties != self._opened.get(context.digest, said) or self._site not in parties:
             raise PeerError(AGGREGATOR, f"tells {self._site} a total over other sites than it answered with")
-        self._awaited = None
+        self._go_on_over(parties)
+        self._cohort, self._awaited = parties, None
 
     def follow(self, total: Total) -> bytes:
         """The session is in the state that follows from this total, from which the next question does."""
@@ -344,6 +352,8 @@ class Guard:
                 or not self._memory.knows_total(name, total_digest(total))
             ):
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
+            if not verified and self._follows and not self.whole:
+                self._cohort = total.parties
         if isinstance(asked, CovariatesQuery) and self._numbers is not None:
             self._numbers.hear(asked, total)
         if asked.verified:

@@ -163,6 +163,7 @@ class TestOfAllSites:
         with pytest.raises(PeerError, match="asks site1 to open a sum over other sites than were agreed"):
             room.sites["site1"]._guarded().opening(context, room.names[:3])
 
+    @pytest.mark.usefixtures("at_any_question")
     def test_without_the_rule_they_are(self, room, monkeypatch):
         def admit(self, asked, question, _):
             name = self._held.name(asked, question)

@@ -11,6 +11,7 @@ from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.memory import Memory
 
+pytestmark = pytest.mark.usefixtures("at_any_question")
 EVERYBODY = ("site1", "site2", "site3", "site4")
 WITHOUT_ONE = EVERYBODY[:3]
 OTHERWISE = {"levels": {"condition": ("treated", "control")}}

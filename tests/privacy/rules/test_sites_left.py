@@ -15,6 +15,7 @@ from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.guard import Guard
 from secirls.site.guarding.heard_census import HeardCensus
 
+pytestmark = pytest.mark.usefixtures("at_any_question")
 SIX = tuple(f"site{number}" for number in range(1, 7))
 GENE, COUNTED_AT = 7, ("site1", "site2", "site3")
 LEFT = ("site3", "site4", "site5", "site6")

@@ -143,6 +143,7 @@ def opens_without_one(lead, grounds, key):
     return room.add_up(sent, context).parties
 
 
+@pytest.mark.usefixtures("at_any_question")
 @pytest.mark.parametrize(
     ("rules", "refused"),
     [("", "without site4"), ('min_sites = 4\non_dropout = "continue"', "key-holder's policy refuses: min_sites is 4")],
@@ -153,6 +154,7 @@ def test_a_key_holder_opens_no_sum_over_fewer_sites_than_its_rules_say(laid, lea
         opens_without_one(lead, grounds, ground_of(grounds, "key-holder", f"min_key_bits = 0\n{rules}"))
 
 
+@pytest.mark.usefixtures("at_any_question")
 @pytest.mark.parametrize("twin", ["simulated", "rules"])
 def test_a_key_holder_without_such_a_rule_opens_it(laid, lead, twin):
     grounds = laid("key-holder").rule('on_dropout = "continue"')

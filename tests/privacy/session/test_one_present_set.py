@@ -42,6 +42,7 @@ def test_where_sites_help_with_any_set_two_sums_differ_by_one_sites_own(grounds,
     assert np.array_equal(both[0] - both[1], (grounds.counts(SILENCED) == 0).sum(axis=0))
 
 
+@pytest.mark.usefixtures("at_any_question")
 @pytest.mark.parametrize("left", ["guard", "memory"])
 def test_each_of_the_two_that_look_is_enough(grounds, lead, monkeypatch, left):
     """Demands ask for the whole cohort, and the guard knows by itself over whom; memory has it on the disk."""

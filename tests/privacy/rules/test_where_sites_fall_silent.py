@@ -1,0 +1,135 @@
+"""A fit goes on without a site from questions of regressions on alone; at others it ends, for they come a second time.
+
+Counts over size factors are summed anew once outliers were replaced, of whose genes some have outliers at one site
+alone. Whoever calls that site silent in between has the others' sums once with its own and once without. In the twin
+sites may fall silent at any question.
+"""
+
+import dataclasses
+
+import pytest
+
+from protocols.secure_sum import MisuseError
+from secirls.aggregator.aggregator import lead as lead_fit
+from secirls.aggregator.rounds import SecureRounds
+from secirls.agreement.faults import SilentSitesError
+from secirls.agreement.order import Task
+from secirls.agreement.past import Begun, Past
+from secirls.agreement.record import Record
+from secirls.algorithms.regression.irls_queries import IrlsQuery
+from secirls.carriers.local import LocalFederation
+from secirls.site.site import Site
+
+OWNER, FEWER = "site4", ("site1", "site2", "site3")
+OUTLIERS = {3: 3, 8: 8, 21: 1}
+"""The owner's, by gene."""
+
+
+def outlying(adata):
+    for gene, sample in OUTLIERS.items():
+        adata.X[sample, gene] = 60_000
+
+
+@pytest.fixture
+def going_on(lay):
+    """Four sites of twenty samples, whose fits may go on without one."""
+    return lay(samples=80).edit(OWNER, outlying).rule('on_dropout = "continue"')
+
+
+class CalledSilent(LocalFederation):
+    """A federation whose aggregator takes no answer of one site's from some verb on."""
+
+    def __init__(self, sites):
+        super().__init__(sites)
+        self.from_now_on = ""
+
+    def ask(self, verb, arguments):
+        answers = super().ask(verb, arguments)
+        if self.from_now_on in ("all", verb):
+            self.from_now_on = "all"
+            answers.pop(OWNER, None)
+        return answers
+
+
+@pytest.fixture
+def unruly(monkeypatch):
+    """An aggregator that goes on without anybody, wherever the fit is."""
+    monkeypatch.setattr(SecureRounds, "_settle", lambda self, _, silent: self._lose(*((name, "") for name in silent)))
+    monkeypatch.setattr(SecureRounds, "_check_left", lambda *_: None)
+
+
+def led(grounds, lead, past=None, names=None):
+    """Events of a fit in lock-step, its sites, and who carries their messages."""
+    config = lead.config(grounds, on_dropout="continue")
+    sites = {name: Site(grounds.place(name), config, own_process=False) for name in names or grounds.names}
+    federation = CalledSilent(sites)
+    return lead_fit(Task(config, "fit-1", past), federation), sites, federation
+
+
+def both_sums(grounds, lead):
+    """Of the genes with outliers, counts over size factors before and after they are replaced: by how much these
+    differ, ``(genes,)``; and what the owner's own came to."""
+    events, sites, federation = led(grounds, lead)
+    found = []
+    for event in events:
+        if isinstance(event, Record):
+            federation.from_now_on = "contribute" if event.told.kind == "presence" else federation.from_now_on
+            found += [event.arrays["normalised"]] if event.told.kind == "normalised" else []
+    genes, s = list(OUTLIERS), sites[OWNER]._samples.size_factors
+    assert found[1].shape == (len(genes),)
+    return found[0][genes] - found[1], (grounds.counts(OWNER)[:, genes] / s[:, None]).sum(axis=0)
+
+
+def test_no_sum_that_comes_a_second_time_is_over_fewer_sites(going_on, lead, unruly):
+    with pytest.raises(Exception, match="to open a sum over other sites than were agreed"):
+        both_sums(going_on, lead)
+
+
+def test_the_twin_that_goes_on_at_any_question_tells_one_sites(going_on, lead, unruly, at_any_question):
+    found, own = both_sums(going_on, lead)
+    assert found == pytest.approx(own, rel=1e-12)
+
+
+# In between: a site that is in the last sum of a regression, and silent before the question that follows from it.
+
+
+@pytest.fixture
+def done(going_on, lead):
+    """A fit that ended: what was agreed on, its rounds up to the last of a regression before outliers, and that one."""
+    begun, *records = (event for event in led(going_on, lead)[0] if isinstance(event, Begun | Record))
+    kinds = [record.told.kind for record in records]
+    last = max(i for i, kind in enumerate(kinds[: kinds.index("replace_outliers")]) if kind == IrlsQuery.kind)
+    assert kinds[last + 1] != IrlsQuery.kind
+    return begun, records[:last], records[last]
+
+
+def silent_at(grounds, lead, done, verb, rounds):
+    """Lead the fit again, with a site that is silent at a verb of that round and ever after; note finished rounds."""
+    _, before, _ = done
+    events, _, federation = led(grounds, lead)
+    for event in events:
+        if isinstance(event, Record):
+            rounds.append(event.told.round)
+            federation.from_now_on = verb if len(rounds) == len(before) else federation.from_now_on
+
+
+@pytest.mark.parametrize("verb", [pytest.param("assist", marks=pytest.mark.slow), "hear"])
+def test_a_fit_ends_there_and_its_last_round_is_made_again(going_on, lead, done, verb):
+    rounds = []
+    with pytest.raises(SilentSitesError, match="site4 fell silent, so the fit stops here"):
+        silent_at(going_on, lead, done, verb, rounds)
+    assert rounds == list(range(len(done[1])))
+
+
+def test_nobody_answers_for_those_left(going_on, lead, done, monkeypatch):
+    monkeypatch.setattr(SecureRounds, "_check_left", lambda *_: None)
+    with pytest.raises(MisuseError, match="sum over other sites than were agreed"):
+        silent_at(going_on, lead, done, "hear", [])
+
+
+def test_nor_in_a_session_of_those_left_that_goes_on_from_there(going_on, lead, done):
+    begun, before, last = done
+    told = dataclasses.replace(last.told, lost=((OWNER, "silent"),))
+    past = Past(begun, (*before, dataclasses.replace(last, told=told)))
+    with pytest.raises(MisuseError, match="sum over other sites than were agreed"):
+        list(led(going_on, lead, past, FEWER)[0])
