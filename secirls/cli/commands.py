@@ -5,6 +5,7 @@ What a command needs is imported where it runs, so that the help does not wait f
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,10 +45,13 @@ def main() -> None:
 
     unfinished.clear()
     speak_plainly()
+    refused = False
     try:
         app()
     except InputError as error:
-        code, sentence = BAD_INPUT, error.in_full
+        from secirls.site.grounds.policy import RefusalError
+
+        code, sentence, refused = BAD_INPUT, error.in_full, isinstance(error, RefusalError)
     except MisuseError as error:
         code, sentence = BAD_INPUT, str(error)
     except OSError as error:  # what this machine does not allow, wherever it was asked
@@ -60,7 +64,11 @@ def main() -> None:
         return
     say(f"secirls: {sentence}", error=True)
     if unfinished:
-        say(f"Finished rounds are kept: 'secirls resume {unfinished[-1]}' goes on after the last of them.", error=True)
+        command = f"'secirls resume {shlex.quote(str(unfinished[-1]))}'"
+        if refused:
+            say(f"Should that site change its rules, {command} goes on with the fit.", error=True)
+        else:
+            say(f"Finished rounds are kept: {command} goes on after the last of them.", error=True)
     sys.exit(code)
 
 

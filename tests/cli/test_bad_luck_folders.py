@@ -126,6 +126,21 @@ def test_a_disk_that_fills_up_between_rounds_loses_none_of_them(trial, clean, ru
     assert tables(out) == clean
 
 
+def test_a_fit_that_a_site_refuses_goes_on_once_its_rules_are_others_and_is_told_so(trial, run):
+    files, out = trial.write(), trial.folder / "a b"
+    rules = trial.folder / "rules.toml"
+    rules.write_text("max_rounds = 1")
+    lines = ["engine = 'local'", "[sites]", *(f"{name} = '{path}'" for name, path in files.items())]
+    lines += ["[policies]", "lyon = 'rules.toml'", "[fit]", "design = '~ condition'", "preset = 'irls'"]
+    (trial.folder / "federation.toml").write_text("\n".join(lines))
+    code, _, error = run("fit", trial.folder / "federation.toml", "--out", out)
+    assert (code, "max_rounds is 1" in error, "Finished rounds are kept" in error) == (2, True, False)
+    assert f"Should that site change its rules, 'secirls resume '{out}'' goes on with the fit." in error
+    assert run("resume", out)[0] == 2
+    rules.write_text("max_rounds = 1000")
+    assert run("resume", out)[0] == 0
+
+
 def test_results_that_find_no_place_are_written_by_resume_and_the_old_ones_stay(trial, clean, run, monkeypatch):
     files = trial.write()
     trial.fit(files, "--levels", "condition=treated,control")
