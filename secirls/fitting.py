@@ -239,7 +239,7 @@ def _ordered(manifest: Manifest, sites: Mapping[str, str], **further: Any) -> Or
         engine=manifest.engine,
         address=manifest.address,
         keys=manifest.keys,
-        policies=manifest.policies,
+        policies={name: rules for name, rules in manifest.policies.items() if name in sites},
         nodes=manifest.nodes,
         hosts=manifest.hosts,
         **further,

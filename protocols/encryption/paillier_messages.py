@@ -25,11 +25,6 @@ from protocols.sessions.settings import Settings
 SEED_BYTES = 32
 MOST_SHARES = 100
 """Among so many sites a partial decryption costs a quarter more than among few; among a thousand, five times."""
-MOST_KEY_BITS = 15_360
-"""As strong as a key of AES-256 (NIST SP 800-57 part 1), and found within minutes. Whoever sets a session up could have
-a helper search for a longer one for days, and every site raise numbers of its length."""
-_LEAST_KEY_BITS = 2048
-_LEAST_TEST_KEY_BITS = 256
 _LENGTH = struct.Struct("<I")
 
 
@@ -44,11 +39,7 @@ class Terms:
             raise MisuseError(f"the roster has no {helper}: this protocol needs one, apart from every site")
         if AGGREGATOR in roster:
             raise MisuseError(f"the {AGGREGATOR} can't be a party: it would add up what it can see")
-        least = _LEAST_TEST_KEY_BITS if settings.insecure_test_keys else _LEAST_KEY_BITS
-        if not least <= settings.key_bits <= MOST_KEY_BITS or settings.key_bits % 64:
-            raise MisuseError(
-                f"a Paillier key of {settings.key_bits} bits: choose a multiple of 64 from {least} to {MOST_KEY_BITS}"
-            )
+        settings.check_key_bits()
         self.sites = tuple(party for party in roster if party != helper)
         if helper == KEY_DEALER and len(self.sites) > MOST_SHARES:
             raise MisuseError(

@@ -12,6 +12,12 @@ from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, sha256
 
 Obfuscation = Literal["djn", "short", "subgroup", "textbook"]
 
+MOST_KEY_BITS = 15_360
+"""As strong as a key of AES-256 (NIST SP 800-57 part 1), and found within minutes. Whoever sets a session up could have
+a helper search for a longer one for days, and every site raise numbers of its length."""
+_LEAST_KEY_BITS = 2048
+_LEAST_TEST_KEY_BITS = 256
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -62,3 +68,11 @@ class Settings:
         if not least <= threshold <= parties:
             raise MisuseError(f"threshold {threshold} is impossible: it must lie between {least} and {parties} parties")
         return threshold
+
+    def check_key_bits(self) -> None:
+        """Raise `MisuseError` for a Paillier modulus that is too short, too long or of no length that is packed."""
+        least = _LEAST_TEST_KEY_BITS if self.insecure_test_keys else _LEAST_KEY_BITS
+        if not least <= self.key_bits <= MOST_KEY_BITS or self.key_bits % 64:
+            raise MisuseError(
+                f"a Paillier key of {self.key_bits} bits: choose a multiple of 64 from {least} to {MOST_KEY_BITS}"
+            )

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from protocols.choice import helpers
-from protocols.secure_sum import PartyId
+from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.cluster_address import cluster_at, cluster_of_the_job
 from secirls.agreement.manifest import Engine, check_keys, check_sites
 from secirls.agreement.past import Past
-from secirls.config import Config
+from secirls.config import OF_PROTOCOLS, Config
 from secirls.input_error import InputError, complain
 from secirls.inputs.designs.design import variables
 from secirls.inputs.files.site_file import check_place, in_memory
@@ -102,6 +102,8 @@ class Order:
         Without an address that of ``RAY_ADDRESS`` is used: a Ray job sets it, and can't start a Ray of its own.
         """
         address = cluster_at(address)
+        if address is not None and engine == "local":
+            raise InputError("an address is of a Ray cluster, but the engine is 'local'")
         if engine == "ray" and hosts is None:
             address = address or cluster_of_the_job()
         key_files, rules = _paths(keys), _paths(policies)
@@ -214,10 +216,19 @@ def _check(
         check_keys(config, sites, keys, grounds)
     except ValueError as error:
         raise InputError(str(error)) from None
+    for name in rules:
+        if name not in sites:
+            raise InputError(f"policies name {name!r}, which is not a site")
     for name in grounds:
         if name in rules:
             raise complain("stands on its own ground, so its policy is named in its own file", site=name)
     if engine not in get_args(Engine):
         raise InputError(f"there is no engine {engine!r}, choose ray or local")
     variables(config.design)
-    config.settings().threshold_for(len(sites))
+    settings = config.settings()
+    try:
+        settings.threshold_for(len(sites))
+        if config.protocol in OF_PROTOCOLS["key_bits"]:
+            settings.check_key_bits()
+    except MisuseError as error:
+        raise InputError(str(error)) from None

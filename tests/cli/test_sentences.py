@@ -62,6 +62,21 @@ def test_a_wrong_value_is_one_sentence_however_it_is_given(wrong, sentence):
         assert "\n" not in said
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"threshold": 9}, "threshold 9 is impossible: it must lie between 3 and 3 parties"),
+        ({"protocol": "paillier", "key_bits": 1024}, "a Paillier key of 1024 bits: choose a multiple of 64 from 2048"),
+        ({"policies": {"brelin": "rules.toml"}}, "policies name 'brelin', which is not a site"),
+        ({"address": "127.0.0.1:1"}, "an address is of a Ray cluster, but the engine is 'local'"),
+    ],
+)
+def test_what_no_session_can_be_made_of_is_told_before_any_file_is_opened(asked, told):
+    with pytest.raises(secirls.InputError) as wrong:
+        secirls.fit(SITES, design="~ condition", engine="local", **asked)
+    assert str(wrong.value).startswith(told)
+
+
 def test_numbers_of_python_and_of_numpy_are_numbers():
     given = {"alpha": np.float32(0.25), "lfc_threshold": 1, "min_replicates": np.int64(8), "cooks": np.False_}
     config = Config(design="~ condition", contrast_vector=[np.int64(0), 1], **given)

@@ -179,6 +179,13 @@ def test_a_missing_policy_is_no_permission(tmp_path):
         read_policy("a", str(tmp_path / "none.toml"))
 
 
+def test_a_fit_that_goes_on_without_a_silent_site_needs_no_policy_of_it():
+    sites = {name: f"{name}.h5ad" for name in "abcd"}
+    asked = Manifest.read("test", sites=sites, fit={"design": "~ x"}, engine="local", policies=dict.fromkeys("ad", "p"))
+    left = fitting._ordered(asked, {name: sites[name] for name in "abc"})
+    assert {name: place.policy for name, place in left.places.items()} == {"a": "p", "b": None, "c": None}
+
+
 def test_the_manifest_names_policies_and_each_is_for_a_site(tmp_path, files):
     (tmp_path / "rules.toml").write_text("max_rounds = 1")
     lines = ["[sites]", *(f'{name} = "{path}"' for name, path in files.items())]

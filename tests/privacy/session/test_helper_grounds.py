@@ -13,8 +13,8 @@ import secirls
 from protocols.encryption import paillier, paillier_messages, paillier_threshold
 from protocols.primitives.keys import Identity
 from protocols.secure_sum import MisuseError, PeerError
+from protocols.sessions import settings
 from protocols.sessions.session import Roster
-from protocols.sessions.settings import Settings
 from secirls.agreement.agreement import Agreement
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.cli.commands import main
@@ -310,12 +310,12 @@ def test_no_helper_searches_for_a_key_of_any_length(laid, lead, monkeypatch, pro
 @HELPERS
 def test_the_twin_without_a_longest_key_searches_on(laid, lead, monkeypatch, protocol, helper):
     grounds = laid(helper)
-    monkeypatch.setattr(paillier_messages, "MOST_KEY_BITS", ENDLESS)
+    monkeypatch.setattr(settings, "MOST_KEY_BITS", ENDLESS)
     with pytest.raises(SearchedError, match=str(ENDLESS)):
         joins(grounds, lead, monkeypatch, protocol, helper, ground_of(grounds, helper, ""))
 
 
 def test_the_longest_key_is_still_taken():
-    settings = Settings(key_bits=paillier_messages.MOST_KEY_BITS)
+    longest = settings.Settings(key_bits=settings.MOST_KEY_BITS)
     roster = Roster({name: Identity(bytes([i]) * 32).public for i, name in enumerate(("a", "b", "c", "key-holder"))})
-    assert paillier_messages.Terms(roster, settings).key_bits == 15_360
+    assert paillier_messages.Terms(roster, longest).key_bits == 15_360
