@@ -76,11 +76,13 @@ class PairwiseParty(Seated, Secret):
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int = 0) -> bytes:
         """Agree with each neighbour who said hello, and share what opens one round's seeds each: in sealed boxes.
 
-        The batch's mask key and these secrets are gone from this process then.
+        The batch's mask key and these secrets are gone from this process then. Raises `DropoutError`, and has not met
+        the others, where too few neighbours said hello to open them.
         """
         if self._room.met(batch):
             raise MisuseError(f"{self.me} has met the others for batch {batch} already")
         greetings = self._seat.meet(hellos, batch, self._room.near(self.me, hellos))
+        self._room.check_holders(self.me, hellos)
         channel_keys = self._room.meet(self.session, batch, hellos, greetings)
         if batch == 0:
             near = self._room.graph.among(self.me, self._roster)

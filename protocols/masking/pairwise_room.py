@@ -119,6 +119,13 @@ class Room(Seating):
         """A party and its neighbours among those given, sorted: who has, or had, a share of its secrets."""
         return tuple(sorted((party, *self.graph.among(party, those))))
 
+    def check_holders(self, party: PartyId, those: Container[PartyId]) -> None:
+        """Raise `DropoutError` where a party and its neighbours among those given are too few to open its secrets."""
+        holders = self.holders(party, those)
+        if len(holders) < self.share_threshold:
+            missing = silent(self.holders(party, self.roster), holders)
+            raise DropoutError(missing, len(holders), self.share_threshold, f" among {party} and its neighbours")
+
     def check_enough(self, present: tuple[PartyId, ...], expected: tuple[PartyId, ...]) -> None:
         """Raise `DropoutError` for fewer than the threshold."""
         if len(present) < self.threshold:

@@ -285,6 +285,22 @@ def test_a_party_that_did_not_look_would_give_its_neighbour_away(monkeypatch):
     assert table.collector._room.graph.among(lonely, left) == ()
 
 
+def test_a_later_batch_without_most_of_a_partys_neighbours_is_one_of_silent_sites_and_can_be_met_again():
+    """It was a `ValueError` of the shares, with the batch's key gone: as if the party had erred."""
+    table = run.sit_down("pairwise", names(9), Settings(threshold=7, neighbours=4, rounds_per_batch=1))
+    run.meet(table)
+    graph = table.collector._room.graph
+    hellos = {party: table.parties[party].hello(1) for party in names(9)}
+    table.collector.check(hellos, 1)
+    lonely = graph.circle[0]
+    gone = graph.among(lonely, names(9))[:2]
+    with pytest.raises(DropoutError, match=f"3 answered, 4 are needed among {lonely} and its neighbours") as told:
+        table.parties[lonely].meet({party: hello for party, hello in hellos.items() if party not in gone}, 1)
+    assert told.value.silent == gone
+    grants = {party: table.parties[party].meet(hellos, 1) for party in names(9)}
+    table.collector.meet(hellos, grants, 1)
+
+
 def test_fewer_shares_than_the_share_threshold_open_no_secret():
     settings = Settings(threshold=14, neighbours=6)
     assert degree_for(settings, 20) == 6
