@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import secirls
+from secirls.algorithms.outliers.cells import Cells
 from secirls.input_error import InputError
 
 GENES = 120
@@ -161,6 +162,48 @@ def test_outliers_are_replaced_unless_switched_off_or_in_larger_cells_alone():
     others = np.arange(GENES) != 70
     assert result.table["baseMean"][others].equals(kept.table["baseMean"][others])
     assert result.table["baseMean"].iloc[70] < kept.table["baseMean"].iloc[70] / 2
+
+
+def varied(sizes, at):
+    """Controls and tumours, which differ among themselves in forty genes; ``at`` are the sites of each group.
+
+    Nothing is an outlier but one control's count of the last gene.
+    """
+    import anndata
+
+    rng, tumour = np.random.default_rng(5), np.repeat([False, True], sizes)
+    site = np.concatenate([np.resize(list(names), size) for names, size in zip(at, sizes, strict=True)])
+    means = np.exp(rng.uniform(4, 7, GENES)) * np.ones((tumour.size, 1))
+    means[np.ix_(tumour, np.arange(40))] *= np.exp(rng.normal(np.log(2), 1.2, (sizes[1], 40)))
+    counts = rng.negative_binomial(20, 1 / (1 + 0.05 * means)).astype(np.int32)
+    counts[0, -1] = 90_000
+    obs = pd.DataFrame({"condition": np.where(tumour, "tumour", "control")}, index=[f"s{i}" for i in range(len(site))])
+    var = pd.DataFrame(index=[f"g{i}" for i in range(GENES)])
+    return {name: anndata.AnnData(counts[site == name], obs[site == name], var) for name in "abc"}
+
+
+VARIED = [((12, 12), ("abc", "ab")), ((20, 4), ("abc", "abc")), ((8, 4), ("abc", "abc"))]
+"""The tumours are at two of three sites; or so few that two values of four would be kept."""
+
+
+@pytest.mark.parametrize(("sizes", "at"), VARIED)
+def test_in_a_cell_whose_variance_nobody_asks_for_nothing_is_an_outlier(sizes, at):
+    sites = varied(sizes, at)
+    result = fitted(sites)
+    assert result.report["outliers"]["cells_left_out"] == 1
+    assert any("no outlier was looked for in them" in sentence for sentence in result.report["disclosure"])
+    assert not result.table[["replaced", "outlier"]][:40].to_numpy().any()
+    assert list(np.flatnonzero(result.table["replaced"])) == [GENES - 1]
+    assert result.table["pvalue"].notna().all()
+    asked = fitted(sites, min_contributors=2, min_kept=1).table
+    assert asked[["replaced", "outlier"]][:40].to_numpy().any(axis=1).sum() <= 5
+
+
+@pytest.mark.parametrize(("sizes", "at"), VARIED)
+def test_the_twin_that_measures_it_by_the_other_cells_loses_what_varies_there(sizes, at, monkeypatch):
+    monkeypatch.setattr(Cells, "looked_into", lambda self, min_kept: self)
+    table = fitted(varied(sizes, at)).table
+    assert table[["replaced", "outlier"]][:40].to_numpy().any(axis=1).sum() >= 15
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,12 @@ def test_cells_of_one_site_and_of_several_take_part_as_their_rules_say(drive, sp
     np.testing.assert_allclose(found.robust[asked], robust[asked], rtol=1e-8)
     where = Fit(fit.state.beta, fit.hat_beta, fit.hat_xtwx, R_RIDGE, 0.5)
     flagged = cooks_distances(samples, where, robust) > found.cutoff
-    np.testing.assert_array_equal(found.counts[:, 0], flagged.sum(axis=1))
+    size, told = np.zeros(samples.n_samples), np.ones(samples.n_samples, dtype=bool)
+    for row, number, away in zip(cells.rows, cells.samples, found.left_out, strict=True):
+        size[here := (samples.design == row).all(axis=1)], told[here] = number, not away
+    groups = told, told & (size >= 3), told & (size >= 3) & (size < 7)
+    np.testing.assert_array_equal(found.counts, np.stack([(flagged & group).sum(axis=1) for group in groups], axis=1))
+    assert (flagged & ~told).any() == (min_kept == 6)
     assert found.any.sum() > 5
 
 

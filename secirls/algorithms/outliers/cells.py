@@ -6,7 +6,7 @@ are never enumerated, and two numbers are summed. Refuses to know: what cells ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -80,6 +80,12 @@ class Cells:
     def left_out(self, min_kept: int) -> Mask:
         """Cells of three or more that no robust variance is made of, ``(cells,)``: thin ones, and shared small ones."""
         return np.asarray((self.samples >= FILTER_FROM) & ~self.lonely & ~self.selectable(min_kept))
+
+    def looked_into(self, min_kept: int) -> Cells:
+        """The same without the samples of cells `left_out`: by other cells' variances none of them is told."""
+        gone = self.left_out(min_kept)
+        away = [float(self.samples[gone & (self.samples >= least)].sum()) for least in (FILTER_FROM, self.replace_from)]
+        return replace(self, samples=np.where(gone, 0.0, self.samples), counts=self.counts - away)
 
     @property
     def filters(self) -> bool:

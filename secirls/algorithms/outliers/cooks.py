@@ -62,7 +62,7 @@ class OutliersQuery(DistanceQuery, OfCells):
     rows: Floats
     """The cells of the design, ``(cells, params)``; none if they are not enumerated: a site uses its own."""
     sizes: Floats
-    """Samples of all sites in each, ``(cells,)``."""
+    """Samples of all sites in each, ``(cells,)``; zero of a cell that is not looked into."""
     replace_from: int = REPLACE_FROM
     """Samples in a cell from which its outliers are replaced."""
 
@@ -89,7 +89,7 @@ class OutliersQuery(DistanceQuery, OfCells):
         counts = np.empty((samples.n_genes, 3))
         for block, distance in self.distances(samples):
             flagged = distance > self.cutoff
-            counts[block] = np.stack([(flagged & group).sum(axis=1) for group in (size >= 0, three, few)], axis=1)
+            counts[block] = np.stack([(flagged & group).sum(axis=1) for group in (size > 0, three, few)], axis=1)
         return {"outliers": counts}
 
 
@@ -106,8 +106,9 @@ class Outliers:
     asked: int
     """Genes that the bound left."""
     cells: Cells
+    """As they were looked into."""
     left_out: Mask
-    """Cells of three or more that no robust variance was made of, ``(cells,)``."""
+    """Cells of three or more that no robust variance was made of: no sample of theirs is told, ``(cells,)``."""
 
     @property
     def any(self) -> Mask:
@@ -151,7 +152,7 @@ def outliers(
         return None
     if not (cells.any_lonely or cells.selectable(min_kept).any()):
         return None
-    limit = cutoff(config.quantile, params, cells.n_samples)
+    limit, looked = cutoff(config.quantile, params, cells.n_samples), cells.looked_into(min_kept)
     counts, robust = np.zeros((genes.size, 3)), np.full(genes.size, np.nan)
     floor = np.full(genes.size, SMALLEST_ROBUST_DISPERSION)
     total = yield CooksBoundQuery(genes, *distance_fields(genes, betas, floor, limit, config))
@@ -167,7 +168,7 @@ def outliers(
                 left, base_means[left], base_variances[left], cells, config.searching
             )
         total = yield OutliersQuery(
-            left, *distance_fields(left, betas, robust, limit, config), cells.rows, cells.samples, cells.replace_from
+            left, *distance_fields(left, betas, robust, limit, config), looked.rows, looked.samples, looked.replace_from
         )
         counts[left] = total["outliers"]
-    return Outliers(counts, robust, limit, int(left.sum()), cells, cells.left_out(min_kept))
+    return Outliers(counts, robust, limit, int(left.sum()), looked, cells.left_out(min_kept))

@@ -51,7 +51,7 @@ class ReplaceOutliersQuery(DistanceQuery, OfCells):
     rows: Floats
     """The cells of the design, ``(cells, params)``; none if they are not enumerated: a site uses its own."""
     sizes: Floats
-    """Samples of all sites in each, ``(cells,)``."""
+    """Samples of all sites in each, ``(cells,)``; zero of a cell that is not looked into."""
     replace_from: int = REPLACE_FROM
     """Samples in a cell from which its outliers are replaced."""
 

@@ -92,7 +92,7 @@ def treat_outliers(
     found = yield from outliers(genes, fit, base_means, base_variances, around, plans[2])
     if found is None:
         return Treated(untouched, none, none, None)
-    replacing = replacing and replaces(around)
+    replacing = replacing and replaces(found.cells)
     missing, kept = found.filtered(replaced=replacing), none
     of_two_levels = not design.numeric and not design.own.of and [len(x) for x in design.levels.values()] == [2]
     if not two_levels_only or of_two_levels:

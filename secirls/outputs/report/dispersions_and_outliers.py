@@ -61,9 +61,9 @@ def of_outliers(config: Config, outcome: Outcome) -> list[str]:
         told.append("The design or the rules left no cell in which outliers could be told.")
     if treatment.left_out.any():
         told.append(
-            f"{int(treatment.left_out.sum())} cells of three samples or more took no part in robust variances: they "
-            f"are at fewer than {config.min_contributors} sites, or fewer than {config.min_kept} of their values would "
-            "be kept."
+            f"{int(treatment.left_out.sum())} cells of three samples or more took no part in robust variances, and "
+            f"no outlier was looked for in them: they are at fewer than {config.min_contributors} sites, or fewer than "
+            f"{config.min_kept} of their values would be kept."
         )
     if config.min_kept == 1 and around is not None and around.samples.any():
         told.append(
