@@ -101,6 +101,7 @@ class Order:
 
         Without an address that of ``RAY_ADDRESS`` is used: a Ray job sets it, and can't start a Ray of its own.
         """
+        sites = {str(name) if isinstance(name, str) else name: source for name, source in sites.items()}  # of NumPy too
         address = cluster_at(address)
         if address is not None and engine == "local":
             raise InputError("an address is of a Ray cluster, but the engine is 'local'")

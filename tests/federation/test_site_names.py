@@ -99,3 +99,11 @@ def test_the_file_is_not_said_to_have_the_column():
     with pytest.raises(InputError) as refused:
         read_site("berlin", made()["berlin"], Reading((OWN_NAME, "batch")))
     assert refused.value.in_full.endswith("(there are the columns 'condition')")
+
+
+@pytest.mark.parametrize("protocol", ["plain", "pairwise"])
+def test_names_may_be_texts_of_numpy(with_columns, protocol):
+    sites = {name: made()[str(name)] for name in np.unique(np.array(SITES))}
+    assert {type(name) for name in sites} == {np.str_}
+    result = secirls.fit(sites, **{**PLAIN, "protocol": protocol})
+    pd.testing.assert_frame_equal(result.table, with_columns.table)
