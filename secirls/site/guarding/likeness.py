@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secirls.numerics.arrays import Floats
+from secirls.numerics.arrays import Floats, Mask
 from secirls.site.guarding.least_deviations import Combinations
 
 _ROUNDING = 1e-9
@@ -188,13 +188,34 @@ def one_is_alone(earlier: Summed, now: Summed) -> bool:
     """Whether all columns together have a combination that is one sample's, and those of neither fit have it.
 
     It is the sample whose leverage is one: levels of two factors, say, that are the same taken two by two but for it.
-    Or nearly one, where there are no more columns than half as many as samples: with more, some are so by chance.
+    Or nearly one, where there are no more columns than half as many as samples: with more, some are so by chance. One
+    that a fit has here, in a cell of one sample, it may not have elsewhere: there it is looked for in columns by pairs.
     """
-    former, later = map(_unit, _without_sizes(earlier, now))
+    plain = _without_sizes(earlier, now)
+    former, later = map(_unit, plain)
+    alone, within = _alone(former, later)
+    if alone.any() or not within.any():
+        return bool(alone.any())
+    one, two = map(_by_name, (earlier, now), plain)
+    again = one.keys() & two.keys()
+    old, new = (
+        [np.column_stack([all_[:, :1], fit[key]]) for key in fit if key not in again]
+        for fit, all_ in ((one, former), (two, later))
+    )
+    return _alone_in_pairs(old, new, within)
+
+
+def _alone_in_pairs(old: Sequence[Floats], new: Sequence[Floats], among: Mask) -> bool:
+    """Whether one ``among`` samples is alone in a column of one fit and one of another, each beside that of all."""
+    return any((_alone(a, b)[0] & among).any() for a in old for b in new)
+
+
+def _alone(former: Floats, later: Floats) -> tuple[Mask, Mask]:
+    """Which samples are alone in columns of two fits together and in neither's, and which in one's, ``(samples,)``."""
     whole, *parts = (Combinations(columns) for columns in (np.hstack([former, later]), former, later))
     most = _NEARLY_ALONE if 2 * whole.free >= len(former) else _ALONE_IN
-    alone = (whole.leverages > most) & ~np.any([part.leverages > most for part in parts], axis=0)
-    return bool(alone.any())
+    within = np.any([part.leverages > most for part in parts], axis=0)
+    return (whole.leverages > most) & ~within, within
 
 
 def few_stand_out(earlier: Summed, now: Summed, least: int) -> bool:

@@ -90,6 +90,7 @@ def of_a_dose(grounds, lead):
 
 def test_the_twin_that_takes_combinations_at_a_site_for_those_of_all_tells_one_samples_counts(dosed, lead, monkeypatch):
     monkeypatch.setattr(likeness, "_one_apart", lambda *_: False)
+    monkeypatch.setattr(likeness, "_alone_in_pairs", lambda *_: False)
     found, true = of_a_dose(dosed, lead)
     np.testing.assert_allclose(found, true, atol=1e-6)
 
@@ -102,34 +103,42 @@ def test_a_column_that_differs_in_a_sample_alone_in_its_cell_is_refused_by_its_s
 # Two columns of numbers that differ much in one sample, and a little in all.
 
 
+@pytest.fixture(params=["", "sex * condition + "])
+def beside(request):
+    """What stands beside ages in a design: nothing, or factors in whose cell the mistyped is alone at its site."""
+    return request.param
+
+
 @pytest.fixture
 def ages(lay):
-    """Three sites of twenty patients: ages to two years, and exactly; one of the first was mistyped."""
+    """Three sites of twenty patients: ages to two years, and exactly; one of the first was mistyped, the last."""
     grounds = lay(names=NAMES, samples=60, genes=60)
     for number, name in enumerate(NAMES):
 
         def edit(adata, name=name, number=number):
             exact = np.random.default_rng(number).uniform(20.0, 85.0, adata.n_obs)
-            adata.obs["exact"], adata.obs["age"] = (
-                exact,
-                2.0 * np.floor(exact / 2.0) - 40.0 * ((np.arange(adata.n_obs) == exact.argmax()) & (name == OWNER)),
-            )
+            exact[-1] = exact.max() + 1.0
+            mistyped = (np.arange(adata.n_obs) == adata.n_obs - 1) & (name == OWNER)
+            cells = (6, 6, 7, 1) if name == OWNER else (5, 5, 5, 5)
+            adata.obs["sex"] = np.repeat(["w", "w", "m", "m"], cells)
+            adata.obs["condition"] = np.repeat(["treated", "control", "treated", "control"], cells)
+            adata.obs["exact"], adata.obs["age"] = exact, 2.0 * np.floor(exact / 2.0) - 40.0 * mistyped
 
         grounds.edit(name, edit)
     return grounds
 
 
-def of_ages(grounds, lead):
+def of_ages(grounds, lead, beside):
     """The mistyped patient's counts over its size factor by two fits, those of the mean sample, and what they are."""
-    told = []
+    told, levels = [], {"sex": ("m", "w"), "condition": ("control", "treated")} if beside else {}
     for column in ("age", "exact"):
-        sums, sites = lead.normalised(grounds, design=f"~ {column}")
+        sums, sites = lead.normalised(grounds, design=f"~ {beside}{column}", levels=levels)
         numbers = np.concatenate([site._samples.covariates.numbers[:, 0] for site in sites.values()])
-        slope, start = np.polyfit(np.concatenate([site._samples.design[:, 1] for site in sites.values()]), numbers, 1)
+        scaled = np.concatenate([site._samples.design[:, list(sums).index(column)] for site in sites.values()])
+        slope, start = np.polyfit(scaled, numbers, 1)
         told.append(slope * sums[column] + (start - numbers.mean()) * sums["all"])
     own = sites[OWNER]._samples
-    at = int(own.covariates.numbers[:, 0].argmax())
-    true = own.counts[at] / own.size_factors[at]
+    true = own.counts[-1] / own.size_factors[-1]
     some = true > 20
     return tuple(values[some] for values in ((told[1] - told[0]) / 40.0 + sums["all"] / 60.0, sums["all"] / 60.0, true))
 
@@ -138,16 +147,25 @@ def off(found, true):
     return float(np.median(np.abs(found - true) / true))
 
 
-def test_the_twin_that_looks_for_one_sample_to_the_digit_tells_its_counts_to_some_percent(ages, lead, monkeypatch):
+def test_the_twin_that_looks_for_one_sample_to_the_digit_tells_its_counts_to_some_percent(
+    ages, lead, monkeypatch, beside
+):
     monkeypatch.setattr(likeness, "_NEARLY_ALONE", 0.999)
-    found, mean, true = of_ages(ages, lead)
+    found, mean, true = of_ages(ages, lead, beside)
     assert off(found, true) < 0.06
     assert off(mean, true) > 0.2
 
 
-def test_numbers_that_differ_in_one_sample_and_a_little_elsewhere_are_refused_by_its_site(ages, lead):
+def test_the_twin_that_looks_at_all_columns_together_tells_them_of_one_alone_in_its_cell(ages, lead, monkeypatch):
+    monkeypatch.setattr(likeness, "_alone_in_pairs", lambda *_: False)
+    found, mean, true = of_ages(ages, lead, "sex * condition + ")
+    assert off(found, true) < 0.06
+    assert off(mean, true) > 0.2
+
+
+def test_numbers_that_differ_in_one_sample_and_a_little_elsewhere_are_refused_by_its_site(ages, lead, beside):
     with pytest.raises(RefusalError, match=REFUSED):
-        of_ages(ages, lead)
+        of_ages(ages, lead, beside)
 
 
 # Three fits at a site where columns of the first two leave no three samples free, which other rules take for nothing.
