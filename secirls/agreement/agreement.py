@@ -220,10 +220,10 @@ def _agree_on_genes(said: Sequence[Facts], config: Config) -> tuple[tuple[str, .
         return tuple(gene for gene in first.genes if gene in shared), True
     other = next(fact for fact in said if fact.genes != first.genes)
     mine, theirs = set(first.genes), set(other.genes)
-    lacks = [gene for gene in first.genes if gene not in theirs][:3]
-    extra = [gene for gene in other.genes if gene not in mine][:3]
-    what = [f"lacks {', '.join(map(repr, lacks))}"] if lacks else []
-    what += [f"has {', '.join(map(repr, extra))} beside"] if extra else []
+    lacks = [gene for gene in first.genes if gene not in theirs]
+    extra = [gene for gene in other.genes if gene not in mine]
+    what = [f"lacks {_first(lacks)}"] if lacks else []
+    what += [f"has {_first(extra)} beside"] if extra else []
     difference = " and ".join(what) or "has the same genes in another order"
     raise complain(
         f"{difference}, compared with site {first.site!r}{_way_out(mine, theirs)}",
@@ -231,6 +231,12 @@ def _agree_on_genes(said: Sequence[Facts], config: Config) -> tuple[tuple[str, .
         file=other.file,
         field="var_names",
     )
+
+
+def _first(genes: Sequence[str]) -> str:
+    """A few of these genes, and how many more there are."""
+    more = f" and {len(genes) - 3:,} more" if len(genes) > 3 else ""
+    return ", ".join(map(repr, genes[:3])) + more
 
 
 def _way_out(mine: set[str], theirs: set[str]) -> str:

@@ -1,14 +1,17 @@
 """Every mistake ends in one sentence that names where it is, exit code 2, and nothing written."""
 
 import gzip
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 import secirls
+from secirls.agreement.agreement import Facts, _agree_on_genes
 from secirls.cli import demo
 from secirls.cli.federation_file import combined
+from secirls.config import Config
 from secirls.input_error import InputError
 
 
@@ -197,6 +200,19 @@ def test_gene_lists_that_differ_show_the_first_differences(make_site, trio, refu
     assert "lacks 'g1'" in sentence
     assert "has 'g9'" in sentence
     assert "another order" in refused(spoiled(make_site, trio, genes=["g1", "g0", "g2"]))
+    assert "more" not in sentence
+
+
+def test_of_many_genes_that_differ_it_is_said_how_many_they_are():
+    ours = Facts("a", "a.h5ad", b"", tuple(f"g{i}" for i in range(1_250)), {})
+    theirs = replace(ours, site="b", genes=("g0", "x"))
+    with pytest.raises(InputError, match=r"lacks 'g1', 'g2', 'g3' and 1,246 more and has 'x' beside, compared with"):
+        _agree_on_genes([ours, theirs, replace(ours, site="c")], Config(design="~ x"))
+
+
+def test_a_factor_of_one_level_is_told_in_words(make_site, refused):
+    sites = {name: make_site(name, obs={"condition": ["u"] * 4}) for name in "abc"}
+    assert "obs column 'condition' has the single level 'u' at all sites: there is nothing" in refused(sites)
 
 
 def test_genes_that_are_written_otherwise_at_one_site_are_told_as_that(make_site, refused):

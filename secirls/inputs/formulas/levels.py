@@ -82,7 +82,8 @@ def agree_levels(formula: str, declared: Levels, said: Mapping[str, Mapping[str,
         for site, facts in said.items():
             _check_levels(site, name, facts[name], levels[name])
         if len(levels[name]) < 2:
-            raise InputError(f"obs column {name!r} has the single level {levels[name]}: there is nothing to compare")
+            single = f"the single level {levels[name][0]!r}" if levels[name] else "no level"
+            raise InputError(f"obs column {name!r} has {single} at all sites: there is nothing to compare")
     numbered = (name for name in numeric if all(facts[name].numbered for facts in said.values()))
     return AgreedLevels(levels, order, tuple(numeric), tuple(numbered), tuple(alone))
 
