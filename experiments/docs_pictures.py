@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from secirls.agreement.whole_file import write_whole
 from secirls.outputs.page.report_page import read_album
 from secirls.outputs.pictures.canvas import packed
+from secirls.whole_file import write_whole
 
 SYMBOLS = {
     "ENSG00000096060": "FKBP5",

@@ -22,7 +22,6 @@ from secirls.agreement.manifest import Engine, Manifest
 from secirls.agreement.order import Order, new_run
 from secirls.agreement.past import Begun
 from secirls.agreement.record import Opening, Progress, Record, Stage
-from secirls.agreement.whole_file import UnwritableError
 from secirls.carriers.local import LocalFederation
 from secirls.carriers.ray_environment import prepare_local
 from secirls.config import Config
@@ -35,6 +34,7 @@ from secirls.site.grounds.key_files import read_roster
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
+from secirls.whole_file import UnwritableError
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData

@@ -26,6 +26,7 @@ DOORS = {
 FLOORS = (
     "input_error",  # the one error a mistake ends in
     "frozen",  # values that are checked when they are read
+    "whole_file",  # files that are there whole or not at all
     "numerics",  # pure functions of arrays
     "inputs",  # the door to anndata, formulas and designs, and small data
     "presets",  # whose choices are followed, as data

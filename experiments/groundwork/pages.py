@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from experiments.groundwork.record import Experiment, read
-from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
+from secirls.whole_file import write_whole
 
 CHECKOUT = Path(__file__).parents[2]
 INDEX = Path("experiments") / "README.md"

@@ -24,10 +24,10 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from secirls.agreement.whole_file import write_whole
 from secirls.cli.console import steps
 from secirls.input_error import InputError
 from secirls.outputs.pictures.canvas import Figure, save
+from secirls.whole_file import write_whole
 
 HERE = Path(__file__).parents[1]
 RESULTS = HERE / "results"

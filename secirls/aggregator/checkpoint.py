@@ -26,9 +26,9 @@ from secirls.agreement.ledger import SETUP_ROUND, Row, are_counts, are_seconds
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Opening, Progress, Record
-from secirls.agreement.whole_file import UnwritableError, read_file, remove, stored, write_whole, writing
 from secirls.input_error import InputError, complain
 from secirls.numerics.arrays import Floats
+from secirls.whole_file import UnwritableError, read_file, remove, stored, write_whole, writing
 
 FOLDER = "checkpoint"
 HEAD, OPENING, LOCK = "fit.json", "opening.json", ".lock"

@@ -19,10 +19,10 @@ from protocols.secure_sum import (
     SecureSumError,
 )
 from secirls.agreement.faults import NONSENSE, BlockedPartyError, PartyFaultError, own_fault
-from secirls.agreement.whole_file import UnwritableError
 from secirls.algorithms.query import QueryError
 from secirls.input_error import InputError
 from secirls.site.grounds.policy import RefusalError
+from secirls.whole_file import UnwritableError
 
 Loss: TypeAlias = tuple[PartyId, str]
 """Who is not asked any more, and what befell it, as a disclosure tells it."""

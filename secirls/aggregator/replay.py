@@ -19,13 +19,13 @@ from secirls.aggregator.losses import LeftOutError
 from secirls.agreement.agreement import Facts
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Cost
-from secirls.agreement.whole_file import UnwritableError
 from secirls.algorithms.query import QueryError
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Variable
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.site import Answer
+from secirls.whole_file import UnwritableError
 
 RAISED = {
     kind.__name__: kind

@@ -33,10 +33,10 @@ from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import LARGEST_COUNT
 from secirls.agreement.order import Task
 from secirls.agreement.record import sum_digest
-from secirls.agreement.whole_file import UnwritableError, becoming, writing
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.site.desk import SPOKEN
+from secirls.whole_file import UnwritableError, becoming, writing
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
 FIRST = "0" * 64

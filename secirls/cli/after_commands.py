@@ -51,13 +51,13 @@ def results(
 
     What is not given is as in its results.csv.
     """
-    from secirls.agreement.whole_file import write_whole
     from secirls.inputs.designs.contrasts import Contrast
     from secirls.outputs.free_folder import check_free_file
     from secirls.outputs.results import Result
     from secirls.outputs.tables import next_tools
     from secirls.outputs.tables.annotation import Annotation
     from secirls.outputs.tables.gene_tables import csv_of, tsv_of
+    from secirls.whole_file import write_whole
 
     kinds, place = kinds_of(plots), out if out is not None and _is_folder(out) else None
     if place is not None:

@@ -100,12 +100,12 @@ def scores(
 
     Nothing is sent, and no other site is needed. The files hold this site's samples one by one: they stay at home.
     """
-    from secirls.agreement.whole_file import write_whole
     from secirls.outputs.components import axis_titles
     from secirls.outputs.free_folder import check_free_file
     from secirls.outputs.results import Result
     from secirls.outputs.tables.gene_tables import csv_of
     from secirls.outputs.transform import own_data
+    from secirls.whole_file import write_whole
 
     kinds, data = kinds_of(plots), own_data(data)
     out = data.with_name(f"{data.stem}.scores.csv") if out is None else out

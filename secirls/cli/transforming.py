@@ -38,11 +38,11 @@ def transform(
 
     Nothing is sent, and no other site is needed. The files hold this site's samples one by one: they stay at home.
     """
-    from secirls.agreement.whole_file import whole_folder
     from secirls.inputs.files.site_file import write_h5ad
     from secirls.outputs.free_folder import check_free_file
     from secirls.outputs.results import Result
     from secirls.outputs.transform import Transform, own_data
+    from secirls.whole_file import whole_folder
 
     data = own_data(data)
     out = data.with_name(f"{data.stem}.transformed.h5ad") if out is None else out

@@ -6,8 +6,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from secirls.agreement.whole_file import remove
 from secirls.input_error import InputError
+from secirls.whole_file import remove
 
 FILES = ("results.csv", "coefficients.csv", "rounds.csv", "report.json")
 """By which results are known."""

@@ -18,7 +18,6 @@ import pandas as pd
 from secirls.aggregator.aggregator import Outcome
 from secirls.agreement.ledger import table as ledger_table
 from secirls.agreement.order import Order
-from secirls.agreement.whole_file import whole_folder
 from secirls.input_error import InputError
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.outputs.components import loadings_of, read_loadings
@@ -41,6 +40,7 @@ from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.next_tools import rnk, symbols_in, to_scanpy
 from secirls.outputs.tables.results_table import Compared, compare
 from secirls.outputs.tables.summary import summary
+from secirls.whole_file import whole_folder
 
 if TYPE_CHECKING:
     from secirls.inputs.files.site_file import AnnData

@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from secirls.agreement.whole_file import UnwritableError, write_whole
 from secirls.numerics.arrays import Floats
+from secirls.whole_file import UnwritableError, write_whole
 
 SUFFIX = ".own.csv"
 _terminal = logging.getLogger("secirls.site")

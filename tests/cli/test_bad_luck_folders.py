@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from secirls import whole_file
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, claimed
-from secirls.agreement import whole_file
 from secirls.agreement.past import Past
-from secirls.agreement.whole_file import UnwritableError, whole_folder, write_whole
 from secirls.outputs.results import Result
 from secirls.site.grounds.key_files import keyed_digest, new_key
 from secirls.site.site import Site
+from secirls.whole_file import UnwritableError, whole_folder, write_whole
 
 FILES = [*("coefficients.csv", "dispersions.csv", "fit.npz", "ranked.rnk", "report.json", "results.csv", "rounds.csv")]
 TABLES = ["coefficients.csv", "results.csv"]

@@ -11,10 +11,10 @@ from secirls.aggregator.audit import audit
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, holds_a_fit
 from secirls.aggregator.transcript import Transcript, ending
 from secirls.agreement.manifest import Manifest
-from secirls.agreement.whole_file import UnwritableError
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.site.guarding import budget, memory
+from secirls.whole_file import UnwritableError
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 ROUND = 4

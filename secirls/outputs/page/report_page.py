@@ -18,7 +18,6 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from secirls.agreement.ledger import COLUMNS, MEGABYTE, by_verb
-from secirls.agreement.whole_file import write_whole
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.outputs.free_folder import FILES, KEPT, PAGE, PLAIN, check_there
@@ -34,6 +33,7 @@ from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.results_table import compare
 from secirls.outputs.tables.shrunken import COLUMNS as OF_SHRUNKEN
 from secirls.outputs.tables.shrunken import SHRUNKEN
+from secirls.whole_file import write_whole
 
 _RESULTS = ("gene", "baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", "status")
 _NUMBERS = ("baseMean", "log2FoldChange", "lfcSE", "stat", "pvalue", "padj", *OF_SHRUNKEN)

@@ -14,13 +14,13 @@ from typing import Any
 
 import pandas as pd
 
-from secirls.agreement.whole_file import writing
 from secirls.input_error import InputError
 from secirls.outputs.pictures import canvas, changes, pvalues, rounds
 from secirls.outputs.pictures import dispersions as by_mean
 from secirls.outputs.pictures.canvas import KINDS, Picture
 from secirls.outputs.pictures.changes import SIGNIFICANT, TWOFOLD, Labels
 from secirls.outputs.tables.next_tools import symbols_in
+from secirls.whole_file import writing
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox as Bbox  # noqa: PLC0414 - the same
 from numpy.typing import NDArray
 
-from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
 from secirls.outputs.free_folder import PICTURE_KINDS
+from secirls.whole_file import write_whole
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE, GREY = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#999999",

@@ -53,7 +53,6 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from secirls.aggregator.aggregator import Outcome
-from secirls.agreement.whole_file import stored
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.groundwork.normalisation import LARGEST_LOG_SIZE
 from secirls.algorithms.groundwork.sizing import Sizing
@@ -67,6 +66,7 @@ from secirls.numerics.held.covariates import of_scaled, to_user
 from secirls.numerics.status import Reason, Status, sentences
 from secirls.outputs.free_folder import KEPT, check_there
 from secirls.outputs.tables.comparison import Comparison
+from secirls.whole_file import stored
 
 FORMAT, VERSION = "secirls fit", 1
 _KINDS = {

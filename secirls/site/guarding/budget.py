@@ -22,9 +22,9 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.agreement.whole_file import UnwritableError, becoming, new_file, settle
 from secirls.input_error import InputError
 from secirls.numerics.arrays import Mask
+from secirls.whole_file import UnwritableError, becoming, new_file, settle
 
 Places: TypeAlias = NDArray[np.intp]
 Allowed: TypeAlias = Callable[[int, NDArray[np.int64], int], None]

@@ -23,7 +23,6 @@ import numpy as np
 from filelock import FileLock
 
 from protocols.secure_sum import PartyId, sha256
-from secirls.agreement.whole_file import settle
 from secirls.input_error import InputError
 from secirls.numerics.arrays import Counts
 from secirls.numerics.held.held_counts import Chosen, HeldCounts
@@ -31,6 +30,7 @@ from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.guarding.budget import Places, places_of, replace_file, unkept
 from secirls.site.guarding.count_digests import sample_digests
 from secirls.site.guarding.sample_sketches import same_samples, sketches
+from secirls.whole_file import settle
 
 FITS = "fits.jsonl"
 ENTERED, SUMMED = "-entered.npz", "-columns.npz"

@@ -11,10 +11,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from secirls import whole_file
 from secirls.aggregator import checkpoint, transcript
 from secirls.aggregator.checkpoint import FOLDER, HEAD, claimed, discard
-from secirls.agreement import whole_file
-from secirls.agreement.whole_file import write_whole
 from secirls.input_error import InputError
 from secirls.inputs.files import kinds_of_file
 from secirls.outputs.free_folder import KEPT
@@ -22,6 +21,7 @@ from secirls.outputs.tables import kept_fit
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.site.guarding import budget
 from secirls.site.guarding.budget import replace_file
+from secirls.whole_file import write_whole
 
 MIB = 1 << 20
 OWN = b"somebody's own"
