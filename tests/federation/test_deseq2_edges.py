@@ -1,10 +1,13 @@
 """The whole of DESeq2 where it is nearly undefined: every fit ends, in numbers or in a sentence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import secirls
+from secirls.algorithms.dispersion import profile
 from secirls.algorithms.outliers.cells import Cells
 from secirls.input_error import InputError
 
@@ -204,6 +207,27 @@ def test_the_twin_that_measures_it_by_the_other_cells_loses_what_varies_there(si
     monkeypatch.setattr(Cells, "looked_into", lambda self, min_kept: self)
     table = fitted(varied(sizes, at)).table
     assert table[["replaced", "outlier"]][:40].to_numpy().any(axis=1).sum() >= 15
+
+
+@pytest.mark.parametrize("way", ["deseq2", "optimum"])
+def test_one_sample_of_a_hundred_thousand_times_the_depth_leaves_dispersions_where_they_are(way):
+    sites, rng = made(12), np.random.default_rng(6)
+    options = {"dispersion_fit": way, "cooks": False, "size_factor_type": "poscounts"}
+    before = fitted(sites, **options)
+    sites["site0"].X[0] = np.minimum(rng.poisson(sites["site0"].X[0] * 1e5), 2**31 - 1)
+    result = fitted(sites, **options)
+    assert not any("rougher" in sentence for sentence in result.report["disclosure"])
+    ratio = result.dispersions["dispersion"] / before.dispersions["dispersion"]
+    assert 0.3 < ratio.min() < 1 < ratio.max() < 3
+
+
+def test_the_twin_whose_nodes_are_too_near_gives_the_largest_dispersions_there_are(monkeypatch):
+    monkeypatch.setattr(profile, "finer", lambda nodes: replace(nodes, nodes=2 * nodes.nodes))
+    sites, rng = made(12), np.random.default_rng(6)
+    sites["site0"].X[0] = np.minimum(rng.poisson(sites["site0"].X[0] * 1e5), 2**31 - 1)
+    result = fitted(sites, cooks=False, size_factor_type="poscounts")
+    assert (result.dispersions["dispGeneEst"] == 12.0).sum() >= 3
+    assert any("rougher" in sentence for sentence in result.report["disclosure"])
 
 
 @pytest.mark.parametrize(

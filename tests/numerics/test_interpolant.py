@@ -122,6 +122,32 @@ def test_counts_beyond_the_bound_are_flagged_and_finer_nodes_hold_them():
     assert np.abs(low.profiles(again).evaluate(alphas[None])[0][0] - exact).max() < 1e-6
 
 
+def deep(times):
+    """One sample is sequenced so many times as deeply as the others, which its gene's public moments do not say."""
+    s = np.where(np.arange(12) == 4, 0.5 * times, 0.5)
+    counts = np.random.default_rng(1).poisson(np.exp(3.0 + 0.3 * (np.arange(12) % 2)) * s).astype(np.int32)
+    X = np.column_stack([np.ones(12), np.arange(12) % 2])
+    case = Case(Samples(X, counts[:, None], s), np.array([[3.0, 0.3]]), None)
+    return replace(case, nodes=nodes_for(*moments_of(counts, s), 12, case.largest))
+
+
+def eight_times(nodes):
+    """The twin of `finer`: size factors up to 32 are within its bound."""
+    reach = nodes.reach + np.log(8.0)
+    return replace(nodes, scale=8.0 * nodes.scale, reach=reach, nodes=2 * nodes.nodes, det_nodes=2 * nodes.det_nodes)
+
+
+@pytest.mark.parametrize("times", [1e3, 1e4, 1e5, 1e7])
+def test_finer_nodes_hold_a_sample_of_any_depth_and_the_twins_do_not(times):
+    case, alphas = deep(times), np.geomspace(1e-8, 10, 50)
+    assert case.profiles().tail[0] > LARGEST_TAIL
+    exact = np.array([case.exactly(alpha) for alpha in alphas])
+    again, twin = case.profiles(finer(case.nodes)), case.profiles(eight_times(case.nodes))
+    assert np.abs(again.evaluate(alphas[None])[0][0] - exact).max() < 1e-9
+    assert again.tail[0] < LARGEST_TAIL
+    assert (np.abs(twin.evaluate(alphas[None])[0][0] - exact).max() > 1e-4) == (times > 1e3)
+
+
 def test_beyond_its_reach_a_profile_is_a_line_and_farther_nodes_are_right():
     case = fixed(COUNTS)
     near, far = case.profiles(), case.profiles(farther(case.nodes))

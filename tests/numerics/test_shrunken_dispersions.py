@@ -27,7 +27,7 @@ from secirls.algorithms.summands import EXACT
 from secirls.inputs.simulate import simulate
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.curvature import adjusted_derivatives, curvature_sums
-from secirls.numerics.dispersion.nodes import Nodes, nodes_for
+from secirls.numerics.dispersion.nodes import BEYOND, Nodes, nodes_for
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.status import Reason, Status
 
@@ -272,7 +272,7 @@ def test_a_gene_beyond_its_bound_is_asked_again_with_finer_nodes(drive):
     fetched = run(fetch_profiles(asked, means, low, Products.full(2)))
     first, second = run.queries
     assert 0 < second.n_genes < first.n_genes
-    assert (second.scale == 8 * low.scale[second.genes]).all()
+    assert (second.scale == BEYOND * low.scale[second.genes]).all()
     proper = run(fetch_profiles(*asked_of(samples, b), Products.full(2)))
     alphas = np.tile(np.geomspace(1e-6, 20, 30), (60, 1))
     gap = np.abs(fetched.profiles.evaluate(alphas)[0] - proper.profiles.evaluate(alphas)[0]).max(axis=1)

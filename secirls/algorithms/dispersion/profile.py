@@ -245,7 +245,7 @@ def fetch_profiles(
     """The profiles of the masked genes, ``(genes,)``; `means` and `nodes` are of those genes.
 
     X'WX is asked for where it does not follow from `information`. A gene whose last coefficients are too large has
-    counts beyond their bound: it is asked about once more, with eight times the scale and twice the nodes.
+    counts beyond their bound: it is asked about once more, at a scale that no count is beyond, at more nodes.
     """
     most = _longest(int(np.count_nonzero(genes)))
     fetched = yield from _ask(genes, means, nodes, products, fraction_bits, most, information)

@@ -21,7 +21,7 @@ from secirls.numerics.arithmetic.portable import expm1, log1p, strictly
 from secirls.numerics.arrays import Floats
 
 LARGEST_SIZE_FACTOR = 4.0
-"""A count is at most this many times the bound of normalised counts."""
+"""A count is at most this many times the bound of normalised counts; a gene with a larger one shows in its series."""
 FEWEST, MOST = 8, 220
 """Nodes of one gene, whatever the formula says; a gene asked again may have twice as many."""
 DIGITS, DET_DIGITS = 10.0, 8.0
@@ -31,6 +31,11 @@ Seven of the determinant's leave 2e-8 in airway's prior, and 1.5e-7 in a hundred
 """
 LARGEST_LOG_ALPHA = 10.0
 """No path goes beyond this log dispersion."""
+BEYOND = 2.0**20
+"""So many times the scale where counts are beyond their bound: no size factor is, and a strip so wide takes but twice
+the nodes."""
+MORE_DIGITS = 6.0
+"""Of these, where they may be large."""
 _LN10 = 2.302585092994046
 
 
@@ -92,17 +97,16 @@ def farther(nodes: Nodes) -> Nodes:
 
 
 def finer(nodes: Nodes) -> Nodes:
-    """Eight times the scale to the same dispersions, and twice the nodes: for counts beyond the bound."""
-    scale = 8.0 * nodes.scale
-    reach = nodes.reach + portable.logs(np.full(scale.size, 8.0))
-    return Nodes(scale, reach, 2 * nodes.nodes, 2 * nodes.det_nodes)
+    """`BEYOND` times the scale to the same dispersions, and six digits more: for counts beyond the bound."""
+    scale = BEYOND * nodes.scale
+    return _counted(scale, nodes.reach + portable.logs(np.full(scale.size, BEYOND)), MORE_DIGITS, 2 * MOST)
 
 
-def _counted(scale: Floats, reach: Floats) -> Nodes:
+def _counted(scale: Floats, reach: Floats, more: float = 0.0, most: int = MOST) -> Nodes:
     half_width = 2.0 * np.pi / reach
     decay = portable.logs(half_width + np.sqrt(1.0 + half_width * half_width))
-    counts = [np.clip(np.ceil(digits * _LN10 / decay), FEWEST, MOST).astype(np.intp) for digits in (DIGITS, DET_DIGITS)]
-    return Nodes(scale, reach, *counts)
+    wanted = [np.ceil((digits + more) * _LN10 / decay) for digits in (DIGITS, DET_DIGITS)]
+    return Nodes(scale, reach, *(np.clip(counts, FEWEST, most).astype(np.intp) for counts in wanted))
 
 
 def offsets(counts: NDArray[np.intp]) -> NDArray[np.intp]:
