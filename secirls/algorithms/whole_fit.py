@@ -29,7 +29,7 @@ from secirls.algorithms.information import IN_A_FIT, ask_cells
 from secirls.algorithms.likelihood_ratio import likelihood_ratio
 from secirls.algorithms.query import Algorithm, Query, Total
 from secirls.algorithms.regression.catch import catch
-from secirls.algorithms.regression.irls import State, irls, least_squares_start, steps_field
+from secirls.algorithms.regression.irls import State, irls, least_squares_start, steps_field, update_rows
 from secirls.algorithms.regression.irls_queries import OwnCoefficientsQuery
 from secirls.algorithms.regression.plans import catch_plan, irls_plan
 from secirls.algorithms.regression.refit import refit
@@ -185,6 +185,11 @@ def _own_coefficients(state: State) -> Algorithm[None]:
         yield OwnCoefficientsQuery(genes, state.beta[genes], steps_field(state, genes, own=True))
 
 
+def all_are_left(state: State, parties: tuple[str, ...]) -> bool:
+    """Whether all who were in the census are in the last sum of a regression, if there was one."""
+    return not state.cohorts or state.parties == parties
+
+
 def _irls_fit(
     config: Config, design: Design, n_genes: int, again: Mask | None, control: Mask | None
 ) -> Generator[Query, Total, Fitted]:
@@ -213,10 +218,13 @@ def _irls_fit(
     told = yield from ask_cells(active, begun.design, products, bits, times=IN_A_FIT, brought=brought)
     state = yield from irls(state, plan if told is None else replace(plan, known=told.known(dispersions)))
     state = yield from catch(state, catch_plan(config, products))
-    if again is not None:
+    if again is not None and all_are_left(state, begun.parties):
         state = yield from refit(
             state, again, lambda sites: eligible(sites, config.min_contributors), plan, catch_plan(config, products)
         )
+    elif again is not None:  # the same sums over fewer sites would differ by those of who fell silent
+        rows = np.flatnonzero(again & state.fitted)
+        state = update_rows(state, rows, status=Status.FAILED, reason=Reason.OTHER_SITES)
     information = state.xtwx
     if config.se == "unclamped":
         information = yield from unclamped_information(state, own=plan.own)

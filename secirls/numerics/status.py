@@ -99,7 +99,7 @@ _SENTENCES = {
         "IRLS moved a coefficient of a site's own column beyond the largest allowed magnitude, or to where the site's "
         "sums could not be added securely."
     ),
-    Reason.OTHER_SITES: "A site fell silent between the sums of two fits, so their likelihoods can't be compared.",
+    Reason.OTHER_SITES: "A site fell silent between the sums of two fits, which are over other sites then.",
     Reason.ALL_ZERO: "No site counted this gene in any sample.",
     Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
     Reason.TOO_FEW_COUNTS: "Its counts over size factors add up to less than was asked for.",

@@ -7,6 +7,7 @@ sites may fall silent at any question.
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from protocols.secure_sum import MisuseError
@@ -16,8 +17,10 @@ from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record
+from secirls.algorithms import whole_fit
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.carriers.local import LocalFederation
+from secirls.numerics.status import Reason
 from secirls.site.site import Site
 
 OWNER, FEWER = "site4", ("site1", "site2", "site3")
@@ -133,3 +136,42 @@ def test_nor_in_a_session_of_those_left_that_goes_on_from_there(going_on, lead, 
     past = Past(begun, (*before, dataclasses.replace(last, told=told)))
     with pytest.raises(MisuseError, match="sum over other sites than were agreed"):
         list(led(going_on, lead, past, FEWER)[0])
+
+
+# A refit on another layer of counts begins with sums that the first fit began with, too.
+
+
+def copied(adata):
+    adata.layers["again"] = adata.X.copy()
+
+
+def both_beginnings(grounds, lead):
+    """How the first sums of two fits differ, of which a site falls silent in the first; its own; what genes came to."""
+    genes = ("gene00003", "gene00008")
+    for name in grounds.names:
+        grounds.edit(name, copied)
+    grounds.rule('layers = ["X", "again"]')
+    config = lead.config(grounds, on_dropout="continue", preset="irls", refit_layer="again", refit_genes=genes)
+    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    federation, found = CalledSilent(sites), []
+    for event in lead_fit(Task(config, "fit-1"), federation):
+        federation.from_now_on = "contribute" if isinstance(event, Record) and found else federation.from_now_on
+        if isinstance(event, Record) and event.told.kind == "least_squares":
+            found.append(event.arrays["xty"])
+    samples = sites[OWNER]._samples
+    logs = np.log(np.asarray(samples.counts)[:, [3, 8]] / samples.size_factors[:, None] + 0.1)
+    return found, logs.T @ samples.design, event
+
+
+def test_no_gene_is_fitted_again_over_fewer_sites(going_on, lead):
+    found, _, outcome = both_beginnings(going_on, lead)
+    assert len(found) == 1
+    state = outcome.fitted.state
+    assert state.reasons()[3] == state.reasons()[8] == Reason.OTHER_SITES.sentence
+    assert state.fitted.sum() > 50
+
+
+def test_the_twin_that_fits_them_again_tells_one_sites(going_on, lead, monkeypatch):
+    monkeypatch.setattr(whole_fit, "all_are_left", lambda *_: True)
+    (first, second), own, _ = both_beginnings(going_on, lead)
+    np.testing.assert_allclose(first[[3, 8]] - second, own, rtol=1e-9)
