@@ -31,7 +31,7 @@ from secirls.numerics.arrays import Floats
 from secirls.numerics.held.samples import Samples
 from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.budget import Budget
-from secirls.site.guarding.heard_census import HeardCensus, left
+from secirls.site.guarding.heard_census import HeardCensus, SummedOver, left
 from secirls.site.guarding.held_data import HeldData, start_digest
 from secirls.site.guarding.likeness import Likeness
 from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
@@ -77,6 +77,7 @@ class Guard:
         self._degrees: float | None = None
         self._over_all: set[bytes] = set()
         self._over_fewer: set[bytes] = set()
+        self._summed_over = SummedOver()
         self._awaited: bytes | None = None
         self._opened: dict[bytes, tuple[PartyId, ...]] = {}
         self._memory: Memory | None = None
@@ -201,6 +202,8 @@ class Guard:
         shrinks = asked.may_shrink and not self.whole
         if cohort != self._cohort and not (shrinks and set(cohort) <= set(self._cohort)):
             raise MisuseError(f"{self._site} was asked for a sum over other sites than were agreed")
+        if self._summed_over.more(asked, cohort):
+            raise MisuseError(f"{self._site} was asked anew for {asked.kind!r} of genes, after a site fell silent")
         self._contributors[digest] = self._fewest(asked, cohort)
         self._check_left(self._contributors[digest], cohort)
         if self._entered is not None:
@@ -354,6 +357,7 @@ class Guard:
                 raise PeerError(AGGREGATOR, f"tells {self._site} a total of the past that it did not verify")
             if not verified and self._follows and not self.whole:
                 self._cohort = total.parties
+        self._summed_over.take(asked, total.parties)
         if isinstance(asked, CovariatesQuery) and self._numbers is not None:
             self._numbers.hear(asked, total)
         if asked.verified:

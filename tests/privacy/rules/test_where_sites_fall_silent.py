@@ -21,6 +21,7 @@ from secirls.algorithms import whole_fit
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.carriers.local import LocalFederation
 from secirls.numerics.status import Reason
+from secirls.site.guarding.heard_census import SummedOver
 from secirls.site.site import Site
 
 OWNER, FEWER = "site4", ("site1", "site2", "site3")
@@ -173,5 +174,38 @@ def test_no_gene_is_fitted_again_over_fewer_sites(going_on, lead):
 
 def test_the_twin_that_fits_them_again_tells_one_sites(going_on, lead, monkeypatch):
     monkeypatch.setattr(whole_fit, "all_are_left", lambda *_: True)
+    monkeypatch.setattr(SummedOver, "more", lambda *_: False)
     (first, second), own, _ = both_beginnings(going_on, lead)
     np.testing.assert_allclose(first[[3, 8]] - second, own, rtol=1e-9)
+
+
+# A second fit of genes with outliers has two regressions, each of which begins with the same sums.
+
+
+def within_the_second_fit(grounds, lead):
+    """How the first sums of its two regressions differ, in the first of which a site falls silent; and its own."""
+    for name in grounds.names:
+        grounds.edit(name, lambda adata: adata.obs.__setitem__("sex", ["w", "w", "m", "m", "w"] * 4))
+    config = lead.config(grounds, on_dropout="continue", design="~ sex + condition")
+    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    federation, found, replaced = CalledSilent(sites), [], False
+    for event in lead_fit(Task(config, "fit-1"), federation):
+        if isinstance(event, Record):
+            replaced |= event.told.kind == "presence"
+            if replaced and event.told.kind == "least_squares":
+                found.append(event.arrays["xty"])
+                federation.from_now_on = "contribute"
+    samples, genes = sites[OWNER]._samples, list(OUTLIERS)
+    logs = np.log(np.asarray(samples.counts)[:, genes] / samples.size_factors[:, None] + 0.1)
+    return found[0] - found[1], logs.T @ samples.design
+
+
+def test_its_second_regression_does_not_begin_over_fewer_sites(going_on, lead):
+    with pytest.raises(MisuseError, match="was asked anew for 'profile' of genes, after a site fell silent"):
+        within_the_second_fit(going_on, lead)
+
+
+def test_the_twin_that_begins_it_tells_one_sites(going_on, lead, monkeypatch):
+    monkeypatch.setattr(SummedOver, "more", lambda *_: False)
+    found, own = within_the_second_fit(going_on, lead)
+    np.testing.assert_allclose(found, own, rtol=1e-9)
