@@ -7,6 +7,7 @@ Refuses to know: who checks the certificates, and what travels under them.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,9 @@ from secirls.site.grounds.key_files import write_new
 VALID_DAYS = 90
 AUTHORITY = "ca"
 LOOPBACK = ("127.0.0.1", "localhost")
+
+_HOST = re.compile(r"(?:[A-Za-z0-9_*-]+\.)*(?!\d+\.?$)[A-Za-z0-9_-]+\.?")
+"""Labels of letters and digits, the last one not of digits alone: that would be an IP address, written wrongly."""
 
 
 def certificates(folder: Path, machines: Mapping[str, Sequence[str]]) -> list[Path]:
@@ -103,22 +107,27 @@ def _checked(machine: str, addresses: Sequence[str]) -> list[x509.GeneralName]:
         raise InputError(f"machine {machine!r:.80}: {allowed}") from None
     if machine == AUTHORITY:
         raise InputError(f"machine {machine!r}: is what the files of the authority are called, choose another name")
-    try:
-        return _names(addresses)
-    except ValueError:
-        raise InputError(
-            f"machine {machine!r}: of an address only letters of ASCII are taken, others as xn--"
-        ) from None
+    return _names(machine, addresses)
 
 
-def _names(addresses: Sequence[str]) -> list[x509.GeneralName]:
+def _names(machine: str, addresses: Sequence[str]) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
     for address in dict.fromkeys((*addresses, *LOOPBACK)):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(address)))
         except ValueError:
-            names.append(x509.DNSName(address))
+            names.append(_host(machine, address))
     return names
+
+
+def _host(machine: str, address: str) -> x509.DNSName:
+    """What is no IP address, as a host's name. Raises `InputError`."""
+    if not address.isascii():
+        raise InputError(f"machine {machine!r}: of an address only letters of ASCII are taken, others as xn--")
+    if not _HOST.fullmatch(address):
+        what = "is neither an IP address nor a host's name; a port is no part of either"
+        raise InputError(f"machine {machine!r}: {address!r:.80} {what}")
+    return x509.DNSName(address)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> str:

@@ -46,7 +46,7 @@ def template(
     With ``jobs`` the cluster takes Ray jobs, from the first machine alone.
     """
     host, _, port = head.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise InputError(f"--address {head!r}: write HOST:PORT")
     dashboard = "--include-dashboard=true --dashboard-host=127.0.0.1" if jobs else "--include-dashboard=false"
     head_start = f"{_START} --head {dashboard} --node-ip-address={quote(host)} --port={port}"
