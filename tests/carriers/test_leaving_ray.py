@@ -101,9 +101,9 @@ def test_an_interruption_while_a_fit_is_left_is_heard(tmp_path, monkeypatch):
     """As Ray's end is interrupted, after a round whose teller was: what collects a generator hears of nothing."""
     events = fitting._events
 
-    def left(order):
+    def left(*asked):
         try:
-            yield from events(order)
+            yield from events(*asked)
         finally:
             raise KeyboardInterrupt
 
