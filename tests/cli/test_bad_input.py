@@ -105,7 +105,13 @@ def test_dispersions_that_differ_between_sites_are_refused(make_site, refused):
 
 
 def test_a_missing_file(trio, refused, tmp_path):
-    assert "is missing" in refused({**trio, "b": tmp_path / "nowhere.h5ad"})
+    assert refused({**trio, "b": tmp_path / "nowhere.h5ad"}).endswith("nowhere.h5ad': is missing")
+
+
+def test_a_home_that_no_shell_has_put_in_is_told(trio, refused, run):
+    told = refused({**trio, "b": "~/b.h5ad"})
+    assert told.endswith("~/b.h5ad': is missing ('~' is a home for a shell alone: write the path in full)")
+    assert "'~/federation.toml': is missing ('~' is a home" in run("fit", "~/federation.toml")[2]
 
 
 @pytest.mark.parametrize(

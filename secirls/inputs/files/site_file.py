@@ -30,7 +30,7 @@ from secirls.inputs.files.count_matrix import entries_inside, read_counts
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.inputs.files.one_file import check_one_file, open_store
 from secirls.inputs.files.stored_sparse import FORMATS, StoredSparse
-from secirls.inputs.files.unreadable import check_tables, unreadable
+from secirls.inputs.files.unreadable import check_tables, unread_home, unreadable
 from secirls.inputs.files.unreadable import reading as read
 from secirls.inputs.files.var_columns import Unfit, texts
 from secirls.inputs.formulas.formula import Factor
@@ -345,7 +345,7 @@ def check_place(path: Path, where: Mapping[str, str]) -> str:
             return "zarr"
     except OSError as error:
         if isinstance(error, FileNotFoundError):
-            raise complain("is missing", **where) from None
+            raise complain("is missing", **where, detail=unread_home(path)) from None
         raise complain(f"can't be read ({error.strerror})", **where) from None
     except ValueError:  # of a name with a null byte in it
         raise complain("can't be the name of a file", **where) from None

@@ -14,6 +14,7 @@ from typing import Any
 
 from secirls.input_error import complain
 from secirls.inputs.files.kinds_of_file import kind_of
+from secirls.inputs.files.unreadable import unread_home
 
 _PATH = re.compile(r'"(?:[A-Za-z]:\\|\\\\)[^\\]')
 """A path as Windows writes it, in quotes within which a backslash means something else."""
@@ -30,7 +31,7 @@ def read_text(path: Path, *, site: str = "") -> str:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise complain("is missing", **where) from None
+        raise complain("is missing", **where, detail=unread_home(path)) from None
     except IsADirectoryError:
         raise complain("is a folder, and a file is wanted", **where) from None
     except OSError as error:

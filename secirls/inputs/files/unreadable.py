@@ -44,6 +44,11 @@ def other_kind(path: Path) -> str | None:
     return "text" if all(byte >= 0x20 or byte in b"\t\r\n" for byte in head) else None
 
 
+def unread_home(path: Path) -> str:
+    """What helps whoever wrote a path in which no shell has put a home in the place of ``~``; nothing for others."""
+    return "'~' is a home for a shell alone: write the path in full" if "~" in path.parts else ""
+
+
 def unreadable(error: Exception, kind: str = "h5ad", path: Path | None = None) -> str:
     """Why an AnnData can't be read."""
     if isinstance(error, BlockingIOError) or "unable to lock file" in str(error):
