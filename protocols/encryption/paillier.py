@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, NoReturn
 
 from protocols.encryption.packing import Packing
@@ -210,6 +211,7 @@ class KeyHolder(Seated, Secret):
         Refuses with `PeerError(AGGREGATOR, reason)`. What it sees is uniform, whatever the vectors are,
         as long as the blind's seed stays with aggregator and sites.
         """
+        context = replace(context)  # it came from outside, maybe with another's digest in the place of its own
         packing, public = self._terms.packing(context, self.session), self._private.public
         try:
             asked = Mandate.from_bytes(request)

@@ -1,8 +1,12 @@
 """A party that demands it helps to open no sum but its whole cohort's, whoever is said to be silent."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from protocols.encryption import paillier
 from protocols.primitives import ring
 from protocols.secure_sum import AGGREGATOR, KEY_HOLDER, PeerError, Pending
 from protocols.sessions.demands import Demands
@@ -115,3 +119,37 @@ def test_an_additive_sum_is_over_the_whole_cohort_or_not_at_all(sit):
     pending = room.collector.combine(room.payloads(context), context)
     total = room.collector.open(pending, room.ask(pending))
     assert np.array_equal(total.vector, ring.total_of(room.vectors.values(), 3, 2))
+
+
+def two_sets_of_one_sum(sit, silent):
+    """What is opened of one sum over two sets, each signed by three of six sites.
+
+    The key-holder is handed a context of its own for each, as it travels, with the digest of the one that all signed.
+    """
+    room = sit("paillier", sites=6, threshold=3).meet()
+    context, totals = room.context(), []
+    payloads = room.payloads(context)
+    for attempt, (gone, signers) in enumerate((((), (1, 2, 6)), ((silent,), (3, 4, 5)))):
+        kept = {site: payload for site, payload in payloads.items() if site not in gone}
+        pending = room.collector.combine(kept, context)
+        consents = {f"site-{at}": room.parties[f"site-{at}"] for at in signers}
+        consents = {site: party.assist(pending.requests[site], context) for site, party in consents.items()}
+        pending = room.collector.open(pending, consents)
+        planted = replace(context, attempt=attempt)
+        vars(planted)["digest"] = context.digest
+        asked = pending.requests[KEY_HOLDER], pickle.loads(pickle.dumps(planted))
+        totals.append(room.collector.open(pending, {KEY_HOLDER: room.parties[KEY_HOLDER].assist(*asked)}))
+    return room, totals
+
+
+def test_the_key_holder_finds_itself_which_sum_was_signed(sit):
+    with pytest.raises(PeerError, match=r"passed on a consent of site-\d that .* is not signed") as caught:
+        two_sets_of_one_sum(sit, "site-6")
+    assert caught.value.sender == AGGREGATOR
+
+
+def test_the_twin_that_believes_a_digest_opens_one_sum_twice_and_gives_one_partys_vector(sit, monkeypatch):
+    monkeypatch.setattr(paillier, "replace", lambda context: context)
+    room, (everybody, fewer) = two_sets_of_one_sum(sit, "site-6")
+    take_off(everybody.vector, fewer.vector)
+    assert np.array_equal(everybody.vector, room.vectors["site-6"])
