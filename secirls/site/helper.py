@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from protocols.choice import make_party
 from protocols.primitives.keys import Secret
@@ -50,6 +51,7 @@ class Helper(Secret):
         """
         if not isinstance(agreement, Agreement):
             raise MisuseError(f"the {self.name} was given something else than an agreement")
+        agreement = replace(agreement)  # without what somebody else worked out from it
         ground, config = self._opened(), self._config
         if problem := known_otherwise(self.name, config, agreement, ground.identity.public):
             raise MisuseError(f"the {self.name} does not agree: {problem}")

@@ -9,7 +9,8 @@ Refuses to know: Ray, other sites, the answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,8 @@ class Site(Secret):
         ground, table = self._opened()
         if not isinstance(agreement, Agreement):
             raise MisuseError(f"site {self.name} was given something else than an agreement")
+        # Its digest and keys are found here: what somebody else worked out may be another agreement's.
+        agreement = self._common.once("agreement", (agreement,), partial(replace, agreement), self._meter)
         check_agreement(self.name, self._config, agreement, ground, table)
         config, design, genes = self._config, agreement.design(self._config), agreement.genes or table.genes
         if ground.study is not None:

@@ -98,7 +98,7 @@ def test_nothing_that_is_kept_depends_on_a_site(four, lead, monkeypatch):
     config = lead.config(four, preset="irls")
     apart = {name: Noting() for name in four.names}
     assert isinstance(fit(four, config, apart.get), Outcome)
-    assert {what for what, *_ in apart["site1"].noted} == {"run", "question", "sum", "vector", "total"}
+    assert {what for what, *_ in apart["site1"].noted} == {"agreement", "run", "question", "sum", "vector", "total"}
     assert differing([common.noted for common in apart.values()]) == set()
 
     honest = Site._compute

@@ -41,15 +41,20 @@ def rare_and_common(grounds):
     return rare, common
 
 
-def rearranged(grounds, lead):
-    """A room in which the victim is told rare genes, and everybody else common ones in their place."""
+def rearranged(grounds, lead, change=lambda made, told: made):
+    """A room in which the victim is told rare genes, and everybody else common ones in their place.
+
+    ``change`` is done to the others' agreements, and knows the victim's.
+    """
     rare, common = rare_and_common(grounds)
     room = lead.room(grounds, genes="intersection").survey()
     names = np.array(room.genes)
     room.genes = tuple(names[rare])
     room.agreement = told_genes(lead, names[rare])(room.agreement)
-    others = {name: told_genes(lead, names[common]) for name in room.names if name != VICTIM}
-    return room.join(**others), (grounds.counts(VICTIM)[:, rare] == 0).sum(axis=0)
+    other = change(told_genes(lead, names[common])(room.agreement), room.agreement)
+    return room.join(**{name: lambda told: other for name in room.names if name != VICTIM}), (
+        grounds.counts(VICTIM)[:, rare] == 0
+    ).sum(axis=0)
 
 
 def test_sites_that_were_told_other_genes_are_in_other_sessions(shallow, lead):
@@ -63,6 +68,25 @@ def test_without_the_genes_in_the_digest_zeros_of_one_site_are_opened(shallow, l
     blind = property(lambda told: honest(lead.replace(told, genes_digest=b"")))
     monkeypatch.setattr(Agreement, "digest", blind)
     room, own = rearranged(shallow, lead)
+    room.meet().census()
+    assert np.array_equal(room.total(LogCountsQuery(room.every))["zeros"], own)
+
+
+def with_its_digest(made, told):
+    """An agreement with a digest that is worked out already: the victim's."""
+    vars(made)["digest"] = told.digest
+    return made
+
+
+def test_a_site_finds_itself_what_follows_from_an_agreement(shallow, lead):
+    room, _ = rearranged(shallow, lead, with_its_digest)
+    with pytest.raises(PeerError, match="hello is not signed"):
+        room.meet()
+
+
+def test_the_twin_that_believes_its_digest_has_zeros_of_one_site_opened(shallow, lead, monkeypatch):
+    monkeypatch.setattr(site_room, "replace", lambda told: told)
+    room, own = rearranged(shallow, lead, with_its_digest)
     room.meet().census()
     assert np.array_equal(room.total(LogCountsQuery(room.every))["zeros"], own)
 
