@@ -75,7 +75,6 @@ class Guard:
         self._contributors: dict[bytes, float] = {}
         self._held_over: tuple[PartyId, ...] = ()
         self._degrees: float | None = None
-        self._over_all: set[bytes] = set()
         self._over_fewer: set[bytes] = set()
         self._summed_over = SummedOver()
         self._awaited: bytes | None = None
@@ -299,16 +298,13 @@ class Guard:
         self._asked_in[context.digest] = name
         if told:
             self._awaited = context.digest
-        if isinstance(asked, VstQuery):
-            self._over_all.add(context.digest)
         if asked.may_shrink and not self.whole:
             self._over_fewer.add(context.digest)
 
     def opening(self, context: Context, present: tuple[PartyId, ...]) -> None:
         """Before this site helps to open a sum: over whom. Raises `PeerError`, `RefusalError`."""
         self._checks.check_cohort(len(present))
-        whole = self._agreement.sites if self.whole or context.digest in self._over_all else context.cohort
-        if context.digest not in self._over_fewer and present != whole:
+        if context.digest not in self._over_fewer and present != context.cohort:
             raise PeerError(AGGREGATOR, f"asks {self._site} to open a sum over other sites than were agreed")
         question = self._asked_in.get(context.digest)
         if question is None or not (present == self._cohort or set(present) <= set(self._cohort)):
@@ -328,8 +324,7 @@ class Guard:
         if context.digest != self._awaited:
             raise MisuseError(f"site {self._site} was told a total that it does not wait for")
         self._checks.check_cohort(len(parties))
-        whole = self._agreement.sites if self.whole else context.cohort
-        said = parties if context.digest in self._over_fewer else whole
+        said = parties if context.digest in self._over_fewer else context.cohort
         if parties != self._opened.get(context.digest, said) or self._site not in parties:
             raise PeerError(AGGREGATOR, f"tells {self._site} a total over other sites than it answered with")
         self._go_on_over(parties)
