@@ -1,12 +1,15 @@
 """How functions are compiled, and where they are kept so that the next process need not compile them again.
 
 Promises: compiled code lies beside the source, in the user's cache, or where neither is to be written (a container, a
-user without a home) in a temporary folder that nobody else may write. Refuses to know: what is compiled.
+user without a home) in a temporary folder that nobody else may write; what lies there damaged is compiled again, and
+so is what a disk does not take. Refuses to know: what is compiled.
 """
 
 from __future__ import annotations
 
 import atexit
+import hashlib
+import io
 import os
 import pickle
 import shutil
@@ -29,8 +32,7 @@ VARIABLE = "NUMBA_CACHE_DIR"
 TRIED = ("0.68.",)
 """Releases of numba whose compiled code runs without what its compiler needs; others load that first."""
 
-_ELSEWHERE_OPEN = (PermissionError,) if os.name == "nt" else ()
-"""What Windows may answer for a file that another process is writing: then it is compiled again."""
+_DIGEST_BYTES = 32
 
 
 def compiled(*, keep: bool = True, **options: Any) -> Any:
@@ -56,21 +58,46 @@ class Kept(FunctionCache):
             self._cache_file.__class__ = _KeptFile
 
     def load_overload(self, signature: Any, context: Any) -> Any:
-        """The code for a signature, or nothing."""
+        """The code for a signature, or nothing: then it is compiled."""
+        try:
+            return self._load(signature, context)
+        except OSError:  # Windows says so of a file that another process is writing
+            return None
+        except Exception:  # noqa: BLE001 - a file that was cut off can be read as anything
+            here: Any = super()
+            with suppress(OSError):
+                here.flush()  # else what is compiled now could not be entered
+            return None
+
+    def _load(self, signature: Any, context: Any) -> Any:
         kept: Any = super()
         if not numba.__version__.startswith(TRIED):
             return kept.load_overload(signature, context)
         rtsys.initialize(context)
-        with suppress(*_ELSEWHERE_OPEN):
-            return kept._load_overload(signature, context)  # noqa: SLF001 - without the first line of `load_overload`
-        return None
+        return kept._load_overload(signature, context)  # noqa: SLF001 - without the first line of `load_overload`
+
+    def save_overload(self, signature: Any, code: Any) -> None:
+        """Keep the code for a signature, where the disk takes it."""
+        kept: Any = super()
+        with suppress(OSError):
+            kept.save_overload(signature, code)
 
 
 class _KeptFile(IndexDataCacheFile):
+    """Code with its digest behind it: numba would run what a damaged block makes of it, or die of it."""
+
+    def _dump(self, kept: Any) -> bytes:
+        whole: Any = super()
+        text: bytes = whole._dump(kept)  # noqa: SLF001 - the parent's own
+        return text + hashlib.sha256(text).digest()
+
     def _load_data(self, name: str) -> Any:
         here: Any = self
-        with Path(here._data_path(name)).open("rb") as file:  # noqa: SLF001 - the parent's own
-            return _Reader(file).load()
+        whole = Path(here._data_path(name)).read_bytes()  # noqa: SLF001 - the parent's own
+        text = memoryview(whole)[:-_DIGEST_BYTES]
+        if hashlib.sha256(text).digest() != whole[-_DIGEST_BYTES:]:
+            raise ValueError("damaged")
+        return _Reader(io.BytesIO(text)).load()
 
 
 class _Reader(pickle.Unpickler):
@@ -104,7 +131,9 @@ def _kept(decorate: Callable[[Any], Any], function: Any) -> Any:
 
 def is_kept(function: Any) -> bool:
     """Whether code of a `compiled` function, as its file is now, lies where this release of numba takes it from."""
-    return bool(function._cache._cache_file._load_index())  # noqa: SLF001 - numba has no other word for it
+    with suppress(Exception):  # a file that was cut off can be read as anything
+        return bool(function._cache._cache_file._load_index())  # noqa: SLF001 - numba has no other word for it
+    return False
 
 
 @cache

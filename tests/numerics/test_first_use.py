@@ -1,5 +1,6 @@
 """What is compiled on a machine's first use: half of it by a second process, which ends with the first."""
 
+import errno
 import importlib.util
 import os
 import subprocess
@@ -8,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
+from protocols.primitives import compiling
 from protocols.primitives.compiling import is_kept
 from secirls.numerics import first_use
 
@@ -33,10 +36,12 @@ print(sorted(set(compiled)))
 """
 
 
-def test_code_is_kept_once_a_function_ran_and_until_it_is_changed(tmp_path):
+@pytest.fixture
+def read(tmp_path):
+    """``read(factor)``: a compiled function anew, as another process would take it."""
     source = tmp_path / "twice.py"
 
-    def read(factor):
+    def read(factor=2):
         source.write_text(
             "from protocols.primitives.compiling import compiled\n"
             f"@compiled()\ndef times(x):\n    return {factor} * x\n"
@@ -47,10 +52,50 @@ def test_code_is_kept_once_a_function_ran_and_until_it_is_changed(tmp_path):
         spec.loader.exec_module(module)
         return module.times
 
+    return read
+
+
+def test_code_is_kept_once_a_function_ran_and_until_it_is_changed(read):
     assert not is_kept(read(2))
     assert read(2)(4) == 8
     assert is_kept(read(2))
     assert not is_kept(read(3))
+
+
+DAMAGE = {
+    "empty": lambda _: b"",
+    "cut off": lambda data: data[: len(data) // 2],
+    "a block of zeros": lambda data: data[: len(data) // 2] + bytes(64) + data[len(data) // 2 + 64 :],
+}
+
+
+@pytest.mark.parametrize("what", ["nbi", "nbc"])
+@pytest.mark.parametrize(
+    ("tried", "how"), [*((True, how) for how in DAMAGE), *((False, how) for how in ("empty", "cut off"))]
+)
+def test_kept_code_that_was_damaged_is_compiled_again(read, tmp_path, monkeypatch, tried, what, how):
+    if not tried:
+        monkeypatch.setattr(compiling, "TRIED", ())
+    assert read()(4) == 8
+    (file,) = (tmp_path / "__pycache__").glob(f"*.{what}")
+    file.write_bytes(DAMAGE[how](file.read_bytes()))
+    anew = read()
+    assert anew(4) == 8
+    if what == "nbc":
+        assert not anew.stats.cache_hits
+    assert is_kept(read())
+    again = read()
+    assert again(4) == 8
+    assert again.stats.cache_hits
+
+
+def test_code_that_no_disk_takes_runs_all_the_same(read, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(IndexDataCacheFile, "_open_for_write", full)
+    assert read()(4) == 8
+    assert not is_kept(read())
 
 
 @pytest.fixture
