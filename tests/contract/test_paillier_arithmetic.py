@@ -254,8 +254,12 @@ def test_a_subgroup_key_travels_with_its_base():
     public, data = SUBGROUP.public, SUBGROUP.public.to_bytes()
     assert PublicKey.from_bytes(data, 512, subgroup=True) == public
     assert PublicKey.from_bytes(data[:64], 512).base == public.djn_base != public.base
-    n, p = int(public.n), int(SUBGROUP._halves[0].prime)
-    for base in (0, 1, n - 1, n, 2 * p):
+    n, (p, q) = int(public.n), (int(half.prime) for half in SUBGROUP._halves)
+    one_and_minus_one, one_and_two = ((1 + (other - 1) * p * pow(p, -1, q)) % n for other in (-1, 2))
+    assert (
+        len(set(Obfuscators(PublicKey(public.n, one_and_minus_one), "subgroup", run.tape("")("")).take(50).values)) == 2
+    )
+    for base in (0, 1, n - 1, n, n + 2, 2 * p, one_and_minus_one, n - one_and_minus_one, one_and_two):
         with pytest.raises(ValueError, match="base of the public key"):
             PublicKey.from_bytes(data[:64] + base.to_bytes(64, "big"), 512, subgroup=True)
     for wrong in (data[:64], data[:-1], data + b"\0"):

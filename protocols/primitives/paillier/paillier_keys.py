@@ -136,7 +136,8 @@ class PublicKey:
         if not subgroup:
             return cls(number(n))
         base = int.from_bytes(data[width:], "big")
-        if not 1 < base < n - 1 or math.gcd(base, n) != 1:
+        # Of order 2 modulo a prime it hides nothing there, and gives the prime away unless that is so modulo both.
+        if base >= n or math.gcd(base * (base * base - 1), n) != 1:
             raise ValueError("the base of the public key generates no group that hides")
         return cls(number(n), number(base))
 
