@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 from typing import ClassVar, NoReturn
 
 from protocols.encryption.packing import Packing
@@ -211,7 +211,7 @@ class KeyHolder(Seated, Secret):
         Refuses with `PeerError(AGGREGATOR, reason)`. What it sees is uniform, whatever the vectors are,
         as long as the blind's seed stays with aggregator and sites.
         """
-        context = replace(context)  # it came from outside, maybe with another's digest in the place of its own
+        context = _reread(context)
         packing, public = self._terms.packing(context, self.session), self._private.public
         try:
             asked = Mandate.from_bytes(request)
@@ -359,6 +359,11 @@ def _blinded(public: PublicKey, columns: list[list[int]], seed: bytes, context: 
     """The ciphertexts to be opened: made by the collector, and once more by every site that signs them."""
     blind = blinds(public, seed, context, len(columns[0]), prg)
     return big_numbers.to_buffer(blinded_product(public, columns, blind), public.ciphertext_bytes)
+
+
+def _reread(context: Context) -> Context:
+    """The sum that a context from outside names: it may bring another's digest in the place of its own, or be none."""
+    return Context(*(getattr(context, part.name) for part in fields(Context)))
 
 
 def _public_key(greetings: Mapping[PartyId, Greeting], terms: Terms, known: PublicKey | None) -> PublicKey:

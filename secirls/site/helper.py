@@ -17,6 +17,7 @@ from protocols.sessions.session import Roster
 from secirls.agreement.agreement import Agreement
 from secirls.agreement.ledger import Meter
 from secirls.config import Config
+from secirls.site import arguments
 from secirls.site.agreeing import known_otherwise
 from secirls.site.grounds.helper_ground import HelperGround, open_helper_ground
 from secirls.site.site import Answer
@@ -80,14 +81,19 @@ class Helper(Secret):
 
     def hello(self, batch: int) -> Answer:
         """Its public keys."""
+        arguments.numbers(batch)
         return self._answer("hello", lambda party: party.hello(batch), 0)
 
     def meet(self, hellos: Mapping[PartyId, bytes], batch: int) -> Answer:
         """Take everyone's public keys."""
+        arguments.table(hellos)
+        arguments.numbers(batch)
         return self._answer("meet", lambda party: party.meet(hellos, batch), sum(map(len, hellos.values())))
 
     def assist(self, request: bytes, context: Context) -> Answer:
         """Do its part in opening a sum."""
+        arguments.messages(request)
+        arguments.context(context)
         return self._answer("assist", lambda party: party.assist(request, context), len(request))
 
     def _answer(self, verb: str, call: Callable[[Party], bytes], down: int) -> Answer:
@@ -102,5 +108,5 @@ class Helper(Secret):
 
     def _joined(self) -> Party:
         if self._party is None:
-            raise RuntimeError(f"{self.name} has not joined a session")
+            raise MisuseError(f"the {self.name} has not joined a session")
         return self._party

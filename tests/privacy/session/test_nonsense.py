@@ -1,13 +1,17 @@
-"""Nonsense at a site's verbs ends in one of its own errors: nothing else, no answer, and nothing kept.
+"""Nonsense at the verbs of a site or helper ends in one of its own errors: nothing else, no answer, and nothing kept.
 
-An error of any other kind would silence the site (`secirls.site.desk`) and tell that something broke inside.
+An error of any other kind would silence the party (`secirls.site.desk`) and tell that something broke inside.
 """
+
+from dataclasses import make_dataclass, replace
 
 import pytest
 
-from protocols.secure_sum import MisuseError
+from protocols.choice import helpers
+from protocols.secure_sum import Context, MisuseError
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.site.desk import SPOKEN, Desk
+from secirls.site.helper import Helper
 from secirls.site.site import Site
 
 COHORT = ("site1", "site2", "site3", "site4")
@@ -77,9 +81,29 @@ AFTER = {
         (b"CENSUS", bytes(8 * 69), COHORT, 7),
     ],
 }
+SUM = Context(bytes(32), 0, 0, COHORT, bytes(32), 3)
+LOOKALIKE = make_dataclass("Context", [*vars(SUM), "digest", "members"])(
+    **vars(SUM), digest=bytes(32), members={*COHORT}
+)
+TO_A_HELPER = {
+    "join": BEFORE["join"],
+    "hello": [(-1,), (1 << 70,), ("x",), (None,), ([],), (0.5,)],
+    "meet": [({}, 0), (None, 0), ({"site1": None}, 0), ({5: b""}, 0), ({}, "x"), ({}, 1 << 70), (7, [])],
+    "assist": [
+        (b"", SUM),
+        (None, SUM),
+        (7, SUM),
+        (b"", None),
+        (b"", b""),
+        (b"", LOOKALIKE),
+        (b"", replace(SUM, round=0.5)),
+        (b"", replace(SUM, session="x" * 32)),
+        (b"", replace(SUM, values=2.5)),
+    ],
+}
 FITTING = {
     name: [(verb, given) for verb, many in table.items() for given in many]
-    for name, table in {"before": BEFORE, "after": AFTER}.items()
+    for name, table in {"before": BEFORE, "after": AFTER, "helper": TO_A_HELPER}.items()
 }
 
 
@@ -119,6 +143,25 @@ def test_in_a_session_nonsense_ends_in_a_sentence(met, case):
     for name in ("site1", "site2"):  # who deals the seed, and who takes it
         with pytest.raises(SPOKEN):
             getattr(met.sites[name], verb)(*given)
+
+
+@pytest.fixture(scope="module", params=["paillier", "paillier-threshold"])
+def helper(request, tmp_path_factory, lead):
+    """A helper that has joined and met nobody yet."""
+    beside = helpers(request.param)
+    grounds = lead.settle(tmp_path_factory.mktemp(request.param) / "grounds", beside=beside)
+    grounds.rule(f'protocols = ["{request.param}"]\nmin_key_bits = 0')
+    room = lead.room(grounds, protocol=request.param, key_bits=512, insecure_test_keys=True)
+    return room.survey().join().helpers[beside[0]]
+
+
+@pytest.mark.parametrize("case", FITTING["helper"], ids=named)
+def test_nonsense_at_a_helper_ends_in_a_sentence(helper, case):
+    verb, given = case
+    with pytest.raises(SPOKEN):
+        getattr(helper, verb)(*given)
+    with pytest.raises(SPOKEN):
+        getattr(Helper(helper.name, helper._config), verb)(*given)
 
 
 def test_no_nonsense_was_answered_or_kept(met):
