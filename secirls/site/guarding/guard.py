@@ -31,13 +31,14 @@ from secirls.numerics.arrays import Floats
 from secirls.numerics.held.samples import Samples
 from secirls.site.grounds.ground import Ground
 from secirls.site.guarding.budget import Budget
-from secirls.site.guarding.heard_census import HeardCensus, SummedOver, left
+from secirls.site.guarding.heard_census import HeardCensus, left
 from secirls.site.guarding.held_data import HeldData, start_digest
 from secirls.site.guarding.likeness import Likeness
 from secirls.site.guarding.memory import ENTERED, SUMMED, Memory, Subject
 from secirls.site.guarding.policy_checks import PolicyChecks
 from secirls.site.guarding.shares import NumberShares, size_shares
 from secirls.site.guarding.summed_columns import SummedColumns
+from secirls.site.guarding.summed_over import SummedOver
 
 
 class Guard:

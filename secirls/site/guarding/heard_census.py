@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from protocols.secure_sum import PartyId
-from secirls.algorithms.query import Query
 from secirls.inputs.designs.design import Design, Variable
 from secirls.numerics.arrays import Floats, Mask
 
@@ -102,24 +100,3 @@ def left(sites: Floats | float, lost: Floats | float) -> Floats:
     """How many sites are left at least of so many: one where there are any, since over none there is no sum to hide."""
     least: Floats = np.where(sites > 0, np.maximum(sites - lost, 1.0), 0.0)
     return least
-
-
-class SummedOver:
-    """Over how many sites a gene was in a sum, by kind of question: over fewer later, most are the same.
-
-    Questions at which sites may fall silent are not looked at: each is at other coefficients.
-    """
-
-    def __init__(self) -> None:
-        self._most: dict[str, NDArray[np.intp]] = {}
-
-    def take(self, asked: Query, parties: Collection[PartyId]) -> None:
-        """Note who is in a total."""
-        if asked.values_per_gene and not asked.may_shrink:
-            most = self._most.setdefault(asked.kind, np.zeros(asked.genes.size, dtype=np.intp))
-            most[asked.genes] = np.maximum(most[asked.genes], len(parties))
-
-    def more(self, asked: Query, cohort: Collection[PartyId]) -> bool:
-        """Whether a gene was in a sum of this kind over more sites than a cohort is."""
-        most = self._most.get(asked.kind)
-        return most is not None and bool((most[asked.genes] > len(cohort)).any())

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from secirls.numerics.algebra.least_deviations import Combinations
 from secirls.numerics.arrays import Floats, Mask
-from secirls.site.guarding.least_deviations import Combinations
 
 _ROUNDING = 1e-9
 """Of a column's largest entry: what is left of it, if no more than this, is nothing."""

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from secirls.input_error import InputError
+from secirls.numerics.algebra.least_deviations import Combinations
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import likeness, memory
-from secirls.site.guarding.least_deviations import Combinations
 from secirls.site.guarding.likeness import Summed, few_differ
 from secirls.site.guarding.memory import Memory
 from secirls.site.guarding.policy_checks import PolicyChecks

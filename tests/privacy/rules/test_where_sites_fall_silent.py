@@ -21,7 +21,7 @@ from secirls.algorithms import whole_fit
 from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.carriers.local import LocalFederation
 from secirls.numerics.status import Reason
-from secirls.site.guarding.heard_census import SummedOver
+from secirls.site.guarding.summed_over import SummedOver
 from secirls.site.site import Site
 
 OWNER, FEWER = "site4", ("site1", "site2", "site3")

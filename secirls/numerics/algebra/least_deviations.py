@@ -1,6 +1,6 @@
 """In how few samples columns can differ from a combination of others: least absolute deviations, of many at once.
 
-Promises: each column's number is what it would be alone. Refuses to know: what is few; see `Likeness`.
+Promises: each column's number is what it would be alone. Refuses to know: what is few, and whose samples they are.
 """
 
 from __future__ import annotations
