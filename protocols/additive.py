@@ -126,10 +126,7 @@ class AdditiveCollector(Collecting):
         total = ring.zeros(context.values, context.limbs)
         for party in present:
             body = open_message(self._roster, b"reply", party, context.digest, replies[party])
-            try:
-                ring.add_into(total, ring.from_bytes(body, context.values, context.limbs))
-            except ValueError as error:
-                raise PeerError(party, str(error)) from None
+            self._add(total, party, body)
         _check_complete(present, context)
         return Total(total, present)
 

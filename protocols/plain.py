@@ -55,10 +55,7 @@ class PlainCollector(Collecting):
             raise DropoutError(context.cohort, 0, 1)
         total = ring.zeros(context.values, context.limbs)
         for party in present:
-            try:
-                ring.add_into(total, ring.from_bytes(payloads[party], context.values, context.limbs))
-            except ValueError as error:
-                raise PeerError(party, str(error)) from None
+            self._add(total, party, payloads[party])
         return Pending(context, present, {}, hidden=total)
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:

@@ -169,10 +169,7 @@ class LeanCollector(Collecting):
         total = ring.zeros(context.values, context.limbs)
         for party in present:
             body = open_message(self._roster, b"payload", party, context.digest, payloads[party])
-            try:
-                ring.add_into(total, ring.from_bytes(body, context.values, context.limbs))
-            except ValueError as error:
-                raise PeerError(party, str(error)) from None
+            self._add(total, party, body)
         return Pending(context, present, {}, hidden=total)
 
     def open(self, pending: Pending, replies: Mapping[PartyId, bytes]) -> Total:

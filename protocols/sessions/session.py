@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, TypeAlias, TypeVar
 
+from protocols.primitives import ring
 from protocols.primitives.digests import long_digest
 from protocols.primitives.keys import (
     KEY_BYTES,
@@ -34,6 +35,7 @@ from protocols.secure_sum import (
     MisuseError,
     PartyId,
     PeerError,
+    Vector,
     legal_name,
     sha256,
 )
@@ -358,6 +360,14 @@ class Collecting(AtSession):
         Raises `PeerError` naming who sent nonsense.
         """
         self._session.read(hellos, batch)
+
+    @staticmethod
+    def _add(total: Vector, party: PartyId, body: bytes | memoryview) -> None:
+        """Add the vector that a party sent. Raises `PeerError` naming it where that has another length."""
+        try:
+            ring.add_into(total, ring.from_bytes(body, *total.shape))
+        except ValueError as error:
+            raise PeerError(party, str(error)) from None
 
 
 class Seated(AtSession):
