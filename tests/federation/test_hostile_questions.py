@@ -25,6 +25,7 @@ from secirls.algorithms.regression.refit import ReplaceCountsQuery
 from secirls.algorithms.regression.unclamped import UnclampedQuery
 from secirls.config import Config
 from secirls.inputs.datasets import write_simulated
+from secirls.site.grounds.policy import RefusalError
 from secirls.site.site import Site
 
 GENES, PARAMS = 30, 2
@@ -192,7 +193,7 @@ def test_a_context_is_used_once(site):
     ids=str,
 )
 def test_another_cohort_than_was_agreed_is_refused(site, cohort):
-    with pytest.raises((*SPOKEN, ValueError)):
+    with pytest.raises((*SPOKEN, RefusalError)):
         site.contribute(CENSUS, 0, 0, cohort)
 
 
