@@ -56,6 +56,7 @@ def opened(place: Place, config: Config) -> tuple[Ground, SiteTable]:
     checks.check_config(config)
     if ground.study is None:
         checks.check_refit_layer(config)
+        checks.check_dispersions(config)
     else:
         ground.study.check_config(site, config)
     checks.check_roster(own=ground.roster is not None)

@@ -100,7 +100,8 @@ class Policy(Rules):
         *("description", "chr", "chrom", "chromosome", "strand", "genome"),
         *("biotype", "gene_biotype", "gene_type", "feature_type", "feature_types"),
     )
-    """var columns, in upper or lower case, whose text is told where all sites have it alike."""
+    """var columns, in upper or lower case, whose text is told where all sites have it alike; and of numbers, where they
+    may be dispersions that are brought, unless a study names those."""
     layers: tuple[str, ...] | None = None
     """AnnData layers that a fit may read, ``X`` among them by that name; any but a refit layer if not given."""
     across_fits: Literal["refuse", "allow"] = "refuse"

@@ -86,6 +86,17 @@ class PolicyChecks:
             told = f"layer {config.refit_layer!r} has other counts of the same samples, and must be listed for a refit"
             raise self.refusal("layers", told)
 
+    def check_dispersions(self, config: Config) -> None:
+        """Where no study names what is read of the file: whether a var column of numbers may be taken for dispersions.
+
+        Any may be called so, such as the sum of each gene's counts; and a digest of it is told, over genes that whoever
+        leads may choose, so that the numbers of a few follow by guessing. So it is a column that all may know.
+        """
+        column, listed = config.dispersions, self.policy.annotation
+        if column is not None and listed is not None and column.lower() not in map(str.lower, listed):
+            told = f"var column {column!r} is no text, and must be listed, or named in a study, to be dispersions"
+            raise self.refusal("annotation", told)
+
     def check_roster(self, *, own: bool) -> None:
         """Whether the site holds a roster of its ``own``."""
         if self.policy.require_roster and not own:

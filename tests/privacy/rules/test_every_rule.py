@@ -30,6 +30,10 @@ def refit(**changes):
     return lambda checks: checks.check_refit_layer(Config(design="~ condition", preset="irls", **changes))
 
 
+def dispersions(column):
+    return lambda checks: checks.check_dispersions(Config(design="~ condition", dispersions=column))
+
+
 def told(*levels, fewest=3):
     said = {"condition": Variable(numeric=False, levels=levels)}
     return lambda checks: checks.check_variables(said, {"condition": fewest})
@@ -79,6 +83,7 @@ CASES = [
     ("min_contributors", ALONE, census(apart=None), census(apart=())),
     ("variables", {"variables": ("condition",)}, config(size_factors="s"), config()),
     ("annotation", {"annotation": ("symbol",)}, config(annotation=("chr",)), config(annotation=("Symbol",))),
+    ("annotation", {"annotation": ("alpha",)}, dispersions("total_counts"), dispersions("Alpha")),
     ("layers", {"layers": ("X",)}, config(layer="raw"), config()),
     ("layers", {"across_fits": "refuse"}, refit(refit_layer="masked", refit_genes=("g",)), refit()),
     ("tuning", {"tuning": "refuse"}, config(min_mu=0.6), config(min_mu=0.5)),
