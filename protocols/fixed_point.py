@@ -12,6 +12,7 @@ more is represented without error. Profile ``compact``: Z_2^64 with fewer fracti
 from __future__ import annotations
 
 import math
+import secrets
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,18 @@ class Layout:
             start += field.values
         return vector
 
+    def take_noise_off(self, vector: Vector, bits: Mapping[str, NDArray[np.intp]]) -> None:
+        """Subtract a number below 2^bits, uniform and drawn anew, from each element of some fields; none at 0 bits."""
+        start = 0
+        for field in self.fields:
+            asked = bits[field.name].reshape(-1) if field.name in bits else np.zeros(0, dtype=np.intp)
+            places = np.flatnonzero(asked)
+            if places.size:
+                hidden = vector[start + places]
+                ring.subtract_into(hidden, _noise(asked[places], self.limbs))
+                vector[start + places] = hidden
+            start += field.values
+
     def decode(self, vector: Vector, parties: int) -> dict[str, NDArray[np.float64]]:
         """An opened sum over that many parties back to named arrays, each correctly rounded.
 
@@ -173,6 +186,16 @@ def warm_up() -> None:
     layout.decode(layout.encode({"warm": np.zeros(COMPILED_FROM)}), 1)
     ring.warm_up()
     linear_hash.warm_up()
+
+
+def _noise(bits: NDArray[np.intp], limbs: int) -> Vector:
+    """Ring elements that are uniform among those of so many ``bits``, ``(values,)``: ``(values, limbs)``."""
+    drawn = np.frombuffer(secrets.token_bytes(8 * limbs * bits.size), dtype="<u8").reshape(-1, limbs).astype(np.uint64)
+    kept = np.clip(bits[:, None] - 64 * np.arange(limbs), 0, 64).astype(np.uint64)
+    half = kept >> np.uint64(1)  # a shift by 64 would wrap
+    masks = ~np.left_shift(np.left_shift(np.full_like(drawn, ~np.uint64(0)), half), kept - half)
+    drawn &= masks
+    return drawn
 
 
 def largest_bound(parties: int, fraction_bits: int = FRACTION_BITS, limbs: int = 2) -> float:

@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from protocols.fixed_point import COMPACT, Field, Layout
 from protocols.secure_sum import sha256
-from secirls.algorithms.summands import EXACT, largest_summand, limbs, lost, signed
+from secirls.algorithms.summands import (
+    EXACT,
+    StandIns,
+    hide,
+    largest_summand,
+    limbs,
+    lost,
+    signed,
+    stand_ins,
+    with_stand_ins,
+)
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.samples import Samples
 
@@ -165,6 +175,10 @@ class Query(ABC):
         """A site's arrays as they are encoded: with the sign for what can't be sent."""
         return signed(arrays, parties, self.precision, self.sign, self.not_by_gene)
 
+    def stand_ins(self, arrays: Mapping[str, Floats], bounds: Mapping[str, float]) -> StandIns:
+        """What stands for what is lost in signed arrays, or in an opened sum, of such largest summands by array."""
+        return stand_ins(arrays, bounds, self.sign, self.not_by_gene)
+
     def lost(self, total: Total) -> Mask:
         """What some site could not send, in the shape of the array that carries the sign, ``(genes asked, ...)``."""
         if self.sign:
@@ -231,8 +245,22 @@ class SignedLayout(Layout):
     def encode(
         self, arrays: Mapping[str, Floats], room: int = 0, out: NDArray[np.uint64] | None = None
     ) -> NDArray[np.uint64]:
-        """Named float64 arrays, with the sign for what can't be sent, to one vector as of `Layout.encode`."""
-        return super().encode(arrays if self.query is None else self.query.signed(arrays, self.parties), room, out)
+        """Named float64 arrays to one vector as of `Layout.encode`: with sign and noise for what can't be sent."""
+        if self.query is None:
+            return super().encode(arrays, room, out)
+        sent = self.query.signed(arrays, self.parties)
+        vector = super().encode(sent, room, out)
+        hide(vector, self, self.query.stand_ins(sent, self._bounds))
+        return vector
+
+    def decode(self, vector: NDArray[np.uint64], parties: int) -> dict[str, Floats]:
+        """An opened sum as of `Layout.decode`, with nothing of anybody's where some site could not send its own."""
+        arrays = super().decode(vector, parties)
+        return arrays if self.query is None else with_stand_ins(arrays, self.query.stand_ins(arrays, self._bounds))
+
+    @property
+    def _bounds(self) -> dict[str, float]:
+        return {field.name: field.bound for field in self.fields}
 
 
 def query_from_bytes(data: bytes) -> Query:

@@ -2,20 +2,29 @@
 
 The ring carries finite numbers within a bound alone. A site that said in clear that it can't encode one would answer a
 question about itself, outside any sum; and one gene must not stop a fit. So the site sends a sign for that gene: the
-bound itself. The array of a question that carries signs has honest values of a quarter of the bound at most, over all
-sites together; a sum with a sign in it is three quarters or more, and is told from one without at half.
+bound itself, less noise. The array of a question that carries signs has honest values of a quarter of the bound at
+most, over all sites together; a sum with a sign in it is half or more, and is told so.
 
-Promises: whatever a site holds, what it sends can be encoded. Refuses to know: questions, and what their numbers mean.
+All others' numbers are in that sum, and it is opened: with another in which nothing is lost it would tell the site's
+own. So where a site sends none it sends noise: off a sign a quarter of the bound, else all of it. In the exact profile
+that is a billion times wider than a sum of 1e8 of a gene's. Numbers of no gene may be as large as whoever writes a
+formula wants: of these honest values are a thousandth of the noise at most. Whoever opens the sum finds the sign, and
+puts in the place of the rest what nobody's numbers have a part in.
+
+Promises: whatever a site holds, what it sends can be encoded; of what is lost at one site nobody's numbers are opened.
+Refuses to know: questions, and what their numbers mean.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from protocols.fixed_point import FRACTION_BITS, largest_bound
+from protocols.fixed_point import FRACTION_BITS, Layout, largest_bound
 from secirls.numerics.arrays import Floats, Mask
 
 EXACT = FRACTION_BITS
@@ -42,6 +51,14 @@ def largest_honest(parties: int, fraction_bits: int = EXACT) -> float:
     return largest_summand(parties, fraction_bits) / (4 * max(parties, 1))
 
 
+def largest_alone(parties: int, fraction_bits: int = EXACT) -> float:
+    """The same where each value carries its own sign: in the exact profile so much less that noise hides it."""
+    return largest_honest(parties, fraction_bits) / (_WIDER if fraction_bits == EXACT else 1.0)
+
+
+_WIDER = 2.0**10
+
+
 def lost(values: Floats, cohort: int, fraction_bits: int = EXACT) -> Mask:
     """Where an opened sum over a cohort of that size holds a sign."""
     return values > largest_summand(cohort, fraction_bits) / 2
@@ -56,26 +73,78 @@ def signed(
     All its values are sent as zeros then, but for the bound in the carrier. Where the carrier has a second side
     (candidates, say), each of its entries is lost by itself.
 
-    A value that belongs to no gene, in an array ``not_by_gene``, loses all genes asked about, and its array is zeros.
+    A value that belongs to no gene, in an array ``not_by_gene``, is lost beyond `largest_honest` too, and sent as the
+    bound; with it all genes asked about are lost.
     """
     bound, share = largest_summand(parties, fraction_bits), largest_honest(parties, fraction_bits)
     if not carrier:
-        return {name: _saturated(array, share, bound) for name, array in arrays.items()}
-    most = {name: share if name == carrier else bound for name in arrays}
+        alone = largest_alone(parties, fraction_bits)
+        return {name: _saturated(array, alone, bound) for name, array in arrays.items()}
+    most = {name: share if name == carrier or name in not_by_gene else bound for name in arrays}
     if all(_within(array, most[name]) for name, array in arrays.items()):
         return dict(arrays)
     with np.errstate(invalid="ignore"):
         wrong = {name: ~(np.abs(array) <= most[name]) for name, array in arrays.items()}
     gone: Mask = wrong[carrier].copy()
-    sides = {name: 0 if name in not_by_gene else _sides(a.shape, gone.shape) for name, a in arrays.items()}
     for name, beyond in wrong.items():
-        gone |= _spread(beyond.any(axis=tuple(range(sides[name], beyond.ndim))), gone.ndim)
-    sent = {}
-    for name, array in arrays.items():
-        # An array with fewer sides than the carrier belongs to all of a gene's entries, and goes with the last.
-        mine = gone.all(axis=tuple(range(sides[name], gone.ndim))) if sides[name] else wrong[name].any()
-        sent[name] = np.where(_spread(mine, array.ndim), bound if name == carrier else 0.0, array)
-    return sent
+        sides = 0 if name in not_by_gene else _sides(beyond.shape, gone.shape)
+        gone |= _spread(beyond.any(axis=tuple(range(sides, beyond.ndim))), gone.ndim)
+    signs = {carrier: gone, **{name: wrong[name] for name in not_by_gene}}
+    sent = {name: np.where(sign, bound, arrays[name]) for name, sign in signs.items()}
+    return with_stand_ins(
+        {**arrays, **sent}, stand_ins({**arrays, **sent}, dict.fromkeys(arrays, bound), carrier, not_by_gene)
+    )
+
+
+StandIns: TypeAlias = Mapping[str, Floats]
+"""What stands in arrays for what is lost, by name, in their shapes: the bound where an array carries the sign, else
+zero; NaN where nothing is lost. Arrays in which nothing is are missing."""
+
+
+def stand_ins(
+    arrays: Mapping[str, Floats], bounds: Mapping[str, float], carrier: str, not_by_gene: Collection[str]
+) -> StandIns:
+    """Those of one site's signed arrays, or of an opened sum's, whose largest summands are the ``bounds``."""
+    carriers = {carrier, *not_by_gene} if carrier else set(arrays)
+    signs = {name: arrays[name] > bounds[name] / 2 for name in carriers}
+    found = {name: np.where(sign, bounds[name], np.nan) for name, sign in signs.items() if sign.any()}
+    if carrier and carrier in found:
+        gone = signs[carrier]
+        for name in arrays.keys() - carriers:
+            # An array with fewer sides than the carrier belongs to all of a gene's entries, and goes with the last.
+            sides = _sides(arrays[name].shape, gone.shape)
+            mine = gone.all(axis=tuple(range(sides, gone.ndim)))
+            if mine.any():
+                found[name] = np.broadcast_to(
+                    _spread(np.where(mine, 0.0, np.nan), arrays[name].ndim), arrays[name].shape
+                )
+    return found
+
+
+def with_stand_ins(arrays: Mapping[str, Floats], found: StandIns) -> dict[str, Floats]:
+    """The arrays with what stands in them for what is lost."""
+    return {
+        name: np.where(np.isnan(found[name]), array, found[name]) if name in found else array
+        for name, array in arrays.items()
+    }
+
+
+def hide(vector: NDArray[np.uint64], layout: Layout, found: StandIns) -> None:
+    """Take noise off a site's encoded vector, in place, where something stands in it for what is lost.
+
+    Off a sign a quarter of it at most, so that it is still told. Bounds are powers of two.
+    """
+    bits = {}
+    for field in layout.fields:
+        if field.name in found:
+            wide = round(math.log2(field.bound)) + field.fraction_bits
+            values = found[field.name]
+            bits[field.name] = np.where(np.isnan(values), 0, np.where(values > 0, wide - _SIGN_BITS, wide))
+    layout.take_noise_off(vector, bits)
+
+
+_SIGN_BITS = 2
+"""So many fewer bits has the noise on a sign than its bound."""
 
 
 def _within(array: Floats, most: float) -> bool:

@@ -20,7 +20,7 @@ from secirls.algorithms.regression import quasi_newton
 from secirls.algorithms.regression.catch import LikelihoodQuery
 from secirls.algorithms.regression.irls_queries import IrlsQuery, LeastSquaresQuery
 from secirls.algorithms.regression.quasi_newton import QuasiNewtonQuery
-from secirls.algorithms.summands import largest_honest, largest_summand, lost
+from secirls.algorithms.summands import largest_alone, largest_honest, largest_summand, lost
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Design
@@ -91,9 +91,10 @@ def test_whatever_a_site_holds_it_sends_something_and_only_what_is_wrong_is_lost
     assert all(np.array_equal(array, total[name]) for name, array in sent.items())
     assert all(np.array_equal(a, b) for a, b in zip(asked.signed(sent, 4).values(), sent.values(), strict=True))
     if not asked.sign:
-        assert gone.all() == any((~(np.abs(array) <= largest_honest(4))).any() for array in values.values())
+        assert gone.all() == any((~(np.abs(array) <= largest_alone(4))).any() for array in values.values())
         return
-    right[asked.sign] = np.abs(values[asked.sign]) <= largest_honest(4)
+    for name in (asked.sign, *asked.not_by_gene):
+        right[name] = np.abs(values[name]) <= largest_honest(4)
     assert gone.shape == asked.shapes()[asked.sign]
     if not all(right[name].all() for name in asked.not_by_gene):
         assert gone.all()

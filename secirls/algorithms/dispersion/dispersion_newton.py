@@ -17,7 +17,7 @@ from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.dispersions import LARGEST_DISPERSION, MIN_DISPERSION
 from secirls.algorithms.query import Algorithm, Query, QueryError, portions, some_of
 from secirls.algorithms.regression.irls_queries import check_steps, known_steps
-from secirls.algorithms.summands import EXACT, largest_summand, resolution
+from secirls.algorithms.summands import EXACT, StandIns, largest_honest, largest_summand, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.arithmetic import portable
 from secirls.numerics.arrays import Floats, Mask
@@ -109,8 +109,19 @@ class DispersionNewtonQuery(Query):
         bound = largest_summand(parties, self.fraction_bits)
         largest = np.maximum(np.abs(derivatives).max(axis=1), np.abs(powers).max(axis=(1, 2), initial=0.0))
         sent: Mask = largest <= bound / (4 * parties)
+        sent &= np.abs(derivatives[:, 0]) <= largest_honest(parties, self.fraction_bits)
         derivatives = np.where(sent[:, None], derivatives, np.array([bound, 0.0]))
         return {"derivatives": derivatives, "powers": np.where(sent[:, None, None], powers, 0.0)}
+
+    def stand_ins(self, arrays: Mapping[str, Floats], bounds: Mapping[str, float]) -> StandIns:
+        """As `signed` has them."""
+        bound, powers = bounds["derivatives"], arrays["powers"]
+        gone = arrays["derivatives"][:, 0] > bound / 2
+        if not gone.any():
+            return {}
+        nothing = np.where(gone, 0.0, np.nan)
+        others = np.broadcast_to(nothing[:, None, None], powers.shape)
+        return {"derivatives": np.column_stack([np.where(gone, bound, np.nan), nothing]), "powers": others}
 
 
 def polish(

@@ -20,7 +20,7 @@ from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.query import Algorithm, Query, QueryError, Total, in_both, some_of
 from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
 from secirls.algorithms.regression.known_information import ask_the_rest
-from secirls.algorithms.summands import EXACT, largest_summand, resolution
+from secirls.algorithms.summands import EXACT, StandIns, largest_honest, largest_summand, resolution
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
@@ -190,9 +190,10 @@ class ProfileQuery(Query):
         """With the sign for lost genes in their constants: the other arrays are ragged."""
         places, (loglik, xwx, constant) = self.places, (arrays[name] for name in self.shapes())
         bound = largest_summand(parties, self.fraction_bits)
-        constant_bound = bound if self.fraction_bits == EXACT else largest_summand(parties, CONSTANT_BITS)
+        constant_bits = EXACT if self.fraction_bits == EXACT else CONSTANT_BITS
+        constant_bound = largest_summand(parties, constant_bits)
         with np.errstate(invalid="ignore"):
-            sent: Mask = np.abs(constant) <= constant_bound / (4 * parties)
+            sent: Mask = np.abs(constant) <= largest_honest(parties, constant_bits)
         sent &= _all_within(np.abs(loglik), places.nodes, bound / (4 * parties))
         sent &= _all_within(np.abs(xwx).max(axis=1, initial=0.0), places.det_nodes, bound / (4 * parties))
         if not sent.all():
@@ -200,6 +201,17 @@ class ProfileQuery(Query):
             xwx = np.where(np.repeat(sent, places.det_nodes)[:, None], xwx, 0.0)
             constant = np.where(sent, constant, constant_bound)
         return {"loglik": loglik, "xwx": xwx, "constant": constant}
+
+    def stand_ins(self, arrays: Mapping[str, Floats], bounds: Mapping[str, float]) -> StandIns:
+        """As `signed` has them."""
+        bound, places, xwx = bounds["constant"], self.places, arrays["xwx"]
+        gone = arrays["constant"] > bound / 2
+        if not gone.any():
+            return {}
+        nothing = np.where(gone, 0.0, np.nan)
+        others = np.broadcast_to(np.repeat(nothing, places.det_nodes)[:, None], xwx.shape)
+        loglik = np.repeat(nothing, places.nodes)
+        return {"loglik": loglik, "xwx": others, "constant": np.where(gone, bound, np.nan)}
 
 
 def _whole(array: Floats, least: int, most: int) -> bool:

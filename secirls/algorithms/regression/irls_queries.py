@@ -16,7 +16,7 @@ import numpy as np
 from secirls.algorithms.groundwork.normalisation import known_size_factors
 from secirls.algorithms.query import Query, QueryError
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
-from secirls.algorithms.summands import EXACT
+from secirls.algorithms.summands import EXACT, StandIns
 from secirls.numerics.algebra.solve import packed_size
 from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.covariates import to_user
@@ -140,10 +140,21 @@ class IrlsQuery(AtCoefficients):
         """As any query's; X'WX that is not asked for can't make a gene lost."""
         if not self.with_xtwx.size:
             return super().signed(arrays, parties)
+        told = super().signed(self._with_all(arrays), parties)
+        return {**told, "xtwx": told["xtwx"][self.with_xtwx]}
+
+    def stand_ins(self, arrays: Mapping[str, Floats], bounds: Mapping[str, float]) -> StandIns:
+        """As any query's, of the X'WX that is sent."""
+        if not self.with_xtwx.size:
+            return super().stand_ins(arrays, bounds)
+        found = super().stand_ins(self._with_all(arrays), bounds)
+        return {name: array[self.with_xtwx] if name == "xtwx" else array for name, array in found.items()}
+
+    def _with_all(self, arrays: Mapping[str, Floats]) -> dict[str, Floats]:
+        """The arrays with X'WX of all genes, of zeros where it is not sent."""
         whole = np.zeros((self.with_xtwx.size, arrays["xtwx"].shape[1]))
         whole[self.with_xtwx] = arrays["xtwx"]
-        told = super().signed({**arrays, "xtwx": whole}, parties)
-        return {**told, "xtwx": told["xtwx"][self.with_xtwx]}
+        return {**arrays, "xtwx": whole}
 
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
