@@ -127,7 +127,7 @@ class Policy(Rules):
     refused_stages: tuple[str, ...] | None = None
     """Stages of a fit, as its report calls them, whose questions are not answered; see `STAGES`."""
     on_dropout: Literal["abort", "continue"] = "abort"
-    """``"abort"``: no part in fits that go on when a site falls silent."""
+    """``"abort"``: no part in fits that go on when a site falls silent, which tell that site's own sums, nearly."""
     memory: str | None = Field(default=None, min_length=1)
     """Folder, from this file's, for what was asked and answered; see `secirls.site.guarding.memory`."""
 

@@ -17,7 +17,7 @@ from secirls.algorithms.query import Query
 class SummedOver:
     """Over how many sites a gene was in a sum, by kind of question: over fewer later, most are the same.
 
-    Questions at which sites may fall silent are not looked at: each is at other coefficients.
+    Questions at which sites may fall silent are not looked at: what these tell of one, its policy permitted.
     """
 
     def __init__(self) -> None:
