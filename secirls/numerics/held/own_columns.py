@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.numerics.arrays import Floats
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.held.own_notes import Notes
 
 _NOTHING = 1e-9
@@ -45,6 +45,11 @@ class Own:
     def size(self) -> int:
         """How many columns."""
         return int(self.design.shape[1])
+
+    @property
+    def fitted_exactly(self) -> Mask:
+        """Samples that own columns alone fit, whatever their counts: the only ones of a batch, say, ``(samples,)``."""
+        return np.asarray(1.0 - (self.basis**2).sum(axis=1) <= _NOTHING)
 
     def take(self, genes: NDArray[np.intp]) -> Own:
         """The same with the notes of some genes, by index: what is noted there is noted here."""

@@ -56,6 +56,7 @@ def leverages(samples: Samples, fit: Fit) -> Floats:
     """Diagonal of ``W^1/2 X inv(X'WX + ridge) X' W^1/2``, ``(genes, samples)``; NaN for a gene without an inverse.
 
     With own columns Z, beside the table's X: ``w (z' inv(D) z + u' inv(S + ridge) u)`` with ``u = x - B' inv(D) z``.
+    NaN too for samples that Z alone fits: theirs is one but for rounding, and so is their distance all rounding.
     """
     if samples.dispersions is None:
         raise ValueError("leverages need dispersions: ask for them first")
@@ -72,6 +73,8 @@ def leverages(samples: Samples, fit: Fit) -> Floats:
     for i in range(samples.n_params):
         for j in range(samples.n_params):
             form += inverse[:, i, j, None] * (beside[:, i] * beside[:, j])
+    if samples.own is not None:
+        form[:, samples.own.fitted_exactly] = np.nan
     return w * form
 
 
