@@ -23,7 +23,7 @@ from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
-from secirls.agreement.record import Finished, Opening, Progress, Record, Stage
+from secirls.agreement.record import Finished, Lasting, Opening, Progress, Record, Stage
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.whole_fit import agreed_fit
 from secirls.config import Config
@@ -86,7 +86,7 @@ def lead(task: Task, federation: Federation, witness: Witness | None = None) -> 
             except MisuseError:
                 raise left_out from None
             told = "; ".join(f"{party} {how}" for party, how in left_out.lost)
-            yield Stage(SETUP_ROUND, f"{told}: the session begins anew without it")
+            yield Stage(SETUP_ROUND, Lasting(f"{told}: the session begins anew without it"))
         else:
             return
 
@@ -111,13 +111,13 @@ def _session(
     helping = helped(federation, extra, agreement)
     yield from _searches(federation, extra, config.key_bits)
     annotation = annotate(federation, agreement, config.annotation, len(genes))
-    yield from (Stage(SETUP_ROUND, told) for told in annotation.left_out.values())
+    yield from (Stage(SETUP_ROUND, Lasting(told)) for told in annotation.left_out.values())
     design = agreement.design(config)
     if not (config.drop_empty and config.contrast_vector):  # one number per column that stays
         reported(config.asked_contrast, config.shrink, design)  # a mistake is told before the first round
     if config.reduced is not None:
         reduced_design(design, config.reduced)
-    yield from (Stage(SETUP_ROUND, told) for told in design.told)
+    yield from (Stage(SETUP_ROUND, Lasting(told)) for told in design.told)
     begun = Begun.of(agreement, design, [answered[site] for site in agreement.sites])
     past = task.past or Past(begun, ())
     past.check(begun, [answered[site] for site in agreement.sites])

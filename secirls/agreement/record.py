@@ -41,6 +41,11 @@ class Progress:
     unfit: int = 0
     """Shares without which its sum was opened, for they did not fit; nobody can be named."""
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """In words, who is not asked any more."""
+        return tuple(f"round {self.round}: {party} {how}; the fit goes on without it" for party, how in self.lost)
+
 
 @dataclass(frozen=True)
 class Record:
@@ -119,9 +124,15 @@ def _over(
     return digest.digest()
 
 
+class Lasting(str):
+    """Words of a `Stage` that are to stay in sight: what was found or decided, rather than what is going on."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Stage:
-    """What is going on within a long round."""
+    """What is going on before the first round and within a long one, or `Lasting` words."""
 
     round: int
     text: str

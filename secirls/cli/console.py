@@ -54,13 +54,18 @@ def say(text: str, *, error: bool = False, wrap: bool = False) -> None:
     console = Console(stderr=error, highlight=False)
     told = plain(text)
     if (wrap or error) and console.is_terminal:
-        broken = textwrap.TextWrapper(console.width, break_long_words=False, break_on_hyphens=False)
-        told = "\n".join(broken.fill(line) for line in told.splitlines())
+        told = _broken(told, console.width)
     console.print(told, markup=False, soft_wrap=True)
 
 
+def _broken(text: str, width: int) -> str:
+    """The same, in lines that break between words."""
+    broken = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(broken.fill(line) for line in text.splitlines())
+
+
 class RoundsDisplay:
-    """A bar of settled genes that moves with every round; one plain line per round without a terminal."""
+    """A bar of settled genes that moves with every round, lasting words above it; without a terminal plain lines."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -84,14 +89,20 @@ class RoundsDisplay:
         return self
 
     def note(self, text: str) -> None:
-        """Show what is going on before the first round."""
+        """Show what is going on: beside the bar until something else is, or above it where the words are lasting."""
+        from secirls.agreement.record import Lasting
+
         if self._bar is None or self._task is None:
             self._line(f"{self._title}: {text}")
+        elif isinstance(text, Lasting):
+            self._above(self._bar, text)
         else:
             self._bar.update(self._task, detail=self._beside(plain(text)))
 
     def __call__(self, told: Round) -> None:
-        """Show a round."""
+        """Show a round, and who was lost in it."""
+        from secirls.agreement.record import Lasting
+
         self._genes = max(self._genes, told.active_genes)
         asked = f"round {told.round:>3}  {told.kind:<17} {told.active_genes:>6,}"
         if self._bar is None or self._task is None:
@@ -99,6 +110,8 @@ class RoundsDisplay:
         else:
             settled, detail = self._genes - told.active_genes, self._beside(f"{asked} active")
             self._bar.update(self._task, total=self._genes, completed=settled, detail=detail)
+        for loss in told.losses:
+            self.note(Lasting(loss))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -112,6 +125,10 @@ class RoundsDisplay:
         """As much as there is room for beside the title, a short bar and the time: rich would cut these too."""
         room = max(self._console.width - len(self._title) - len(" ━━━━━━━ 0:00:00 "), 1)
         return text if len(text) <= room else f"{text[: room - 1]}…"
+
+    def _above(self, bar: Progress, text: str) -> None:
+        told = _broken(plain(text), self._console.width)
+        bar.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, text: str) -> None:
         sys.stderr.write(plain(text) + "\n")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 import secirls.cli
-from secirls.agreement.record import Progress
+from secirls.agreement.record import Lasting, Progress
 from secirls.cli.console import RoundsDisplay, say
 
 LONG = "condition: control, treated, treated twice (in the order of the files)"
@@ -42,6 +42,19 @@ def test_a_long_word_beside_it_is_cut_before_the_time_is(display, text):
     display.note(text)
     assert "━━━━ 0:00:0" in shown(display)
     assert ("…" in shown(display)) == (text is LONG)
+
+
+def test_lasting_words_stay_above_the_bar_whole_and_what_goes_on_does_not(display, capsys):
+    display.note(LONG)
+    display.note(Lasting(f"batch: numbers, fitted as a slope; {LONG}"))
+    above = Text.from_ansi(capsys.readouterr().err.removeprefix("\r\x1b[2K")).plain.splitlines()
+    first = "batch: numbers, fitted as a slope; condition: control, treated, treated twice"
+    assert above[:2] == [first, "(in the order of the files)"]
+
+
+def test_whoever_is_lost_in_a_round_is_named_as_it_ends(display, capsys):
+    display(Progress(12, "irls", 1, 50, ("berlin",), 0.1, (("lyon", "gave no answer to 'contribute' in time"),)))
+    assert "round 12: lyon gave no answer to 'contribute' in time; the fit goes on" in capsys.readouterr().err
 
 
 def test_rich_alone_would_cut_the_time(display, monkeypatch):

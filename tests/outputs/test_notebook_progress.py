@@ -8,7 +8,7 @@ import pytest
 
 from secirls import fitting
 from secirls.agreement.manifest import Manifest
-from secirls.agreement.record import Progress
+from secirls.agreement.record import Lasting, Progress
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.outputs.notebooks import notebook_progress
@@ -69,6 +69,18 @@ def test_a_bar_moves_with_rounds_and_says_how_it_ended(kernel):
     assert all("&lt;over&gt;" in bar and "<over>" not in bar for bar in bars)
 
 
+def test_lasting_words_and_losses_stay_below_the_bar(kernel):
+    with NotebookProgress("fit") as display:
+        display.note("opening files")
+        display.note(Lasting("batch: numbers & a slope"))
+        display(Progress(0, "irls", 10, 5, (), 0.1, (("lyon", "broke in 'contribute'"),)))
+    shown = kernel.screen.shown
+    assert shown[2]["text/plain"] == "fit: opening files\nbatch: numbers & a slope"
+    assert shown[-1]["text/plain"].endswith("slope\nround 0: lyon broke in 'contribute'; the fit goes on without it")
+    assert shown[-1]["text/html"].count("<div>") == 3
+    assert "numbers &amp; a slope</div>" in shown[-1]["text/html"]
+
+
 def test_a_fit_that_ends_early_leaves_no_bar_that_moves_on(kernel):
     def fit():
         with NotebookProgress("fit") as display:
@@ -117,6 +129,7 @@ def test_a_fit_shows_it_by_itself_unless_somebody_looks_on(kernel, make_site):
     assert kernel.screen.shown == []
     fitting.fit(sites, design="~ condition", engine="local", protocol="plain", preset="irls")
     assert "plain over 3 sites: done" in kernel.screen.shown[-1]["text/plain"]
+    assert kernel.screen.shown[-1]["text/plain"].partition("\n")[2].startswith("condition: ")
 
 
 ASKED = {"design": "~ condition", "protocol": "plain", "preset": "irls"}

@@ -1,4 +1,4 @@
-"""Progress of a fit in a notebook: one bar of settled genes that moves with every round.
+"""Progress of a fit in a notebook: one bar of settled genes that moves with every round, and lasting words below it.
 
 Promises: it appears by itself where an IPython kernel runs this process, and elsewhere nothing is shown and nothing
 imported. Refuses to know: how a fit proceeds.
@@ -28,23 +28,30 @@ class NotebookProgress:
         self._handle: Any = None
         self._genes = self._rounds = 0
         self._active = 0
+        self._words = "begins"
+        self._lasting: list[str] = []
         self._began = self._moved = -OFTEN
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
         if in_notebook():
             display = import_module("IPython.display").display  # the kernel has it loaded
-            self._handle = display(self._shown("begins"), raw=True, display_id=True)
+            self._handle = display(self._shown(self._words), raw=True, display_id=True)
         return self
 
     def note(self, text: str) -> None:
-        """Show what is going on before a long step."""
-        self._move(text)
+        """Show what is going on before a long step; lasting words stay."""
+        from secirls.agreement.record import Lasting
+
+        if isinstance(text, Lasting):
+            self._lasting.append(text)
+        self._move(self._words if isinstance(text, Lasting) else text)
 
     def __call__(self, told: Progress) -> None:
         """Show a round."""
         self._genes, self._active, self._rounds = max(self._genes, told.active_genes), told.active_genes, told.round + 1
-        if time.monotonic() - self._moved >= OFTEN:
+        self._lasting += told.losses
+        if told.losses or time.monotonic() - self._moved >= OFTEN:
             kind = told.kind.replace("_", " ")
             self._move(f"round {told.round}, {kind}: {told.active_genes:,} of {self._genes:,} genes active")
 
@@ -59,7 +66,7 @@ class NotebookProgress:
             self._move(f"ended by {kind.__name__} (rounds done: {self._rounds})", bar=False)
 
     def _move(self, text: str, *, bar: bool = True) -> None:
-        self._moved = time.monotonic()
+        self._moved, self._words = time.monotonic(), text
         if self._handle is not None:
             self._handle.update(self._shown(text, bar=bar), raw=True)
 
@@ -68,7 +75,9 @@ class NotebookProgress:
         settled = f' value="{self._genes - self._active}" max="{self._genes}"' if self._genes else ""
         words = f"{self._title}: {text}"
         drawn = f'<progress{settled} style="width: 12em; vertical-align: middle"></progress> ' if bar else ""
-        return {"text/plain": words, "text/html": f"<div>{drawn}{html.escape(words)}</div>"}
+        lasting = "".join(f"<div>{html.escape(line)}</div>" for line in self._lasting)
+        plainly = "\n".join((words, *self._lasting))
+        return {"text/plain": plainly, "text/html": f"<div>{drawn}{html.escape(words)}</div>{lasting}"}
 
 
 def in_notebook() -> bool:
