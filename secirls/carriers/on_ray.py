@@ -35,8 +35,13 @@ AHEAD = 1
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
 
 TOLD_SECONDS = 20.0
-"""How often it is said who is waited for, until the fit begins to tell of itself. A process that dies before it has
+"""How often it is said who is waited for, where the fit tells nothing of itself. A process that dies before it has
 told Ray of itself is missed after a minute (``worker_register_timeout_seconds``), and then another is started."""
+
+IDLE_SECONDS = 1.0
+"""Within which a process says that it stands, unless it is at work, hangs or can't be reached."""
+
+LEADER = "the aggregator"
 
 _ACTOR = {"num_cpus": 0, "max_restarts": 0, "max_task_retries": 0}
 
@@ -67,14 +72,18 @@ def run_on_ray(order: Order, beforehand: Callable[[Federation], None] | None = N
                 )
                 started.append(parties[name])
             started.append(ray.remote(AggregatorActor).options(**_ACTOR, **_role(AGGREGATOR)).remote())
-            starting = {handle.ready.remote(): name for name, handle in _processes(parties, started[-1]).items()}
+            processes = _processes(parties, started[-1])
+            starting = {handle.ready.remote(): name for name, handle in processes.items()}
             if beforehand is not None:
                 yield from _waited_for(list(starting), starting)
                 beforehand(RayFederation(parties, helpers(config.protocol), config.deadline))
             leading = started[-1].lead.options(num_returns="streaming", _generator_backpressure_num_objects=AHEAD)
             events = leading.remote(order.task, parties)
             yield from _waited_for([events], starting)
-            for event in events:
+            while True:
+                yield from _at_work(events, processes)
+                if (event := next(events, None)) is None:
+                    return
                 try:
                     yield ray.get(event)
                 except RayTaskError as error:
@@ -91,7 +100,7 @@ def _processes(parties: Mapping[PartyId, Handle], aggregator: Handle) -> dict[st
     hosts: dict[Handle, PartyId] = {}
     for name, party in parties.items():
         hosts.setdefault(party.host if isinstance(party, Hosted) else party, name)
-    return {name: handle for handle, name in hosts.items()} | {"the aggregator": aggregator}
+    return {name: handle for handle, name in hosts.items()} | {LEADER: aggregator}
 
 
 def _waited_for(awaited: list[Any], starting: Mapping[Any, str]) -> Iterator[Stage]:
@@ -103,6 +112,19 @@ def _waited_for(awaited: list[Any], starting: Mapping[Any, str]) -> Iterator[Sta
             named, waited = ", ".join(starting[ref] for ref in left), time.monotonic() - began
             told = f"{waited:.0f} s so far to start {named}; for a process that died Ray starts another after a minute"
             yield Stage(SETUP_ROUND, told)
+
+
+def _at_work(events: Any, processes: Mapping[str, Handle]) -> Iterator[Stage]:
+    """Say now and then who is at work, or does not answer, until the fit tells something.
+
+    A process answers one call after another: `ready` too comes only after what it does. Who leads does so all the time.
+    """
+    began = time.monotonic()
+    while not ray.wait([events], timeout=TOLD_SECONDS, fetch_local=False)[0]:
+        asked = {handle.ready.remote(): name for name, handle in processes.items() if name != LEADER}
+        _, left = ray.wait(list(asked), num_returns=len(asked), timeout=IDLE_SECONDS, fetch_local=False)
+        named = ", ".join(asked[ref] for ref in left) or LEADER
+        yield Stage(SETUP_ROUND, f"{time.monotonic() - began:.0f} s so far without an answer of {named}")
 
 
 def _pinned(resource: str | None) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Who is waited for while processes start is told, and nobody waits for ever for one that died."""
+"""Who is waited for is told, while processes start and within rounds; nobody waits for ever for one that died."""
+
+import time
 
 from secirls.carriers import on_ray, ray_connection
 from secirls.carriers.ray_federation import Hosted
@@ -60,3 +62,45 @@ def test_a_ray_of_our_own_starts_no_process_ahead_of_its_actor(monkeypatch):
     asked["_system_config"]["of one session"] = True
     ray_connection._connect(None)
     assert asked["_system_config"] == {"prestart_worker_first_driver": False}
+
+
+class Party:
+    """An actor that works for some seconds, one call after another, or leads what tells something after as many."""
+
+    def ready(self):
+        return None
+
+    def work(self, seconds):
+        time.sleep(seconds)
+
+    def lead(self, seconds):
+        time.sleep(seconds)
+        yield "an event"
+
+
+def told_within_a_round(monkeypatch, busy, told_after=2.0):
+    """What is said while nothing is told, and these are at work all the time."""
+    import ray
+
+    monkeypatch.setattr(on_ray, "TOLD_SECONDS", 0.5)
+    monkeypatch.setattr(on_ray, "IDLE_SECONDS", 0.5)
+    kind = ray.remote(Party).options(num_cpus=0)
+    processes = {name: kind.remote() for name in ("berlin", "lyon", on_ray.LEADER)}
+    ray.get([handle.ready.remote() for handle in processes.values()])
+    for name in busy:
+        processes[name].work.remote(60)
+    events = processes[on_ray.LEADER].lead.options(num_returns="streaming").remote(told_after)
+    told = [stage.text.partition(" s ")[2] for stage in on_ray._at_work(events, processes)]
+    assert ray.get(next(events)) == "an event"
+    for handle in processes.values():
+        ray.kill(handle)
+    return told
+
+
+def test_whoever_holds_up_a_round_is_named_until_it_ends(local_ray, monkeypatch):
+    assert set(told_within_a_round(monkeypatch, ["lyon"])) == {"so far without an answer of lyon"}
+    assert set(told_within_a_round(monkeypatch, [])) == {"so far without an answer of the aggregator"}
+
+
+def test_nothing_is_said_of_rounds_that_go_by(local_ray, monkeypatch):
+    assert told_within_a_round(monkeypatch, ["lyon"], told_after=0.0) == []
