@@ -127,6 +127,8 @@ MISTAKES = [
 def travelled(survey, options):
     """What of a site's mistake gets to whoever leads: the sentence that was pickled."""
     survey.grounds.edit("site1", hide)
+    if "dispersions" in options:
+        survey.grounds.rule(f'annotation = ["{options["dispersions"]}"]')
     with pytest.raises(InputError) as refused:
         survey(**options)
     return str(pickle.loads(pickle.dumps(refused.value))), vars(pickle.loads(pickle.dumps(refused.value)))
