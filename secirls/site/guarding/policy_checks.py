@@ -122,7 +122,7 @@ class PolicyChecks:
         """Before the session: ``design`` is ``(samples, params)``, ``own`` of its columns are this site's alone."""
         policy, (samples, _) = self.policy, design.shape
         if policy.max_own_per_sample is not None and own > policy.max_own_per_sample * samples:
-            raise self.refusal("max_own_per_sample", f"{own} own columns, {samples} samples")
+            raise self.refusal("max_own_per_sample", f"{own} own columns")
         if policy.min_samples_per_cell > 1 and samples:
             _, sizes = np.unique(design, axis=0, return_counts=True)
             if sizes.min() < policy.min_samples_per_cell:

@@ -401,7 +401,7 @@ def test_a_site_whose_own_columns_are_nearly_all_it_has_takes_no_part(grounds):
     for name in grounds.names:
         grounds.edit(name, patients)
     rules = "min_samples_per_level = 0\nmax_levels = 100\nmax_own_per_sample = 0.4"
-    with pytest.raises(RefusalError, match=r"max_own_per_sample is 0\.4 \(\d+ own columns, \d+ samples\)"):
+    with pytest.raises(RefusalError, match=r"max_own_per_sample is 0\.4 \(\d+ own columns\)$"):
         ordered(grounds.rule(rules), design="~ patient + condition", own_columns="own")
 
 
