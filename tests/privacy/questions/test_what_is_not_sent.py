@@ -18,6 +18,7 @@ from secirls.aggregator.rounds import SecureRounds
 from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.algorithms import query
+from secirls.algorithms.components.component_queries import VstProductsQuery
 from secirls.algorithms.dispersion.dispersion_newton import DispersionNewtonQuery
 from secirls.algorithms.dispersion.dispersion_start import Means
 from secirls.algorithms.dispersion.profile import CONSTANT_BITS, ProfileQuery
@@ -114,6 +115,8 @@ OF_A_GENE = [
     DispersionNewtonQuery(EVERY, BETA, np.full(GENES, 0.5), NODES, np.array([0.0, 1, 1]), 1, 0.5),
     profiled(EXACT),
     profiled(32),
+    # Directions along which one sample would have most: its site sends none of them.
+    VstProductsQuery(EVERY, np.ones(3), np.zeros((3, 0)), np.zeros(0), 1.0, np.eye(GENES, 2), np.eye(2), 2, 0.5),
 ]
 of_a_gene = pytest.mark.parametrize("asked", OF_A_GENE, ids=lambda asked: f"{asked.kind}-{asked.precision}")
 
