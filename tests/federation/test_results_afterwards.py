@@ -14,9 +14,11 @@ import pytest
 import secirls
 from secirls.aggregator.annotating import Annotation
 from secirls.input_error import InputError
+from secirls.inputs.designs.compared_groups import compared_groups
 from secirls.inputs.designs.contrasts import Contrast
 from secirls.numerics.inference.wald import covariance
 from secirls.outputs.results import Result
+from secirls.outputs.tables import results_table
 from secirls.outputs.tables.comparison import Comparison
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.results_table import UNCOUNTED, compare
@@ -157,6 +159,38 @@ def test_groups_without_any_count_are_told_as_r_tells_them(sites, folder, pair):
     assert (table["log2FoldChange"][told] == 0).all()
     assert (table["pvalue"][told] == 1).all()
     assert (table["lfcSE"][told] > 0).all(), "R keeps it"
+
+
+ACROSS = (0, 1, -1, 0)
+"""Men against a middle dose: samples of either are no sum of columns of ``~ sex + dose``, those of each are."""
+
+
+@pytest.fixture(scope="module")
+def across(sites):
+    """The first gene has a count neither of men nor of a middle dose, the second none of men, the third of the dose."""
+    found = {name: site.copy() for name, site in sites.items()}
+    for site in found.values():
+        man, middle = (site.obs["sex"] == "m").to_numpy(), (site.obs["dose"] == "mid").to_numpy()
+        for gene, without in enumerate((man | middle, man, middle)):
+            site.X[without, gene] = 0
+    return secirls.fit(found, **{**OPTIONS, "preset": "irls"})
+
+
+def told_across(fit):
+    table = fit.contrast(vector=ACROSS).table
+    told = table["reason"].str.contains(UNCOUNTED, regex=False)
+    assert (table["pvalue"][told] == 1).all()
+    assert (table["log2FoldChange"][told] == 0).all()
+    return list(table.index[told])
+
+
+def test_groups_of_two_factors_are_looked_at_as_r_looks_at_them(across):
+    assert told_across(across) == ["g0"]
+
+
+def test_the_twin_that_looks_at_one_of_the_groups_tells_too_many(across, monkeypatch):
+    monkeypatch.setattr(results_table, "compared_groups", lambda *given: compared_groups(*given)[:1])
+    assert told_across(across) == ["g0", "g1"]
 
 
 def test_they_are_not_told_where_the_sums_do_not_tell(folder):

@@ -109,12 +109,22 @@ def everybody(numeric=()):
         ("~ age + dose", ("age",), Contrast(("dose", "high", "low")), lambda obs: obs["dose"] != "none"),
         ("~ sex + dose", (), Contrast(vector=(0, 0, -1, 1)), lambda obs: obs["dose"] != "none"),
         ("~ sex + dose", (), Contrast(("sex", "m", "f")), lambda obs: obs["dose"] != ""),
+        ("~ sex + dose", (), Contrast(vector=(0, 1, -1, 0)), lambda obs: (obs["sex"] == "m") | (obs["dose"] == "low")),
+        (
+            "~ sex * dose",
+            (),
+            Contrast(plus=("sex[T.m]:dose[T.low]",), minus=("dose[T.high]",)),
+            lambda obs: ((obs["sex"] == "m") & (obs["dose"] == "low")) | (obs["dose"] == "high"),
+        ),
     ],
 )
 def test_the_samples_that_r_looks_at_are_marked(formula, numeric, contrast, samples):
     agreed, obs = design(formula, numeric), everybody(numeric)
     marks = compared_groups(contrast, agreed)
-    np.testing.assert_allclose(agreed.matrix(obs) @ marks, samples(obs).to_numpy(dtype=float), atol=1e-9)
+    groups = agreed.matrix(obs) @ marks.T
+    np.testing.assert_allclose(groups, np.round(groups), atol=1e-9)
+    np.testing.assert_array_equal(np.round(groups).max(axis=1), samples(obs).to_numpy(dtype=float))
+    assert groups.min() > -1e-9
 
 
 @pytest.mark.parametrize(
@@ -124,7 +134,7 @@ def test_the_samples_that_r_looks_at_are_marked(formula, numeric, contrast, samp
         ("~ sex + dose", (), Contrast(plus=("dose[T.high]",))),
         ("~ sex + dose", (), Contrast(vector=(0, 0, 1, 1))),  # one sign
         ("~ age + dose", ("age",), Contrast(("age", "3", "1"))),
-        ("~ sex + dose", (), Contrast(vector=(0, 1, -1, 0))),  # men, or a low dose: no sum of columns of ~ sex + dose
+        ("~ age + dose", ("age",), Contrast(vector=(0, 1, -1, 0))),  # of a column of numbers
     ],
 )
 def test_nothing_is_marked_where_r_marks_nothing_or_the_sums_do_not_tell(formula, numeric, contrast):

@@ -17,23 +17,22 @@ from secirls.numerics.arrays import Floats, Mask
 
 
 def compared_groups(contrast: Contrast, design: Design) -> Floats | None:
-    """Numbers v by column such that ``x v`` is 1 for samples of the compared groups and 0 for others, ``(params,)``.
+    """Numbers v by column such that ``x v`` is 1 for samples of a compared group, else 0; ``(groups, params)``.
 
     The groups are those whose counts R's ``results()`` looks at before it takes a fold change for one: samples of both
-    levels; or, where numbers have both signs, samples with ``x b`` not zero, b being 1 where the contrast is not 0.
-    ``None`` where R looks at none (the default contrast, numbers of one sign), where a site has columns of its own, and
-    where no such v follows from formula and levels.
+    levels, as one group; or, where numbers have both signs, samples with ``x b`` not zero, b being 1 where the contrast
+    is not 0. Those are the samples of any of its columns, which are zeros and ones: each column marks a group itself.
+    ``None`` where R looks at none (the default contrast, numbers of one sign), where a site has columns of its own,
+    where numbers are of a column that holds some, and where no such v follows from formula and levels.
     """
     numbers, _ = contrast.of(design)
     if contrast == Contrast() or design.own.of:
         return None
     if contrast.levels is None:
+        chosen = np.flatnonzero(numbers)
+        holds = np.asarray(design.expansion.holds[design.at_the_table].any(axis=1))
         mixed = (numbers > 0).any() and (numbers < 0).any()
-        found = design.possible_rows({"": _everything(design)}) if mixed else None
-        if found is None:
-            return None
-        rows = _allowed(design, found[""])
-        return _solved(design, rows, (rows * (numbers != 0)).sum(axis=1) != 0)
+        return np.eye(numbers.size)[chosen] if mixed and not holds[chosen].any() else None
     factor = contrast.levels[0].strip()
     if factor not in design.levels:
         return None
@@ -51,7 +50,8 @@ def compared_groups(contrast: Contrast, design: Design) -> Floats | None:
         return None
     parts = {part: _allowed(design, rows) for part, rows in found.items()}
     inside = [np.full(len(rows), part == "compared") for part, rows in parts.items()]
-    return _solved(design, np.concatenate(list(parts.values())), np.concatenate(inside))
+    marks = _solved(design, np.concatenate(list(parts.values())), np.concatenate(inside))
+    return None if marks is None else marks[None]
 
 
 def _everything(design: Design) -> dict[str, Variable]:

@@ -121,7 +121,7 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
 def _uncounted(kept: KeptFit, contrast: Contrast) -> Mask:
     """Genes that no sample of the compared groups has a count of, ``(genes,)``, from public sums where they tell.
 
-    With v such that ``X v`` marks those samples, ``v' X'X start`` is the sum of log(y / s + 0.1) over them, for
+    With v such that ``X v`` marks those of a group, ``v' X'X start`` is the sum of log(y / s + 0.1) over them, for
     residuals of least squares are orthogonal to X; it is least where every y is zero. Not told (and not R's zero) where
     sites have columns of their own or were lost, where no such v is, and of genes whose counts were replaced.
     """
@@ -130,9 +130,12 @@ def _uncounted(kept: KeptFit, contrast: Contrast) -> Mask:
     marks = compared_groups(contrast, kept.design) if looked_for else None
     if marks is None:
         return nobody
-    towards = (kept.xtx * marks).sum(axis=1)
-    excess = (kept.start * towards).sum(axis=1) - NO_COUNT * float((towards * marks).sum())
-    return np.asarray((np.abs(excess) < LEAST_EXCESS) & ~kept.replaced)
+    uncounted = ~kept.replaced
+    for mark in marks:
+        towards = (kept.xtx * mark).sum(axis=1)
+        excess = (kept.start * towards).sum(axis=1) - NO_COUNT * float((towards * mark).sum())
+        uncounted &= np.abs(excess) < LEAST_EXCESS
+    return uncounted
 
 
 def _by_likelihoods(test: WaldTest, kept: KeptFit, asked: Comparison, reasons: dict[int, str]) -> WaldTest:
