@@ -19,10 +19,11 @@ from secirls.algorithms.groundwork.scaling import Scaled
 from secirls.algorithms.groundwork.sizing import Sizing
 from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.query import Algorithm, Query, in_both
-from secirls.algorithms.regression.irls import State
+from secirls.algorithms.regression.irls import State, update_rows
 from secirls.algorithms.regression.shrinkage import Shrinkage
 from secirls.inputs.designs.reduced_design import ReducedDesign
 from secirls.numerics.arrays import Floats, Mask
+from secirls.numerics.status import Reason, Status
 
 T = TypeVar("T")
 
@@ -192,7 +193,13 @@ class Fitted:
         information: Floats,
         sizing: Sizing | None,
     ) -> Fitted:
-        """A fit that began so, with what it came to."""
+        """A fit that began so, with what it came to.
+
+        Where a site adds nothing, a gene without a count at the others may have some there, which nobody is told.
+        """
+        if begun.design.own.adding_nothing:
+            rows = np.flatnonzero(begun.status == Status.ALL_ZERO)
+            state = update_rows(state, rows, reason=np.int8(Reason.NOT_ADDED))
         return cls(
             state,
             base_means,

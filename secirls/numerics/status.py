@@ -59,6 +59,7 @@ class Reason(IntEnum):
     OWN_BEYOND_BOX = 15
     OTHER_SITES = 16
     TOO_FEW_COUNTS = 17
+    NOT_ADDED = 18
 
     @property
     def sentence(self) -> str:
@@ -101,6 +102,9 @@ _SENTENCES = {
     ),
     Reason.OTHER_SITES: "A site fell silent between the sums of two fits, which are over other sites then.",
     Reason.ALL_ZERO: "No site counted this gene in any sample.",
+    Reason.NOT_ADDED: (
+        "No site that adds to the coefficients counted this gene in any sample; whether another did is not known."
+    ),
     Reason.TOO_FEW_SITES: "Too few sites counted this gene.",
     Reason.TOO_FEW_COUNTS: "Its counts over size factors add up to less than was asked for.",
 }

@@ -20,6 +20,7 @@ from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.input_error import InputError
+from secirls.inputs.designs.own_columns import OwnColumns
 from secirls.site.site import Site
 
 SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 30, 16
@@ -157,6 +158,33 @@ def test_a_site_that_is_absorbed_is_no_contributor(data):
     sites["turin"] = sites["turin"][sites["turin"].obs["condition"] == "b"].copy()
     with pytest.raises(InputError, match="no gene has counts at 3 or more sites"):
         secirls.fit(sites, **options)
+
+
+def absorbed(data):
+    """The last of four sites adds nothing; the first gene is counted there alone, the second nowhere."""
+    sites = {name: data[name].copy() for name in ("berlin", "lyon", "turin", "vigo")}
+    sites["vigo"] = sites["vigo"][sites["vigo"].obs["condition"] == "b"].copy()
+    for name, site in sites.items():
+        site.X[:, 1 if name == "vigo" else [0, 1]] = 0
+    assert (sites["vigo"].X[:, 0] > 0).any()
+    return secirls.fit(sites, design="~ site + condition", **SILENT)
+
+
+def test_of_a_gene_that_an_absorbed_site_alone_counts_nothing_is_said_that_is_not_known(data):
+    fit = absorbed(data)
+    rows = fit.table.iloc[:2]
+    assert rows["status"].eq("all_zero").all(), "no sum tells them apart"
+    assert rows["baseMean"].isna().all()
+    assert rows["reason"].str.contains("whether another did is not known").all()
+    assert fit.dispersions["baseMean"].iloc[:2].isna().all()
+    assert fit.table["baseMean"].iloc[2:].notna().any()
+
+
+def test_the_twin_that_takes_them_for_empty_says_that_no_site_counted_it(data, monkeypatch):
+    monkeypatch.setattr(OwnColumns, "adding_nothing", ())
+    first = absorbed(data).table.iloc[0]
+    assert first["baseMean"] == 0
+    assert first["reason"] == "No site counted this gene in any sample."
 
 
 def test_means_that_are_linear_in_the_design(data):

@@ -65,6 +65,12 @@ class OwnColumns:
         """Every column that is some site's own."""
         return frozenset(column for columns in self.of.values() for column in columns)
 
+    @property
+    def adding_nothing(self) -> tuple[str, ...]:
+        """Sites whose own columns make up for every column of the table."""
+        adding = {site for sites in self.adding for site in sites}
+        return tuple(site for site in self.of if site not in adding)
+
     def at(self, site: str) -> list[int]:
         """The columns of one site."""
         return list(self.of.get(site, ()))

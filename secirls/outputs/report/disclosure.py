@@ -156,8 +156,7 @@ def kept_at_home(outcome: Outcome) -> list[str]:
     design = outcome.design
     if not design.own.of:
         return []
-    adding = {site for sites in design.own.adding for site in sites}
-    nothing = [ADDS_NOTHING.format(site) for site in outcome.sites if site not in adding]
+    nothing = [ADDS_NOTHING.format(site) for site in outcome.sites if site in design.own.adding_nothing]
     return [KEPT.format(kept_by(design)), *nothing]
 
 

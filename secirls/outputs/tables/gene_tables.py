@@ -16,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from secirls.aggregator.aggregator import Outcome
+from secirls.numerics.arrays import Floats
+from secirls.numerics.status import Reason
 from secirls.outputs.tables.kept_fit import KeptFit
 
 _QUOTED = re.compile(r'[,"\r\n]')
@@ -80,6 +82,11 @@ def coefficients(kept: KeptFit) -> pd.DataFrame:
     return pd.DataFrame({"gene": genes, **columns}, index=genes)
 
 
+def known_means(base_means: Floats, reason: NDArray[np.int8]) -> Floats:
+    """Base means as tables have them, ``(genes,)``: missing where only sites that add nothing may have a count."""
+    return np.where(reason == Reason.NOT_ADDED, np.nan, base_means)
+
+
 def dispersions(outcome: Outcome) -> pd.DataFrame | None:
     """How each gene's dispersion came about, in R's words; ``None`` where they were not drawn towards a trend."""
     fitted, by_gene = outcome.fitted, outcome.fitted.by_gene
@@ -89,7 +96,7 @@ def dispersions(outcome: Outcome) -> pd.DataFrame | None:
     return pd.DataFrame(
         {
             "gene": genes,
-            "baseMean": fitted.base_means,
+            "baseMean": known_means(fitted.base_means, fitted.state.reason),
             "dispGeneEst": by_gene.gene_wise,
             "dispFit": by_gene.trend,
             "dispMAP": by_gene.maximum,

@@ -23,7 +23,7 @@ from secirls.numerics.inference.thresholds import against_threshold
 from secirls.numerics.inference.wald import WaldTest, benjamini_hochberg, independent_filtering, wald
 from secirls.numerics.status import Reason, labels
 from secirls.outputs.tables.comparison import Comparison
-from secirls.outputs.tables.gene_tables import objects
+from secirls.outputs.tables.gene_tables import known_means, objects
 from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.shrunken import beside_ashr, beside_shrunken, is_of_the_shrunken
 
@@ -95,7 +95,7 @@ def compare(kept: KeptFit, asked: Comparison) -> Compared:
         {
             "gene": genes,
             **kept.annotation,
-            "baseMean": kept.base_means,
+            "baseMean": known_means(kept.base_means, kept.reason),
             "log2FoldChange": test.log2_fold_change,
             "lfcSE": test.lfc_se,
             "stat": test.stat,
