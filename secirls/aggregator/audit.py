@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def audit(
         done.findings += _two_questions(entries) + _lengths(folder, config, entries) + _unnamed(folder, entries)
         if roster is not None:
             done.findings += _strangers(keys, roster)
-        done.limits = _limits(config, entries, roster, signed=config.lock_step and bool(done.result))
+        done.limits = _releases(entries)
+        done.limits += _limits(config, entries, roster, signed=config.lock_step and bool(done.result))
         if files:
             shown, unseen = traces_in([folder / transcript.LINES, *messages], files, config)
             done.findings += shown
@@ -114,6 +116,16 @@ def _limits(
     if not any(what == "received" and content["map"]["verb"] == "meet" for what, content in entries):
         told.append(NOBODY_MET)
     return told
+
+
+def _releases(entries: list[tuple[str, Any]]) -> list[str]:
+    """Whether another release may ask otherwise than this one does again."""
+    told = [content["map"].get("release") for what, content in entries if what in {"begun", "resumed"}]
+    others = sorted({"an earlier one" if name is None else str(name) for name in told} - {version("secirls")})
+    if not others:
+        return []
+    wrote = f"it was written by {', '.join(others)}, and this is {version('secirls')}"
+    return [f"whether what is found lies at another release of secirls: {wrote}"]
 
 
 def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> dict[PartyId, set[bytes]]:

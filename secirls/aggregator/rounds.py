@@ -26,6 +26,7 @@ from secirls.agreement.agreement import Agreement
 from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.ledger import SETUP_ROUND, Ledger, Row
 from secirls.agreement.named_sum import named_sum
+from secirls.agreement.past import OverError
 from secirls.agreement.record import Finished, Opening, Progress, Record, Stage, followed, query_digest, read_head
 from secirls.algorithms.query import Algorithm, Query, Total, chained
 from secirls.config import Config
@@ -137,8 +138,9 @@ class SecureRounds(Asking):
     def _replay(self, algorithm: Algorithm[T], query: Query | Finished[T], record: Record) -> Query | Finished[T]:
         """Take one round from its record; the sites keep what it left with them, and answer nothing."""
         if isinstance(query, Finished) or record.told.round != self._round or record.query != query_digest(query):
-            raise InputError(
-                f"the checkpoint does not fit: in round {self._round} another question was asked than would be now"
+            raise OverError(
+                f"in round {self._round} another question was asked than would be now: the fit was begun with another "
+                "release of secirls, or its checkpoint was changed; go on with that release, or begin a new fit"
             )
         if {name: array.shape for name, array in record.arrays.items()} != query.shapes():
             raise complain("holds other sums than its question asks for", file=round_file(self._round))

@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ class Transcript:
     def begun(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
         """Begin in a folder that `make` made."""
         transcript = cls(folder)
-        told = {"config": task.config.model_dump(mode="json"), "sites": list(sites), "run": task.run}
+        configuration = task.config.model_dump(mode="json")
+        told = {"config": configuration, "sites": list(sites), "run": task.run, "release": version("secirls")}
         transcript.write("begun", told)
         return transcript
 
@@ -91,6 +93,7 @@ class Transcript:
         told = {
             "config": task.config.model_dump(mode="json"),
             "sites": list(sites),
+            "release": version("secirls"),
             "rounds": rounds,
             "cut": cut,
             "left": [(folder / MESSAGES / name).read_bytes() for name in left],

@@ -15,6 +15,10 @@ from secirls.input_error import InputError, complain
 from secirls.inputs.designs.design import Design
 
 
+class OverError(InputError):
+    """A fit can't go on from its past, whatever is put right elsewhere."""
+
+
 @dataclass(frozen=True)
 class Begun:
     """What the sites agreed on before the first round; a fit that goes on must agree on the same."""
@@ -67,7 +71,7 @@ class Past:
                 )
         missing = sorted(set(self.cohort) - set(self.cohort if self.opening is None else self.opening.parties))
         if missing:
-            raise InputError(
+            raise OverError(
                 f"round {len(self.records)} may have been opened without {', '.join(missing)} when the fit ended, and "
                 "opened again with it the two sums would differ by its summand: this fit can't go on"
             )

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SAME = ("baseMean", "log2FoldChange", "lfcSE", "dispersion")
 """What the fit with a further stage has in common with the fit before."""
 
+COMPUTE = ("secirls", "numpy", "numba")
+"""What numbers come from, as the report calls it."""
+
 
 def again(folder: Path, further: Mapping[str, Any], federation: Path | None, keys: Mapping[str, str]) -> Manifest:
     """The manifest of a folder's fit with ``further`` fields of its configuration. Raises `InputError`.
@@ -108,8 +111,11 @@ def compared(folder: Path, result: Result, beside: str) -> str:
         differ |= ~((old == new) | (np.isnan(old) & np.isnan(new)))
     if not differ.any():
         return f"Everything {beside} is that of {folder}, to the last bit."
-    first = before["gene"].iloc[differ.argmax()]
+    first, now, then = before["gene"].iloc[differ.argmax()], result.report["versions"], _report(folder).get("versions")
+    told = {} if not isinstance(then, dict) else {name: then[name] for name in COMPUTE if name in then}
+    other = ", ".join(f"{name} {release}" for name, release in told.items() if release != now[name])
     return (
-        f"{int(differ.sum()):,} of {len(before):,} genes differ from those of {folder}, "
-        f"{first!r} the first: the sites' files or those who answer are not those of then."
+        f"{int(differ.sum()):,} of {len(before):,} genes differ from those of {folder}, {first!r} the first: the "
+        "sites' files, those who answer or the release of secirls are not those of then"
+        f"{f' ({other})' if other else ''}."
     )

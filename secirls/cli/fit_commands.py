@@ -386,9 +386,12 @@ def resume_fit(
 def _resumable(folder: Path) -> Iterator[None]:
     """Note that a fit can go on, where it ends early."""
     from secirls.aggregator.checkpoint import holds_a_fit
+    from secirls.agreement.past import OverError
 
     try:
         yield
+    except OverError:
+        raise
     except BaseException:
         if holds_a_fit(folder):
             unfinished.append(folder)

@@ -51,6 +51,8 @@ def check_there(folder: Path, names: Sequence[str]) -> None:
         raise InputError(
             f"{where}: holds an unfinished fit: 'secirls resume {shlex.quote(str(folder))}' goes on with it"
         )
+    if lacking == [KEPT] and holds_results(folder):
+        raise InputError(f"{where}: has results and no {KEPT}, as of a release that kept none; make the fit again")
     if lacking:
         raise InputError(f"{where}: has no {lacking[0]}, so it is not the output of 'secirls fit'")
 

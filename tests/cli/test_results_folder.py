@@ -42,6 +42,16 @@ def test_a_page_has_no_dispersions_of_an_earlier_fit(made, tmp_path):
     assert read_album(tmp_path / "fit").of_dispersions is not None
 
 
+def test_results_of_a_release_that_kept_no_fit_are_called_so(made, run, tmp_path):
+    made[0].write(tmp_path / "fit")
+    (tmp_path / "fit" / "fit.npz").unlink()
+    code, _, error = run("results", "fit")
+    assert code == 2
+    assert sentence(error).endswith("has results and no fit.npz, as of a release that kept none; make the fit again")
+    (tmp_path / "empty").mkdir()
+    assert "so it is not the output of 'secirls fit'" in run("results", "empty")[2]
+
+
 CONTRAST = ("--contrast", "dose", "c", "b")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from secirls import fitting
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.agreement.faults import PartyFaultError, SilentSitesError
 from secirls.agreement.manifest import Manifest
-from secirls.agreement.past import Past
+from secirls.agreement.past import OverError, Past
 from secirls.carriers.local import LocalFederation
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
@@ -171,8 +172,19 @@ def test_a_changed_total_asks_another_question_and_is_refused(tmp_path, files):
     record = past.records[5]
     record.arrays["xty"][0, 0] = np.nextafter(record.arrays["xty"][0, 0], np.inf)
     checkpoint.keep(record)
-    with pytest.raises(InputError, match="in round 6 another question was asked"):
+    with pytest.raises(OverError, match="in round 6 another question was asked"):
         fitting.resume(tmp_path)
+
+
+def test_the_command_promises_no_going_on_where_another_release_began(tmp_path, files, run):
+    with pytest.raises(StopError):
+        fitting.fit_manifest(manifest(files), tmp_path / "fit", on_round=stop_after(4))
+    checkpoint, _, past = Checkpoint.open(tmp_path / "fit" / FOLDER)
+    checkpoint.keep(replace(past.records[2], query=bytes(32)))
+    code, _, error = run("resume", "fit")
+    assert code == 2
+    assert "in round 2 another question was asked than would be now: the fit was begun with another release" in error
+    assert "Finished rounds are kept" not in error
 
 
 def test_without_what_sites_kept_the_bits_would_differ(tmp_path, files, undisturbed, monkeypatch):

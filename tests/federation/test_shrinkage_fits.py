@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import anndata
 import numpy as np
@@ -247,7 +248,11 @@ class TestTheCommand:
         assert list(table.columns[:3]) == ["gene", "symbol", "chr"]
         assert table["symbol"].tolist() == [f"N{i}" for i in range(len(genes))]
 
-    def test_a_file_that_has_changed_is_told(self, run, folder, files):
+    def test_a_file_or_a_release_that_has_changed_is_told(self, run, folder, files, tmp_path):
+        folder = shutil.copytree(folder, tmp_path / "old")
+        report = json.loads((folder / "report.json").read_text())
+        report["versions"]["secirls"] = "0.0.9"
+        (folder / "report.json").write_text(json.dumps(report))
         other = anndata.read_h5ad(files["lyon"])
         kept = other.copy()
         other.X[0, 0] += 500
@@ -258,6 +263,7 @@ class TestTheCommand:
             kept.write_h5ad(files["lyon"])
         assert code == 0
         assert "genes differ from those of" in shown
+        assert "or the release of secirls are not those of then (secirls 0.0.9)." in " ".join(shown.split())
 
     def test_mistakes_are_one_sentence(self, run, folder, tmp_path):
         code, _, error = run("shrink", folder, "--coefficient", "condition[T.z]")

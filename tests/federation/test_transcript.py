@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -150,6 +151,20 @@ def test_a_forged_payload_fails_its_signature(copy):
     assert "site2" in done.ended
     assert "not signed" in done.ended
     assert done.findings or done.ended.startswith("early")
+
+
+@pytest.mark.parametrize(("release", "called"), [("0.0.9", "0.0.9"), (None, "an earlier one")])
+def test_what_another_release_wrote_is_said_to_be_of_it(copy, release, called):
+    told = "whether what is found lies at another release of secirls: it was written by "
+    assert not any(limit.startswith(told) for limit in audit(copy).limits)
+
+    def change(entry):
+        if entry["what"] == "begun":
+            assert entry["content"]["map"].pop("release") == version("secirls")
+            entry["content"]["map"] |= {} if release is None else {"release": release}
+
+    rewrite(copy, change)
+    assert f"{told}{called}, and this is {version('secirls')}" in audit(copy).limits
 
 
 def test_a_forged_sum_is_found(copy):
