@@ -5,6 +5,7 @@ Promises: like every command, a mistake is one sentence; a private key is never 
 
 from __future__ import annotations
 
+from os.path import relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -98,12 +99,18 @@ def ground(
         raise InputError(f"--data is missing: the AnnData file of site {name!r}")
     else:
         text = template(party_id(name), data, key, roster)
+    files = {"--data": data, "--key": key, "--roster": None if is_digest(roster) else roster}
+    lacking = {option: file for option, file in files.items() if file and not (place.parent / file).exists()}
+    for option, file in lacking.items():
+        if Path(file).exists():
+            there = relpath(file, place.parent)
+            raise InputError(f"{option} {file}: paths are from where {place} lies, and from there it is {there}")
     write_new(place, text)
     option = "--key" if helper else "--site"
     say(f"{place}: read the rules, change them where yours differ, and start with {option} {name}={place}", wrap=True)
-    files = [file for file in (data, key, roster) if file is not None and not is_digest(file)]
-    if lacking := [str(place.parent / file) for file in files if not (place.parent / file).exists()]:
-        say(f"Not there yet, where paths are from the folder of {place.name}: {', '.join(lacking)}", wrap=True)
+    if lacking:
+        named = ", ".join(str(place.parent / file) for file in lacking.values())
+        say(f"Not there yet, where paths are from the folder of {place.name}: {named}", wrap=True)
 
 
 keys_app = typer.Typer(

@@ -125,7 +125,6 @@ def test_the_command_refuses_another_key_than_the_roster_s(tmp_path, ordered, ru
 
 def test_a_ground_tells_which_of_its_files_are_not_where_it_looks_for_them(run, tmp_path):
     (tmp_path / "berlin").mkdir()
-    (tmp_path / "berlin.h5ad").touch()
     out = tmp_path / "berlin" / "site.toml"
     code, shown, _ = run("ground", "berlin", "--data", "berlin.h5ad", "--roster", "ab" * 32, "--out", out)
     assert code == 0
@@ -133,9 +132,34 @@ def test_a_ground_tells_which_of_its_files_are_not_where_it_looks_for_them(run, 
     assert f"Not there yet, where paths are from the folder of site.toml: {out.parent / 'berlin.h5ad'}, " in told
     assert told.endswith(f"{out.parent / 'berlin.key'}")
     out.unlink()
+    (tmp_path / "berlin.h5ad").touch()
     (tmp_path / "berlin" / "berlin.key").touch()
     code, shown, _ = run("ground", "berlin", "--data", "../berlin.h5ad", "--roster", "ab" * 32, "--out", out)
     assert "Not there" not in shown
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            ("--data", "berlin/berlin.h5ad"),
+            "--data berlin/berlin.h5ad: paths are from where {} lies, and from there it is berlin.h5ad",
+        ),
+        (
+            ("--data", "berlin.h5ad"),
+            "--roster roster.json: paths are from where {} lies, and from there it is ../roster.json",
+        ),
+    ],
+)
+def test_a_ground_is_not_written_with_paths_that_are_meant_from_here(run, tmp_path, monkeypatch, files, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "berlin").mkdir()
+    for name in ("berlin/berlin.h5ad", "roster.json"):
+        (tmp_path / name).touch()
+    code, _, error = run("ground", "berlin", *files, "--out", "berlin/site.toml")
+    assert code == 2
+    assert error == f"secirls: {told.format('berlin/site.toml')}\n"
+    assert not (tmp_path / "berlin" / "site.toml").exists()
 
 
 @pytest.mark.parametrize("name", ["a b", "a\nrules = 1", "aggregator"])
