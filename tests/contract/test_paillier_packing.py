@@ -65,6 +65,13 @@ def test_a_plaintext_holds_as_many_values_as_the_specification_says(bits, limbs,
     assert Packing(bits, 1, limbs, parties).slots == slots
 
 
+@pytest.mark.parametrize(("bits", "limbs", "parties"), [(4160, 1, 2), (4224, 1, 4), (8320, 2, 4)])
+def test_where_slots_would_fill_the_length_of_a_key_its_top_bit_stays_free(bits, limbs, parties):
+    packing = Packing(bits, 1, limbs, parties)
+    assert bits % packing.slot_bits == 0
+    assert packing.slots == bits // packing.slot_bits - 1
+
+
 @pytest.mark.parametrize(("limbs", "most"), [(2, 40), (1, 20)])
 @pytest.mark.parametrize("bits", [2048, 3072])
 def test_a_float64_takes_at_most_so_many_bytes_up_to_a_thousand_sites(bits, limbs, most):

@@ -14,7 +14,7 @@ from protocols.encryption.paillier_messages import MOST_SHARES
 from protocols.encryption.paillier_threshold import KeyDealer, ThresholdCollector, ThresholdParty
 from protocols.primitives import ring
 from protocols.primitives.keys import Identity, parts
-from protocols.primitives.paillier import big_numbers, threshold_keys
+from protocols.primitives.paillier import big_numbers, safe_primes, threshold_keys
 from protocols.primitives.paillier.paillier_keys import PrivateKey, make_key
 from protocols.primitives.paillier.safe_primes import search_safe_prime, usual_tries
 from protocols.primitives.paillier.threshold_keys import FalsePartialError, KeyShare, ThresholdKey, deal
@@ -80,6 +80,17 @@ def test_a_safe_prime_is_one():
         assert p.bit_length() == bits
         assert p >> (bits - 2) == 3
         assert all(pow(base, p - 1, p) == 1 == pow(base, (p - 1) // 2 - 1, (p - 1) // 2) for base in (2, 3, 5, 7))
+
+
+def test_safe_primes_that_agree_in_their_upper_half_make_no_key(monkeypatch):
+    first = next(filter(None, search_safe_prime(128, run.tape("safe")("128"))))
+    near = next(filter(safe_primes._is_safe_prime, itertools.count(first + 4, 4)))
+    far = next(filter(None, search_safe_prime(128, run.tape("safe")("far"))))
+    assert near - first < 1 << 64 <= abs(far - first)
+    drawn = iter([first, near, first, far])
+    monkeypatch.setattr(threshold_keys, "search_safe_prime", lambda *_: iter((next(drawn),)))
+    (key,) = filter(None, threshold_keys.search_safe_key(256, run.tape("")("")))
+    assert key.public.n == first * far
 
 
 def seat(name, settings=SETTINGS):

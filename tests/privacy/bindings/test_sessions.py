@@ -3,7 +3,7 @@
 import pytest
 
 from protocols import run
-from protocols.secure_sum import PeerError
+from protocols.secure_sum import MisuseError, PeerError
 from protocols.sessions import session
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["additive", "pairwise", "paillier", "paillier-threshold"])
@@ -61,3 +61,27 @@ def test_every_sites_nonce_alone_makes_the_session_another_one(set_back):
 def test_the_twin_without_nonces_is_one_session_for_ever(set_back, monkeypatch):
     take_nonces_out(monkeypatch)
     assert len(set(ids(set_back))) == 1
+
+
+def met_in_yesterdays(set_back, protocol):
+    """The session that one site takes part in, and yesterday's: it says hello anew, and is shown all that was said."""
+    yesterday = set_back(protocol)
+    run.meet(yesterday)
+    said = {m.party: m.data for m in yesterday.messages if m.leg == "hello"}
+    party = set_back(protocol, {"a": lambda draw: draw == 1}).parties["a"]
+    assert party.hello(0) != said["a"]
+    party.meet(said, 0)
+    return party.session, yesterday.collector.session
+
+
+@PROTOCOLS
+def test_no_site_meets_in_a_session_that_its_own_nonce_is_not_in(set_back, protocol):
+    with pytest.raises(MisuseError, match=r"^the hello of a was replaced on its way$"):
+        met_in_yesterdays(set_back, protocol)
+
+
+@PROTOCOLS
+def test_the_twin_that_does_not_look_for_its_nonce_meets_in_yesterdays_session(set_back, monkeypatch, protocol):
+    monkeypatch.setattr(session.Seat, "meet", lambda self, *given: self.session.greet(*given))
+    today, yesterday = met_in_yesterdays(set_back, protocol)
+    assert today == yesterday

@@ -87,6 +87,19 @@ def test_where_it_refuses_nothing_was_signed_and_nothing_is_used_up(sit, monkeyp
     assert who in signed
 
 
+def test_a_key_holder_that_refused_one_request_opens_another_of_the_same_sum(sit):
+    room, word = seated(sit, "paillier", {}, KEY_HOLDER)
+    context = room.context()
+    pending = room.collector.combine(room.payloads(context), context)
+    consents = room.ask(pending)
+    refused = room.collector.open(pending, {site: consents[site] for site in room.sites[:3]})
+    word.refusing = True
+    with pytest.raises(RefusedHereError):
+        room.ask(refused)
+    word.refusing = False
+    assert room.holds(finished(room, room.collector.open(pending, consents)))
+
+
 @EVERY_HELP
 def test_a_request_that_the_protocol_refuses_is_not_even_told(sit, protocol, chosen, who):
     """So that who keeps a memory of sets notes no set that was never to be opened."""
