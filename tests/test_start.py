@@ -15,11 +15,12 @@ from queue import SimpleQueue
 import numba
 import numpy as np
 import pytest
+import ray
 
 from protocols.primitives import compiling
 from secirls import fitting
 from secirls.agreement.ledger import Meter
-from secirls.carriers import ahead
+from secirls.carriers import ahead, ray_connection
 from secirls.cli import demo
 from secirls.config import Config
 from secirls.input_error import InputError
@@ -163,8 +164,6 @@ def test_what_fails_in_the_clear_ends_the_demo(files, tmp_path, monkeypatch):
     ("engine", "address", "connected"), [("ray", None, [None]), ("ray", "there:1", ["there:1"]), ("local", None, [])]
 )
 def test_an_engine_that_is_started_ahead_is_that_of_the_fits_inside(engine, address, connected, monkeypatch):
-    from secirls.carriers import ray_connection
-
     told, ended = [], threading.Event()
     monkeypatch.setattr(ray_connection, "_connect", told.append)
     monkeypatch.setattr(ray_connection, "_connection", ray_connection._Connection())
@@ -253,6 +252,11 @@ def test_counts_in_memory_reach_an_actor_without_a_copy():
     assert np.array_equal(kept, counts)
 
 
+another_ray = pytest.mark.skipif(
+    not ray.__version__.startswith(ray_connection.TRIED), reason="another release of Ray, which starts whole"
+)
+
+
 class Kept:
     """A party that keeps what it is given."""
 
@@ -260,10 +264,9 @@ class Kept:
         self.counts = counts
 
 
+@another_ray
 def test_a_ray_that_is_started_leaves_its_watchers_out(monkeypatch):
     from ray._private import node, services
-
-    from secirls.carriers import ray_connection
 
     whole, start = node.Node, services.start_ray_process
     with ray_connection._lean():
@@ -281,11 +284,10 @@ RAYLET = ["raylet", "--session_dir=/a b/session", "--node_id=4e", "--head"]
 AGENTS = ["--dashboard_agent_command=python agent.py --grpc-port=0", "--runtime_env_agent_command=python main.py"]
 
 
+@another_ray
 def test_agents_stand_idle_in_a_ray_that_is_started(monkeypatch):
     """Beside their twins: workers that something outside has need more than code, and any other process of Ray's."""
     from ray._private import ray_constants, services
-
-    from secirls.carriers import ray_connection
 
     started = []
     monkeypatch.setattr(services, "start_ray_process", lambda command, kind: started.append((command, kind)))
