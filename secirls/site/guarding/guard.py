@@ -206,6 +206,8 @@ class Guard:
             raise MisuseError(f"{self._site} was asked anew for {asked.kind!r} of genes, after a site fell silent")
         self._contributors[digest] = self._fewest(asked, cohort)
         self._check_left(self._contributors[digest], cohort)
+        if self._memory is not None:
+            self._memory.answers()
         if self._entered is not None:
             self._enter_columns(self._entered)
             self._entered = None

@@ -121,7 +121,7 @@ class Memory:
         self._site = site
         self._folder = folder
         self._path = self._file_of(subject, ".jsonl")
-        self._begins: dict[str, Any] = {}
+        self._enter: Callable[[], None] = lambda: None
         self._enter_again: Callable[[tuple[PartyId, ...]], None] = lambda _: None
         self.told = self._file_of(subject, "-told.npz")
         """Where a `Budget` of the same subject is kept."""
@@ -160,7 +160,6 @@ class Memory:
         """
         name = question.hex()
         with self._entries(self._path) as (told, append):
-            self._begin(told, append)
             before = [tuple(entry["cohort"]) for entry in told if entry.get("question") == name]
             opened = [tuple(entry["opened"]) for entry in told if entry.get("of") == name]
             if not before:
@@ -175,18 +174,6 @@ class Memory:
                 f"site {self._site!r}: one sum per question: it helped to open this one over "
                 f"{', '.join(opened[-1])} before, and not over {', '.join(cohort)}"
             )
-
-    def _begin(self, told: list[dict[str, Any]], append: Callable[[dict[str, Any]], None]) -> None:
-        """Note how a fit that may go on asks, before its first answer: over other sites it goes on with that alone.
-
-        As it was entered nobody may have been answered yet. Raises `RefusalError`.
-        """
-        this, self._begins = self._begins, {}
-        if this and this not in told:
-            for entry in told:
-                if entry.get("begun") == this["begun"] and entry["as"] != this["as"] and entry["over"] != this["over"]:
-                    raise self._another_fit()
-            append(this)
 
     def opening(self, question: bytes, present: tuple[PartyId, ...]) -> None:
         """Note that the sum of answers to a question is about to be opened over those present.
@@ -219,41 +206,66 @@ class Memory:
     def enter_fit(
         self, run: str, sites: tuple[PartyId, ...], subject: Subject, policy: Policy, *, shrinks: bool
     ) -> None:
-        """Note that the site takes part in a fit; a fit that ``shrinks`` may go on over fewer sites under its name.
+        """Look whether the site may take part in a fit, and note with its first answer that it does.
 
-        It goes on with the same data, and with the same genes and configuration once anything was answered: with
-        others the same questions would be new ones, and their sums over fewer sites differ by one site's own.
+        A session that ends before the site answers is no fit. A fit that ``shrinks`` may go on over fewer sites under
+        its name, with the same data, genes and configuration: with others the same questions would be new ones, and
+        their sums over fewer sites differ by one site's own.
 
         Raises `RefusalError` where the policy does not allow another fit beside those before.
         """
-        self._enter_again = lambda left: self.enter_fit(run, left, subject, policy, shrinks=True)
         genes = self._folder / _file_of(subject.genes)
-        this = {"run": run, "sites": list(sites), "data": subject.data, "genes": genes.name, "config": subject.config}
-        asks = [genes.name, subject.config]
-        if shrinks and policy.across_fits == "refuse" and (policy.max_fits or 1) == 1:
-            self._begins = {"begun": run, "as": asks, "over": list(sites)}
-        with self._entries(self._folder / FITS) as (told, append):
-            near, fits = 0, _in_full(told)
-            is_near = cache(lambda place: self._is_near(fits[place], sites, subject, policy.min_difference))
-            first = _first_alike(fits)
-            for entry, alike in zip(fits, first, strict=True):
-                if {name: entry.get(name) for name in this} == this:
+
+        def enter(left: tuple[PartyId, ...], *, note: bool, shrinks: bool) -> None:
+            fit = {"run": run, "sites": list(left), "data": subject.data, "genes": genes.name, "config": subject.config}
+            with self._entries(self._folder / FITS) as (told, append):
+                fits = _in_full(told)
+                if any({name: entry.get(name) for name in fit} == fit for entry in fits):
                     return
-                goes_on = (
-                    shrinks
-                    and (entry["run"], entry["data"]) == (run, subject.data)
-                    and set(sites) <= set(entry["sites"])
-                    and ([entry["genes"], entry.get("config")] == asks or not self._has_answered())
-                )
-                near += not goes_on and is_near(alike)
-            if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
-                raise self._another_fit()
-            if _genes_in(genes) is None:
-                replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
-            known = {name: _as_read(getattr(subject, name)) for name in KNOWN}
-            before = (place for place, fit in enumerate(fits) if {name: fit.get(name) for name in KNOWN} == known)
-            like = next(before, None)
-            append({**this, **(known if like is None else {"like": like})})
+                self._look(fits, fit, subject, policy, shrinks=shrinks)
+                if note:
+                    self._note(fits, fit, subject, append)
+
+        enter(sites, note=False, shrinks=shrinks)
+        self._enter = lambda: enter(sites, note=True, shrinks=shrinks)
+        self._enter_again = lambda left: enter(left, note=True, shrinks=True)
+
+    def _look(
+        self, fits: list[dict[str, Any]], this: Mapping[str, Any], subject: Subject, policy: Policy, *, shrinks: bool
+    ) -> None:
+        """Raise `RefusalError` where the policy does not allow a fit beside those that were noted."""
+        near, sites = 0, tuple(this["sites"])
+        is_near = cache(lambda place: self._is_near(fits[place], sites, subject, policy.min_difference))
+        for entry, alike in zip(fits, _first_alike(fits), strict=True):
+            same = all(entry.get(name) == this[name] for name in ("run", "data", "genes", "config"))
+            goes_on = shrinks and same and set(sites) <= set(entry["sites"])
+            near += not goes_on and is_near(alike)
+        if policy.across_fits == "refuse" and near >= (policy.max_fits or 1):
+            raise self._another_fit()
+
+    def _note(
+        self,
+        fits: list[dict[str, Any]],
+        this: Mapping[str, Any],
+        subject: Subject,
+        append: Callable[[dict[str, Any]], None],
+    ) -> None:
+        """Note a fit: what is known of its samples, unless that was noted with one before, and its genes in a file."""
+        genes = self._folder / this["genes"]
+        if _genes_in(genes) is None:
+            replace_file(genes, memoryview("\n".join(subject.genes).encode("ascii")))
+        known = {name: _as_read(getattr(subject, name)) for name in KNOWN}
+        before = (place for place, fit in enumerate(fits) if {name: fit.get(name) for name in KNOWN} == known)
+        like = next(before, None)
+        append({**this, **(known if like is None else {"like": like})})
+
+    def answers(self) -> None:
+        """Note, before the first answer, that the site takes part in the fit that was looked at.
+
+        Raises `RefusalError` where another fit was noted in between, `InputError` where nothing can be kept.
+        """
+        enter, self._enter = self._enter, lambda: None
+        enter()
 
     def goes_on_over(self, sites: tuple[PartyId, ...]) -> None:
         """Note that the fit that was entered goes on without sites: to any other it is one over those left from now on.
@@ -287,10 +299,6 @@ class Memory:
             return True
         genes = len(set(kept) ^ set(subject.genes))
         return entry["sites"] != list(sites) or 0 < samples < least or 0 < genes < least
-
-    def _has_answered(self) -> bool:
-        """Whether any question about this data was answered; until then a session may begin anew over other genes."""
-        return self._path.exists()
 
     @contextmanager
     def _entries(self, path: Path) -> Iterator[tuple[list[dict[str, Any]], Any]]:

@@ -177,7 +177,6 @@ def by_name(monkeypatch):
         enter(self, run, sites, subject, policy, **how)
 
     monkeypatch.setattr(Memory, "enter_fit", entering)
-    monkeypatch.setattr(Memory, "_begin", lambda *_: None)
     monkeypatch.setattr(Memory, "of_other_data", lambda *_: [])
 
 
@@ -233,7 +232,8 @@ def test_before_it_answered_anything_a_session_begins_anew_over_fewer_sites_and_
 
 def after_a_kill(grounds, lead):
     """Lead a fit whose sites were killed at first, in writing which genes it is about; then one of a gene fewer."""
-    lead.room(grounds, genes="intersection").survey().join()
+    for site in lead.room(grounds, genes="intersection").survey().join().sites.values():
+        site._guarded()._memory.answers()
     for folder in (grounds.folder / name / "memory" for name in EVERYBODY):
         (folder / memory.FITS).unlink()
         for file in folder.glob("genes-*"):
@@ -249,7 +249,7 @@ def test_a_site_that_was_killed_in_noting_its_genes_notes_them_anew(grounds, lea
 
 
 def test_genes_that_were_lost_afterwards_are_nearly_any(grounds, lead):
-    lead.room(grounds, genes="intersection").survey().join()
+    lead.room(grounds, genes="intersection").open().census()
     for file in grounds.folder.glob("*/memory/genes-*"):
         file.write_text("")
     second = lead.room(grounds, genes="intersection", run="fit-2").survey()
@@ -359,6 +359,32 @@ def test_of_two_that_began_before_any_answer_one_is_answered(grounds, lead):
 
 
 def test_the_twin_that_looks_as_they_begin_alone_tells_one_sites(grounds, lead, monkeypatch):
-    monkeypatch.setattr(Memory, "_begin", lambda *_: None)
+    monkeypatch.setattr(Memory, "answers", lambda *_: None)
     found, true = both_before_answers(grounds, lead)
     assert np.array_equal(found, true)
+
+
+# A session that ends before anything is answered, as one that was begun without a site.
+
+
+def after_a_false_start(grounds, lead):
+    lead.room(grounds, WITHOUT_ONE).survey().join().meet()
+    lead.room(grounds, run="fit-2").open().census()
+
+
+def test_a_session_that_asked_nothing_is_no_fit(grounds, lead):
+    after_a_false_start(grounds, lead)
+    with pytest.raises(RefusalError, match="over other sites"):
+        lead.room(grounds, WITHOUT_ONE, run="fit-3").survey().join()
+
+
+def test_the_twin_that_notes_who_joins_lets_nobody_begin_again(grounds, lead, monkeypatch):
+    look = Memory.enter_fit
+
+    def noted(self, *fit, **how):
+        look(self, *fit, **how)
+        self.answers()
+
+    monkeypatch.setattr(Memory, "enter_fit", noted)
+    with pytest.raises(RefusalError, match="over other sites"):
+        after_a_false_start(grounds, lead)

@@ -1,4 +1,4 @@
-"""Sessions that are begun under name after name cost a site's disk, and its next sessions, next to nothing."""
+"""Fits that are begun under name after name cost a site's disk, and its next sessions, next to nothing."""
 
 import json
 from dataclasses import replace
@@ -13,19 +13,20 @@ RUNS = 6
 
 @pytest.fixture
 def site(lay, lead):
-    """One of four sites of a hundred samples each, as it joins sessions."""
+    """One of four sites of a hundred samples each, as it begins fits."""
     grounds = lay(samples=400)
     room = lead.Room({name: grounds.place(name) for name in grounds.names}, lead.config(grounds, preset="irls"))
     return grounds, room.survey(), room.sites["site1"]
 
 
 def kept(site):
-    """What the site's memory of fits takes after each of some sessions, in bytes."""
+    """What the site's memory of fits takes after it would have answered in each of some, in bytes."""
     grounds, room, joining = site
     sizes = []
     for run in range(RUNS):
         joining.survey()
         joining.join(replace(room.agreement, run=f"fit-{run}"))
+        joining._guarded()._memory.answers()
         sizes.append((grounds.folder / "site1" / "memory" / FITS).stat().st_size)
     return sizes
 
