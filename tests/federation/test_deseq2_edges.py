@@ -8,6 +8,7 @@ import pytest
 
 import secirls
 from secirls.algorithms.dispersion import profile
+from secirls.algorithms.outliers import outlier_treatment
 from secirls.algorithms.outliers.cells import Cells
 from secirls.input_error import InputError
 
@@ -228,6 +229,30 @@ def test_the_twin_whose_nodes_are_too_near_gives_the_largest_dispersions_there_a
     result = fitted(sites, cooks=False, size_factor_type="poscounts")
     assert (result.dispersions["dispGeneEst"] == 12.0).sum() >= 3
     assert any("rougher" in sentence for sentence in result.report["disclosure"])
+
+
+def excused(levels):
+    """Genes whose one large count among zeros three samples of the other group exceed, in a design of these levels."""
+    sites, rng = made(12), np.random.default_rng(5)
+    for number, site in enumerate(sites.values()):
+        treated = (site.obs["condition"] == "t").to_numpy()
+        site.X[:, :20] = np.where(treated[:, None], rng.poisson(60, (site.n_obs, 20)), 0)
+        site.X[np.flatnonzero(~treated)[0], :20] = 30 if number == 0 else 0
+    return fitted(sites, min_kept=1, levels={"condition": levels}, drop_empty=True)
+
+
+def test_a_level_that_is_dropped_leaves_a_factor_of_two_levels():
+    two, three = excused(("c", "t")), excused(("c", "t", "u"))
+    assert two.report["outliers"]["kept_by_exception"] > 10
+    assert three.report["outliers"] == two.report["outliers"]
+    assert three.table["pvalue"].equals(two.table["pvalue"])
+
+
+def test_the_twin_that_counts_declared_levels_leaves_genes_without_a_p_value(monkeypatch):
+    monkeypatch.setattr(
+        outlier_treatment, "_is_of_two_levels", lambda design, _: [len(x) for x in design.levels.values()] == [2]
+    )
+    assert excused(("c", "t", "u")).table["outlier"].sum() > 10
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,11 @@ class Treated:
     """The outliers of the first fit; ``None`` where design or `min_kept` left nothing to compare."""
 
 
+def _is_of_two_levels(design: Design, around: Cells) -> bool:
+    """Whether a design is of one factor, with samples at two levels: others that were declared are dropped, as in R."""
+    return not design.numeric and not design.own.of and len(design.levels) == 1 and around.distinct == 2
+
+
 def treat_outliers(
     genes: Mask,
     fit: Betas,
@@ -94,8 +99,7 @@ def treat_outliers(
         return Treated(untouched, none, none, None)
     replacing = replacing and replaces(found.cells)
     missing, kept = found.filtered(replaced=replacing), none
-    of_two_levels = not design.numeric and not design.own.of and [len(x) for x in design.levels.values()] == [2]
-    if not two_levels_only or of_two_levels:
+    if not two_levels_only or _is_of_two_levels(design, around):
         kept = yield from exceptions(missing, fit, found, plans[2])
     refit = untouched
     if replacing:
