@@ -90,14 +90,15 @@ def audit(
         done.findings += _two_questions(entries) + _lengths(folder, config, entries) + _unnamed(folder, entries)
         if roster is not None:
             done.findings += _strangers(keys, roster)
-        done.limits = _releases(entries)
-        done.limits += _limits(config, entries, roster, signed=config.lock_step and bool(done.result))
+        done.limits = _limits(config, entries, roster, signed=config.lock_step and bool(done.result))
         if files:
             shown, unseen = traces_in([folder / transcript.LINES, *messages], files, config)
             done.findings += shown
             done.limits += unseen
         else:
             done.limits.append(NO_FILES)
+        if done.findings or not done.result:
+            done.limits += _releases(entries)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         told = f"folder {str(folder)!r}: an entry is not as a fit writes it ({type(error).__name__})"
         raise InputError(told) from error
@@ -125,7 +126,7 @@ def _releases(entries: list[tuple[str, Any]]) -> list[str]:
     if not others:
         return []
     wrote = f"it was written by {', '.join(others)}, and this is {version('secirls')}"
-    return [f"whether what is found lies at another release of secirls: {wrote}"]
+    return [f"whether an early end, or what is found, lies at another release of secirls: {wrote}"]
 
 
 def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> dict[PartyId, set[bytes]]:

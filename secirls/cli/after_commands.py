@@ -129,7 +129,11 @@ def audit_transcript(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The transcript of a fit.")],
     site: Annotated[
         list[str] | None,
-        typer.Option("--site", metavar="NAME=FILE.h5ad", help="Also look for this site's samples and counts; repeat."),
+        typer.Option(
+            "--site",
+            metavar="NAME=FILE",
+            help="Also look for this site's samples and counts, in its AnnData file or that of its site.toml; repeat.",
+        ),
     ] = None,
     roster: Annotated[
         Path | None,
@@ -145,9 +149,11 @@ def audit_transcript(
     """
     from secirls.aggregator.audit import audit
     from secirls.cli.federation_file import pair
+    from secirls.outputs.transform import own_data
     from secirls.site.grounds.key_files import read_roster
 
-    files = dict(pair(text, "--site", "NAME=FILE.h5ad") for text in site or [])
+    given = (pair(text, "--site", "NAME=FILE") for text in site or [])
+    files = {name: str(own_data(Path(file))) for name, file in given}
     done = audit(folder, files, None if roster is None else read_roster(roster))
     say(f"{done.entries} entries, {done.messages} messages: the chain holds")
     say(f"{done.rounds} sums recomputed from what was received: each the same to the last bit", wrap=True)

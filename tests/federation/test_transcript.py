@@ -155,16 +155,28 @@ def test_a_forged_payload_fails_its_signature(copy):
 
 @pytest.mark.parametrize(("release", "called"), [("0.0.9", "0.0.9"), (None, "an earlier one")])
 def test_what_another_release_wrote_is_said_to_be_of_it(copy, release, called):
-    told = "whether what is found lies at another release of secirls: it was written by "
-    assert not any(limit.startswith(told) for limit in audit(copy).limits)
+    told = "whether an early end, or what is found, lies at another release of secirls: it was written by "
 
     def change(entry):
+        if entry["what"] == "ended":
+            entry["content"]["map"]["digest"] = "0" * 64
         if entry["what"] == "begun":
             assert entry["content"]["map"].pop("release") == version("secirls")
             entry["content"]["map"] |= {} if release is None else {"release": release}
 
     rewrite(copy, change)
     assert f"{told}{called}, and this is {version('secirls')}" in audit(copy).limits
+
+
+def test_of_another_release_nothing_is_said_where_all_is_the_same(copy):
+    def change(entry):
+        if entry["what"] == "begun":
+            entry["content"]["map"]["release"] = "0.0.9"
+
+    rewrite(copy, change)
+    done = audit(copy)
+    assert not done.findings
+    assert not any("release" in limit for limit in done.limits)
 
 
 def test_a_forged_sum_is_found(copy):
@@ -221,6 +233,22 @@ def test_counts_in_a_message_are_found(copy, files):
     follows, found = audit(copy, files).findings
     assert follows.endswith("says 'sent' where 'fenced' should follow"), "such an answer puts its sender out"
     assert found == "the counts of a sample of site site1 stands in a message"
+
+
+def test_the_command_looks_in_the_file_of_a_site_s_ground(copy, files, tmp_path, run):
+    import anndata
+
+    ground = tmp_path / "site.toml"
+    ground.write_text(f"name = 'site2'\ndata = '{files['site2']}'\nkey = 'site2.key'\nroster = 'roster.json'\n")
+    counts = np.asarray(anndata.read_h5ad(files["site2"]).X)
+    put(copy, counts[0].astype("<f8").tobytes())
+    for file in (ground, files["site2"]):
+        code, _, error = run("audit", copy, "--site", f"site2={file}")
+        assert code == 1
+        assert "site site2 stands in a message" in error
+    code, _, error = run("audit", copy, "--site", f"site2={tmp_path / 'gone.toml'}")
+    assert code == 2
+    assert "gone.toml': is missing" in error
 
 
 def test_a_payload_without_a_mask_does_not_look_like_noise(tmp_path, files, monkeypatch):
