@@ -115,6 +115,12 @@ def test_factors_that_divide_nothing_count_for_nothing():
     assert size_shares(np.array([np.nan, 1.0]), 0.0, 10, ones, every) == pytest.approx((1 / 9, 1 / 9, 1 / 9))
 
 
+@pytest.mark.parametrize("samples", [1, 2])
+def test_where_a_census_tells_of_no_samples_elsewhere_all_is_this_sites(samples):
+    ones, every = np.ones((2, 1)), np.full((1, 1), float(samples))
+    assert size_shares(np.ones(2), 0.0, float(samples), ones, every) == (1.0, 1.0, 1.0)
+
+
 def test_in_a_small_group_one_sample_has_more_of_the_sums():
     """Of two hundred samples five are treated; one of them, at this site, has a tenth of the others' size."""
     design = np.column_stack([np.ones(200), np.arange(200) < 5])
