@@ -14,6 +14,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.datasets import write_simulated
 from secirls.site.grounds.policy import RefusalError
+from secirls.site.guarding import memory
 from secirls.site.guarding.memory import Memory
 from secirls.site.site import Site
 
@@ -229,6 +230,29 @@ def test_a_torn_line_was_never_answered(tmp_path, torn):
         with pytest.raises(RefusalError, match="one answer per question"):
             Memory("a", tmp_path, "run").admit(question, cohort)
     assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_once_a_sum_was_opened_over_fewer_it_is_answered_for_these_alone(tmp_path):
+    """Whoever asks anew: the same aggregator in a session that goes on, or another."""
+    Memory("a", tmp_path, "run").admit(b"one", ALL)
+    Memory("a", tmp_path, "run").opening(b"one", FOUR)
+    for cohort, rule in ((ALL, "one sum per question"), (FOUR[:3], "one answer per question")):
+        with pytest.raises(RefusalError, match=rf"^site 'a': {rule}: "):
+            Memory("a", tmp_path, "run").admit(b"one", cohort)
+    Memory("a", tmp_path, "run").admit(b"one", FOUR)
+    Memory("a", tmp_path, "run").opening(b"one", FOUR)
+
+
+def test_a_line_that_a_disk_takes_in_part_is_no_answer(tmp_path, monkeypatch):
+    Memory("a", tmp_path, "run").admit(b"one", ALL)
+    with monkeypatch.context() as full:
+        write = memory.os.write
+        full.setattr(memory.os, "write", lambda file, line: write(file, line[:9]))
+        with pytest.raises(InputError, match=r"^site 'a': can't keep what it answers \(No space left on device\)"):
+            Memory("a", tmp_path, "run").admit(b"two", ALL)
+    Memory("a", tmp_path, "run").admit(b"two", FOUR)
+    with pytest.raises(RefusalError, match="one answer per question"):
+        Memory("a", tmp_path, "run").admit(b"one", FOUR)
 
 
 def test_a_memory_that_can_t_be_read_answers_nothing(tmp_path):

@@ -277,6 +277,16 @@ def test_two_sessions_at_once_count_on_each_other(tmp_path):
         assert told["values"].tolist() == [12, 0]
 
 
+def test_the_same_question_for_another_cohort_is_counted_and_recalled_for_any_is_not(tmp_path):
+    kept = Budget("a", 2, file=tmp_path / "told.npz")
+    counts = []
+    for cohort in (("a", "b", "c"), ("a", "b"), ("a", "b", "c"), None, ("a", "b")):
+        kept.spend(
+            bytes(32), cohort, np.array([True, False]), 3, lambda answered, told, _: counts.append(told.tolist())
+        )
+    assert counts == [[3], [6]]
+
+
 def test_what_ends_while_it_is_written_leaves_the_file_as_it_was(tmp_path, monkeypatch):
     spent(Budget("a", 2, file=tmp_path / "told.npz"), b"1")
     before = (tmp_path / "told.npz").read_bytes()
