@@ -371,7 +371,7 @@ def test_a_file_that_is_cut_is_refused_in_a_sentence(folder, tmp_path, cut):
 def test_a_folder_of_an_earlier_release_says_so(folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     (copy / "fit.npz").unlink()
-    with pytest.raises(InputError, match=r"has no fit\.npz"):
+    with pytest.raises(InputError, match=r"no fit\.npz"):
         Result.read(copy)
 
 
