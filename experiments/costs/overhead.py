@@ -108,6 +108,8 @@ def plan(configuration: Configuration) -> Sequence[Measurement]:
 def measure(name: str, every: int, protocol: str, repeat: int, configuration: Configuration) -> Iterator[Row]:
     """One fit; one row per stage, party and verb, and one for all that is not booked."""
     load()
+    if protocol.startswith("paillier"):
+        load(protocol="paillier")
     return account(
         name,
         every,

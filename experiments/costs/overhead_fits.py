@@ -36,9 +36,9 @@ def whole_fit(data: DataSet, **options: Any) -> secirls.Result:
 
 
 @cache
-def load(design: str = "~ condition") -> None:
-    """Load what is compiled, once a design: it is no fit's cost."""
-    whole_fit(open_set("simulated-60x12x3"), design=design, protocol=PLAIN)
+def load(design: str = "~ condition", protocol: str = PLAIN) -> None:
+    """Load what is compiled, once a design and protocol: it is no fit's cost."""
+    whole_fit(open_set("simulated-60x12x3"), design=design, protocol=protocol)
 
 
 def account(name: str, every: int, seed: int, title: str, repeat: int, **options: Any) -> Iterator[Row]:
