@@ -264,8 +264,8 @@ class Memory:
 
         Raises `RefusalError` where another fit was noted in between, `InputError` where nothing can be kept.
         """
-        enter, self._enter = self._enter, lambda: None
-        enter()
+        self._enter()
+        self._enter = lambda: None
 
     def goes_on_over(self, sites: tuple[PartyId, ...]) -> None:
         """Note that the fit that was entered goes on without sites: to any other it is one over those left from now on.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from secirls.agreement.agreement import genes_digest
+from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import memory
@@ -356,6 +357,35 @@ def both_before_answers(grounds, lead):
 def test_of_two_that_began_before_any_answer_one_is_answered(grounds, lead):
     with pytest.raises(RefusalError, match="over other sites"):
         both_before_answers(grounds, lead)
+
+
+def asked_again(grounds, lead):
+    """Lead a fit, and ask for the first sum of another, over fewer sites, once each of these has refused it."""
+    for name in EVERYBODY:
+        grounds.edit(name, lambda adata: adata.obs.__setitem__("half", ["a", "a", "b", "b", "b"] * 2))
+    first = lead.room(grounds).open()
+    second = lead.room(grounds, WITHOUT_ONE, design="~ condition + half", run="fit-2").open()
+    first.census()
+    design = second.agreement.design(second.config)
+    question = CensusQuery(second.every, len(design.columns), len(design.groups)).to_bytes()
+    for site in second.sites.values():
+        with pytest.raises(RefusalError, match="over other sites"):
+            site.contribute(question, 0, 0, WITHOUT_ONE)
+    second.census()
+
+
+def test_who_refused_to_begin_refuses_when_asked_again(grounds, lead):
+    with pytest.raises(RefusalError, match="over other sites"):
+        asked_again(grounds, lead)
+
+
+def test_the_twin_that_looks_once_answers_when_asked_again(grounds, lead, monkeypatch):
+    def once(self):
+        enter, self._enter = self._enter, lambda: None
+        enter()
+
+    monkeypatch.setattr(Memory, "answers", once)
+    asked_again(grounds, lead)
 
 
 def test_the_twin_that_looks_as_they_begin_alone_tells_one_sites(grounds, lead, monkeypatch):
