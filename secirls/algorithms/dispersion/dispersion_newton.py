@@ -108,8 +108,7 @@ class DispersionNewtonQuery(Query):
         derivatives, powers = arrays["derivatives"], arrays["powers"]
         bound = largest_summand(parties, self.fraction_bits)
         largest = np.maximum(np.abs(derivatives).max(axis=1), np.abs(powers).max(axis=(1, 2), initial=0.0))
-        sent: Mask = largest <= bound / (4 * parties)
-        sent &= np.abs(derivatives[:, 0]) <= largest_honest(parties, self.fraction_bits)
+        sent: Mask = largest <= largest_honest(parties, self.fraction_bits)
         derivatives = np.where(sent[:, None], derivatives, np.array([bound, 0.0]))
         return {"derivatives": derivatives, "powers": np.where(sent[:, None, None], powers, 0.0)}
 

@@ -189,13 +189,13 @@ class ProfileQuery(Query):
     def signed(self, arrays: Mapping[str, Floats], parties: int) -> dict[str, Floats]:
         """With the sign for lost genes in their constants: the other arrays are ragged."""
         places, (loglik, xwx, constant) = self.places, (arrays[name] for name in self.shapes())
-        bound = largest_summand(parties, self.fraction_bits)
+        share = largest_honest(parties, self.fraction_bits)
         constant_bits = EXACT if self.fraction_bits == EXACT else CONSTANT_BITS
         constant_bound = largest_summand(parties, constant_bits)
         with np.errstate(invalid="ignore"):
             sent: Mask = np.abs(constant) <= largest_honest(parties, constant_bits)
-        sent &= _all_within(np.abs(loglik), places.nodes, bound / (4 * parties))
-        sent &= _all_within(np.abs(xwx).max(axis=1, initial=0.0), places.det_nodes, bound / (4 * parties))
+        sent &= _all_within(np.abs(loglik), places.nodes, share)
+        sent &= _all_within(np.abs(xwx).max(axis=1, initial=0.0), places.det_nodes, share)
         if not sent.all():
             loglik = np.where(np.repeat(sent, places.nodes), loglik, 0.0)
             xwx = np.where(np.repeat(sent, places.det_nodes)[:, None], xwx, 0.0)

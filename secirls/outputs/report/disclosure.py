@@ -156,7 +156,8 @@ def kept_at_home(outcome: Outcome) -> list[str]:
     design = outcome.design
     if not design.own.of:
         return []
-    nothing = [ADDS_NOTHING.format(site) for site in outcome.sites if site in design.own.adding_nothing]
+    adding_nothing = design.own.adding_nothing
+    nothing = [ADDS_NOTHING.format(site) for site in outcome.sites if site in adding_nothing]
     return [KEPT.format(kept_by(design)), *nothing]
 
 
