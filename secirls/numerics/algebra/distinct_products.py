@@ -91,6 +91,7 @@ class Products:
 
     def packed(self, distinct: Floats) -> Floats:
         """Upper triangles made whole again from their distinct entries, or from sums of the products."""
-        none = np.zeros((*distinct.shape[:-1], 1))
-        whole: Floats = np.ascontiguousarray(np.concatenate([distinct, none], axis=-1)[..., self.expand])
+        if self.expand.min(initial=0) < 0:
+            distinct = np.concatenate([distinct, np.zeros((*distinct.shape[:-1], 1))], axis=-1)
+        whole: Floats = np.take(distinct, self.expand, axis=-1)
         return whole
