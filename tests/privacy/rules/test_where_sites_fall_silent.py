@@ -6,6 +6,8 @@ sites may fall silent at any question.
 """
 
 import dataclasses
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,10 +36,15 @@ def outlying(adata):
         adata.X[sample, gene] = 60_000
 
 
+def agreed(grounds):
+    """What a fit of these grounds may do: go on without one."""
+    return grounds.edit(OWNER, outlying).rule('on_dropout = "continue"')
+
+
 @pytest.fixture
 def going_on(lay):
     """Four sites of twenty samples, whose fits may go on without one."""
-    return lay(samples=80).edit(OWNER, outlying).rule('on_dropout = "continue"')
+    return agreed(lay(samples=80))
 
 
 class CalledSilent(LocalFederation):
@@ -97,46 +104,57 @@ def test_the_twin_that_goes_on_at_any_question_tells_one_sites(going_on, lead, u
 # In between: a site that is in the last sum of a regression, and silent before the question that follows from it.
 
 
-@pytest.fixture
-def done(going_on, lead):
-    """A fit that ended: what was agreed on, its rounds up to the last of a regression before outliers, and that one."""
-    begun, *records = (event for event in led(going_on, lead)[0] if isinstance(event, Begun | Record))
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory, lead):
+    """A fit that ended: its grounds, what was agreed on, its rounds up to the last of a regression before outliers, and
+    that one."""
+    grounds = agreed(lead.settle(tmp_path_factory.mktemp("ended") / "grounds", samples=80))
+    begun, *records = (event for event in led(grounds, lead)[0] if isinstance(event, Begun | Record))
     kinds = [record.told.kind for record in records]
     last = max(i for i, kind in enumerate(kinds[: kinds.index("replace_outliers")]) if kind == IrlsQuery.kind)
     assert kinds[last + 1] != IrlsQuery.kind
-    return begun, records[:last], records[last]
+    for name in grounds.names:
+        shutil.copytree(grounds.folder / name / "memory", grounds.folder / name / "as it ended")
+    return SimpleNamespace(grounds=grounds, begun=begun, before=records[:last], last=records[last])
 
 
-def silent_at(grounds, lead, done, verb, rounds):
+@pytest.fixture
+def done(ended):
+    """The same, with what its sites remembered when it had ended."""
+    for own in (ended.grounds.folder / name for name in ended.grounds.names):
+        shutil.rmtree(own / "memory")
+        shutil.copytree(own / "as it ended", own / "memory")
+    return ended
+
+
+def silent_at(done, lead, verb, rounds):
     """Lead the fit again, with a site that is silent at a verb of that round and ever after; note finished rounds."""
-    _, before, _ = done
-    events, _, federation = led(grounds, lead)
+    events, _, federation = led(done.grounds, lead)
     for event in events:
         if isinstance(event, Record):
             rounds.append(event.told.round)
-            federation.from_now_on = verb if len(rounds) == len(before) else federation.from_now_on
+            federation.from_now_on = verb if len(rounds) == len(done.before) else federation.from_now_on
 
 
 @pytest.mark.parametrize("verb", [pytest.param("assist", marks=pytest.mark.slow), "hear"])
-def test_a_fit_ends_there_and_its_last_round_is_made_again(going_on, lead, done, verb):
+def test_a_fit_ends_there_and_its_last_round_is_made_again(lead, done, verb):
     rounds = []
     with pytest.raises(SilentSitesError, match="site4 fell silent, so the fit stops here"):
-        silent_at(going_on, lead, done, verb, rounds)
-    assert rounds == list(range(len(done[1])))
+        silent_at(done, lead, verb, rounds)
+    assert rounds == list(range(len(done.before)))
 
 
-def test_nobody_answers_for_those_left(going_on, lead, done, monkeypatch):
+def test_nobody_answers_for_those_left(lead, done, monkeypatch):
     monkeypatch.setattr(SecureRounds, "_check_left", lambda *_: None)
     with pytest.raises(MisuseError, match="sum over other sites than were agreed"):
-        silent_at(going_on, lead, done, "hear", [])
+        silent_at(done, lead, "hear", [])
 
 
-def test_nor_in_a_session_of_those_left_that_goes_on_from_there(going_on, lead, done):
-    begun, before, last = done
-    told = dataclasses.replace(last.told, lost=((OWNER, "silent"),))
-    past = Past(begun, (*before, dataclasses.replace(last, told=told)))
+def test_nor_in_a_session_of_those_left_that_goes_on_from_there(lead, done):
+    told = dataclasses.replace(done.last.told, lost=((OWNER, "silent"),))
+    past = Past(done.begun, (*done.before, dataclasses.replace(done.last, told=told)))
     with pytest.raises(MisuseError, match="sum over other sites than were agreed"):
-        list(led(going_on, lead, past, FEWER)[0])
+        list(led(done.grounds, lead, past, FEWER)[0])
 
 
 # A refit on another layer of counts begins with sums that the first fit began with, too.
