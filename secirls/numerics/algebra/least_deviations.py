@@ -28,7 +28,8 @@ class Combinations:
         basis, lengths, _ = np.linalg.svd(columns, full_matrices=False)
         least = lengths.max(initial=0.0) * max(columns.shape) * np.finfo(np.float64).eps
         self._basis = np.ascontiguousarray(basis[:, lengths > least])
-        self.free: int = len(columns) - self._basis.shape[1]
+        self.samples = len(columns)
+        self.free: int = self.samples - self._basis.shape[1]
         """By how many samples there are more than columns that count."""
 
     @property

@@ -6,8 +6,9 @@ its own, the likeness is counted. Refuses to know: where columns are kept, and w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,8 +25,14 @@ _NEARLY = 1e-4
 """The same of what least absolute deviations leave, which are found in steps."""
 _NEARLY_ALONE, _ALONE_IN = 0.9, 0.999
 """Of the squares of a combination of columns: a sample that has so much has nearly all, or all."""
+_RIDGE = 1e-10
+"""On squares of columns no larger than one: of several that are one combination any may go."""
 _ALONE = 3
 """In fewer samples a column is itself a few samples', beside a constant; levels that are told have as many."""
+
+
+_Columns: TypeAlias = Mapping[tuple[str, bytes], Floats]
+"""By their names and values."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,7 @@ def one_is_alone(earlier: Summed, now: Summed) -> bool:
 
     It is the sample whose leverage is one: levels of two factors, say, that are the same taken two by two but for it.
     Or nearly one, where there are no more columns than half as many as samples: with more, some are so by chance. One
-    that a fit has here, in a cell of one sample, it may not have elsewhere: there it is looked for in columns by pairs.
+    that a fit has here, in a cell of one sample, it may not have elsewhere: see `_alone_besides`.
     """
     plain = _without_sizes(earlier, now)
     former, later = map(_unit, plain)
@@ -197,25 +204,59 @@ def one_is_alone(earlier: Summed, now: Summed) -> bool:
     if alone.any() or not within.any():
         return bool(alone.any())
     one, two = map(_by_name, (earlier, now), plain)
-    again = one.keys() & two.keys()
-    old, new = (
-        [np.column_stack([all_[:, :1], fit[key]]) for key in fit if key not in again]
-        for fit, all_ in ((one, former), (two, later))
-    )
-    return _alone_in_pairs(old, new, within)
+    return _alone_besides(one, two, np.hstack([former[:, :1], later[:, :1]]), within)
 
 
-def _alone_in_pairs(old: Sequence[Floats], new: Sequence[Floats], among: Mask) -> bool:
-    """Whether one ``among`` samples is alone in a column of one fit and one of another, each beside that of all."""
-    return any((_alone(a, b)[0] & among).any() for a in old for b in new)
+def _alone_besides(one: _Columns, two: _Columns, ones: Floats, among: Mask) -> bool:
+    """Whether one ``among`` samples is alone in all columns of two fits but those by which it is in either's.
+
+    It is by a few of them, such as an interaction and its factors, of which one is left out, each in turn; ``ones``,
+    those of all samples of a fit, stay.
+    """
+    every = {**one, **two}
+    stay = [key for key, column in every.items() if not key[0] or (column[:, None] == ones).all(axis=0).any()]
+    columns = np.column_stack([ones, *(every.pop(key) for key in stay), *every.values()])
+    first = columns.shape[1] - len(every)
+    sides = [{number for number, key in enumerate(every, first) if key in side} for side in (one, two)]
+    squares = columns.T @ columns + _RIDGE * np.eye(columns.shape[1])
+    everything = set(range(first, columns.shape[1]))
+
+    def within(sample: int, kept: set[int]) -> dict[int, float]:
+        """Columns left of a fit in which it is alone, and how much of its leverage would go with each; or none."""
+        for side in sides:
+            these = [*range(first), *sorted(side & kept)]
+            inverse = np.linalg.inv(squares[np.ix_(these, these)])
+            along = inverse @ columns[sample, these]
+            if columns[sample, these] @ along > _NEARLY_ALONE:
+                gone = along**2 / np.diag(inverse)
+                return dict(zip(these[first:], gone[first:].tolist(), strict=True))
+        return {}
+
+    for sample in np.flatnonzero(among).tolist():
+        rests = set()
+        for out in within(sample, everything):
+            kept = everything - {out}
+            while told := within(sample, kept):
+                kept.remove(max(told, key=lambda number: told[number]))
+            rests.add(tuple(sorted(kept)))
+        for rest in rests:
+            beside = Combinations(columns[:, [*range(first), *rest]])
+            if beside.leverages[sample] > _most_of_squares(beside):
+                return True
+    return False
 
 
 def _alone(former: Floats, later: Floats) -> tuple[Mask, Mask]:
     """Which samples are alone in columns of two fits together and in neither's, and which in one's, ``(samples,)``."""
     whole, *parts = (Combinations(columns) for columns in (np.hstack([former, later]), former, later))
-    most = _NEARLY_ALONE if 2 * whole.free >= len(former) else _ALONE_IN
+    most = _most_of_squares(whole)
     within = np.any([part.leverages > most for part in parts], axis=0)
     return (whole.leverages > most) & ~within, within
+
+
+def _most_of_squares(columns: Combinations) -> float:
+    """What a sample may have of any of them: with more than half as many as samples some have nearly all by chance."""
+    return _NEARLY_ALONE if 2 * columns.free >= columns.samples else _ALONE_IN
 
 
 def few_stand_out(earlier: Summed, now: Summed, least: int) -> bool:

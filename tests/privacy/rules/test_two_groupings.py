@@ -90,7 +90,7 @@ def of_a_dose(grounds, lead):
 
 def test_the_twin_that_takes_combinations_at_a_site_for_those_of_all_tells_one_samples_counts(dosed, lead, monkeypatch):
     monkeypatch.setattr(likeness, "_one_apart", lambda *_: False)
-    monkeypatch.setattr(likeness, "_alone_in_pairs", lambda *_: False)
+    monkeypatch.setattr(likeness, "_alone_besides", lambda *_: False)
     found, true = of_a_dose(dosed, lead)
     np.testing.assert_allclose(found, true, atol=1e-6)
 
@@ -157,7 +157,7 @@ def test_the_twin_that_looks_for_one_sample_to_the_digit_tells_its_counts_to_som
 
 
 def test_the_twin_that_looks_at_all_columns_together_tells_them_of_one_alone_in_its_cell(ages, lead, monkeypatch):
-    monkeypatch.setattr(likeness, "_alone_in_pairs", lambda *_: False)
+    monkeypatch.setattr(likeness, "_alone_besides", lambda *_: False)
     found, mean, true = of_ages(ages, lead, "sex * condition + ")
     assert off(found, true) < 0.06
     assert off(mean, true) > 0.2
