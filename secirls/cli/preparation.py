@@ -177,14 +177,20 @@ def cluster_certs(
 ) -> None:
     """Make TLS certificates, so that only these machines connect to each other, and nobody else reads along.
 
-    Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them.
+    Each machine needs ca.crt and its own MACHINE.key and MACHINE.crt; ca.key goes to none of them. Where the folder
+    has both files of an authority, it signs these machines too, and no file is replaced.
     """
-    from secirls.carriers.certificates import certificates
+    from secirls.carriers.certificates import certificates, moment
     from secirls.cli.federation_file import pair
 
-    machines = {
-        name: [host.strip() for host in value.split(",")]
-        for name, value in (pair(text, "machine", "NAME=ADDRESS") for text in machine)
-    }
-    for path in certificates(out, machines):
+    machines: dict[str, list[str]] = {}
+    for text in machine:
+        name, value = pair(text, "machine", "NAME=ADDRESS")
+        if name in machines:
+            raise InputError(f"machine {text!r}: there is a machine {name!r} already; join its addresses by commas")
+        machines[name] = [host.strip() for host in value.split(",")]
+    signed = certificates(out, machines)
+    for path in signed.files:
         say(str(path))
+    by = "the authority that was there" if signed.further else "a new authority"
+    say(f"{', '.join(machines)}: signed by {by}, valid until {moment(signed.until)} (UTC)", wrap=True)

@@ -11,7 +11,8 @@ from secirls.cli.commands import app
 from secirls.cli.options.plain_command import FitCommand, in_columns
 
 ROOT = typer.main.get_command(app)
-WORDS = [(), *((name,) for name in ROOT.commands), ("keys", "new"), ("keys", "roster"), ("cluster", "template")]
+BELOW = [("keys", "new"), ("keys", "roster"), ("cluster", "template"), ("cluster", "certs")]
+WORDS = [(), *((name,) for name in ROOT.commands), *BELOW]
 
 
 def cut(text: str) -> list[str]:
