@@ -21,6 +21,7 @@ from secirls.cli.fit_commands import fit, resume_fit, shrink_fit, unfinished
 from secirls.cli.interruption import INTERRUPTED, SENTENCE
 from secirls.cli.options.plain_command import FitCommand, InterruptedCommandError, PlainCommand, PlainGroup
 from secirls.cli.options.plots_option import Plots, kinds_of
+from secirls.cli.own_memory import memory
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
 from secirls.cli.transforming import transform
 from secirls.input_error import InputError
@@ -106,6 +107,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "simulate": simulate,
     "claim": claim,
     "ground": ground,
+    "memory": memory,
 }
 """In the order of the help; after `fit`, and before those below."""
 

@@ -117,6 +117,20 @@ def data_of(path: Path) -> Path:
     return path.parent / _read(SiteFile, "", path).data
 
 
+def kept_by(path: Path) -> tuple[PartyId, Policy, Path]:
+    """Name, rules and folder of memory of the site whose ``site.toml`` this is, for its own staff: `InputError`."""
+    told = _read(SiteFile, "", path)
+    policy = _rules(told, path)
+    return told.name, policy, path.parent / (policy.memory or MEMORY)
+
+
+def _rules(told: SiteFile, path: Path) -> Policy:
+    """The rules that a ``site.toml`` names or holds. Raises `InputError`."""
+    if isinstance(told.policy, str):
+        return read_policy(told.name, str(path.parent / told.policy))
+    return Policy.read(f"site {told.name!r}, file {str(path)!r}, [policy]", **told.policy)
+
+
 def _read(kind: type[File], name: PartyId, path: Path) -> File:
     where = f"site {name!r}, file {str(path)!r}" if name else f"file {str(path)!r}"
     return kind.read(where, **read_toml(path, site=name))
@@ -124,10 +138,7 @@ def _read(kind: type[File], name: PartyId, path: Path) -> File:
 
 def _own(place: Place, path: Path) -> Ground:
     told, here = read_own(SiteFile, place.name, path), path.parent
-    if isinstance(told.policy, str):
-        policy = read_policy(place.name, str(here / told.policy))
-    else:
-        policy = Policy.read(f"site {place.name!r}, file {str(path)!r}, [policy]", **told.policy)
+    policy = _rules(told, path)
     return Ground(
         source=str(here / told.data),
         file=f"{path}: data",

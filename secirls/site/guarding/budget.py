@@ -149,12 +149,20 @@ def unkept(site: PartyId, what: str, error: Exception) -> UnwritableError:
 
 
 def _read(file: Path, genes: int) -> Told:
+    told = read_told(file)
+    if told.values.shape != (genes,):
+        raise ValueError("another data set's")
+    return told
+
+
+def read_told(file: Path) -> Told:
+    """What a file of a budget says, whichever data it is about. Raises `ValueError` and others where it is none."""
     with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as kept:
         values, answered = kept["values"], kept["answered"]
         directions = int(kept["directions"]) if "directions" in kept else 0  # a file of before there were any
         columns = kept["columns"] if "columns" in kept else np.zeros((0, 32), dtype=np.uint8)
-    if values.shape != (genes,) or values.dtype != np.int64 or answered.shape[1:] != (2, 32):
-        raise ValueError("another data set's")
+    if values.ndim != 1 or values.dtype != np.int64 or answered.shape[1:] != (2, 32):
+        raise ValueError("no budget")
     told = [(question.tobytes(), whom.tobytes()) for question, whom in answered]
     return Told(values, told, directions, frozenset(column.tobytes() for column in columns))
 

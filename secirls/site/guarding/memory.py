@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from io import FileIO
 from pathlib import Path
@@ -36,6 +37,8 @@ FITS = "fits.jsonl"
 ENTERED, SUMMED = "-entered.npz", "-columns.npz"
 KNOWN = ("samples", "layer", "names", "marks")
 """What is noted of a fit's samples: with the first fit about them alone, for anybody may call another session a fit."""
+NOTED, MOMENT = "noted", "%Y-%m-%d %H:%M"
+"""When a fit was noted (UTC): for whoever reads it, never to tell fits apart."""
 
 
 def _gene(name: str) -> bytes:
@@ -257,7 +260,8 @@ class Memory:
         known = {name: _as_read(getattr(subject, name)) for name in KNOWN}
         before = (place for place, fit in enumerate(fits) if {name: fit.get(name) for name in KNOWN} == known)
         like = next(before, None)
-        append({**this, **(known if like is None else {"like": like})})
+        noted = {NOTED: datetime.now(UTC).strftime(MOMENT)}
+        append({**this, **noted, **(known if like is None else {"like": like})})
 
     def answers(self) -> None:
         """Note, before the first answer, that the site takes part in the fit that was looked at.
@@ -311,6 +315,14 @@ class Memory:
             raise
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise unkept(self._site, "answers", error) from None
+
+
+def noted_fits(folder: Path) -> list[dict[str, Any]]:
+    """The fits that a folder's memory notes, for whoever only looks: nothing is written or held.
+
+    Raises `LookupError`, `ValueError` or `TypeError` where that is no record of fits, `OSError` where none can be read.
+    """
+    return _in_full(_whole_lines((folder / FITS).read_bytes()))
 
 
 def _opened(path: Path) -> FileIO:

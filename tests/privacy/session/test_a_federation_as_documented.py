@@ -53,6 +53,13 @@ def test_its_sites_keep_their_memory_beside_their_files(played):
         assert (folder / site / "memory" / "fits.jsonl").is_file()
 
 
+def test_a_site_shows_its_own_memory(played):
+    folder, _ = played
+    shown = run(f"secirls memory {folder / 'berlin' / 'site.toml'}")
+    assert "1 fit about 1 data set" in shown
+    assert re.search(r"max_rounds +\d+ +1,000 +9\d\d ", shown)
+
+
 def test_the_page_shows_every_rule_with_its_default():
     """The table of the page, beside the policy itself."""
     from secirls.site.grounds.policy import SIMULATION, Policy
