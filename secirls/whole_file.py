@@ -89,11 +89,14 @@ def new_file(path: Path, mode: int = 0o666) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb")
 
 
-def settle(folder: Path) -> None:
-    """Have a folder's entries on the disk, so that a file made or replaced there is found again after a crash."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def settle(place: Path) -> None:
+    """Have a file on the disk, or a folder's entries, so that one made or replaced there is found after a crash."""
+    descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a file system that does so by itself, or never
+            raise
     finally:
         os.close(descriptor)
 

@@ -226,7 +226,7 @@ def _break(entries: list[tuple[str, Any]], place: int) -> str:
     what, ended = entries[place - 1]
     how = f" (it had ended with {told_end(ended)})" if what == "ended" else ""
     left = f"; {len(told['left'])} messages had lost their entries" if told["left"] else ""
-    cut = f"; an unfinished entry of {told['cut']} bytes before it was cut off" if told["cut"] else ""
+    cut = f"; an unfinished end of {told['cut']} bytes before it was cut off" if told["cut"] else ""
     return f"resumed at entry {place + 1}{how} after {len(told['rounds'])} rounds{left}{cut}"
 
 

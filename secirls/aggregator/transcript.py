@@ -1,10 +1,11 @@
 """Everything the aggregator received and sent, in order, on its own disk: each line bound to all before it.
 
 Promises: an entry holds the SHA-256 of the one before, and every message of bytes lies in a file named by
-its own digest, so that nothing can be changed, left out or put in without `read` noticing. A fit that ends with a
-result or an error says so in a closing entry, so that an end that was cut off is missed; a resumed fit goes on in the
-same chain. Whoever keeps the folder can still chain another end: no entry is signed. Refuses to know: what the
-messages mean. What is kept is what an honest-but-curious aggregator has: it is for the eyes of its owner alone,
+its own digest, so that nothing can be changed, left out or put in without `read` noticing. A round is on the disk
+before anybody hears that it is over: where a machine stops, none is missing here that its checkpoint has. A fit that
+ends with a result or an error says so in a closing entry, so that an end that was cut off is missed; a resumed fit goes
+on in the same chain. Whoever keeps the folder can still chain another end: no entry is signed. Refuses to know: what
+the messages mean. What is kept is what an honest-but-curious aggregator has: it is for the eyes of its owner alone,
 from the moment it is written.
 """
 
@@ -16,6 +17,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from importlib.metadata import version
@@ -33,11 +35,11 @@ from secirls.aggregator.asking import Federation
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import LARGEST_COUNT
 from secirls.agreement.order import Task
-from secirls.agreement.record import sum_digest
+from secirls.agreement.record import Record, sum_digest
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.kinds_of_file import kind_of
 from secirls.site.desk import SPOKEN
-from secirls.whole_file import UnwritableError, becoming, writing
+from secirls.whole_file import UnwritableError, becoming, remove, settle, writing
 
 LINES, MESSAGES, DRAFT, LOCK = "transcript.jsonl", "messages", ".draft", ".lock"
 FIRST = "0" * 64
@@ -45,6 +47,12 @@ FIRST = "0" * 64
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _DIGEST = re.compile("[0-9a-f]{64}")
+
+AT_ONCE = 8
+"""Files that get to the disk together, which takes a fraction of one after another."""
+
+UNSETTLED = 2
+"""Rounds at the end that may not have got to the disk: the last, and one that was told of while that took its time."""
 
 HOLD_SECONDS = 60.0
 """How long a resumed fit waits for the process that wrote the transcript before."""
@@ -59,6 +67,7 @@ class Transcript:
         self._before = before
         self._entries = entries
         self._torn = False
+        self._unsettled: list[Path] = []
 
     @classmethod
     def begun(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
@@ -73,11 +82,11 @@ class Transcript:
     def resumed(cls, folder: Path, task: Task, sites: tuple[PartyId, ...]) -> Transcript:
         """Go on after the last whole entry, and say which rounds are not asked again and what a crash left behind.
 
-        That is an entry that was cut off, and messages whose entries were lost: they stay, and are named from now on.
+        That is an end that was cut off, and messages whose entries were lost: they stay, and are named from now on.
 
         Raises `InputError` where the folder holds no transcript of this fit.
         """
-        cut = _cut_torn_end(folder / LINES)
+        cut = _cut_torn_end(folder)
         before, whose, number = FIRST, None, 0
         kept: set[str] = set()
         for digest, what, content in _chain(folder):
@@ -86,7 +95,10 @@ class Transcript:
             whose = content["map"]["run"] if what == "begun" else whose
         if whose != task.run:
             raise complain("holds no transcript of this fit to continue", file=str(folder))
-        left = sorted({path.name for path in (folder / MESSAGES).iterdir()} - kept)
+        unnamed = sorted(path.name for path in (folder / MESSAGES).iterdir() if path.name not in kept)
+        left = [name for name in unnamed if _is_whole(folder, name)]
+        for name in filter(_DIGEST.fullmatch, set(unnamed) - set(left)):  # a part of a message, which nobody can name
+            remove(folder / MESSAGES / name)
         transcript = cls(folder, before, number)
         records = () if task.past is None else task.past.records
         rounds = [{"query": record.query.hex(), "sum": sum_digest(record).hex()} for record in records]
@@ -122,6 +134,13 @@ class Transcript:
             return
         self.write("ended", {**ending(end), "entries": self._entries})
 
+    def settle(self) -> None:
+        """Have all that was written on the disk: messages, entries, and the folders' own. Raises `UnwritableError`."""
+        files = [*self._unsettled, self._folder / LINES, self._folder / MESSAGES, self._folder]
+        with writing(self._folder, "folder"), ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(settle, files))
+        self._unsettled.clear()
+
     def entropy(self, count: int) -> bytes:
         """Random bytes for the collector, which the audit needs to do the same again."""
         drawn = secrets.token_bytes(count)
@@ -140,6 +159,7 @@ class Transcript:
                 draft = self._folder / DRAFT
                 with writing(path), becoming(path, draft):
                     _write(draft, value, os.O_TRUNC)
+                self._unsettled.append(path)
             return {"bytes": name}
         return plain(value, self._plain)
 
@@ -187,10 +207,13 @@ def witnessed(task: Task, federation: Federation) -> Iterator[Event]:
             for event in lead(task, Witnessed(federation, transcript), transcript):
                 if isinstance(event, Outcome):
                     transcript.close(event)
+                if isinstance(event, Record | Outcome):
+                    transcript.settle()
                 yield event
         except Exception as error:
             with suppress(UnwritableError):  # a full disk ends the fit, and can't be told on it
                 transcript.close(error)
+                transcript.settle()
             raise
 
 
@@ -321,16 +344,40 @@ def _write(path: Path, data: bytes, how: int) -> None:
         file.write(data)
 
 
-def _cut_torn_end(lines: Path) -> int:
-    """Cut off an entry that a crash left unfinished; how many bytes that was."""
+def _cut_torn_end(folder: Path) -> int:
+    """Cut off what a crash left unfinished, an entry or those from the first on that lost a message: so many bytes."""
     try:
-        with lines.open("r+b") as file:
+        with (folder / LINES).open("r+b") as file:
             data = file.read()
-            kept = data.rfind(b"\n") + 1
+            kept = _borne_out(folder, data[: data.rfind(b"\n") + 1])
             file.truncate(kept)
     except OSError:
-        raise complain("holds no transcript of this fit to continue", file=str(lines.parent)) from None
+        raise complain("holds no transcript of this fit to continue", file=str(folder)) from None
     return len(data) - kept
+
+
+def _borne_out(folder: Path, data: bytes) -> int:
+    """Up to where whole entries name whole messages; those before the last round but one have long been settled."""
+    kept = place = len(data)
+    rounds = 0
+    with suppress(ValueError, LookupError, TypeError):  # what is no entry `_chain` complains of
+        for line in reversed(data.splitlines(keepends=True)):
+            place -= len(line)
+            entry = json.loads(line)
+            rounds += entry["what"] == "opened"
+            if rounds > UNSETTLED:
+                break
+            if not all(_is_whole(folder, name) for name in named(entry["content"])):
+                kept = place
+    return kept
+
+
+def _is_whole(folder: Path, name: str) -> bool:
+    try:
+        message(folder, name)
+    except InputError:
+        return False
+    return True
 
 
 def message(folder: Path, name: str) -> bytes:

@@ -1,5 +1,6 @@
 """What the aggregator received and sent is kept, does not bear a change, and gives the same sums again."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -373,7 +374,7 @@ def test_an_entry_that_a_crash_tore_is_cut_off_and_told(tmp_path, files, torn):
 
     result, folder = in_parts(tmp_path, files, (6,), between=crash)
     done = check_clean(folder, files, len(result.report["rounds"]))
-    assert done.breaks[0].endswith(f"an unfinished entry of {len(half)} bytes before it was cut off")
+    assert done.breaks[0].endswith(f"an unfinished end of {len(half)} bytes before it was cut off")
 
 
 @pytest.mark.slow
@@ -396,6 +397,61 @@ def test_entries_that_the_machine_lost(tmp_path, files):
         # The broken twin: the checkpoint says that the round was opened, and the transcript does not bear it out.
         _, folder = in_parts(tmp_path / f"{lost} kept", files, (6,), between=crash)
         assert any("the sum of round 6 is not that of the earlier part" in text for text in audit(folder).findings)
+
+
+def without_power(settled):
+    """A machine that stops: of the last three entries, and of messages, nothing is left that was not settled."""
+
+    def crash(folder):
+        lines, whole = folder / room.LINES, entries(folder)
+        without = len("".join(f"{line}\n" for line in whole[:-3]))
+        kept = max(settled.get(lines, 0), without)
+        lost = lines.read_bytes()[kept:]
+        lines.write_bytes(lines.read_bytes()[:kept])
+        for path in (folder / room.MESSAGES).iterdir():
+            if path not in settled and path.name.encode() in lost:
+                path.write_bytes(b"")
+
+    return crash
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_round_that_the_checkpoint_keeps_is_not_lost_with_the_power(tmp_path, files, monkeypatch, twin):
+    """The twin leaves it to the system when an entry gets to the disk, and an honest fit is called another one."""
+    settled, settle = {}, room.settle
+
+    def note(path):
+        settle(path)
+        settled[path] = path.stat().st_size
+
+    monkeypatch.setattr(room, "settle", (lambda path: None) if twin else note)
+    result, folder = in_parts(tmp_path, files, (6,), between=without_power(settled))
+    if twin:
+        assert any("the sum of round 6 is not that of the earlier part" in text for text in audit(folder).findings)
+    else:
+        check_clean(folder, files, len(result.report["rounds"]))
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_an_entry_that_got_to_the_disk_before_its_message_is_cut_off_and_told(tmp_path, files, monkeypatch, twin):
+    sizes = []
+
+    def crash(folder):
+        before = (folder / room.LINES).stat().st_size
+        last = hashlib.sha256(entries(folder)[-1].encode()).hexdigest()
+        room.Transcript(folder, last).write("sent", {"verb": "hear", "to": {"site1": [b"a message"]}})
+        (folder / room.MESSAGES / hashlib.sha256(b"a message").hexdigest()).write_bytes(b"")
+        sizes.append((folder / room.LINES).stat().st_size - before)
+
+    if twin:
+        monkeypatch.setattr(room, "_borne_out", lambda _, data: len(data))
+    result, folder = in_parts(tmp_path, files, (6,), between=crash)
+    if twin:
+        with pytest.raises(InputError, match="was changed"):
+            audit(folder)
+    else:
+        done = check_clean(folder, files, len(result.report["rounds"]))
+        assert done.breaks[0].endswith(f"an unfinished end of {sizes[0]} bytes before it was cut off")
 
 
 def test_a_changed_sum_at_a_resume_is_found(broken, tmp_path):
