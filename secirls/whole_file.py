@@ -38,8 +38,11 @@ def writing(place: Path, what: str = "file") -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, even where the machine stops. Raises `UnwritableError`."""
-    draft = path.with_name(f".{path.name}.draft")
+    """Write a file that is there whole or not at all, even where the machine stops. Raises `UnwritableError`.
+
+    Each has a draft of its own: of two that write the same file at once, the last one's is there.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     with writing(path), becoming(path, draft), new_file(draft) as file:
         file.write(data)
         file.flush()

@@ -33,7 +33,8 @@ from secirls.whole_file import UnwritableError, read_file, remove, stored, write
 FOLDER = "checkpoint"
 HEAD, OPENING, LOCK = "fit.json", "opening.json", ".lock"
 FORMAT = 1
-_OURS = re.compile(r"(fit\.json|opening\.json|round-\d+\.npz)|\.(fit\.json|opening\.json|round-\d+\.npz)\.draft")
+_NAMES = r"(fit\.json|opening\.json|round-\d+\.npz)"
+_OURS = re.compile(rf"{_NAMES}|\.{_NAMES}(\.[0-9a-f]{{8}})?\.draft")
 """Files of a checkpoint, and drafts of them: whatever else a folder of that name holds is somebody's own."""
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from secirls import whole_file
-from secirls.aggregator.checkpoint import FOLDER, Checkpoint, claimed
+from secirls.aggregator.checkpoint import FOLDER, Checkpoint, claimed, discard
 from secirls.agreement.past import Past
 from secirls.outputs.results import Result
 from secirls.site.grounds.key_files import keyed_digest, new_key
@@ -379,6 +379,43 @@ def test_a_whole_file_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_two_that_write_one_file_at_once_both_write_it_whole(tmp_path, monkeypatch, twin):
+    """The twin has one draft for both: the first one finds its own taken away, and is told of a mistake."""
+    path, fsync = tmp_path / "file", os.fsync
+
+    def meanwhile(descriptor):
+        fsync(descriptor)
+        monkeypatch.setattr(whole_file.os, "fsync", fsync)
+        write_whole(path, b"other")
+
+    if twin:
+        monkeypatch.setattr(whole_file.secrets, "token_hex", lambda _: "")
+    monkeypatch.setattr(whole_file.os, "fsync", meanwhile)
+    if twin:
+        with pytest.raises(UnwritableError, match="No such file"):
+            write_whole(path, b"mine")
+    else:
+        write_whole(path, b"mine")
+        assert path.read_bytes() == b"mine"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_drafts_of_a_killed_fit_go_with_its_checkpoint(tmp_path):
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    for name in (
+        ".fit.json.0a1b2c3d.draft",
+        ".round-00006.npz.0a1b2c3d.draft",
+        ".opening.json.draft",
+        "round-00001.npz",
+    ):
+        (folder / name).write_bytes(b"")
+    (folder / ".mine.0a1b2c3d.draft").write_bytes(b"")
+    discard(tmp_path)
+    assert [path.name for path in folder.iterdir()] == [".mine.0a1b2c3d.draft"]
 
 
 def test_a_folder_gets_all_of_its_drafts_or_none(tmp_path):

@@ -149,7 +149,9 @@ def test_a_round_that_is_half_written_is_not_there(tmp_path, files, undisturbed,
     last = tmp_path / FOLDER / "round-00006.npz"
     data = last.read_bytes()
     last.unlink()
-    (tmp_path / FOLDER / ".round-00006.npz.draft").write_bytes(data if point == "draft written" else data[:100])
+    (tmp_path / FOLDER / ".round-00006.npz.0a1b2c3d.draft").write_bytes(
+        data if point == "draft written" else data[:100]
+    )
     asked = []
     assert tables(fitting.resume(tmp_path, on_round=lambda told: asked.append(told.round))) == tables(undisturbed)
     assert asked[0] == 6

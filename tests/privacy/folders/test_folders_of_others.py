@@ -47,16 +47,18 @@ def planted(folder, treasure, name):
 
 
 WRITERS = {
-    "results": (write_whole, "results.csv", ".results.csv.draft"),
+    "results": (write_whole, "results.csv", ".results.csv.0a1b2c3d.draft"),
     "memory": (lambda path, data: replace_file(path, memoryview(data)), "told.npz", "told.draft"),
 }
 
 
 def written(tmp_path, treasure, who):
-    """Write a file where a link lies in wait; gives what it says, and what the victim's says then."""
+    """Write a file where a link lies in wait, its name guessed; gives what it says, and what the victim's says then."""
     write, name, draft = WRITERS[who]
     folder = planted(tmp_path / "shared", treasure, draft)
-    write(folder / name, b"results")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_file.secrets, "token_hex", lambda _: "0a1b2c3d")
+        write(folder / name, b"results")
     return (folder / name).read_bytes(), treasure.read_bytes()
 
 
