@@ -156,7 +156,7 @@ def _again(folder: Path, entries: list[tuple[str, Any]], done: Audit) -> dict[Pa
             past = Past(begun, tuple(records))
             done.findings += [f"entry {start + 1}: {what}" for what in _another_fit(entries[0][1], told, past)]
         config = Config.read("transcript", **_options(told))
-        again = Again(folder, config, entries, start, end, len(records), keys)
+        again = Again(folder, entries, start, end, len(records), keys)
         last = end == len(entries)
         done.ended, done.result = "unknown", ""
         outcome: Outcome | Exception | None = None

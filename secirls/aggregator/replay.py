@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from protocols.choice import helpers
 from protocols.secure_sum import DropoutError, IntegrityError, MisuseError, PartyId, PeerError, SecureSumError
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator import transcript
@@ -20,7 +19,6 @@ from secirls.agreement.agreement import Facts
 from secirls.agreement.faults import BlockedPartyError, PartyFaultError, SilentSitesError
 from secirls.agreement.ledger import Cost
 from secirls.algorithms.query import QueryError
-from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.design import Variable
 from secirls.site.grounds.policy import RefusalError
@@ -70,7 +68,6 @@ class Again:
     def __init__(
         self,
         folder: Path,
-        config: Config,
         entries: list[tuple[str, Any]],
         start: int,
         end: int,
@@ -82,7 +79,6 @@ class Again:
         Everyone's signing keys are added to ``keys``.
         """
         self._folder = folder
-        self._extra = helpers(config.protocol)
         self._entries = entries[:end]
         self._next = start + 1
         self._keys = keys

@@ -169,7 +169,7 @@ def test_every_number_of_a_result_is_in_its_digest(kept):
 
     entries = list(room.read(kept))
     settings = Config(**auditing._options(entries[0][1]))
-    again = replay.Again(kept, settings, entries, 0, len(entries), 0, {})
+    again = replay.Again(kept, entries, 0, len(entries), 0, {})
     run = entries[0][1]["map"]["run"]
     outcome = next(event for event in lead(Task(settings, run), again, again) if isinstance(event, Outcome))
     digest = room.result_digest(outcome)
