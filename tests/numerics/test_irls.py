@@ -13,7 +13,9 @@ from secirls.algorithms.query import QueryError, Total
 from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start, step
 from secirls.algorithms.regression.irls_queries import IrlsQuery
+from secirls.algorithms.regression.plans import catch_plan, irls_plan
 from secirls.algorithms.regression.quasi_newton import CatchConfig
+from secirls.config import Config
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.algebra.solve import times
 from secirls.numerics.held.samples import LARGEST_COUNT, Samples
@@ -295,8 +297,8 @@ def test_harsh_data_end_with_a_status_and_numbers(case, size_factor, preset, fit
     s[::5] = size_factor
     samples = Samples(X, np.asfortranarray(counts.astype(np.int32)), s, np.full(3, alpha))
     sites = [rows(samples, np.arange(i, 12, 3)) for i in range(3)]
-    config, caught = getattr(IrlsConfig, preset)(), getattr(CatchConfig, preset)()
-    state = fit(*sites, config=config, catch=caught)
+    asked = Config(design="~ condition", preset=preset)
+    state = fit(*sites, config=irls_plan(asked), catch=catch_plan(asked))
     assert not np.isin(state.status, (Status.ACTIVE, Status.DIVERGED)).any()
     assert np.isfinite(state.beta).all()
     assert (np.abs(state.beta) <= 30).all()

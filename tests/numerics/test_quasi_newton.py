@@ -12,7 +12,9 @@ from secirls.algorithms.query import QueryError
 from secirls.algorithms.regression import quasi_newton
 from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import IrlsConfig, State, irls, least_squares_start
+from secirls.algorithms.regression.plans import catch_plan, irls_plan
 from secirls.algorithms.regression.quasi_newton import CatchConfig, QuasiNewtonQuery
+from secirls.config import Config
 from secirls.inputs.simulate import rows, simulate
 from secirls.numerics.held.samples import Samples
 from secirls.numerics.regression import likelihood
@@ -175,9 +177,11 @@ def test_queries_that_do_not_fit_are_refused(candidates):
 
 
 def test_presets_are_those_of_the_references_and_impossible_settings_are_refused():
-    assert CatchConfig.pydeseq2().min_mu == IrlsConfig.pydeseq2().min_mu == 0.5
-    assert CatchConfig.fedpydeseq2().min_mu == 0.0
-    assert IrlsConfig.fedpydeseq2().max_iter == 20
+    pydeseq2, fedpydeseq2 = (Config(design="~ condition", preset=preset) for preset in ("pydeseq2", "fedpydeseq2"))
+    assert catch_plan(pydeseq2).min_mu == irls_plan(pydeseq2).min_mu == 0.5
+    assert irls_plan(pydeseq2).max_iter == 250
+    assert catch_plan(fedpydeseq2).min_mu == 0.0
+    assert irls_plan(fedpydeseq2).max_iter == 20
     for wrong in ({"halvings": 64}, {"ridge": 0.0}, {"armijo": 1.0}, {"max_iter": 0}):
         with pytest.raises(ValueError):
             CatchConfig(**wrong)

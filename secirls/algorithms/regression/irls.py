@@ -66,16 +66,6 @@ class IrlsConfig:
             raise ValueError(f"max_iter is zero or more, not {self.max_iter}")
 
     @classmethod
-    def pydeseq2(cls) -> IrlsConfig:
-        """As PyDESeq2: up to 250 updates."""
-        return cls()
-
-    @classmethod
-    def fedpydeseq2(cls) -> IrlsConfig:
-        """As FedPyDESeq2: 20 updates, that is 21 evaluations; the rest is left to the catch."""
-        return cls(max_iter=20)
-
-    @classmethod
     def deseq2(cls) -> IrlsConfig:
         """As R's DESeq2: up to 100 updates, the deviance of the start is not looked at; the rest goes to `newton`."""
         return cls(ridge=R_RIDGE, max_iter=100, compare_from=2, by_deviance_alone=True)

@@ -87,11 +87,6 @@ class CatchConfig:
             raise ValueError("max_iter is 1 or more, memory and polls 0 or more")
 
     @classmethod
-    def pydeseq2(cls) -> CatchConfig:
-        """Stricter than PyDESeq2's own fallback: ftol 1e-12, the clamp of IRLS."""
-        return cls()
-
-    @classmethod
     def fedpydeseq2(cls) -> CatchConfig:
         """FedPyDESeq2's: no clamp, ftol 1e-7, Fisher's information alone."""
         return cls(min_mu=0.0, ftol=1e-7, memory=0)
