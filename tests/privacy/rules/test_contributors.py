@@ -82,6 +82,35 @@ def test_where_totals_are_not_verified_the_lie_opens_one_sites_own(lonely, lead,
     assert ask(room) == pytest.approx(own(lonely), abs=1e-9)
 
 
+def one_that_cannot_send(room, monkeypatch):
+    """One site can't send its part of a gene's presence, which is told as lost then."""
+    honest = CensusQuery.summands
+
+    def summands(query, samples, parties):
+        told = honest(query, samples, parties)
+        if samples.design is room.sites[OWNER]._samples.design:
+            told["presence"][LONELY] = np.nan
+        return told
+
+    monkeypatch.setattr(CensusQuery, "summands", summands)
+
+
+def test_a_gene_of_which_it_is_lost_how_many_sites_have_counts_is_not_answered_for(grounds, lead, monkeypatch):
+    room = lead.room(grounds).open()
+    one_that_cannot_send(room, monkeypatch)
+    assert room.census()["presence"][LONELY] > 1e6
+    with pytest.raises(RefusalError, match="a gene that fewer sites have counts for"):
+        ask(room)
+
+
+def test_the_twin_that_takes_the_sign_for_lost_as_a_number_of_sites_answers(lonely, lead, monkeypatch):
+    monkeypatch.setattr(CensusQuery, "lost", lambda query, _: np.zeros(query.n_genes, dtype=bool))
+    room = lead.room(lonely).open()
+    one_that_cannot_send(room, monkeypatch)
+    room.census()
+    assert ask(room) == pytest.approx(own(lonely), abs=1e-9)
+
+
 def test_who_does_not_tell_the_census_gets_no_answer(lonely, lead):
     room = lead.room(lonely).open()
     room.census(tell=nothing)

@@ -7,6 +7,8 @@ a level that three hold, would come down to one site's own.
 import numpy as np
 import pytest
 
+from protocols.secure_sum import PeerError
+from protocols.totals import pack_total
 from secirls.algorithms.groundwork.census import CensusQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import Total
@@ -185,3 +187,17 @@ def test_a_total_over_fewer_is_the_census_of_those(rare, lead, monkeypatch):
     monkeypatch.setattr(CensusQuery, "xtx_of", lambda *_: np.eye(2) * 60)
     guard.hear(query, total, verified=True)
     assert guard._census.parties == LEFT
+
+
+def test_a_site_takes_no_total_that_it_has_no_part_in(lay, lead):
+    """Where nobody helps to open sums, nothing but the total says over whom one is."""
+    grounds = lay().rule(GOES_ON).rule('protocols = ["plain"]')
+    room = lead.room(grounds, on_dropout="continue", protocol="plain", threshold=3).open()
+    design = room.agreement.design(room.config)
+    _, context, sent = room.payloads(CensusQuery(room.every, len(design.columns), len(design.groups)))
+    left_out, *others = room.names
+    opened = room.add_up({name: sent[name] for name in others}, context)
+    told = pack_total(opened.vector), context.round, context.attempt, opened.parties
+    with pytest.raises(PeerError, match=f"tells {left_out} a total over other sites than it answered with"):
+        room.sites[left_out].hear(*told)
+    room.sites[others[0]].hear(*told)
