@@ -306,7 +306,7 @@ def _outliers(
         nothing = Treatment(nobody, nobody, nobody, nobody, 0, around, around.samples < 0, done=False, whole=False)
         return fit, base_means, nothing
     genes = fit.state.fitted & np.isfinite(found.base_variances)  # others are not looked into
-    asking = _treated(plan, genes, fit, base_means, found)
+    asking = _treated(plan, around, genes, fit, base_means, found)
     treated = yield from stages.named("outliers", asking, _OF_OUTLIERS, then="replace_outliers")
     fit = treated.refit.betas
     found.leave(treated.refit.genes & ~fit.state.fitted)
@@ -314,7 +314,9 @@ def _outliers(
     return fit, treated.refit.base_means, treatment
 
 
-def _treated(plan: Plan, genes: Mask, fit: Betas, base_means: Floats, found: _Found) -> Algorithm[Treated]:
+def _treated(
+    plan: Plan, around: Cells, genes: Mask, fit: Betas, base_means: Floats, found: _Found
+) -> Algorithm[Treated]:
     """Outliers told, replaced, or a reason for no p-value; the genes that change are fitted again."""
     config = plan.config
 
@@ -344,14 +346,12 @@ def _treated(plan: Plan, genes: Mask, fit: Betas, base_means: Floats, found: _Fo
             base_means,
             found.base_variances.copy(),
             plan.begun.design,
-            int(plan.n_samples),
-            config.min_contributors,
+            around,
             lambda sites: eligible(sites, config.min_contributors),
             again,
             plan.plans,
             two_levels_only=config.choices.two_levels_only,
             emptied=config.choices.emptied,
-            around=plan.around,
         )
     )
 

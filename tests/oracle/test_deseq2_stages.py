@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from secirls.algorithms.dispersion.dispersions import AdoptDispersionsQuery
+from secirls.algorithms.outliers.cells import REPLACE_FROM, cells
 from secirls.algorithms.outliers.distances import CooksConfig
 from secirls.algorithms.outliers.outlier_treatment import treat_outliers
 from secirls.algorithms.outliers.robust_dispersion import Searching
@@ -68,7 +69,11 @@ def moments(data):
     return z.mean(axis=1), z.var(axis=1, ddof=1)
 
 
-def every_stage(data, cooks=COOKS, *, replacing=True):
+NEVER = 10**6
+"""No cell has so many samples that its outliers are replaced."""
+
+
+def every_stage(data, cooks=COOKS, *, replace_from=REPLACE_FROM):
     """IRLS, Cook's distances, the exception, replacement and the second fit, at R's dispersions."""
     fit = yield from only_betas(data)
 
@@ -77,18 +82,17 @@ def every_stage(data, cooks=COOKS, *, replacing=True):
         yield AdoptDispersionsQuery(asked, dispersions)
         return dispersions
 
+    genes = np.ones(len(data.genes), dtype=bool)
     treated = yield from treat_outliers(
-        np.ones(len(data.genes), dtype=bool),
+        genes,
         fit,
         data.samples.dispersions,
         *moments(data),
         data.design,
-        data.samples.n_samples,
-        1,
+        (yield from cells(genes, data.design, data.samples.n_samples, 1, replace_from)),
         eligible,
         again,
         (*with_products(data), cooks),
-        replacing=replacing,
     )
     return fit, treated
 
@@ -240,7 +244,7 @@ def test_outliers_replaced_genes_and_the_table_are_those_of_deseq2(name, design,
         assert treated.found is None
         assert asked[-1].kind == "cells"
     else:
-        (_, kept), _ = drive(every_stage(data, replacing=False), sites)
+        (_, kept), _ = drive(every_stage(data, replace_from=NEVER), sites)
         assert names(data, kept.missing != flag(everything["outlier"])) == set()
         assert not kept.refit.genes.any()
     assert names(data, refit.genes != flag(everything["replaced"])) == set()
@@ -320,7 +324,7 @@ def test_a_robust_variance_that_is_not_quite_rs_would_be_caught(name, design, wr
     monkeypatch.setattr(robust_dispersion, wrong, broken)
     monkeypatch.setattr(trimming, wrong, broken)
     data = frozen(name, design)
-    _, treated = drive(every_stage(data, replacing=False), data.split)[0]
+    _, treated = drive(every_stage(data, replace_from=NEVER), data.split)[0]
     assert names(data, treated.missing != flag(data.everything["outlier"]))
 
 

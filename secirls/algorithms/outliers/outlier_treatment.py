@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from secirls.algorithms.outliers.cells import Cells, cells
+from secirls.algorithms.outliers.cells import Cells
 from secirls.algorithms.outliers.cooks import Outliers, outliers
 from secirls.algorithms.outliers.exceptions import exceptions
 from secirls.algorithms.outliers.outlier_replacement import Dispersions, Plans, Refit, replace_outliers, replaces
@@ -51,16 +51,13 @@ def treat_outliers(
     base_means: Floats,
     base_variances: Floats,
     design: Design,
-    n_samples: int,
-    min_contributors: int,
+    around: Cells,
     eligible: Callable[[Floats], NDArray[np.int8]],
     again: Dispersions,
     plans: Plans,
     *,
-    replacing: bool = True,
     two_levels_only: bool = True,
     emptied: Literal["tested", "missing"] = "tested",
-    around: Cells | None = None,
 ) -> Algorithm[Treated]:
     """Find the outliers of a first fit and deal with them.
 
@@ -70,34 +67,26 @@ def treat_outliers(
         Fitted genes, ``(genes,)``.
     fit, dispersions, base_means, base_variances
         Of the first fit; over all samples, of y / s; ``(genes, ...)``.
-    design, n_samples, min_contributors
-        Agreed; over all sites; below so many sites no cell is shared.
+    design, around
+        Agreed; and its cells.
     eligible
         Gives the statuses genes begin a second fit with, from the number of sites that have counts for them.
     again
         The dispersion stage of a second fit.
     plans
         Of IRLS, of the way out of it, and of Cook's distances.
-    replacing
-        Whether outliers are replaced at all.
     two_levels_only
         Whether only a design of one factor with two levels has the exception, as in R; else every design.
     emptied
         Whether genes that replacing leaves no count have a p-value. Without, one with outliers in a cell of three or
         more has none: whether three larger counts excuse it is not asked, for all that it had were outliers.
-    around
-        The cells of the design, where they are known already.
     """
     none = np.zeros_like(genes)
     untouched = Refit(fit, none, none, base_means, dispersions)
-    if n_samples <= design.size:
-        return Treated(untouched, none, none, None)
-    if around is None:
-        around = yield from cells(genes, design, n_samples, min_contributors)
     found = yield from outliers(genes, fit, base_means, base_variances, around, plans[2])
     if found is None:
         return Treated(untouched, none, none, None)
-    replacing = replacing and replaces(found.cells)
+    replacing = replaces(found.cells)
     missing, kept = found.filtered(replaced=replacing), none
     if not two_levels_only or _is_of_two_levels(design, around):
         kept = yield from exceptions(missing, fit, found, plans[2])
