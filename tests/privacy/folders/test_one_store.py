@@ -62,17 +62,26 @@ def pipe(store, _):
 WAYS = [matrix, of_bytes]
 
 
-@pytest.fixture(params=[2, 3])
-def prepared(lay, request):
-    """The store of a site, that of another study on the same disk, and what is counted there."""
-    grounds = lay("grounds")
-    stores = []
+@pytest.fixture(scope="module", params=[2, 3])
+def written(tmp_path_factory, lead, request):
+    """Grounds, and the stores of a site and of another study on the same disk."""
+    folder = tmp_path_factory.mktemp("written")
+    grounds, stores = lead.settle(folder / "grounds"), []
     with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=request.param):
         warnings.simplefilter("ignore")  # about the version that will be written by default
         for site in ("site1", "site2"):
-            stores.append(grounds.data[site].with_suffix(".zarr"))
+            stores.append(folder / f"{site}.zarr")
             anndata.read_h5ad(grounds.data[site]).write_zarr(stores[-1])
-        yield *stores, grounds.counts("site2")
+    return request.param, grounds, stores
+
+
+@pytest.fixture
+def prepared(written, tmp_path):
+    """The store of a site, that of another study, to be changed, and what is counted there."""
+    version, grounds, stores = written
+    with warnings.catch_warnings(), anndata.settings.override(zarr_write_format=version):
+        warnings.simplefilter("ignore")
+        yield *(shutil.copytree(store, tmp_path / store.name) for store in stores), grounds.counts("site2")
 
 
 @pytest.mark.parametrize("way", [*WAYS, samples, head, pipe])
