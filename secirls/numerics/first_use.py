@@ -47,8 +47,8 @@ def warm_up(*, fused: bool, whole: bool, outliers: bool) -> None:
     with _in_turn:
         if fused:
             warm_up_kernels()
-        fixed_point.warm_up()
-        information.warm_up()
+        else:
+            _warm_up_what_all_fits_run()
         if fused and whole:
             sums.warm_up()
             if outliers:
@@ -56,16 +56,21 @@ def warm_up(*, fused: bool, whole: bool, outliers: bool) -> None:
 
 
 def warm_up_kernels() -> None:
-    """Compile the kernels of IRLS, or load them; where they are not kept yet, all else is compiled meanwhile."""
+    """Compile what IRLS runs, or load it; where that is not kept yet, all else is compiled meanwhile."""
     with _in_turn, _other_half_beside():
         kernels.warm_up()
+        _warm_up_what_all_fits_run()
+
+
+def _warm_up_what_all_fits_run() -> None:
+    fixed_point.warm_up()
+    information.warm_up()
 
 
 def compile_other_half() -> None:
-    """Compile, to be kept, all that a whole DESeq2 runs beside the kernels of IRLS."""
-    fixed_point.warm_up()
-    information.warm_up()
+    """Compile, to be kept, all that a whole DESeq2 runs beside what IRLS does."""
     sums.warm_up()
+    sums.warm_up_nodes()
     cooks.warm_up()
     eight = np.full(1, 8, dtype=np.intp)
     nodes, information_there = Nodes(np.full(1, 100.0), np.full(1, 5.0), eight, eight), np.ones((8, 1))

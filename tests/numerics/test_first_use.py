@@ -13,6 +13,7 @@ from numba.core.caching import IndexDataCacheFile
 
 from protocols.primitives import compiling
 from protocols.primitives.compiling import is_kept
+from secirls.inputs.datasets import write_simulated
 from secirls.numerics import first_use
 
 ROOT = Path(__file__).parents[2]
@@ -27,11 +28,12 @@ class Listener(event.Listener):
     def on_end(self, told):
         pass
 first_use.OTHER_HALF = "nothing is compiled but here"
-first_use.kernels.warm_up()
+first_use.warm_up_kernels()
 if {both}:
     first_use.compile_other_half()
 event.register("numba:compile", Listener())
-fit({sites!r}, design="~ site + condition", min_kept=1, engine="local")
+for design, sites in {fits!r}.items():
+    fit(sites, design=design, min_kept=1, engine="local")
 print(sorted(set(compiled)))
 """
 
@@ -160,10 +162,16 @@ def test_without_a_second_process_this_one_compiles_all(cold, monkeypatch, pytho
 
 @pytest.mark.slow
 def test_both_halves_are_all_that_a_fit_compiles(airway_sites, tmp_path):
+    """Of airway, and of sites where many samples share a design row."""
+    large = write_simulated(tmp_path / "large", sites=3, samples=120, genes=60, seed=1)
+    fits = {
+        design: {name: str(path) for name, path in sites.items()}
+        for design, sites in {"~ site + condition": airway_sites, "~ condition": large}.items()
+    }
+
     def compiled(both):
-        sites = {name: str(path) for name, path in airway_sites.items()}
         place = {"NUMBA_CACHE_DIR": str(tmp_path / str(both)), "PYTHONPATH": str(ROOT)}
-        code = FIT.format(both=both, sites=sites)
+        code = FIT.format(both=both, fits=fits)
         return subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, **place}, check=True, capture_output=True, text=True
         ).stdout.strip()

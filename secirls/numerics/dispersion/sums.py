@@ -55,6 +55,15 @@ def warm_up() -> None:
     profile_sums(samples, np.ones((1, 2)), nodes, every, linear=True, min_mu=0.5, choice=Choice("fused"))
 
 
+def warm_up_nodes() -> None:
+    """Compile what larger sites run in its place, whose samples share design rows; small ones never load it."""
+    alike = Samples(np.ones((200, 1)), np.ones((200, 1), dtype=np.int32), np.linspace(0.5, 2.0, 200))
+    samples = replace(alike, moments=kernels.level_moments(alike, choice=Choice("fused")))
+    few = np.full(1, 8, dtype=np.intp)
+    nodes = Nodes(np.full(1, 100.0), np.full(1, 5.0), few, few)
+    profile_sums(samples, np.ones((1, 1)), nodes, Products.full(1), linear=True, min_mu=0.5, choice=Choice("fused"))
+
+
 def are_kept() -> bool:
     """Whether the fused kernel was compiled before, and need only be loaded."""
     return is_kept(kernel.profile)
