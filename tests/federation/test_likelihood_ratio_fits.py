@@ -28,6 +28,7 @@ from secirls.outputs.tables.kept_fit import KeptFit
 from secirls.outputs.tables.results_table import WITHOUT_RATIO, compare
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.site import Site
+from tests.files import write
 
 SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 24, 16
 SILENT = {"engine": "local", "kernel": "numpy", "protocol": "plain", "min_kept": 1}
@@ -168,7 +169,7 @@ def files_of(data, folder):
     files = {}
     for name, adata in data.items():
         files[name] = str(folder / f"{name}.h5ad")
-        adata.write_h5ad(files[name])
+        write(adata, Path(files[name]))
     return files
 
 

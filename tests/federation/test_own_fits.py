@@ -22,6 +22,7 @@ from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.own_columns import OwnColumns
 from secirls.site.site import Site
+from tests.files import write
 
 SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 30, 16
 NO_RIDGE = 1e-12
@@ -218,7 +219,7 @@ def opened_sums(sites, folder, **options):
     parties = {}
     for name, adata in sites.items():
         path = folder / f"{name}.h5ad"
-        adata.write_h5ad(path)
+        write(adata, path)
         parties[name] = Site(Place(name, str(path)), config, own_process=False)
     events = lead(Task(config, "fit"), LocalFederation(parties))
     return [event.arrays for event in events if isinstance(event, Record)]
@@ -239,13 +240,16 @@ def same(ours, theirs):
     )
 
 
-def test_sites_that_exchange_their_data_open_the_same_sums(data, tmp_path):
+@pytest.fixture(scope="module")
+def opened(data, tmp_path_factory):
+    """The sums of the sites with their own data."""
+    return opened_sums(data, tmp_path_factory.mktemp("opened"))
+
+
+def test_sites_that_exchange_their_data_open_the_same_sums(data, opened, tmp_path):
     """So nothing that is opened can be attributed to a site: every sum of a whole DESeq2, bit for bit."""
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    ours, theirs = opened_sums(data, tmp_path / "a"), opened_sums(exchanged(data), tmp_path / "b")
-    assert len(ours) > 20
-    assert same(ours, theirs)
+    assert len(opened) > 20
+    assert same(opened, opened_sums(exchanged(data), tmp_path))
 
 
 def relabelled(sites):
@@ -257,10 +261,8 @@ def relabelled(sites):
     return told
 
 
-def test_whoever_calls_themselves_what_opens_the_same_sums(data, tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    assert same(opened_sums(data, tmp_path / "a"), opened_sums(relabelled(data), tmp_path / "b"))
+def test_whoever_calls_themselves_what_opens_the_same_sums(data, opened, tmp_path):
+    assert same(opened, opened_sums(relabelled(data), tmp_path))
 
 
 def test_with_shared_columns_exchanging_shows_in_the_sums(data, tmp_path):
@@ -294,7 +296,7 @@ def undisturbed(data, tmp_path_factory):
     folder, files = tmp_path_factory.mktemp("undisturbed"), {}
     for name, adata in data.items():
         files[name] = str(folder / f"{name}.h5ad")
-        adata.write_h5ad(files[name])
+        write(adata, folder / f"{name}.h5ad")
     options = {name: value for name, value in SILENT.items() if name != "engine"}
     manifest = Manifest.read(
         "test", sites=files, engine="local", fit={"design": "~ site + condition", "consistency": False, **options}
@@ -334,7 +336,7 @@ def test_a_site_that_falls_silent_is_left_out_where_that_was_agreed(data, tmp_pa
     parties = {}
     for name, adata in data.items():
         path = tmp_path / f"{name}.h5ad"
-        adata.write_h5ad(path)
+        write(adata, path)
         parties[name] = Site(Place(name, str(path)), config, own_process=False)
 
     class Leaving(LocalFederation):
@@ -357,7 +359,7 @@ def test_a_site_whose_policy_says_so_notes_its_own_coefficients(data, tmp_path):
     files = {}
     for name, adata in data.items():
         files[name] = str(tmp_path / f"{name}.h5ad")
-        adata.write_h5ad(files[name])
+        write(adata, tmp_path / f"{name}.h5ad")
     rules = tmp_path / "lyon.toml"
     rules.write_text("write_own = true\n")
     options = {name: value for name, value in SILENT.items() if name != "engine"} | {"ridge": NO_RIDGE}
