@@ -106,7 +106,10 @@ def settle(place: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder for drafts, whose files all move into ``folder`` at the end, or none. Raises `UnwritableError`."""
+    """A folder for drafts, whose files all move into ``folder`` at the end, or none. Raises `UnwritableError`.
+
+    They are on the disk by then, so that what they were made from may go.
+    """
     with writing(folder, "folder"):
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,8 +117,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         try:
             draft.mkdir()
             yield draft
-            for file in sorted(draft.iterdir()):
+            files = sorted(draft.iterdir())
+            for file in files:
+                settle(file)
+            for file in files:
                 file.replace(folder / file.name)
+            settle(folder)
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             if made:

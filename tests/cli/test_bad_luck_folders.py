@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from secirls import whole_file
+from secirls.aggregator import checkpoint
 from secirls.aggregator.checkpoint import FOLDER, Checkpoint, claimed, discard
 from secirls.agreement.past import Past
 from secirls.outputs.results import Result
@@ -379,6 +380,26 @@ def test_a_whole_file_is_there_whole_or_as_it_was(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     write_whole(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_results_are_on_the_disk_before_the_rounds_that_they_were_made_from_go(trial, monkeypatch, twin):
+    """The twin leaves that to the system: after a power cut there were neither."""
+    settled, held, out, settle = set(), [], trial.folder / "out", whole_file.settle
+
+    def note(place):
+        settle(place)
+        settled.add(place.stat().st_ino)
+
+    def last(folder):
+        held.append({path.name for path in folder.iterdir() if path.is_file() and path.stat().st_ino in settled})
+        discard(folder)
+
+    monkeypatch.setattr(whole_file, "settle", (lambda place: None) if twin else note)
+    monkeypatch.setattr(checkpoint, "discard", last)
+    trial.fit(trial.write())
+    assert set(FILES) <= {path.name for path in out.iterdir()}
+    assert held[0] == (set() if twin else set(FILES))
 
 
 @pytest.mark.parametrize("twin", [False, True])
