@@ -1,14 +1,21 @@
 """Keys in files: made once, never replaced or shown, and a session holds to the roster."""
 
 import json
+import re
 import stat
+import tomllib
 
 import pytest
 
 import secirls
 from protocols.secure_sum import MisuseError
 from protocols.sessions.session import Roster
+from secirls.algorithms.query import Query
+from secirls.site.grounds import ground
+from secirls.site.grounds.ground import SiteFile
+from secirls.site.grounds.helper_ground import HelperFile, HelperPolicy, helper_template
 from secirls.site.grounds.key_files import make_roster, new_key, read_identity, read_roster
+from secirls.site.grounds.policy import Policy
 
 
 @pytest.fixture
@@ -168,3 +175,74 @@ def test_a_ground_is_of_a_site_that_can_take_part(run, tmp_path, name):
     assert code == 2
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "site.toml").exists()
+
+
+SITE = ground.template("berlin", "berlin.h5ad", "berlin.key", "roster.json")
+HELPER = helper_template("key-holder", "key-holder.key", "roster.json")
+STUDY = ("[study]", "design", "layer", "levels")
+
+
+def commented(text):
+    """Lines that stand in a comment for whoever wants them; what they are about; and all lines in order."""
+    found = re.compile(r"# (\[\w+\]|\w+(?= = )).*")
+    return [(match[1], place) for place, line in enumerate(text.splitlines()) if (match := found.fullmatch(line))]
+
+
+def taken(text, *places):
+    """The file with these lines as they stand in their comments."""
+    lines = text.splitlines()
+    for place in places:
+        lines[place] = lines[place].removeprefix("# ")
+    kind = SiteFile if text.startswith("# The ground of site") else HelperFile
+    told = kind.read("here", **tomllib.loads("\n".join(lines)))
+    return Policy.read("here", **told.policy) if kind is SiteFile else told.policy
+
+
+@pytest.mark.parametrize(("text", "rules"), [(SITE, Policy), (HELPER, HelperPolicy)])
+def test_every_line_that_a_ground_has_in_a_comment_may_be_taken_as_it_stands(text, rules):
+    """And is what holds anyway, but for two examples that say so."""
+    lines = commented(text)
+    assert {name for name, _ in lines} - {*STUDY} == {*rules.model_fields}
+    study = [place for name, place in lines if name in STUDY]
+    changed = set()
+    for name, place in lines:
+        told = taken(text, *(study if name in STUDY else [place]))
+        values = {rule: getattr(told, rule) for rule in rules.model_fields}
+        changed |= {rule for rule, value in values.items() if value != getattr(rules(), rule)}
+    same = {"max_fits": 1, "refused_stages": (), "memory": ground.MEMORY, "queries": all_kinds()}
+    whole = taken(text, *(place for _, place in lines))
+    assert {rule: _sorted(getattr(whole, rule)) for rule in changed & {*same}} == {
+        rule: _sorted(value) for rule, value in same.items() if rule in changed
+    }
+    assert changed - {*same} == ({"variables", "layers"} if rules is Policy else set())
+    for line in text.splitlines():
+        assert ("for example; any if not set" in line) == line.startswith(("# variables", "# layers"))
+
+
+def _sorted(value):
+    return sorted(value) if isinstance(value, tuple) else value
+
+
+def all_kinds():
+    """The kinds of question that this release has."""
+    import importlib
+    import pkgutil
+
+    import secirls.algorithms as room
+
+    for module in pkgutil.walk_packages(room.__path__, "secirls.algorithms."):
+        importlib.import_module(module.name)
+
+    def below(kind):
+        return {kind, *(one for child in kind.__subclasses__() for one in below(child))}
+
+    ours = (one for one in below(Query) if one.__module__.startswith("secirls."))
+    return tuple({one.kind for one in ours if getattr(one, "kind", "")})
+
+
+def test_the_twin_with_a_word_for_what_is_not_set_is_refused():
+    place = next(place for name, place in commented(SITE) if name == "variables")
+    lines = SITE.splitlines()
+    lines[place] = '# variables = "not set"'
+    with pytest.raises(secirls.InputError, match="variables: input should be a list"):
+        taken("\n".join(lines), place)

@@ -25,6 +25,7 @@ from secirls.input_error import InputError, complain
 from secirls.inputs.files.text_file import read_toml
 from secirls.site.grounds.key_files import KnownRoster, read_identity
 from secirls.site.grounds.policy import Policy, read_policy
+from secirls.site.grounds.stages import STAGES
 from secirls.site.grounds.study import Study
 
 if TYPE_CHECKING:
@@ -190,12 +191,29 @@ def template(name: PartyId, data: str, key: str, roster: str) -> str:
 
 
 def shown_rules(default: Frozen) -> str:
-    """The rules of a policy, one commented line of TOML each."""
-    return "\n".join(f"# {rule} = {_toml(getattr(default, rule))}" for rule in type(default).model_fields)
+    """The rules of a policy, one commented line of TOML each, which may be taken as it stands."""
+    return "\n".join(f"# {rule} = {_shown(rule, getattr(default, rule))}" for rule in type(default).model_fields)
+
+
+_AS_UNSET: dict[str, Any] = {
+    "max_fits": 1,
+    "queries": ("census", *(kind for kinds in STAGES.values() for kind in kinds)),
+    "refused_stages": (),
+    "memory": MEMORY,
+}
+"""TOML has no word for a rule that is not set: what is the same."""
+_EXAMPLES: dict[str, tuple[str, ...]] = {"variables": ("condition", "batch"), "layers": ("X",)}
+"""Where nothing is the same as any."""
+
+
+def _shown(rule: str, value: object) -> str:
+    """A rule's value as TOML; where it is not set, one that is the same, or an example."""
+    if value is not None:
+        return _toml(value)
+    if rule in _AS_UNSET:
+        return _toml(_AS_UNSET[rule])
+    return f"{_toml(_EXAMPLES[rule])}  # for example; any if not set"
 
 
 def _toml(value: object) -> str:
-    """A rule's value as TOML; what is not set stands as a word, in a comment."""
-    if value is None:
-        return '"not set"'
     return json.dumps(list(value) if isinstance(value, tuple) else value)
