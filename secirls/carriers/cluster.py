@@ -23,16 +23,23 @@ node that is told no folder takes the first machine's, and lets everybody write 
 """
 
 _BEFORE = """\
-# On every machine, and where 'secirls fit' is started: the same Python and Ray, secirls installed, and
-#   mkdir -p $HOME/federation && chmod 700 $HOME/federation    (on a disk of the machine's own)
-#   export RAY_USAGE_STATS_ENABLED=0 RAY_TMPDIR=$HOME/federation    (Ray lets all users write to its folder in it)
-#   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/federation/token    (mode 0600, the same token everywhere;
-#       python -c "import secrets; print(secrets.token_hex(32), end='')" makes one)
-#   export RAY_USE_TLS=1 RAY_TLS_CA_CERT=$HOME/federation/ca.crt \\
-#       RAY_TLS_SERVER_CERT=$HOME/federation/MACHINE.crt RAY_TLS_SERVER_KEY=$HOME/federation/MACHINE.key
-#       ('secirls cluster certs' makes them; MACHINE is the machine's own name)
-# Each line keeps running; end it with Ctrl-C. A Ray cluster is one trust domain: it separates machines,
-# and does not protect a site from whoever runs the cluster."""
+# On every machine, and where 'secirls fit' is started: the same Python and Ray,
+# secirls installed, and these lines, with the machine's own name in the first.
+MACHINE=head
+mkdir -p $HOME/federation && chmod 700 $HOME/federation
+export RAY_USAGE_STATS_ENABLED=0 RAY_TMPDIR=$HOME/federation
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/federation/token
+export RAY_USE_TLS=1 RAY_TLS_CA_CERT=$HOME/federation/ca.crt
+export RAY_TLS_SERVER_CERT=$HOME/federation/$MACHINE.crt
+export RAY_TLS_SERVER_KEY=$HOME/federation/$MACHINE.key
+
+# The folder is on a disk of the machine's own, for Ray lets all users write to
+# its folder in it. 'secirls cluster certs' makes the certificates. One machine
+# makes the token, and all have the same, of mode 0600:
+#   python -c "import secrets; print(secrets.token_hex(32), end='')" > \\
+#       $HOME/federation/token && chmod 600 $HOME/federation/token
+# Each line below keeps running; end it with Ctrl-C. A Ray cluster is one trust
+# domain: it separates machines, and does not protect a site from who runs it."""
 
 
 _JOB = "ray job submit -- secirls fit $PWD/federation.toml --out $PWD/results    (needs secirls[jobs] there)"

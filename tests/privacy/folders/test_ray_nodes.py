@@ -7,6 +7,7 @@ log monitor every line that a site writes to its terminal is sent there. `tests/
 
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 from secirls.carriers import cluster
@@ -30,11 +31,9 @@ def started(home):
     from ray.scripts.scripts import start
 
     above, *lines = printed().split("\nray start ")
-    before = [line.removeprefix("#").split("    (")[0].strip() for line in above.splitlines()]
-    prepared = [line for line in before if line.startswith(("mkdir", "export RAY_USAGE"))]
     for line in lines:
         words = f"printf '%s\\n' {line.splitlines()[0]}"
-        yield start.make_context("start", shell("\n".join((*prepared, words)), HOME=str(home))).params
+        yield start.make_context("start", shell(f"{above}\n{words}", HOME=str(home))).params
 
 
 def others_enter(folder, home):
@@ -75,6 +74,30 @@ def test_no_line_of_a_sites_log_is_sent_to_another_machine(tmp_path):
 def test_the_twin_that_leaves_it_to_ray_has_every_line_sent(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "_START", cluster._START.replace(" --include-log-monitor=false", ""))
     assert heard(tmp_path) == [True] * 3
+
+
+def test_what_stands_above_the_lines_is_for_a_shell_as_it_stands(tmp_path):
+    """It was in comments, with words in brackets behind it that no shell takes."""
+    above = printed().split("\nray start ")[0]
+    assert max(map(len, above.splitlines())) <= 80
+    told = dict(line.split("=", 1) for line in shell(f"{above}\nenv", HOME=str(tmp_path)) if line.startswith("RAY_"))
+    place = tmp_path / "federation"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert told == {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": str(place),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(place / "token"),
+        "RAY_USE_TLS": "1",
+        "RAY_TLS_CA_CERT": str(place / "ca.crt"),
+        "RAY_TLS_SERVER_CERT": str(place / "head.crt"),
+        "RAY_TLS_SERVER_KEY": str(place / "head.key"),
+    }
+    in_comment = [line[1:].strip() for line in above.splitlines() if line.startswith(("#   python", "#       $HOME"))]
+    python = Path(sys.executable).parent
+    shell("\n".join((above, f"PATH={python}:$PATH", *in_comment)), HOME=str(tmp_path))
+    assert len((place / "token").read_text()) == 64
+    assert stat.S_IMODE((place / "token").stat().st_mode) == 0o600
 
 
 def test_without_its_environment_a_machine_starts_nothing_in_a_folder_of_all(tmp_path):
