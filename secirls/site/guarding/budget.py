@@ -138,7 +138,7 @@ def held(site: PartyId, file: Path, what: str) -> Iterator[None]:
             yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise unkept(site, what, error) from None
 
 

@@ -300,11 +300,26 @@ def test_what_ends_while_it_is_written_leaves_the_file_as_it_was(tmp_path, monke
     assert (tmp_path / "told.npz").read_bytes() == before
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\3\4", None])
+def turned(data, place, bits):
+    """An archive with some bits of its directory turned."""
+    place += data.index(b"PK\1\2")
+    return data[:place] + bytes([data[place] ^ bits]) + data[place + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "a start": lambda data: b"PK\3\4",
+    "cut off": lambda data: data[:-40],
+    "of a newer kind": lambda data: turned(data, 6, 0x40),
+    "under a password": lambda data: turned(data, 8, 0x01),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_ends_in_a_sentence_and_no_answer(grounds, lead, damage):
     open_session(lead, grounds, "fit-1")
     (file,) = (grounds.folder / "site2" / "memory").glob("*-told.npz")
-    file.write_bytes(file.read_bytes()[:-40] if damage is None else damage)
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
     with pytest.raises((InputError, PartyFaultError), match="site 'site2': can't keep what it told"):
         open_session(lead, grounds, "fit-2")
 
