@@ -37,13 +37,14 @@ def writing(place: Path, what: str = "file") -> Iterator[None]:
         raise UnwritableError(f"{what} {str(place)!r}: can't be written ({why})") from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, like: Path | None = None) -> None:
     """Write a file that is there whole or not at all, even where the machine stops. Raises `UnwritableError`.
 
-    Each has a draft of its own: of two that write the same file at once, the last one's is there.
+    Each has a draft of its own: of two that write the same file at once, the last one's is there. What is made of a
+    site's own data is read by nobody who can't read these: no more is permitted than ``like`` them.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
-    with writing(path), becoming(path, draft), new_file(draft) as file:
+    with writing(path), becoming(path, draft), new_file(draft, _permitted(like)) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -83,6 +84,11 @@ def stored(data: bytes) -> bytes:
     return data
 
 
+def _permitted(like: Path | None) -> int:
+    """What whoever may do with a file that is made of another, or a folder of them. Raises `OSError`."""
+    return 0o666 if like is None else like.stat().st_mode & 0o666
+
+
 def new_file(path: Path, mode: int = 0o666) -> BinaryIO:
     """A file for writing that is new, with these permissions: what was there, such as a draft that a crash left, goes.
 
@@ -105,20 +111,23 @@ def settle(place: Path) -> None:
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, *, like: Path | None = None) -> Iterator[Path]:
     """A folder for drafts, whose files all move into ``folder`` at the end, or none. Raises `UnwritableError`.
 
-    They are on the disk by then, so that what they were made from may go.
+    They are on the disk by then, so that what they were made from may go. Whatever writes them, no more is permitted
+    than ``like`` the data that they are made of; nobody else enters before.
     """
     with writing(folder, "folder"):
         made = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".draft-{secrets.token_hex(4)}"
         try:
-            draft.mkdir()
+            draft.mkdir(0o777 if like is None else 0o700)
             yield draft
             files = sorted(draft.iterdir())
             for file in files:
+                if (found := stat.S_IMODE(file.stat().st_mode)) & ~_permitted(like):  # some disks know no permissions
+                    file.chmod(found & _permitted(like))
                 settle(file)
             for file in files:
                 file.replace(folder / file.name)

@@ -123,14 +123,14 @@ def scores(
         raise InputError(f"folder {str(fit)!r}: {error}") from None
     factors = [name for name in result.kept.design.levels if name in table]
     colour = by if by is not None else (factors[-1] if factors else None)
-    write_whole(out, csv_of(table))
+    write_whole(out, csv_of(table), like=data)
     if pictures:
         from secirls.outputs.pictures import canvas
         from secirls.outputs.pictures.scores import site_scores
 
         picture = site_scores(table, axis_titles(result.report["components"]), colour)
         for file in pictures:
-            canvas.save(picture, file)
+            canvas.save(picture, file, like=data)
     found = 0 if result.loadings is None else result.loadings.shape[1] - 1
     say(f"{len(table):,} samples along {_counted(found)}")
     for file in (out, *pictures):

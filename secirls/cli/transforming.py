@@ -59,7 +59,7 @@ def transform(
     except InputError as error:
         raise InputError(f"folder {str(fit)!r}: {error}") from None
     made = home(data, layer)
-    with whole_folder(out.parent) as draft:
+    with whole_folder(out.parent, like=data) as draft:
         if out.suffix == ".h5ad":
             write_h5ad(draft / out.name, made)
         else:

@@ -28,6 +28,6 @@ def write_own(data: Path, genes: Sequence[str], columns: Sequence[str], coeffici
     for gene, row in zip(genes, coefficients, strict=True):
         lines.writerow([gene, *("" if math.isnan(value) else f"{value:.17g}" for value in row)])
     try:
-        write_whole(data.with_name(data.name + SUFFIX), text.getvalue().encode("utf-8"))
+        write_whole(data.with_name(data.name + SUFFIX), text.getvalue().encode("utf-8"), like=data)
     except UnwritableError as error:
         _terminal.warning("%s", error)

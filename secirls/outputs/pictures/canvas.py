@@ -89,12 +89,15 @@ def png(figure: Figure) -> bytes:
     return packed(figure, "png")
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the picture whole or not at all, as its suffix says. Raises `InputError` where it is none of `KINDS`."""
+def save(figure: Figure, path: Path, *, like: Path | None = None) -> None:
+    """Write the picture whole or not at all, as its suffix says, for whoever may read what it is ``like``.
+
+    Raises `InputError` where it is none of `KINDS`.
+    """
     kind = path.suffix.removeprefix(".").lower()
     if kind not in KINDS:
         raise InputError(f"file {str(path)!r}: a picture is one of {', '.join(KINDS)}, not {kind!r}")
-    write_whole(path, packed(figure, kind))
+    write_whole(path, packed(figure, kind), like=like)
 
 
 def titled(axes: Axes, title: str, **labels: Any) -> None:
