@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 import secrets
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,10 @@ HEADROOM_BITS = {1: 62, 2: 126}
 """A full sum stays below 2^this, which leaves room for the sign and for noticing a wrong mask."""
 
 _LIMB = 64
+
+
+Drawn: TypeAlias = Callable[[str, NDArray[np.intp], int], bytes]
+"""Random bytes for elements of a field: from its name, their places in it, and how many bytes each takes."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +130,19 @@ class Layout:
             start += field.values
         return vector
 
-    def take_noise_off(self, vector: Vector, bits: Mapping[str, NDArray[np.intp]]) -> None:
-        """Subtract a number below 2^bits, uniform and drawn anew, from each element of some fields; none at 0 bits."""
+    def take_noise_off(self, vector: Vector, bits: Mapping[str, NDArray[np.intp]], drawn: Drawn | None = None) -> None:
+        """Subtract a number below 2^bits, uniform, from each element of some fields; none at 0 bits.
+
+        Anew, or as ``drawn`` for these elements of a field: 8 bytes a limb and element.
+        """
         start = 0
         for field in self.fields:
             asked = bits[field.name].reshape(-1) if field.name in bits else np.zeros(0, dtype=np.intp)
             places = np.flatnonzero(asked)
             if places.size:
                 hidden = vector[start + places]
-                ring.subtract_into(hidden, _noise(asked[places], self.limbs))
+                told = None if drawn is None else drawn(field.name, places, 8 * self.limbs)
+                ring.subtract_into(hidden, _noise(asked[places], self.limbs, told))
                 vector[start + places] = hidden
             start += field.values
 
@@ -188,9 +197,13 @@ def warm_up() -> None:
     linear_hash.warm_up()
 
 
-def _noise(bits: NDArray[np.intp], limbs: int) -> Vector:
-    """Ring elements that are uniform among those of so many ``bits``, ``(values,)``: ``(values, limbs)``."""
-    drawn = np.frombuffer(secrets.token_bytes(8 * limbs * bits.size), dtype="<u8").reshape(-1, limbs).astype(np.uint64)
+def _noise(bits: NDArray[np.intp], limbs: int, told: bytes | None = None) -> Vector:
+    """Ring elements that are uniform among those of so many ``bits``, ``(values,)``: ``(values, limbs)``.
+
+    Drawn anew, or of uniform bytes that are ``told``.
+    """
+    told = secrets.token_bytes(8 * limbs * bits.size) if told is None else told
+    drawn = np.frombuffer(told, dtype="<u8").reshape(-1, limbs).astype(np.uint64)
     kept = np.clip(bits[:, None] - 64 * np.arange(limbs), 0, 64).astype(np.uint64)
     half = kept >> np.uint64(1)  # a shift by 64 would wrap
     masks = ~np.left_shift(np.left_shift(np.full_like(drawn, ~np.uint64(0)), half), kept - half)

@@ -5,15 +5,14 @@ Refuses to know: what is asked, and what becomes of it.
 
 from __future__ import annotations
 
-from protocols.fixed_point import Layout
 from protocols.secure_sum import Context, PartyId
 from protocols.verified import CHECK_VALUES
-from secirls.algorithms.query import Query
+from secirls.algorithms.query import Query, SignedLayout
 
 
 def named_sum(
     asked: Query, state: bytes, session: bytes, place: tuple[int, int], cohort: tuple[PartyId, ...], *, told: bool
-) -> tuple[Layout, Context]:
+) -> tuple[SignedLayout, Context]:
     """How an answer is laid out in the state that the question led to, and the context of the sum.
 
     ``place`` is (round, attempt); with a total that is ``told``, check values go. Raises `MisuseError` where so many

@@ -25,6 +25,7 @@ from secirls.algorithms.summands import (
     StandIns,
     hide,
     largest_summand,
+    lasting,
     limbs,
     lost,
     signed,
@@ -186,7 +187,7 @@ class Query(ABC):
         beyond = [lost(array, len(total.cohort), self.precision).any() for array in total.arrays.values()]
         return np.full(self.n_genes, any(beyond))
 
-    def layout(self, parties: int, state: bytes = b"") -> Layout:
+    def layout(self, parties: int, state: bytes = b"") -> SignedLayout:
         """The vector that each of so many parties sends; bound to this query's own bytes and to the `chained` state."""
         bits = self.precision
         bound = largest_summand(parties, bits)
@@ -243,14 +244,22 @@ class SignedLayout(Layout):
     parties: int = 0
 
     def encode(
-        self, arrays: Mapping[str, Floats], room: int = 0, out: NDArray[np.uint64] | None = None
+        self,
+        arrays: Mapping[str, Floats],
+        room: int = 0,
+        out: NDArray[np.uint64] | None = None,
+        secret: bytes | None = None,
     ) -> NDArray[np.uint64]:
-        """Named float64 arrays to one vector as of `Layout.encode`: with sign and noise for what can't be sent."""
+        """Named float64 arrays to one vector as of `Layout.encode`: with sign and noise for what can't be sent.
+
+        The noise is that of a ``secret`` (see `lasting`), or drawn anew.
+        """
         if self.query is None:
             return super().encode(arrays, room, out)
         sent = self.query.signed(arrays, self.parties)
         vector = super().encode(sent, room, out)
-        hide(vector, self, self.query.stand_ins(sent, self._bounds))
+        drawn = None if secret is None else lasting(secret, self, arrays)
+        hide(vector, self, self.query.stand_ins(sent, self._bounds), drawn)
         return vector
 
     def decode(self, vector: NDArray[np.uint64], parties: int) -> dict[str, Floats]:

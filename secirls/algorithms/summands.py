@@ -9,7 +9,8 @@ All others' numbers are in that sum, and it is opened: with another in which not
 own. So where a site sends none it sends noise: off a sign a quarter of the bound, else all of it. In the exact profile
 that is a billion times wider than a sum of 1e8 of a gene's. Numbers of no gene may be as large as whoever writes a
 formula wants: of these honest values are a thousandth of the noise at most. Whoever opens the sum finds the sign, and
-puts in the place of the rest what nobody's numbers have a part in.
+puts in the place of the rest what nobody's numbers have a part in. Of many answers with other noise each the mean has
+little left, so a site draws it from a secret and the very number that it can't send: it is the same in every session.
 
 Promises: whatever a site holds, what it sends can be encoded; of what is lost at one site nobody's numbers are opened.
 Refuses to know: questions, and what their numbers mean.
@@ -17,14 +18,17 @@ Refuses to know: questions, and what their numbers mean.
 
 from __future__ import annotations
 
+import hmac
 import math
+import secrets
+import struct
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.fixed_point import FRACTION_BITS, Layout, largest_bound
+from protocols.fixed_point import FRACTION_BITS, Drawn, Layout, largest_bound
 from secirls.numerics.arrays import Floats, Mask
 
 EXACT = FRACTION_BITS
@@ -129,10 +133,11 @@ def with_stand_ins(arrays: Mapping[str, Floats], found: StandIns) -> dict[str, F
     }
 
 
-def hide(vector: NDArray[np.uint64], layout: Layout, found: StandIns) -> None:
+def hide(vector: NDArray[np.uint64], layout: Layout, found: StandIns, drawn: Drawn | None = None) -> None:
     """Take noise off a site's encoded vector, in place, where something stands in it for what is lost.
 
-    Off a sign a quarter of it at most, so that it is still told. Bounds are powers of two.
+    Off a sign a quarter of it at most, so that it is still told. Bounds are powers of two. The noise is ``drawn`` as by
+    `lasting`, or anew.
     """
     bits = {}
     for field in layout.fields:
@@ -140,7 +145,29 @@ def hide(vector: NDArray[np.uint64], layout: Layout, found: StandIns) -> None:
             wide = round(math.log2(field.bound)) + field.fraction_bits
             values = found[field.name]
             bits[field.name] = np.where(np.isnan(values), 0, np.where(values > 0, wide - _SIGN_BITS, wide))
-    layout.take_noise_off(vector, bits)
+    layout.take_noise_off(vector, bits, drawn)
+
+
+def lasting(secret: bytes, layout: Layout, arrays: Mapping[str, Floats]) -> Drawn:
+    """Random bytes that nobody without the secret can find, the same whenever a gene's very numbers are answered again.
+
+    They follow from each number of a site's ``arrays`` and its place among its gene's. What is no number, which genes
+    have alike, has others each time.
+    """
+    widths = {field.name: round(math.log2(field.bound)) + field.fraction_bits for field in layout.fields}
+
+    def drawn(name: str, places: NDArray[np.intp], size: int) -> bytes:
+        array = np.ascontiguousarray(arrays[name], dtype="<f8")
+        inside = places % max(math.prod(array.shape[1:]), 1)
+        about = name.encode() + struct.pack("<q", widths[name])
+        return b"".join(
+            hmac.digest(secret, about + struct.pack("<qd", at, value), "sha256")[:size]
+            if math.isfinite(value)
+            else secrets.token_bytes(size)
+            for at, value in zip(inside.tolist(), array.reshape(-1)[places].tolist(), strict=True)
+        )
+
+    return drawn
 
 
 _SIGN_BITS = 2

@@ -228,9 +228,9 @@ class Site(Secret):
         arguments.messages(query)
         arguments.numbers(round_number, attempt)
         arguments.names(cohort)
-        party, guard, sites = self._begin(), self._guarded(), self._agreed()[1].sites
+        party, guard, (ground, agreement) = self._begin(), self._guarded(), self._agreed()
         # It is kept with every context: a thousand names that came anew in each round would be 60 kB of it.
-        cohort = sites if cohort == sites else cohort
+        cohort = agreement.sites if cohort == agreement.sites else cohort
         if (round_number, attempt) in self._contexts:
             how = "answered" if self._contexts[round_number, attempt][1] == query else "asked differently"
             raise MisuseError(f"round {round_number} attempt {attempt} was {how} before")
@@ -250,7 +250,7 @@ class Site(Secret):
             self._write_own(asked, samples)
         # What has done its work is let go before the next copy is made: of long answers each is tens of megabytes.
         room, lend = context.values - layout.values, party.lend if isinstance(party, Lending) else lambda _: None
-        vector = [meter.measure("encode", lambda: layout.encode(answer.pop(), room, lend(context)))]
+        vector = [meter.measure("encode", lambda: layout.encode(answer.pop(), room, lend(context), ground.noise))]
         if told:
             checks = self._checking.checks
             meter.measure("verify", lambda: checks.fill(vector[0], context))

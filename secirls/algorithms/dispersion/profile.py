@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from protocols.fixed_point import Field, Layout
+from protocols.fixed_point import Field
 from secirls.algorithms.dispersion.dispersion_start import Means
-from secirls.algorithms.query import Algorithm, Query, QueryError, Total, in_both, some_of
+from secirls.algorithms.query import Algorithm, Query, QueryError, SignedLayout, Total, in_both, some_of
 from secirls.algorithms.regression.irls_queries import check_steps, keep_moments, known_steps
 from secirls.algorithms.regression.known_information import ask_the_rest
 from secirls.algorithms.summands import EXACT, StandIns, largest_honest, largest_summand, resolution
@@ -126,7 +126,7 @@ class ProfileQuery(Query):
         """Of the gene with the most nodes."""
         return int(self.places.values(self.rows.size).max(initial=0))
 
-    def layout(self, parties: int, state: bytes = b"") -> Layout:
+    def layout(self, parties: int, state: bytes = b"") -> SignedLayout:
         """As any query's, but the constants keep few fraction bits where the ring is narrow."""
         layout = super().layout(parties, state)
         if self.fraction_bits == EXACT:

@@ -11,13 +11,14 @@ import json
 import logging
 import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field
 
 from protocols.primitives.keys import Identity
-from protocols.secure_sum import PartyId
+from protocols.secure_sum import PartyId, sha256
 from secirls.agreement.order import Place
 from secirls.config import Config
 from secirls.frozen import Frozen
@@ -36,6 +37,8 @@ _terminal = logging.getLogger(__name__)
 
 MEMORY = "memory"
 """Where a site on its own ground keeps what it answered, beside its file, if its policy names no other folder."""
+
+NOISE = b"secirls noise v1"
 
 
 class OwnFile(Frozen):
@@ -78,6 +81,11 @@ class Ground:
     """What the site's staff agreed to, where they wrote it down."""
     key: str | None = field(repr=False, default=None)
     """The private key file, where there is one."""
+
+    @cached_property
+    def noise(self) -> bytes:
+        """What noise is drawn from: with a key from a file the same in every session; nobody else can find it."""
+        return sha256(NOISE, self.identity.sign(NOISE))
 
     def aloud(self, error: InputError) -> InputError:
         """A mistake in the data file as others may hear it; on its own ground its detail is for the terminal here."""

@@ -5,6 +5,7 @@ people are older, the first sum was that of all sites but one, and the second th
 """
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from secirls.algorithms.summands import EXACT, largest_summand
 from secirls.carriers.local import LocalFederation
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.nodes import nodes_for
+from secirls.site.grounds.ground import open_ground
 from secirls.site.site import Site
 
 OLDER = "site3"
@@ -56,7 +58,7 @@ def whole(vector):
     return [number - (1 << bits) if number >> (bits - 1) else number for number in found]
 
 
-def sums_of_ages(grounds, lead, monkeypatch):
+def sums_of_ages(grounds, lead, monkeypatch, run="fit-1"):
     """The sums of powers of ages that an honest fit opens, as the ring has them, in units of the first."""
     honest, found = SecureRounds._sum, []
 
@@ -69,7 +71,7 @@ def sums_of_ages(grounds, lead, monkeypatch):
     monkeypatch.setattr(SecureRounds, "_sum", looked_at)
     config = lead.config(grounds, design=f"~ condition + I(age**{POWER})")
     sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
-    for event in lead_fit(Task(config, "fit-1"), LocalFederation(sites)):
+    for event in lead_fit(Task(config, run), LocalFederation(sites)):
         if isinstance(event, Record) and event.told.kind == "cross_products":
             break
     return found
@@ -90,6 +92,45 @@ def test_the_twin_without_noise_tells_one_sites_sum_of_ages(aged, lead, monkeypa
     monkeypatch.setattr(query, "hide", lambda *_: None)
     grounds, ages = aged
     assert own_sum(sums_of_ages(grounds, lead, monkeypatch)) == pytest.approx((ages[OLDER] ** POWER).sum(), rel=1e-12)
+
+
+# Nor is it where the same is asked in one session after another, which no budget counts: with other noise each time
+# the largest and the smallest of the sums stand about the sum over all others.
+
+SESSIONS = 1 << 16
+
+
+def first_sums(grounds, lead, monkeypatch):
+    """The first sum of ages of each of two sessions."""
+    return [float(sums_of_ages(grounds, lead, monkeypatch, run)[0]) for run in ("fit-1", "fit-2")]
+
+
+def by_many_sessions(grounds, ages):
+    """What one site's sum is, by what all others' is between the outermost of so many sums; the secret is its key's."""
+    values = [(ages[name] ** POWER).sum() for name in grounds.names]
+    asked = CovariatesQuery(np.zeros(20, dtype=bool), np.zeros(1), np.ones(1))
+    layout, config = asked.layout(len(values)), SimpleNamespace(roster=None)
+    noise = open_ground(grounds.place(OLDER), config).noise
+    own = {"samples": np.array([12.0]), "values": (ages[OLDER] ** POWER).sum(keepdims=True), "squares": np.full(1, 1e9)}
+    rest = sum(values) - own["values"][0]
+    sent = [whole(layout.encode(own, secret=noise)[1:2])[0] / UNIT for _ in range(SESSIONS)]
+    others = rest + (max(sent) + min(sent)) / 2 - largest_summand(4) * (1 - 1 / 8)
+    return abs(sum(values) - others - own["values"][0]) / own["values"][0]
+
+
+def test_another_session_opens_the_same_once_more(aged, lead, monkeypatch):
+    grounds, ages = aged
+    first, second = first_sums(grounds, lead, monkeypatch)
+    assert first == second
+    assert by_many_sessions(grounds, ages) > 10
+
+
+def test_the_twin_that_draws_noise_anew_tells_it_in_many_sessions(aged, lead, monkeypatch):
+    monkeypatch.setattr(query, "lasting", lambda *_: None)
+    grounds, ages = aged
+    first, second = first_sums(grounds, lead, monkeypatch)
+    assert first != second
+    assert by_many_sessions(grounds, ages) < 0.2
 
 
 # Of each way to be signed, what a site sends in place of a gene.
