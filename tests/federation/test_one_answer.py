@@ -241,6 +241,8 @@ def test_once_a_sum_was_opened_over_fewer_it_is_answered_for_these_alone(tmp_pat
             Memory("a", tmp_path, "run").admit(b"one", cohort)
     Memory("a", tmp_path, "run").admit(b"one", FOUR)
     Memory("a", tmp_path, "run").opening(b"one", FOUR)
+    with pytest.raises(RefusalError, match=f"over {', '.join(FOUR)} before, and not over {', '.join(FOUR[:3])}$"):
+        Memory("a", tmp_path, "run").opening(b"one", FOUR[:3])
 
 
 def test_a_line_that_a_disk_takes_in_part_is_no_answer(tmp_path, monkeypatch):

@@ -45,6 +45,12 @@ def test_a_fit_over_fewer_sites_is_refused_under_any_name(grounds, lead, run):
             second.sites[name].join(second.agreement)
 
 
+def test_whose_policy_allows_it_joins_a_fit_over_fewer_sites(grounds, lead):
+    grounds.rule('across_fits = "allow"')
+    zeros(lead.room(grounds))
+    lead.room(grounds, WITHOUT_ONE, "fit-2").survey().join()
+
+
 @pytest.fixture
 def forgetful(monkeypatch):
     """Sites that remember neither fits nor their columns, nor what they answered for whom."""
