@@ -152,7 +152,7 @@ class PaillierParty(Seated, Secret):
             raise PeerError(AGGREGATOR, f"passed on a payload of {error.sender} that {error.reason}") from None
         if decision != asked.decision:
             raise PeerError(AGGREGATOR, "what shall be opened is not the blinded product of the payloads")
-        self._seat.answer_once(context, 1, request, tuple(asked.payloads))
+        self._seat.answer_once(context, request, tuple(asked.payloads))
         return self._seat.sign(_CONSENT, context, decision)
 
     def _recompute(self, asked: Contributions, packing: Packing, public: PublicKey, context: Context) -> bytes:

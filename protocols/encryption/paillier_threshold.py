@@ -181,7 +181,7 @@ class ThresholdParty(PaillierParty):
         except PeerError as error:
             raise PeerError(AGGREGATOR, f"passed on a message of {error.sender} that {error.reason}") from None
         self._share = share
-        self._seat.answer_once(context, 1, request, tuple(payloads))
+        self._seat.answer_once(context, request, tuple(payloads))
         partials, proof = share.open(product(columns, shared.public.n), context.digest, self.n_jobs)
         return self._seat.sign(
             _PARTIAL, context, proof + big_numbers.to_buffer(partials, shared.public.plaintext_bytes)

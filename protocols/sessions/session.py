@@ -267,7 +267,7 @@ class Seat(Secret):
         self._nonce = entropy(NONCE_BYTES)
         self._protected: set[tuple[int, int]] = set()
         self._checked: Context | None = None
-        self._answered: dict[tuple[bytes, int], bytes] = {}
+        self._answered: dict[bytes, bytes] = {}
 
     def hello(self, batch: int, body: bytes = b"") -> bytes:
         """This party's signed hello; the same nonce in every batch."""
@@ -316,17 +316,17 @@ class Seat(Secret):
             raise MisuseError(f"the cohort names {', '.join(sorted(strangers))}, unknown to the roster")
         self._checked = context
 
-    def answer_once(self, context: Context, leg: int, request: bytes, present: tuple[PartyId, ...]) -> None:
-        """Note the one request answered on this leg, about a sum over those present, if it is one that may be opened.
+    def answer_once(self, context: Context, request: bytes, present: tuple[PartyId, ...]) -> None:
+        """Note the one request answered for a context, about a sum over those present, if it is one that may be opened.
 
         A second, different one is the collector's error. Raises what `Demands.check_opening` does, and then
         nothing is noted.
         """
-        name, digest = (context.digest, leg), sha256(b"secirls request v1", request)
-        if self._answered.get(name, digest) != digest:
+        digest = sha256(b"secirls request v1", request)
+        if self._answered.get(context.digest, digest) != digest:
             raise PeerError(AGGREGATOR, f"a different request for round {context.round} was answered before")
         self.demands.check_opening(context, present)
-        self._answered[name] = digest
+        self._answered[context.digest] = digest
 
 
 class AtSession:
