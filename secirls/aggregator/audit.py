@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from secirls.aggregator import transcript
 from secirls.aggregator.aggregator import Outcome, lead
 from secirls.aggregator.replay import Again, EndError, MismatchError, told_end
 from secirls.aggregator.traces import traces_in
+from secirls.agreement.agreement import release
 from secirls.agreement.order import Task
 from secirls.agreement.past import Begun, Past
 from secirls.agreement.record import Record, sum_digest
@@ -122,10 +122,10 @@ def _limits(
 def _releases(entries: list[tuple[str, Any]]) -> list[str]:
     """Whether another release may ask otherwise than this one does again."""
     told = [content["map"].get("release") for what, content in entries if what in {"begun", "resumed"}]
-    others = sorted({"an earlier one" if name is None else str(name) for name in told} - {version("secirls")})
+    others = sorted({"an earlier one" if name is None else str(name) for name in told} - {release()})
     if not others:
         return []
-    wrote = f"it was written by {', '.join(others)}, and this is {version('secirls')}"
+    wrote = f"it was written by {', '.join(others)}, and this is {release()}"
     return [f"whether an early end, or what is found, lies at another release of secirls: {wrote}"]
 
 

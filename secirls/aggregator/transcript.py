@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from protocols.secure_sum import PartyId
 from protocols.secure_sum import Total as Opened
 from secirls.aggregator.aggregator import Event, Outcome, lead
 from secirls.aggregator.asking import Federation
+from secirls.agreement.agreement import release
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import LARGEST_COUNT
 from secirls.agreement.order import Task
@@ -74,7 +74,7 @@ class Transcript:
         """Begin in a folder that `make` made."""
         transcript = cls(folder)
         configuration = task.config.model_dump(mode="json")
-        told = {"config": configuration, "sites": list(sites), "run": task.run, "release": version("secirls")}
+        told = {"config": configuration, "sites": list(sites), "run": task.run, "release": release()}
         transcript.write("begun", told)
         return transcript
 
@@ -105,7 +105,7 @@ class Transcript:
         told = {
             "config": task.config.model_dump(mode="json"),
             "sites": list(sites),
-            "release": version("secirls"),
+            "release": release(),
             "rounds": rounds,
             "cut": cut,
             "left": [(folder / MESSAGES / name).read_bytes() for name in left],

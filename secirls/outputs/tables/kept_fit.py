@@ -44,7 +44,6 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from secirls.aggregator.aggregator import Outcome
+from secirls.agreement.agreement import release
 from secirls.algorithms.fitted import Fitted
 from secirls.algorithms.groundwork.normalisation import LARGEST_LOG_SIZE
 from secirls.algorithms.groundwork.sizing import Sizing
@@ -173,7 +173,7 @@ class KeptFit:
         header = {
             "format": FORMAT,
             "version": VERSION,
-            "release": version("secirls"),
+            "release": release(),
             "config": self.config.model_dump(mode="json"),
             "design": _DESIGN.dump_python(self.design, mode="json"),
             "asked": _ASKED.dump_python(self.asked, mode="json"),
