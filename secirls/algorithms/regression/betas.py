@@ -21,7 +21,7 @@ from secirls.algorithms.regression.catch import catch
 from secirls.algorithms.regression.irls import IrlsConfig, State, one_round, update_rows
 from secirls.algorithms.regression.quasi_newton import CatchConfig
 from secirls.algorithms.regression.unclamped import NewtonConfig, newton
-from secirls.numerics.arrays import Floats
+from secirls.numerics.arrays import Floats, Mask
 from secirls.numerics.own.coefficients import BEST
 from secirls.numerics.status import Reason, Status
 
@@ -46,7 +46,7 @@ class Betas:
     hat_steps: NDArray[np.int32]
     """Its number, ``(genes,)``."""
 
-    def replaced(self, other: Betas, genes: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Betas:
+    def replaced(self, other: Betas, genes: Mask) -> Betas:
         """This fit with some genes taken from another."""
         chosen = genes[:, None]
         return Betas(

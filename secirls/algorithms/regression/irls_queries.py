@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from secirls.algorithms.groundwork.normalisation import known_size_factors
-from secirls.algorithms.query import Query, QueryError
+from secirls.algorithms.query import Query, QueryError, check_params
 from secirls.algorithms.sent_products import check_expand, sent, sent_entries
 from secirls.algorithms.summands import EXACT, StandIns
 from secirls.numerics.algebra.solve import packed_size
@@ -66,8 +66,7 @@ class LeastSquaresQuery(Query):
     def check(self, n_genes: int, n_params: int) -> None:
         """Raise `QueryError` unless the query fits the fit."""
         super().check(n_genes, n_params)
-        if self.params != n_params:
-            raise QueryError(f"query {self.kind!r} is about {self.params} parameters, the fit has {n_params}")
+        check_params(self, self.params, n_params)
         check_expand(self, self.expand, n_params)
 
 
