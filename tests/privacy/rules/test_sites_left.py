@@ -10,6 +10,7 @@ import pytest
 from protocols.secure_sum import PeerError
 from protocols.totals import pack_total
 from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.algorithms.groundwork.empty import DropEmptyQuery
 from secirls.algorithms.groundwork.normalisation import LogCountsQuery, NormalisedQuery
 from secirls.algorithms.query import Total
 from secirls.inputs.designs.design import Design, Variable
@@ -187,6 +188,17 @@ def test_a_total_over_fewer_is_the_census_of_those(rare, lead, monkeypatch):
     monkeypatch.setattr(CensusQuery, "xtx_of", lambda *_: np.eye(2) * 60)
     guard.hear(query, total, verified=True)
     assert guard._census.parties == LEFT
+
+
+def test_the_rules_over_those_left_are_about_a_design_without_its_empty_columns(rare, lead):
+    levels = {"condition": ("control", "treated", "nobody's")}
+    room = lead.room(rare, on_dropout="continue", threshold=4, levels=levels, drop_empty=True).open()
+    kept = room.census()["column_sites"] > 0
+    assert kept.tolist() == [True, True, False]
+    assert room.total(DropEmptyQuery(~room.every, kept))["sites"] == len(SIX)
+    some = room.every
+    some[GENE] = False
+    assert np.isfinite(room.total(LogCountsQuery(some), LEFT)["log_counts"]).all()
 
 
 def test_a_site_takes_no_total_that_it_has_no_part_in(lay, lead):
