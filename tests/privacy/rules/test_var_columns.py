@@ -125,6 +125,28 @@ def test_what_was_signed_in_another_session_is_not_believed(grounds, lead):
         second.sites[VICTIM].annotate(said)
 
 
+def joined_again(grounds, lead):
+    """A site that joins one session twice, and holds other text the second time; and what all said in the first."""
+    room = joined(alike_at_all(grounds), lead)
+    said = {name: site.describe() for name, site in room.sites.items()}
+    grounds.edit(LONER, naming("symbol", lambda named: [SECRET, *named[1:]]))
+    room.sites[LONER].survey()
+    room.sites[LONER].join(room.agreement)
+    return room, said
+
+
+def test_what_a_site_signed_of_other_text_does_not_speak_for_what_it_has_now(grounds, lead):
+    room, said = joined_again(grounds, lead)
+    with pytest.raises(MisuseError, match=f"site {LONER} said something else of its var columns"):
+        room.sites[LONER].annotate(said)
+
+
+def test_the_twin_that_takes_its_own_word_of_before_gives_its_text_away(grounds, lead, monkeypatch):
+    room, said = joined_again(grounds, lead)
+    monkeypatch.setattr(Telling, "digests", lambda told: said[told.site])
+    assert SECRET.encode() in room.sites[LONER].annotate(said)
+
+
 def test_a_site_that_sends_other_text_than_it_signed_is_named(grounds, lead):
     room = joined(alike_at_all(grounds), lead)
     honest = room.sites[VICTIM].annotate
