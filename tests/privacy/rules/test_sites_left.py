@@ -201,6 +201,16 @@ def test_the_rules_over_those_left_are_about_a_design_without_its_empty_columns(
     assert np.isfinite(room.total(LogCountsQuery(some), LEFT)["log_counts"]).all()
 
 
+def test_once_asked_over_fewer_a_site_opens_no_sum_of_before_over_more(rare, lead):
+    room = opened(lead, rare)
+    some, others = room.every, room.every
+    some[GENE] = others[: GENE + 1] = False
+    _, context, sent = room.payloads(LogCountsQuery(some))
+    assert np.isfinite(room.total(LogCountsQuery(others), LEFT)["log_counts"]).all()
+    with pytest.raises(PeerError, match=f"asks {LEFT[0]} to open a sum over sites that it did not answer for"):
+        room.add_up(sent, context)
+
+
 def test_a_site_takes_no_total_that_it_has_no_part_in(lay, lead):
     """Where nobody helps to open sums, nothing but the total says over whom one is."""
     grounds = lay().rule(GOES_ON).rule('protocols = ["plain"]')
