@@ -17,10 +17,12 @@ from secirls.aggregator.aggregator import lead
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place, Task
 from secirls.agreement.record import Record
+from secirls.algorithms.regression import irls_queries
 from secirls.carriers.local import LocalFederation
 from secirls.config import Config
 from secirls.input_error import InputError
 from secirls.inputs.designs.own_columns import OwnColumns
+from secirls.numerics.own.coefficients import best_sums
 from secirls.site.site import Site
 from tests.files import write
 
@@ -100,6 +102,36 @@ def test_fits_of_other_presets_are_those_with_shared_columns(data, preset):
     own, shared = both(data, preset=preset)
     np.testing.assert_allclose(own.table["log2FoldChange"], shared.table["log2FoldChange"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(own.table["lfcSE"], shared.table["lfcSE"], rtol=1e-5)
+
+
+def lost():
+    """Counts in no proportion to their dispersions, of which IRLS loses some genes, and a count far off in each."""
+    sites = made(seed=5)
+    rng, alpha = np.random.default_rng(7), np.linspace(1.0, 6.0, GENES)
+    for site in sites.values():
+        site.X = rng.poisson(rng.gamma(1 / alpha, 3 * alpha, site.shape)).astype(np.int32)
+        site.var["alpha"] = alpha
+        site.X[rng.integers(EACH), rng.permutation(GENES)[: GENES // 2]] = 60
+    given = {"dispersions": "alpha", "size_factor_type": "poscounts"}
+    return both(sites, **given, preset="fedpydeseq2", se="clamped", ridge=1e-6)
+
+
+def assert_as_shared(own, shared):
+    caught = shared.table["status"] == "caught"
+    assert caught.sum() >= 3
+    np.testing.assert_allclose(own.table["lfcSE"][caught], shared.table["lfcSE"][caught], rtol=1e-3)
+    assert own.table["outlier"].tolist() == shared.table["outlier"].tolist()
+
+
+def test_genes_of_the_catch_have_the_errors_and_the_outliers_of_shared_columns():
+    assert_as_shared(*lost())
+
+
+def test_with_the_observed_information_they_have_others(monkeypatch):
+    """The broken twin."""
+    monkeypatch.setattr(irls_queries, "best_sums", lambda *asked, **_: best_sums(*asked))
+    with pytest.raises(AssertionError):
+        assert_as_shared(*lost())
 
 
 def test_fits_by_optima_of_profiles_are_those_with_shared_columns(data):

@@ -280,6 +280,16 @@ class TestBest:
             bend = -(best_sums(one, up).right - best_sums(one, down).right) / (2 * h)
             np.testing.assert_allclose(unpack(sums.xtwx)[:, column], bend, rtol=1e-4, atol=1e-3)
 
+    def test_the_expected_information_is_what_is_left_of_that_with_shared_columns(self, one):
+        beta = np.full((one.n_genes, one.n_params), 0.1)
+        delta, _ = best(one, beta)
+        joint = kernels.summands(one.joint, np.hstack([delta, beta]), 0.0, right="score")
+        left = eliminate(joint.xtwx, joint.right, one.own_size)
+        found = best_sums(one, beta, expected=True)
+        np.testing.assert_allclose(found.xtwx, left.upper, rtol=1e-12)
+        np.testing.assert_allclose(found.right, left.right, rtol=1e-9, atol=1e-9)
+        assert not np.allclose(best_sums(one, beta).xtwx, left.upper, rtol=1e-3), "the twin: the observed one"
+
     def test_a_gene_without_counts_is_held_by_the_box_and_harms_nothing(self, one):
         counts = one.counts.copy()
         counts[:4] = 0  # the first patient has none

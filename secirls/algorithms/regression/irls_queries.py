@@ -241,7 +241,8 @@ def sums_at(
     """A site's sums at coefficients ``(genes, params)``: NaN, which is signed as lost, where it has no size factors.
 
     Own columns are taken out: at the ``steps`` of IRLS for its right-hand side, at the best of their coefficients for
-    the score. Raises `QueryError` where the questions that bring size factors or dispersions were not asked.
+    the score, beside which X'WX is the expected information, as it is without them. Raises `QueryError` where the
+    questions that bring size factors or dispersions were not asked.
     """
     s = known_size_factors(samples)
     if samples.dispersions is None:
@@ -252,7 +253,7 @@ def sums_at(
     if samples.own is None:
         return kernels.summands(samples, beta, min_mu, right=right)
     if right == "score":
-        return best_sums(samples, beta, min_mu)
+        return best_sums(samples, beta, min_mu, expected=True)
     return irls_sums(samples, beta, min_mu, known_steps(samples, steps))
 
 

@@ -106,16 +106,18 @@ def irls_sums(samples: Samples, beta: Floats, min_mu: float, steps: Floats) -> S
     return Sums(*(_known(array, known) for array in (left.upper, left.right, sums.nll)))
 
 
-def best_sums(samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0) -> Sums:
+def best_sums(
+    samples: Samples, beta: Floats, min_mu: float = 0.0, ridge: float = 0.0, *, expected: bool = False
+) -> Sums:
     """Information, score and nll of what is left when own coefficients are the best. NaN for lost genes.
 
-    The information is the observed one without a floor under the means, the expected one with it. With a ``ridge``,
-    own coefficients of the user's columns have a normal prior of that precision around zero, and all three are of nll
-    with its part.
+    The information is the observed one without a floor under the means, unless the ``expected`` one is asked for, and
+    the expected one with it. With a ``ridge``, own coefficients of the user's columns have a normal prior of that
+    precision around zero, and all three are of nll with its part.
     """
     delta, held = best(samples, beta, min_mu, ridge)
     at, known = finite(np.hstack([delta, beta]))
-    information, score, nll = _penalised(samples.joint, at, min_mu, ridge, _of_user(samples))
+    information, score, nll = _penalised(samples.joint, at, min_mu, ridge, _of_user(samples), expected=expected)
     left = eliminate(*hold(information, score, held), held.shape[1])
     return Sums(*(_known(array, known) for array in (left.upper, left.right, nll)))
 
@@ -126,9 +128,9 @@ def finite(at: Floats) -> tuple[Floats, Mask]:
     return np.where(known[:, None], at, 0.0), known
 
 
-def _likelihood(joint: Samples, at: Floats, min_mu: float) -> tuple[Floats, Floats, Floats]:
+def _likelihood(joint: Samples, at: Floats, min_mu: float, *, expected: bool) -> tuple[Floats, Floats, Floats]:
     """Information, score and nll at joint coefficients."""
-    if min_mu > 0:
+    if min_mu > 0 or expected:
         return kernels.summands(joint, at, min_mu, right="score")
     nll, score, information = unclamped_sums(joint, at)
     return information, score, nll
@@ -143,10 +145,10 @@ def _of_user(samples: Samples) -> Floats:
 
 
 def _penalised(
-    joint: Samples, at: Floats, min_mu: float, ridge: float, of_user: Floats
+    joint: Samples, at: Floats, min_mu: float, ridge: float, of_user: Floats, *, expected: bool = False
 ) -> tuple[Floats, Floats, Floats]:
     """As `_likelihood`, with half a ridge times the squares of ``P (delta, beta)`` in nll; ``of_user`` is P."""
-    information, score, nll = _likelihood(joint, at, min_mu)
+    information, score, nll = _likelihood(joint, at, min_mu, expected=expected)
     if not ridge:
         return information, score, nll
     score = score.copy()
