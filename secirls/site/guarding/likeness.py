@@ -27,6 +27,8 @@ _NEARLY_ALONE, _ALONE_IN = 0.9, 0.999
 """Of the squares of a combination of columns: a sample that has so much has nearly all, or all."""
 _RIDGE = 1e-10
 """On squares of columns no larger than one: of several that are one combination any may go."""
+_NO_PART = 1e-6
+"""Of what the column takes with it by which a sample is alone most: one that takes less it is not alone by."""
 _ALONE = 3
 """In fewer samples a column is itself a few samples', beside a constant; levels that are told have as many."""
 
@@ -222,14 +224,16 @@ def _alone_besides(one: _Columns, two: _Columns, ones: Floats, among: Mask) -> b
     everything = set(range(first, columns.shape[1]))
 
     def within(sample: int, kept: set[int]) -> dict[int, float]:
-        """Columns left of a fit in which it is alone, and how much of its leverage would go with each; or none."""
+        """Columns left by which it is alone in a fit, and how much of its leverage would go with each; or none."""
         for side in sides:
             these = [*range(first), *sorted(side & kept)]
             inverse = np.linalg.inv(squares[np.ix_(these, these)])
             along = inverse @ columns[sample, these]
             if columns[sample, these] @ along > _NEARLY_ALONE:
                 gone = along**2 / np.diag(inverse)
-                return dict(zip(these[first:], gone[first:].tolist(), strict=True))
+                told = dict(zip(these[first:], gone[first:].tolist(), strict=True))
+                most = max(told.values(), default=0.0)
+                return {number: part for number, part in told.items() if part >= _NO_PART * most}
         return {}
 
     for sample in np.flatnonzero(among).tolist():

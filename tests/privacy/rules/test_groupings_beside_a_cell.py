@@ -79,3 +79,23 @@ def test_the_twin_that_leaves_a_sample_alone_in_its_cell_out_tells_its_counts(gr
 def test_a_sample_alone_in_its_cell_and_in_groupings_is_refused_by_its_site(grounds, lead, fits):
     with pytest.raises(RefusalError, match=REFUSED):
         difference(grounds, lead, *FITS[fits])
+
+
+def inversions(monkeypatch):
+    """So many matrices are inverted for forty patients, of whom twenty have one sample here."""
+    whole, count = np.linalg.inv, []
+    monkeypatch.setattr(np.linalg, "inv", lambda matrix: count.append(0) or whole(matrix))
+    patients = np.eye(40)[[*range(20), *np.repeat(range(20, 40), 4)]]
+    columns = {(f"patient{i}", b""): patients[:, i] for i in range(1, 40)}
+    later = {**columns, ("treated", b""): np.arange(100.0) % 2}
+    assert not likeness._alone_besides(columns, later, np.ones((100, 1)), np.arange(100) < 20)
+    return len(count)
+
+
+def test_patients_of_one_sample_cost_a_few_inversions_each(monkeypatch):
+    assert inversions(monkeypatch) <= 10 * 20
+
+
+def test_the_twin_that_leaves_every_column_out_in_turn_costs_as_many_as_there_are_columns(monkeypatch):
+    monkeypatch.setattr(likeness, "_NO_PART", 0.0)
+    assert inversions(monkeypatch) > 40 * 20
