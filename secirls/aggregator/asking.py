@@ -35,6 +35,14 @@ T = TypeVar("T")
 
 AGGREGATOR_ROLE, SITE_ROLE = "aggregator", "site"
 
+TOLD_SECONDS = 20.0
+"""How often it is said who is waited for, where the fit tells nothing of itself."""
+
+PREPARE_SECONDS = 3600.0
+"""How long a site has, at least, to open its file and to prepare it."""
+
+_PREPARING = frozenset({"look", "survey", "key", "join"})
+
 
 class Federation(Protocol):
     """The seam between the rounds and what carries them: ask some parties to run one verb each.
@@ -55,6 +63,11 @@ class Federation(Protocol):
     def fence(self, party: PartyId) -> None:
         """Have nothing more to do with a party: whatever it still sends is never read."""
         ...
+
+
+def seconds_for(verb: str, deadline: float) -> float:
+    """How long a party has for one verb, where a fit's deadline is so many seconds."""
+    return max(deadline, PREPARE_SECONDS) if verb in _PREPARING else deadline
 
 
 class Asking:

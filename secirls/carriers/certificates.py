@@ -135,6 +135,17 @@ def _read_key(path: Path, text: str) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def check_dates(shown: x509.Certificate, file: str) -> None:
+    """Raise `InputError` where our certificate is of another time than now: the other side hangs up without a word."""
+    begins, ends, now = shown.not_valid_before_utc, shown.not_valid_after_utc, datetime.now(UTC)
+    if not begins <= now <= ends:
+        raise complain(
+            f"is valid from {moment(begins)} to {moment(ends)}, and now it is {moment(now)} (UTC) by the clock of this "
+            "machine",
+            file=file,
+        )
+
+
 def moment(time: datetime) -> str:
     """A date and time as sentences have it."""
     return f"{time:%Y-%m-%d %H:%M}"

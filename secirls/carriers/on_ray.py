@@ -17,7 +17,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from protocols.choice import helpers
 from protocols.secure_sum import AGGREGATOR, PartyId
 from secirls.aggregator.aggregator import Event
-from secirls.aggregator.asking import Federation
+from secirls.aggregator.asking import TOLD_SECONDS, Federation
 from secirls.agreement.faults import PartyFaultError
 from secirls.agreement.ledger import SETUP_ROUND
 from secirls.agreement.order import Order, Place
@@ -33,10 +33,6 @@ from secirls.site.site import Site
 AHEAD = 1
 """So many events the aggregator may have told that the driver has not taken: it works at most one round ahead of
 what is kept, and what is noted before a sum is opened, in two events, is on the disk by then."""
-
-TOLD_SECONDS = 20.0
-"""How often it is said who is waited for, where the fit tells nothing of itself. A process that dies before it has
-told Ray of itself is missed after a minute (``worker_register_timeout_seconds``), and then another is started."""
 
 IDLE_SECONDS = 1.0
 """Within which a process says that it stands, unless it is at work, hangs or can't be reached."""
@@ -104,7 +100,11 @@ def _processes(parties: Mapping[PartyId, Handle], aggregator: Handle) -> dict[st
 
 
 def _waited_for(awaited: list[Any], starting: Mapping[Any, str]) -> Iterator[Stage]:
-    """Say now and then whose process has not started, until all that is awaited is there."""
+    """Say now and then whose process has not started, until all that is awaited is there.
+
+    One that dies before it has told Ray of itself is missed after a minute (``worker_register_timeout_seconds``), and
+    then another is started.
+    """
     began = time.monotonic()
     while ray.wait(awaited, num_returns=len(awaited), timeout=TOLD_SECONDS, fetch_local=False)[1]:
         _, left = ray.wait(list(starting), num_returns=len(starting), timeout=0, fetch_local=False)

@@ -17,6 +17,7 @@ from ray import ObjectRefGenerator
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from protocols.secure_sum import PartyId
+from secirls.aggregator.asking import seconds_for
 from secirls.agreement.faults import BlockedPartyError, own_fault
 from secirls.carriers.hosts import Store
 from secirls.site.desk import SPOKEN
@@ -26,11 +27,6 @@ Handle: TypeAlias = Any
 
 START_SECONDS = 600.0
 """How long actors have to start: before any other clock runs."""
-
-PREPARE_SECONDS = 3600.0
-"""How long a site has, at least, to open its file and to prepare it."""
-
-_PREPARING = frozenset({"look", "survey", "key", "join"})
 
 LOOK_SECONDS = 0.25
 """How long `ray.wait` may look at once. It waits for the first answer that is announced to be fetched, and meanwhile
@@ -63,8 +59,7 @@ class RayFederation:
 
     def ask(self, verb: str, arguments: Mapping[PartyId, tuple[Any, ...]]) -> dict[PartyId, Any]:
         """Call all, each host once, then take answers as they come. Who has not answered by the deadline never will."""
-        seconds = max(self._deadline, PREPARE_SECONDS) if verb in _PREPARING else self._deadline
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds_for(verb, self._deadline)
         waiting = self._call(verb, arguments)
         answers: dict[PartyId, Any] = {}
         while waiting:

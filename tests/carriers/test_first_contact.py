@@ -152,8 +152,9 @@ def test_one_who_hangs_up_on_a_certificate_without_a_word(certs, speak_tls):
 @pytest.mark.parametrize(("away", "shown"), [(-400, "to 20"), (400, "from 20")])
 def test_a_clock_that_is_wrong_by_more_than_a_certificate(tmp_path, speak_tls, monkeypatch, away, shown):
     then = datetime.now(UTC) + timedelta(days=away)
-    monkeypatch.setattr(making, "datetime", type("Then", (), {"now": staticmethod(lambda _: then)}))
-    certificates(tmp_path, {"head": ["127.0.0.1"]})
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "datetime", type("Then", (), {"now": staticmethod(lambda _: then)}))
+        certificates(tmp_path, {"head": ["127.0.0.1"]})
     speak_tls(tmp_path, tmp_path)
     told = refusal_at_somebody()
     assert str(tmp_path / "head.crt") in told
