@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from secirls.aggregator.checkpoint import FOLDER, Checkpoint, discard
 from secirls.aggregator.losses import heard
 from secirls.aggregator.transcript import witnessed
 from secirls.agreement.cluster_address import cluster_at
-from secirls.agreement.manifest import Engine, Manifest
+from secirls.agreement.manifest import OWN_GROUND, Engine, Manifest
 from secirls.agreement.order import Order, new_run
 from secirls.agreement.past import Begun
 from secirls.agreement.record import Opening, Progress, Record, Stage
@@ -45,11 +45,12 @@ EXAMPLES = {"keys": "key", "policies": "toml"}
 
 
 def fit(
-    sites: Mapping[str, str | os.PathLike[str] | AnnData],
+    sites: Mapping[str, str | os.PathLike[str] | AnnData] | Sequence[str],
     *,
     design: str,
     engine: Engine = "ray",
     address: str | None = None,
+    certificate: str | os.PathLike[str] | None = None,
     keys: Mapping[str, str | os.PathLike[str]] | None = None,
     policies: Mapping[str, str | os.PathLike[str]] | None = None,
     on_round: Callable[[Progress], None] | None = None,
@@ -61,13 +62,18 @@ def fit(
     Parameters
     ----------
     sites
-        Site names to h5ad paths (opened in the site's own process) or AnnData objects; three or more.
+        Site names to h5ad paths (opened in the site's own process) or AnnData objects; three or more. Names alone
+        for a hub.
     design
         Formula over obs columns, such as ``"~ condition"``.
     engine
-        ``"ray"``: one actor per site; ``"local"``: everyone in this process, the same bits.
+        ``"ray"``: one actor per site; ``"local"``: everyone in this process; ``"hub"``: sites on their own machines,
+        which call this process (``secirls attend``). The same bits.
     address
-        An existing Ray cluster; by default that of ``RAY_ADDRESS``, as in a Ray job, or a local one.
+        An existing Ray cluster; by default that of ``RAY_ADDRESS``, as in a Ray job, or a local one. Of a hub: where
+        it listens, HOST:PORT.
+    certificate
+        Of a hub: its certificate's file, with the key and the authority's beside it (``secirls cluster certs``).
     keys
         Private key files of the sites, where the option ``roster`` gives their public keys, or the file that has them.
     policies
@@ -85,6 +91,8 @@ def fit(
     InputError
         Where a file, a column or an option can't be used; one sentence that names it.
     """
+    if engine == "hub" and isinstance(sites, Sequence) and not isinstance(sites, str):
+        sites = dict.fromkeys(sites, OWN_GROUND)
     if not isinstance(sites, Mapping):
         raise InputError("sites: give every site a name, as in {'berlin': 'berlin.h5ad', ...}")
     for name, told in (("keys", keys), ("policies", policies)):
@@ -93,7 +101,9 @@ def fit(
     if isinstance(roster := options.get("roster"), str | os.PathLike):
         options["roster"] = read_roster(Path(roster))
     config = Config.read("configuration", **{**options, "design": design})
-    order = Order.of(config, sites, engine=engine, address=address, keys=keys, policies=policies)
+    order = Order.of(
+        config, sites, engine=engine, address=address, certificate=certificate, keys=keys, policies=policies
+    )
     return carry_out(order, Watch(on_round, on_note))
 
 
@@ -170,8 +180,9 @@ def _carried_out(order: Order, watch: Watch, checkpoint: Checkpoint | None) -> R
     )
     if compiled := config.kernel != "fused" or first_use.are_kept():
         warm_up()
-    watch.note("starting the sites, opening their files")
-    coming = _events(order, None if compiled else beforehand)
+    if order.engine != "hub":
+        watch.note("starting the sites, opening their files")
+    coming = _events(order, watch.note, None if compiled else beforehand)
     with closing(coming) as events:  # Ctrl-C in its end is lost where it is collected
         for event in events:
             if isinstance(event, Outcome):
@@ -194,7 +205,7 @@ def fit_manifest(
     on_note: Callable[[str], None] | None = None,
 ) -> Result:
     """Fit what a manifest says; finished rounds are kept below ``out`` until the caller discards them."""
-    if cluster_at(manifest.address) is None:
+    if manifest.engine == "hub" or cluster_at(manifest.address) is None:
         manifest = manifest.absolute()
     order = _ordered(manifest, manifest.sites, run=new_run(manifest.fit), transcript=transcript)
     told = {"run": order.task.run, "manifest": manifest.model_dump(mode="json"), "transcript": order.task.transcript}
@@ -242,12 +253,20 @@ def _ordered(manifest: Manifest, sites: Mapping[str, str], **further: Any) -> Or
         policies={name: rules for name, rules in manifest.policies.items() if name in sites},
         nodes=manifest.nodes,
         hosts=manifest.hosts,
+        certificate=manifest.certificate,
         **further,
     )
 
 
-def _events(order: Order, beforehand: Callable[[Federation], None] | None) -> Generator[Event, None, None]:
+def _events(
+    order: Order, note: Callable[[str], None], beforehand: Callable[[Federation], None] | None
+) -> Generator[Event, None, None]:
     """The fit's events; what is to be done ``beforehand`` is done once the sites can be asked."""
+    if order.engine == "hub":
+        from secirls.carriers.hub.on_hub import run_over_hub
+
+        yield from run_over_hub(order, note, beforehand)
+        return
     if order.engine == "ray":
         if order.address is None:
             prepare_local()

@@ -22,6 +22,9 @@ DOORS = {
     "phe": {"protocols/primitives/paillier/paillier_keys.py"},
     "rich": {"secirls/cli/console.py"},
     "matplotlib": {"secirls/outputs/pictures/canvas.py"},
+    "aiohttp": {"secirls/carriers/hub/hub.py"},
+    "msgspec": {"secirls/carriers/hub/wire.py"},
+    "requests": {"secirls/carriers/hub/station.py"},
 }
 FLOORS = (
     "input_error",  # the one error a mistake ends in
@@ -266,7 +269,20 @@ def test_a_folder_that_is_crowded_is_seen():
     assert crowded([f"experiments/a{number}.py" for number in range(LARGEST_ROOM + 1)]) == {"experiments"}
 
 
-HEAVY = ("ray", "anndata", "matplotlib", "phe", "numba", "pandas", "scipy", "pydantic", "formulaic")
+HEAVY = (
+    "ray",
+    "aiohttp",
+    "requests",
+    "msgspec",
+    "anndata",
+    "matplotlib",
+    "phe",
+    "numba",
+    "pandas",
+    "scipy",
+    "pydantic",
+    "formulaic",
+)
 
 
 def loaded(code):

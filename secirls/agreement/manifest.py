@@ -5,7 +5,7 @@ Promises: a table that no session can be made of ends in one sentence. Refuses t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +16,10 @@ from protocols.secure_sum import MINIMUM_PARTIES, MisuseError, party_id
 from secirls.config import Config
 from secirls.frozen import Frozen
 
-Engine = Literal["ray", "local"]
+Engine = Literal["ray", "local", "hub"]
+
+OWN_GROUND = "site.toml"
+"""What stands for the file of a site that calls a hub: its own, which it alone knows."""
 
 
 class Manifest(Frozen):
@@ -36,7 +39,10 @@ class Manifest(Frozen):
     hosts: int | None = Field(default=None, ge=1)
     """Let the sites share so many processes, to simulate many sites on few cores; one process each if not given."""
     address: str | None = None
-    """An existing Ray cluster; that of ``RAY_ADDRESS``, or a local one, started and stopped, if not given."""
+    """An existing Ray cluster; that of ``RAY_ADDRESS``, or a local one, started and stopped, if not given. Of a hub:
+    where it listens, HOST:PORT."""
+    certificate: str | None = None
+    """Of a hub: its certificate's file, with the key and the authority's beside it; see `secirls cluster certs`."""
     out: str | None = None
 
     @field_validator("sites")
@@ -48,6 +54,8 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _keys_of_the_roster(self) -> Self:
         grounds = [name for name, source in self.sites.items() if source.endswith(".toml")]
+        if self.engine == "hub":
+            grounds += helpers(self.fit.protocol)
         check_keys(self.fit, list(self.sites), self.keys, grounds)
         return self
 
@@ -61,6 +69,12 @@ class Manifest(Frozen):
 
     @model_validator(mode="after")
     def _one_engine(self) -> Self:
+        check_hub(self.engine, self.address, self.certificate, self.sites.values())
+        for name in ("keys", "policies", "nodes", "hosts") if self.engine == "hub" else ():
+            if getattr(self, name):
+                raise ValueError(f"{name}: parties that call a hub see to that themselves")
+        if self.engine == "hub":
+            return self
         if self.address is not None and self.engine != "ray":
             raise ValueError("an address is of a Ray cluster, but the engine is 'local'")
         if self.address is not None and self.hosts is not None:
@@ -68,7 +82,9 @@ class Manifest(Frozen):
         return self
 
     def absolute(self) -> Manifest:
-        """The same with paths that hold wherever the process stands."""
+        """The same with paths that hold wherever the process stands; those of parties that call a hub are theirs."""
+        if self.engine == "hub":
+            return self.model_copy(update={"certificate": str(Path(self.certificate or "").absolute())})
         tables = {
             table: {name: str(Path(file).absolute()) for name, file in getattr(self, table).items()}
             for table in ("sites", "keys", "policies")
@@ -79,6 +95,20 @@ class Manifest(Frozen):
     def from_table(cls, where: str, table: dict[str, Any]) -> Manifest:
         """Check a table like federation.toml's. Raises `InputError` starting with ``where``."""
         return cls.read(where, **table)
+
+
+def check_hub(engine: str, address: str | None, certificate: str | None, sources: Collection[object]) -> None:
+    """Raise `ValueError` unless a hub has what it needs and knows nothing of its sites' files, and no other engine."""
+    if engine != "hub":
+        if certificate is not None:
+            raise ValueError("a certificate is of the engine 'hub'")
+        return
+    if address is None:
+        raise ValueError("the engine 'hub' needs an address, HOST:PORT, at which it listens")
+    if certificate is None:
+        raise ValueError("the engine 'hub' needs a certificate, the file that 'secirls cluster certs' made for it")
+    if any(source != OWN_GROUND for source in sources):
+        raise ValueError('sites that call a hub name their own files: write sites = ["berlin", "lyon", ...]')
 
 
 def check_keys(config: Config, sites: Sequence[str], keys: Mapping[str, str], grounds: Sequence[str] = ()) -> None:

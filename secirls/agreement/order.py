@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, get_args
 from protocols.choice import helpers
 from protocols.secure_sum import MisuseError, PartyId
 from secirls.agreement.cluster_address import cluster_at, cluster_of_the_job
-from secirls.agreement.manifest import Engine, check_keys, check_sites
+from secirls.agreement.manifest import Engine, check_hub, check_keys, check_sites
 from secirls.agreement.past import Past
 from secirls.config import OF_PROTOCOLS, Config
 from secirls.input_error import InputError, complain
@@ -75,11 +75,13 @@ class Order:
     places: Mapping[PartyId, Place]
     engine: Engine
     address: str | None
-    """An existing Ray cluster; a local one if not given."""
+    """An existing Ray cluster; a local one if not given. Of a hub: where it listens."""
     hosts: int | None
     """So many processes that the sites share; one each if not given."""
     helper_keys: Mapping[PartyId, str] = field(default_factory=dict)
     """Of the roles beside the sites: their own grounds, or their private key files where there is a roster."""
+    certificate: str | None = None
+    """Of a hub: its certificate's file."""
 
     @classmethod
     def of(
@@ -96,13 +98,15 @@ class Order:
         run: str = "",
         past: Past | None = None,
         transcript: Path | None = None,
+        certificate: str | os.PathLike[str] | None = None,
     ) -> Order:
         """An order from what is given beside a configuration; see `Manifest` for the fields. Raises `InputError`.
 
         Without an address that of ``RAY_ADDRESS`` is used: a Ray job sets it, and can't start a Ray of its own.
         """
         sites = {str(name) if isinstance(name, str) else name: source for name, source in sites.items()}  # of NumPy too
-        address = cluster_at(address)
+        address = address if engine == "hub" else cluster_at(address)
+        certificate = None if certificate is None else os.fspath(certificate)
         if address is not None and engine == "local":
             raise InputError("an address is of a Ray cluster, but the engine is 'local'")
         if engine == "ray" and hosts is None:
@@ -110,19 +114,24 @@ class Order:
         key_files, rules = _paths(keys), _paths(policies)
         grounds = [name for name, source in sites.items() if str(source).endswith(GROUND)]
         _check(config, list(sites), engine, key_files, grounds, rules)
+        try:
+            check_hub(engine, address, certificate, sites.values())
+        except ValueError as error:
+            raise InputError(str(error)) from None
         places = {
             name: Place(
                 name,
                 os.fspath(source) if isinstance(source, str | os.PathLike) else in_memory(name, source),
                 key_files.get(name),
                 rules.get(name),
-                None if address is None else resource_of(name, nodes or {}),
+                None if address is None or engine == "hub" else resource_of(name, nodes or {}),
             )
             for name, source in sites.items()
         }
         written = None if transcript is None else str(transcript.absolute())
         beside = {name: key_files[name] for name in helpers(config.protocol) if name in key_files}
-        return cls(Task(config, run or new_run(config), past, written), places, engine, address, hosts, beside)
+        task = Task(config, run or new_run(config), past, written)
+        return cls(task, places, engine, address, hosts, beside, certificate)
 
     def files(self) -> dict[PartyId, str]:
         """The files of those sites that were given by one."""
@@ -214,7 +223,7 @@ def _check(
     """Raise `InputError` for what can't be a session, whoever is asked."""
     try:
         check_sites(sites)
-        check_keys(config, sites, keys, grounds)
+        check_keys(config, sites, keys, [*grounds, *(helpers(config.protocol) if engine == "hub" else ())])
     except ValueError as error:
         raise InputError(str(error)) from None
     for name in rules:
@@ -224,7 +233,7 @@ def _check(
         if name in rules:
             raise complain("stands on its own ground, so its policy is named in its own file", site=name)
     if engine not in get_args(Engine):
-        raise InputError(f"there is no engine {engine!r}, choose ray or local")
+        raise InputError(f"there is no engine {engine!r}, choose ray, local or hub")
     variables(config.design)
     settings = config.settings()
     try:

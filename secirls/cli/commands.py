@@ -18,12 +18,13 @@ from secirls.cli.after_commands import audit_transcript, report, results
 from secirls.cli.component_commands import components_fit, scores
 from secirls.cli.console import say, speak_plainly
 from secirls.cli.fit_commands import fit, resume_fit, shrink_fit, unfinished
+from secirls.cli.home.attending import attend
+from secirls.cli.home.own_memory import memory
+from secirls.cli.home.transforming import transform
 from secirls.cli.interruption import INTERRUPTED, SENTENCE
 from secirls.cli.options.plain_command import FitCommand, InterruptedCommandError, PlainCommand, PlainGroup
 from secirls.cli.options.plots_option import Plots, kinds_of
-from secirls.cli.own_memory import memory
 from secirls.cli.preparation import claim, cluster_app, ground, keys_app, simulate
-from secirls.cli.transforming import transform
 from secirls.input_error import InputError
 
 BAD_INPUT, FAILED = 2, 1
@@ -107,6 +108,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "simulate": simulate,
     "claim": claim,
     "ground": ground,
+    "attend": attend,
     "memory": memory,
 }
 """In the order of the help; after `fit`, and before those below."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from secirls.agreement.manifest import Manifest
+from secirls.agreement.manifest import OWN_GROUND, Manifest
 from secirls.config import OF_PROTOCOLS, Config
 from secirls.input_error import InputError
 from secirls.inputs.files.text_file import read_text, read_toml
@@ -30,6 +30,11 @@ def read_table(path: Path) -> dict[str, Any]:
     if path.suffix in {".h5ad", ".zarr"}:
         raise InputError(f"{where}: is data, and no federation file: a site's data are given as --site NAME={path}")
     table = read_toml(path)
+    calling = table.get("sites")
+    if isinstance(calling, list) and all(isinstance(name, str) for name in calling):
+        if table.get("engine", "hub") != "hub":
+            raise InputError(f"{where}: sites: names without files are of the engine 'hub'")
+        table |= {"sites": dict.fromkeys(calling, OWN_GROUND), "engine": "hub"}
     for name in ("sites", "fit"):
         if not isinstance(table.get(name), dict):
             raise InputError(f"{where}: needs a table [{name}]")
@@ -43,7 +48,10 @@ def read_table(path: Path) -> dict[str, Any]:
     for name in ("sites", "keys", "policies"):
         if not isinstance(files := table.get(name, {}), dict):
             raise InputError(f"{where}: {name}: is a table of names and files, [{name}]")
-        table[name] = {site: str(path.parent / str(file)) for site, file in files.items()}
+        if table.get("engine") != "hub":  # whose sites name their files themselves
+            table[name] = {site: str(path.parent / str(file)) for site, file in files.items()}
+    if isinstance(table.get("certificate"), str):
+        table["certificate"] = str(path.parent / table["certificate"])
     if isinstance(table["fit"].get("roster"), str):
         table["fit"]["roster"] = read_roster(path.parent / table["fit"]["roster"])
     return table

@@ -172,13 +172,14 @@ def fit(
         typer.Option("--key", metavar="NAME=FILE.key", help="A site's private key, opened by the site; repeat."),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="ray: one actor per site; local: one process. Default: ray.")
+        str | None,
+        typer.Option(help="ray: one actor per site; local: one process; hub: sites that call. Default: ray."),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="An existing Ray cluster. Default: that of RAY_ADDRESS, as in a Ray job; or a local one.",
+            help="An existing Ray cluster, by default that of RAY_ADDRESS or a local one; or where the hub listens.",
         ),
     ] = None,
     hosts: Annotated[

@@ -281,7 +281,7 @@ def test_designs_that_are_no_formula_or_code(trio, refused, design, problem):
         (("--threshold", "9"), "threshold 9 is impossible"),
         (("--beta-tol", "0"), "secirls: --beta-tol: input should be greater than 0"),
         (("--preset", "deseq3"), "secirls: --preset: input should be 'deseq2', 'irls'"),
-        (("--engine", "spark"), "secirls: --engine: input should be 'ray' or 'local'"),
+        (("--engine", "spark"), "secirls: --engine: input should be 'ray', 'local' or 'hub'"),
         (("--levels", "condition=u"), "secirls: --levels: 'condition' needs two or more"),
         (("--address", "127.0.0.1:1"), "engine is 'local'"),
         (("--min-contributors", "4"), "no gene"),

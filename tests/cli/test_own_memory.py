@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from protocols.secure_sum import sha256
-from secirls.cli import own_memory
+from secirls.cli.home import own_memory
 from secirls.site.grounds.ground import template
 from secirls.site.grounds.policy import Policy
 from secirls.site.guarding import memory as kept

@@ -24,6 +24,14 @@ ONE_PROCESS = (
     "separates nobody from anybody."
 )
 
+HUB = (
+    "Every party ran in a process that its own staff started, with its own file, and called the hub over TLS: who led "
+    "the fit had its messages, and no way into its process."
+)
+
+SEPARATION = {"ray": ONE_RAY, "local": ONE_PROCESS, "hub": HUB}
+"""What kept the parties apart, by engine."""
+
 PUBLIC_FACTS = (
     "In public before the first round: gene names, the names of obs columns in the design, which levels of "
     "them each site holds, of numbers whether they are whole and few there, and a digest of its data, under its "
@@ -212,7 +220,7 @@ def statements(config: Config, outcome: Outcome, engine: str) -> list[str]:
         *([SIMULATED.format(", ".join(sites))] if sites else []),
         *(SIMULATED_HELPER.format(name) for name in outcome.simulated if name not in sites),
         FRESH_ROSTER if config.roster is None and sites else AGREED_ROSTER,
-        ONE_RAY if engine == "ray" else ONE_PROCESS,
+        SEPARATION[engine],
     ]
     told += of_the_design(config, outcome)
     if config.fraction_bits is not None:

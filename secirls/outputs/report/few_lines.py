@@ -29,6 +29,11 @@ ONE_PROCESS = "All parties ran in one process, which separates nobody from anybo
 
 ONE_RAY = "All actors ran on one Ray cluster: whoever runs it can read every actor."
 
+HUB = "Every party ran in a process of its own staff's, and called the hub: who led the fit had its messages alone."
+
+SEPARATION = {"ray": ONE_RAY, "local": ONE_PROCESS, "hub": HUB}
+"""What kept the parties apart, by engine."""
+
 
 def few_lines(config: Config, outcome: Outcome, engine: str) -> list[str]:
     """Sentences on what was opened, over how many samples and genes, and on what is special to this fit."""
@@ -50,7 +55,7 @@ def few_lines(config: Config, outcome: Outcome, engine: str) -> list[str]:
         every = len(simulated) == len(outcome.sites)
         told.append(SIMULATED.format("all sites" if every else ", ".join(simulated)))
     else:
-        told.append(ONE_RAY if engine == "ray" else ONE_PROCESS)
+        told.append(SEPARATION[engine])
     told += [*outcome.annotation.left_out.values(), *lone_levels(outcome), *numbered(outcome)]
     if fitted.towards is not None:
         told += of_dispersions(outcome, fitted.towards, config.trend)

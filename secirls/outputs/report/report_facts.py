@@ -102,7 +102,7 @@ def facts(order: Order, outcome: Outcome, *, seconds: float, compared: Mapping[s
             for stage in fitted.stages
         ],
         "seconds": seconds,
-        "threads": os.environ.get("OMP_NUM_THREADS", "unset") if engine == "local" else "1 per actor",
+        "threads": os.environ.get("OMP_NUM_THREADS", "unset") if engine == "local" else "1 per party",
         "disclosure": statements(config, outcome, engine),
         "disclosure_in_short": few_lines(config, outcome, engine),
     }

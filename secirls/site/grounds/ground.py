@@ -126,6 +126,14 @@ def data_of(path: Path) -> Path:
     return path.parent / _read(SiteFile, "", path).data
 
 
+def named_in(path: Path) -> PartyId:
+    """Whose ground this file is, a site's or a helper's, for its own staff. Raises `InputError`."""
+    name = read_toml(path).get("name")
+    if not isinstance(name, str):
+        raise complain("names no party: it is no ground, see 'secirls ground'", file=str(path))
+    return name
+
+
 def kept_by(path: Path) -> tuple[PartyId, Policy, Path]:
     """Name, rules and folder of memory of the site whose ``site.toml`` this is, for its own staff: `InputError`."""
     told = _read(SiteFile, "", path)

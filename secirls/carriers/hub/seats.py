@@ -1,0 +1,115 @@
+"""Where each party sits at a hub: its one open question, its answers, and its signs of life.
+
+Promises: a question is there until it is answered, however often a line breaks; an answer is taken once; nobody takes
+the seat of a process that lives. Refuses to know: HTTP, TLS, and what is asked. All of it runs in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from protocols.secure_sum import PartyId
+from secirls.carriers.hub.wire import End, Question, Reply, Turn
+
+SILENT_SECONDS = 30.0
+"""Without a sign of life for so long a party is silent, unless the fit's deadline is shorter."""
+
+
+class EndedError(Exception):
+    """The hub has nothing more for this process."""
+
+    def __init__(self, end: End) -> None:
+        super().__init__(end.why)
+        self.end = end
+
+
+class LaterError(Exception):
+    """The process may not take part now, and may ask again."""
+
+
+class Seat:
+    """One party's place."""
+
+    def __init__(self, name: PartyId, clock: Callable[[], float]) -> None:
+        """A place nobody sits in, by a clock in seconds."""
+        self.name = name
+        self.told = asyncio.Event()
+        """Whether the party has heard that all is over."""
+        self._clock = clock
+        self._process = b""
+        self._seen = 0.0
+        self._question: Question | None = None
+        self._number = 0
+        self._answer: asyncio.Future[Reply] | None = None
+        self._end: End | None = None
+        self._left = False
+        self._changed = asyncio.Event()
+
+    @property
+    def taken(self) -> bool:
+        """Whether a process sits here and gives signs of life."""
+        return bool(self._process) and not self.silent
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing was heard for too long, from a process that sat here."""
+        return bool(self._process) and self._clock() - self._seen > SILENT_SECONDS
+
+    def seen(self, process: bytes) -> None:
+        """Note a sign of life; who gives the first sits here.
+
+        Raises `EndedError` where all is over for the process, `LaterError` where another one sat here and was asked:
+        what it knew is lost, and only another session can be without it.
+        """
+        if process != self._process:
+            if self.taken:
+                raise EndedError(End(well=False, why=f"another process takes part as {self.name!r} already"))
+            if self._process and self._number:
+                raise LaterError
+            self._process = process
+        self._seen = self._clock()
+        if self._end is not None:
+            self.told.set()
+            raise EndedError(self._end)
+
+    def ask(self, verb: str, given: bytes) -> asyncio.Future[Reply]:
+        """Pose the next question; gives where the answer will be."""
+        self._number += 1
+        self._question = Question(self._number, verb, given)
+        self._answer = asyncio.get_running_loop().create_future()
+        self._change()
+        return self._answer
+
+    async def turn(self, turn: Turn, seconds: float) -> Question | None:
+        """Take a reply, if it is to the open question; then the next question, or nothing where none came in time."""
+        self.seen(turn.process)
+        reply = turn.reply
+        if reply is not None and self._answer is not None and reply.number == self._number and not self._answer.done():
+            self._answer.set_result(reply)
+        until = self._clock() + seconds
+        while self._question is None or self._question.number <= turn.answered:
+            left = until - self._clock()
+            if left <= 0 or self._left:
+                return None
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                return None
+            self.seen(turn.process)
+        return self._question
+
+    def close(self, end: End) -> None:
+        """Have nothing more to ask here."""
+        self._end = end
+        self._change()
+
+    def leave(self) -> None:
+        """Keep nobody waiting: no question will come."""
+        self._left = True
+        self._change()
+
+    def _change(self) -> None:
+        """Wake whoever waits here, and let the next wait anew."""
+        self._changed.set()
+        self._changed = asyncio.Event()

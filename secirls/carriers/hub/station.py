@@ -1,0 +1,258 @@
+"""A party's own end: it calls the hub, has its `Desk` answer what is asked, and is called by nobody.
+
+Promises: a question is answered once in a process, and the same answer sent again where a line breaks; what comes from
+the hub is read as bytes of a known type, and its configuration checked like anybody's. Where the hub goes, the party
+waits for one that comes back, and takes part in its session with nothing left of the one before.
+Refuses to know: what a site does when it is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeVar
+
+import requests
+
+from protocols.secure_sum import PartyId
+from secirls.aggregator.asking import TOLD_SECONDS
+from secirls.agreement.agreement import release
+from secirls.agreement.faults import PartyFaultError
+from secirls.carriers.hub.credentials import Credentials
+from secirls.carriers.hub.wire import (
+    LARGEST_MESSAGE,
+    LATER,
+    End,
+    Question,
+    Reply,
+    Sign,
+    Turn,
+    Welcome,
+    WireError,
+    arguments_from,
+    failure_of,
+    packed,
+    read,
+)
+from secirls.carriers.own_process import Growth
+from secirls.config import Config
+from secirls.input_error import InputError, complain
+from secirls.site.desk import SPOKEN, Desk
+from secirls.site.helper import Helper
+from secirls.site.site import Site
+
+T = TypeVar("T")
+
+ALIVE_SECONDS = 5.0
+"""How often a party gives a sign of life."""
+AGAIN_SECONDS = 1.0
+"""How long it waits before it calls again, where the hub does not answer."""
+CONNECT_SECONDS = 10.0
+REPLY_SECONDS = 60.0
+"""Within which the hub begins to answer a call, and goes on with it: that there is nothing it says after ten."""
+
+
+class _OverError(Exception):
+    """This session is no more; another may be."""
+
+
+class _LostError(Exception):
+    """The hub can't be reached now."""
+
+
+class _Line:
+    """Calls to the hub, on one connection that is made anew where it breaks."""
+
+    def __init__(self, credentials: Credentials, hub: str) -> None:
+        self._credentials, self._hub = credentials, hub
+        self._session = requests.Session()
+
+    def call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """What is answered. Raises `_LostError` where nothing is, `InputError` where either does not take the other."""
+        files = self._credentials
+        try:
+            with self._session.request(
+                method,
+                f"https://{self._hub}/{path}",
+                data=body,
+                timeout=(CONNECT_SECONDS, REPLY_SECONDS),
+                verify=str(files.authority),  # each time: else a variable of the environment may name another
+                cert=(str(files.certificate), str(files.key)),
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                return answer.status_code, _content(answer)
+        except requests.exceptions.SSLError as error:
+            raise self._not_taken(str(error)) from None
+        except (requests.exceptions.RequestException, OSError) as error:
+            if "alert" in str(error):
+                raise self._not_taken(str(error)) from None
+            raise _LostError from None
+
+    def close(self) -> None:
+        """Hang up."""
+        self._session.close()
+
+    def _not_taken(self, told: str) -> Exception:
+        """What TLS stumbled over, as a mistake in a file; a connection that broke meanwhile is none."""
+        if "CERTIFICATE_VERIFY_FAILED" in told:
+            return complain(f"does not vouch for the hub at {self._hub!r}", file=str(self._credentials.authority))
+        if "alert" in told.lower():
+            return complain(f"is not taken by the hub at {self._hub!r}", file=str(self._credentials.certificate))
+        return _LostError()
+
+
+def _content(answer: requests.Response) -> bytes:
+    """The body of an answer. Raises `InputError` for one that is larger than any."""
+    parts, length = [], 0
+    for part in answer.iter_content(1 << 20):
+        parts.append(part)
+        length += len(part)
+        if length > LARGEST_MESSAGE:
+            raise InputError("the hub sends more than any question has")
+    return b"".join(parts)
+
+
+@dataclass(frozen=True)
+class Station:
+    """One party, and where its hub is."""
+
+    name: PartyId
+    party: Callable[[Config], Site | Helper]
+    """Makes the party, anew for each session."""
+    credentials: Credentials
+    hub: str
+    """HOST:PORT."""
+    note: Callable[[str], None]
+    """Told what goes on, in a line each."""
+    patience: float = math.inf
+    """Seconds for which a hub that does not answer is called again."""
+
+    def attend(self) -> End:
+        """Take part until the hub says that all is over; gives what it says.
+
+        Raises `InputError` where hub and party can't do with each other.
+        """
+        line = _Line(self.credentials, self.hub)
+        try:
+            while True:
+                told = self._patiently(line, "GET", "session")
+                if isinstance(told, End):
+                    return told
+                try:
+                    return self._session(line, _understood(Welcome, told))
+                except _OverError:
+                    self.note("the session ended early; in the next one")
+        finally:
+            line.close()
+
+    def _session(self, line: _Line, welcome: Welcome) -> End:
+        """Take part in one session. Raises `_OverError` where another is in its place."""
+        if welcome.release != release():
+            raise InputError(f"the hub runs secirls {welcome.release:.40}, here it is {release()}: both need the same")
+        config = _configuration(welcome.config)
+        desk, growth, process = Desk(self.party(config)), Growth(), secrets.token_bytes(16)
+        reply: Reply | None = None
+        self.note(f"{self.name} takes part: {config.design}, {config.protocol}")
+        with _alive(_Line(self.credentials, self.hub), Sign(welcome.session, process)):
+            while True:
+                told = self._patiently(line, "POST", "turn", packed(Turn(welcome.session, process, reply)))
+                if isinstance(told, End):
+                    return told
+                if not told:
+                    continue
+                question: Question = _understood(Question, told)
+                if question.number != (0 if reply is None else reply.number) + 1:
+                    raise InputError(f"the hub at {self.hub!r} asks out of turn")
+                growth.limit()
+                reply = self._answered(desk, question)
+
+    def _patiently(self, line: _Line, method: str, path: str, body: bytes = b"") -> bytes | End:
+        """What the hub answers, however long that takes: empty where there is nothing. Raises `_OverError`."""
+        began = told = time.monotonic()
+        while True:
+            try:
+                status, answer = line.call(method, path, body)
+            except _LostError:
+                status, answer = 0, b""
+            match status:
+                case 200:
+                    return answer
+                case HTTPStatus.NO_CONTENT:
+                    return b""
+                case HTTPStatus.GONE:
+                    return _understood(End, answer)
+                case HTTPStatus.CONFLICT:
+                    raise _OverError
+                case HTTPStatus.FORBIDDEN:
+                    raise InputError(f"the hub at {self.hub!r} has no party {self.name!r} in its fit")
+                case HTTPStatus.BAD_REQUEST | HTTPStatus.REQUEST_ENTITY_TOO_LARGE | HTTPStatus.NOT_FOUND:
+                    raise InputError(f"what answers at {self.hub!r} does not understand a party of this release")
+            if time.monotonic() - began > self.patience:
+                return End(well=False, why=f"nobody answered for {self.patience:g} s")
+            if (now := time.monotonic()) - told > TOLD_SECONDS:
+                told = now
+                why = "goes on without this process" if status == LATER else "does not answer"
+                self.note(f"{now - began:.0f} s so far: the hub at {self.hub} {why}; calling again, Ctrl-C ends this")
+            time.sleep(AGAIN_SECONDS)
+
+    def _answered(self, desk: Desk, question: Question) -> Reply:
+        """The answer to a question; what is refused in words is told here too."""
+        try:
+            given = arguments_from(question.verb, question.given, helper=isinstance(desk.party, Helper))
+        except WireError:
+            raise InputError(f"the hub at {self.hub!r} asks what can't be read") from None
+        try:
+            return Reply(question.number, packed(desk.ask(question.verb, *given)))
+        except InputError as error:
+            self.note(error.in_full)
+            return Reply(question.number, failure=failure_of(error))
+        except (*SPOKEN, PartyFaultError) as error:
+            self.note(str(error))
+            return Reply(question.number, failure=failure_of(error))
+
+
+@contextmanager
+def _alive(line: _Line, sign: Sign) -> Iterator[None]:
+    """Give signs of life meanwhile, whatever this process does."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(ALIVE_SECONDS):
+            with suppress(_LostError, InputError):  # who asks for the next question sees to that
+                line.call("POST", "alive", packed(sign))
+
+    thread = threading.Thread(target=go_on, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        line.close()
+
+
+def _understood(kind: type[T], told: bytes) -> T:
+    """A message of the hub's. Raises `InputError`."""
+    try:
+        return read(kind, told)
+    except WireError:
+        raise InputError("what answers is no hub of this release of secirls") from None
+
+
+def _configuration(text: str) -> Config:
+    """The fit's configuration, checked. Raises `InputError`."""
+    try:
+        told = json.loads(text)
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise InputError("the hub's configuration can't be read")
+    return Config.read("the hub's configuration", **told)

@@ -1,0 +1,1 @@
+"""Commands that a party's own staff runs, on its own machine."""
