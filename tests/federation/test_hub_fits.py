@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,8 @@ from secirls.site.site import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "hub.md"
 SITES = ("site1", "site2", "site3")
+LISTEN = "0A"
+"""How the system's tables of sockets (proc(5)) call one that listens."""
 CONFIG = {"design": "~ condition", "preset": "irls", "kernel": "numpy"}
 
 
@@ -207,6 +209,20 @@ def test_a_site_that_dies_is_silent_and_the_fit_resumes_when_it_is_back(
         assert [process.wait(30) for process in running.values()] == [0, 0, 0]
 
 
+def doors(process):
+    """How many sockets of a process others can connect to."""
+    held = set()
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            held.add(str(link.readlink()))
+    rows = [
+        row.split()
+        for table in ("tcp", "tcp6")
+        for row in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines()[1:]
+    ]
+    return sum(row[3] == LISTEN and f"socket:[{row[9]}]" in held for row in rows)
+
+
 @pytest.mark.slow
 def test_a_hub_that_is_killed_goes_on_and_its_sites_have_waited(home, address, tmp_path, in_one_process):
     (tmp_path / "federation.toml").write_text(
@@ -220,6 +236,8 @@ def test_a_hub_that_is_killed_goes_on_and_its_sites_have_waited(home, address, t
         until = time.monotonic() + 120
         while "round   3" not in log.read_text() and time.monotonic() < until:
             time.sleep(0.005)
+        assert [doors(process) for process in running.values()] == [0, 0, 0], "a party is called by nobody"
+        assert doors(leading) == 1, "the twin that this would see: one that listens"
         os.kill(leading.pid, signal.SIGKILL)
         leading.wait()
         assert "round   3" in log.read_text()
