@@ -153,11 +153,26 @@ class Station:
         finally:
             line.close()
 
+    def check(self) -> Config | End:
+        """What fit the hub leads, if the party and it can do with each other; takes no part, and tells it nothing.
+
+        Raises `InputError` as `attend` does, and what the party would refuse before a session.
+        """
+        line = _Line(self.credentials, self.hub)
+        try:
+            told = self._patiently(line, "GET", "session")
+        finally:
+            line.close()
+        if isinstance(told, End):
+            return told
+        config = _accepted(_understood(Welcome, told))
+        party = self.party(config)
+        Desk(party).ask("look" if isinstance(party, Site) else "key")
+        return config
+
     def _session(self, line: _Line, welcome: Welcome) -> End:
         """Take part in one session. Raises `_OverError` where another is in its place."""
-        if welcome.release != release():
-            raise InputError(f"the hub runs secirls {welcome.release:.40}, here it is {release()}: both need the same")
-        config = _configuration(welcome.config)
+        config = _accepted(welcome)
         desk, growth, process = Desk(self.party(config)), Growth(), secrets.token_bytes(16)
         reply: Reply | None = None
         self.note(f"{self.name} takes part: {config.design}, {config.protocol}")
@@ -247,10 +262,12 @@ def _understood(kind: type[T], told: bytes) -> T:
         raise InputError("what answers is no hub of this release of secirls") from None
 
 
-def _configuration(text: str) -> Config:
+def _accepted(welcome: Welcome) -> Config:
     """The fit's configuration, checked. Raises `InputError`."""
+    if welcome.release != release():
+        raise InputError(f"the hub runs secirls {welcome.release:.40}, here it is {release()}: both need the same")
     try:
-        told = json.loads(text)
+        told = json.loads(welcome.config)
     except (ValueError, RecursionError):
         told = None
     if not isinstance(told, dict):

@@ -17,7 +17,6 @@ from secirls.cli.console import say
 from secirls.input_error import complain
 
 if TYPE_CHECKING:
-    from secirls.config import Config
     from secirls.site.helper import Helper
     from secirls.site.site import Site
 
@@ -35,6 +34,10 @@ def attend(
         float | None,
         typer.Option(min=0, help="Seconds after which a hub that does not answer is given up. Default: never."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only see whether hub, certificate, file and rules allow it; answer nothing."),
+    ] = False,
 ) -> None:
     """Take part in the fit of a hub, by this site's own rules, until it ends.
 
@@ -50,6 +53,7 @@ def attend(
         from secirls.agreement.order import GROUND, Place
         from secirls.carriers.hub.credentials import Credentials
         from secirls.carriers.hub.station import Station
+        from secirls.config import Config
         from secirls.site.grounds.ground import named_in
         from secirls.site.helper import Helper
         from secirls.site.site import Site
@@ -67,7 +71,12 @@ def attend(
             return Helper(name, config, str(ground))
         return Site(Place(name, str(ground)), config)
 
-    end = Station(name, party, shown, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", say, patience).attend()
-    if not end.well:
-        raise SecureSumError(f"{name} takes no part any more in the fit of the hub at {hub}: {end.why}")
-    say(f"{end.why}: {name} has nothing more to do")
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    station = Station(name, party, shown, place, say, 0 if check else patience)
+    ended = station.check() if check else station.attend()
+    if isinstance(ended, Config):
+        say(f"the hub at {hub} leads {ended.design}, {ended.protocol}; the file and the rules of {name} allow that")
+    elif not ended.well:
+        raise SecureSumError(f"{name} takes no part in the fit of the hub at {hub}: {ended.why}")
+    else:
+        say(f"{ended.why}: {name} has nothing more to do")

@@ -281,6 +281,17 @@ def test_what_a_party_refuses_is_told_at_both_ends(hub, certs):
     assert ended[0].well
 
 
+def test_a_check_takes_no_seat_and_asks_nothing_of_a_party_but_what_it_would_refuse(hub, certs):
+    log = []
+    assert station(hub, certs, "a", Scripted(log)).check() == CONFIG
+    refusing = Scripted(log)
+    refusing.key = refusing.look
+    with pytest.raises(SecureSumError, match="sample 17"):
+        station(hub, certs, "a", refusing).check()
+    assert log == ["key", "look"]
+    assert "a" in hub.missing
+
+
 def test_a_configuration_of_a_hub_is_checked_like_anybody_s(hub, certs):
     log = []
     for config, told in (
