@@ -1,10 +1,7 @@
 """Sites behind links of their own, in network namespaces: bytes on the wire against the ledger, and links that fail."""
 
 import json
-import os
 import re
-import secrets
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +15,7 @@ from secirls.aggregator.checkpoint import FOLDER, Checkpoint
 from secirls.config import Config
 from secirls.fitting import fit_config
 from secirls.inputs.datasets import write_simulated
+from tests.links import ip, shaped, spaces, within
 
 pytestmark = pytest.mark.cluster
 
@@ -36,59 +34,11 @@ WATCHFUL = {
 """The head notices within about ten seconds that a node is cut off; by default it takes a minute."""
 
 
-def ip(*words):
-    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
-
-
-def within(space):
-    return ["ip", "netns", "exec", space]
-
-
-def shaped(space, word):
-    """Words that slow a site's link down, or no longer."""
-    rate = ["tbf", "rate", "2mbit", "burst", "32kb", "latency", "400ms"] if word == "add" else []
-    return [*within(space), "tc", "qdisc", word, "dev", "eth0", "root", *rate]
-
-
 @pytest.fixture(scope="module")
 def links():
-    """A namespace for the head, with a bridge inside, and one per site; gives names to namespaces."""
-    tag = f"s{secrets.token_hex(2)}"
-    spaces = {name: f"{tag}-{name}" for name in ("head", *SITES)}
-    if os.geteuid() != 0 or not (shutil.which("ip") and shutil.which("tc")):
-        pytest.skip("network namespaces need root and iproute2, which are not here")
-    made = []
-    try:
-        try:
-            for space in spaces.values():
-                ip("netns", "add", space)
-                made.append(space)
-                ip("-n", space, "link", "set", "lo", "up")
-            head = spaces["head"]
-            ip("-n", head, "link", "add", "br0", "type", "bridge")
-            ip("-n", head, "addr", "add", "10.77.0.1/24", "dev", "br0")
-            ip("-n", head, "link", "set", "br0", "up")
-            for number, name in enumerate(SITES, 2):
-                space = spaces[name]
-                ip("link", "add", name, "netns", head, "type", "veth", "peer", "name", "eth0", "netns", space)
-                ip("-n", head, "link", "set", name, "master", "br0")
-                ip("-n", head, "link", "set", name, "up")
-                ip("-n", space, "addr", "add", f"10.77.0.{number}/24", "dev", "eth0")
-                ip("-n", space, "link", "set", "eth0", "up")
-                for word in ("add", "del"):
-                    subprocess.run(shaped(space, word), capture_output=True, text=True, check=True)
-        except subprocess.CalledProcessError as refused:
-            pytest.skip(f"network namespaces or slow links are not allowed here: {refused.stderr.strip()}")
-        # No packet leaves by this route: Ray learns a machine's own address from where the route would begin.
-        ip("-n", head, "route", "add", "default", "dev", "br0")
-        for name in SITES:
-            ip("-n", spaces[name], "route", "add", "default", "via", "10.77.0.1")
-        yield spaces
-    finally:
-        for space in made:
-            for pid in ip("netns", "pids", space).split():
-                os.kill(int(pid), 9)
-            ip("netns", "del", space)
+    """See `links.spaces`."""
+    with spaces(SITES) as made:
+        yield made
 
 
 def wire(links):

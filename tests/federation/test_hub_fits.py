@@ -23,18 +23,15 @@ from secirls import fitting
 from secirls.agreement.faults import SilentSitesError
 from secirls.agreement.manifest import Manifest
 from secirls.agreement.order import Place
-from secirls.carriers.certificates import certificates
 from secirls.carriers.hub import seats
 from secirls.carriers.hub.credentials import Credentials
 from secirls.carriers.hub.station import Station
 from secirls.carriers.hub.wire import End
 from secirls.inputs.datasets import write_simulated
-from secirls.site.grounds.ground import template
-from secirls.site.grounds.helper_ground import helper_template
-from secirls.site.grounds.key_files import make_roster, new_key
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
+from tests.grounds import make_grounds
 
 PAGE = Path(__file__).parents[2] / "docs" / "hub.md"
 SITES = ("site1", "site2", "site3")
@@ -48,19 +45,9 @@ def home(tmp_path_factory):
     """Grounds of three sites and a key-holder with their keys, one roster, and certificates for all and the hub."""
     folder = tmp_path_factory.mktemp("hub")
     paths = write_simulated(folder, sites=3, samples=24, genes=30, seed=5)
-    publics = []
-    for name in (*SITES, KEY_HOLDER):
-        (folder / name).mkdir()
-        publics.append(new_key(name, folder / name)[1])
-    (folder / "roster.json").write_text(make_roster(publics).to_json())
-    for name in SITES:
-        text = template(name, str(paths[name]), f"{name}.key", "../roster.json")
-        (folder / name / "site.toml").write_text(
-            text + 'min_key_bits = 2048\nmax_rounds = 100000\nprotocols = ["pairwise", "paillier"]\n'
-        )
-    text = helper_template(KEY_HOLDER, f"{KEY_HOLDER}.key", "../roster.json")
-    (folder / KEY_HOLDER / "site.toml").write_text(text + "min_key_bits = 2048\n")
-    certificates(folder / "certs", {name: ["localhost"] for name in ("hub", *SITES, KEY_HOLDER)})
+    make_grounds(folder, {**paths, KEY_HOLDER: None}, 'protocols = ["pairwise", "paillier"]\nmin_key_bits = 2048\n')
+    with (folder / KEY_HOLDER / "site.toml").open("a") as rules:
+        rules.write("min_key_bits = 2048\n")
     return folder
 
 

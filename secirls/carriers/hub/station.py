@@ -211,7 +211,8 @@ class Station:
                 case HTTPStatus.BAD_REQUEST | HTTPStatus.REQUEST_ENTITY_TOO_LARGE | HTTPStatus.NOT_FOUND:
                     raise InputError(f"what answers at {self.hub!r} does not understand a party of this release")
             if time.monotonic() - began > self.patience:
-                return End(well=False, why=f"nobody answered for {self.patience:g} s")
+                waited = f"nobody answered for {self.patience:g} s" if self.patience else "nobody answers"
+                return End(well=False, why=waited)
             if (now := time.monotonic()) - told > TOLD_SECONDS:
                 told = now
                 why = "goes on without this process" if status == LATER else "does not answer"
