@@ -1,9 +1,11 @@
 """At a hub nobody speaks for another, and a station takes no other hub for its own, nor asks its site twice."""
 
+import select
 import socket
+import socketserver
 import ssl
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import requests
@@ -200,6 +202,50 @@ def test_a_station_takes_no_hub_of_another_authority_or_address_for_its_own(cert
     with listening(certs, "127.0.0.2") as elsewhere, pytest.raises(InputError, match="does not vouch for the hub"):
         station(elsewhere, certs, "a", Scripted(log)).attend()
     assert log == []
+
+
+@contextmanager
+def proxy(opens=None):
+    """A proxy that passes lines on, or ``opens`` them with that context; gives its address, and what is asked of it."""
+    asked = []
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            asked.append(self.rfile.readline().decode().split()[:2])
+            while self.rfile.readline().strip():
+                pass
+            host, port = asked[-1][1].split(":")
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            if opens is not None:
+                with suppress(OSError):
+                    opens.wrap_socket(self.request, server_side=True).recv(100)
+                return
+            with socket.create_connection((host, int(port))) as far:
+                pair = {self.request: far, far: self.request}
+                while True:
+                    for one in select.select(list(pair), [], [], 10)[0]:
+                        if not (data := one.recv(1 << 16)):
+                            return
+                        pair[one].sendall(data)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+
+
+def test_a_proxy_that_passes_lines_on_is_taken_and_one_that_opens_them_is_not(hub, certs, monkeypatch):
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with proxy() as (address, asked):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        assert station(hub, certs, "a", Scripted([])).check() == CONFIG
+        assert asked == [["CONNECT", hub.address]]
+    with proxy(opens=of(certs, "hub", "others").context(server=True)) as (address, asked):
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        with pytest.raises(InputError, match="does not vouch for the hub"):
+            station(hub, certs, "a", Scripted([])).check()
+        assert asked == [["CONNECT", hub.address]]
 
 
 @contextmanager
