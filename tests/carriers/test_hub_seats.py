@@ -122,3 +122,13 @@ def test_when_all_is_over_whoever_waits_hears_it(seat):
         assert seat.told.is_set()
 
     asyncio.run(go())
+
+
+def test_nobody_is_kept_waiting_by_a_hub_that_leaves(seat):
+    async def go():
+        waiting = asyncio.ensure_future(seat.turn(turn(), 30))
+        await asyncio.sleep(0)
+        seat.leave()
+        assert await asyncio.wait_for(waiting, 5) is None
+
+    asyncio.run(go())
