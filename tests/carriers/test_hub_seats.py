@@ -60,6 +60,24 @@ def test_who_waits_is_woken_by_the_next_question(seat):
     asyncio.run(go())
 
 
+def test_who_waits_after_a_question_is_not_woken_again_and_again(seat, monkeypatch):
+    looks, honest = [], seat.seen
+
+    def seen(process):
+        looks.append(1)
+        honest(process)
+
+    async def go():
+        seat.ask("look", b"")
+        await seat.turn(turn(), 0)
+        seat._clock = asyncio.get_running_loop().time
+        monkeypatch.setattr(seat, "seen", seen)
+        assert await seat.turn(turn(number=1), 0.05) is None
+
+    asyncio.run(go())
+    assert len(looks) == 1
+
+
 @pytest.mark.parametrize("number", [0, 2, 1 << 40])
 def test_an_answer_to_no_open_question_is_not_taken(seat, number):
     async def go():

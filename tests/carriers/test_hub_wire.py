@@ -1,7 +1,7 @@
 """What travels between a hub and its parties: typed, the same on both ends, and never code."""
 
 import pickle
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import example, given
@@ -49,9 +49,9 @@ ANSWERED = {"look": None, "survey": FACTS, "key": b"k", "join": b"digest", "prep
 
 def test_every_verb_of_a_desk_can_be_asked_and_no_other():
     assert set(wire.ARGUMENTS) == VERBS
-    for verb in ("open", "__init__", "_opened", ""):
+    for verb, told in product(("open", "__init__", "_opened", ""), ((), None)):
         with pytest.raises(WireError):
-            wire.arguments_from(verb, wire.packed(()), helper=False)
+            wire.arguments_from(verb, wire.packed(told), helper=False)
 
 
 @pytest.mark.parametrize("verb", GIVEN)
