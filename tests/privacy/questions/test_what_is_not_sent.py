@@ -97,7 +97,8 @@ def test_the_twin_without_noise_tells_one_sites_sum_of_ages(aged, lead, monkeypa
 # Nor is it where the same is asked in one session after another, which no budget counts: with other noise each time
 # the largest and the smallest of the sums stand about the sum over all others.
 
-SESSIONS = 1 << 16
+SESSIONS, COLUMNS = 1 << 10, 1 << 6
+"""In each of which the sum is asked for so many times over."""
 
 
 def first_sums(grounds, lead, monkeypatch):
@@ -108,12 +109,14 @@ def first_sums(grounds, lead, monkeypatch):
 def by_many_sessions(grounds, ages):
     """How far off one site's sum is by all others', found between the outermost of so many; and how many differ."""
     values = [(ages[name] ** POWER).sum() for name in grounds.names]
-    asked = CovariatesQuery(np.zeros(20, dtype=bool), np.zeros(1), np.ones(1))
+    asked = CovariatesQuery(np.zeros(20, dtype=bool), np.zeros(COLUMNS), np.ones(COLUMNS))
     layout, config = asked.layout(len(values)), SimpleNamespace(roster=None)
     noise = open_ground(grounds.place(OLDER), config).noise
-    own = {"samples": np.array([12.0]), "values": (ages[OLDER] ** POWER).sum(keepdims=True), "squares": np.full(1, 1e9)}
+    alone = {"samples": np.full(1, 12.0), "squares": np.full(COLUMNS, 1e9)}
+    own = {**alone, "values": np.full(COLUMNS, (ages[OLDER] ** POWER).sum())}
     rest = sum(values) - own["values"][0]
-    sent = [whole(layout.encode(own, secret=noise)[1:2])[0] / UNIT for _ in range(SESSIONS)]
+    sessions = [whole(layout.encode(own, secret=noise)[1 : 1 + COLUMNS]) for _ in range(SESSIONS)]
+    sent = [number / UNIT for session in sessions for number in session]
     others = rest + (max(sent) + min(sent)) / 2 - largest_summand(4) * (1 - 1 / 8)
     return abs(sum(values) - others - own["values"][0]) / own["values"][0], len(set(sent))
 
@@ -133,7 +136,7 @@ def test_the_twin_that_draws_noise_anew_tells_it_in_many_sessions(aged, lead, mo
     assert first != second
     off, differ = by_many_sessions(grounds, ages)
     assert off < 0.2
-    assert differ > SESSIONS // 2
+    assert differ > SESSIONS * COLUMNS // 2
 
 
 # Of each way to be signed, what a site sends in place of a gene.
