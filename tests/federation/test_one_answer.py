@@ -257,10 +257,11 @@ def test_a_line_that_a_disk_takes_in_part_is_no_answer(tmp_path, monkeypatch):
         Memory("a", tmp_path, "run").admit(b"one", FOUR)
 
 
-def test_a_memory_that_can_t_be_read_answers_nothing(tmp_path):
+@pytest.mark.parametrize("told", ["nonsense\n", '{"of": ""}, {"of": ""}\n', '{"of": [\n1]}\n'])
+def test_a_memory_that_can_t_be_read_answers_nothing(tmp_path, told):
     Memory("a", tmp_path, "run").admit(b"one", ALL)
     (path,) = tmp_path.glob("*.jsonl")
-    path.write_text("nonsense\n")
+    path.write_text(told)
     with pytest.raises(InputError, match="can't keep what it answers"):
         Memory("a", tmp_path, "run").admit(b"two", ALL)
 

@@ -331,7 +331,11 @@ def _opened(path: Path) -> FileIO:
 
 def _whole_lines(data: bytes) -> list[dict[str, Any]]:
     """What stands in whole lines; what a line that was cut off by a crash notes never happened."""
-    return [json.loads(line) for line in data.splitlines(keepends=True) if line.endswith(b"\n") and line.strip()]
+    lines = [line for line in data.splitlines(keepends=True) if line.endswith(b"\n") and line.strip()]
+    told: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")  # each by itself takes four times as long
+    if len(told) != len(lines):
+        raise ValueError("lines of several notes")
+    return told
 
 
 def _as_read(value: str | tuple[str, ...]) -> str | list[str]:
