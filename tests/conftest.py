@@ -60,6 +60,20 @@ def pytest_collection():
         gc.enable()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def narrow_tables():
+    """Keys that no fit takes have small tables of powers: wide ones, for thousands of them, cost all that tests take.
+
+    That tables of any width give the same powers, and which width keys have, is for `test_paillier_arithmetic`.
+    """
+    from protocols.primitives.paillier import obfuscators
+
+    wide = obfuscators.window_for
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(obfuscators, "window_for", lambda bits, entry: 4 if entry < 512 else wide(bits, entry))
+        yield
+
+
 @pytest.fixture(scope="session")
 def commands():
     """``commands(app)``: what typer makes of all options' types and help, 0.05 CPU seconds, once for all tests."""
