@@ -330,8 +330,9 @@ def test_another_order_of_a_files_genes_changes_no_place():
     assert np.array_equal(places_of(agreed, genes), places_of(agreed, genes[::-1]))
 
 
-def test_a_round_costs_a_site_little_for_it(tmp_path):
+def test_a_round_costs_a_site_little_for_it(tmp_path, monkeypatch, wait_for_disks):
     """A write and two fsyncs a round, whatever the genes: printed, and bounded where it would be one for each."""
+    monkeypatch.setattr(os, "fsync", wait_for_disks)
     genes, rounds = 60_000, 30
     kept = Budget("a", genes, file=tmp_path / "told.npz")
     began = time.perf_counter()
