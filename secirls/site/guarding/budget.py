@@ -71,6 +71,7 @@ class Budget:
         self._file = file
         self._places = np.arange(genes) if places is None else places
         self._told = Told(np.zeros(genes, dtype=np.int64))
+        self._seen: bytes | None = None
 
     def spend(
         self,
@@ -116,13 +117,14 @@ class Budget:
             yield
             return
         with held(self._site, self._file, "told"):
-            if self._file.exists():
-                self._told = _read(self._file, self._told.values.size)
+            # What nobody else changed meanwhile is known: to unpack it anew takes longer than all else of a count.
+            if self._file.exists() and (found := self._file.read_bytes()) != self._seen:
+                self._told, self._seen = _read(found, self._told.values.size), found
             yield
 
     def _keep(self, told: Told) -> None:
         if self._file is not None:
-            _write(self._file, told)
+            self._seen = _write(self._file, told)
         self._told = told
 
 
@@ -148,8 +150,8 @@ def unkept(site: PartyId, what: str, error: Exception) -> UnwritableError:
     return UnwritableError(f"site {site!r}: can't keep what it {what} ({why}): its policy may name a folder as memory")
 
 
-def _read(file: Path, genes: int) -> Told:
-    told = read_told(file)
+def _read(data: bytes, genes: int) -> Told:
+    told = _unpacked(data)
     if told.values.shape != (genes,):
         raise ValueError("another data set's")
     return told
@@ -157,7 +159,11 @@ def _read(file: Path, genes: int) -> Told:
 
 def read_told(file: Path) -> Told:
     """What a file of a budget says, whichever data it is about. Raises `ValueError` and others where it is none."""
-    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as kept:
+    return _unpacked(file.read_bytes())
+
+
+def _unpacked(data: bytes) -> Told:
+    with np.load(io.BytesIO(data), allow_pickle=False) as kept:
         values, answered = kept["values"], kept["answered"]
         directions = int(kept["directions"]) if "directions" in kept else 0  # a file of before there were any
         columns = kept["columns"] if "columns" in kept else np.zeros((0, 32), dtype=np.uint8)
@@ -167,13 +173,14 @@ def read_told(file: Path) -> Told:
     return Told(values, told, directions, frozenset(column.tobytes() for column in columns))
 
 
-def _write(file: Path, told: Told) -> None:
-    """Replace the file, so that it is there whole or as it was, also where the machine stops."""
+def _write(file: Path, told: Told) -> bytes:
+    """Replace the file, so that it is there whole or as it was, also where the machine stops; gives what it holds."""
     rows = np.frombuffer(b"".join(map(b"".join, told.answered)), dtype=np.uint8).reshape(-1, 2, 32)
     columns = np.frombuffer(b"".join(sorted(told.columns)), dtype=np.uint8).reshape(-1, 32)
     text = io.BytesIO()
     np.savez(text, values=told.values, answered=rows, directions=np.int64(told.directions), columns=columns)
     replace_file(file, text.getbuffer())
+    return text.getvalue()
 
 
 def replace_file(file: Path, data: memoryview) -> None:

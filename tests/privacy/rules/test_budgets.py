@@ -10,7 +10,9 @@ import stat
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
@@ -341,3 +343,33 @@ def test_a_round_costs_a_site_little_for_it(tmp_path, monkeypatch, wait_for_disk
     each = (time.perf_counter() - began) / rounds
     print(f"\n{genes:,} genes: {1000 * each:.1f} ms a round, {(tmp_path / 'told.npz').stat().st_size:,} bytes")
     assert each < 1.0
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_of_two_that_count_at_once_neither_is_forgotten(tmp_path, monkeypatch, twin):
+    """Beside its twin, which enters while somebody is in there."""
+    if twin:
+        monkeypatch.setattr(budget, "FileLock", lambda *_, **__: nullcontext())
+    entered, counted = Event(), Event()
+
+    def spend(name, allowed):
+        Budget("berlin", 3, file=tmp_path / "told.npz").spend(bytes([name] * 32), ("a",), np.ones(3, bool), 1, allowed)
+
+    first = Thread(target=spend, args=(1, lambda *_: entered.set() or counted.wait(0.2)))
+    first.start()
+    assert entered.wait(60)
+    spend(2, lambda *_: None)
+    counted.set()
+    first.join()
+    assert budget.read_told(tmp_path / "told.npz").values.tolist() == [2 - twin] * 3
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_what_another_session_counted_meanwhile_is_known(tmp_path, twin):
+    """What a site counted itself it does not read again; beside its twin, which does not look whether it is that."""
+    one, other = (Budget("berlin", 3, file=tmp_path / "told.npz") for _ in range(2))
+    for kept, name in ((one, 1), (other, 2), (one, 3)):
+        if twin and name == 3:
+            kept._seen = (tmp_path / "told.npz").read_bytes()
+        kept.spend(bytes([name] * 32), ("a",), np.ones(3, bool), 1, lambda *_: None)
+    assert budget.read_told(tmp_path / "told.npz").values.tolist() == [3 - twin] * 3

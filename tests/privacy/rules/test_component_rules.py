@@ -129,7 +129,7 @@ def test_without_the_count_every_session_has_directions_of_its_own(grounds, monk
 
 def test_a_budget_of_before_there_were_directions_is_read(tmp_path):
     np.savez(tmp_path / "a.npz", values=np.zeros(3, dtype=np.int64), answered=np.zeros((0, 2, 32), dtype=np.uint8))
-    assert budget._read(tmp_path / "a.npz", 3).directions == 0
+    assert budget._read((tmp_path / "a.npz").read_bytes(), 3).directions == 0
 
 
 @pytest.mark.parametrize("degrees", [None, 36.0])
