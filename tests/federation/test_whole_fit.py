@@ -24,13 +24,15 @@ TEST_KEYS = {
 @pytest.fixture(scope="session")
 def few_genes(tmp_path_factory, airway_sites):
     """Airway with every 64th gene: quick enough for Paillier."""
+    return thinned(tmp_path_factory.mktemp("few"), airway_sites, 64)
+
+
+def thinned(folder, sites, every):
     import anndata
 
-    folder = tmp_path_factory.mktemp("few")
-    paths = {}
-    for name, path in airway_sites.items():
-        paths[name] = folder / path.name
-        anndata.read_h5ad(path)[:, ::64].copy().write_h5ad(paths[name])
+    paths = {name: folder / path.name for name, path in sites.items()}
+    for name, path in sites.items():
+        anndata.read_h5ad(path)[:, ::every].copy().write_h5ad(paths[name])
     return paths
 
 
@@ -89,8 +91,9 @@ def airway_fit(airway_sites):
 
 
 @pytest.fixture(scope="session")
-def whole_fit(airway_sites):
-    return secirls.fit(airway_sites, **AIRWAY)
+def whole_fit(tmp_path_factory, airway_sites):
+    """Of every eighth gene."""
+    return secirls.fit(thinned(tmp_path_factory.mktemp("eighth"), airway_sites, 8), **AIRWAY)
 
 
 def test_the_whole_deseq2_explains_what_has_no_number(whole_fit):
