@@ -36,6 +36,7 @@ from secirls.site.grounds.ground import template
 from secirls.site.grounds.key_files import make_roster, new_key, read_roster
 from secirls.site.guarding import guard
 from secirls.site.helper import Helper
+from secirls.site.in_common import InCommon
 from secirls.site.site import Site
 from tests.files import write
 
@@ -272,6 +273,14 @@ def room_of(grounds, names=None, run="fit-1", **changes):
     return Room(places, config_of(grounds, **changes), run, keys)
 
 
+def sites_of(grounds, config, names=None):
+    """Sites that share a process, and what follows from public things: as those of a fit in this one do."""
+    common = InCommon()
+    return {
+        name: Site(grounds.place(name), config, own_process=False, common=common) for name in names or grounds.names
+    }
+
+
 def normalised(grounds, run=None, **changes):
     """What an honest fit in lock-step opens of counts over size factors, and its sites; it goes no farther.
 
@@ -285,7 +294,7 @@ def normalised(grounds, run=None, **changes):
 def until_normalised(grounds, run=None, **changes):
     """The same in two steps, of which the first ends before anything was asked; it gives nothing."""
     config = config_of(grounds, **{"preset": "irls", **changes})
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = sites_of(grounds, config)
     for event in lead_fit(Task(config, run or config.digest), LocalFederation(sites)):
         if isinstance(event, Begun):
             columns = event.columns
@@ -342,6 +351,7 @@ def lead():
         config=config_of,
         Room=Room,
         settle=settle,
+        sites=sites_of,
         replace=replace,
         normalised=normalised,
         until_normalised=until_normalised,

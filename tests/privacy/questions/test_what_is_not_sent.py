@@ -33,7 +33,6 @@ from secirls.carriers.local import LocalFederation
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.nodes import nodes_for
 from secirls.site.grounds.ground import open_ground
-from secirls.site.site import Site
 
 OLDER = "site3"
 POWER = 7
@@ -70,7 +69,7 @@ def sums_of_ages(grounds, lead, monkeypatch, run="fit-1"):
 
     monkeypatch.setattr(SecureRounds, "_sum", looked_at)
     config = lead.config(grounds, design=f"~ condition + I(age**{POWER})")
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     for event in lead_fit(Task(config, run), LocalFederation(sites)):
         if isinstance(event, Record) and event.told.kind == "cross_products":
             break

@@ -18,7 +18,6 @@ from secirls.carriers.local import LocalFederation
 from secirls.numerics.algebra.solve import unpack
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.guard import Guard
-from secirls.site.site import Site
 
 NAMES = ("site1", "site2", "site3")
 OWNER = "site3"
@@ -76,7 +75,7 @@ def crossed(monkeypatch):
 def census_of(grounds, lead, **options):
     """The sums of the first round of a fit that its aggregator then leaves."""
     config = lead.config(grounds, preset="irls", **options)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in NAMES}
+    sites = lead.sites(grounds, config, NAMES)
     for event in lead_fit(Task(config, config.digest), LocalFederation(sites)):
         if isinstance(event, Record):
             return event.arrays

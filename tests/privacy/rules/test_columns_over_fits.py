@@ -16,7 +16,6 @@ from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import budget, likeness
 from secirls.site.guarding.budget import Told
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.site import Site
 
 POWERS = ((1, 2), (3, 4), (5, 6), (7, 8), (9,))
 """Powers that a fit has, beside the condition: six columns of 21 samples."""
@@ -41,7 +40,7 @@ def scored(lay, monkeypatch):
 def fit(grounds, lead, formula, **changes):
     """By column what an honest fit opens of X'(y / s), ``(genes,)``; and the sites."""
     config = lead.config(grounds, design=formula, preset="irls", **changes)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     *events, outcome = lead_fit(Task(config, config.digest), LocalFederation(sites))
     (opened,) = (event.arrays for event in events if isinstance(event, Record) and event.told.kind == "normalised")
     sums = opened["xt_normalised"] @ outcome.fitted.scaled.from_user

@@ -18,7 +18,6 @@ from secirls.carriers.local import LocalFederation
 from secirls.inputs.designs.ranks import largest_share
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.site import Site
 from tests.privacy.conftest import read
 
 OWNER = "site3"
@@ -154,7 +153,7 @@ def test_a_fit_with_numbers_goes_on_under_the_rule(grounds, lead, rounds):
     config = lead.config(with_hours(grounds, two_numbers_at_all), design=DESIGN, preset="irls")
 
     def events(past=None):
-        sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+        sites = lead.sites(grounds, config)
         return lead_fit(Task(config, "fit-1", past), LocalFederation(sites))
 
     begun, records = None, []
@@ -170,7 +169,7 @@ def test_a_fit_with_numbers_goes_on_under_the_rule(grounds, lead, rounds):
 def honest_sums(grounds, lead, design=DESIGN):
     """X'(y / s) of an honest fit in lock-step, by column on the user's scale, ``(params, genes)``, and its columns."""
     config = lead.config(grounds, design=design, preset="irls")
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     *events, outcome = lead_fit(Task(config, "fit-1"), LocalFederation(sites))
     (opened,) = (event.arrays for event in events if isinstance(event, Record) and event.told.kind == "normalised")
     return opened["xt_normalised"] @ outcome.fitted.scaled.from_user, outcome.design.columns, sites

@@ -29,7 +29,6 @@ from secirls.numerics.regression.information import Information
 from secirls.numerics.regression.stieltjes import Transforms
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.site import Site
 
 PUBLISH = 'lonely = "publish"'
 DESIGN = "~ site + condition"
@@ -144,7 +143,7 @@ def honest_fit(grounds, lead):
     """Questions and opened sums of an honest fit, as whoever leads it has them; and its columns and levels."""
     options = {**SHARED, "preset": "irls", "levels": {"condition": ("untrt", "trt")}, "trust_aggregator": True}
     config = lead.config(grounds.trust(), **options)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     federation = Eavesdropper(sites)
     *events, outcome = lead_fit(Task(config, "fit-1"), federation)
     opened = [event.arrays for event in events if isinstance(event, Record)]

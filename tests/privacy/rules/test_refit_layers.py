@@ -13,7 +13,6 @@ from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
-from secirls.site.site import Site
 
 OWNER = "site3"
 NAMES = ("site1", "site2", "site3")
@@ -39,7 +38,7 @@ def refitted(grounds, lead):
     """Counts of the owner's third sample, from the two sums of logs over all samples; and the true ones, of genes."""
     genes = tuple(f"gene{number:05d}" for number in range(40))
     config = lead.config(grounds, preset="irls", refit_layer="masked", refit_genes=genes)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     rounds = (event for event in lead_fit(Task(config, "fit-1"), LocalFederation(sites)) if isinstance(event, Record))
     before, after = (told.arrays["xty"][:, 0] for told in rounds if told.told.kind == "least_squares")
     size = sites[OWNER]._samples.size_factors[2]

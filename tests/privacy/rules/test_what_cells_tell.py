@@ -14,7 +14,6 @@ from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
 from secirls.site.grounds.policy import RefusalError
-from secirls.site.site import Site
 
 NAMES = ("site1", "site2", "site3")
 OWNER = "site3"
@@ -48,7 +47,7 @@ def cells(grounds, lead, design):
     """How many samples are in each cell, by its levels: from the census of a fit that its aggregator then leaves."""
     named = {name: levels for name, levels in LEVELS.items() if name in design}
     config = lead.config(grounds, preset="irls", design=design, levels=named)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in NAMES}
+    sites = lead.sites(grounds, config, NAMES)
     for event in lead_fit(Task(config, config.digest), LocalFederation(sites)):
         if isinstance(event, Record):
             return event.arrays["group_samples"].reshape([len(levels) for levels in named.values()])

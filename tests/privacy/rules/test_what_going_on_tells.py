@@ -15,7 +15,6 @@ from secirls.agreement.record import Record
 from secirls.algorithms.regression.irls_queries import sums_at
 from secirls.carriers.local import LocalFederation
 from secirls.numerics.algebra.solve import times
-from secirls.site.site import Site
 
 SILENT = "site4"
 
@@ -35,7 +34,7 @@ class CalledSilent(LocalFederation):
 def rounds_of(grounds, lead, on_dropout, silent_from, **changes):
     """Finished rounds of an honest fit, in which a site is called silent from some question on; and the sites."""
     config = lead.config(grounds, on_dropout=on_dropout, **changes)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     federation, found = CalledSilent(sites), []
     for event in lead_fit(Task(config, "fit-1"), federation):
         if isinstance(event, Record):

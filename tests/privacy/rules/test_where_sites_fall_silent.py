@@ -24,7 +24,6 @@ from secirls.algorithms.regression.irls_queries import IrlsQuery
 from secirls.carriers.local import LocalFederation
 from secirls.numerics.status import Reason
 from secirls.site.guarding.summed_over import SummedOver
-from secirls.site.site import Site
 
 OWNER, FEWER = "site4", ("site1", "site2", "site3")
 OUTLIERS = {3: 3, 8: 8, 21: 1}
@@ -72,7 +71,7 @@ def unruly(monkeypatch):
 def led(grounds, lead, past=None, names=None):
     """Events of a fit in lock-step, its sites, and who carries their messages."""
     config = lead.config(grounds, on_dropout="continue")
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in names or grounds.names}
+    sites = lead.sites(grounds, config, names)
     federation = CalledSilent(sites)
     return lead_fit(Task(config, "fit-1", past), federation), sites, federation
 
@@ -171,7 +170,7 @@ def both_beginnings(grounds, lead):
         grounds.edit(name, copied)
     grounds.rule('layers = ["X", "again"]')
     config = lead.config(grounds, on_dropout="continue", preset="irls", refit_layer="again", refit_genes=genes)
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     federation, found = CalledSilent(sites), []
     for event in lead_fit(Task(config, "fit-1"), federation):
         federation.from_now_on = "contribute" if isinstance(event, Record) and found else federation.from_now_on
@@ -205,7 +204,7 @@ def within_the_second_fit(grounds, lead):
     for name in grounds.names:
         grounds.edit(name, lambda adata: adata.obs.__setitem__("sex", ["w", "w", "m", "m", "w"] * 4))
     config = lead.config(grounds, on_dropout="continue", design="~ sex + condition")
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     federation, found, replaced = CalledSilent(sites), [], False
     for event in lead_fit(Task(config, "fit-1"), federation):
         if isinstance(event, Record):

@@ -17,7 +17,6 @@ from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.agreement.order import Task
 from secirls.agreement.record import Record
 from secirls.carriers.local import LocalFederation
-from secirls.site.site import Site
 from tests.files import write
 
 NAMES = ("site1", "site2", "site3")
@@ -44,7 +43,7 @@ def rare(lay):
 def opened(grounds, lead, design):
     """What an honest fit opens until counts were summed over size factors, by kind of question; and the sites."""
     config = lead.config(grounds, design=design, preset="irls")
-    sites = {name: Site(grounds.place(name), config, own_process=False) for name in grounds.names}
+    sites = lead.sites(grounds, config)
     told = {}
     for event in lead_fit(Task(config, "fit-1"), LocalFederation(sites)):
         if isinstance(event, Record):
