@@ -192,12 +192,19 @@ class TestOwnColumns:
         assert 1e-7 < self.differ(own, shared)[0] < 5e-3
 
 
+@pytest.fixture(scope="module")
+def kept(files, tmp_path_factory):
+    """The folder of a fit without shrinkage."""
+    folder = tmp_path_factory.mktemp("kept") / "fit"
+    manifest = Manifest.read("test", sites=files, engine="local", fit={"design": "~ condition"})
+    fitting.fit_manifest(manifest, folder).write(folder)
+    return folder
+
+
 class TestTheCommand:
     @pytest.fixture
-    def folder(self, files, tmp_path):
-        manifest = Manifest.read("test", sites=files, engine="local", fit={"design": "~ condition"})
-        fitting.fit_manifest(manifest, tmp_path / "fit").write(tmp_path / "fit")
-        return tmp_path / "fit"
+    def folder(self, kept, tmp_path):
+        return shutil.copytree(kept, tmp_path / "fit")
 
     def test_gives_what_the_fit_would_have_given(self, run, folder, data):
         code, shown, error = run("shrink", folder, "--coefficient", COEFFICIENT)
