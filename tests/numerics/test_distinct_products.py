@@ -198,3 +198,11 @@ def test_any_numbering_is_read_back(params, seed):
     np.testing.assert_array_equal(
         products.chosen(products.packed(upper[:, : products.size])), upper[:, : products.size]
     )
+
+
+def test_products_that_are_kept_are_changed_by_nobody():
+    kept = Products.full(3)
+    assert Products.full(3) is kept
+    for array in (kept.rows, kept.columns, kept.expand):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1

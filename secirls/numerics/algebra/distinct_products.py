@@ -12,6 +12,7 @@ p (p + 1) / 2 entries few are left.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,13 +54,7 @@ class Products:
     @classmethod
     def numbered(cls, expand: NDArray[np.intp]) -> Products:
         """From `expand` alone. Raises `ValueError` unless its numbers appear in order, each at its first entry."""
-        params = packed_params(expand.size)
-        known, where = np.unique(expand[expand >= 0], return_index=True)
-        if not np.array_equal(known, np.arange(known.size)) or (np.diff(where) < 0).any() or (expand < -1).any():
-            raise ValueError("products are numbered in the order of their first entries")
-        first, second = triangle(params)
-        entries = np.flatnonzero(expand >= 0)[where]
-        return cls(first[entries], second[entries], expand.astype(np.intp))
+        return _numbered(expand.astype(np.intp).tobytes())
 
     @property
     def size(self) -> int:
@@ -95,3 +90,18 @@ class Products:
             distinct = np.concatenate([distinct, np.zeros((*distinct.shape[:-1], 1))], axis=-1)
         whole: Floats = np.take(distinct, self.expand, axis=-1)
         return whole
+
+
+@lru_cache(maxsize=2)
+def _numbered(told: bytes) -> Products:
+    """Of the one numbering that a fit's questions share: each site looks at it in each of them."""
+    expand = np.frombuffer(told, dtype=np.intp)
+    params = packed_params(expand.size)
+    known, where = np.unique(expand[expand >= 0], return_index=True)
+    if not np.array_equal(known, np.arange(known.size)) or (np.diff(where) < 0).any() or (expand < -1).any():
+        raise ValueError("products are numbered in the order of their first entries")
+    first, second = triangle(params)
+    entries = np.flatnonzero(expand >= 0)[where]
+    rows, columns = first[entries], second[entries]
+    rows.flags.writeable = columns.flags.writeable = False
+    return Products(rows, columns, expand)
