@@ -59,10 +59,14 @@ def data():
     return made()
 
 
+def fitted(way, sites, **options):
+    asked = {**SILENT, "design": "~ site + condition", "ridge": NO_RIDGE, **options}
+    return secirls.fit(sites, own_columns=way, **asked)
+
+
 def both(sites, **options):
     """The fit with own columns at home, and with all of them shared."""
-    asked = {**SILENT, "design": "~ site + condition", "ridge": NO_RIDGE, **options}
-    return [secirls.fit(sites, own_columns=way, **asked) for way in ("own", "shared")]
+    return [fitted(way, sites, **options) for way in ("own", "shared")]
 
 
 def assert_equal(own, shared, *, coefficient="condition[T.b]", lfc=1e-6, error=1e-7, dispersion=1e-6):
@@ -113,7 +117,7 @@ def lost():
         site.var["alpha"] = alpha
         site.X[rng.integers(EACH), rng.permutation(GENES)[: GENES // 2]] = 60
     given = {"dispersions": "alpha", "size_factor_type": "poscounts"}
-    return both(sites, **given, preset="fedpydeseq2", se="clamped", ridge=1e-6)
+    return sites, {**given, "preset": "fedpydeseq2", "se": "clamped", "ridge": 1e-6}
 
 
 def assert_as_shared(own, shared):
@@ -123,15 +127,24 @@ def assert_as_shared(own, shared):
     assert own.table["outlier"].tolist() == shared.table["outlier"].tolist()
 
 
-def test_genes_of_the_catch_have_the_errors_and_the_outliers_of_shared_columns():
-    assert_as_shared(*lost())
+@pytest.fixture(scope="module")
+def lost_and_shared():
+    sites, given = lost()
+    return fitted("shared", sites, **given)
 
 
-def test_with_the_observed_information_they_have_others(monkeypatch):
+def test_genes_of_the_catch_have_the_errors_and_the_outliers_of_shared_columns(lost_and_shared):
+    sites, given = lost()
+    assert_as_shared(fitted("own", sites, **given), lost_and_shared)
+
+
+def test_with_the_observed_information_they_have_others(lost_and_shared, monkeypatch):
     """The broken twin."""
+    sites, given = lost()
     monkeypatch.setattr(irls_queries, "best_sums", lambda *asked, **_: best_sums(*asked))
+    own = fitted("own", sites, **given)
     with pytest.raises(AssertionError):
-        assert_as_shared(*lost())
+        assert_as_shared(own, lost_and_shared)
 
 
 def test_fits_by_optima_of_profiles_are_those_with_shared_columns(data):
@@ -162,7 +175,7 @@ def test_a_reference_level_of_one_site_is_no_column_and_its_site_is_named(data):
     sites = {name: site.copy() for name, site in data.items()}
     for name, site in sites.items():
         site.obs["batch"] = "odd" if name == "vigo" else np.where(np.arange(EACH) % 4 < 2, "one", "two")
-    own, _ = both(sites, design="~ batch + condition")
+    own = fitted("own", sites, design="~ batch + condition")
     assert list(own.coefficients.columns) == ["gene", "Intercept", "batch[T.one]", "batch[T.two]", "condition[T.b]"]
     assert any("the sums of vigo alone follow" in told for told in own.report["disclosure"])
 
