@@ -41,6 +41,12 @@ def fit(counts, s, design="~ condition", **options):
     return secirls.fit(sites, design=design, **given)
 
 
+@pytest.fixture(scope="module")
+def usual(pool):
+    """The fit of the pool as it is."""
+    return fit(*pool)
+
+
 UNITS = (23_456_789.0, 1e-6, 3.0, 1 / 3)
 EXTREME = UNITS[:2]
 
@@ -56,9 +62,9 @@ def gap(one, other):
         *(pytest.param(unit, "pairwise", marks=[pytest.mark.slow] if unit < 1e6 else []) for unit in UNITS),
     ],
 )
-def test_the_unit_of_size_factors_changes_no_result_and_is_said(pool, unit, protocol):
+def test_the_unit_of_size_factors_changes_no_result_and_is_said(pool, usual, unit, protocol):
     counts, s = pool
-    usual, scaled = fit(counts, s), fit(counts, s * unit, protocol=protocol)
+    scaled = fit(counts, s * unit, protocol=protocol)
     assert gap(scaled, usual) < 1e-9
     assert scaled.report["size_factors"].startswith("brought by the sites, divided by their geometric mean")
     assert float(scaled.report["size_factors"].split()[-1]) == pytest.approx(unit, rel=1e-12)
@@ -68,10 +74,9 @@ def test_the_unit_of_size_factors_changes_no_result_and_is_said(pool, unit, prot
     assert f"{unit:.4g}" in said[0]
 
 
-def test_taken_as_they_are_library_sizes_would_make_discoveries_of_noise(pool, monkeypatch):
+def test_taken_as_they_are_library_sizes_would_make_discoveries_of_noise(pool, usual, monkeypatch):
     """The broken twin."""
     counts, s = pool
-    usual = fit(counts, s)
     monkeypatch.setattr(normalisation, "LOG_AROUND_ONE", np.inf)
     unscaled = fit(counts, s * 1e7)
     assert (usual.table["pvalue"] < 0.05).mean() < 0.15
@@ -121,12 +126,11 @@ def large_genes():
 
 
 @pytest.mark.parametrize("name", large_genes())
-def test_counts_as_large_as_they_can_be_are_fitted_and_harm_nobody(pool, name):
+def test_counts_as_large_as_they_can_be_are_fitted_and_harm_nobody(pool, usual, name):
     counts, s = pool
-    without = fit(counts, s)
     whole = np.column_stack([counts, large_genes()[name]])
     fitted = fit(whole, s)
-    assert fitted.table[NUMBERS].iloc[:GENES].equals(without.table[NUMBERS])
+    assert fitted.table[NUMBERS].iloc[:GENES].equals(usual.table[NUMBERS])
     assert fitted.table["status"].iloc[GENES] in {"converged", "caught"}
     log2, _ = pooled(whole, s, GENES)
     assert fitted.table["log2FoldChange"].iloc[GENES] == pytest.approx(log2, abs=1e-4)
