@@ -30,7 +30,7 @@ from secirls.site.site import Site
 SITES, GENES, EACH = ("berlin", "lyon", "turin"), 60, 16
 ROOM = {"directions_per_sample": 0.4, "sample_share": 0.9}
 """More than by default, for 48 samples; the rules are held against attacks in `tests/numerics`."""
-WITHIN = {"kernel": "numpy", "components": 2, "component_genes": 40, **ROOM}
+WITHIN = {"components": 2, "component_genes": 40, **ROOM}
 BY_DEFAULT = {"engine": "local", "protocol": "plain", "components": 2}
 SILENT = {"engine": "local", "protocol": "plain", **WITHIN}
 
@@ -269,7 +269,7 @@ class TestWithinAFit:
 def folder(files, tmp_path_factory):
     """A fit without components."""
     place = tmp_path_factory.mktemp("fit") / "fit"
-    manifest = Manifest.read("test", sites=files, engine="local", fit={"design": "~ condition", "kernel": "numpy"})
+    manifest = Manifest.read("test", sites=files, engine="local", fit={"design": "~ condition"})
     fitting.fit_manifest(manifest, place).write(place)
     return place
 

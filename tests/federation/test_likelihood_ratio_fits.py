@@ -31,7 +31,7 @@ from secirls.site.site import Site
 from tests.files import write
 
 SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 24, 16
-SILENT = {"engine": "local", "kernel": "numpy", "protocol": "plain", "min_kept": 1}
+SILENT = {"engine": "local", "protocol": "plain", "min_kept": 1}
 ASKED = {**SILENT, "design": "~ site + condition", "test": "lrt", "reduced": "~ site"}
 GIVEN = {"dispersions": "alpha", "cooks": False}
 NO_RIDGE = 1e-12

@@ -28,7 +28,7 @@ from tests.files import write
 
 SITES, GENES, EACH = ("berlin", "lyon", "turin", "vigo"), 30, 16
 NO_RIDGE = 1e-12
-SILENT = {"engine": "local", "kernel": "numpy", "protocol": "plain", "min_kept": 1}
+SILENT = {"engine": "local", "protocol": "plain", "min_kept": 1}
 
 
 def made(sites=SITES, each=EACH, seed=3, patients=False):
