@@ -29,7 +29,7 @@ DEGREES = 36
 
 def ordered(grounds, **options):
     """A fit with components; outliers, whose stages tell nothing along directions, are not looked for."""
-    told = {"design": "~ condition", "engine": "local", "kernel": "numpy", "roster": grounds.told(), "cooks": False}
+    told = {"design": "~ condition", "engine": "local", "roster": grounds.told(), "cooks": False}
     told |= {"components": 1, "component_genes": 40, **options}
     return secirls.fit({name: grounds.place(name).source for name in grounds.names}, **told)
 

@@ -70,7 +70,7 @@ def unruly(monkeypatch):
 
 def led(grounds, lead, past=None, names=None):
     """Events of a fit in lock-step, its sites, and who carries their messages."""
-    config = lead.config(grounds, on_dropout="continue")
+    config = lead.config(grounds, on_dropout="continue", kernel="fused")
     sites = lead.sites(grounds, config, names)
     federation = CalledSilent(sites)
     return lead_fit(Task(config, "fit-1", past), federation), sites, federation
@@ -203,7 +203,7 @@ def within_the_second_fit(grounds, lead):
     """How the first sums of its two regressions differ, in the first of which a site falls silent; and its own."""
     for name in grounds.names:
         grounds.edit(name, lambda adata: adata.obs.__setitem__("sex", ["w", "w", "m", "m", "w"] * 4))
-    config = lead.config(grounds, on_dropout="continue", design="~ sex + condition")
+    config = lead.config(grounds, on_dropout="continue", design="~ sex + condition", kernel="fused")
     sites = lead.sites(grounds, config)
     federation, found, replaced = CalledSilent(sites), [], False
     for event in lead_fit(Task(config, "fit-1"), federation):
