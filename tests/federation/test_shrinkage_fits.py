@@ -19,7 +19,7 @@ from secirls.outputs.results import Result
 from secirls.outputs.tables.shrunken import COLUMNS
 
 SITES, GENES, EACH, COEFFICIENT = ("berlin", "lyon", "turin"), 40, 12, "condition[T.b]"
-SILENT = {"engine": "local", "kernel": "numpy", "protocol": "plain", "shrink": COEFFICIENT}
+SILENT = {"engine": "local", "kernel": "fused", "protocol": "plain", "shrink": COEFFICIENT}
 GIVEN = {**SILENT, "preset": "irls", "dispersions": "alpha", "ridge": 1e-12}
 
 

@@ -111,7 +111,7 @@ def test_one_policy_that_does_not_publish_is_enough(grounds, lead):
 
 def ordered(grounds, **options):
     """An honest fit over these grounds, as anybody orders it."""
-    told = {**SHARED, "engine": "local", "kernel": "numpy", "roster": grounds.told(), **options}
+    told = {**SHARED, "engine": "local", "roster": grounds.told(), **options}
     return secirls.fit({name: grounds.place(name).source for name in grounds.names}, **told)
 
 

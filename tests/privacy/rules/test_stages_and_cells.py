@@ -174,7 +174,7 @@ def test_every_kind_but_the_census_is_of_one_stage():
 
 
 def ordered(grounds, **options):
-    told = {"design": "~ condition", "engine": "local", "kernel": "numpy", "roster": grounds.told(), **options}
+    told = {"design": "~ condition", "engine": "local", "roster": grounds.told(), **options}
     return secirls.fit({name: grounds.place(name).source for name in grounds.names}, **told)
 
 

@@ -52,9 +52,7 @@ def test_a_design_by_site_says_so_at_home_and_summed(lay, way, words):
     for name in grounds.names:
         grounds.edit(name, lambda adata, name=name: adata.obs.insert(0, "site", name))
     sites = {name: str(path) for name, path in grounds.data.items()}
-    result = secirls.fit(
-        sites, design="~ site + condition", own_columns=way, engine="local", kernel="numpy", cooks=False
-    )
+    result = secirls.fit(sites, design="~ site + condition", own_columns=way, engine="local", cooks=False)
     (sentence,) = [one for one in result.report["disclosure"] if one.startswith("In all ")]
     assert words in sentence
     other = {"own": "gave every count", "shared": "no site's"}[way]
