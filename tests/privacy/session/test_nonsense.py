@@ -9,7 +9,9 @@ import pytest
 
 from protocols.choice import helpers
 from protocols.secure_sum import Context, MisuseError
+from secirls.agreement.faults import PartyFaultError
 from secirls.algorithms.groundwork.census import CensusQuery
+from secirls.site import arguments
 from secirls.site.desk import SPOKEN, Desk
 from secirls.site.helper import Helper
 from secirls.site.site import Site
@@ -164,6 +166,40 @@ def test_nonsense_at_a_helper_ends_in_a_sentence(helper, case):
         getattr(Helper(helper.name, helper._config), verb)(*given)
 
 
+@pytest.mark.parametrize(
+    ("kind", "sentence", "good", "bad"),
+    [
+        ("numbers", "are counted from 0 to 4294967295", [0, 4294967295], [-1, 1 << 32, True, 1.0, "1", None]),
+        ("messages", "a message to a party is bytes", [b""], ["", bytearray(b"x"), memoryview(b"x"), None]),
+        ("table", "come as a table by name", [{}, {"site1": b""}], [None, [("site1", b"")], {5: b""}, {b"site1": b""}]),
+        ("table", "a message to a party is bytes", [], [{"site1": "x"}, {"site1": b"", "site2": None}]),
+        ("names", "a cohort is a tuple of names", [(), COHORT], [list(COHORT), "site1", (*COHORT, 5), None]),
+        ("context", "a sum is named by its context", [SUM], [None, b"", COHORT, LOOKALIKE]),
+        (
+            "context",
+            "are counted from 0",
+            [],
+            [replace(SUM, round=0.5), replace(SUM, attempt=0.5), replace(SUM, values=True)],
+        ),
+        ("context", "a cohort is a tuple of names", [], [replace(SUM, cohort=(b"site1", b"site2"))]),
+        (
+            "context",
+            "a message to a party is bytes",
+            [],
+            [replace(SUM, session="x" * 32), replace(SUM, layout="x" * 32)],
+        ),
+    ],
+)
+def test_what_a_verb_may_be_given_is_looked_at_before_anything_else(kind, sentence, good, bad):
+    check = getattr(arguments, kind)
+    for given in good:
+        check(given)
+    for given in bad:
+        with pytest.raises(MisuseError, match=sentence) as refused:
+            check(given)
+        assert repr(given) not in str(refused.value)
+
+
 def test_no_nonsense_was_answered_or_kept(met):
     for name in ("site1", "site2"):
         assert set(met.sites[name]._contexts) == {(0, 0)}
@@ -192,8 +228,18 @@ def test_a_desk_says_nothing_of_what_it_has_no_sentence_for():
         name = "site1"
 
         def hello(self, batch):
+            asked.append(batch)
             raise KeyError("Jane Doe")
 
+        def assist(self, request):
+            asked.append(request)
+
+    asked, desk = [], Desk(Broken())
     with pytest.raises(Exception, match="unexpected KeyError") as told:
-        Desk(Broken()).ask("hello", 0)
+        desk.ask("hello", 0)
     assert "Jane" not in str(told.value)
+    # Nobody learns from asking again, or something else, what it fails over.
+    for verb, given in (("hello", 1), ("assist", b"")):
+        with pytest.raises(PartyFaultError, match=f"^site1 failed in '{verb}' with an unexpected failure before$"):
+            desk.ask(verb, given)
+    assert asked == [0]
