@@ -1,5 +1,7 @@
 """A site agrees to nothing that it has not checked against its own ground: genes, design, roster, roles, rules."""
 
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -251,6 +253,38 @@ def test_own_levels_that_were_told_differently_are_refused(grounds, lead):
     said = {**room.agreement.said, VICTIM: {"condition": Variable(numeric=False, levels=("control",))}}
     with pytest.raises(MisuseError, match="its own levels"):
         room.sites[VICTIM].join(lead.replace(room.agreement, said=said))
+
+
+def test_levels_of_others_than_the_agreed_sites_or_of_fewer_are_refused(grounds, lead):
+    room = lead.room(grounds).survey()
+    said = room.agreement.said
+    for others in ({**said, "site9": said["site1"]}, {name: said[name] for name in said if name != "site1"}):
+        with pytest.raises(MisuseError, match="not every site said what levels it has"):
+            room.sites[VICTIM].join(lead.replace(room.agreement, said=others))
+
+
+def said_otherwise(lead, told, **changes):
+    """The same agreement, where one site is said to have said something else of its condition."""
+    site = {"condition": lead.replace(told.said["site1"]["condition"], **changes)}
+    return lead.replace(told, said={**told.said, "site1": site})
+
+
+def test_who_agreed_to_anything_else_is_in_another_session(grounds, lead):
+    told = lead.room(grounds).survey().agreement
+    others = [
+        *(lead.replace(told, **{name: "0.0.9"}) for name in ("config_digest", "run", "version")),
+        *(lead.replace(told, **{name: bytes(32)}) for name in ("genes_digest", "arithmetic")),
+        lead.replace(told, sites=told.sites[:3]),
+        lead.replace(told, said={name: told.said[name] for name in told.sites[:3]}),
+        *(lead.replace(told, roster={**told.roster, "site1": told.roster[name]}) for name in told.sites[1:]),
+        *(said_otherwise(lead, told, levels=levels) for levels in (("control",), ("treated", "control"))),
+        *(said_otherwise(lead, told, **{kind: True}) for kind in ("numeric", "numbered")),
+    ]
+    assert len({told.digest, *(other.digest for other in others)}) == len(others) + 1
+    names = {field.name for field in fields(told)} - {"genes"}
+    assert all(any(getattr(other, name) != getattr(told, name) for other in others) for name in names)
+    shuffled = lead.replace(told, said=dict(reversed(told.said.items())), roster=dict(reversed(told.roster.items())))
+    assert shuffled.digest == told.digest
 
 
 # The roster: invented sites.
