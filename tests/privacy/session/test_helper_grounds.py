@@ -21,7 +21,7 @@ from secirls.cli.commands import main
 from secirls.input_error import InputError
 from secirls.site.grounds.helper_ground import HelperGround, HelperPolicy, helper_template
 from secirls.site.grounds.key_files import make_roster, new_key
-from secirls.site.grounds.policy import RefusalError
+from secirls.site.grounds.policy import Policy, RefusalError
 from secirls.site.helper import Helper
 
 SMALL = {"key_bits": 512, "insecure_test_keys": True}
@@ -161,6 +161,37 @@ def test_a_key_holder_without_such_a_rule_opens_it(laid, lead, twin):
     own = ground_of(grounds, "key-holder", 'min_key_bits = 0\non_dropout = "continue"')
     key = own if twin == "rules" else str(grounds.keys / "key-holder.key")
     assert opens_without_one(lead, grounds, key) == ("site1", "site2", "site3")
+
+
+def opens_what_one_was_not_asked(lead, grounds, key):
+    """Whom a sum is opened over that one site was not asked to answer: all of its context, and not all agreed ones."""
+    room = room_of(lead, grounds, "paillier", key, on_dropout="continue").open()
+    room.census()
+    _, context, sent = room.payloads(LogCountsQuery(room.every), room.names[:3])
+    assert context.cohort == room.names[:3]
+    return room.add_up(sent, context).parties
+
+
+@pytest.mark.usefixtures("at_any_question")
+def test_a_key_holder_opens_no_sum_that_one_of_the_agreed_sites_was_not_asked_for(laid, lead):
+    grounds = laid("key-holder").rule('on_dropout = "continue"')
+    with pytest.raises(PeerError, match="asks the key-holder to open a sum over other sites than were agreed"):
+        opens_what_one_was_not_asked(lead, grounds, ground_of(grounds, "key-holder"))
+
+
+@pytest.mark.usefixtures("at_any_question")
+def test_the_twin_that_knows_a_sums_own_cohort_alone_opens_it(laid, lead, monkeypatch):
+    grounds = laid("key-holder").rule('on_dropout = "continue"')
+    honest = HelperGround.demands
+    blind = {"opening": lambda context, present: None}
+    monkeypatch.setattr(HelperGround, "demands", lambda *given: lead.replace(honest(*given), **blind))
+    assert opens_what_one_was_not_asked(lead, grounds, ground_of(grounds, "key-holder")) == ("site1", "site2", "site3")
+
+
+def test_a_helpers_rules_are_a_sites_with_the_same_defaults_and_ends():
+    for name, rule in HelperPolicy.model_fields.items():
+        sites = Policy.model_fields[name]
+        assert (rule.annotation, rule.default, rule.metadata) == (sites.annotation, sites.default, sites.metadata)
 
 
 @pytest.mark.parametrize(
