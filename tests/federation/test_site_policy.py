@@ -145,6 +145,9 @@ def test_a_refusal_says_the_rule_and_not_what_the_site_holds(samples):
             for rule in ("max_leverage", "max_design_share", "max_size_factor_share", "max_own_per_sample")
             for value in ("90", "inf")
         ),
+        ("max_sample_share = 50", "max_sample_share: input should be less than or equal to 1"),
+        ("min_contributors = 0", "min_contributors: input should be greater than or equal to 1"),
+        ("min_difference = 0", "min_difference: input should be greater than or equal to 1"),
         ("require_roster = 0", "require_roster: input should be true or false"),
         ('require_lock_step = "no"', "require_lock_step: input should be true or false"),
         ('layers = "X"', "layers: input should be a list"),
