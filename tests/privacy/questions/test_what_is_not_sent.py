@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from protocols.fixed_point import _noise
 from protocols.primitives import ring
+from protocols.secure_sum import sha256
 from secirls.aggregator.aggregator import lead as lead_fit
 from secirls.aggregator.rounds import SecureRounds
 from secirls.agreement.order import Task
@@ -32,7 +33,7 @@ from secirls.algorithms.summands import EXACT, largest_summand
 from secirls.carriers.local import LocalFederation
 from secirls.numerics.algebra.distinct_products import Products
 from secirls.numerics.dispersion.nodes import nodes_for
-from secirls.site.grounds.ground import open_ground
+from secirls.site.grounds.ground import NOISE, Ground, open_ground
 
 OLDER = "site3"
 POWER = 7
@@ -136,6 +137,43 @@ def test_the_twin_that_draws_noise_anew_tells_it_in_many_sessions(aged, lead, mo
     off, differ = by_many_sessions(grounds, ages)
     assert off < 0.2
     assert differ > SESSIONS * COLUMNS // 2
+
+
+# It is found by nobody who lacks the site's key: he could try ages of one patient until what is sent fits.
+
+
+def ages_that_fit(aged, lead, monkeypatch):
+    """The ages that one patient may have by what is opened, for who knows all others', and no key but another site's.
+
+    And the age that is so.
+    """
+    grounds, ages = aged
+    found, (known, patient) = sums_of_ages(grounds, lead, monkeypatch), np.split(ages[OLDER], [-1])
+    layout = CovariatesQuery(np.zeros(20, dtype=bool), np.zeros(1), np.ones(1)).layout(len(grounds.names))
+    others = open_ground(grounds.place("site1"), SimpleNamespace(roster=None)).noise
+
+    def fits(age):
+        own = np.array([(np.append(known, age) ** POWER).sum()])
+        rest = found[-1] - Fraction(own[0])
+        return any(
+            abs(found[0] - Fraction(whole(sent[1:2])[0], UNIT) - rest) < 1
+            for sent in (
+                layout.encode({"samples": np.array([12.0]), "values": own, "squares": np.full(1, 1e9)}, secret=secret)
+                for secret in (sha256(NOISE), others)
+            )
+        )
+
+    return [age for age in range(18, 100) if fits(age)], int(patient[0])
+
+
+def test_no_guess_at_what_is_not_sent_is_confirmed(aged, lead, monkeypatch):
+    assert ages_that_fit(aged, lead, monkeypatch)[0] == []
+
+
+def test_the_twin_whose_noise_follows_from_no_key_confirms_one_patients_age(aged, lead, monkeypatch):
+    monkeypatch.setattr(Ground, "noise", sha256(NOISE))
+    fitting, age = ages_that_fit(aged, lead, monkeypatch)
+    assert fitting == [age]
 
 
 # Of each way to be signed, what a site sends in place of a gene.
