@@ -14,6 +14,7 @@ from secirls.algorithms.groundwork.normalisation import NormalisedQuery
 from secirls.input_error import InputError, complain
 from secirls.inputs.files.site_file import read_site
 from secirls.inputs.formulas.levels import Variable
+from secirls.site import preparation
 from secirls.site.grounds.ground import Ground, open_ground
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding.policy_checks import PolicyChecks
@@ -232,3 +233,31 @@ def test_the_twin_that_keeps_its_file_before_its_rules_were_asked_joins(refused)
     site._table = read_site(site.name, ground.source, reading_of(site._config))
     site.join(agreement)
     assert site.hello(0).message
+
+
+# What names a site's data is said to everybody, so that a fit does not go on with others.
+
+
+def guessed(grounds, lead):
+    """Whether who guessed all of a site's data right is told so by what the site says of them."""
+    said = Site(grounds.place("site1"), lead.config(grounds), own_process=False).survey()
+    guess = Site(Place("site1", str(grounds.data["site1"])), lead.config(grounds, roster=None), own_process=False)
+    return said.data == guess.survey().data
+
+
+def test_no_guess_at_the_data_of_a_site_with_a_key_is_confirmed(grounds, lead):
+    assert not guessed(grounds, lead)
+
+
+def test_the_twin_that_names_them_without_its_key_confirms_it(grounds, lead, monkeypatch):
+    monkeypatch.setattr(preparation, "keyed_digest", lambda site, key, digest: digest)
+    assert guessed(grounds, lead)
+
+
+def test_a_ground_that_names_no_key_signs_with_another_each_time(grounds, lead):
+    path = grounds.folder / "site1" / "site.toml"
+    path.write_text(path.read_text().replace("\nkey = ", "\n# key = "))
+    site = Site(grounds.place("site1"), lead.config(grounds), own_process=False)
+    first, second = site.survey(), site.survey()
+    assert len({first.identity, second.identity, bytes.fromhex(grounds.told()["site1"])}) == 3
+    assert first.data == second.data
