@@ -109,6 +109,13 @@ def test_it_knows_no_unit_and_no_overflow(scale):
     assert size_shares(factors, log_sum, 12, ones, np.full((1, 1), 12.0)) == pytest.approx((1.0, 1.0, 1.0))
 
 
+@pytest.mark.parametrize(("mine", "share"), [(1e-200, 1.0), (1e200, 0.0)])
+def test_factors_far_from_those_of_all_others_have_a_share_too(mine, share):
+    """Of what overflowed there would be none, and no rule be broken."""
+    told = size_shares(np.full(3, mine), 3 * float(np.log(mine)), 12, np.ones((3, 1)), np.full((1, 1), 12.0))
+    assert told == pytest.approx((share, share / 3, share / 3))
+
+
 def test_factors_that_divide_nothing_count_for_nothing():
     ones, every = np.ones((2, 1)), np.full((1, 1), 10.0)
     assert size_shares(np.array([np.nan, 0.0]), 0.0, 10, ones, every) == (0.0, 0.0, 0.0)
