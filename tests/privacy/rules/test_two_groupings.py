@@ -100,6 +100,55 @@ def test_a_column_that_differs_in_a_sample_alone_in_its_cell_is_refused_by_its_s
         of_a_dose(dosed, lead)
 
 
+# The same of the two samples of a cell, which no combination of all columns singles out, beside a column of each fit.
+
+
+@pytest.fixture
+def dosed_two(lay):
+    """Three sites of twenty-four: a dose was given to treated women, and to the two control men of the owner."""
+    grounds = lay(names=NAMES, samples=72, genes=40)
+    for number, name in enumerate(NAMES):
+
+        def edit(adata, name=name, number=number):
+            cells = (7, 7, 8, 2) if name == OWNER else (6, 6, 6, 6)
+            rng = np.random.default_rng(number)
+            adata.obs["sex"] = np.repeat(["w", "w", "m", "m"], cells)
+            adata.obs["condition"] = np.repeat(["treated", "control", "treated", "control"], cells)
+            adata.obs["dose"] = np.repeat([1.0, 0.0, 0.0, float(name == OWNER)], cells)
+            adata.obs["age"], adata.obs["weight"] = rng.uniform(20, 80, 24).round(), rng.uniform(50, 90, 24).round()
+
+        grounds.edit(name, edit)
+    return grounds
+
+
+def of_two(grounds, lead):
+    """The difference of sums of the dose and of treated women; and the two men's counts over their size factors."""
+    levels = {"sex": ("m", "w"), "condition": ("control", "treated")}
+    (first, sites), (second, _) = (
+        lead.normalised(grounds, design=design, levels=levels)
+        for design in ("~ sex + condition + dose + age", "~ sex * condition + weight")
+    )
+    columns = np.concatenate([site._samples.covariates.numbers[:, 0] for site in sites.values()])
+    scaled = np.concatenate([site._samples.design[:, list(first).index("dose")] for site in sites.values()])
+    slope, start = np.polyfit(scaled, columns, 1)
+    own = sites[OWNER]._samples
+    both = (own.counts[-2:] / own.size_factors[-2:, None]).sum(axis=0)
+    return slope * first["dose"] + start * first["all"] - second["sex[T.w]:condition[T.treated]"], both
+
+
+def test_the_twin_that_takes_combinations_at_a_site_for_those_of_all_tells_two_samples_counts(
+    dosed_two, lead, monkeypatch
+):
+    monkeypatch.setattr(likeness, "_one_apart", lambda *_: False)
+    found, true = of_two(dosed_two, lead)
+    np.testing.assert_allclose(found, true, atol=1e-6)
+
+
+def test_a_column_that_differs_in_the_two_samples_of_a_cell_is_refused_by_its_site(dosed_two, lead):
+    with pytest.raises(RefusalError, match=REFUSED):
+        of_two(dosed_two, lead)
+
+
 # Two columns of numbers that differ much in one sample, and a little in all.
 
 
