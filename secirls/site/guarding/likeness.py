@@ -171,9 +171,10 @@ def few_differ(earlier: Summed, now: Summed, least: int) -> bool:
     one, two = map(_by_name, (earlier, now), plain)
     again = one.keys() & two.keys()
     old, new = (np.array([fit[key] for key in fit if key not in again]).T for fit in (one, two))
-    # A column that is a combination here may be so by a sample that stands alone, and be another elsewhere.
+    # A column that is a combination here may be so by few samples, those of a cell, and be another elsewhere. It may be
+    # a level merged with another too, which has as many as a level that is told.
     known = old.size and new.size and len(news) + len(olds) < old.shape[1] + new.shape[1]
-    if known and _one_apart(old, new, former[:, :1], least if news and olds else min(least, 2)):
+    if known and _one_apart(old, new, former[:, :1], least if news and olds else min(least, _ALONE)):
         return True
     if not (news and olds):
         return False  # one fit's columns are all combinations of the other's

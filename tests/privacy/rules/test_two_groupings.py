@@ -11,6 +11,7 @@ import pytest
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import likeness
 from secirls.site.guarding.likeness import Likeness, Summed
+from secirls.site.guarding.likeness import _one_apart as one_apart
 
 OWNER, AT = "site3", 7
 NAMES = ("site1", "site2", "site3")
@@ -100,17 +101,22 @@ def test_a_column_that_differs_in_a_sample_alone_in_its_cell_is_refused_by_its_s
         of_a_dose(dosed, lead)
 
 
-# The same of the two samples of a cell, which no combination of all columns singles out, beside a column of each fit.
+# The same of the two samples of a cell, whom no combination of all columns singles out.
 
 
-@pytest.fixture
-def dosed_two(lay):
-    """Three sites of twenty-four: a dose was given to treated women, and to the two control men of the owner."""
+@pytest.fixture(params=[("", ""), (" + age", " + weight")])
+def also(request):
+    """What stands in either design too: nothing, or a column of its own, so that neither is made of the other's."""
+    return request.param
+
+
+def dosed_men(lay, men):
+    """Three sites of twenty-four: a dose was given to treated women, and to the few control men of the owner."""
     grounds = lay(names=NAMES, samples=72, genes=40)
     for number, name in enumerate(NAMES):
 
         def edit(adata, name=name, number=number):
-            cells = (7, 7, 8, 2) if name == OWNER else (6, 6, 6, 6)
+            cells = (7, 7, 10 - men, men) if name == OWNER else (6, 6, 6, 6)
             rng = np.random.default_rng(number)
             adata.obs["sex"] = np.repeat(["w", "w", "m", "m"], cells)
             adata.obs["condition"] = np.repeat(["treated", "control", "treated", "control"], cells)
@@ -121,32 +127,36 @@ def dosed_two(lay):
     return grounds
 
 
-def of_two(grounds, lead):
-    """The difference of sums of the dose and of treated women; and the two men's counts over their size factors."""
+def of_men(grounds, lead, men, also=("", "")):
+    """The difference of sums of the dose and of treated women; and the men's counts over their size factors."""
     levels = {"sex": ("m", "w"), "condition": ("control", "treated")}
     (first, sites), (second, _) = (
         lead.normalised(grounds, design=design, levels=levels)
-        for design in ("~ sex + condition + dose + age", "~ sex * condition + weight")
+        for design in (f"~ sex + condition + dose{also[0]}", f"~ sex * condition{also[1]}")
     )
     columns = np.concatenate([site._samples.covariates.numbers[:, 0] for site in sites.values()])
     scaled = np.concatenate([site._samples.design[:, list(first).index("dose")] for site in sites.values()])
     slope, start = np.polyfit(scaled, columns, 1)
     own = sites[OWNER]._samples
-    both = (own.counts[-2:] / own.size_factors[-2:, None]).sum(axis=0)
-    return slope * first["dose"] + start * first["all"] - second["sex[T.w]:condition[T.treated]"], both
+    theirs = (own.counts[-men:] / own.size_factors[-men:, None]).sum(axis=0)
+    return slope * first["dose"] + start * first["all"] - second["sex[T.w]:condition[T.treated]"], theirs
 
 
-def test_the_twin_that_takes_combinations_at_a_site_for_those_of_all_tells_two_samples_counts(
-    dosed_two, lead, monkeypatch
-):
-    monkeypatch.setattr(likeness, "_one_apart", lambda *_: False)
-    found, true = of_two(dosed_two, lead)
+def test_the_twin_that_looks_for_one_sample_in_a_cell_tells_the_counts_of_two(lay, lead, monkeypatch, also):
+    monkeypatch.setattr(likeness, "_one_apart", lambda *given: one_apart(*given[:3], 2))
+    found, true = of_men(dosed_men(lay, 2), lead, 2, also)
     np.testing.assert_allclose(found, true, atol=1e-6)
 
 
-def test_a_column_that_differs_in_the_two_samples_of_a_cell_is_refused_by_its_site(dosed_two, lead):
+def test_a_column_that_differs_in_the_two_samples_of_a_cell_is_refused_by_its_site(lay, lead, also):
     with pytest.raises(RefusalError, match=REFUSED):
-        of_two(dosed_two, lead)
+        of_men(dosed_men(lay, 2), lead, 2, also)
+
+
+def test_of_three_of_a_cell_the_sum_is_told_where_neither_fit_has_a_column_besides(lay, lead):
+    """They may as well be a level, merged with another in the second fit."""
+    found, true = of_men(dosed_men(lay, 3), lead, 3)
+    np.testing.assert_allclose(found, true, atol=1e-6)
 
 
 # Two columns of numbers that differ much in one sample, and a little in all.
