@@ -8,6 +8,7 @@ Refuses to know: what verbs mean, and who orders the fit.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from protocols.secure_sum import PartyId
 from secirls.aggregator.asking import TOLD_SECONDS, seconds_for
 from secirls.agreement.agreement import release
 from secirls.carriers.hub.credentials import Credentials, shown_name
+from secirls.carriers.hub.door import Door, Newest
 from secirls.carriers.hub.seats import EndedError, LaterError, Seat
 from secirls.carriers.hub.wire import (
     LARGEST_MESSAGE,
@@ -49,6 +51,8 @@ _silent = logging.getLogger(__name__)
 _silent.setLevel(logging.CRITICAL)
 """What an HTTP server says of lines that break and of what is no HTTP is no user's concern."""
 
+LARGEST_SIGN = 1 << 10
+"""Bytes of a sign of life, which says how long it is."""
 POLL_SECONDS = 10.0
 """How long a call waits for a question before it is told that there is none."""
 HANDSHAKE_SECONDS, SHUTDOWN_SECONDS = 10.0, 0.1
@@ -79,6 +83,8 @@ class Hub:
         self._seats = {name: Seat(name, time.monotonic) for name in (*sites, *helper_names)}
         self._gone: set[PartyId] = set()
         self._over = asyncio.Event()
+        self._turns = Newest()
+        self._crowded = False
         ready: Future[asyncio.AbstractEventLoop] = Future()
         serving = self._serve(credentials.context(server=True), address, ready)
         self._thread = threading.Thread(target=asyncio.run, args=(serving,), name="secirls hub", daemon=True)
@@ -173,9 +179,12 @@ class Hub:
         app.router.add_get("/session", self._heard(self._greeted))
         app.router.add_post("/turn", self._heard(self._turned))
         app.router.add_post("/alive", self._heard(self._lived))
-        runner = web.AppRunner(app, access_log=None, logger=_silent, handle_signals=False, shutdown_timeout=1.0)
+        # Of a body that is packed, a megabyte may be a gigabyte.
+        told: dict[str, Any] = {"access_log": None, "logger": _silent, "auto_decompress": False}
+        runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, **told)
         await runner.setup()
-        loop, server = asyncio.get_running_loop(), cast("Callable[[], asyncio.BaseProtocol]", runner.server)
+        loop, server = asyncio.get_running_loop(), Door(cast("Callable[[], asyncio.Protocol]", runner.server))
+        loop.set_exception_handler(self._beside)
         try:
             listening = await loop.create_server(
                 server,
@@ -227,6 +236,8 @@ class Hub:
         return web.Response(body=self._welcome)
 
     async def _lived(self, seat: Seat, request: web.Request) -> web.Response:
+        if (request.content_length or LARGEST_SIGN) >= LARGEST_SIGN:
+            raise WireError
         sign: Sign = read(Sign, await request.read())
         if sign.session != self._session:
             return web.Response(status=HTTPStatus.CONFLICT)
@@ -234,8 +245,19 @@ class Hub:
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _turned(self, seat: Seat, request: web.Request) -> web.Response:
-        turn: Turn = read(Turn, await request.read())
-        if turn.session != self._session:
-            return web.Response(status=HTTPStatus.CONFLICT)
-        question = await seat.turn(turn, POLL_SECONDS)
+        self._turns.begin(seat.name)
+        try:
+            turn: Turn = read(Turn, await request.read())
+            if turn.session != self._session:
+                return web.Response(status=HTTPStatus.CONFLICT)
+            question = await seat.turn(turn, POLL_SECONDS)
+        finally:
+            self._turns.end(seat.name)
         return web.Response(status=HTTPStatus.NO_CONTENT) if question is None else web.Response(body=packed(question))
+
+    def _beside(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What befalls a connection while nobody's call is answered: of lines that break nothing is said."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE} and not self._crowded:
+            self._crowded = True
+            self._note("more connections come in than this process may have files open (ulimit -n): some have to wait")

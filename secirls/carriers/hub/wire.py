@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
@@ -102,7 +102,7 @@ class Failure(msgspec.Struct, frozen=True):
     """What a party raised in place of an answer."""
 
     kind: str
-    words: tuple[str, ...]
+    words: Annotated[tuple[str, ...], msgspec.Meta(max_length=3)]
 
 
 class Reply(msgspec.Struct, frozen=True):
