@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from secirls.carriers.hub import seats
-from secirls.carriers.hub.seats import EndedError, LaterError, Seat
+from secirls.carriers.hub.seats import Awake, EndedError, LaterError, Seat
 from secirls.carriers.hub.wire import End, Reply, Turn
 
 MINE, OTHER = b"m" * 16, b"o" * 16
@@ -150,3 +150,16 @@ def test_nobody_is_kept_waiting_by_a_hub_that_leaves(seat):
         assert await asyncio.wait_for(waiting, 5) is None
 
     asyncio.run(go())
+
+
+def test_while_a_hub_is_suspended_nobody_falls_silent(clock):
+    awake = Awake(clock)
+    seat = Seat("a", awake)
+    seat.seen(MINE)
+    clock.now += 3600
+    awake.look()
+    assert not seat.silent, "nobody was heard, and nobody could be"
+    for _ in range(100):
+        clock.now += 0.5
+        awake.look()
+    assert seat.silent, "a hub that ran all the while would have heard it"

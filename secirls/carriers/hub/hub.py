@@ -29,7 +29,7 @@ from secirls.aggregator.asking import TOLD_SECONDS, seconds_for
 from secirls.agreement.agreement import release
 from secirls.carriers.hub.credentials import Credentials, shown_name
 from secirls.carriers.hub.door import Door, Newest
-from secirls.carriers.hub.seats import EndedError, LaterError, Seat
+from secirls.carriers.hub.seats import Awake, EndedError, LaterError, Seat
 from secirls.carriers.hub.wire import (
     LARGEST_MESSAGE,
     LATER,
@@ -80,7 +80,8 @@ class Hub:
         self._deadline, self._note = config.deadline, note
         self._session = secrets.token_bytes(16)
         self._welcome = packed(Welcome(self._session, release(), json.dumps(config.model_dump(mode="json"))))
-        self._seats = {name: Seat(name, time.monotonic) for name in (*sites, *helper_names)}
+        self._awake = Awake()
+        self._seats = {name: Seat(name, self._awake) for name in (*sites, *helper_names)}
         self._gone: set[PartyId] = set()
         self._over = asyncio.Event()
         self._turns = Newest()
@@ -151,10 +152,10 @@ class Hub:
         self, verb: str, given: Mapping[PartyId, bytes], waiting: dict[asyncio.Future[Reply], PartyId]
     ) -> dict[PartyId, Reply]:
         """What is answered; who has not yet is in ``waiting``."""
-        until = time.monotonic() + seconds_for(verb, self._deadline)
+        until = self._awake() + seconds_for(verb, self._deadline)
         waiting |= {self._seats[name].ask(verb, told): name for name, told in given.items()}
         replies: dict[PartyId, Reply] = {}
-        while waiting and (left := until - time.monotonic()) > 0:
+        while waiting and (left := until - self._awake()) > 0:
             done, _ = await asyncio.wait(waiting, timeout=min(left, LOOK_SECONDS))
             for answer in done:
                 replies[waiting.pop(answer)] = answer.result()
@@ -197,7 +198,10 @@ class Hub:
             ready.set_exception(error if isinstance(error, OSError) else OSError(0, "is no host's name"))
             return
         ready.set_result(loop)
-        await self._over.wait()
+        while not self._over.is_set():
+            self._awake.look()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), LOOK_SECONDS)
         listening.close()
         for seat in self._seats.values():
             seat.leave()

@@ -7,6 +7,7 @@ the seat of a process that lives. Refuses to know: HTTP, TLS, and what is asked.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from protocols.secure_sum import PartyId
@@ -14,6 +15,28 @@ from secirls.carriers.hub.wire import End, Question, Reply, Turn
 
 SILENT_SECONDS = 30.0
 """Without a sign of life for so long a party is silent, unless the fit's deadline is shorter."""
+
+
+_LONGEST_STEP = 2.0
+"""Of a longer time between two looks at the clock only so much counts."""
+
+
+class Awake:
+    """Seconds for which this process ran. While it is suspended, or busy, it hears no sign of life from anybody."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """By a clock that goes on meanwhile."""
+        self._clock, self._last, self._seconds = clock, clock(), 0.0
+
+    def __call__(self) -> float:
+        """As of the last look at the clock."""
+        return self._seconds
+
+    def look(self) -> None:
+        """Look at the clock, which is to be done often."""
+        now = self._clock()
+        self._seconds += min(now - self._last, _LONGEST_STEP)
+        self._last = now
 
 
 class EndedError(Exception):

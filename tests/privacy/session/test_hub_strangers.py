@@ -5,6 +5,7 @@ import socket
 import socketserver
 import ssl
 import threading
+import time
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -14,6 +15,7 @@ from protocols.secure_sum import SecureSumError
 from secirls.agreement.agreement import release
 from secirls.carriers.certificates import certificates
 from secirls.carriers.hub import hub as hub_module
+from secirls.carriers.hub import seats
 from secirls.carriers.hub.credentials import Credentials
 from secirls.carriers.hub.hub import Hub
 from secirls.carriers.hub.station import Station
@@ -356,3 +358,20 @@ def test_a_configuration_of_a_hub_is_checked_like_anybody_s(hub, certs):
         pass
     assert "both need the same" in str(ended[0])
     assert log == []
+
+
+@pytest.mark.parametrize("counted", [2.0, 1e6], ids=["", "broken twin"])
+def test_a_hub_that_was_suspended_holds_nobody_for_silent(hub, certs, monkeypatch, counted):
+    """The broken twin counts the time in which it heard nobody."""
+    monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(seats, "SILENT_SECONDS", 2.5)
+    monkeypatch.setattr(seats, "_LONGEST_STEP", counted)
+    session, _, _ = taken(hub, certs, "a", b"a" * 16)
+    thread, answers = asked(hub, "key", ("a",))
+    monkeypatch.setattr(hub._awake, "_last", time.monotonic() - 3600)  # an hour in which nothing of it ran
+    hub._loop.call_soon_threadsafe(hub._awake.look)
+    time.sleep(0.1)
+    call(hub, of(certs, "a"), "turn", packed(Turn(session, b"a" * 16, Reply(1, packed(b"own")))))
+    thread.join(10)
+    assert answers == ({"a": b"own"} if counted == 2.0 else {})
