@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
 from typing import TypeVar
 
 import requests
@@ -58,21 +60,34 @@ CONNECT_SECONDS = 10.0
 REPLY_SECONDS = 60.0
 """Within which the hub begins to answer a call, and goes on with it: that there is nothing it says after ten."""
 
+_NO_ADDRESS = (
+    requests.exceptions.InvalidURL,  # of a proxy too
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    TypeError,  # of a proxy's address without a host
+)
+_UNVOUCHED = re.compile(r"certificate verify failed: (.{1,200}?)\.? \(_ssl")
+"""What OpenSSL finds wrong with a certificate, in an error's words."""
+
 
 class _OverError(Exception):
     """This session is no more; another may be."""
 
 
 class _LostError(Exception):
-    """The hub can't be reached now."""
+    """The hub can't be reached now; says why, where that is known."""
 
 
 class _Line:
     """Calls to the hub, on one connection that is made anew where it breaks."""
 
-    def __init__(self, credentials: Credentials, hub: str) -> None:
+    def __init__(self, credentials: Credentials, hub: str, seconds: float = REPLY_SECONDS) -> None:
+        """With so many seconds for the hub to begin an answer, and to go on with it."""
         self._credentials, self._hub = credentials, hub
+        self._seconds = min(CONNECT_SECONDS, seconds), seconds
         self._session = requests.Session()
+        self._session.auth = _shown_nothing
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 
     def call(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """What is answered. Raises `_LostError` where nothing is, `InputError` where either does not take the other."""
@@ -82,7 +97,7 @@ class _Line:
                 method,
                 f"https://{self._hub}/{path}",
                 data=body,
-                timeout=(CONNECT_SECONDS, REPLY_SECONDS),
+                timeout=self._seconds,
                 verify=str(files.authority),  # each time: else a variable of the environment may name another
                 cert=(str(files.certificate), str(files.key)),
                 allow_redirects=False,
@@ -91,8 +106,12 @@ class _Line:
                 return answer.status_code, _content(answer)
         except requests.exceptions.SSLError as error:
             raise self._not_taken(str(error)) from None
+        except requests.exceptions.ProxyError:
+            raise _LostError("the proxy in HTTPS_PROXY does not pass it on") from None
+        except _NO_ADDRESS:
+            raise InputError(f"no call gets to the hub at {self._hub!r}: is HTTPS_PROXY a proxy's address?") from None
         except (requests.exceptions.RequestException, OSError) as error:
-            if "alert" in str(error):
+            if "_ALERT_" in str(error):
                 raise self._not_taken(str(error)) from None
             raise _LostError from None
 
@@ -103,14 +122,27 @@ class _Line:
     def _not_taken(self, told: str) -> Exception:
         """What TLS stumbled over, as a mistake in a file; a connection that broke meanwhile is none."""
         if "CERTIFICATE_VERIFY_FAILED" in told:
-            return complain(f"does not vouch for the hub at {self._hub!r}", file=str(self._credentials.authority))
-        if "alert" in told.lower():
+            why = _UNVOUCHED.search(told)
+            because = "" if why is None else f": {why[1]}"
+            return complain(
+                f"does not vouch for the hub at {self._hub!r}{because}", file=str(self._credentials.authority)
+            )
+        if "_ALERT_" in told:
             return complain(f"is not taken by the hub at {self._hub!r}", file=str(self._credentials.certificate))
-        return _LostError()
+        return _LostError("what answers there speaks no TLS, or the line broke")
+
+
+def _shown_nothing(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No password is shown to a hub, also where a file of the user's has one for its machine (``.netrc``)."""
+    return request
 
 
 def _content(answer: requests.Response) -> bytes:
-    """The body of an answer. Raises `InputError` for one that is larger than any."""
+    """The body of an answer that has one. Raises `InputError` for one that is larger than any, or packed."""
+    if answer.status_code not in {HTTPStatus.OK, HTTPStatus.GONE}:
+        return b""
+    if "Content-Encoding" in answer.headers:  # a kilobyte may be a gigabyte
+        raise InputError("the hub sends what is packed, as no hub does")
     parts, length = [], 0
     for part in answer.iter_content(1 << 20):
         parts.append(part)
@@ -150,6 +182,7 @@ class Station:
                     return self._session(line, _understood(Welcome, told))
                 except _OverError:
                     self.note("the session ended early; in the next one")
+                    time.sleep(AGAIN_SECONDS)
         finally:
             line.close()
 
@@ -175,13 +208,15 @@ class Station:
         config = _accepted(welcome)
         desk, growth, process = Desk(self.party(config)), Growth(), secrets.token_bytes(16)
         reply: Reply | None = None
-        self.note(f"{self.name} takes part: {config.design}, {config.protocol}")
-        with _alive(_Line(self.credentials, self.hub), Sign(welcome.session, process)):
+        self.note(f"{self.name} takes part: {config.design:.200}, {config.protocol}")
+        with _alive(_Line(self.credentials, self.hub, ALIVE_SECONDS), Sign(welcome.session, process)):
             while True:
+                began = time.monotonic()
                 told = self._patiently(line, "POST", "turn", packed(Turn(welcome.session, process, reply)))
                 if isinstance(told, End):
                     return told
                 if not told:
+                    time.sleep(max(0.0, AGAIN_SECONDS + began - time.monotonic()))  # a hub says so after ten seconds
                     continue
                 question: Question = _understood(Question, told)
                 if question.number != (0 if reply is None else reply.number) + 1:
@@ -193,10 +228,11 @@ class Station:
         """What the hub answers, however long that takes: empty where there is nothing. Raises `_OverError`."""
         began = told = time.monotonic()
         while True:
+            known = ""
             try:
                 status, answer = line.call(method, path, body)
-            except _LostError:
-                status, answer = 0, b""
+            except _LostError as lost:
+                status, answer, known = 0, b"", f" ({lost})" if str(lost) else ""
             match status:
                 case 200:
                     return answer
@@ -212,10 +248,10 @@ class Station:
                     raise InputError(f"what answers at {self.hub!r} does not understand a party of this release")
             if time.monotonic() - began > self.patience:
                 waited = f"nobody answered for {self.patience:g} s" if self.patience else "nobody answers"
-                return End(well=False, why=waited)
+                return End(well=False, why=f"{waited}{known}")
             if (now := time.monotonic()) - told > TOLD_SECONDS:
                 told = now
-                why = "goes on without this process" if status == LATER else "does not answer"
+                why = "goes on without this process" if status == LATER else f"does not answer{known}"
                 self.note(f"{now - began:.0f} s so far: the hub at {self.hub} {why}; calling again, Ctrl-C ends this")
             time.sleep(AGAIN_SECONDS)
 
@@ -244,15 +280,13 @@ def _alive(line: _Line, sign: Sign) -> Iterator[None]:
         while not ended.wait(ALIVE_SECONDS):
             with suppress(_LostError, InputError):  # who asks for the next question sees to that
                 line.call("POST", "alive", packed(sign))
+        line.close()
 
-    thread = threading.Thread(target=go_on, name="signs of life", daemon=True)
-    thread.start()
+    threading.Thread(target=go_on, name="signs of life", daemon=True).start()
     try:
         yield
     finally:
-        ended.set()
-        thread.join()
-        line.close()
+        ended.set()  # whoever ends is not kept by a hub that is slow to hear the last one
 
 
 def _understood(kind: type[T], told: bytes) -> T:
