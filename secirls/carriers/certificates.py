@@ -146,6 +146,14 @@ def check_dates(shown: x509.Certificate, file: str) -> None:
         )
 
 
+def is_address(host: str) -> bool:
+    """Whether a machine may be called so: an IP address, or a host's name in letters of ASCII."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return host.isascii() and "*" not in host and len(host) < 254 and _HOST.fullmatch(host) is not None
+
+
 def moment(time: datetime) -> str:
     """A date and time as sentences have it."""
     return f"{time:%Y-%m-%d %H:%M}"

@@ -47,6 +47,8 @@ def again(folder: Path, further: Mapping[str, Any], federation: Path | None, key
         table: dict[str, Any] = {**read_table(federation), "out": None}
         if sorted(table["sites"]) != sorted(report["sites"]):
             raise InputError(f"file {str(federation)!r}: its sites are not those of the fit in {str(folder)!r}")
+    elif report["engine"] == "hub":
+        raise InputError(f"{where}: its sites call a hub, and of which says the file it was made from: --federation")
     else:
         table = {"sites": report["sites"], "engine": report["engine"]}
         for name, file in report["sites"].items():

@@ -6,6 +6,7 @@ are started, and by whom.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,11 +18,13 @@ from secirls.aggregator.transcript import witnessed
 from secirls.agreement.ledger import SETUP_ROUND
 from secirls.agreement.order import Order
 from secirls.agreement.record import Lasting, Stage
+from secirls.carriers.certificates import is_address
 from secirls.carriers.hub.credentials import Credentials
 from secirls.carriers.hub.hub import Hub
 from secirls.input_error import InputError
 
 _LOOK_SECONDS = 0.05
+_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 def run_over_hub(
@@ -48,10 +51,11 @@ def run_over_hub(
 
 def place_of(address: str) -> tuple[str, int]:
     """Host and port of an address. Raises `InputError`."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise InputError(f"address {address!r:.80}: write HOST:PORT of the hub")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not is_address(host) or not _PORT.fullmatch(port) or int(port) >= 1 << 16:
+        raise InputError(f"address {address!r:.80}: write HOST:PORT of the hub, as in 10.0.0.1:8443")
+    return host, int(port)
 
 
 def _gathered(hub: Hub, address: str) -> Iterator[Stage]:

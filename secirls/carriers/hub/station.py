@@ -60,12 +60,6 @@ CONNECT_SECONDS = 10.0
 REPLY_SECONDS = 60.0
 """Within which the hub begins to answer a call, and goes on with it: that there is nothing it says after ten."""
 
-_NO_ADDRESS = (
-    requests.exceptions.InvalidURL,  # of a proxy too
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    TypeError,  # of a proxy's address without a host
-)
 _UNVOUCHED = re.compile(r"certificate verify failed: (.{1,200}?)\.? \(_ssl")
 """What OpenSSL finds wrong with a certificate, in an error's words."""
 
@@ -108,7 +102,9 @@ class _Line:
             raise self._not_taken(str(error)) from None
         except requests.exceptions.ProxyError:
             raise _LostError("the proxy in HTTPS_PROXY does not pass it on") from None
-        except _NO_ADDRESS:
+        except InputError:
+            raise
+        except (ValueError, TypeError):  # whoever carries calls has these for an address that is none
             raise InputError(f"no call gets to the hub at {self._hub!r}: is HTTPS_PROXY a proxy's address?") from None
         except (requests.exceptions.RequestException, OSError) as error:
             if "_ALERT_" in str(error):
