@@ -38,6 +38,16 @@ class Combinations:
         found: Floats = (self._basis**2).sum(axis=1)
         return found
 
+    def pairs(self, most: float) -> set[tuple[int, int]]:
+        """Which two samples have more than that part in the squares of one of them."""
+        alone = self.leverages
+        first = np.flatnonzero(alone > most / 2.0)  # of two that have so much together one has half of it
+        across = self._basis[first] @ self._basis.T
+        mean, apart = (alone[first, None] + alone) / 2.0, (alone[first, None] - alone) / 2.0
+        one, other = np.nonzero(mean + np.hypot(apart, across) > most)
+        both = np.sort(np.column_stack([first[one], other]), axis=1).tolist()
+        return {(i, j) for i, j in both if i != j}
+
     def differing(self, columns: Floats) -> NDArray[np.intp]:
         """In how few samples each column, ``(samples, columns)``, can differ from one of them."""
         few: NDArray[np.intp] = np.count_nonzero(self.left(columns), axis=0)

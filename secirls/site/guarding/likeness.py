@@ -94,7 +94,10 @@ class Likeness:
             first, *others, fit = _over_all(*fits, now)
             one = first.beside(*others)
             return (
-                few_differ(one, fit, least) or few_stand_out(one, fit, least) or (least > 1 and one_is_alone(one, fit))
+                few_differ(one, fit, least)
+                or few_stand_out(one, fit, least)
+                or (least > 1 and one_is_alone(one, fit))
+                or (least > 2 and two_are_alone(one, fit))
             )
 
         few = sum(map(differ, told))
@@ -208,6 +211,19 @@ def one_is_alone(earlier: Summed, now: Summed) -> bool:
         return bool(alone.any())
     one, two = map(_by_name, (earlier, now), plain)
     return _alone_besides(one, two, np.hstack([former[:, :1], later[:, :1]]), within)
+
+
+def two_are_alone(earlier: Summed, now: Summed) -> bool:
+    """Whether all columns together have a combination that is two samples', and those of neither fit have it.
+
+    They are no more than one in five of the samples that columns leave free: with fewer, some are so by chance.
+    """
+    former, later = map(_unit, _without_sizes(earlier, now))
+    whole = Combinations(np.hstack([former, later]))
+    if _most(whole) < 2:
+        return False
+    within = (Combinations(columns).pairs(_ALONE_IN) for columns in (former, later))
+    return bool(whole.pairs(_ALONE_IN).difference(*within))
 
 
 def _alone_besides(one: _Columns, two: _Columns, ones: Floats, among: Mask) -> bool:

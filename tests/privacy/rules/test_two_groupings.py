@@ -8,6 +8,7 @@ of its own that stands alone in all columns together, as its leverage says. The 
 import numpy as np
 import pytest
 
+from secirls.numerics.algebra.least_deviations import Combinations
 from secirls.site.grounds.policy import RefusalError
 from secirls.site.guarding import likeness
 from secirls.site.guarding.likeness import Likeness, Summed
@@ -18,30 +19,35 @@ NAMES = ("site1", "site2", "site3")
 REFUSED = r"site 'site3': its policy refuses: min_difference is 5 \(design columns"
 
 
-@pytest.fixture
-def grouped(lay):
-    """Three sites of sixteen samples: four of each stage, and as many of each grade but at the owner."""
-    grounds = lay(names=NAMES, samples=48, genes=40)
+def by_grades(lay, samples, apart):
+    """Three sites: as many of each stage, and of each grade but for the owner's samples ``apart``."""
+    grounds = lay(names=NAMES, samples=3 * samples, genes=40)
     for name in NAMES:
 
         def edit(adata, name=name):
-            number = np.arange(adata.n_obs)
-            grade = 2 * (number // 8) + number % 2
-            grade[AT] = 2 if name == OWNER else grade[AT]
-            adata.obs["stage"] = np.array(["I", "II", "III", "IV"])[number // 4]
+            number = np.arange(samples)
+            grade = 2 * (2 * number // samples) + number % 2
+            grade[apart] = 2 if name == OWNER else grade[apart]
+            adata.obs["stage"] = np.array(["I", "II", "III", "IV"])[4 * number // samples]
             adata.obs["grade"] = np.array(["one", "two", "three", "unknown"])[grade]
 
         grounds.edit(name, edit)
     return grounds
 
 
-def difference(grounds, lead):
-    """Of the sums over high grades and over late stages; and what the patient's counts over its size factor are."""
+@pytest.fixture
+def grouped(lay):
+    """Three sites of sixteen samples: four of each stage, and as many of each grade but at the owner."""
+    return by_grades(lay, 16, [AT])
+
+
+def difference(grounds, lead, apart=(AT,)):
+    """Of the sums over high grades and over late stages; and what the patients' counts over their size factors are."""
     stages, sites = lead.normalised(grounds, design="~ stage", levels={"stage": ("I", "II", "III", "IV")})
     grades, _ = lead.normalised(grounds, design="~ grade", levels={"grade": ("one", "two", "three", "unknown")})
-    own = sites[OWNER]._samples
+    own, at = sites[OWNER]._samples, list(apart)
     found = grades["grade[T.three]"] + grades["grade[T.unknown]"] - stages["stage[T.III]"] - stages["stage[T.IV]"]
-    return found, own.counts[AT] / own.size_factors[AT]
+    return found, (own.counts[at] / own.size_factors[at, None]).sum(axis=0)
 
 
 def test_the_twin_that_looks_at_columns_one_by_one_tells_one_samples_counts(grouped, lead, monkeypatch):
@@ -53,6 +59,27 @@ def test_the_twin_that_looks_at_columns_one_by_one_tells_one_samples_counts(grou
 def test_a_sample_that_stands_alone_in_two_groupings_is_refused_by_its_site(grouped, lead):
     with pytest.raises(RefusalError, match=REFUSED):
         difference(grouped, lead)
+
+
+# The same of two patients, whose counts are told added up.
+
+TWO = [5, AT]
+
+
+def test_the_twin_that_looks_for_one_sample_alone_tells_the_counts_of_two(lay, lead, monkeypatch):
+    monkeypatch.setattr(likeness, "two_are_alone", lambda *_: False)
+    found, true = difference(by_grades(lay, 24, TWO), lead, TWO)
+    np.testing.assert_allclose(found, true, atol=1e-9)
+
+
+def test_two_samples_that_stand_apart_in_two_groupings_are_refused_by_their_site(lay, lead):
+    with pytest.raises(RefusalError, match=REFUSED):
+        difference(by_grades(lay, 24, TWO), lead, TWO)
+
+
+def test_of_three_the_sum_is_told(lay, lead):
+    found, true = difference(by_grades(lay, 24, [3, *TWO]), lead, [3, *TWO])
+    np.testing.assert_allclose(found, true, atol=1e-9)
 
 
 # Two columns that differ in a sample that is alone in its cell at its site: there each is a combination of others.
@@ -261,6 +288,17 @@ def test_a_site_that_judges_single_samples_harmless_takes_part():
 def test_the_twin_that_needs_free_samples_sees_none_of_it(monkeypatch):
     monkeypatch.setattr(likeness, "one_is_alone", lambda *_: False)
     assert likeness_of_the_last_two() == [0, 0]
+
+
+def test_two_samples_are_found_in_whichever_columns_have_a_combination_of_theirs():
+    generator = np.random.default_rng(3)
+    columns = generator.normal(size=(30, 6))
+    columns[[4, 21], 5] = 1.0, -3.0
+    columns[:, 5] *= np.isin(np.arange(30), (4, 21))
+    mixed = Combinations(columns @ generator.normal(size=(6, 6)))
+    assert mixed.pairs(0.999) == {(4, 21)}
+    assert mixed.leverages.max() < 0.999
+    assert Combinations(columns[:, :5]).pairs(0.999) == set()
 
 
 # What is ordinary.
