@@ -92,9 +92,35 @@ def test_an_answer_to_no_open_question_is_not_taken(seat, number):
 def test_nobody_takes_the_seat_of_a_process_that_lives(seat, clock):
     seat.seen(MINE)
     clock.now = seats.SILENT_SECONDS
-    with pytest.raises(EndedError, match="another process takes part as 'a' already"):
+    with pytest.raises(LaterError, match="another process that takes part as 'a'"):
         seat.seen(OTHER)
     seat.seen(MINE)
+    seat.close(End(well=True, why="done"))
+    with pytest.raises(EndedError, match="done"):
+        seat.seen(OTHER)
+
+
+def test_a_process_that_says_that_it_leaves_is_silent_at_once_and_stays_so(seat):
+    async def go():
+        seat.seen(MINE)
+        seat.ask("look", b"")
+        seat.depart(OTHER)
+        assert not seat.silent, "nobody says so for another"
+        seat.depart(MINE)
+        assert seat.silent
+        with pytest.raises(LaterError):  # a sign of life that was under way
+            seat.seen(MINE)
+        with pytest.raises(LaterError, match="next session"):
+            seat.seen(OTHER)
+
+    asyncio.run(go())
+
+
+def test_in_the_place_of_a_process_that_left_before_it_was_asked_sits_the_next(seat):
+    seat.seen(MINE)
+    seat.depart(MINE)
+    seat.seen(OTHER)
+    assert seat.taken
 
 
 def test_a_process_that_was_asked_nothing_is_replaced_once_it_is_silent(seat, clock):
@@ -104,7 +130,7 @@ def test_a_process_that_was_asked_nothing_is_replaced_once_it_is_silent(seat, cl
     assert not seat.taken
     seat.seen(OTHER)
     assert seat.taken
-    with pytest.raises(EndedError, match="another"):
+    with pytest.raises(LaterError, match="another"):
         seat.seen(MINE)
 
 

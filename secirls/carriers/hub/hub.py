@@ -180,6 +180,7 @@ class Hub:
         app.router.add_get("/session", self._heard(self._greeted))
         app.router.add_post("/turn", self._heard(self._turned))
         app.router.add_post("/alive", self._heard(self._lived))
+        app.router.add_post("/leave", self._heard(self._left))
         # Of a body that is packed, a megabyte may be a gigabyte.
         told: dict[str, Any] = {"access_log": None, "logger": _silent, "auto_decompress": False}
         runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0, **told)
@@ -224,8 +225,8 @@ class Hub:
                 return web.Response(status=HTTPStatus.BAD_REQUEST)
             except EndedError as ended:
                 return web.Response(status=HTTPStatus.GONE, body=packed(ended.end))
-            except LaterError:
-                return web.Response(status=LATER)
+            except LaterError as later:
+                return web.Response(status=LATER, body=packed(End(well=False, why=str(later))))
             except web.HTTPException:
                 raise
             except OSError:  # the line broke: nobody hears this
@@ -240,12 +241,19 @@ class Hub:
         return web.Response(body=self._welcome)
 
     async def _lived(self, seat: Seat, request: web.Request) -> web.Response:
+        return await self._signed(request, seat.seen)
+
+    async def _left(self, seat: Seat, request: web.Request) -> web.Response:
+        return await self._signed(request, seat.depart)
+
+    async def _signed(self, request: web.Request, heard: Callable[[bytes], None]) -> web.Response:
+        """Hear from a process of this session, in a sign that says beforehand that it is short."""
         if (request.content_length or LARGEST_SIGN) >= LARGEST_SIGN:
             raise WireError
         sign: Sign = read(Sign, await request.read())
         if sign.session != self._session:
             return web.Response(status=HTTPStatus.CONFLICT)
-        seat.seen(sign.process)
+        heard(sign.process)
         return web.Response(status=HTTPStatus.NO_CONTENT)
 
     async def _turned(self, seat: Seat, request: web.Request) -> web.Response:

@@ -48,7 +48,7 @@ class EndedError(Exception):
 
 
 class LaterError(Exception):
-    """The process may not take part now, and may ask again."""
+    """The process may not take part now, for a reason in words, and may ask again."""
 
 
 class Seat:
@@ -61,6 +61,7 @@ class Seat:
         """Whether the party has heard that all is over."""
         self._clock = clock
         self._process = b""
+        self._departed = False
         self._seen = 0.0
         self._question: Question | None = None
         self._number = 0
@@ -76,25 +77,33 @@ class Seat:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing was heard for too long, from a process that sat here."""
-        return bool(self._process) and self._clock() - self._seen > SILENT_SECONDS
+        """Whether a process that sat here left, or nothing was heard of it for too long."""
+        return bool(self._process) and (self._departed or self._clock() - self._seen > SILENT_SECONDS)
 
     def seen(self, process: bytes) -> None:
         """Note a sign of life; who gives the first sits here.
 
-        Raises `EndedError` where all is over for the process, `LaterError` where another one sat here and was asked:
+        Raises `EndedError` where all is over, `LaterError` where another process sits here, or sat here and was asked:
         what it knew is lost, and only another session can be without it.
         """
         if process != self._process:
+            if self._end is not None and self._end.well:
+                raise EndedError(self._end)
             if self.taken:
-                raise EndedError(End(well=False, why=f"another process takes part as {self.name!r} already"))
+                raise LaterError(f"has another process that takes part as {self.name!r}, or did until just now")
             if self._process and self._number:
-                raise LaterError
-            self._process = process
+                raise LaterError("goes on without this process, which can take part in the next session")
+            self._process, self._departed = process, False
+        elif self._departed:
+            raise LaterError("heard that this process leaves")
         self._seen = self._clock()
         if self._end is not None:
             self.told.set()
             raise EndedError(self._end)
+
+    def depart(self, process: bytes) -> None:
+        """Hear from the process that sits here that it ends."""
+        self._departed = self._departed or process == self._process
 
     def ask(self, verb: str, given: bytes) -> asyncio.Future[Reply]:
         """Pose the next question; gives where the answer will be."""

@@ -135,7 +135,7 @@ def _shown_nothing(request: requests.PreparedRequest) -> requests.PreparedReques
 
 def _content(answer: requests.Response) -> bytes:
     """The body of an answer that has one. Raises `InputError` for one that is larger than any, or packed."""
-    if answer.status_code not in {HTTPStatus.OK, HTTPStatus.GONE}:
+    if answer.status_code not in {HTTPStatus.OK, HTTPStatus.GONE, LATER}:
         return b""
     if "Content-Encoding" in answer.headers:  # a kilobyte may be a gigabyte
         raise InputError("the hub sends what is packed, as no hub does")
@@ -201,11 +201,14 @@ class Station:
 
     def _session(self, line: _Line, welcome: Welcome) -> End:
         """Take part in one session. Raises `_OverError` where another is in its place."""
-        config = _accepted(welcome)
-        desk, growth, process = Desk(self.party(config)), Growth(), secrets.token_bytes(16)
+        config, process = _accepted(welcome), secrets.token_bytes(16)
+        sign = Sign(welcome.session, process)
+        if isinstance(ended := self._patiently(line, "POST", "alive", packed(sign)), End):
+            return ended
+        desk, growth = Desk(self.party(config)), Growth()
         reply: Reply | None = None
         self.note(f"{self.name} takes part: {config.design:.200}, {config.protocol}")
-        with _alive(_Line(self.credentials, self.hub, ALIVE_SECONDS), Sign(welcome.session, process)):
+        with _alive(_Line(self.credentials, self.hub, ALIVE_SECONDS), sign):
             while True:
                 began = time.monotonic()
                 told = self._patiently(line, "POST", "turn", packed(Turn(welcome.session, process, reply)))
@@ -223,10 +226,11 @@ class Station:
     def _patiently(self, line: _Line, method: str, path: str, body: bytes = b"") -> bytes | End:
         """What the hub answers, however long that takes: empty where there is nothing. Raises `_OverError`."""
         began = told = time.monotonic()
+        waiting = False
         while True:
-            known = ""
             try:
                 status, answer = line.call(method, path, body)
+                known = f" ({status})"
             except _LostError as lost:
                 status, answer, known = 0, b"", f" ({lost})" if str(lost) else ""
             match status:
@@ -242,12 +246,15 @@ class Station:
                     raise InputError(f"the hub at {self.hub!r} has no party {self.name!r} in its fit")
                 case HTTPStatus.BAD_REQUEST | HTTPStatus.REQUEST_ENTITY_TOO_LARGE | HTTPStatus.NOT_FOUND:
                     raise InputError(f"what answers at {self.hub!r} does not understand a party of this release")
-            if time.monotonic() - began > self.patience:
+            now, why = time.monotonic(), f"does not answer{known}"
+            if status == LATER:
+                why = f"{_understood(End, answer).why:.200}"
+                told, waiting = told if waiting else -math.inf, True
+            if now - began > self.patience:
                 waited = f"nobody answered for {self.patience:g} s" if self.patience else "nobody answers"
-                return End(well=False, why=f"{waited}{known}")
-            if (now := time.monotonic()) - told > TOLD_SECONDS:
+                return End(well=False, why=f"{waited}{known}" if status != LATER else f"it {why}")
+            if now - told > TOLD_SECONDS:
                 told = now
-                why = "goes on without this process" if status == LATER else f"does not answer{known}"
                 self.note(f"{now - began:.0f} s so far: the hub at {self.hub} {why}; calling again, Ctrl-C ends this")
             time.sleep(AGAIN_SECONDS)
 
@@ -269,7 +276,7 @@ class Station:
 
 @contextmanager
 def _alive(line: _Line, sign: Sign) -> Iterator[None]:
-    """Give signs of life meanwhile, whatever this process does."""
+    """Give signs of life meanwhile, whatever this process does; and one that it leaves where it has to."""
     ended = threading.Event()
 
     def go_on() -> None:
@@ -281,6 +288,12 @@ def _alive(line: _Line, sign: Sign) -> Iterator[None]:
     threading.Thread(target=go_on, name="signs of life", daemon=True).start()
     try:
         yield
+    except _OverError:
+        raise
+    except BaseException:  # Ctrl-C too: the hub need not wait in vain, nor who starts this party anew
+        with suppress(_LostError, InputError):
+            line.call("POST", "leave", packed(sign))
+        raise
     finally:
         ended.set()  # whoever ends is not kept by a hub that is slow to hear the last one
 

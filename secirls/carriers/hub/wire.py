@@ -26,8 +26,8 @@ T = TypeVar("T")
 LARGEST_MESSAGE = 1 << 30
 """Bytes of one message, at most."""
 LATER = HTTPStatus.TOO_EARLY
-"""What a party is told that may take part in the next session only. The others: ``No Content`` where there is nothing
-to do, ``Conflict`` for another session than this, ``Gone`` with an `End`, ``Forbidden`` for who is no party."""
+"""What a process is told, with an `End`, that may take part later only. The others: ``No Content`` where there is
+nothing to do, ``Conflict`` for another session than this, ``Gone`` with an `End`, ``Forbidden`` for who is no party."""
 
 Names: TypeAlias = tuple[PartyId, ...]
 Messages: TypeAlias = Mapping[PartyId, bytes]
@@ -128,7 +128,7 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Sign(msgspec.Struct, frozen=True):
-    """A sign of life: the process is there, whatever it does."""
+    """A sign of life: the process is there, whatever it does. Or its last: that it leaves."""
 
     session: bytes
     process: bytes

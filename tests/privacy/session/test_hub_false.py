@@ -115,35 +115,36 @@ def test_no_cookie_is_kept(certs, monkeypatch):
 
 def test_a_hub_that_has_nothing_at_once_or_ever_new_sessions_is_not_called_without_rest(certs, monkeypatch):
     monkeypatch.setattr(station_module, "AGAIN_SECONDS", 0.1)
-    for status in (204, 409):
-        told = iter([http(200, WELCOME), http(status), http(200, WELCOME), http(status)])
+    nothing = [http(200, WELCOME), *[http(204)] * 3]
+    sessions = [http(200, WELCOME), http(409)] * 2
+    for answers in (nothing, sessions):
+        told = iter(answers)
         with answering(certs, lambda _path, told=told: next(told, http(410, BYE))) as (address, _):
             began = time.monotonic()
-            if status == 204:  # the welcome in the place of a question is no question
-                with pytest.raises(InputError):
-                    station(certs, address).attend()
-            else:
-                assert station(certs, address).attend().well
-            assert time.monotonic() - began > 0.1 * (1 if status == 204 else 2)
+            assert station(certs, address).attend().well
+            assert time.monotonic() - began > 0.2
 
 
 def test_a_hub_that_answers_no_sign_of_life_keeps_nobody(certs, monkeypatch):
     monkeypatch.setattr(station_module, "ALIVE_SECONDS", 0.2)
-    heard = threading.Event()
+    signs, heard = [], threading.Event()
 
     def answer(path):
         if path == "/alive":
+            signs.append(path)
+            if len(signs) == 1:
+                return http(204)
             heard.set()
             time.sleep(30)
         if path == "/turn":
             heard.wait(10)
         return http(200, WELCOME) if path == "/session" else http(410, BYE)
 
-    with answering(certs, answer) as (address, heads):
+    with answering(certs, answer) as (address, _):
         began = time.monotonic()
         assert station(certs, address).attend().well
-        assert time.monotonic() - began < 5
-    assert any("/alive" in head for head in heads)
+        assert time.monotonic() - began < 20
+    assert len(signs) > 1
 
 
 def test_a_sign_of_life_goes_on_a_line_anew_where_one_has_gone_dead(certs, monkeypatch):
@@ -154,15 +155,17 @@ def test_a_sign_of_life_goes_on_a_line_anew_where_one_has_gone_dead(certs, monke
     def answer(path):
         if path == "/alive":
             signs.append(time.monotonic())
-            time.sleep(30 if len(signs) < 3 else 0)
+            if len(signs) == 1:
+                return http(204)
+            time.sleep(30 if len(signs) < 4 else 0)
         if path == "/turn":
-            while len(signs) < 3:
+            while len(signs) < 4:
                 time.sleep(0.01)
         return http(200, WELCOME) if path == "/session" else http(410, BYE)
 
     with answering(certs, answer) as (address, _):
         assert station(certs, address).attend().well
-    assert signs[2] - signs[0] < 5
+    assert signs[3] - signs[1] < 20
 
 
 def test_what_is_wrong_with_a_line_is_said(certs, monkeypatch):

@@ -133,7 +133,7 @@ def test_nobody_answers_for_another(hub, certs, monkeypatch):
     assert (status, read(Question, body).verb) == (200, "key")
     for forged in (Reply(1, packed(b"forged")), Reply(2, packed(b"forged"))):
         answered = packed(Turn(session, b"a" * 16, forged))
-        assert call(hub, of(certs, "b"), "turn", answered)[0] == 410, "b shows a's process at its own seat"
+        assert call(hub, of(certs, "b"), "turn", answered)[0] == 425, "b shows a's process at its own seat"
     assert not answers
     call(hub, of(certs, "a"), "turn", packed(Turn(session, b"a" * 16, Reply(1, packed(b"own")))))
     thread.join(10)
@@ -368,7 +368,7 @@ def test_a_hub_that_was_suspended_holds_nobody_for_silent(hub, certs, monkeypatc
     """The broken twin counts the time in which it heard nobody."""
     monkeypatch.setattr(hub_module, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(hub_module, "LOOK_SECONDS", 0.02)
-    monkeypatch.setattr(seats, "SILENT_SECONDS", 2.5)
+    monkeypatch.setattr(seats, "SILENT_SECONDS", 60.0)
     monkeypatch.setattr(seats, "_LONGEST_STEP", counted)
     session, _, _ = taken(hub, certs, "a", b"a" * 16)
     thread, answers = asked(hub, "key", ("a",))
@@ -378,3 +378,27 @@ def test_a_hub_that_was_suspended_holds_nobody_for_silent(hub, certs, monkeypatc
     call(hub, of(certs, "a"), "turn", packed(Turn(session, b"a" * 16, Reply(1, packed(b"own")))))
     thread.join(10)
     assert answers == ({"a": b"own"} if counted == 2.0 else {})
+
+
+def test_a_station_that_is_interrupted_says_that_it_leaves(hub, certs):
+    """Else the hub waits for it in vain, and so does who starts it anew."""
+
+    class Interrupted(Scripted):
+        def key(self):
+            raise KeyboardInterrupt
+
+    ended = []
+
+    def attend():
+        try:
+            station(hub, certs, "a", Interrupted([])).attend()
+        except KeyboardInterrupt:
+            ended.append("interrupted")
+
+    thread = threading.Thread(target=attend, daemon=True)
+    thread.start()
+    began = time.monotonic()
+    assert hub.ask("key", {"a": ()}) == {}
+    assert time.monotonic() - began < seats.SILENT_SECONDS / 2
+    thread.join(10)
+    assert ended == ["interrupted"]
