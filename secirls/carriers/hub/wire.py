@@ -73,6 +73,11 @@ _SENTENCES: dict[str, type[Exception]] = {
 """Kinds of errors that are one sentence; those of another kind travel as the first of these that they are."""
 
 
+LONGEST_SENTENCE = 1 << 14
+"""Letters that are told of an error, at most: it stands on somebody's terminal."""
+_Told: TypeAlias = Annotated[str, msgspec.Meta(max_length=LONGEST_SENTENCE)]
+
+
 class WireError(Exception):
     """Bytes that are no message of the kind that is expected. Says nothing of what is in them."""
 
@@ -102,7 +107,7 @@ class Failure(msgspec.Struct, frozen=True):
     """What a party raised in place of an answer."""
 
     kind: str
-    words: Annotated[tuple[str, ...], msgspec.Meta(max_length=3)]
+    words: Annotated[tuple[_Told, ...], msgspec.Meta(max_length=3)]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -174,9 +179,9 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, PartyFaultError):
         return Failure("PartyFaultError", error.given)
     if type(error) is PeerError:
-        return Failure("PeerError", (error.sender, error.reason))
+        return Failure("PeerError", (error.sender, error.reason[:LONGEST_SENTENCE]))
     kind = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _SENTENCES), "SecureSumError")
-    return Failure(kind, (str(error),))
+    return Failure(kind, (str(error)[:LONGEST_SENTENCE],))
 
 
 def answer_of(party: PartyId, verb: str, reply: Reply) -> Any:

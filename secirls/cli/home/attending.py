@@ -77,6 +77,6 @@ def attend(
     if isinstance(ended, Config):
         say(f"the hub at {hub} leads {ended.design}, {ended.protocol}; the file and the rules of {name} allow that")
     elif not ended.well:
-        raise SecureSumError(f"{name} takes no part in the fit of the hub at {hub}: {ended.why}")
+        raise SecureSumError(f"{name} takes no part any more in the fit of the hub at {hub}: {ended.why:.300}")
     else:
-        say(f"{ended.why}: {name} has nothing more to do")
+        say(f"{ended.why:.300}: {name} has nothing more to do")

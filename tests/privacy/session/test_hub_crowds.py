@@ -14,8 +14,9 @@ from secirls.carriers.hub import hub as hub_module
 from secirls.carriers.hub.credentials import Credentials
 from secirls.carriers.hub.door import Door
 from secirls.carriers.hub.hub import Hub
-from secirls.carriers.hub.wire import Failure, Reply, Sign, Turn, Welcome, WireError, packed, read
+from secirls.carriers.hub.wire import Failure, Reply, Sign, Turn, Welcome, WireError, failure_of, packed, read
 from secirls.config import Config
+from secirls.input_error import InputError
 
 SITES = ("a", "b", "c")
 
@@ -155,6 +156,10 @@ def test_a_failure_has_a_few_words():
     """Each would take nine times its room."""
     with pytest.raises(WireError):
         read(Reply, packed({"number": 1, "value": b"", "failure": {"kind": "InputError", "words": [""] * 4}}))
+    with pytest.raises(WireError):
+        read(Reply, packed({"number": 1, "value": b"", "failure": {"kind": "InputError", "words": ["x" * 20_000]}}))
+    long = Reply(1, failure=failure_of(InputError("x" * 20_000)))
+    assert read(Reply, packed(long)) == long, "what is too long is told as far as there is room"
     told = Reply(1, failure=Failure("PartyFaultError", ("a", "key", "KeyError")))
     assert read(Reply, packed(told)) == told
 
