@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
 from secirls.carriers.certificates import AUTHORITY, check_dates
@@ -47,6 +48,7 @@ class Credentials:
         check_dates(shown, str(certificate))
         made = cls(certificate, str(name))
         made.context(server=False)
+        made.check_signed()
         return made
 
     @property
@@ -58,6 +60,19 @@ class Credentials:
     def authority(self) -> Path:
         """Where the authority's certificate lies."""
         return _authority(self.certificate)
+
+    def check_signed(self) -> None:
+        """Raise `InputError` where the authority did not sign the certificate: a hub hangs up without saying why."""
+        shown, *between = x509.load_pem_x509_certificates(self.certificate.read_bytes())
+        authorities = x509.load_pem_x509_certificates(self.authority.read_bytes())
+        while not any(_signed(shown, one) for one in authorities):
+            above = next((one for one in between if _signed(shown, one)), None)
+            if above is None:
+                raise complain(
+                    f"was not signed by the authority in {str(self.authority)!r}", file=str(self.certificate)
+                )
+            between.remove(above)
+            shown = above
 
     def context(self, *, server: bool) -> ssl.SSLContext:
         """TLS 1.3 with both sides' certificates. Raises `InputError` naming the file that can't be used."""
@@ -80,6 +95,14 @@ def shown_name(certificate: Mapping[str, Any] | None) -> str:
     subject = () if certificate is None else certificate.get("subject", ())
     named = [value for part in subject for field, value in part if field == "commonName"]
     return named[0] if len(named) == 1 else ""
+
+
+def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(by)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _authority(certificate: Path) -> Path:

@@ -109,6 +109,8 @@ class _Line:
         except (requests.exceptions.RequestException, OSError) as error:
             if "_ALERT_" in str(error):
                 raise self._not_taken(str(error)) from None
+            if "RemoteDisconnected" in str(error):
+                raise _LostError("it hangs up, as a hub does that does not take the certificate") from None
             raise _LostError from None
 
     def close(self) -> None:

@@ -256,7 +256,7 @@ def test_a_proxy_that_passes_lines_on_is_taken_and_one_that_opens_them_is_not(hu
 @contextmanager
 def attending(hub, certs, log, notes):
     ended = []
-    stationed = station(hub, certs, "a", Scripted(log), notes=notes)
+    stationed = station(hub, certs, "a", Scripted(log), patience=15.0, notes=notes)
 
     def attend():
         try:
@@ -402,3 +402,22 @@ def test_a_station_that_is_interrupted_says_that_it_leaves(hub, certs):
     assert time.monotonic() - began < seats.SILENT_SECONDS / 2
     thread.join(10)
     assert ended == ["interrupted"]
+
+
+def test_a_certificate_of_another_authority_is_told_before_anybody_is_called(certs, tmp_path):
+    """For whoever is called hangs up without a word."""
+    for kind, authority in (("a.crt", "ours"), ("a.key", "ours"), ("ca.crt", "others")):
+        (tmp_path / kind).write_bytes((certs / authority / kind).read_bytes())
+    with pytest.raises(InputError, match=r"a.crt': was not signed by the authority in .*ca.crt'"):
+        Credentials.read(tmp_path / "a.crt")
+    both = b"".join((certs / authority / "ca.crt").read_bytes() for authority in ("others", "ours"))
+    (tmp_path / "ca.crt").write_bytes(both)
+    assert Credentials.read(tmp_path / "a.crt").name == "a", "while one authority takes another's place there are two"
+
+
+def test_a_hub_that_hangs_up_is_said_to_and_why_it_may(hub, certs, tmp_path, monkeypatch):
+    monkeypatch.setattr(Credentials, "check_signed", lambda _self: None)
+    for kind, authority in (("a.crt", "others"), ("a.key", "others"), ("ca.crt", "ours")):
+        (tmp_path / kind).write_bytes((certs / authority / kind).read_bytes())
+    calling = Station("a", lambda _: None, Credentials.read(tmp_path / "a.crt"), hub.address, print, 0.0)
+    assert "does not take the certificate" in calling.attend().why
