@@ -274,6 +274,7 @@ def broken_line(address, seed):
         yield f"127.0.0.1:{listening.getsockname()[1]}", breaks
     finally:
         ended.set()
+        listening.shutdown(socket.SHUT_RDWR)
         listening.close()
 
 

@@ -6,6 +6,7 @@ import ssl
 import threading
 import time
 from contextlib import contextmanager
+from itertools import takewhile
 
 import pytest
 
@@ -42,7 +43,7 @@ def answering(certs, answer):
     def serve(line):
         try:
             with context.wrap_socket(line, server_side=True) as on, on.makefile("rb") as told:
-                while head := b"".join(iter(told.readline, b"\r\n")):
+                while head := b"".join(takewhile(bytes.strip, iter(told.readline, b""))):
                     heads.append(head.decode())
                     told.read(int(heads[-1].lower().partition("content-length: ")[2].partition("\r")[0] or 0))
                     on.sendall(answer(heads[-1].split()[1]))
@@ -61,6 +62,7 @@ def answering(certs, answer):
     try:
         yield f"localhost:{listening.getsockname()[1]}", heads
     finally:
+        listening.shutdown(socket.SHUT_RDWR)  # else who accepts would wait on
         listening.close()
 
 
