@@ -32,6 +32,7 @@ from secirls.site.grounds.policy import RefusalError
 from secirls.site.helper import Helper
 from secirls.site.site import Site
 from tests.grounds import make_grounds
+from tests.listening import treating
 
 PAGE = Path(__file__).parents[2] / "docs" / "hub.md"
 SITES = ("site1", "site2", "site3")
@@ -238,7 +239,6 @@ def test_a_hub_that_is_killed_goes_on_and_its_sites_have_waited(home, address, t
 def broken_line(address, seed):
     """A line to the hub that breaks again and again, amid whatever is said; gives its address, and who spoke."""
     host, _, port = address.rpartition(":")
-    listening = socket.create_server(("127.0.0.1", 0))
     draw, breaks, ended = random.Random(seed), [], threading.Event()
 
     def carry(near):
@@ -261,21 +261,11 @@ def broken_line(address, seed):
                         breaks.append(one is near)
                         return
 
-    def accept():
-        while not ended.is_set():
-            try:
-                near, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=carry, args=(near,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
     try:
-        yield f"127.0.0.1:{listening.getsockname()[1]}", breaks
+        with treating(carry) as near_port:
+            yield f"127.0.0.1:{near_port}", breaks
     finally:
         ended.set()
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -18,6 +18,7 @@ from secirls.carriers.hub.station import Station
 from secirls.carriers.hub.wire import End, Welcome, packed
 from secirls.config import Config
 from secirls.input_error import InputError
+from tests.listening import treating
 
 WELCOME = packed(Welcome(b"s" * 16, release(), Config(design="~ condition").model_dump_json()))
 BYE = packed(End(well=True, why="bye"))
@@ -38,7 +39,6 @@ def http(status, body=b"", more=""):
 def answering(certs, answer):
     """A hub that answers a path as it is told; gives its address, and the heads of what it was asked."""
     context, heads = certs["hub"].context(server=True), []
-    listening = socket.create_server(("127.0.0.1", 0))
 
     def serve(line):
         try:
@@ -50,20 +50,8 @@ def answering(certs, answer):
         except (OSError, ssl.SSLError):
             pass
 
-    def accept():
-        while True:
-            try:
-                line, _ = listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(line,), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    try:
-        yield f"localhost:{listening.getsockname()[1]}", heads
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)  # else who accepts would wait on
-        listening.close()
+    with treating(serve) as port:
+        yield f"localhost:{port}", heads
 
 
 def station(certs, address, patience=0.0, notes=None):
