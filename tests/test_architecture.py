@@ -301,6 +301,11 @@ def test_the_help_waits_for_nothing_heavy():
     assert loaded("import secirls.cli.commands") == set()
 
 
+def test_a_party_of_a_hub_loads_no_server():
+    assert "aiohttp" not in loaded("import secirls.carriers.hub.address, secirls.carriers.hub.station")
+    assert "aiohttp" in loaded("import secirls.carriers.hub.on_hub")
+
+
 def test_public_names_are_exactly_these():
     import secirls
 

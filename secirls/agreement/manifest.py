@@ -70,10 +70,10 @@ class Manifest(Frozen):
     @model_validator(mode="after")
     def _one_engine(self) -> Self:
         check_hub(self.engine, self.address, self.certificate, self.sites.values())
-        for name in ("keys", "policies", "nodes", "hosts") if self.engine == "hub" else ():
-            if getattr(self, name):
-                raise ValueError(f"{name}: parties that call a hub see to that themselves")
         if self.engine == "hub":
+            for name in ("keys", "policies", "nodes", "hosts"):
+                if getattr(self, name):
+                    raise ValueError(f"{name}: parties that call a hub see to that themselves")
             return self
         if self.address is not None and self.engine != "ray":
             raise ValueError("an address is of a Ray cluster, but the engine is 'local'")

@@ -6,7 +6,6 @@ are started, and by whom.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +17,11 @@ from secirls.aggregator.transcript import witnessed
 from secirls.agreement.ledger import SETUP_ROUND
 from secirls.agreement.order import Order
 from secirls.agreement.record import Lasting, Stage
-from secirls.carriers.certificates import is_address
+from secirls.carriers.hub.address import place_of
 from secirls.carriers.hub.credentials import Credentials
 from secirls.carriers.hub.hub import Hub
-from secirls.input_error import InputError
 
 _LOOK_SECONDS = 0.05
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
 
 
 def run_over_hub(
@@ -47,15 +44,6 @@ def run_over_hub(
             yield event
     finally:
         hub.close(well=well)
-
-
-def place_of(address: str) -> tuple[str, int]:
-    """Host and port of an address. Raises `InputError`."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not is_address(host) or not _PORT.fullmatch(port) or int(port) >= 1 << 16:
-        raise InputError(f"address {address!r:.80}: write HOST:PORT of the hub, as in 10.0.0.1:8443")
-    return host, int(port)
 
 
 def _gathered(hub: Hub, address: str) -> Iterator[Stage]:

@@ -44,7 +44,7 @@ def attend(
     This machine calls and is never called. Where the hub goes away, it is called again until it is back.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as for an actor, before NumPy is loaded
-    from secirls.carriers.hub.on_hub import place_of
+    from secirls.carriers.hub.address import place_of
     from secirls.carriers.own_process import keep_freed_memory, loading
 
     keep_freed_memory()
